@@ -1,0 +1,99 @@
+#!/usr/bin/env perl
+# Usage: coding_rules.pl FILE...
+# Checks what a reader of text can check of the coding rules in CONTRIBUTING.md:
+#   R1  no lambda that captures by value inside a co_await or co_yield expression (g++ 12 destroys the captures twice)
+#   R2  no co_await beside && || ?: nor in a switch; `if (co_await ...)` and `while (co_await ...)` with braces
+#   headers of include/aio name no dependency, nothing of the platform, and none of the slow standard headers
+# Prints FILE:LINE: what, and exits with 1 if there was anything.
+use strict;
+use warnings;
+
+my $faults = 0;
+
+sub report {
+    my ($file, $text, $at, $what) = @_;
+    my $line = 1 + (substr($text, 0, $at) =~ tr/\n//);
+    print "$file:$line: $what\n";
+    $faults++;
+}
+
+# The text with comments and literals blanked out, line by line and character by character in the same places.
+sub bare {
+    my ($text) = @_;
+    my $blank = sub { my $s = shift; $s =~ s/[^\n]/ /g; return $s };
+    $text =~ s{ ( //[^\n]* | /\*.*?\*/ | R"(\w*)\(.*?\)\2" | "(?:[^"\\\n]|\\.)*" | (?<!\w)'(?:[^'\\\n]|\\.)+' ) }
+              { $blank->($1) }gesx;
+    return $text;
+}
+
+my $round = qr/(\((?:[^()]++|(?-1))*+\))/;    # balanced
+my $curly = qr/(\{(?:[^{}]++|(?-1))*+\})/;
+
+# Reads one co_await expression from where it starts to its end, and skips the bodies of lambdas: what they hold is an
+# expression of its own.
+sub check_expression {
+    my ($file, $text, $start) = @_;
+    pos($text) = $start;
+    my ($depth, $before) = (0, "(");
+    while ($text =~ /\G\s*(\[\[.*?\]\]|\w+|&&|\|\||->|::|.)/gcs) {
+        my ($token, $at) = ($1, $-[1]);
+        if ($token eq '[' && $before !~ /^(\w+|\]|\))$/ || $token eq '[' && $before =~ /^(return|co_return)$/) {
+            $text =~ /\G([^\]]*)\]/gc or return;
+            my $captures = $1;
+            for my $capture (split /,(?![^(]*\))/, $captures) {
+                $capture =~ s/^\s+|\s+$//g;
+                next if $capture =~ /^(&.*|this|)$/s;
+                report($file, $text, $at, "R1: a lambda that captures '$capture' by value in a co_await expression; "
+                    . "make it a named local and move that in");
+            }
+            # <parameters> (parameters) specifiers -> type { body }
+            $text =~ /\G\s*<[^()]*?>/gc;
+            $text =~ /\G\s*$round/gc;
+            $text =~ /\G[^{};,)]*/gc;
+            $text =~ /\G\s*$curly/gc;
+            $before = '}';
+            next;
+        }
+        $depth++ if $token =~ /^[(\[{]$/;
+        if ($token =~ /^[)\]}]$/) { return if --$depth < 0; }
+        return if $depth == 0 && $token =~ /^[;,]$/;
+        next if $token eq '&&' && $text =~ /\G\s*[>,)]/; # T&&
+        if ($depth == 0 && $token =~ /^(&&|\|\||\?)$/) {
+            report($file, $text, $at, "R2: co_await beside $token; await into a named local first");
+        }
+        $before = $token;
+    }
+}
+
+my %slow = map { $_ => 1 } qw(iostream regex ranges functional);
+my $foreign = qr{^(curl|boost|nlohmann|openssl|gtest|benchmark|sys|linux|netinet|arpa)/
+                |^(libpq-fe|sqlite3|zlib|liburing|unistd|pthread|netdb|fcntl|poll|signal)\.h$}x;
+
+for my $file (@ARGV) {
+    open(my $in, '<', $file) or die "$file: $!\n";
+    my $original = do { local $/; <$in> };
+    my $text = bare($original);
+
+    while ($text =~ /(?<!operator )\bco_(?:await|yield)\b/g) { check_expression($file, $text, $+[0]); }
+    while ($text =~ /(&&|\|\||\?)\s*[!(]*\s*co_await\b/g) {
+        report($file, $text, $-[0], "R2: co_await beside $1; await into a named local first");
+    }
+    while ($text =~ /\b(if|while|switch)\s*(?:constexpr\s*)?$round/g) {
+        my ($word, $condition, $at, $end) = ($1, $2, $-[0], $+[0]);
+        $condition =~ s/$curly//g;
+        next unless $condition =~ /\bco_await\b/;
+        report($file, $text, $at, "R2: co_await in a switch; await into a named local first") if $word eq 'switch';
+        next if substr($text, $end) =~ /^\s*\{/;
+        next if $word eq 'while' && substr($text, $end) =~ /^\s*;/;    # do { ... } while (...);
+        report($file, $text, $at, "R2: $word (co_await ...) without braces");
+    }
+
+    next unless $file =~ m{(^|/)include/};
+    while ($original =~ /^\s*#\s*include\s*[<"]([^>"]+)[>"]/mg) {
+        my ($header, $at) = ($1, $-[1]);
+        report($file, $original, $at, "<$header> is too slow to compile for a public header") if $slow{$header};
+        next if $file =~ m{/http_json\.hpp$} && $header =~ m{^nlohmann/};
+        report($file, $original, $at, "<$header> shows in a public header") if $header =~ $foreign;
+    }
+}
+exit($faults ? 1 : 0);

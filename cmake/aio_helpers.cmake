@@ -1,0 +1,86 @@
+# What CMakeLists.txt and the folders below it share.
+
+# Refuses the compilers whose coroutines are known to be broken.
+function(aio_check_compiler)
+    set(id ${CMAKE_CXX_COMPILER_ID})
+    set(found "${id} ${CMAKE_CXX_COMPILER_VERSION} (${CMAKE_CXX_COMPILER})")
+    if(id STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 16)
+        message(FATAL_ERROR "aiocxx needs clang 16 or later, or g++ 12 or later; this is ${found}. "
+            "On Debian 12: apt-get install clang-19, then configure a new build folder with CXX=clang++-19.")
+    elseif(id STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 12)
+        message(FATAL_ERROR "aiocxx needs g++ 12 or later, or clang 16 or later; this is ${found}.")
+    elseif(NOT id MATCHES "^(Clang|GNU)$")
+        message(WARNING "aiocxx is tested with clang and g++ alone; this is ${found}.")
+    endif()
+endfunction()
+
+# Stops with the name of the Debian package where find_package(<package>) found nothing.
+function(aio_require package debian_package option)
+    if(NOT ${package}_FOUND)
+        message(FATAL_ERROR "aiocxx: ${option}=ON needs ${package}, which was not found. "
+            "On Debian: apt-get install ${debian_package}. Or leave it out: -D${option}=OFF.")
+    endif()
+endfunction()
+
+# Warnings for our own targets; nothing that a user of the library inherits.
+function(aio_warnings target)
+    target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
+    if(AIO_WERROR)
+        target_compile_options(${target} PRIVATE -Werror)
+        if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+            # False positives of g++ 12 to 15 in coroutines.
+            target_compile_options(${target} PRIVATE
+                -Wno-error=free-nonheap-object -Wno-error=maybe-uninitialized -Wno-error=tsan)
+        endif()
+    endif()
+    set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
+endfunction()
+
+# aio_add_library(core aiocxx SOURCES <globs> HEADERS <globs> [EXCEPT <regex of header names>])
+# The library `aiocxx`, known to users as aio::core. Its headers are a file set: installed with it, and each of them
+# compiled alone by the target all_verify_interface_header_sets (./dev lint).
+function(aio_add_library component target)
+    cmake_parse_arguments(PARSE_ARGV 2 arg "" "EXCEPT" "SOURCES;HEADERS")
+    file(GLOB sources CONFIGURE_DEPENDS ${arg_SOURCES})
+    file(GLOB headers CONFIGURE_DEPENDS ${arg_HEADERS})
+    if(arg_EXCEPT)
+        list(FILTER headers EXCLUDE REGEX ${arg_EXCEPT})
+    endif()
+    if(NOT sources) # until they are written
+        set(sources ${CMAKE_CURRENT_BINARY_DIR}/${target}.cpp)
+        file(WRITE ${sources} "")
+    endif()
+    add_library(${target} ${sources})
+    add_library(aio::${component} ALIAS ${target})
+    target_sources(${target} PUBLIC FILE_SET HEADERS BASE_DIRS include FILES ${headers})
+    target_include_directories(${target} PRIVATE src)
+    target_compile_features(${target} PUBLIC cxx_std_20)
+    set_target_properties(${target} PROPERTIES
+        EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION 0.1 VERIFY_INTERFACE_HEADER_SETS ON)
+    aio_warnings(${target})
+endfunction()
+
+# aio_install(http aiocxx_http PKG_CONFIG aiocxx-http REQUIRES "libcurl")
+# Installs the library with its headers, exported target and pkg-config file; REQUIRES are pkg-config modules.
+function(aio_install component target)
+    cmake_parse_arguments(PARSE_ARGV 2 arg "" "PKG_CONFIG;REQUIRES" "")
+    install(TARGETS ${target} EXPORT aiocxx-${component} FILE_SET HEADERS)
+    install(EXPORT aiocxx-${component} NAMESPACE aio:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/aiocxx
+        FILE aiocxx-${component}.cmake)
+
+    set(name ${arg_PKG_CONFIG})
+    set(description "${PROJECT_DESCRIPTION}: ${component}")
+    set(requires "")
+    if(NOT component STREQUAL "core")
+        set(requires "aiocxx = ${PROJECT_VERSION}")
+    endif()
+    set(requires_private "${arg_REQUIRES}")
+    get_target_property(type ${target} TYPE)
+    if(type STREQUAL "STATIC_LIBRARY") # so that plain `pkg-config --libs` links
+        list(JOIN requires " " requires)
+        string(STRIP "${requires} ${requires_private}" requires)
+        set(requires_private "")
+    endif()
+    configure_file(${PROJECT_SOURCE_DIR}/cmake/aiocxx.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
+    install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endfunction()
