@@ -1,0 +1,14 @@
+#pragma once
+// All of aio::core.
+
+#include <aio/call_graph.hpp>
+#include <aio/context_var.hpp>
+#include <aio/coro.hpp>
+#include <aio/delay.hpp>
+#include <aio/errors.hpp>
+#include <aio/event_loop.hpp>
+#include <aio/future.hpp>
+#include <aio/result.hpp>
+#include <aio/run.hpp>
+#include <aio/sleep.hpp>
+#include <aio/task.hpp>

@@ -1,0 +1,48 @@
+#pragma once
+// Every suspended coroutine, down to the file:line of the co_await where it waits, and what it waits for.
+//
+//     aio::print_call_graph(std::cerr);        // all tasks of the running loop
+//     std::string text = aio::capture_call_graph().to_string();
+//
+// Works on the loop's thread, in optimised builds too: each co_await stores one pointer. Source: asyncio.print_call_graph.
+
+#include <cstddef>
+#include <cstdint>
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+namespace aio {
+
+/// One coroutine of a task, at a co_await.
+struct call_frame {
+    const char* function;
+    const char* file;
+    std::uint32_t line;
+};
+
+/// One task that has not ended.
+struct call_graph_task {
+    std::string name;
+    std::string state;                // "running", "ready", "waiting"
+    std::string waits_for;            // "" unless it waits
+    std::vector<call_frame> frames;   // the task's own function first, the innermost last
+    std::string created;              // file:line where it was created
+};
+
+class call_graph {
+public:
+    const std::vector<call_graph_task>& tasks() const noexcept { return tasks_; }
+    /// A paragraph a task; at most 1000 tasks and 64 frames each are written out.
+    std::string to_string() const;
+
+private:
+    friend call_graph capture_call_graph();
+    std::vector<call_graph_task> tasks_;
+};
+
+/// The tasks of the running loop, oldest first. Throws std::logic_error where no loop runs.
+call_graph capture_call_graph();
+void print_call_graph(std::ostream& out);
+
+}  // namespace aio

@@ -1,0 +1,69 @@
+#pragma once
+// Time. `aio::delay` is implicit from every std::chrono::duration and from std::nullopt, which says "no deadline".
+//
+//     co_await aio::sleep(1.5s);
+//     co_await aio::wait_for(std::move(job), std::nullopt);   // as long as it takes
+
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <type_traits>
+
+namespace aio {
+
+using clock = std::chrono::steady_clock;
+using time_point = clock::time_point;
+
+namespace detail {
+[[noreturn]] void throw_nan_delay();
+}
+
+/// A span of time, or none. Saturates at some 292 years; a floating NaN throws std::invalid_argument.
+class delay {
+public:
+    constexpr delay(std::nullopt_t) noexcept : nanoseconds_(none) {}
+    template<class Rep, class Period>
+    constexpr delay(std::chrono::duration<Rep, Period> d) : nanoseconds_(convert(d)) {}
+
+    constexpr bool has_value() const noexcept { return nanoseconds_ != none; }
+    constexpr explicit operator bool() const noexcept { return has_value(); }
+    /// Only where there is one.
+    constexpr std::chrono::nanoseconds value() const noexcept { return std::chrono::nanoseconds(nanoseconds_); }
+    /// start + this, saturating.
+    constexpr time_point from(time_point start) const noexcept {
+        const std::int64_t base = start.time_since_epoch().count();
+        if (nanoseconds_ > 0 && base > most - nanoseconds_) return time_point(clock::duration(most));
+        if (nanoseconds_ < 0 && base < -most - nanoseconds_) return time_point(clock::duration(-most));
+        return time_point(clock::duration(base + nanoseconds_));
+    }
+    friend constexpr bool operator==(const delay&, const delay&) noexcept = default;
+
+private:
+    static constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max() - 1;
+    static constexpr std::int64_t none = std::numeric_limits<std::int64_t>::max();
+
+    template<class Rep, class Period>
+    static constexpr std::int64_t convert(std::chrono::duration<Rep, Period> d) {
+        if constexpr (std::is_floating_point_v<Rep>) {
+            const Rep count = d.count();
+            if (count != count) detail::throw_nan_delay();
+            const long double ns = static_cast<long double>(count) * Period::num * 1'000'000'000.0L / Period::den;
+            if (ns >= static_cast<long double>(most)) return most;
+            if (ns <= -static_cast<long double>(most)) return -most;
+            const auto whole = static_cast<std::int64_t>(ns);
+            return whole + (static_cast<long double>(whole) < ns ? 1 : 0);  // never early
+        } else {
+            using ratio = std::ratio_divide<Period, std::nano>;
+            const auto count = static_cast<__int128>(d.count());
+            const __int128 product = count * ratio::num;
+            const __int128 ns = product / ratio::den + (product % ratio::den > 0 ? 1 : 0);
+            if (ns >= most) return most;
+            if (ns <= -most) return -most;
+            return static_cast<std::int64_t>(ns);
+        }
+    }
+    std::int64_t nanoseconds_;
+};
+
+}  // namespace aio

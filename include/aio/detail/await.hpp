@@ -1,0 +1,102 @@
+#pragma once
+// What can be awaited, what that gives, and the await_transform that every coroutine of ours has.
+
+#include <aio/detail/operation.hpp>
+#include <aio/detail/promise.hpp>
+
+#include <concepts>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace aio::detail {
+
+template<class A>
+concept has_member_co_await = requires(A&& a) { static_cast<A&&>(a).operator co_await(); };
+template<class A>
+concept has_free_co_await = requires(A&& a) { operator co_await(static_cast<A&&>(a)); };
+template<class A>
+concept is_awaiter = requires(std::remove_reference_t<A>& a) {
+    static_cast<bool>(a.await_ready());
+    a.await_resume();
+};
+/// Can only be awaited directly in a coroutine with scope exits, whose promise it needs: enter(), defer().
+template<class A, class Promise>
+concept binds_to = requires(A&& a, Promise& p) { static_cast<A&&>(a).bind_to(p); };
+
+template<class A>
+concept awaitable = has_member_co_await<A> || has_free_co_await<A> || is_awaiter<A>;
+
+template<class A>
+decltype(auto) get_awaiter(A&& a) {
+    if constexpr (has_member_co_await<A>) {
+        return static_cast<A&&>(a).operator co_await();
+    } else if constexpr (has_free_co_await<A>) {
+        return operator co_await(static_cast<A&&>(a));
+    } else {
+        return static_cast<A&&>(a);
+    }
+}
+
+/// What `co_await a` gives for an A (an rvalue unless A is an lvalue reference).
+template<awaitable A>
+using awaited_t = decltype(get_awaiter(std::declval<A>()).await_resume());
+
+/// std::invoke, without <functional>.
+template<class F, class... Args>
+decltype(auto) invoke(F&& fn, Args&&... args) {
+    if constexpr (std::is_member_pointer_v<std::remove_cvref_t<F>>) {
+        return [&]<class First, class... Rest>(First&& first, Rest&&... rest) -> decltype(auto) {
+            using object = std::remove_cvref_t<First>;
+            auto&& target = [&]() -> decltype(auto) {
+                if constexpr (requires { (std::forward<First>(first).*fn); } || requires { (std::forward<First>(first).*fn)(std::forward<Rest>(rest)...); }) {
+                    return std::forward<First>(first);
+                } else if constexpr (requires(object& o) { o.get(); } && !requires(object& o) { *o; }) {
+                    return first.get();  // std::reference_wrapper
+                } else {
+                    return *std::forward<First>(first);
+                }
+            }();
+            if constexpr (std::is_member_object_pointer_v<std::remove_cvref_t<F>>) {
+                return (static_cast<decltype(target)>(target).*fn);
+            } else {
+                return (static_cast<decltype(target)>(target).*fn)(std::forward<Rest>(rest)...);
+            }
+        }(std::forward<Args>(args)...);
+    } else {
+        return std::forward<F>(fn)(std::forward<Args>(args)...);
+    }
+}
+
+/// A function "is async" if what it returns is awaitable.
+template<class F, class... Args>
+concept async_invocable = std::invocable<F, Args...> && awaitable<std::invoke_result_t<F, Args...>>;
+
+template<class R>
+struct unwrap_awaitable {
+    using type = R;
+};
+template<awaitable R>
+struct unwrap_awaitable<R> {
+    using type = awaited_t<R>;
+};
+/// What a plain or async function gives in the end.
+template<class F, class... Args>
+using final_result_t = typename unwrap_awaitable<std::invoke_result_t<F, Args...>>::type;
+
+/// await_transform notes where the coroutine waits: the price is a pointer stored at each co_await.
+template<class Promise>
+struct awaiting_promise : promise_base {
+    template<class A>
+    decltype(auto) await_transform(A&& a, std::source_location where = std::source_location::current()) {
+        place = where;
+        if constexpr (binds_to<A, Promise>) {
+            return static_cast<A&&>(a).bind_to(static_cast<Promise&>(*this));
+        } else {
+            static_assert(awaitable<A>, "this cannot be awaited (a coro is awaited once, as an rvalue: std::move it)");
+            return get_awaiter(static_cast<A&&>(a));
+        }
+    }
+};
+
+}  // namespace aio::detail

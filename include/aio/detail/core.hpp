@@ -1,0 +1,338 @@
+#pragma once
+// The heart: what can be scheduled, what can be awaited by many (future_base), what runs (task_base), what a task waits in
+// (operation), and the loop's part that the hot paths touch (loop_core).
+//
+// One thread owns a loop and everything on it, so nothing here is atomic. A task is one block: [task_state<T>][coroutine frame];
+// the frame dies when the task ends (semantics 8b), the state lives on for its handles. Scheduling links the task into an
+// intrusive queue: no allocation, no virtual call.
+
+#include <aio/delay.hpp>
+#include <aio/detail/list.hpp>
+#include <aio/detail/memory.hpp>
+#include <aio/errors.hpp>
+#include <aio/result.hpp>
+
+#include <memory>
+#include <source_location>
+#include <string>
+#include <string_view>
+
+namespace aio::detail {
+
+class future_base;
+struct done_callback;
+class operation;
+class context_map;
+struct timer_node;
+
+/// Something in the ready queue: a task (run is null), or a callback.
+struct runnable {
+    runnable* next_ready = nullptr;
+    void (*run)(runnable&) noexcept = nullptr;
+};
+
+class ready_queue {
+public:
+    bool empty() const noexcept { return head_ == nullptr; }
+    void push(runnable& item) noexcept {
+        item.next_ready = nullptr;
+        *tail_ = &item;
+        tail_ = &item.next_ready;
+    }
+    /// Everything that is queued now; what is pushed from here on belongs to the next turn.
+    runnable* take_all() noexcept {
+        runnable* first = head_;
+        head_ = nullptr;
+        tail_ = &head_;
+        return first;
+    }
+    ready_queue() = default;
+    ready_queue(const ready_queue&) = delete;
+    ready_queue& operator=(const ready_queue&) = delete;
+
+private:
+    runnable* head_ = nullptr;
+    runnable** tail_ = &head_;
+};
+
+/// A timer, embedded in who waits for it. Ordered by (deadline, sequence): stable (semantics 15a).
+struct timer_node {
+    static constexpr std::uint32_t unarmed = ~std::uint32_t{0};
+    time_point deadline{};
+    std::uint64_t sequence = 0;
+    void (*fire)(timer_node&) noexcept = nullptr;
+    std::uint32_t heap_index = unarmed;
+
+    bool armed() const noexcept { return heap_index != unarmed; }
+};
+
+/// Who wants to hear that a future is done. notify() is called by the loop's thread while the future completes, in order of
+/// registration; it may only schedule something. The node has been unlinked by then.
+struct waiter : list_node {
+    void (*notify)(waiter&) noexcept = nullptr;
+};
+
+/// The state behind future<T> and task<T>: not known here is only the type of the value.
+class future_base {
+public:
+    void retain() noexcept { ++references_; }
+    void release() noexcept {
+        if (--references_ == 0) forget();
+    }
+    std::uint32_t references() const noexcept { return references_; }
+
+    bool done() const noexcept { return flags_ & flag_done; }
+    bool cancelled() const noexcept { return flags_ & flag_cancelled; }
+    bool failed() const noexcept { return flags_ & flag_failed; }
+    bool is_task() const noexcept { return flags_ & flag_task; }
+    void mark_retrieved() noexcept { flags_ |= flag_retrieved; }
+    loop_core* loop() const noexcept { return loop_; }
+
+    /// False if it is done already.
+    bool cancel(std::string message) { return !done() && cancel_future(std::move(message)); }
+    /// The exception that ended it, a cancelled_error too; null if there is none. Does not mark it as retrieved.
+    virtual std::exception_ptr error() const noexcept = 0;
+
+    void add_waiter(waiter& w) noexcept { waiters_.push_back(w); }
+    list<waiter>& waiters() noexcept { return waiters_; }
+    /// Marks it done and notifies its waiters, first come first served.
+    void complete(bool cancelled, bool failed) noexcept;
+
+    /// Adds a callback, which the loop calls soon after completion, never inline (rules 29, 30). Gives its id.
+    std::uint64_t add_callback(done_callback* callback);
+    bool remove_callback(std::uint64_t id) noexcept;
+
+    future_base(const future_base&) = delete;
+    future_base& operator=(const future_base&) = delete;
+
+protected:
+    explicit future_base(loop_core* loop) noexcept : loop_(loop) {}
+    virtual ~future_base() = default;
+    virtual void destroy() noexcept = 0;  // the last handle is gone
+    virtual bool cancel_future(std::string message) noexcept = 0;
+
+    static constexpr std::uint16_t flag_done = 1, flag_cancelled = 2, flag_failed = 4, flag_retrieved = 8, flag_task = 16;
+    // of tasks
+    static constexpr std::uint16_t flag_must_cancel = 32;     // deliver a cancel at the next suspension point
+    static constexpr std::uint16_t flag_cancel_taken = 64;    // the awaited thing accepted it: delivered at the resume
+    static constexpr std::uint16_t flag_overtaken = 128;      // an irrevocable completion came before the pending cancel
+    static constexpr std::uint16_t flag_queued = 256;         // in the ready queue
+    static constexpr std::uint16_t flag_not_started = 512;
+    static constexpr std::uint16_t flag_prepare = 1024;       // look before the next step: see prepare_step()
+    static constexpr std::uint16_t flag_ended = 2048;         // the coroutine is at its final suspension
+    static constexpr std::uint16_t flag_internal = 4096;      // not shown in reports
+
+    std::uint32_t references_ = 1;
+    std::uint16_t flags_ = 0;
+    loop_core* loop_;
+    list<waiter> waiters_;
+
+private:
+    void forget() noexcept;
+    friend class loop_core;
+};
+
+
+/// What cancelling did to the operation a task waits in.
+enum class cancel_reply : std::uint8_t {
+    delivered,  // the wait is over, nothing took effect: the task resumes with cancelled_error
+    handed_on,  // what is awaited has been asked to end; it will, and the task hears of it then
+    refused,    // too late, it has completed: the cancel stays pending
+};
+
+/// What a suspended task waits in; lives in the frame of the coroutine that awaits it. See operation.hpp for how to write one.
+class operation {
+public:
+    /// The task is being cancelled.
+    virtual cancel_reply cancel(const std::string& message) noexcept = 0;
+    /// Looked at before the task is stepped, where it asked for that: true if the task may go on, false if it waits again.
+    virtual bool attempt() noexcept { return true; }
+    /// What is waited for, in words: "lock held by Task-3", for call graphs and deadlock reports.
+    virtual void describe(std::string& out) const = 0;
+
+protected:
+    operation() = default;
+    operation(const operation&) = default;
+    operation& operator=(const operation&) = default;
+    ~operation() = default;
+    task_base* task_ = nullptr;  // who waits
+};
+
+/// The rarely needed part of a task.
+struct task_extra;
+
+/// The link in the loop's list of tasks.
+struct task_link : list_node {};
+
+class task_base : public future_base, public runnable, public task_link {
+public:
+    task_base(loop_core* loop, std::source_location created) noexcept;
+    ~task_base() override;
+
+    /// Puts it at the end of the ready queue, once.
+    void schedule() noexcept;
+    /// Rules 1, 2, 5.
+    bool cancel(std::string message);
+    /// Becomes part of the loop, to start at its next turn.
+    void begin(promise_base& root) noexcept;
+    std::uint32_t uncancel() noexcept;
+    std::uint32_t cancelling() const noexcept { return cancel_requests_; }
+
+    bool must_cancel() const noexcept { return flags_ & flag_must_cancel; }
+    bool cancel_due() const noexcept { return flags_ & (flag_must_cancel | flag_cancel_taken); }
+    /// Gives a pending cancel to the operation it has just suspended in (rule 6).
+    void hand_over_cancel() noexcept;
+    /// An irrevocable operation delivers its value although a cancel is due (semantics 15b, f2).
+    void overtake_cancel() noexcept {
+        flags_ = static_cast<std::uint16_t>((flags_ & ~flag_cancel_taken) | flag_must_cancel | flag_overtaken);
+    }
+    [[noreturn]] void throw_cancelled();
+    cancelled_error take_cancellation();
+
+    /// The task has just suspended: its innermost coroutine is leaf, and it waits in op.
+    void suspended(promise_base& leaf, operation& op) noexcept {
+        leaf_ = &leaf;
+        waiting_ = &op;
+        if (flags_ & flag_must_cancel) [[unlikely]]
+            hand_over_cancel();
+    }
+    void request_prepare() noexcept { flags_ |= flag_prepare; }
+    void withdraw_prepare() noexcept { flags_ &= static_cast<std::uint16_t>(~flag_prepare); }
+    /// Continues at a coroutine that has not begun (a nested await beyond the budget).
+    void continue_at(promise_base& coroutine) noexcept {
+        leaf_ = &coroutine;
+        waiting_ = nullptr;
+        schedule();
+    }
+    void ended(promise_base& root) noexcept {
+        leaf_ = &root;
+        flags_ |= flag_ended;
+    }
+
+    std::uint64_t id() const noexcept { return id_; }
+    std::string name() const;
+    void set_name(std::string_view name);
+    void set_cancel_message(std::string message);
+    task_extra& extra();
+    task_extra* extra_or_null() const noexcept { return extra_.get(); }
+    std::source_location created() const noexcept { return created_; }
+    promise_base* leaf() const noexcept { return leaf_; }
+    operation* waiting() const noexcept { return waiting_; }
+    bool queued() const noexcept { return flags_ & flag_queued; }
+    bool not_started() const noexcept { return flags_ & flag_not_started; }
+    bool internal() const noexcept { return flags_ & flag_internal; }
+    void set_internal() noexcept { flags_ |= flag_internal; }
+
+    context_map*& context() noexcept { return context_; }
+
+protected:
+    friend class loop_core;
+    virtual void set_cancelled(cancelled_error error) noexcept = 0;  // replaces the outcome
+    virtual void set_outcome_error(std::exception_ptr error) noexcept = 0;
+
+    /// Before a step that asked for it: false if there is nothing to step.
+    bool prepare_step() noexcept;
+    /// The coroutine has ended: destroys its frame, settles the outcome, tells the waiters.
+    void finish() noexcept;
+
+    promise_base* leaf_ = nullptr;   // where it goes on
+    operation* waiting_ = nullptr;   // what it waits in, while it is suspended
+    std::uint32_t cancel_requests_ = 0;
+    std::uint64_t id_;
+    context_map* context_ = nullptr;
+    std::unique_ptr<task_extra> extra_;
+    std::source_location created_;
+};
+
+struct loop_cold;  // src/loop/loop.hpp
+
+/// The loop, seen from tasks and operations. event_loop is its public face.
+class loop_core {
+public:
+    ready_queue ready;
+    list<task_link> tasks;          // all that have not ended, oldest first
+    std::size_t live_tasks = 0;
+    std::uint64_t last_task_id = 0;
+    std::size_t outstanding = 0;    // waits that something outside of the loop can end: I/O, executor jobs, signals
+    bool debug = false;
+
+    loop_core();
+    ~loop_core();
+    loop_core(const loop_core&) = delete;
+    loop_core& operator=(const loop_core&) = delete;
+
+    void push(runnable& item) noexcept { ready.push(item); }
+
+    /// The time of this loop's clock, read now (virtual under testing::run).
+    time_point now() noexcept;
+    void arm(timer_node& timer, time_point deadline);
+    void disarm(timer_node& timer) noexcept;  // nothing happens if it is not armed
+
+    loop_cold& cold() noexcept { return *cold_; }
+
+    /// Tells the exception handler, or prints. Never throws.
+    void report(std::string message, std::exception_ptr error, task_base* task) noexcept;
+
+    /// One step of a task: resumes it until it suspends or ends.
+    void step(task_base& task) noexcept;
+
+private:
+    std::unique_ptr<loop_cold> cold_;
+};
+
+inline void task_base::schedule() noexcept {
+    if (flags_ & flag_queued) return;
+    flags_ |= flag_queued;
+    loop_->push(*this);
+}
+
+/// Context variables: a map shared by reference count, within one thread.
+context_map* share_context(context_map* context) noexcept;
+void drop_context(context_map* context) noexcept;
+inline context_map*& current_context() noexcept {
+    thread_state& t = local();
+    return t.task ? t.task->context() : t.context;
+}
+
+/// The running task; throws std::logic_error outside of one.
+task_base& require_task();
+loop_core& require_loop();
+
+/// A reference-counting handle; what task, future and any_task are made of.
+template<class State>
+class state_ptr {
+public:
+    state_ptr() noexcept = default;
+    explicit state_ptr(State* state) noexcept : state_(state) {
+        if (state_) state_->retain();
+    }
+    static state_ptr adopt(State* state) noexcept {
+        state_ptr p;
+        p.state_ = state;
+        return p;
+    }
+    state_ptr(const state_ptr& other) noexcept : state_ptr(other.state_) {}
+    state_ptr(state_ptr&& other) noexcept : state_(other.state_) { other.state_ = nullptr; }
+    template<class Other>
+        requires std::is_convertible_v<Other*, State*>
+    state_ptr(const state_ptr<Other>& other) noexcept : state_ptr(other.get()) {}
+    state_ptr& operator=(state_ptr other) noexcept {
+        State* mine = state_;
+        state_ = other.state_;
+        other.state_ = mine;
+        return *this;
+    }
+    ~state_ptr() {
+        if (state_) state_->release();
+    }
+    State* get() const noexcept { return state_; }
+    State* operator->() const noexcept { return state_; }
+    State& operator*() const noexcept { return *state_; }
+    explicit operator bool() const noexcept { return state_ != nullptr; }
+    friend bool operator==(const state_ptr&, const state_ptr&) noexcept = default;
+
+private:
+    State* state_ = nullptr;
+};
+
+}  // namespace aio::detail

@@ -1,0 +1,85 @@
+#pragma once
+// Memory of frames, task states and nodes: a free list a size class a thread.
+//
+// Coroutine frames come and go in a few sizes, millions of times a second, on one thread. Each block is a malloc of its own,
+// so that a block may be given back by another thread than the one that took it, and so that lists can be trimmed after a
+// peak. Rejected: slabs (they cannot be given back piecewise), std::pmr (a virtual call a block). Under AddressSanitizer the
+// lists are bypassed, so that a use after free is seen.
+
+#include <aio/detail/config.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+namespace aio {
+class event_loop;
+}
+
+namespace aio::detail {
+
+class task_base;
+struct promise_base;
+class loop_core;
+class context_map;
+
+inline constexpr std::size_t block_granularity = 32;
+inline constexpr std::size_t block_classes = 65;  // class c holds blocks of c * 32 bytes; larger ones go to malloc
+
+struct free_block {
+    free_block* next;
+};
+
+/// All that belongs to one thread: who runs, what it may still do in this step, and the free lists. Constant-initialised,
+/// so that a read is one instruction; a coroutine never moves to another thread, so its address may be cached.
+struct thread_state {
+    task_base* task = nullptr;         // the task that is being stepped
+    promise_base* next = nullptr;      // the coroutine that the step goes on with
+    loop_core* loop = nullptr;         // the loop that runs on this thread
+    context_map* context = nullptr;    // context variables outside of tasks
+    std::int32_t budget = 0;           // synchronous completions left in this step (semantics 15j)
+    free_block* free[block_classes] = {};
+};
+
+extern constinit thread_local thread_state this_thread_state;
+
+[[gnu::always_inline]] inline thread_state& local() noexcept { return this_thread_state; }
+
+void* allocate_fresh(std::size_t bytes);                  // malloc, and arms the clean-up at thread exit
+void trim_free_lists(std::size_t keep_per_class) noexcept;  // gives cached blocks of this thread back to malloc
+
+inline void* allocate(std::size_t bytes) {
+    const std::size_t index = (bytes + block_granularity - 1) / block_granularity;
+#ifndef AIO_DETAIL_ASAN
+    if (index < block_classes) [[likely]] {
+        free_block*& head = local().free[index];
+        if (free_block* block = head) [[likely]] {
+            head = block->next;
+            return block;
+        }
+    }
+#endif
+    return allocate_fresh(index * block_granularity);
+}
+
+inline void deallocate(void* memory, std::size_t bytes) noexcept {
+#ifndef AIO_DETAIL_ASAN
+    const std::size_t index = (bytes + block_granularity - 1) / block_granularity;
+    if (index < block_classes) [[likely]] {
+        free_block*& head = local().free[index];
+        head = ::new (memory) free_block{head};
+        return;
+    }
+#endif
+    static_cast<void>(bytes);
+    std::free(memory);
+}
+
+/// Base of nodes that live on the free lists.
+struct pooled {
+    static void* operator new(std::size_t bytes) { return allocate(bytes); }
+    static void operator delete(void* memory, std::size_t bytes) noexcept { deallocate(memory, bytes); }
+};
+
+}  // namespace aio::detail

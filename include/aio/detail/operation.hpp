@@ -1,0 +1,137 @@
+#pragma once
+// How to write something that a task can wait for.
+//
+// Derive from revertible<Self> or irrevocable<Self> (semantics 15b) and provide
+//
+//     bool start() noexcept;   // takes effect now: true. Cannot: registers itself somewhere and returns false.
+//                              // May be called again, from the loop, when a wake-up has to look whether it may go on.
+//     void unpark() noexcept;  // a cancel while registered: forget the registration
+//     void revert() noexcept;  // woken, but a cancel came before the task ran: pass the effect, or the wake-up, on
+//     T finish();              // the result, or throws (misuse, too); in the awaiting coroutine
+//     void describe(std::string&) const;
+//
+// Whoever completes the wait calls wake(); wake_to_retry() where nothing has taken effect yet and start() has to look again
+// (an irrevocable operation is reverted only in that state). await_ready is start() unless the step's budget is used up: then the task first
+// yields to the loop, and start() is called after that (15j). A pending cancel is delivered where the task suspends, and not
+// where it does not (rule 6); an irrevocable operation is not even begun under a pending cancel.
+
+#include <aio/detail/core.hpp>
+#include <aio/detail/promise.hpp>
+
+#include <coroutine>
+
+namespace aio::detail {
+
+enum class phase : std::uint8_t {
+    idle,       // not started, or completed at once
+    postponed,  // the budget is used up: starts at the task's next step
+    parked,     // registered where it waits
+    retrying,   // something has changed: start() is called again before the task's next step
+    woken,      // completed, the task is in the ready queue
+    cancelled,
+};
+
+template<class Self, bool Irrevocable>
+class basic_operation : public operation {
+public:
+    bool await_ready() {
+        thread_state& t = local();
+        task_ = t.task;
+        if constexpr (Irrevocable) {
+            if (task_->must_cancel()) [[unlikely]] {
+                phase_ = phase::postponed;
+                return false;
+            }
+        }
+        if (--t.budget < 0) [[unlikely]] {
+            phase_ = phase::postponed;
+            return false;
+        }
+        if (self().start()) return true;
+        if (phase_ == phase::idle) phase_ = phase::parked;
+        return false;
+    }
+
+    template<class Promise>
+    AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        if (phase_ == phase::postponed) [[unlikely]] {
+            task_->request_prepare();
+            task_->schedule();
+        }
+        task_->suspended(h.promise(), *this);
+    }
+
+    decltype(auto) await_resume() {
+        if (phase_ != phase::idle && task_->cancel_due()) [[unlikely]]
+            cancelled_or_overtaken();
+        return self().finish();
+    }
+
+    cancel_reply cancel(const std::string&) noexcept override {
+        switch (phase_) {
+            case phase::parked: self().unpark(); break;
+            case phase::postponed: task_->withdraw_prepare(); break;
+            case phase::retrying:
+                task_->withdraw_prepare();
+                self().revert();
+                break;
+            default: return cancel_reply::refused;
+        }
+        phase_ = phase::cancelled;
+        return cancel_reply::delivered;
+    }
+
+    bool attempt() noexcept final {
+        phase_ = phase::idle;
+        if (self().start()) {
+            phase_ = phase::woken;
+            return true;
+        }
+        if (phase_ == phase::idle) phase_ = phase::parked;
+        return false;
+    }
+
+    /// The wait is over; the task resumes in its turn.
+    void wake() noexcept {
+        phase_ = phase::woken;
+        task_->schedule();
+    }
+    /// Something has changed: before the task resumes, start() is called again.
+    void wake_to_retry() noexcept {
+        phase_ = phase::retrying;
+        task_->request_prepare();
+        task_->schedule();
+    }
+    task_base* task() const noexcept { return task_; }
+    bool parked() const noexcept { return phase_ == phase::parked; }
+    bool woken() const noexcept { return phase_ == phase::woken; }
+
+protected:
+    basic_operation() = default;
+    phase phase_ = phase::idle;
+
+private:
+    Self& self() noexcept { return static_cast<Self&>(*this); }
+    void cancelled_or_overtaken() {
+        if (phase_ == phase::woken) {
+            if constexpr (Irrevocable) {
+                task_->overtake_cancel();
+                return;
+            } else {
+                self().revert();
+            }
+        }
+        task_->throw_cancelled();
+    }
+};
+
+template<class Self>
+using revertible = basic_operation<Self, false>;
+template<class Self>
+using irrevocable = basic_operation<Self, true>;
+
+/// A type whose objects are operations already: awaited as they are.
+template<class T>
+concept is_operation = std::is_base_of_v<operation, std::remove_cvref_t<T>>;
+
+}  // namespace aio::detail

@@ -1,0 +1,125 @@
+#pragma once
+// The errors of aio::core. Two of them are deliberately no std::exceptions, so that `catch (const std::exception&)` cannot
+// swallow a cancellation or Ctrl-C. A caller's mistake is a std::logic_error, the world's a std::system_error with its errno.
+
+#include <cstddef>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+namespace aio {
+
+/// Thrown at the co_await where a cancelled task waits. Not a std::exception. Source: asyncio.CancelledError.
+class cancelled_error final {
+public:
+    explicit cancelled_error(std::string message = {}) noexcept : message_(static_cast<std::string&&>(message)) {}
+    const std::string& message() const noexcept { return message_; }
+
+private:
+    std::string message_;
+};
+
+/// Thrown out of run() after SIGINT. Not a std::exception. Source: KeyboardInterrupt.
+class keyboard_interrupt final {
+public:
+    explicit keyboard_interrupt(int signal = 2) noexcept : signal_(signal) {}
+    int signal() const noexcept { return signal_; }
+
+private:
+    int signal_;
+};
+
+/// A deadline passed. context() is the error that was under way, if another than the cancellation (semantics 15g).
+class timeout_error : public std::runtime_error {
+public:
+    explicit timeout_error(const std::string& message = "timed out", std::exception_ptr context = nullptr)
+        : std::runtime_error(message), context_(static_cast<std::exception_ptr&&>(context)) {}
+    const std::exception_ptr& context() const noexcept { return context_; }
+
+private:
+    std::exception_ptr context_;
+};
+
+/// Nothing can ever happen again: what() names every waiting task, what it waits for and where (semantics 15i).
+class deadlock_error : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// A future or task is not in the state that the call needs. Source: asyncio.InvalidStateError.
+class invalid_state_error : public std::logic_error {
+public:
+    using std::logic_error::logic_error;
+};
+
+/// A manager swallowed the error of a body whose result cannot be left out; context() is that error.
+class swallowed_error : public std::logic_error {
+public:
+    explicit swallowed_error(std::exception_ptr context)
+        : std::logic_error("an error was swallowed by a context manager, and there is no result to give instead"),
+          context_(static_cast<std::exception_ptr&&>(context)) {}
+    const std::exception_ptr& context() const noexcept { return context_; }
+
+private:
+    std::exception_ptr context_;
+};
+
+class queue_empty : public std::runtime_error {
+public:
+    queue_empty() : std::runtime_error("the queue is empty") {}
+};
+class queue_full : public std::runtime_error {
+public:
+    queue_full() : std::runtime_error("the queue is full") {}
+};
+class queue_shut_down : public std::runtime_error {
+public:
+    queue_shut_down() : std::runtime_error("the queue has been shut down") {}
+};
+class broken_barrier_error : public std::runtime_error {
+public:
+    broken_barrier_error() : std::runtime_error("the barrier is broken") {}
+    explicit broken_barrier_error(const std::string& message) : std::runtime_error(message) {}
+};
+
+/// The stream ended before what was asked for had arrived. Source: asyncio.IncompleteReadError.
+class incomplete_read_error : public std::runtime_error {
+public:
+    incomplete_read_error(std::string partial, std::size_t expected)
+        : std::runtime_error(std::to_string(partial.size()) + " bytes read, but " +
+                             (expected ? std::to_string(expected) + " expected" : std::string("a separator expected")) +
+                             " before the end of the stream"),
+          partial_(static_cast<std::string&&>(partial)), expected_(expected) {}
+    const std::string& partial() const noexcept { return partial_; }
+    std::size_t expected() const noexcept { return expected_; }  // bytes; 0: a separator was looked for
+
+private:
+    std::string partial_;
+    std::size_t expected_;
+};
+
+/// No separator within the limit. Source: asyncio.LimitOverrunError.
+class limit_overrun_error : public std::runtime_error {
+public:
+    limit_overrun_error(const std::string& message, std::size_t consumed)
+        : std::runtime_error(message), consumed_(consumed) {}
+    std::size_t consumed() const noexcept { return consumed_; }  // bytes that were looked at
+
+private:
+    std::size_t consumed_;
+};
+
+namespace detail {
+/// Thrown at a co_yield when a generator is closed with clean-up to do. Not a std::exception.
+struct generator_exit {};
+
+[[noreturn]] void throw_logic_error(const char* message);
+[[noreturn]] void throw_logic_error(const std::string& message);
+[[noreturn]] void throw_system_error(int error, const std::string& operation);
+bool is_cancelled(const std::exception_ptr& error) noexcept;          // holds a cancelled_error
+bool current_is_cancelled() noexcept;                                 // the same of the exception being handled
+std::string describe(const std::exception_ptr& error) noexcept;       // its type and what(), for reports
+}  // namespace detail
+
+}  // namespace aio

@@ -1,0 +1,101 @@
+#pragma once
+// The loop of the calling thread, seen from inside: callbacks, time, the exception handler, and a handle for other threads.
+// Most programs need only get_running_loop().handle(). Source: asyncio's loop of the same words.
+//
+//     aio::event_loop& loop = aio::get_running_loop();
+//     loop.call_later(50ms, [] { std::puts("now"); });
+//     loop.set_exception_handler([](const aio::exception_context& c) { log(c.message, c.error); });
+//     aio::loop_handle handle = loop.handle();
+//     std::thread([handle] { handle.call_soon_threadsafe([] { std::puts("on the loop's thread"); }); }).join();
+
+#include <aio/delay.hpp>
+#include <aio/detail/core.hpp>
+#include <aio/detail/function.hpp>
+#include <aio/task.hpp>
+
+#include <exception>
+#include <memory>
+#include <string>
+
+namespace aio {
+
+/// What is told to the exception handler: an error that no code is there to catch.
+struct exception_context {
+    std::string message;
+    std::exception_ptr error;
+    any_task task;  // may be empty
+};
+
+class loop_handle;
+
+namespace detail {
+class inbox;
+struct scheduled_callback;
+std::shared_ptr<inbox> inbox_of(const loop_handle& handle);
+}  // namespace detail
+
+/// A callback that waits for its turn or time. Dropping it changes nothing.
+class callback_handle {
+public:
+    callback_handle() = default;
+    /// It will not be called any more. Harmless afterwards.
+    void cancel() noexcept;
+    bool cancelled() const noexcept;
+
+private:
+    friend class event_loop;
+    explicit callback_handle(std::shared_ptr<detail::scheduled_callback> callback) noexcept
+        : callback_(std::move(callback)) {}
+    std::shared_ptr<detail::scheduled_callback> callback_;
+};
+
+/// What other threads may use of a loop. Copyable, outlives the loop: after its end the calls throw std::logic_error.
+class loop_handle {
+public:
+    loop_handle() = default;
+    /// Calls fn on the loop's thread, soon. From any thread. An exception of fn goes to the loop's exception handler.
+    void call_soon_threadsafe(detail::function<void()> fn) const;
+    /// False once the loop has ended.
+    bool running() const noexcept;
+
+private:
+    friend class event_loop;
+    friend std::shared_ptr<detail::inbox> detail::inbox_of(const loop_handle& handle);
+    explicit loop_handle(std::shared_ptr<detail::inbox> inbox) noexcept : inbox_(std::move(inbox)) {}
+    std::shared_ptr<detail::inbox> inbox_;
+};
+
+/// Belongs to its thread: only loop_handle may be used from others. run() and runner make it.
+class event_loop {
+public:
+    event_loop();
+    ~event_loop();
+    event_loop(const event_loop&) = delete;
+    event_loop& operator=(const event_loop&) = delete;
+
+    /// Calls fn at the next turn, in the order of the calls. It sees the context variables of the caller.
+    callback_handle call_soon(detail::function<void()> fn);
+    callback_handle call_later(delay d, detail::function<void()> fn);  // std::nullopt: never
+    callback_handle call_at(time_point when, detail::function<void()> fn);
+    /// The loop's clock: std::chrono::steady_clock, or the virtual one of testing::run.
+    time_point time() const noexcept;
+
+    /// fn gets the errors that no code is there to catch. An empty one restores the default, which prints to stderr.
+    void set_exception_handler(detail::function<void(const exception_context&)> fn);
+    void call_exception_handler(const exception_context& context);
+    void default_exception_handler(const exception_context& context);
+
+    loop_handle handle() const;
+    bool debug() const noexcept { return core_.debug; }
+    void set_debug(bool on) noexcept { core_.debug = on; }
+
+    detail::loop_core& core() const noexcept { return core_; }
+
+private:
+    mutable detail::loop_core core_;
+};
+
+/// The loop that runs on this thread. Throws std::logic_error if there is none.
+event_loop& get_running_loop();
+
+}  // namespace aio

@@ -1,0 +1,259 @@
+#pragma once
+// A result that is not there yet, set by somebody: low level, for bridges to callbacks. Source: asyncio.Future.
+//
+//     aio::future<int> answer;                       // pending, on the running loop
+//     loop.call_later(10ms, [answer]() mutable { if (!answer.done()) answer.set_result(42); });
+//     int value = co_await answer;                   // whoever awaits it; many may
+//
+// Awaiting one is revertible (semantics 15b): a cancel cancels the future, and wins over a result that has just arrived.
+// Handles belong to their loop's thread. An exception that nobody fetches is told to the loop's exception handler.
+
+#include <aio/detail/function.hpp>
+#include <aio/detail/operation.hpp>
+#include <aio/result.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace aio {
+
+template<class T = void>
+class future;
+template<class T = void>
+class task;
+class any_task;
+
+namespace detail {
+
+/// A done callback, waiting for its future and then for its turn in the loop.
+struct done_callback : waiter, runnable, pooled {
+    std::uint64_t id = 0;
+    future_base* owner = nullptr;   // retained while the callback is queued
+    context_map* context = nullptr;
+    function<void(future_base&)> fn;
+
+    explicit done_callback(function<void(future_base&)> f) noexcept;
+    ~done_callback();
+    /// Null if the waiter is something else.
+    static done_callback* from(waiter& w) noexcept;
+};
+
+/// Throws what result() and exception() throw of a future that is not done or was cancelled.
+void check_result_ready(const future_base& state);
+[[noreturn]] void throw_empty_handle();
+
+/// future_base with the value: what future<T> and task<T> share.
+template<class T, class Base>
+class with_outcome : public Base {
+public:
+    using Base::Base;
+    result<T> outcome;
+
+    std::exception_ptr error() const noexcept final { return outcome.error(); }
+    bool has_outcome() const noexcept { return !outcome.empty(); }
+};
+
+template<class T>
+class future_state final : public with_outcome<T, future_base>, public pooled {
+public:
+    explicit future_state(loop_core* loop) noexcept : with_outcome<T, future_base>(loop) {}
+
+private:
+    void destroy() noexcept override { delete this; }
+    bool cancel_future(std::string message) noexcept override {
+        this->outcome.set_error(std::make_exception_ptr(cancelled_error(std::move(message))));
+        this->complete(true, false);
+        return true;
+    }
+};
+
+/// Waits until a future or task is done. Revertible; a cancel is handed on to what is awaited (rule 5).
+class join_base : public revertible<join_base>, public waiter {
+public:
+    explicit join_base(future_base& awaited) noexcept : awaited_(&awaited) {
+        notify = [](waiter& w) noexcept { static_cast<join_base&>(w).wake(); };
+    }
+    bool await_ready() {
+        check();
+        return revertible<join_base>::await_ready();
+    }
+    bool start() noexcept {
+        if (awaited_->done()) return true;
+        awaited_->add_waiter(*this);
+        return false;
+    }
+    void unpark() noexcept { unlink(); }
+    void revert() noexcept {}
+    void finish() noexcept {}
+    cancel_reply cancel(const std::string& message) noexcept override {
+        if (phase_ != phase::parked) return revertible<join_base>::cancel(message);
+        return awaited_->cancel(message) ? cancel_reply::handed_on : cancel_reply::refused;
+    }
+    void describe(std::string& out) const override;
+    future_base& awaited() const noexcept { return *awaited_; }
+
+private:
+    void check() const;  // throws for a task that awaits itself (rule 16), or something of another loop (rule 17)
+    future_base* awaited_;
+};
+
+/// co_await on a handle: Move says whether the value may be moved out.
+template<class T, class State, bool Move>
+class [[nodiscard]] join : public join_base {
+public:
+    explicit join(state_ptr<State> state) : join_base(require(state)), state_(std::move(state)) {}
+    T await_resume() {
+        join_base::await_resume();
+        state_->mark_retrieved();
+        if constexpr (std::is_void_v<T> || std::is_reference_v<T>) {
+            return static_cast<T>(static_cast<const result<T>&>(state_->outcome).value());
+        } else if constexpr (Move) {
+            if constexpr (std::is_copy_constructible_v<T>) {
+                if (state_->references() > 1) return state_->outcome.value();
+            }
+            return std::move(state_->outcome).value();
+        } else {
+            return state_->outcome.value();
+        }
+    }
+
+private:
+    static State& require(const state_ptr<State>& state) {
+        if (!state) throw_empty_handle();
+        return *state;
+    }
+    state_ptr<State> state_;
+};
+
+/// The readers that task<T> and future<T> have in common. Self is the handle.
+template<class T, class State, class Self>
+class outcome_handle {
+public:
+    bool done() const { return get().done(); }
+    bool cancelled() const { return get().cancelled(); }
+    /// Asks it to end. False if it is done already.
+    bool cancel(std::string message = {}) { return get().cancel(std::move(message)); }
+    /// The value. Throws its error, cancelled_error if it was cancelled, invalid_state_error if it is not done.
+    decltype(auto) result() const& {
+        check_result_ready(get());
+        get().mark_retrieved();
+        return static_cast<const aio::result<T>&>(get().outcome).value();
+    }
+    T result() && {
+        check_result_ready(get());
+        get().mark_retrieved();
+        if constexpr (std::is_void_v<T> || std::is_reference_v<T>) {
+            return static_cast<T>(static_cast<const aio::result<T>&>(get().outcome).value());
+        } else {
+            if constexpr (std::is_copy_constructible_v<T>) {
+                if (get().references() > 1) return get().outcome.value();
+            }
+            return std::move(get().outcome).value();
+        }
+    }
+    /// The error that ended it, or null. Throws as result() does if it was cancelled or is not done.
+    std::exception_ptr exception() const {
+        check_result_ready(get());
+        get().mark_retrieved();
+        return get().error();
+    }
+    /// Calls fn(handle), or fn(), from the loop once it is done; soon, if it is done already. Gives the id to remove it by.
+    template<class F>
+    std::uint64_t add_done_callback(F fn) {
+        return get().add_callback(new done_callback([fn = std::move(fn)](future_base& state) mutable {
+            if constexpr (std::is_invocable_v<F&, Self>) {
+                fn(Self(state_ptr<State>(&static_cast<State&>(state))));
+            } else {
+                static_assert(std::is_invocable_v<F&>, "a done callback takes the handle, or nothing");
+                fn();
+            }
+        }));
+    }
+    /// False if there is no such callback (any more).
+    bool remove_done_callback(std::uint64_t id) { return get().remove_callback(id); }
+
+    join<T, State, false> operator co_await() const&
+        requires(std::is_void_v<T> || std::is_reference_v<T> || std::is_copy_constructible_v<T>)
+    {
+        return join<T, State, false>(state_);
+    }
+    join<T, State, true> operator co_await() && { return join<T, State, true>(std::move(state_)); }
+
+    /// False for a default-constructed or moved-from handle.
+    explicit operator bool() const noexcept { return static_cast<bool>(state_); }
+    friend bool operator==(const Self& a, const Self& b) noexcept { return a.state_.get() == b.state_.get(); }
+
+    State* detail_state() const noexcept { return state_.get(); }
+
+protected:
+    outcome_handle() = default;
+    explicit outcome_handle(state_ptr<State> state) noexcept : state_(std::move(state)) {}
+    State& get() const {
+        if (!state_) [[unlikely]]
+            throw_empty_handle();
+        return *state_;
+    }
+    state_ptr<State> state_;
+};
+
+}  // namespace detail
+
+/// A handle, copyable; all copies are the same future.
+template<class T>
+class future : public detail::outcome_handle<T, detail::future_state<T>, future<T>> {
+    using base = detail::outcome_handle<T, detail::future_state<T>, future<T>>;
+
+public:
+    using value_type = T;
+
+    /// A new pending one. Throws std::logic_error where no loop runs.
+    future() : base(detail::state_ptr<detail::future_state<T>>::adopt(new detail::future_state<T>(&detail::require_loop()))) {}
+    explicit future(detail::state_ptr<detail::future_state<T>> state) noexcept : base(std::move(state)) {}
+
+    /// Throws invalid_state_error if it is done already, cancelled included (rule 28).
+    template<class... Args>
+    void set_result(Args&&... args) {
+        require_pending();
+        this->get().outcome.set_value(std::forward<Args>(args)...);
+        this->get().complete(false, false);
+    }
+    void set_exception(std::exception_ptr error);
+    template<class E>
+        requires(!std::is_same_v<std::remove_cvref_t<E>, std::exception_ptr>)
+    void set_exception(E error) {
+        set_exception(std::make_exception_ptr(std::move(error)));
+    }
+
+private:
+    void require_pending() const;
+};
+
+namespace detail {
+void check_pending(const future_base& state);
+void check_error(const std::exception_ptr& error);
+}  // namespace detail
+
+template<class T>
+void future<T>::require_pending() const {
+    detail::check_pending(this->get());
+}
+template<class T>
+void future<T>::set_exception(std::exception_ptr error) {
+    require_pending();
+    detail::check_error(error);
+    const bool cancelled = detail::is_cancelled(error);
+    this->get().outcome.set_error(std::move(error));
+    this->get().complete(cancelled, !cancelled);
+}
+
+}  // namespace aio
+
+template<class T>
+struct std::hash<aio::future<T>> {
+    std::size_t operator()(const aio::future<T>& f) const noexcept {
+        return std::hash<const void*>()(f.detail_state());
+    }
+};

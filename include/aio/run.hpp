@@ -1,0 +1,125 @@
+#pragma once
+// From a plain function into the loop: asyncio.run and asyncio.Runner.
+//
+//     int main() { return aio::run(async_main()); }
+//
+// run() makes a loop, runs the coroutine, then cancels and awaits what is left, closes generators, executors and the loop,
+// in that order (rule 144), and gives what the coroutine gave. SIGINT cancels the main task; if that ends it, keyboard_interrupt
+// is thrown (rule 147). A second signal ends the wait at once (semantics 15l).
+
+#include <aio/coro.hpp>
+#include <aio/event_loop.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+namespace aio {
+
+/// What waits for descriptors. automatic takes the best there is; AIO_BACKEND=epoll|io_uring decides where nothing is said.
+enum class backend : std::uint8_t { automatic, epoll, io_uring };
+
+struct run_options {
+    std::optional<bool> debug = std::nullopt;  // unset: AIO_DEBUG=1 says so
+    backend io = backend::automatic;
+    bool handle_sigterm = false;  // SIGTERM as SIGINT
+};
+
+namespace detail {
+
+struct testing_options {
+    bool virtual_time = false;
+    bool seeded = false;
+    std::uint64_t seed = 0;
+};
+
+class turns;
+
+/// A loop with what run() does around it.
+class loop_owner {
+public:
+    explicit loop_owner(const run_options& options, const testing_options& testing = {});
+    ~loop_owner();
+    loop_owner(const loop_owner&) = delete;
+    loop_owner& operator=(const loop_owner&) = delete;
+
+    /// Runs until main is done; throws keyboard_interrupt or deadlock_error where they are due.
+    void run_until_done(task_base& main);
+    /// Cancels and awaits what is left, closes generators and executors. Throws nothing.
+    void finish() noexcept;
+    event_loop& loop() noexcept { return *loop_; }
+    struct entered;  // makes the loop this thread's running one
+
+private:
+    friend struct entered;
+    void abandon() noexcept;
+    void cancel_all();
+    void close_rest(turns& loop);
+    std::unique_ptr<event_loop> loop_;
+    run_options options_;
+    context_map* context_ = nullptr;  // kept between runs
+    bool finished_ = false;
+    bool abandoned_ = false;  // after a forced end: no further wait
+};
+
+/// Enters the loop for as long as it lives.
+struct loop_owner::entered {
+    explicit entered(loop_owner& owner);
+    ~entered();
+    entered(const entered&) = delete;
+    entered& operator=(const entered&) = delete;
+    loop_owner& owner;
+};
+
+template<class T>
+T run_in(loop_owner& owner, coro<T>&& main) {
+    loop_owner::entered inside(owner);
+    const std::source_location place = coro_access::place(main);
+    auto state = state_ptr<task_state<T>>::adopt(spawn(owner.loop().core(), std::move(main), place));
+    owner.run_until_done(*state);
+    state->mark_retrieved();
+    return std::move(state->outcome).value();
+}
+
+}  // namespace detail
+
+/// Runs main on a new loop. Throws what main throws; std::logic_error inside a running loop; deadlock_error; keyboard_interrupt.
+template<class T>
+T run(coro<T> main, run_options options = {}) {
+    detail::loop_owner owner(options);
+    if constexpr (std::is_void_v<T>) {
+        detail::run_in(owner, std::move(main));
+        owner.finish();
+    } else {
+        decltype(auto) value = detail::run_in(owner, std::move(main));
+        owner.finish();
+        return static_cast<T>(static_cast<decltype(value)&&>(value));
+    }
+}
+
+/// Runs several coroutines on one loop, one after the other. Context variables are kept between them. Source: asyncio.Runner.
+class runner {
+public:
+    explicit runner(run_options options = {}) : options_(options) {}
+    ~runner() { close(); }
+    runner(const runner&) = delete;
+    runner& operator=(const runner&) = delete;
+
+    /// Throws std::logic_error once closed, or inside a running loop.
+    template<class T>
+    T run(coro<T> main) {
+        return detail::run_in(owner(), std::move(main));
+    }
+    /// Its loop; made at the first use.
+    event_loop& get_loop() { return owner().loop(); }
+    /// Cancels and awaits what is left. Harmless the second time.
+    void close() noexcept;
+
+private:
+    detail::loop_owner& owner();
+    run_options options_;
+    std::unique_ptr<detail::loop_owner> owner_;
+    bool closed_ = false;
+};
+
+}  // namespace aio

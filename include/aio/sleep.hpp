@@ -1,0 +1,40 @@
+#pragma once
+// Waiting for time to pass.
+//
+//     co_await aio::sleep(250ms);
+//     co_await aio::sleep(0s);        // lets the other ready tasks run once
+
+#include <aio/detail/operation.hpp>
+
+namespace aio {
+
+namespace detail {
+
+/// Waits for a timer, or for one turn of the loop.
+class [[nodiscard("co_await it")]] sleep_operation : public revertible<sleep_operation> {
+public:
+    explicit sleep_operation(delay d) noexcept : delay_(d) {}
+    bool start() noexcept;
+    void unpark() noexcept { task_->loop()->disarm(timer_); }
+    void revert() noexcept {}
+    void finish() noexcept {}
+    void describe(std::string& out) const override;
+
+private:
+    struct node : timer_node {
+        sleep_operation* owner = nullptr;
+    };
+    delay delay_;
+    node timer_;
+};
+
+}  // namespace detail
+
+/// Completes after d; at the loop's next turn, without a timer, if d is zero or less. std::nullopt: never. Revertible: a cancel
+/// removes the timer. Source: asyncio.sleep.
+inline detail::sleep_operation sleep(delay d) noexcept { return detail::sleep_operation(d); }
+
+/// Waits until it is cancelled. It counts as a timer, not as a deadlock (semantics 15i).
+inline detail::sleep_operation sleep_forever() noexcept { return detail::sleep_operation(std::nullopt); }
+
+}  // namespace aio

@@ -1,0 +1,258 @@
+#pragma once
+// A coroutine that runs beside its creator, and the handle to it. Source: asyncio.Task, asyncio.create_task.
+//
+//     aio::task<int> t = aio::create_task(count(path), {.name = "counter"});
+//     ...
+//     t.cancel();                          // cancelled_error is thrown where it waits
+//     int n = co_await t;                  // its value, or its exception
+//     aio::create_task([&log, id]() -> aio::coro<> { co_await log.write(id); });   // the lambda lives in the task
+//
+// The loop keeps a running task alive: a handle may be dropped. An exception that nobody fetches is told to the loop's exception
+// handler. Handles belong to the loop's thread; canceller() gives something that other threads may use.
+
+#include <aio/coro.hpp>
+#include <aio/future.hpp>
+
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+namespace aio {
+
+/// name is copied. The default is Task-N.
+struct task_options {
+    std::string_view name = {};
+};
+
+class task_canceller;
+namespace detail {
+struct canceller_state;
+task_canceller make_canceller(task_base& task);
+}  // namespace detail
+
+/// Cancels a task from any thread; outlives it safely. Copyable.
+class task_canceller {
+public:
+    task_canceller() = default;
+    /// Asks the task's loop to cancel it. Nothing happens if the task or its loop has ended.
+    void cancel(std::string message = {}) const;
+
+private:
+    friend task_canceller detail::make_canceller(detail::task_base& task);
+    std::shared_ptr<detail::canceller_state> state_;
+};
+
+namespace detail {
+
+/// The state of a task with a T; lies directly before the frame of its root coroutine.
+template<class T>
+class task_state final : public with_outcome<T, task_base> {
+public:
+    task_state(loop_core* loop, std::source_location created) noexcept : with_outcome<T, task_base>(loop, created) {}
+
+    static constexpr std::size_t room = (sizeof(with_outcome<T, task_base>) + sizeof(block_tag) + 15) / 16 * 16;
+    static block_tag& tag(void* frame) noexcept {
+        return *std::launder(reinterpret_cast<block_tag*>(static_cast<char*>(frame) - sizeof(block_tag)));
+    }
+    static void* block(void* frame) noexcept { return static_cast<char*>(frame) - room; }
+
+private:
+    void destroy() noexcept override {
+        char* const block = reinterpret_cast<char*>(this);
+        const std::uint32_t bytes = tag(block + room).bytes;
+        this->~task_state();
+        deallocate(block, bytes);
+    }
+    void set_cancelled(cancelled_error error) noexcept override {
+        this->outcome.set_error(std::make_exception_ptr(std::move(error)));
+    }
+    void set_outcome_error(std::exception_ptr error) noexcept override { this->outcome.set_error(std::move(error)); }
+    bool cancel_future(std::string message) noexcept override { return task_base::cancel(std::move(message)); }
+};
+
+/// co_await on an any_task.
+class [[nodiscard]] join_any : public join_base {
+public:
+    explicit join_any(state_ptr<task_base> state);
+    void await_resume();
+
+private:
+    state_ptr<task_base> state_;
+};
+
+template<class T>
+void* coro_promise_base<T>::operator new(std::size_t frame_bytes) {
+    static_assert(alignof(task_state<T>) <= 16, "results that are aligned beyond 16 bytes are not supported: use a pointer");
+    constexpr std::size_t room = task_state<T>::room;
+    char* block = static_cast<char*>(allocate(room + frame_bytes));
+    ::new (block + room - sizeof(block_tag)) block_tag{static_cast<std::uint32_t>(room + frame_bytes), 0};
+    return block + room;
+}
+template<class T>
+void coro_promise_base<T>::operator delete(void* frame) noexcept {
+    block_tag& tag = task_state<T>::tag(frame);
+    if (!tag.is_task) deallocate(task_state<T>::block(frame), tag.bytes);  // a task's state frees the block itself
+}
+
+/// Makes a task of a coroutine that has not started. The caller owns one reference; the loop owns another until it ends.
+template<class T>
+task_state<T>* spawn(loop_core& loop, coro<T>&& c, std::source_location created) {
+    if (!c) [[unlikely]]
+        throw_awaited_twice();
+    std::coroutine_handle<coro_promise<T>> h = coro_access::release(c);
+    void* frame = h.address();
+    task_state<T>::tag(frame).is_task = 1;
+    auto* state = ::new (task_state<T>::block(frame)) task_state<T>(&loop, created);
+    h.promise().slot = &state->outcome;
+    state->begin(h.promise());
+    return state;
+}
+
+/// Any awaitable, as a coro: a coro is given back as it is.
+template<class A>
+coro<awaited_t<A>> await_in_coro(A awaitable) {
+    co_return co_await std::move(awaitable);
+}
+template<class T>
+coro<T> to_coro(coro<T>&& c) noexcept {
+    return std::move(c);
+}
+template<awaitable A>
+    requires(!std::is_lvalue_reference_v<A>)
+coro<awaited_t<A>> to_coro(A&& a) {
+    return await_in_coro<A>(std::forward<A>(a));
+}
+
+/// Calls fn(args...) in a coroutine, whose frame keeps both alive: capturing lambdas are safe.
+template<class F, class... Args>
+coro<final_result_t<F, Args...>> call_in_coro(F fn, Args... args) {
+    if constexpr (async_invocable<F, Args...>) {
+        co_return co_await detail::invoke(std::move(fn), std::move(args)...);
+    } else {
+        co_return detail::invoke(std::move(fn), std::move(args)...);
+    }
+}
+template<class F, class... Args>
+auto invoke_in_coro(F&& fn, Args&&... args) -> coro<final_result_t<std::decay_t<F>, std::decay_t<Args>...>> {
+    return call_in_coro<std::decay_t<F>, std::decay_t<Args>...>(std::forward<F>(fn), std::forward<Args>(args)...);
+}
+
+template<class T>
+task<T> start_task(coro<T>&& c, const task_options& options, std::source_location where) {
+    task_state<T>* state = spawn(require_loop(), std::move(c), where);
+    if (!options.name.empty()) state->set_name(options.name);
+    return task<T>(state_ptr<task_state<T>>::adopt(state));
+}
+
+}  // namespace detail
+
+/// A handle to a running or finished task, copyable; all copies are the same task.
+template<class T>
+class task : public detail::outcome_handle<T, detail::task_state<T>, task<T>> {
+    using base = detail::outcome_handle<T, detail::task_state<T>, task<T>>;
+
+public:
+    using value_type = T;
+
+    task() noexcept = default;
+    explicit task(detail::state_ptr<detail::task_state<T>> state) noexcept : base(std::move(state)) {}
+
+    /// Takes back one cancel request and gives how many are left; at zero, a cancel that has been handed to nothing yet is
+    /// withdrawn (rules 3, 4; semantics 15f2).
+    std::uint32_t uncancel() { return this->get().uncancel(); }
+    /// How many cancel requests stand.
+    std::uint32_t cancelling() const { return this->get().cancelling(); }
+    std::string name() const { return this->get().name(); }
+    void set_name(std::string_view name) { this->get().set_name(name); }
+    /// For other threads.
+    task_canceller canceller() const { return detail::make_canceller(this->get()); }
+};
+
+/// A task whatever its result: current_task(), all_tasks(). Converts from task<T>.
+class any_task {
+public:
+    any_task() noexcept = default;
+    template<class T>
+    any_task(const task<T>& t) noexcept : state_(t.detail_state()) {}
+    explicit any_task(detail::state_ptr<detail::task_base> state) noexcept : state_(std::move(state)) {}
+
+    bool done() const { return get().done(); }
+    bool cancelled() const { return get().cancelled(); }
+    bool cancel(std::string message = {}) { return get().cancel(std::move(message)); }
+    std::uint32_t uncancel() { return get().uncancel(); }
+    std::uint32_t cancelling() const { return get().cancelling(); }
+    /// Throws its error, or invalid_state_error; the value is not known here.
+    void result() const;
+    std::exception_ptr exception() const;
+    template<class F>
+    std::uint64_t add_done_callback(F fn) {
+        return get().add_callback(new detail::done_callback([fn = std::move(fn)](detail::future_base& state) mutable {
+            if constexpr (std::is_invocable_v<F&, any_task>) {
+                fn(any_task(detail::state_ptr<detail::task_base>(&static_cast<detail::task_base&>(state))));
+            } else {
+                fn();
+            }
+        }));
+    }
+    bool remove_done_callback(std::uint64_t id) { return get().remove_callback(id); }
+    std::string name() const { return get().name(); }
+    void set_name(std::string_view name) { get().set_name(name); }
+    task_canceller canceller() const { return detail::make_canceller(get()); }
+
+    /// Waits until it is done; throws its error.
+    detail::join_any operator co_await() const { return detail::join_any(state_); }
+
+    explicit operator bool() const noexcept { return static_cast<bool>(state_); }
+    friend bool operator==(const any_task& a, const any_task& b) noexcept { return a.state_.get() == b.state_.get(); }
+    detail::task_base* detail_state() const noexcept { return state_.get(); }
+
+private:
+    detail::task_base& get() const {
+        if (!state_) detail::throw_empty_handle();
+        return *state_;
+    }
+    detail::state_ptr<detail::task_base> state_;
+};
+
+/// The task that runs now; empty outside of one.
+any_task current_task() noexcept;
+/// All tasks of the running loop that have not ended, oldest first.
+std::vector<any_task> all_tasks();
+
+/// Starts any awaitable beside the caller, at the loop's next turn. A coro costs no extra frame. What is awaited by the awaitable
+/// must outlive the task: to give it things of its own, use the form with a function and arguments.
+template<class A>
+    requires(detail::awaitable<A> && !std::is_lvalue_reference_v<A>)
+auto create_task(A&& awaitable, task_options options = {},
+                 std::source_location where = std::source_location::current()) {
+    return detail::start_task(detail::to_coro(std::forward<A>(awaitable)), options, where);
+}
+
+/// Starts fn(args...) beside the caller; fn and args are moved into the task and live as long as it runs.
+template<class F, class... Args>
+    requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
+auto create_task(F&& fn, Args&&... args) {
+    auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
+    const std::source_location where = detail::coro_access::place(c);
+    return detail::start_task(std::move(c), task_options{}, where);
+}
+template<class F, class... Args>
+    requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+auto create_task(task_options options, F&& fn, Args&&... args) {
+    auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
+    const std::source_location where = detail::coro_access::place(c);
+    return detail::start_task(std::move(c), options, where);
+}
+
+}  // namespace aio
+
+template<class T>
+struct std::hash<aio::task<T>> {
+    std::size_t operator()(const aio::task<T>& t) const noexcept { return std::hash<const void*>()(t.detail_state()); }
+};
+template<>
+struct std::hash<aio::any_task> {
+    std::size_t operator()(const aio::any_task& t) const noexcept { return std::hash<const void*>()(t.detail_state()); }
+};

@@ -1,0 +1,56 @@
+#include "loop/loop.hpp"
+
+#include <ostream>
+
+namespace aio {
+
+call_graph capture_call_graph() {
+    detail::loop_core& loop = detail::require_loop();
+    call_graph graph;
+    for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {
+        auto& task = static_cast<detail::task_base&>(*link);
+        if (task.internal()) continue;
+        call_graph_task entry;
+        entry.name = task.name();
+        const bool running = &task == detail::local().task;
+        entry.state = running ? "running" : task.queued() || !task.waiting() ? "ready" : "waiting";
+        if (task.waiting() && !running) task.waiting()->describe(entry.waits_for);
+        const std::source_location created = task.created();
+        entry.created = std::string(created.file_name()) + ":" + std::to_string(created.line());
+        for (const detail::promise_base* p = task.leaf(); p; p = p->parent) {
+            entry.frames.insert(entry.frames.begin(),
+                                call_frame{p->place.function_name(), p->place.file_name(), p->place.line()});
+        }
+        graph.tasks_.push_back(std::move(entry));
+    }
+    return graph;
+}
+
+std::string call_graph::to_string() const {
+    constexpr std::size_t most_tasks = 1000, most_frames = 64;
+    std::string text;
+    std::size_t written = 0;
+    for (const call_graph_task& task : tasks_) {
+        if (written++ == most_tasks) {
+            text += "... and " + std::to_string(tasks_.size() - most_tasks) + " more tasks\n";
+            break;
+        }
+        text += task.name + ": " + task.state;
+        if (!task.waits_for.empty()) text += " for " + task.waits_for;
+        text += '\n';
+        const std::size_t count = task.frames.size();
+        for (std::size_t i = 0; i < count; ++i) {
+            if (count > most_frames && i == most_frames / 2) {
+                text += "    ... " + std::to_string(count - most_frames) + " more frames ...\n";
+                i = count - most_frames / 2;
+            }
+            const call_frame& frame = task.frames[i];
+            text += "    " + std::string(frame.file) + ":" + std::to_string(frame.line) + " in " + frame.function + "\n";
+        }
+    }
+    return text;
+}
+
+void print_call_graph(std::ostream& out) { out << capture_call_graph().to_string(); }
+
+}  // namespace aio

@@ -1,0 +1,70 @@
+#include <aio/delay.hpp>
+#include <aio/errors.hpp>
+#include <aio/result.hpp>
+
+#include <cxxabi.h>
+
+#include <cstdlib>
+#include <typeinfo>
+
+namespace aio::detail {
+
+void throw_logic_error(const char* message) { throw std::logic_error(message); }
+void throw_logic_error(const std::string& message) { throw std::logic_error(message); }
+void throw_system_error(int error, const std::string& operation) {
+    throw std::system_error(error, std::generic_category(), operation);
+}
+void throw_nan_delay() { throw std::invalid_argument("a delay must be a number (NaN was given)"); }
+void throw_empty_result() { throw invalid_state_error("this result is empty"); }
+
+bool is_cancelled(const std::exception_ptr& error) noexcept {
+    if (!error) return false;
+#ifdef __GLIBCXX__
+    return *error.__cxa_exception_type() == typeid(cancelled_error);
+#else
+    try {
+        std::rethrow_exception(error);
+    } catch (const cancelled_error&) {
+        return true;
+    } catch (...) {
+        return false;
+    }
+#endif
+}
+
+bool current_is_cancelled() noexcept {
+    const std::type_info* type = abi::__cxa_current_exception_type();
+    return type && *type == typeid(cancelled_error);
+}
+
+namespace {
+std::string type_name(const std::type_info& type) {
+    int status = 0;
+    char* name = abi::__cxa_demangle(type.name(), nullptr, nullptr, &status);
+    std::string text = name ? name : type.name();
+    std::free(name);
+    return text;
+}
+}  // namespace
+
+std::string describe(const std::exception_ptr& error) noexcept {
+    try {
+        if (!error) return "no error";
+        try {
+            std::rethrow_exception(error);
+        } catch (const std::exception& e) {
+            return type_name(typeid(e)) + ": " + e.what();
+        } catch (const cancelled_error& e) {
+            return e.message().empty() ? "aio::cancelled_error" : "aio::cancelled_error: " + e.message();
+        } catch (const keyboard_interrupt&) {
+            return "aio::keyboard_interrupt";
+        } catch (...) {
+            const std::type_info* type = abi::__cxa_current_exception_type();
+            return type ? type_name(*type) : "an unknown exception";
+        }
+    } catch (...) {
+        return "an exception that cannot be described";
+    }
+}
+
+}  // namespace aio::detail

@@ -1,0 +1,129 @@
+#include <aio/event_loop.hpp>
+#include <aio/future.hpp>
+#include <aio/task.hpp>
+
+namespace aio::detail {
+
+namespace {
+std::uint64_t next_callback_id = 0;
+}
+
+namespace {
+void queue_callback(waiter& w) noexcept {
+    auto& self = static_cast<done_callback&>(w);
+    self.owner->retain();
+    self.owner->loop()->push(self);
+}
+}  // namespace
+
+done_callback* done_callback::from(waiter& w) noexcept {
+    return w.notify == &queue_callback ? static_cast<done_callback*>(&w) : nullptr;
+}
+
+done_callback::done_callback(function<void(future_base&)> f) noexcept
+    : context(share_context(current_context())), fn(std::move(f)) {
+    notify = &queue_callback;
+    run = [](runnable& r) noexcept {
+        auto& self = static_cast<done_callback&>(r);
+        thread_state& t = local();
+        context_map* outer = std::exchange(t.context, self.context);
+        try {
+            self.fn(*self.owner);
+        } catch (...) {
+            self.owner->loop()->report("exception in a done callback", std::current_exception(), nullptr);
+        }
+        self.context = std::exchange(t.context, outer);
+        future_base* owner = self.owner;
+        delete &self;
+        owner->release();
+    };
+}
+
+done_callback::~done_callback() { drop_context(context); }
+
+std::uint64_t future_base::add_callback(done_callback* callback) {
+    callback->owner = this;
+    callback->id = ++next_callback_id;
+    if (done()) {
+        callback->notify(*callback);
+    } else {
+        add_waiter(*callback);
+    }
+    return callback->id;
+}
+
+bool future_base::remove_callback(std::uint64_t id) noexcept {
+    for (waiter* w = waiters_.front(); w; w = waiters_.after(*w)) {
+        if (done_callback* callback = done_callback::from(*w); callback && callback->id == id) {
+            callback->unlink();
+            delete callback;
+            return true;
+        }
+    }
+    return false;
+}
+
+void future_base::complete(bool was_cancelled, bool has_failed) noexcept {
+    flags_ |= flag_done;
+    if (was_cancelled) flags_ |= flag_cancelled;
+    if (has_failed) flags_ |= flag_failed;
+    while (waiter* w = waiters_.pop_front()) w->notify(*w);
+}
+
+void future_base::forget() noexcept {
+    while (waiter* w = waiters_.front()) {  // only callbacks can be left: who joins holds a reference
+        w->unlink();
+        delete done_callback::from(*w);
+    }
+    if (failed() && !(flags_ & flag_retrieved)) {
+        if (is_task()) {
+            auto& task = static_cast<task_base&>(*this);
+            references_ = 1;  // alive for the handler's handle
+            flags_ |= flag_retrieved;
+            loop_->report("exception of a task was never retrieved", error(), &task);
+            if (--references_ != 0) return;
+        } else {
+            loop_->report("exception of a future was never retrieved", error(), nullptr);
+        }
+    }
+    destroy();
+}
+
+void check_result_ready(const future_base& state) {
+    if (!state.done()) throw invalid_state_error("the result is not there yet");
+    if (state.cancelled()) std::rethrow_exception(state.error());
+}
+void throw_empty_handle() { throw_logic_error("this handle is empty: it was default-constructed or moved from"); }
+void check_pending(const future_base& state) {
+    if (state.done()) throw invalid_state_error("the future is done already");
+}
+void check_error(const std::exception_ptr& error) {
+    if (!error) throw std::invalid_argument("set_exception needs an exception");
+}
+
+void join_base::check() const {
+    thread_state& t = local();
+    if (awaited_ == t.task) throw_logic_error("a task cannot await itself: " + t.task->name());
+    if (t.task && awaited_->loop() != t.task->loop()) {
+        throw_logic_error("a task awaits a future or task of another loop");
+    }
+}
+
+void join_base::describe(std::string& out) const {
+    if (awaited_->is_task()) {
+        out += "task " + static_cast<task_base&>(*awaited_).name();
+    } else {
+        out += "a future";
+    }
+}
+
+join_any::join_any(state_ptr<task_base> state)
+    : join_base(state ? *state : (throw_empty_handle(), *state)), state_(std::move(state)) {}
+
+void join_any::await_resume() {
+    join_base::await_resume();
+    state_->mark_retrieved();
+    if (std::exception_ptr error = state_->error()) std::rethrow_exception(error);
+}
+
+}  // namespace aio::detail

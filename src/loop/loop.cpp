@@ -1,0 +1,320 @@
+#include "loop.hpp"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace aio::detail {
+
+std::atomic<int> interrupts::count{0};
+std::atomic<int> interrupts::last_signal{0};
+std::atomic<int> idle_library_threads{0};
+
+bool foreign_threads_alive() noexcept {
+    DIR* directory = ::opendir("/proc/self/task");
+    if (!directory) return true;  // cannot know: never a false alarm
+    int threads = 0;
+    while (const dirent* entry = ::readdir(directory)) {
+        if (entry->d_name[0] != '.') ++threads;
+    }
+    ::closedir(directory);
+#if defined(__SANITIZE_THREAD__)
+    --threads;  // the sanitizer's own
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+    --threads;
+#endif
+#endif
+    return threads > 1 + idle_library_threads.load(std::memory_order_acquire);
+}
+
+void wake_entry::on_events(std::uint32_t) noexcept {
+    std::uint64_t count;
+    [[maybe_unused]] const auto n = ::read(fd, &count, sizeof count);
+}
+
+loop_core::loop_core() : cold_(std::make_unique<loop_cold>()) {
+    cold_->in = std::make_shared<inbox>();
+    cold_->io = make_epoll_reactor();
+    cold_->waker.fd = cold_->in->wake_fd();
+    cold_->io->add(cold_->waker, cold_->waker.fd, io_entry::readable);
+}
+
+loop_core::~loop_core() {
+    cold_->in->close();
+    cold_->io->remove(cold_->waker, cold_->waker.fd);
+}
+
+time_point loop_core::now() noexcept { return cold_->testing.virtual_time ? cold_->virtual_now : clock::now(); }
+
+void loop_core::arm(timer_node& timer, time_point deadline) { cold_->timer_heap.arm(timer, deadline); }
+void loop_core::disarm(timer_node& timer) noexcept { cold_->timer_heap.disarm(timer); }
+
+std::shared_ptr<inbox> inbox_of(loop_core& loop) noexcept { return loop.cold().in; }
+
+void loop_core::report(std::string message, std::exception_ptr error, task_base* task) noexcept {
+    try {
+        cold_->face->call_exception_handler(
+            exception_context{std::move(message), std::move(error), any_task(state_ptr<task_base>(task))});
+    } catch (...) {
+        std::fputs("aiocxx: out of memory while reporting an error\n", stderr);
+    }
+}
+
+void loop_core::step(task_base& task) noexcept {
+    thread_state& t = local();
+    task.flags_ &= static_cast<std::uint16_t>(~future_base::flag_queued);
+    t.task = &task;
+    t.budget = step_budget;
+    if (task.flags_ & future_base::flag_prepare) [[unlikely]] {
+        if (!task.prepare_step()) {
+            t.task = nullptr;
+            return;
+        }
+    }
+    task.flags_ &= static_cast<std::uint16_t>(~future_base::flag_not_started);
+    task.waiting_ = nullptr;
+    promise_base* coroutine = task.leaf_;
+    do {
+        t.next = nullptr;
+        coroutine->handle().resume();
+        coroutine = t.next;
+    } while (coroutine);
+    if (task.flags_ & future_base::flag_ended) task.finish();
+    t.task = nullptr;
+}
+
+namespace {
+
+// A slow step in debug mode: names the task and where it went on.
+void step_timed(loop_core& core, task_base& task) noexcept {
+    const std::string name = task.name();
+    const promise_base* leaf = task.leaf();
+    const std::source_location place = leaf ? leaf->place : std::source_location();
+    const time_point start = clock::now();
+    core.step(task);
+    const auto took = clock::now() - start;
+    if (took > std::chrono::milliseconds(100)) {
+        core.report("a step of " + name + " took " +
+                        std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
+                        " ms; it went on from " + place.file_name() + ":" + std::to_string(place.line()),
+                    nullptr, nullptr);
+    }
+}
+
+runnable* shuffled(runnable* batch, std::mt19937_64& random) {
+    std::vector<runnable*> items;
+    for (; batch; batch = batch->next_ready) items.push_back(batch);
+    for (std::size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[random() % i]);
+    for (std::size_t i = 0; i < items.size(); ++i) items[i]->next_ready = i + 1 < items.size() ? items[i + 1] : nullptr;
+    return items.empty() ? nullptr : items[0];
+}
+
+}  // namespace
+
+void turns::turn() {
+    runnable* batch = core_.ready.take_all();
+    if (cold_.testing.seeded) batch = shuffled(batch, cold_.random);
+    while (batch) {
+        runnable& item = *batch;
+        batch = item.next_ready;
+        if (cold_.step_hook) [[unlikely]] cold_.step_hook();
+        if (item.run) {
+            item.run(item);
+        } else if (core_.debug) [[unlikely]] {
+            step_timed(core_, static_cast<task_base&>(item));
+        } else {
+            core_.step(static_cast<task_base&>(item));
+        }
+    }
+}
+
+// Timers, the inbox and the kernel. While there is work the clock and the kernel are looked at only every few turns, as many as
+// take some 20 to 100 us: both cost more than a short step.
+void turns::look(bool may_block) {
+    cold_.in->drain();
+    if (core_.ready.empty()) {
+        cold_.turns_until_poll = 0;
+    } else if (--cold_.turns_until_poll > 0) {
+        return;
+    } else {
+        may_block = false;
+    }
+    timers& heap = cold_.timer_heap;
+    if (cold_.testing.virtual_time) {
+        if (!heap.empty()) heap.fire_due(cold_.virtual_now);
+        cold_.io->poll(std::chrono::nanoseconds(0));
+        cold_.in->drain();
+        if (!core_.ready.empty() || !may_block) return;
+        if (core_.outstanding == 0 && !heap.empty() && heap.next() != time_point::max()) {
+            cold_.virtual_now = std::max(cold_.virtual_now, heap.next());
+            heap.fire_due(cold_.virtual_now);
+            return;
+        }
+    }
+    const time_point now = clock::now();
+    const auto since = now - cold_.last_look;
+    cold_.last_look = now;
+    if (since < std::chrono::microseconds(20)) {
+        if (cold_.turn_interval < 64) cold_.turn_interval *= 2;
+    } else if (since > std::chrono::microseconds(100)) {
+        cold_.turn_interval = since > std::chrono::milliseconds(1) ? 1 : std::max(1, cold_.turn_interval / 2);
+    }
+    cold_.turns_until_poll = cold_.turn_interval;
+
+    std::optional<std::chrono::nanoseconds> timeout = std::chrono::nanoseconds(0);
+    if (may_block && core_.ready.empty()) {
+        if (heap.empty() || heap.next() == time_point::max() || cold_.testing.virtual_time) {
+            timeout.reset();
+        } else {
+            timeout = std::max(std::chrono::nanoseconds(0), std::chrono::nanoseconds(heap.next() - now));
+        }
+        if (!timeout) check_deadlock();
+        if ((!timeout || timeout->count() > 0) && !cold_.in->prepare_to_block()) timeout = std::chrono::nanoseconds(0);
+        // A signal may have come since the last look: its handler writes to the inbox's eventfd, so the poll returns at once.
+    }
+    cold_.io->poll(timeout);
+    cold_.in->awake();
+    cold_.in->drain();
+    if (!heap.empty() && !cold_.testing.virtual_time) {
+        const time_point later = timeout && timeout->count() == 0 ? now : clock::now();
+        heap.fire_due(later);
+        if (!timeout || timeout->count() != 0) cold_.last_look = later;
+    }
+}
+
+void turns::check_deadlock() {
+    if (core_.outstanding != 0 || !cold_.timer_heap.empty() || core_.live_tasks == 0) return;
+    if (foreign_threads_alive()) return;
+    if (!cold_.in->empty() || interrupts::count.load() > 0) return;
+    throw deadlock_error("deadlock: every task waits for another, and nothing outside can wake one\n" +
+                         capture_call_graph().to_string());
+}
+
+void turns::run_until(const future_base& task) {
+    while (!task.done()) {
+        turn();
+        if (task.done()) return;
+        if (interrupts::count.load(std::memory_order_relaxed) > 0) [[unlikely]] on_interrupt();
+        look(true);
+    }
+}
+
+void turns::run_while_tasks() {
+    while (core_.live_tasks > 0) {
+        turn();
+        if (core_.live_tasks == 0) return;
+        if (interrupts::count.load(std::memory_order_relaxed) > 0) [[unlikely]] on_interrupt();
+        look(true);
+    }
+}
+
+void turns::drain_ready() {
+    for (int limit = 0; limit < 10000 && !core_.ready.empty(); ++limit) turn();
+}
+
+void turns::on_interrupt() {
+    const int count = interrupts::count.load();
+    if (main_ && !interrupted_) {
+        interrupted_ = true;
+        main_->cancel({});
+    }
+    if (count > 1) throw forced_end{};
+}
+
+// ---- descriptors ----
+
+void io_source::attach(int fd) {
+    loop_ = &require_loop();
+    loop_->cold().io->add(*this, fd, readable | writable | edge);
+    fd_ = fd;
+}
+
+void io_source::detach() noexcept {
+    if (fd_ < 0) return;
+    wake_all();
+    loop_->cold().io->remove(*this, fd_);
+    fd_ = -1;
+}
+
+void io_source::park_slot(int direction, slot s) noexcept {
+    slots_[direction] = s;
+    ++loop_->outstanding;
+}
+
+void io_source::unpark(int direction) noexcept {
+    if (!slots_[direction].operation) return;
+    slots_[direction] = slot{};
+    --loop_->outstanding;
+}
+
+void io_source::on_events(std::uint32_t events) noexcept {
+    for (int direction = 0; direction < 2; ++direction) {
+        if (!(events & (direction == 0 ? readable : writable))) continue;
+        const slot s = slots_[direction];
+        if (!s.operation) continue;
+        unpark(direction);
+        s.ready(s.operation);
+    }
+}
+
+void fd_watch::watch(int fd, std::uint32_t events) {
+    if (fd_ == fd && events_ == events) return;
+    if (fd_ >= 0 && (fd != fd_ || events == 0)) stop();
+    if (events == 0) return;
+    if (fd_ < 0) {
+        loop_ = &require_loop();
+        loop_->cold().io->add(*this, fd, events);
+        ++loop_->outstanding;
+        fd_ = fd;
+    } else {
+        loop_->cold().io->modify(*this, fd, events);
+    }
+    events_ = events;
+}
+
+void fd_watch::stop() noexcept {
+    if (fd_ < 0) return;
+    loop_->cold().io->remove(*this, fd_);
+    --loop_->outstanding;
+    fd_ = -1;
+    events_ = 0;
+}
+
+void fd_watch::on_events(std::uint32_t events) noexcept {
+    try {
+        fn_(events);
+    } catch (...) {
+        loop_->report("exception in a callback of a descriptor", std::current_exception(), nullptr);
+    }
+}
+
+fd_ready::fd_ready(int fd, std::uint32_t events) noexcept
+    : fd_(fd), events_(events), watch_([this](std::uint32_t came) {
+          came_ = came;
+          watch_.stop();
+          wake();
+      }) {}
+
+bool fd_ready::start() noexcept {
+    try {
+        watch_.watch(fd_, events_);
+        return false;
+    } catch (const std::system_error& e) {
+        error_ = e.code().value();
+        return true;
+    }
+}
+
+std::uint32_t fd_ready::finish() {
+    if (error_) throw_system_error(error_, "waiting for descriptor " + std::to_string(fd_));
+    return came_;
+}
+
+void fd_ready::describe(std::string& out) const {
+    out += "descriptor " + std::to_string(fd_) + (events_ & io_entry::writable ? " to be writable" : " to be readable");
+}
+
+}  // namespace aio::detail

@@ -1,0 +1,85 @@
+#pragma once
+// The cold part of a loop, and the loop itself: turns of the ready queue, timers, the reactor, the inbox.
+
+#include "reactor.hpp"
+#include "timers.hpp"
+
+#include <aio/call_graph.hpp>
+#include <aio/event_loop.hpp>
+#include <aio/run.hpp>
+
+#include <atomic>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace aio::detail {
+
+/// Reads the eventfd of the inbox when other threads have woken the loop.
+class wake_entry final : public io_entry {
+public:
+    int fd = -1;
+    void on_events(std::uint32_t) noexcept override;
+};
+
+/// Something that run() has to close before the loop goes: dropped generators, executors. See loop_cold::closing.
+struct loop_cold {
+    timers timer_heap;
+    std::unique_ptr<reactor> io;
+    std::shared_ptr<inbox> in;
+    wake_entry waker;
+    event_loop* face = nullptr;
+    function<void(const exception_context&)> exception_handler;
+
+    testing_options testing;
+    function<void()> step_hook;  // testing::set_step_hook
+    time_point virtual_now{std::chrono::seconds(1)};
+    std::mt19937_64 random;
+
+    std::int32_t turns_until_poll = 1;  // how many turns may pass before the clock and the kernel are looked at
+    std::int32_t turn_interval = 1;
+    time_point last_look{};
+
+    /// What is closed at the end of run(), each in a task: dropped generators, the default executor.
+    std::vector<function<coro<>()>> at_close;
+};
+
+void set_running_loop(event_loop* loop) noexcept;
+
+/// Runs turns of a loop. main is the task that a signal cancels; null at the end of run(), when everything is cancelled already.
+class turns {
+public:
+    turns(loop_core& core, task_base* main) : core_(core), cold_(core.cold()), main_(main) {}
+    /// Until task is done. Throws deadlock_error when nothing can ever happen, forced_end at a second signal.
+    void run_until(const future_base& task);
+    void run_while_tasks();  // until no task is left
+    void drain_ready();      // what is ready now, and what that makes ready; no wait
+    bool interrupted() const noexcept { return interrupted_; }
+
+private:
+    void turn();
+    void look(bool may_block);
+    void check_deadlock();
+    void on_interrupt();
+    loop_core& core_;
+    loop_cold& cold_;
+    task_base* main_;
+    bool interrupted_ = false;
+};
+
+/// Signals that ask run() to end, counted by the signal handler.
+struct interrupts {
+    static std::atomic<int> count;
+    static std::atomic<int> last_signal;
+};
+
+/// Thrown inside run() when a second signal came: everything is abandoned.
+struct forced_end {};
+
+/// Threads of this library that wait for work now: they cannot wake a loop (15i).
+extern std::atomic<int> idle_library_threads;
+/// True if some thread of the process is neither this one nor idle in the library.
+bool foreign_threads_alive() noexcept;
+
+}  // namespace aio::detail

@@ -1,0 +1,237 @@
+#include "loop/loop.hpp"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace aio {
+namespace detail {
+
+namespace {
+
+// The signal handler may touch only these.
+std::atomic<int> signal_wake_fd{-1};
+
+void on_signal(int number) {
+    const int saved = errno;
+    interrupts::last_signal.store(number);
+    interrupts::count.fetch_add(1);
+    const int fd = signal_wake_fd.load();
+    if (fd >= 0) {
+        const std::uint64_t one = 1;
+        [[maybe_unused]] const auto written = ::write(fd, &one, sizeof one);
+    }
+    errno = saved;
+}
+
+// Installs the handler for SIGINT (and SIGTERM) where that is possible: in the main thread, over the default action (rule 146).
+class signal_guard {
+public:
+    signal_guard(int wake_fd, bool sigterm) {
+        if (::syscall(SYS_gettid) != ::getpid()) return;
+        install(SIGINT, wake_fd);
+        if (sigterm) install(SIGTERM, wake_fd);
+    }
+    ~signal_guard() {
+        for (int i = 0; i < count_; ++i) ::sigaction(installed_[i].number, &installed_[i].before, nullptr);
+        if (count_ > 0) {
+            signal_wake_fd.store(-1);
+            interrupts::count.store(0);
+        }
+    }
+    signal_guard(const signal_guard&) = delete;
+    signal_guard& operator=(const signal_guard&) = delete;
+
+private:
+    struct entry {
+        int number;
+        struct sigaction before;
+    };
+    void install(int number, int wake_fd) {
+        struct sigaction before {};
+        if (::sigaction(number, nullptr, &before) != 0 || before.sa_handler != SIG_DFL) return;
+        if (count_ == 0) {
+            interrupts::count.store(0);
+            signal_wake_fd.store(wake_fd);
+        }
+        struct sigaction action {};
+        action.sa_handler = &on_signal;
+        sigemptyset(&action.sa_mask);
+        action.sa_flags = SA_RESTART;
+        if (::sigaction(number, &action, nullptr) != 0) return;  // tolerated (rule 148)
+        installed_[count_++] = {number, before};
+    }
+    entry installed_[2];
+    int count_ = 0;
+};
+
+bool debug_from_environment() {
+    const char* value = std::getenv("AIO_DEBUG");
+    return value && *value && std::strcmp(value, "0") != 0;
+}
+
+// epoll is always there; what is asked for and missing is said once, and the program goes on (users expect a container to work).
+void choose_backend(backend wanted) {
+    const char* variable = std::getenv("AIO_BACKEND");
+    if (wanted == backend::automatic && variable && *variable) {
+        if (std::strcmp(variable, "io_uring") == 0) {
+            wanted = backend::io_uring;
+        } else if (std::strcmp(variable, "epoll") != 0 && std::strcmp(variable, "automatic") != 0) {
+            throw std::invalid_argument(std::string("AIO_BACKEND is '") + variable + "': it can be epoll, io_uring or automatic");
+        }
+    }
+    if (wanted == backend::io_uring) {
+        static const bool told = (std::fputs("aiocxx: this build has no io_uring backend; epoll is used\n", stderr), true);
+        static_cast<void>(told);
+    }
+}
+
+// Tasks that did not end after a forced end: never destroyed (semantics 15l), but reachable, so that leak checkers know.
+std::vector<task_base*>& abandoned_tasks() {
+    static auto* tasks = new std::vector<task_base*>;
+    return *tasks;
+}
+
+}  // namespace
+
+loop_owner::loop_owner(const run_options& options, const testing_options& testing) : options_(options) {
+    if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
+    choose_backend(options.io);
+    loop_ = std::make_unique<event_loop>();
+    loop_->set_debug(options.debug.value_or(debug_from_environment()));
+    loop_cold& cold = loop_->core().cold();
+    cold.testing = testing;
+    cold.random.seed(testing.seed);
+}
+
+loop_owner::~loop_owner() {
+    finish();
+    drop_context(context_);
+}
+
+loop_owner::entered::entered(loop_owner& o) : owner(o) {
+    if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
+    set_running_loop(owner.loop_.get());
+    local().context = owner.context_;
+}
+
+loop_owner::entered::~entered() {
+    owner.context_ = std::exchange(local().context, nullptr);
+    set_running_loop(nullptr);
+}
+
+void loop_owner::run_until_done(task_base& main) {
+    loop_core& core = loop_->core();
+    const signal_guard signals(core.cold().in->wake_fd(), options_.handle_sigterm);
+    turns loop(core, &main);
+    bool interrupted = false;
+    try {
+        loop.run_until(main);
+        interrupted = loop.interrupted();
+    } catch (const deadlock_error&) {
+        abandon();
+        throw;
+    } catch (const forced_end&) {
+        abandon();
+        throw keyboard_interrupt(interrupts::last_signal.load());
+    }
+    if (interrupted && main.cancelled() && main.uncancel() == 0) {  // rule 147
+        main.mark_retrieved();
+        throw keyboard_interrupt(interrupts::last_signal.load());
+    }
+}
+
+// The rest is cancelled once more and gets the turns that are ready, but no wait; what still has not ended is leaked on purpose.
+void loop_owner::abandon() noexcept {
+    abandoned_ = true;
+    loop_core& core = loop_->core();
+    for (auto* link = core.tasks.front(); link; link = core.tasks.after(*link)) {
+        auto& task = static_cast<task_base&>(*link);
+        task.retain();
+        task.cancel({});
+        task.release();
+    }
+    turns(core, nullptr).drain_ready();
+    while (auto* link = core.tasks.pop_front()) {
+        auto& task = static_cast<task_base&>(*link);
+        std::fprintf(stderr, "aiocxx: %s did not end when it was forced to: it is leaked, its clean-up has not run\n",
+                     task.name().c_str());
+        abandoned_tasks().push_back(&task);
+        --core.live_tasks;
+    }
+}
+
+void loop_owner::finish() noexcept {
+    if (finished_) return;
+    finished_ = true;
+    const bool inside = local().loop == &loop_->core();
+    std::optional<entered> enter;
+    if (!inside) enter.emplace(*this);
+    loop_core& core = loop_->core();
+    if (!abandoned_) {
+        const signal_guard signals(core.cold().in->wake_fd(), options_.handle_sigterm);
+        try {
+            turns loop(core, nullptr);
+            cancel_all();
+            loop.run_while_tasks();
+            close_rest(loop);
+        } catch (const std::exception& e) {
+            std::fprintf(stderr, "aiocxx: while the loop was closed: %s\n", e.what());
+            abandon();
+        } catch (const forced_end&) {
+            abandon();
+        }
+    }
+    core.cold().in->close();
+    enter.reset();
+}
+
+// rule 144: cancel, await, report; generators; executors
+void loop_owner::cancel_all() {
+    loop_core& core = loop_->core();
+    std::vector<state_ptr<task_base>> rest;
+    for (auto* link = core.tasks.front(); link; link = core.tasks.after(*link)) {
+        rest.emplace_back(static_cast<task_base*>(link));
+    }
+    for (auto& task : rest) {
+        task->cancel({});
+        task->add_callback(new done_callback([](future_base& state) {
+            auto& ended = static_cast<task_base&>(state);
+            if (!ended.failed()) return;
+            ended.mark_retrieved();
+            ended.loop()->report("exception of a task that was cancelled when run() ended", ended.error(), &ended);
+        }));
+    }
+}
+
+void loop_owner::close_rest(turns& loop) {
+    loop_cold& cold = loop_->core().cold();
+    while (!cold.at_close.empty()) {
+        std::vector<function<coro<>()>> closers = std::exchange(cold.at_close, {});
+        for (auto& closer : closers) {
+            auto state = state_ptr<task_state<void>>::adopt(
+                spawn(loop_->core(), closer(), std::source_location::current()));
+        }
+        loop.run_while_tasks();
+    }
+    loop.drain_ready();
+}
+
+}  // namespace detail
+
+detail::loop_owner& runner::owner() {
+    if (closed_) detail::throw_logic_error("this runner is closed");
+    if (!owner_) owner_ = std::make_unique<detail::loop_owner>(options_);
+    return *owner_;
+}
+
+void runner::close() noexcept {
+    closed_ = true;
+    owner_.reset();
+}
+
+}  // namespace aio

@@ -1,0 +1,220 @@
+#include <aio/detail/io.hpp>
+#include <aio/event_loop.hpp>
+#include <aio/task.hpp>
+
+#include <utility>
+
+namespace aio {
+namespace detail {
+
+/// Shared by the cancellers of a task. task is touched on the loop's thread only.
+struct canceller_state {
+    std::shared_ptr<inbox> in;
+    task_base* task;
+};
+
+struct task_extra {
+    std::string name;
+    std::string cancel_message;
+    std::shared_ptr<canceller_state> canceller;
+};
+
+task_base::task_base(loop_core* loop, std::source_location created) noexcept
+    : future_base(loop), id_(++loop->last_task_id), created_(created) {
+    flags_ = flag_task | flag_not_started;
+}
+
+task_base::~task_base() = default;
+
+void task_base::begin(promise_base& root) noexcept {
+    leaf_ = &root;
+    retain();  // the loop's own
+    context_ = share_context(current_context());
+    loop_->tasks.push_back(*this);
+    ++loop_->live_tasks;
+    schedule();
+}
+
+task_extra& task_base::extra() {
+    if (!extra_) extra_ = std::make_unique<task_extra>();
+    return *extra_;
+}
+
+std::string task_base::name() const {
+    if (extra_ && !extra_->name.empty()) return extra_->name;
+    return "Task-" + std::to_string(id_);
+}
+
+void task_base::set_name(std::string_view name) { extra().name = name; }
+
+bool task_base::cancel(std::string message) {
+    if (done()) return false;
+    ++cancel_requests_;
+    if (waiting_) {
+        switch (waiting_->cancel(message)) {
+            case cancel_reply::delivered:
+                flags_ |= flag_cancel_taken;
+                set_cancel_message(std::move(message));
+                schedule();
+                return true;
+            case cancel_reply::handed_on: return true;
+            case cancel_reply::refused: break;
+        }
+    }
+    set_cancel_message(std::move(message));
+    flags_ = static_cast<std::uint16_t>((flags_ & ~flag_overtaken) | flag_must_cancel);
+    if (flags_ & flag_not_started) request_prepare();
+    return true;
+}
+
+void task_base::set_cancel_message(std::string message) {
+    if (!message.empty() || extra_) extra().cancel_message = std::move(message);
+}
+
+std::uint32_t task_base::uncancel() noexcept {
+    if (cancel_requests_ > 0 && --cancel_requests_ == 0) {
+        flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_overtaken));
+    }
+    return cancel_requests_;
+}
+
+void task_base::hand_over_cancel() noexcept {
+    const std::string message = extra_ ? extra_->cancel_message : std::string();
+    switch (waiting_->cancel(message)) {
+        case cancel_reply::delivered:
+            flags_ = static_cast<std::uint16_t>((flags_ & ~(flag_must_cancel | flag_overtaken)) | flag_cancel_taken);
+            schedule();
+            break;
+        case cancel_reply::handed_on:
+            flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_overtaken));
+            break;
+        case cancel_reply::refused: break;
+    }
+}
+
+cancelled_error task_base::take_cancellation() {
+    flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_cancel_taken | flag_overtaken));
+    if (!extra_) return cancelled_error();
+    return cancelled_error(std::exchange(extra_->cancel_message, {}));
+}
+
+void task_base::throw_cancelled() { throw take_cancellation(); }
+
+bool task_base::prepare_step() noexcept {
+    withdraw_prepare();
+    if (flags_ & flag_not_started) {
+        if (must_cancel()) {  // rule 8: the body never runs
+            promise_base& root = *leaf_;
+            set_cancelled(take_cancellation());
+            root.failed = true;
+            ended(root);
+            finish();
+            return false;
+        }
+        return true;
+    }
+    return !waiting_ || waiting_->attempt();
+}
+
+void task_base::finish() noexcept {
+    promise_base& root = *leaf_;
+    const bool ended_by_exception = root.failed;
+    waiting_ = nullptr;
+    root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end (semantics 8b)
+    bool was_cancelled = false;
+    if (ended_by_exception) [[unlikely]] {
+        was_cancelled = is_cancelled(error());
+    } else if ((flags_ & (flag_must_cancel | flag_overtaken)) == flag_must_cancel) [[unlikely]] {  // rule 7
+        set_cancelled(take_cancellation());
+        was_cancelled = true;
+    }
+    flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_cancel_taken | flag_not_started));
+    leaf_ = nullptr;
+    task_link::unlink();
+    --loop_->live_tasks;
+    drop_context(std::exchange(context_, nullptr));
+    if (extra_ && extra_->canceller) extra_->canceller->task = nullptr;
+    complete(was_cancelled, ended_by_exception && !was_cancelled);
+    release();
+}
+
+task_base& require_task() {
+    task_base* task = local().task;
+    if (!task) throw_logic_error("this needs a running task: call it from a coroutine that aio::run runs");
+    return *task;
+}
+
+loop_core& require_loop() {
+    loop_core* loop = local().loop;
+    if (!loop) throw_logic_error("no event loop runs on this thread: call this from a coroutine or callback that aio::run runs");
+    return *loop;
+}
+
+void throw_awaited_twice() {
+    throw_logic_error("this coroutine has been awaited already, given to a task, or moved from: a coro is awaited once");
+}
+
+void report_never_awaited(std::source_location defined) noexcept {
+    loop_core* loop = local().loop;
+    if (!loop || !loop->debug) return;
+    loop->report("coroutine was never awaited: " + std::string(defined.function_name()) + ", defined at " + defined.file_name() +
+                     ":" + std::to_string(defined.line()),
+                 nullptr, nullptr);
+}
+
+task_canceller make_canceller(task_base& task) {
+    task_canceller c;
+    task_extra& extra = task.extra();
+    if (!extra.canceller) {
+        extra.canceller = std::make_shared<canceller_state>(inbox_of(*task.loop()), task.done() ? nullptr : &task);
+    }
+    c.state_ = extra.canceller;
+    return c;
+}
+
+}  // namespace detail
+
+namespace {
+struct cancel_request : detail::inbox_node {
+    std::shared_ptr<detail::canceller_state> target;
+    std::string message;
+};
+}  // namespace
+
+void task_canceller::cancel(std::string message) const {
+    if (!state_) return;
+    auto* request = new cancel_request;
+    request->target = state_;
+    request->message = std::move(message);
+    request->deliver = [](detail::inbox_node& node) noexcept {
+        std::unique_ptr<cancel_request> self(static_cast<cancel_request*>(&node));
+        if (self->target->task) self->target->task->cancel(std::move(self->message));
+    };
+    if (!state_->in->push(*request)) delete request;
+}
+
+any_task current_task() noexcept { return any_task(detail::state_ptr<detail::task_base>(detail::local().task)); }
+
+std::vector<any_task> all_tasks() {
+    detail::loop_core& loop = detail::require_loop();
+    std::vector<any_task> tasks;
+    for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {
+        auto* task = static_cast<detail::task_base*>(link);
+        if (!task->internal()) tasks.emplace_back(detail::state_ptr<detail::task_base>(task));
+    }
+    return tasks;
+}
+
+void any_task::result() const {
+    detail::check_result_ready(get());
+    get().mark_retrieved();
+    if (std::exception_ptr error = get().error()) std::rethrow_exception(error);
+}
+
+std::exception_ptr any_task::exception() const {
+    detail::check_result_ready(get());
+    get().mark_retrieved();
+    return get().error();
+}
+
+}  // namespace aio

@@ -1,0 +1,90 @@
+#pragma once
+// Tests are coroutines, named as sentences:
+//
+//     AIO_TEST("rule 102: a releaser that acquires again queues behind the waiter") {
+//         aio::lock l;
+//         co_await l.acquire();
+//         EXPECT_TRUE(l.locked());
+//     }
+//
+// They run on virtual time, so that they wait on events and never on the wall clock. AIO_REAL_TEST runs on the real clock, for
+// what talks to sockets and threads. PLAIN_TEST is a plain function, for what calls run() itself. The suite is the file's name.
+// EXPECT_* works inside coroutines; ASSERT_* does not (it returns): use AIO_REQUIRE.
+
+#include <aio/aio.hpp>
+#include <aio/testing.hpp>
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <source_location>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+using namespace std::chrono_literals;
+
+namespace aio_test {
+
+enum class time_of { virtual_clock, real_clock };
+
+/// Registers; called before main.
+bool add(const char* file, int line, const char* sentence, aio::coro<> (*body)(), time_of time);
+bool add(const char* file, int line, const char* sentence, void (*body)());
+
+/// Ends the test with a failure.
+struct requirement_failed : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+inline void require(bool condition, const char* text, std::source_location where = std::source_location::current()) {
+    if (!condition) {
+        throw requirement_failed(std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": required: " + text);
+    }
+}
+
+/// Counts its instances: zero at the end, or something leaked.
+struct counted {
+    static inline std::atomic<int> alive = 0;
+    int value = 0;
+    explicit counted(int v = 0) noexcept : value(v) { ++alive; }
+    counted(const counted& o) noexcept : value(o.value) { ++alive; }
+    counted(counted&& o) noexcept : value(o.value) { ++alive; }
+    counted& operator=(const counted&) = default;
+    counted& operator=(counted&&) = default;
+    ~counted() { --alive; }
+};
+
+/// What happened, in order.
+struct journal {
+    std::vector<std::string> entries;
+    void operator()(std::string entry) { entries.push_back(std::move(entry)); }
+    std::string text() const {
+        std::string all;
+        for (const std::string& e : entries) all += (all.empty() ? "" : " ") + e;
+        return all;
+    }
+};
+
+/// Lets everything that is ready run, n turns.
+inline aio::coro<> turns(int n = 1) {
+    for (int i = 0; i < n; ++i) co_await aio::sleep(0s);
+}
+
+}  // namespace aio_test
+
+#define AIO_TEST_CAT2(a, b) a##b
+#define AIO_TEST_CAT(a, b) AIO_TEST_CAT2(a, b)
+#define AIO_TEST_ADD(time, sentence)                                                              \
+    static aio::coro<> AIO_TEST_CAT(aio_test_body_, __LINE__)();                                  \
+    [[maybe_unused]] static const bool AIO_TEST_CAT(aio_test_added_, __LINE__) =                  \
+        aio_test::add(__FILE__, __LINE__, sentence, &AIO_TEST_CAT(aio_test_body_, __LINE__), time); \
+    static aio::coro<> AIO_TEST_CAT(aio_test_body_, __LINE__)()
+#define AIO_TEST(sentence) AIO_TEST_ADD(aio_test::time_of::virtual_clock, sentence)
+#define AIO_REAL_TEST(sentence) AIO_TEST_ADD(aio_test::time_of::real_clock, sentence)
+#define PLAIN_TEST(sentence)                                                                      \
+    static void AIO_TEST_CAT(aio_test_body_, __LINE__)();                                         \
+    [[maybe_unused]] static const bool AIO_TEST_CAT(aio_test_added_, __LINE__) =                  \
+        aio_test::add(__FILE__, __LINE__, sentence, &AIO_TEST_CAT(aio_test_body_, __LINE__));     \
+    static void AIO_TEST_CAT(aio_test_body_, __LINE__)()
+#define AIO_REQUIRE(...) aio_test::require(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__)
