@@ -1,0 +1,108 @@
+#pragma once
+// Running what blocks (files, getaddrinfo, a user's function) on a few threads, and awaiting its end on the loop.
+//
+//     co_await blocking_call(file_pool(), "write of a.txt", [=] { return ::write(fd, data, size); });
+//
+// A job lies in the frame of who awaits it: no allocation. A job that no thread has begun is withdrawn by a cancel; one that has
+// begun is irrevocable (semantics 15b, 15k). Threads start when they are needed, take no signals, and count themselves among the
+// library's idle threads while they cannot wake a loop (15i): each job counts as outstanding on its loop instead.
+
+#include <aio/detail/io.hpp>
+#include <aio/result.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace aio::detail {
+
+/// Something to run on a thread of a pool; afterwards it is delivered to home (inbox_node::deliver, on the loop's thread).
+struct blocking_job : inbox_node, list_node {
+    void (*run)(blocking_job&) noexcept = nullptr;
+    std::shared_ptr<inbox> home;
+    /// Called instead of deliver, by the pool's thread, where there is no home or its loop has ended. May be null.
+    void (*orphaned)(blocking_job&) noexcept = nullptr;
+};
+
+class blocking_pool {
+public:
+    /// Threads are started one by one as jobs come, up to most. name: at most 15 characters, for debuggers.
+    blocking_pool(std::size_t most, const char* name);
+    ~blocking_pool();  // finish()
+    blocking_pool(const blocking_pool&) = delete;
+    blocking_pool& operator=(const blocking_pool&) = delete;
+
+    /// From any thread; first come first served. Throws std::system_error where not even one thread can be started.
+    void submit(blocking_job& job);
+    /// True if no thread had begun it: it will not run.
+    bool withdraw(blocking_job& job) noexcept;
+    /// Jobs that wait or run.
+    std::size_t unfinished() const noexcept;
+    /// Runs what is queued, then ends the threads. Blocks until then.
+    void finish() noexcept;
+
+private:
+    struct state;
+    std::unique_ptr<state> state_;
+};
+
+/// For the files. Never destroyed: its threads end with the process.
+blocking_pool& file_pool();
+
+/// Awaits a job; what blocking_call has for every function.
+class blocking_base : public irrevocable<blocking_base>, public blocking_job {
+public:
+    bool start() noexcept;
+    void unpark() noexcept { --task_->loop()->outstanding; }  // cancel() has withdrawn it
+    void revert() noexcept {}
+    void finish();
+    void describe(std::string& out) const override { out += what_; }
+    cancel_reply cancel(const std::string& message) noexcept override;
+
+protected:
+    blocking_base(blocking_pool& pool, std::string what, void (*fn)(blocking_job&) noexcept) noexcept
+        : pool_(&pool), what_(std::move(what)) {
+        run = fn;
+    }
+
+private:
+    blocking_pool* pool_;
+    std::string what_;
+    std::exception_ptr error_;  // no thread could be started
+};
+
+/// Calls fn() on a thread of pool and gives what it gives, or throws what it throws. Irrevocable once begun. what says in words
+/// what is waited for. fn is moved into the awaiter; what it refers to must live until the end of the await.
+template<class F>
+class [[nodiscard("co_await it")]] blocking_call final : public blocking_base {
+public:
+    using value_type = std::invoke_result_t<F&>;
+
+    blocking_call(blocking_pool& pool, std::string what, F fn)
+        : blocking_base(pool, std::move(what), &call), fn_(std::move(fn)) {}
+    value_type await_resume() {
+        blocking_base::await_resume();
+        return std::move(outcome_).value();
+    }
+
+private:
+    static void call(blocking_job& job) noexcept {
+        auto& self = static_cast<blocking_call&>(job);
+        try {
+            if constexpr (std::is_void_v<value_type>) {
+                self.fn_();
+                self.outcome_.set_value();
+            } else {
+                self.outcome_.set_value(self.fn_());
+            }
+        } catch (...) {
+            self.outcome_.set_error(std::current_exception());
+        }
+    }
+    F fn_;
+    result<value_type> outcome_;
+};
+
+}  // namespace aio::detail
