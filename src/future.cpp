@@ -33,9 +33,9 @@ done_callback::done_callback(function<void(future_base&)> f) noexcept
             self.owner->loop()->report("exception in a done callback", std::current_exception(), nullptr);
         }
         self.context = std::exchange(t.context, outer);
-        future_base* owner = self.owner;
+        future_base* future = self.owner;
         delete &self;
-        owner->release();
+        future->release();
     };
 }
 

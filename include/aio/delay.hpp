@@ -55,9 +55,10 @@ private:
             return whole + (static_cast<long double>(whole) < ns ? 1 : 0);  // never early
         } else {
             using ratio = std::ratio_divide<Period, std::nano>;
-            const auto count = static_cast<__int128>(d.count());
-            const __int128 product = count * ratio::num;
-            const __int128 ns = product / ratio::den + (product % ratio::den > 0 ? 1 : 0);
+            __extension__ using wide = __int128;  // g++ -Wpedantic
+            const auto count = static_cast<wide>(d.count());
+            const wide product = count * ratio::num;
+            const wide ns = product / ratio::den + (product % ratio::den > 0 ? 1 : 0);
             if (ns >= most) return most;
             if (ns <= -most) return -most;
             return static_cast<std::int64_t>(ns);
