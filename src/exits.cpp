@@ -1,2 +1,70 @@
-#include <aio/detail/promise.hpp>
-namespace aio::detail { void run_exits(promise_base& c) noexcept { complete(c); } }
+#include <aio/detail/exits.hpp>
+
+#include <cstdio>
+
+namespace aio::detail {
+namespace {
+
+struct exit_runner {
+    struct promise_type : awaiting_promise<promise_type> {
+        exit_runner get_return_object() noexcept {
+            return {std::coroutine_handle<promise_type>::from_promise(*this)};
+        }
+        std::suspend_always initial_suspend() const noexcept { return {}; }
+        struct last {
+            bool await_ready() const noexcept { return false; }
+            // The frame is destroyed with that of the coroutine whose exits these were.
+            void await_suspend(std::coroutine_handle<promise_type> h) const noexcept { complete(*h.promise().parent); }
+            void await_resume() const noexcept {}
+        };
+        last final_suspend() const noexcept { return {}; }
+        void return_void() const noexcept {}
+        void unhandled_exception() const noexcept { std::terminate(); }  // leave_all() lets nothing out
+
+        static void* operator new(std::size_t bytes) { return allocate(bytes); }
+        static void operator delete(void* memory, std::size_t bytes) noexcept { deallocate(memory, bytes); }
+    };
+    std::coroutine_handle<promise_type> handle;
+};
+
+exit_runner leave_all(promise_base& coroutine) {
+    exit_scope& scope = *coroutine.exits;
+    const std::exception_ptr original = scope.error(coroutine);
+    std::exception_ptr error = original;
+    while (exit_node* node = scope.top) {
+        scope.top = node->next;
+        std::exception_ptr thrown;
+        try {
+            error = co_await node->leave(error);
+        } catch (...) {
+            thrown = std::current_exception();
+        }
+        if (thrown) error = thrown;
+        delete node;
+    }
+    if (error != original) scope.settle(coroutine, error);
+}
+
+}  // namespace
+
+void run_exits(promise_base& coroutine) noexcept {
+    exit_runner runner = leave_all(coroutine);
+    runner.handle.promise().parent = &coroutine;
+    coroutine.exits->runner = runner.handle;
+    runner.handle.resume();
+}
+
+// With the frame of a coroutine. Exits that are left belong to a coroutine that never came to its end: a forced end of the loop.
+void drop_exits(exit_scope* scope) noexcept {
+    if (scope->runner) scope->runner.destroy();
+    while (exit_node* node = scope->top) {
+        scope->top = node->next;
+        std::string what;
+        node->describe(what);
+        std::fprintf(stderr, "aiocxx: skipped the exit of %s: its coroutine was destroyed before its end\n", what.c_str());
+        delete node;
+    }
+    delete scope;
+}
+
+}  // namespace aio::detail

@@ -16,6 +16,7 @@
 #include <aio/result.hpp>
 
 #include <coroutine>
+#include <optional>
 #include <source_location>
 #include <utility>
 
@@ -50,6 +51,28 @@ struct coro_promise_base : awaiting_promise<coro_promise<T>> {
     final_awaiter final_suspend() const noexcept { return {}; }
     void unhandled_exception() noexcept {
         slot->set_error(std::current_exception());
+        this->failed = true;
+    }
+
+    // what scope exits need of the outcome
+    static constexpr bool is_block_scope = false;
+    static constexpr bool spans_yields = false;
+    std::exception_ptr exit_error() const noexcept { return slot->error(); }
+    void settle_exit(std::exception_ptr error) noexcept {
+        if (!error) {
+            if constexpr (std::is_void_v<T>) {
+                slot->set_value();
+                this->failed = false;
+                return;
+            } else if constexpr (std::is_constructible_v<T, std::nullopt_t>) {
+                slot->set_value(std::nullopt);
+                this->failed = false;
+                return;
+            } else {
+                error = std::make_exception_ptr(swallowed_error(slot->error()));
+            }
+        }
+        slot->set_error(std::move(error));
         this->failed = true;
     }
 

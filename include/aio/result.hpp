@@ -82,6 +82,7 @@ public:
 
     bool empty() const noexcept { return kind_ == kind::empty; }
     template<class... Args>
+        requires(std::is_reference_v<T> || std::is_constructible_v<stored, Args...>)
     void set_value(Args&&... args) {
         reset();
         if constexpr (std::is_reference_v<T>) {

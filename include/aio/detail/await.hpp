@@ -42,6 +42,34 @@ decltype(auto) get_awaiter(A&& a) {
 template<awaitable A>
 using awaited_t = decltype(get_awaiter(std::declval<A>()).await_resume());
 
+/// co_await no_void(a): as co_await a, but void becomes `nothing`, so that generic code has a value to pass on.
+template<class A>
+class [[nodiscard("co_await it")]] no_void {
+    using awaiter = decltype(get_awaiter(std::declval<A>()));
+
+public:
+    explicit no_void(A&& a) : awaiter_(get_awaiter(static_cast<A&&>(a))) {}
+    ~no_void() {}  // user-written: g++ 12 destroys some others twice (PR99576)
+    bool await_ready() { return awaiter_.await_ready(); }
+    template<class Promise>
+    auto await_suspend(std::coroutine_handle<Promise> h) {
+        return awaiter_.await_suspend(h);
+    }
+    decltype(auto) await_resume() {
+        if constexpr (std::is_void_v<awaited_t<A>>) {
+            awaiter_.await_resume();
+            return nothing();
+        } else {
+            return awaiter_.await_resume();
+        }
+    }
+
+private:
+    awaiter awaiter_;
+};
+template<class A>
+no_void(A&&) -> no_void<A>;
+
 /// std::invoke, without <functional>.
 template<class F, class... Args>
 decltype(auto) invoke(F&& fn, Args&&... args) {

@@ -24,6 +24,7 @@ enum class progress : std::uint8_t {
 };
 
 struct exit_scope;  // the managers entered and functions deferred in a coroutine: see exits.hpp
+void drop_exits(exit_scope* exits) noexcept;
 
 /// First base of every promise of ours, at its address, so that a coroutine can be handled without its type.
 struct promise_base {
@@ -37,6 +38,10 @@ struct promise_base {
     promise_base() noexcept = default;
     promise_base(const promise_base&) = delete;
     promise_base& operator=(const promise_base&) = delete;
+    ~promise_base() {
+        if (exits) [[unlikely]]
+            drop_exits(exits);
+    }
 
     /// Valid because all promises are aligned alike and have this base first.
     std::coroutine_handle<promise_base> handle() noexcept {

@@ -1,0 +1,48 @@
+#pragma once
+// What `enter` and `defer` register in a coroutine: run last first when it ends, before whoever awaits it goes on.
+//
+// The exits run in a coroutine of their own (exit_runner) while the one that ends stands at its final suspension: its locals are
+// gone, its parameters are not. An exit sees the error under way, may swallow it or replace it (rule 162).
+
+#include <aio/coro.hpp>
+#include <aio/detail/promise.hpp>
+
+#include <coroutine>
+#include <exception>
+
+namespace aio::detail {
+
+/// One manager to leave, or function to call.
+struct exit_node : pooled {
+    exit_node* next = nullptr;
+    /// Gives the error that goes on (null: none, or swallowed); throws to replace it.
+    virtual coro<std::exception_ptr> leave(std::exception_ptr error) = 0;
+    virtual void describe(std::string& out) const = 0;
+    exit_node() = default;
+    exit_node(const exit_node&) = delete;
+    exit_node& operator=(const exit_node&) = delete;
+    virtual ~exit_node() = default;
+};
+
+/// All exits of one coroutine, and how to read and change its outcome.
+struct exit_scope : pooled {
+    exit_node* top = nullptr;
+    std::exception_ptr (*error)(promise_base&) = nullptr;
+    void (*settle)(promise_base&, std::exception_ptr) = nullptr;  // null: the error was swallowed
+    std::coroutine_handle<> runner;
+};
+
+/// Registers an exit in the coroutine of this promise; Promise offers exit_error() and settle_exit(error).
+template<class Promise>
+void push_exit(Promise& promise, exit_node* node) {
+    if (!promise.exits) {
+        auto* scope = new exit_scope;
+        scope->error = [](promise_base& p) { return static_cast<Promise&>(p).exit_error(); };
+        scope->settle = [](promise_base& p, std::exception_ptr e) { static_cast<Promise&>(p).settle_exit(std::move(e)); };
+        promise.exits = scope;
+    }
+    node->next = promise.exits->top;
+    promise.exits->top = node;
+}
+
+}  // namespace aio::detail
