@@ -17,25 +17,26 @@ void throw_system_error(int error, const std::string& operation) {
 void throw_nan_delay() { throw std::invalid_argument("a delay must be a number (NaN was given)"); }
 void throw_empty_result() { throw invalid_state_error("this result is empty"); }
 
-bool is_cancelled(const std::exception_ptr& error) noexcept {
+namespace {
+template<class E>
+bool holds(const std::exception_ptr& error) noexcept {
     if (!error) return false;
 #ifdef __GLIBCXX__
-    return *error.__cxa_exception_type() == typeid(cancelled_error);
+    return *error.__cxa_exception_type() == typeid(E);  // E is final
 #else
     try {
         std::rethrow_exception(error);
-    } catch (const cancelled_error&) {
+    } catch (const E&) {
         return true;
     } catch (...) {
         return false;
     }
 #endif
 }
+}  // namespace
 
-bool current_is_cancelled() noexcept {
-    const std::type_info* type = abi::__cxa_current_exception_type();
-    return type && *type == typeid(cancelled_error);
-}
+bool is_cancelled(const std::exception_ptr& error) noexcept { return holds<cancelled_error>(error); }
+bool is_keyboard_interrupt(const std::exception_ptr& error) noexcept { return holds<keyboard_interrupt>(error); }
 
 namespace {
 std::string type_name(const std::type_info& type) {

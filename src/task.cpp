@@ -26,13 +26,13 @@ task_base::task_base(loop_core* loop, std::source_location created) noexcept
 
 task_base::~task_base() = default;
 
-void task_base::begin(promise_base& root) noexcept {
+void task_base::begin(promise_base& root, bool hold) noexcept {
     leaf_ = &root;
     retain();  // the loop's own
     context_ = share_context(current_context());
     loop_->tasks.push_back(*this);
     ++loop_->live_tasks;
-    schedule();
+    if (!hold) schedule();
 }
 
 task_extra& task_base::extra() {
@@ -63,7 +63,10 @@ bool task_base::cancel(std::string message) {
     }
     set_cancel_message(std::move(message));
     flags_ = static_cast<std::uint16_t>((flags_ & ~flag_overtaken) | flag_must_cancel);
-    if (flags_ & flag_not_started) request_prepare();
+    if (flags_ & flag_not_started) {
+        request_prepare();
+        schedule();  // it may be held back: now it ends
+    }
     return true;
 }
 

@@ -118,7 +118,7 @@ struct generator_exit {};
 [[noreturn]] void throw_logic_error(const std::string& message);
 [[noreturn]] void throw_system_error(int error, const std::string& operation);
 bool is_cancelled(const std::exception_ptr& error) noexcept;          // holds a cancelled_error
-bool current_is_cancelled() noexcept;                                 // the same of the exception being handled
+bool is_keyboard_interrupt(const std::exception_ptr& error) noexcept;
 std::string describe(const std::exception_ptr& error) noexcept;       // its type and what(), for reports
 }  // namespace detail
 

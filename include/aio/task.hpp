@@ -97,8 +97,9 @@ void coro_promise_base<T>::operator delete(void* frame) noexcept {
 }
 
 /// Makes a task of a coroutine that has not started. The caller owns one reference; the loop owns another until it ends.
+/// A held one starts when somebody schedules it.
 template<class T>
-task_state<T>* spawn(loop_core& loop, coro<T>&& c, std::source_location created) {
+task_state<T>* spawn(loop_core& loop, coro<T>&& c, std::source_location created, bool hold = false) {
     if (!c) [[unlikely]]
         throw_awaited_twice();
     std::coroutine_handle<coro_promise<T>> h = coro_access::release(c);
@@ -106,7 +107,7 @@ task_state<T>* spawn(loop_core& loop, coro<T>&& c, std::source_location created)
     task_state<T>::tag(frame).is_task = 1;
     auto* state = ::new (task_state<T>::block(frame)) task_state<T>(&loop, created);
     h.promise().slot = &state->outcome;
-    state->begin(h.promise());
+    state->begin(h.promise(), hold);
     return state;
 }
 
@@ -123,6 +124,28 @@ template<awaitable A>
     requires(!std::is_lvalue_reference_v<A>)
 coro<awaited_t<A>> to_coro(A&& a) {
     return await_in_coro<A>(std::forward<A>(a));
+}
+
+/// task<T>, future<T>, any_task.
+template<class H>
+concept handle = requires(H& h) {
+    h.detail_state();
+    h.done();
+    h.cancel();
+};
+/// What a function was given as an A&& and keeps by value: an rvalue is awaited as one, an lvalue (a handle) as an lvalue.
+template<class A>
+decltype(auto) as_given(std::decay_t<A>& kept) noexcept {
+    if constexpr (std::is_lvalue_reference_v<A>) {
+        return static_cast<const std::decay_t<A>&>(kept);
+    } else {
+        return static_cast<std::decay_t<A>&&>(kept);
+    }
+}
+template<class A>
+constexpr void check_given() noexcept {
+    static_assert(!std::is_lvalue_reference_v<A> || handle<std::decay_t<A>>,
+                  "give awaitables as rvalues (std::move): only tasks and futures may be lvalues");
 }
 
 /// Calls fn(args...) in a coroutine, whose frame keeps both alive: capturing lambdas are safe.

@@ -173,8 +173,8 @@ public:
     void schedule() noexcept;
     /// Rules 1, 2, 5.
     bool cancel(std::string message);
-    /// Becomes part of the loop, to start at its next turn.
-    void begin(promise_base& root) noexcept;
+    /// Becomes part of the loop, to start at its next turn, or when it is scheduled.
+    void begin(promise_base& root, bool hold) noexcept;
     std::uint32_t uncancel() noexcept;
     std::uint32_t cancelling() const noexcept { return cancel_requests_; }
 

@@ -1,0 +1,109 @@
+#pragma once
+// Several errors at once: what a task group throws, always, even for one error. `except*` is split, find and handle.
+//
+//     try {
+//         co_await aio::with(aio::task_group(), body);
+//     } catch (const aio::exception_group& eg) {
+//         auto rest = eg.handle<std::system_error>([](const std::system_error& e) { log(e.what()); });
+//         if (rest) throw *rest;
+//     }
+
+#include <aio/errors.hpp>
+
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace aio {
+
+/// A message and at least one exception; groups may hold groups. Copies share their content. Source: ExceptionGroup.
+class exception_group : public std::exception {
+public:
+    /// Throws std::invalid_argument if there is no exception, or a null one.
+    exception_group(std::string message, std::vector<std::exception_ptr> exceptions, std::exception_ptr context = nullptr);
+
+    /// The whole tree, an error a line.
+    const char* what() const noexcept override;
+    const std::string& message() const noexcept;
+    const std::vector<std::exception_ptr>& exceptions() const noexcept;
+    /// The error that was under way when this came up, or null (semantics 15g).
+    const std::exception_ptr& context() const noexcept { return context_; }
+    void set_context(std::exception_ptr context) noexcept { context_ = std::move(context); }
+
+    struct parts;
+    /// The errors that are an E, and the others, both as groups of the same shape (empty where there are none).
+    template<class E>
+    parts split() const;
+    /// The errors that are an E, as a group.
+    template<class E>
+    std::optional<exception_group> subgroup() const;
+    /// The first error in the tree that is an E, or null. Valid as long as this group or a copy lives.
+    template<class E>
+    const E* find() const noexcept;
+    /// Calls fn(const E&) for each error in the tree that is an E; gives the others.
+    template<class E, class F>
+    std::optional<exception_group> handle(F&& fn) const;
+    /// Throws the only error of the tree itself; the group, if there are several.
+    [[noreturn]] void rethrow_single() const;
+
+private:
+    using predicate = bool (*)(const std::exception_ptr&, void*);
+    parts split_by(predicate matches, void* data) const;
+    bool visit(predicate fn, void* data) const;  // until fn gives true
+
+    template<class E>
+    static const E* as(const std::exception_ptr& error) noexcept {
+        try {
+            std::rethrow_exception(error);
+        } catch (const E& e) {
+            return std::addressof(e);  // lives in the exception object, which error keeps
+        } catch (...) {
+            return nullptr;
+        }
+    }
+    struct content;
+    std::shared_ptr<const content> content_;
+    std::exception_ptr context_;
+};
+
+struct exception_group::parts {
+    std::optional<exception_group> matching;
+    std::optional<exception_group> rest;
+};
+
+template<class E>
+exception_group::parts exception_group::split() const {
+    return split_by([](const std::exception_ptr& e, void*) { return as<E>(e) != nullptr; }, nullptr);
+}
+template<class E>
+std::optional<exception_group> exception_group::subgroup() const {
+    return split<E>().matching;
+}
+template<class E>
+const E* exception_group::find() const noexcept {
+    const E* found = nullptr;
+    visit(
+        [](const std::exception_ptr& e, void* out) {
+            return (*static_cast<const E**>(out) = as<E>(e)) != nullptr;
+        },
+        &found);
+    return found;
+}
+template<class E, class F>
+std::optional<exception_group> exception_group::handle(F&& fn) const {
+    parts p = split<E>();
+    if (p.matching) {
+        p.matching->visit(
+            [](const std::exception_ptr& e, void* f) {
+                if (const E* matching = as<E>(e)) (*static_cast<std::remove_reference_t<F>*>(f))(*matching);
+                return false;
+            },
+            const_cast<void*>(static_cast<const void*>(std::addressof(fn))));
+    }
+    return std::move(p.rest);
+}
+
+}  // namespace aio

@@ -1,0 +1,104 @@
+#pragma once
+// Tasks that end together: none outlives the block, and the first failure cancels the others.
+//
+//     std::vector<aio::task<int>> tasks;
+//     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
+//         for (int item : items) tasks.push_back(tg.create_task(process(item)));
+//     });                                           // all are done here
+//     for (auto& t : tasks) use(t.result());
+//
+// Errors leave as one exception_group, always (rules 65 to 84). Source: asyncio.TaskGroup, of Python 3.13; cancel() of 3.15.
+
+#include <aio/exception_group.hpp>
+#include <aio/task.hpp>
+#include <aio/with.hpp>
+
+#include <exception>
+#include <utility>
+#include <vector>
+
+namespace aio {
+
+/// max_running: how many of the group's tasks may run at once; others wait for their turn, first come first served. 0: no limit.
+struct task_group_options {
+    std::size_t max_running = 0;
+};
+
+class task_group {
+public:
+    explicit task_group(task_group_options options = {}) noexcept : options_(options) {}
+    task_group(task_group&& other);  // before it is entered
+    task_group& operator=(task_group&&) = delete;
+    /// Terminates, naming them, if tasks are left.
+    ~task_group();
+
+    /// As aio::create_task. Throws std::logic_error, and closes the coroutine, before the group is entered, once it is aborting,
+    /// or after its end (rules 77, 78).
+    template<class A>
+        requires(detail::awaitable<A> && !std::is_lvalue_reference_v<A>)
+    auto create_task(A&& awaitable, task_options options = {},
+                     std::source_location where = std::source_location::current()) {
+        return start(detail::to_coro(std::forward<A>(awaitable)), options, where);
+    }
+    template<class F, class... Args>
+        requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
+    auto create_task(F&& fn, Args&&... args) {
+        auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
+        const std::source_location where = detail::coro_access::place(c);
+        return start(std::move(c), task_options{}, where);
+    }
+    template<class F, class... Args>
+        requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+    auto create_task(task_options options, F&& fn, Args&&... args) {
+        auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
+        const std::source_location where = detail::coro_access::place(c);
+        return start(std::move(c), options, where);
+    }
+
+    /// Cancels the tasks and the body; the group ends without throwing. Errors still leave (semantics 15d).
+    void cancel();
+    /// Tasks that have not ended.
+    std::size_t size() const noexcept { return children_count_; }
+
+    detail::ready<task_group&> enter();
+    coro<bool> exit(std::exception_ptr error);
+
+    static constexpr bool needs_block_scope = true;
+    static constexpr bool bound_to_task = true;
+
+private:
+    struct child;
+    class drained;
+    template<class T>
+    task<T> start(coro<T>&& c, const task_options& options, std::source_location where) {
+        if (const char* why = refusal()) {
+            c.close();
+            detail::throw_logic_error(why);
+        }
+        const bool hold = options_.max_running != 0 && running_ >= options_.max_running;
+        auto* state = detail::spawn(*parent_->loop(), std::move(c), where, hold);
+        if (!options.name.empty()) state->set_name(options.name);
+        add(*state, hold);
+        return task<T>(detail::state_ptr<detail::task_state<T>>::adopt(state));
+    }
+    const char* refusal() const noexcept;
+    void add(detail::task_base& task, bool held);
+    void child_done(child& c) noexcept;
+    void abort() noexcept;
+
+    task_group_options options_;
+    detail::task_base* parent_ = nullptr;
+    detail::list<child> children_;
+    std::size_t children_count_ = 0;
+    std::size_t running_ = 0;
+    detail::list<child> held_;
+    std::vector<std::exception_ptr> errors_;
+    drained* waiting_ = nullptr;
+    bool finished_ = false;
+    bool exiting_ = false;
+    bool aborting_ = false;
+    bool cancel_called_ = false;
+    bool parent_cancel_requested_ = false;
+};
+
+}  // namespace aio

@@ -1,0 +1,163 @@
+#include <aio/event_loop.hpp>
+#include <aio/task_group.hpp>
+
+#include <cstdio>
+
+namespace aio {
+
+// A task of the group: in held_ until it may run, then in children_; hears of the task's end as its waiter.
+struct task_group::child : detail::list_node, detail::pooled {
+    struct end_waiter : detail::waiter {
+        child* owner = nullptr;
+    } end;
+    task_group* group;
+    detail::state_ptr<detail::task_base> task;
+    bool held;
+
+    child(task_group* g, detail::task_base& t, bool h) noexcept : group(g), task(&t), held(h) {
+        end.owner = this;
+        end.notify = [](detail::waiter& w) noexcept {
+            child& self = *static_cast<end_waiter&>(w).owner;
+            self.group->child_done(self);
+        };
+        t.add_waiter(end);
+    }
+};
+
+// exit() waits here until the last child has ended.
+class [[nodiscard]] task_group::drained : public detail::revertible<task_group::drained> {
+public:
+    explicit drained(task_group& group) noexcept : group_(&group) {}
+    bool start() noexcept {
+        if (group_->children_count_ == 0) return true;
+        group_->waiting_ = this;
+        return false;
+    }
+    void unpark() noexcept { group_->waiting_ = nullptr; }
+    void revert() noexcept {}
+    void finish() noexcept {}
+    void describe(std::string& out) const override {
+        out += "a task group with " + std::to_string(group_->children_count_) + " tasks";
+    }
+
+private:
+    task_group* group_;
+};
+
+task_group::task_group(task_group&& other) : options_(other.options_) {
+    if (other.parent_) detail::throw_logic_error("a task group cannot be moved once it is entered");
+}
+
+task_group::~task_group() {
+    if (children_count_ == 0) return;
+    std::fputs("aiocxx: a task_group was destroyed with work left; it must be left through with():\n", stderr);
+    for (auto* tasks : {&children_, &held_}) {
+        for (child* c = tasks->front(); c; c = tasks->after(*c)) std::fprintf(stderr, "    %s\n", c->task->name().c_str());
+    }
+    std::terminate();
+}
+
+const char* task_group::refusal() const noexcept {
+    if (!parent_) return "this task group has not been entered: use co_await with(task_group(), body)";
+    if (finished_ || (exiting_ && children_count_ == 0)) return "this task group has finished";
+    if (aborting_) return "this task group is shutting down";
+    return nullptr;
+}
+
+void task_group::add(detail::task_base& task, bool held) {
+    auto* c = new child(this, task, held);
+    (held ? held_ : children_).push_back(*c);
+    ++children_count_;
+    if (!held) ++running_;
+}
+
+detail::ready<task_group&> task_group::enter() {
+    if (parent_) detail::throw_logic_error("a task group can be entered only once");
+    parent_ = &detail::require_task();
+    return detail::ready<task_group&>(*this);
+}
+
+void task_group::child_done(child& c) noexcept {
+    std::unique_ptr<child> owned(&c);
+    c.unlink();
+    --children_count_;
+    if (!c.held) {
+        --running_;
+        if (child* next = held_.front(); next && running_ < options_.max_running) {
+            next->unlink();
+            next->held = false;
+            children_.push_back(*next);
+            ++running_;
+            next->task->schedule();
+        }
+    }
+    if (c.task->failed()) {
+        c.task->mark_retrieved();
+        errors_.push_back(c.task->error());
+        if (!aborting_) {
+            abort();
+            // The body is cancelled, too; exit() takes that back. While exit() waits there is nothing to interrupt.
+            if (!exiting_) {
+                parent_cancel_requested_ = true;
+                parent_->cancel({});
+            }
+        }
+    }
+    if (children_count_ == 0 && waiting_) std::exchange(waiting_, nullptr)->wake();
+}
+
+void task_group::abort() noexcept {
+    aborting_ = true;
+    // A cancelled task ends in a step of its own, never here: the lists stay as they are.
+    for (auto* tasks : {&children_, &held_}) {
+        for (child* c = tasks->front(); c; c = tasks->after(*c)) c->task->cancel({});
+    }
+}
+
+void task_group::cancel() {
+    if (!parent_) detail::throw_logic_error("this task group has not been entered");
+    if (finished_) return;
+    cancel_called_ = true;
+    if (aborting_) return;
+    abort();
+    if (!exiting_) {
+        parent_cancel_requested_ = true;
+        parent_->cancel({});
+    }
+}
+
+coro<bool> task_group::exit(std::exception_ptr error) {
+    exiting_ = true;
+    std::exception_ptr cancellation;
+    const bool body_cancelled = error && detail::is_cancelled(error);
+    if (body_cancelled) cancellation = error;
+    if (parent_cancel_requested_ && parent_->uncancel() == 0) cancellation = nullptr;  // it was ours alone
+    if (error && !aborting_) abort();
+    while (children_count_ > 0) {
+        std::exception_ptr interrupted;
+        try {
+            co_await drained(*this);
+        } catch (const cancelled_error&) {
+            interrupted = std::current_exception();
+        }
+        if (interrupted && !aborting_) {
+            cancellation = interrupted;
+            abort();
+        }
+    }
+    finished_ = true;
+    for (const std::exception_ptr& e : errors_) {
+        if (detail::is_keyboard_interrupt(e)) std::rethrow_exception(e);  // rule 74
+    }
+    if (error && detail::is_keyboard_interrupt(error)) std::rethrow_exception(error);
+    if (cancellation && errors_.empty()) std::rethrow_exception(cancellation);
+    if (error && !body_cancelled) errors_.push_back(error);
+    if (errors_.empty()) co_return error != nullptr;  // the body's cancellation was the group's own: cancel()
+    if (parent_->cancelling() > 0) {  // a cancel from outside is not lost: the next await raises it (rule 70)
+        parent_->uncancel();
+        parent_->cancel({});
+    }
+    throw exception_group("unhandled errors in a task group", std::move(errors_));
+}
+
+}  // namespace aio

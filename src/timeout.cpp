@@ -1,0 +1,111 @@
+#include <aio/event_loop.hpp>
+#include <aio/exception_group.hpp>
+#include <aio/timeout.hpp>
+
+namespace aio {
+
+// Queued to run at the next turn; outlives its timeout if that is left before.
+struct timeout::soon : detail::runnable, detail::pooled {
+    timeout* owner;
+    explicit soon(timeout* t) noexcept : owner(t) {
+        run = [](detail::runnable& r) noexcept {
+            std::unique_ptr<soon> self(static_cast<soon*>(&r));
+            if (!self->owner) return;
+            self->owner->soon_ = nullptr;
+            self->owner->expire();
+        };
+    }
+};
+
+timeout::timeout(delay d) {
+    detail::loop_core& loop = detail::require_loop();
+    if (!d.has_value()) return;
+    when_ = d.from(loop.now());
+    past_ = d.value().count() <= 0;
+}
+
+timeout::timeout(timeout&& other) noexcept : when_(other.when_), past_(other.past_), state_(other.state_) {}
+
+timeout timeout_at(std::optional<time_point> when) {
+    timeout t(when, true);
+    t.past_ = when && *when <= detail::require_loop().now();
+    return t;
+}
+
+detail::ready<timeout&> timeout::enter() {
+    if (state_ != state::created) detail::throw_logic_error("a timeout can be entered only once");
+    task_ = &detail::require_task();
+    state_ = state::active;
+    cancelling_ = task_->cancelling();
+    arm();
+    return detail::ready<timeout&>(*this);
+}
+
+void timeout::arm() {
+    if (!when_) return;
+    if (past_) {
+        soon_ = new soon(this);
+        task_->loop()->push(*soon_);
+        return;
+    }
+    timer_.owner = this;
+    timer_.fire = [](detail::timer_node& t) noexcept { static_cast<node&>(t).owner->expire(); };
+    task_->loop()->arm(timer_, *when_);
+}
+
+void timeout::disarm() noexcept {
+    if (soon_) std::exchange(soon_, nullptr)->owner = nullptr;
+    if (timer_.armed()) task_->loop()->disarm(timer_);
+}
+
+void timeout::expire() noexcept {
+    state_ = state::expiring;
+    task_->cancel({});
+}
+
+const char* timeout::state_name() const noexcept {
+    switch (state_) {
+        case state::created: return "has not been entered";
+        case state::active: return "is active";
+        case state::expiring: return "is expiring";
+        case state::expired: return "has expired";
+        case state::finished: return "has finished";
+    }
+    return "";
+}
+
+void timeout::reschedule(std::optional<time_point> when) {
+    if (state_ != state::active) {
+        detail::throw_logic_error(std::string("cannot reschedule a timeout that ") + state_name());
+    }
+    disarm();
+    when_ = when;
+    past_ = when_ && *when_ <= task_->loop()->now();
+    arm();
+}
+
+detail::ready<bool> timeout::exit(std::exception_ptr error) {
+    disarm();
+    if (state_ == state::expiring) {
+        state_ = state::expired;
+        if (task_->uncancel() <= cancelling_ && error) {
+            if (detail::is_cancelled(error)) throw timeout_error("timed out", std::move(error));
+            // A group keeps the timeout as its context; to foreign errors nothing is attached (semantics 15g).
+            try {
+                std::rethrow_exception(error);
+            } catch (exception_group& group) {
+                group.set_context(std::make_exception_ptr(timeout_error()));
+            } catch (...) {
+            }
+        }
+    } else if (state_ == state::active) {
+        state_ = state::finished;
+    }
+    return detail::ready<bool>(false);
+}
+
+namespace detail {
+void throw_timeout(std::exception_ptr cause) { throw timeout_error("timed out", std::move(cause)); }
+}  // namespace detail
+
+}  // namespace aio
