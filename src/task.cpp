@@ -101,6 +101,11 @@ cancelled_error task_base::take_cancellation() {
     return cancelled_error(std::exchange(extra_->cancel_message, {}));
 }
 
+void task_base::keep_cancel_pending(std::string message) {
+    set_cancel_message(std::move(message));
+    flags_ |= flag_must_cancel | flag_overtaken;
+}
+
 void task_base::throw_cancelled() { throw take_cancellation(); }
 
 bool task_base::prepare_step() noexcept {

@@ -186,6 +186,8 @@ public:
     void overtake_cancel() noexcept {
         flags_ = static_cast<std::uint16_t>((flags_ & ~flag_cancel_taken) | flag_must_cancel | flag_overtaken);
     }
+    /// The running task's next suspension point is cancelled; no new request, a value goes first.
+    void keep_cancel_pending(std::string message);
     [[noreturn]] void throw_cancelled();
     cancelled_error take_cancellation();
 

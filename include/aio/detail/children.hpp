@@ -1,0 +1,119 @@
+#pragma once
+// A set of futures that one coroutine waits for: what gather, race, as_completed and the concurrent views are made of.
+//
+// Owned children (coroutines that were given to us) never outlive the wait: whoever leaves early cancels and awaits them
+// (semantics 15c). Others (tasks and futures that the caller has) are left alone; a later error of theirs counts as retrieved.
+
+#include <aio/detail/operation.hpp>
+#include <aio/task.hpp>
+
+#include <exception>
+#include <string>
+
+namespace aio::detail {
+
+class children {
+public:
+    struct child : list_node, pooled {
+        struct end_waiter : waiter {
+            child* owner = nullptr;
+        } end;
+        children* set;  // null: the set is gone
+        state_ptr<future_base> state;
+        std::size_t index;
+        bool owned;
+        child(children& s, future_base& f, std::size_t i, bool o) noexcept;
+    };
+    enum class until : std::uint8_t {
+        any,         // one has ended that has not been taken
+        all,         // all have ended
+        error,       // all have ended, or one has failed or was cancelled
+        owned_ended  // all owned ones have ended
+    };
+
+    /// report_later_errors: owned children's errors after the first are told to the exception handler with this text. race: the
+    /// end of the first cancels the others in the same step.
+    explicit children(const char* report_later_errors, bool race = false) noexcept
+        : report_(report_later_errors), race_(race) {}
+    children(const children&) = delete;
+    children& operator=(const children&) = delete;
+    ~children();
+
+    void add(future_base& state, std::size_t index, bool owned);
+    /// The next child that has ended, in the order in which they did; null if there is none. To be deleted by the caller.
+    child* take_ended() noexcept { return ended_.pop_front(); }
+    std::size_t running() const noexcept { return running_count_; }
+    bool has_error() const noexcept { return static_cast<bool>(first_error_); }
+    const state_ptr<future_base>& first_error() const noexcept { return first_error_; }
+    void cancel(bool only_owned, const std::string& message = {}) noexcept;
+    /// The caller was cancelled while it waited.
+    bool cancel_requested() const noexcept { return cancel_requested_; }
+    const std::string& cancel_message() const noexcept { return cancel_message_; }
+    [[noreturn]] void throw_cancelled() const { throw cancelled_error(cancel_message_); }
+
+    /// Waits. Revertible; a cancel is handed on to the children, and remembered.
+    class [[nodiscard("co_await it")]] waiting final : public revertible<waiting> {
+    public:
+        waiting(children& set, until mode) noexcept : set_(&set), mode_(mode) {}
+        bool start() noexcept;
+        void unpark() noexcept { set_->waiter_ = nullptr; }
+        void revert() noexcept {}
+        void finish() noexcept {}
+        cancel_reply cancel(const std::string& message) noexcept override;
+        void describe(std::string& out) const override;
+
+    private:
+        friend class children;
+        bool satisfied() const noexcept;
+        children* set_;
+        until mode_;
+    };
+    waiting wait(until mode) noexcept { return waiting(*this, mode); }
+    /// Cancels the owned ones that are left, and waits for them whatever comes meanwhile. A cancel of the caller is remembered.
+    coro<> end_owned();
+
+private:
+    void ended(child& c) noexcept;
+    const char* report_;
+    list<child> running_;
+    list<child> ended_;
+    std::size_t running_count_ = 0;
+    std::size_t owned_count_ = 0;
+    state_ptr<future_base> first_error_;
+    waiting* waiter_ = nullptr;
+    std::string cancel_message_;
+    bool race_;
+    bool cancel_requested_ = false;
+    bool ending_ = false;  // the owned ones have been cancelled by us
+};
+
+/// A child of this awaitable: a handle as it is, anything else as a new task that the set owns.
+template<class A>
+auto start_child(A&& awaitable) {
+    check_given<A>();
+    if constexpr (handle<std::decay_t<A>>) {
+        return std::decay_t<A>(std::forward<A>(awaitable));
+    } else {
+        auto c = to_coro(std::forward<A>(awaitable));
+        const std::source_location where = coro_access::place(c);
+        return start_task(std::move(c), task_options{}, where);
+    }
+}
+template<class A>
+using child_handle_t = decltype(start_child(std::declval<A>()));
+
+/// Takes the outcome of a child that has ended: moved if nobody else has a handle and it may be, else copied.
+template<class T, bool MayMove, class State>
+result<T> take_outcome(State& state) {
+    state.mark_retrieved();
+    if constexpr (MayMove && !std::is_void_v<T> && !std::is_reference_v<T>) {
+        if constexpr (std::is_copy_constructible_v<T>) {
+            if (state.references() > 1) return state.outcome;
+        }
+        return std::move(state.outcome);
+    } else {
+        return state.outcome;
+    }
+}
+
+}  // namespace aio::detail

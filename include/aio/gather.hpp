@@ -1,0 +1,193 @@
+#pragma once
+// Several awaitables at once, and their results in the order given. Source: asyncio.gather.
+//
+//     auto both = co_await aio::gather(fetch(a), fetch(b));                 // std::tuple; void gives std::monostate
+//     std::vector<page> pages = co_await aio::gather(std::move(coros), {.limit = 100});
+//     for (aio::result<page>& r : co_await aio::gather(aio::return_exceptions, std::move(coros))) { ... }
+//
+// It starts when it is awaited. The first failure leaves: coroutines given to gather are then cancelled and awaited first; tasks
+// and futures of the caller go on (rule 87, semantics 15c). A cancel is handed on to all, and leaves as cancelled_error once they
+// have ended (rules 90, 91). Errors after the first go to the exception handler.
+
+#include <aio/detail/children.hpp>
+
+#include <memory>
+#include <tuple>
+#include <variant>
+#include <vector>
+
+namespace aio {
+
+/// limit: at most so many at once; the range is read as they start, so a million elements never exist at once. 0: no limit.
+struct gather_options {
+    std::size_t limit = 0;
+};
+
+struct return_exceptions_t {
+    explicit return_exceptions_t() = default;
+};
+inline constexpr return_exceptions_t return_exceptions{};
+
+namespace detail {
+
+inline constexpr const char* gather_report = "exception of a child of gather, after another had failed";
+
+template<class R>
+concept range = requires(R& r) {
+    r.begin() != r.end();
+    *r.begin();
+};
+template<range R>
+using element_t = decltype(*std::declval<std::remove_reference_t<R>&>().begin());
+/// The elements of an rvalue range are given away, those of an lvalue range are lvalues, generated ones are what they are.
+template<class R>
+using given_element_t =
+    std::conditional_t<std::is_lvalue_reference_v<R>, element_t<R>, std::remove_cvref_t<element_t<R>>&&>;
+
+template<class T>
+using gathered_t = std::conditional_t<
+    std::is_void_v<T>, std::monostate,
+    std::conditional_t<std::is_reference_v<T>, std::reference_wrapper<std::remove_reference_t<T>>, T>>;
+
+template<class T>
+gathered_t<T> give(result<T>&& r) {
+    if constexpr (std::is_void_v<T>) {
+        std::move(r).value();
+        return {};
+    } else {
+        return gathered_t<T>(std::move(r).value());
+    }
+}
+
+/// Waits for the children of a gather; throws what is due.
+coro<> gather_all(children& set, bool return_exceptions);
+
+// Range: results by index; with a limit, the next child starts when one has ended.
+template<class R, bool Collect>
+coro<std::conditional_t<Collect, std::vector<result<awaited_t<given_element_t<R>>>>,
+                        std::conditional_t<std::is_void_v<awaited_t<given_element_t<R>>>, void,
+                                           std::vector<gathered_t<awaited_t<given_element_t<R>>>>>>>
+gather_range(R range, std::size_t limit) {
+    using given = given_element_t<R>;
+    using T = awaited_t<given>;
+    using H = child_handle_t<given>;
+    using State = std::remove_pointer_t<decltype(std::declval<H&>().detail_state())>;
+    constexpr bool owned = !handle<std::remove_cvref_t<given>>;
+    constexpr bool may_move = owned || !std::is_lvalue_reference_v<R>;
+
+    std::vector<result<T>> outcomes;
+    std::exception_ptr error;
+    children set(Collect ? nullptr : gather_report);
+    auto collect = [&] {
+        while (children::child* c = set.take_ended()) {
+            const std::unique_ptr<children::child> taken(c);
+            auto& state = static_cast<State&>(*c->state);
+            if (Collect || !(state.failed() || state.cancelled())) {
+                outcomes[c->index] = take_outcome<T, may_move>(state);
+            }
+        }
+    };
+    try {
+        auto next = range.begin();
+        const auto end = range.end();
+        for (;;) {
+            while (next != end && (limit == 0 || set.running() < limit) && !set.cancel_requested() &&
+                   (Collect || !set.has_error())) {
+                H h = start_child(static_cast<given>(*next));
+                ++next;
+                outcomes.emplace_back();
+                set.add(*h.detail_state(), outcomes.size() - 1, owned);
+                if (owned || set.running() == 0) collect();
+            }
+            if (limit == 0 || next == end || set.cancel_requested() || (!Collect && set.has_error())) break;
+            co_await set.wait(children::until::any);
+            collect();
+        }
+        co_await gather_all(set, Collect);
+        collect();
+    } catch (...) {
+        error = std::current_exception();
+    }
+    if (error) {
+        co_await set.end_owned();
+        if (set.cancel_requested()) set.throw_cancelled();
+        std::rethrow_exception(error);
+    }
+    if constexpr (Collect) {
+        co_return outcomes;
+    } else if constexpr (!std::is_void_v<T>) {
+        std::vector<gathered_t<T>> values;
+        values.reserve(outcomes.size());
+        for (result<T>& r : outcomes) values.push_back(give(std::move(r)));
+        co_return values;
+    }
+}
+
+template<class... A>
+using gather_tuple_t = std::tuple<gathered_t<awaited_t<A>>...>;
+template<class... A>
+using collect_tuple_t = std::tuple<result<awaited_t<A>>...>;
+
+template<bool Collect, class... A>
+coro<std::conditional_t<Collect, collect_tuple_t<A...>, gather_tuple_t<A...>>> gather_tuple(std::decay_t<A>... given) {
+    std::exception_ptr error;
+    children set(Collect ? nullptr : gather_report);
+    std::tuple<child_handle_t<A>...> handles;
+    try {
+        [&]<std::size_t... I>(std::index_sequence<I...>) {
+            (
+                [&] {
+                    auto& h = std::get<I>(handles);
+                    h = start_child(as_given<A>(given));
+                    set.add(*h.detail_state(), I, !handle<std::decay_t<A>>);
+                }(),
+                ...);
+        }(std::index_sequence_for<A...>());
+        co_await gather_all(set, Collect);
+    } catch (...) {
+        error = std::current_exception();
+    }
+    if (error) {
+        co_await set.end_owned();
+        if (set.cancel_requested()) set.throw_cancelled();
+        std::rethrow_exception(error);
+    }
+    while (children::child* c = set.take_ended()) delete c;
+    co_return [&]<std::size_t... I>(std::index_sequence<I...>) {
+        if constexpr (Collect) {
+            return collect_tuple_t<A...>(take_outcome<awaited_t<A>, !std::is_lvalue_reference_v<A>>(
+                *std::get<I>(handles).detail_state())...);
+        } else {
+            return gather_tuple_t<A...>(give(take_outcome<awaited_t<A>, !std::is_lvalue_reference_v<A>>(
+                *std::get<I>(handles).detail_state()))...);
+        }
+    }(std::index_sequence_for<A...>());
+}
+
+}  // namespace detail
+
+/// Awaits all; gives a std::tuple of the results in the order given. Coroutines, operations, tasks and futures may be mixed.
+template<class... A>
+    requires(detail::awaitable<A> && ...)
+auto gather(A&&... awaitables) {
+    return detail::gather_tuple<false, A...>(std::forward<A>(awaitables)...);
+}
+/// The same for a range (rvalue: its elements are given away): a std::vector of the results; nothing for a range of void.
+template<class R>
+    requires(detail::range<R> && !detail::awaitable<R>)
+auto gather(R&& range, gather_options options = {}) {
+    return detail::gather_range<R, false>(std::forward<R>(range), options.limit);
+}
+/// Waits for all, whatever happens, and gives a result for each: errors and cancellations included (rule 89).
+template<class... A>
+    requires(detail::awaitable<A> && ...)
+auto gather(return_exceptions_t, A&&... awaitables) {
+    return detail::gather_tuple<true, A...>(std::forward<A>(awaitables)...);
+}
+template<class R>
+    requires(detail::range<R> && !detail::awaitable<R>)
+auto gather(return_exceptions_t, R&& range, gather_options options = {}) {
+    return detail::gather_range<R, true>(std::forward<R>(range), options.limit);
+}
+
+}  // namespace aio

@@ -1,0 +1,96 @@
+#pragma once
+// Waiting for some of several tasks, and taking no result: asyncio.wait.
+//
+//     auto sets = co_await aio::wait(tasks, {.timeout = 1s, .return_when = aio::first_completed});
+//     for (auto& t : sets.done) use(t.result());
+//     for (auto& t : sets.pending) t.cancel();
+
+#include <aio/detail/children.hpp>
+#include <aio/gather.hpp>
+
+#include <cstdint>
+#include <unordered_set>
+#include <vector>
+
+namespace aio {
+
+enum class return_when : std::uint8_t { all_completed, first_completed, first_exception };
+inline constexpr return_when all_completed = return_when::all_completed;
+inline constexpr return_when first_completed = return_when::first_completed;
+inline constexpr return_when first_exception = return_when::first_exception;
+
+struct wait_options {
+    delay timeout = std::nullopt;
+    aio::return_when return_when = all_completed;
+};
+
+/// Both in the order given.
+template<class Handle>
+struct wait_result {
+    std::vector<Handle> done;
+    std::vector<Handle> pending;
+};
+
+namespace detail {
+
+/// Waits for futures without touching them: neither a timeout nor a cancel of the waiter reaches them (rules 95, 98).
+class [[nodiscard("co_await it")]] wait_operation final : public revertible<wait_operation> {
+public:
+    explicit wait_operation(const wait_options& options) noexcept : options_(options) {}
+    wait_operation(wait_operation&&) = delete;
+    ~wait_operation() { forget(); }
+    void add(future_base& state);
+    bool start() noexcept;
+    void unpark() noexcept { forget(); }
+    void revert() noexcept { forget(); }
+    void finish() noexcept { forget(); }
+    void describe(std::string& out) const override;
+
+private:
+    struct member : waiter {
+        wait_operation* owner = nullptr;
+        future_base* state = nullptr;
+    };
+    struct node : timer_node {
+        wait_operation* owner = nullptr;
+    };
+    bool satisfied() const noexcept;
+    void forget() noexcept;
+    wait_options options_;
+    std::vector<member> members_;
+    std::size_t left_ = 0;
+    node timer_;
+};
+
+template<class Handle>
+coro<wait_result<Handle>> wait_handles(std::vector<Handle> handles, wait_options options) {
+    if (handles.empty()) throw std::invalid_argument("wait() needs at least one task or future");
+    {
+        wait_operation operation(options);
+        for (const Handle& h : handles) operation.add(*h.detail_state());
+        co_await operation;
+    }
+    wait_result<Handle> sets;
+    for (Handle& h : handles) (h.done() ? sets.done : sets.pending).push_back(std::move(h));
+    co_return sets;
+}
+
+}  // namespace detail
+
+/// Waits until return_when holds or the timeout has passed; never throws timeout_error. Takes a range of task<T>, future<T> or any_task
+/// (coroutines are refused); the same one twice counts once. Revertible; the tasks are left alone. Throws std::invalid_argument for
+/// an empty range. A cancelled task does not count as first_exception (rule 97). Source: asyncio.wait.
+template<class R>
+    requires(detail::range<R> && detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
+auto wait(R&& tasks, wait_options options = {}) {
+    using handle = std::remove_cvref_t<detail::element_t<R>>;
+    std::vector<handle> handles;
+    std::unordered_set<const void*> seen;
+    for (auto&& t : tasks) {
+        if (!static_cast<bool>(t)) detail::throw_empty_handle();
+        if (seen.insert(t.detail_state()).second) handles.push_back(t);
+    }
+    return detail::wait_handles<handle>(std::move(handles), options);
+}
+
+}  // namespace aio

@@ -1,0 +1,109 @@
+#include <aio/detail/children.hpp>
+
+namespace aio::detail {
+
+children::child::child(children& s, future_base& f, std::size_t i, bool o) noexcept : set(&s), state(&f), index(i), owned(o) {
+    end.owner = this;
+    end.notify = [](waiter& w) noexcept {
+        child& self = *static_cast<end_waiter&>(w).owner;
+        if (self.set) {
+            self.set->ended(self);
+        } else {
+            self.state->mark_retrieved();  // rule 87: gather has left, later errors count as retrieved
+            delete &self;
+        }
+    };
+}
+
+void children::add(future_base& state, std::size_t index, bool owned) {
+    auto* c = new child(*this, state, index, owned);
+    ++running_count_;
+    if (owned) ++owned_count_;
+    running_.push_back(*c);
+    if (state.done()) {
+        ended(*c);
+    } else {
+        state.add_waiter(c->end);
+    }
+}
+
+children::~children() {
+    while (child* c = running_.pop_front()) c->set = nullptr;  // deletes itself when it ends
+    while (child* c = ended_.pop_front()) delete c;
+}
+
+void children::ended(child& c) noexcept {
+    c.unlink();
+    --running_count_;
+    if (c.owned) --owned_count_;
+    ended_.push_back(c);
+    future_base& state = *c.state;
+    if (state.failed() || state.cancelled()) {
+        if (!first_error_ && !(ending_ && state.cancelled())) {
+            first_error_ = c.state;
+            if (state.failed() && report_) state.mark_retrieved();
+        } else if (state.failed() && c.owned && report_) {
+            state.mark_retrieved();
+            state.loop()->report(report_, state.error(), static_cast<task_base*>(&state));
+        }
+    }
+    if (race_ && !ending_) {
+        ending_ = true;
+        cancel(true);
+    }
+    if (waiter_ && waiter_->satisfied()) std::exchange(waiter_, nullptr)->wake();
+}
+
+void children::cancel(bool only_owned, const std::string& message) noexcept {
+    // A task ends in a step of its own, but a future ends at once, and leaves the list: so each is looked at where it stands.
+    list<child> seen;
+    while (child* c = running_.pop_front()) {
+        seen.push_back(*c);
+        if (c->owned || !only_owned) c->state->cancel(message);
+    }
+    running_.splice(seen);
+}
+
+bool children::waiting::satisfied() const noexcept {
+    switch (mode_) {
+        case until::any: return !set_->ended_.empty() || set_->running_count_ == 0;
+        case until::all: return set_->running_count_ == 0;
+        case until::error: return set_->running_count_ == 0 || set_->first_error_;
+        case until::owned_ended: return set_->owned_count_ == 0;
+    }
+    return true;
+}
+
+bool children::waiting::start() noexcept {
+    if (satisfied()) return true;
+    set_->waiter_ = this;
+    return false;
+}
+
+cancel_reply children::waiting::cancel(const std::string& message) noexcept {
+    if (phase_ != phase::parked) return revertible<waiting>::cancel(message);
+    if (set_->running_count_ == 0) return cancel_reply::refused;
+    set_->cancel_requested_ = true;
+    set_->cancel_message_ = message;
+    if (!set_->race_ || !set_->ending_) set_->cancel(false, message);
+    return cancel_reply::handed_on;
+}
+
+void children::waiting::describe(std::string& out) const {
+    out += std::to_string(set_->running_count_) + (set_->running_count_ == 1 ? " task" : " tasks");
+}
+
+coro<> children::end_owned() {
+    ending_ = true;
+    cancel(true);
+    while (owned_count_ > 0) {
+        try {
+            co_await wait(until::owned_ended);
+        } catch (const cancelled_error& e) {
+            cancel_requested_ = true;
+            cancel_message_ = e.message();
+        }
+    }
+}
+
+}  // namespace aio::detail

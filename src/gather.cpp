@@ -1,0 +1,14 @@
+#include <aio/gather.hpp>
+
+namespace aio::detail {
+
+coro<> gather_all(children& set, bool return_exceptions) {
+    co_await set.wait(return_exceptions ? children::until::all : children::until::error);
+    if (return_exceptions || !set.has_error()) {
+        if (set.cancel_requested()) set.throw_cancelled();  // rule 91: although the children may have swallowed it
+        co_return;
+    }
+    std::rethrow_exception(set.first_error()->error());
+}
+
+}  // namespace aio::detail

@@ -1,0 +1,91 @@
+#include <aio/event_loop.hpp>
+#include <aio/race.hpp>
+
+namespace aio::detail {
+
+coro<std::size_t> race_all(children& set) {
+    bool cancelled = false;
+    std::string message;
+    try {
+        co_await set.wait(children::until::all);
+    } catch (const cancelled_error& e) {  // it came when all had ended
+        cancelled = true;
+        message = e.message();
+    }
+    if (set.cancel_requested()) {
+        cancelled = true;
+        message = set.cancel_message();
+    }
+    const std::unique_ptr<children::child> first(set.take_ended());
+    if (first->state->failed() || first->state->cancelled()) {
+        if (cancelled) throw cancelled_error(std::move(message));
+        first->state->mark_retrieved();
+        std::rethrow_exception(first->state->error());
+    }
+    if (cancelled) local().task->keep_cancel_pending(std::move(message));
+    co_return first->index;
+}
+
+namespace {
+// Tells the error of a shielded task that nobody waits for any more.
+struct reporter : waiter, pooled {
+    state_ptr<future_base> state;
+    explicit reporter(future_base& s) noexcept : state(&s) {
+        notify = [](waiter& w) noexcept {
+            std::unique_ptr<reporter> self(static_cast<reporter*>(&w));
+            self->tell();
+        };
+    }
+    void tell() const noexcept {
+        if (!state->failed()) return;
+        state->mark_retrieved();
+        state->loop()->report("exception of a shielded task, after its waiter was cancelled", state->error(),
+                              state->is_task() ? static_cast<task_base*>(state.get()) : nullptr);
+    }
+};
+}  // namespace
+
+cancel_reply shield_wait::cancel(const std::string& message) noexcept {
+    if (phase_ != phase::parked) return revertible<join_base>::cancel(message);
+    unpark();
+    phase_ = phase::cancelled;
+    awaited().add_waiter(*new reporter(awaited()));
+    return cancel_reply::delivered;
+}
+
+held_wait::~held_wait() {
+    if (timer_.armed()) task_->loop()->disarm(timer_);
+}
+
+bool held_wait::await_ready() {
+    if (join_base::await_ready()) return true;
+    if (delay_.has_value()) {
+        timer_.owner = this;
+        timer_.fire = [](timer_node& t) noexcept {
+            held_wait& self = *static_cast<node&>(t).owner;
+            self.expired_ = true;
+            self.awaited().cancel({});
+        };
+        loop_core& loop = *awaited().loop();
+        loop.arm(timer_, delay_.from(loop.now()));
+    }
+    return false;
+}
+
+cancel_reply held_wait::cancel(const std::string& message) noexcept {
+    if (phase_ != phase::parked) return revertible<join_base>::cancel(message);
+    held_ = true;
+    message_ = message;
+    return cancel_reply::handed_on;
+}
+
+void held_wait::settle() {
+    if (timer_.armed()) awaited().loop()->disarm(timer_);
+    if (held_) {
+        reporter(awaited()).tell();
+        throw cancelled_error(std::move(message_));
+    }
+    if (expired_ && awaited().cancelled()) throw timeout_error("timed out", awaited().error());
+}
+
+}  // namespace aio::detail

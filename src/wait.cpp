@@ -1,0 +1,70 @@
+#include <aio/wait.hpp>
+
+namespace aio::detail {
+
+void wait_operation::add(future_base& state) {
+    member m;
+    m.state = &state;
+    members_.push_back(m);
+}
+
+bool wait_operation::satisfied() const noexcept {
+    std::size_t done = 0;
+    bool failed = false;
+    for (const member& m : members_) {
+        if (!m.state->done()) continue;
+        ++done;
+        failed = failed || m.state->failed();
+    }
+    if (done == members_.size()) return true;
+    switch (options_.return_when) {
+        case return_when::all_completed: return false;
+        case return_when::first_completed: return done > 0;
+        case return_when::first_exception: return failed;
+    }
+    return false;
+}
+
+bool wait_operation::start() noexcept {
+    if (satisfied()) return true;
+    left_ = 0;
+    for (member& m : members_) {
+        if (m.state->done()) continue;
+        ++left_;
+        m.owner = this;
+        m.notify = [](waiter& w) noexcept {
+            auto& self = static_cast<member&>(w);
+            wait_operation& wait = *self.owner;
+            --wait.left_;
+            const return_when when = wait.options_.return_when;
+            if (wait.parked() && (wait.left_ == 0 || when == return_when::first_completed ||
+                                  (when == return_when::first_exception && self.state->failed()))) {
+                wait.wake();
+            }
+        };
+        m.state->add_waiter(m);
+    }
+    if (options_.timeout.has_value()) {
+        timer_.owner = this;
+        timer_.fire = [](timer_node& t) noexcept {
+            wait_operation& wait = *static_cast<node&>(t).owner;
+            if (wait.parked()) wait.wake();
+        };
+        loop_core& loop = *task_->loop();
+        loop.arm(timer_, options_.timeout.from(loop.now()));
+    }
+    return false;
+}
+
+void wait_operation::forget() noexcept {
+    for (member& m : members_) {
+        if (m.linked()) m.unlink();
+    }
+    if (timer_.armed()) task_->loop()->disarm(timer_);
+}
+
+void wait_operation::describe(std::string& out) const {
+    out += "some of " + std::to_string(members_.size()) + " tasks";
+}
+
+}  // namespace aio::detail
