@@ -218,6 +218,11 @@ void loop_owner::close_rest(turns& loop) {
         }
         loop.run_while_tasks();
     }
+    if (cold.default_pool) {  // last: those before may have used it
+        auto state = state_ptr<task_state<void>>::adopt(
+            spawn(loop_->core(), to_coro(pool_shutdown(cold.default_pool.get())), std::source_location::current()));
+        loop.run_while_tasks();
+    }
     loop.drain_ready();
 }
 

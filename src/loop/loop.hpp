@@ -5,6 +5,7 @@
 #include "timers.hpp"
 
 #include <aio/call_graph.hpp>
+#include <aio/detail/blocking.hpp>
 #include <aio/event_loop.hpp>
 #include <aio/run.hpp>
 
@@ -41,8 +42,9 @@ struct loop_cold {
     std::int32_t turn_interval = 1;
     time_point last_look{};
 
-    /// What is closed at the end of run(), each in a task: dropped generators, the default executor.
+    /// What is closed at the end of run(), each in a task: dropped generators.
     std::vector<function<coro<>()>> at_close;
+    std::unique_ptr<blocking_pool> default_pool;  // closed after them
 };
 
 void set_running_loop(event_loop* loop) noexcept;

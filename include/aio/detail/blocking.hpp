@@ -22,8 +22,14 @@ namespace aio::detail {
 struct blocking_job : inbox_node, list_node {
     void (*run)(blocking_job&) noexcept = nullptr;
     std::shared_ptr<inbox> home;
-    /// Called instead of deliver, by the pool's thread, where there is no home or its loop has ended. May be null.
+    /// Called instead of deliver, by the pool's thread, where there is no home, its loop has ended or the job was given up. May be null.
     void (*orphaned)(blocking_job&) noexcept = nullptr;
+    task_base* awaiter = nullptr;  // for reports
+};
+
+/// Wants to hear, on its loop, that the threads of a pool have ended.
+struct pool_end : inbox_node, list_node {
+    std::shared_ptr<inbox> home;
 };
 
 class blocking_pool {
@@ -34,22 +40,62 @@ public:
     blocking_pool(const blocking_pool&) = delete;
     blocking_pool& operator=(const blocking_pool&) = delete;
 
-    /// From any thread; first come first served. Throws std::system_error where not even one thread can be started.
+    /// From any thread; first come first served. Throws std::system_error where not even one thread can be started,
+    /// std::logic_error once it is closed.
     void submit(blocking_job& job);
     /// True if no thread had begun it: it will not run.
     bool withdraw(blocking_job& job) noexcept;
-    /// Jobs that wait or run.
+    /// Nobody waits for the job any more. A thread that runs it leaves the pool (another may take its place), calls orphaned when
+    /// it is through, and ends.
+    enum class given_up : std::uint8_t {
+        withdrawn,  // not begun: it will not run
+        running,    // orphaned will be called
+        finished,   // it has been delivered, or is about to be
+    };
+    given_up give_up(blocking_job& job) noexcept;
+    /// Jobs that wait or run, but those that were given up.
     std::size_t unfinished() const noexcept;
+    /// What they are, for a report: "Task-3 (file.cpp:12), Task-7 (file.cpp:30)".
+    std::string describe_unfinished() const;
+
+    /// No more jobs from here on. What is queued runs, then the threads end: true if they have, else end is delivered then.
+    bool close(pool_end& end) noexcept;
     /// Runs what is queued, then ends the threads. Blocks until then.
     void finish() noexcept;
+    /// After a forced end (semantics 15l): no more jobs; the threads are let go, whatever they run.
+    void let_go() noexcept;
 
 private:
     struct state;
-    std::unique_ptr<state> state_;
+    std::shared_ptr<state> state_;  // also of the threads that run jobs given up
 };
 
 /// For the files. Never destroyed: its threads end with the process.
 blocking_pool& file_pool();
+
+/// The running loop's own: made at its first use, shut down by run() at its end.
+blocking_pool& default_pool();
+std::size_t default_pool_threads() noexcept;
+
+/// Closes a pool and waits until its threads have ended. A cancel neither prevents nor interrupts it: it stays pending.
+class [[nodiscard("co_await it")]] pool_shutdown final : public irrevocable<pool_shutdown> {
+public:
+    explicit pool_shutdown(blocking_pool* pool) noexcept : pool_(pool) {}
+    bool await_ready();
+    bool start() noexcept;
+    cancel_reply cancel(const std::string&) noexcept override { return cancel_reply::refused; }
+    void unpark() noexcept {}
+    void revert() noexcept {}
+    void finish();
+    void describe(std::string& out) const override { out += "the jobs of an executor that is shut down"; }
+
+private:
+    struct node : pool_end {
+        pool_shutdown* owner = nullptr;
+    };
+    blocking_pool* pool_;
+    node end_;
+};
 
 /// Awaits a job; what blocking_call has for every function.
 class blocking_base : public irrevocable<blocking_base>, public blocking_job {
