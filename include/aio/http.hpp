@@ -1,0 +1,9 @@
+#pragma once
+// HTTP: the client (http::session) and the server (http::serve, http::start_server). JSON is in <aio/http_json.hpp>.
+//
+//     aio::http::session s;
+//     aio::http::response r = co_await s.get("https://example.org/", {.timeout = 5s});
+
+#include <aio/http/client.hpp>
+#include <aio/http/headers.hpp>
+#include <aio/http/message.hpp>

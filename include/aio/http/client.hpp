@@ -1,0 +1,103 @@
+#pragma once
+// The HTTP client: HTTP/1.1 and 2, TLS with verified certificates, redirects, compression, connections kept and shared.
+//
+//     aio::http::session s;
+//     aio::http::response r = co_await s.get("https://example.org/", {.timeout = 5s});
+//     r.raise_for_status();
+//     use(r.headers()["content-type"], r.text());
+//     co_await s.post(url, body, {.headers = aio::http::headers("Content-Type", "application/json")});
+//
+// One session for a program, or for a part of it: it keeps the connections. It runs on libcurl's multi interface inside the loop,
+// without a thread of its own (libcurl resolves names in one). Proxies are taken from the environment as curl does, but never
+// for this machine itself.
+
+#include <aio/coro.hpp>
+#include <aio/delay.hpp>
+#include <aio/detail/operation.hpp>
+#include <aio/http/message.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace aio::http {
+
+/// Of one request. What they refer to is copied before the call returns.
+struct request_options {
+    delay timeout = std::nullopt;       // for the whole exchange, redirects and body included; std::nullopt: the session's
+    headers_ref headers = {};           // sent beside, or instead of, those that are sent anyway
+    bool follow_redirects = true;       // within http and https; credentials do not go to another host
+    std::size_t max_redirects = 20;
+    std::size_t max_body_size = 0;      // bytes after decompression; 0: no limit
+};
+
+struct session_options {
+    delay timeout = std::nullopt;                             // of requests that have none of their own
+    delay connect_timeout = std::chrono::seconds(30);         // names, connection and TLS together
+    std::size_t max_connections = 100;                        // further requests wait for one; 0: no limit
+    std::size_t max_connections_per_host = 0;                 // 0: no limit of its own
+    std::string_view user_agent = "aiocxx";
+    std::string_view ca_file = {};                            // certificates to trust instead of the system's
+};
+
+}  // namespace aio::http
+
+namespace aio::detail {
+
+class http_client;
+struct http_transfer;
+
+/// A request and its response, as something to wait for.
+class [[nodiscard("co_await it")]] http_exchange final : public irrevocable<http_exchange> {
+public:
+    explicit http_exchange(std::unique_ptr<http_transfer> transfer) noexcept;
+    http_exchange(http_exchange&& other) noexcept;
+    ~http_exchange();
+    bool start() noexcept;
+    void unpark() noexcept;
+    void revert() noexcept {}
+    http::response finish();
+    void describe(std::string& out) const override;
+
+private:
+    std::unique_ptr<http_transfer> transfer_;
+};
+
+}  // namespace aio::detail
+
+namespace aio::http {
+
+/// Movable; belongs to one loop at a time. Destroyed while requests run, it lets them run: they share what they need, and the
+/// connections are closed with the last. A manager: `with(session(), body)` and `enter` call aclose().
+class session {
+public:
+    explicit session(session_options options = {});
+    session(session&&) noexcept;
+    session& operator=(session&&) noexcept;
+    ~session();
+
+    /// Sends a request when awaited, and gives the response, whatever its status, once its body is there. Irrevocable (semantics
+    /// 15b): a cancel while it runs closes its connection at once (with HTTP/2, its stream); a response that has arrived is
+    /// given. Errors, each naming method and URL: std::invalid_argument for a URL that is none or neither http nor https;
+    /// std::system_error for a host that cannot be found or reached and a connection that was lost; timeout_error, which says
+    /// what it was waiting for; http::error for a peer that does not keep to the protocol, a short body, an untrusted
+    /// certificate, too many redirects. The session may go before it is awaited.
+    detail::http_exchange get(std::string url, request_options options = {});
+    detail::http_exchange head(std::string url, request_options options = {});
+    detail::http_exchange post(std::string url, std::string body, request_options options = {});
+    detail::http_exchange put(std::string url, std::string body, request_options options = {});
+    detail::http_exchange del(std::string url, request_options options = {});
+    detail::http_exchange request(std::string method, std::string url, std::string body = {}, request_options options = {});
+
+    /// Ends running requests with std::errc::operation_canceled, and closes all connections. Later requests are a
+    /// std::logic_error. Again: nothing happens.
+    coro<> aclose();
+    /// Requests that are under way.
+    std::size_t running() const noexcept;
+
+private:
+    std::shared_ptr<detail::http_client> client_;
+};
+
+}  // namespace aio::http

@@ -1,0 +1,86 @@
+#pragma once
+// The header fields of a message: names without regard to case, in order, repeated ones kept.
+//
+//     aio::http::headers h("Accept", "text/html", "X-Request-Id", "17");
+//     h.add("Cookie", "a=1");                       // beside what is there; set() replaces
+//     if (auto type = r.headers().get("content-type")) use(*type);
+//     for (const auto& [name, value] : r.headers()) print(name, value);
+//
+// What goes on the wire is checked here: a name that is no token, or a value with a line break or a NUL, is a
+// std::invalid_argument, so that no text from elsewhere can smuggle in a header or a second message.
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+namespace aio::detail {
+struct http_access;
+}
+
+namespace aio::http {
+
+class headers {
+public:
+    struct field {
+        std::string name;
+        std::string value;
+        friend bool operator==(const field&, const field&) = default;
+    };
+
+    headers() = default;
+    /// Name, value, name, value, ... Throws std::invalid_argument as add() does.
+    template<class... More>
+        requires(std::is_convertible_v<const More&, std::string_view> && ...)
+    headers(std::string_view name, std::string_view value, const More&... more) {
+        static_assert(sizeof...(More) % 2 == 0, "headers(name, value, name, value, ...): a name lacks its value");
+        fields_.reserve(1 + sizeof...(More) / 2);
+        add_pairs(name, value, more...);
+    }
+
+    /// One more field of this name.
+    void add(std::string_view name, std::string_view value);
+    /// The only field of this name.
+    void set(std::string_view name, std::string_view value);
+    /// All fields of this name; gives how many there were.
+    std::size_t remove(std::string_view name) noexcept;
+
+    bool contains(std::string_view name) const noexcept { return find(name) != nullptr; }
+    /// The first of this name.
+    std::optional<std::string> get(std::string_view name) const;
+    /// All of this name, in order.
+    std::vector<std::string> get_all(std::string_view name) const;
+    /// The first of this name; empty if there is none.
+    const std::string& operator[](std::string_view name) const noexcept;
+
+    std::size_t size() const noexcept { return fields_.size(); }
+    bool empty() const noexcept { return fields_.empty(); }
+    auto begin() const noexcept { return fields_.begin(); }
+    auto end() const noexcept { return fields_.end(); }
+
+private:
+    friend struct detail::http_access;
+    template<class... More>
+    void add_pairs(std::string_view name, std::string_view value, const More&... more) {
+        add(name, value);
+        if constexpr (sizeof...(More) > 0) add_pairs(more...);
+    }
+    const field* find(std::string_view name) const noexcept;
+
+    std::vector<field> fields_;
+};
+
+/// What an option says of headers: it refers to them, for the length of the call that takes the option.
+class headers_ref {
+public:
+    headers_ref() = default;
+    headers_ref(const headers& h) noexcept : headers_(&h) {}
+    const headers* get() const noexcept { return headers_; }
+
+private:
+    const headers* headers_ = nullptr;
+};
+
+}  // namespace aio::http

@@ -1,0 +1,117 @@
+#pragma once
+// Requests as a server's handler gets them, responses as it makes them and as a client gets them, and the errors of both.
+//
+//     aio::coro<aio::http::response> page(aio::http::request request) {
+//         if (request.path() != "/hello") co_return aio::http::response(404, "no such page\n");
+//         std::string name = request.query("name").value_or("you");
+//         co_return aio::http::response(200, "hello, " + name + "\n", aio::http::headers("Content-Type", "text/plain"));
+//     }
+//
+// All of them are values that own what they say.
+
+#include <aio/http/headers.hpp>
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace aio::detail {
+struct http_access;
+struct http_default_json;
+/// r.json() needs #include <aio/http_json.hpp>, which defines this.
+template<class Json>
+struct http_json_reader;
+}  // namespace aio::detail
+
+namespace aio::http {
+
+/// The peer does not keep to HTTP, or beyond our limits: a short body, garbage, a certificate that is not trusted, endless
+/// redirects. What the system refused is a std::system_error, a deadline a timeout_error.
+class error : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// Thrown by raise_for_status(), and by stream(), whose caller sees no status.
+class status_error : public error {
+public:
+    status_error(int status, std::string url);
+    int status() const noexcept { return status_; }
+    const std::string& url() const noexcept { return url_; }
+
+private:
+    int status_;
+    std::string url_;
+};
+
+/// The usual phrase for a status: "Not Found". "Unknown" if there is none.
+std::string_view reason(int status) noexcept;
+
+class response {
+public:
+    response() = default;
+    /// Throws std::invalid_argument unless 200 <= status <= 999.
+    explicit response(int status, std::string body = {}, http::headers fields = {});
+
+    int status() const noexcept { return status_; }
+    bool ok() const noexcept { return status_ < 400; }
+    const http::headers& headers() const noexcept { return headers_; }
+    http::headers& headers() noexcept { return headers_; }
+    /// The body. `std::move(r).text()` moves it out.
+    const std::string& text() const& noexcept { return body_; }
+    std::string text() && noexcept { return std::move(body_); }
+    /// The body as JSON: a nlohmann::json. Throws nlohmann::json::parse_error.
+    template<class Json = detail::http_default_json>
+    auto json() const {
+        return detail::http_json_reader<Json>::read(body_);
+    }
+    /// Of a client's response: where it came from, after redirects; without user and password.
+    const std::string& url() const noexcept { return url_; }
+    /// Throws status_error if the status is 400 or more.
+    void raise_for_status() const;
+
+private:
+    friend struct detail::http_access;
+    int status_ = 200;
+    std::string body_;
+    http::headers headers_;
+    std::string url_;
+};
+
+class request {
+public:
+    request() = default;
+    /// What a client sent; made by hand in tests of handlers. Throws std::invalid_argument for a target that cannot be decoded.
+    request(std::string method, std::string target, http::headers fields = {}, std::string body = {}, std::string peer = {});
+
+    const std::string& method() const noexcept { return method_; }
+    /// As it was sent: "/a%20b?x=1".
+    const std::string& target() const noexcept { return target_; }
+    /// Percent-decoded, without the query: "/a b".
+    const std::string& path() const noexcept { return path_; }
+    /// The first value of this name in the query, decoded ('+' is a space); "" for a name without "=".
+    std::optional<std::string> query(std::string_view name) const;
+    const http::headers& headers() const noexcept { return headers_; }
+    const std::string& body() const& noexcept { return body_; }
+    std::string body() && noexcept { return std::move(body_); }
+    /// The body as JSON: a nlohmann::json. Throws nlohmann::json::parse_error.
+    template<class Json = detail::http_default_json>
+    auto json() const {
+        return detail::http_json_reader<Json>::read(body_);
+    }
+    /// The client's address: "127.0.0.1:51820".
+    const std::string& peer() const noexcept { return peer_; }
+
+private:
+    friend struct detail::http_access;
+    std::string method_ = "GET";
+    std::string target_ = "/";
+    std::string path_ = "/";
+    http::headers headers_;
+    std::string body_;
+    std::string peer_;
+};
+
+}  // namespace aio::http

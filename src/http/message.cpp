@@ -1,0 +1,105 @@
+#include <aio/http/message.hpp>
+
+#include "access.hpp"
+
+#include <ostream>  // Boost 1.74 forgets it
+
+#include <boost/beast/http/status.hpp>
+
+namespace aio::http {
+
+namespace {
+
+int hex(char c) noexcept {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+}
+
+// %XX as the byte it stands for. In a query '+' is a space, and what cannot be decoded stays as it is: false says so.
+bool decode(std::string_view text, bool in_query, std::string& out) {
+    bool good = true;
+    out.clear();
+    out.reserve(text.size());
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (c == '%') {
+            const int high = i + 2 < text.size() ? hex(text[i + 1]) : -1;
+            const int low = high >= 0 ? hex(text[i + 2]) : -1;
+            if (low >= 0) {
+                out.push_back(static_cast<char>(high * 16 + low));
+                i += 2;
+                continue;
+            }
+            good = false;
+        }
+        out.push_back(in_query && c == '+' ? ' ' : c);
+    }
+    return good;
+}
+
+// "/path?query", or "http://host/path?query" as a proxy is asked.
+std::string_view without_origin(std::string_view target) noexcept {
+    const std::size_t scheme = target.find("://");
+    if (target.empty() || target.front() == '/' || scheme == target.npos) return target;
+    const std::size_t path = target.find_first_of("/?", scheme + 3);
+    return path == target.npos ? "/" : target.substr(path);
+}
+
+}  // namespace
+
+status_error::status_error(int status, std::string url)
+    : error(url + ": the server answered " + std::to_string(status) + " " + std::string(reason(status))),
+      status_(status),
+      url_(std::move(url)) {}
+
+std::string_view reason(int status) noexcept {
+    const auto phrase =
+        boost::beast::http::obsolete_reason(boost::beast::http::int_to_status(status > 0 ? static_cast<unsigned>(status) : 0));
+    return {phrase.data(), phrase.size()};
+}
+
+response::response(int status, std::string body, http::headers fields)
+    : status_(status), body_(std::move(body)), headers_(std::move(fields)) {
+    if (status < 200 || status > 999) {
+        throw std::invalid_argument("http::response: " + std::to_string(status) + " is no status of a final response");
+    }
+}
+
+void response::raise_for_status() const {
+    if (status_ >= 400) throw status_error(status_, url_);
+}
+
+request::request(std::string method, std::string target, http::headers fields, std::string body, std::string peer)
+    : method_(std::move(method)),
+      target_(std::move(target)),
+      headers_(std::move(fields)),
+      body_(std::move(body)),
+      peer_(std::move(peer)) {
+    std::string_view path = without_origin(target_);
+    path = path.substr(0, path.find_first_of("?#"));
+    if (path.empty()) path = "/";
+    if (!decode(path, false, path_)) throw std::invalid_argument("http::request: bad percent-encoding in " + target_);
+}
+
+std::optional<std::string> request::query(std::string_view name) const {
+    std::string_view rest = without_origin(target_);
+    rest = rest.substr(0, rest.find('#'));
+    const std::size_t mark = rest.find('?');
+    if (mark == rest.npos) return std::nullopt;
+    rest.remove_prefix(mark + 1);
+    std::string decoded;
+    while (!rest.empty()) {
+        const std::string_view pair = rest.substr(0, rest.find('&'));
+        rest.remove_prefix(pair.size() < rest.size() ? pair.size() + 1 : pair.size());
+        const std::size_t equals = std::min(pair.find('='), pair.size());
+        decode(pair.substr(0, equals), true, decoded);
+        if (decoded != name) continue;
+        decode(equals < pair.size() ? pair.substr(equals + 1) : std::string_view(), true, decoded);
+        return decoded;
+    }
+    return std::nullopt;
+}
+
+}  // namespace aio::http

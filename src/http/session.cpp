@@ -1,0 +1,74 @@
+#include "access.hpp"
+#include "transfer.hpp"
+
+namespace aio::detail {
+
+http_exchange::http_exchange(std::unique_ptr<http_transfer> transfer) noexcept : transfer_(std::move(transfer)) {}
+http_exchange::http_exchange(http_exchange&& other) noexcept = default;
+http_exchange::~http_exchange() = default;
+
+bool http_exchange::start() noexcept {
+    if (!transfer_->begin()) return true;
+    transfer_->waiter = this;
+    transfer_->wake = [](void* self) noexcept { static_cast<http_exchange*>(self)->basic_operation::wake(); };
+    return false;
+}
+
+void http_exchange::unpark() noexcept {
+    transfer_->waiter = nullptr;
+    transfer_->client->leave(*transfer_);
+}
+
+http::response http_exchange::finish() {
+    http_transfer& t = *transfer_;
+    if (t.error) std::rethrow_exception(t.error);
+    http::response r;
+    http_access::set_status(r, t.status);
+    http_access::body(r) = std::move(t.text);
+    r.headers() = std::move(t.answer);
+    http_access::set_url(r, std::move(t.from));
+    return r;
+}
+
+void http_exchange::describe(std::string& out) const {
+    out += transfer_->what();
+    out += ": ";
+    out += transfer_->phase();
+}
+
+}  // namespace aio::detail
+
+namespace aio::http {
+
+session::session(session_options options) : client_(std::make_shared<detail::http_client>(options)) {}
+session::session(session&&) noexcept = default;
+session& session::operator=(session&&) noexcept = default;
+session::~session() = default;
+
+detail::http_exchange session::request(std::string method, std::string url, std::string body, request_options options) {
+    return detail::http_exchange(detail::make_transfer(client_, std::move(method), std::move(url), std::move(body), options));
+}
+detail::http_exchange session::get(std::string url, request_options options) {
+    return request("GET", std::move(url), {}, options);
+}
+detail::http_exchange session::head(std::string url, request_options options) {
+    return request("HEAD", std::move(url), {}, options);
+}
+detail::http_exchange session::post(std::string url, std::string body, request_options options) {
+    return request("POST", std::move(url), std::move(body), options);
+}
+detail::http_exchange session::put(std::string url, std::string body, request_options options) {
+    return request("PUT", std::move(url), std::move(body), options);
+}
+detail::http_exchange session::del(std::string url, request_options options) {
+    return request("DELETE", std::move(url), {}, options);
+}
+
+coro<> session::aclose() {
+    if (client_) client_->close();
+    co_return;
+}
+
+std::size_t session::running() const noexcept { return client_ ? client_->count : 0; }
+
+}  // namespace aio::http

@@ -1,0 +1,591 @@
+// The client against servers with and without manners. The real clock: libcurl's is real, too.
+#include "http_raw.hpp"
+
+#include <aio/http.hpp>
+#include <aio/http_json.hpp>
+
+#include <algorithm>
+#include <set>
+
+namespace {
+
+using aio_test::raw_connection;
+using aio_test::raw_server;
+namespace http = aio::http;
+
+// ---- scripts ----
+
+std::string header_of(const std::string& request, const std::string& name) {
+    const std::size_t at = request.find("\r\n" + name + ": ");
+    if (at == request.npos) return {};
+    const std::size_t begin = at + name.size() + 4;
+    return request.substr(begin, request.find("\r\n", begin) - begin);
+}
+
+aio::coro<std::string> read_request(raw_connection& c) {
+    std::string head = co_await c.read_until("\r\n\r\n");
+    const std::string length = header_of(head, "Content-Length");
+    if (!length.empty()) head += co_await c.read_exactly(std::stoul(length));
+    co_return head;
+}
+
+std::string answer(const std::string& body, const std::string& more = {}, const std::string& status = "200 OK") {
+    return "HTTP/1.1 " + status + "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" + more + "\r\n" + body;
+}
+
+/// Answers each request with the request.
+aio::coro<> echoes(raw_connection c) {
+    for (;;) {
+        const std::string request = co_await read_request(c);
+        if (request.empty()) co_return;
+        co_await c.write(answer(request, "X-Twice: a\r\nx-twice: b\r\nContent-Type: text/plain\r\n"));
+    }
+}
+
+int connections_made = 0;
+aio::coro<> counts_connections(raw_connection c) {
+    ++connections_made;
+    co_await echoes(std::move(c));
+}
+
+aio::coro<> hangs(raw_connection c) {
+    co_await c.read_to_end();
+}
+aio::coro<> hangs_in_the_body(raw_connection c) {
+    co_await read_request(c);
+    co_await c.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbeginning");
+    co_await c.read_to_end();
+}
+aio::coro<> resets(raw_connection c) {
+    co_await read_request(c);
+    c.reset();
+}
+aio::coro<> says_nothing(raw_connection c) {
+    co_await read_request(c);
+}
+aio::coro<> cuts_the_body_short(raw_connection c) {
+    co_await read_request(c);
+    co_await c.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfive!");
+}
+aio::coro<> cuts_the_chunks_short(raw_connection c) {
+    co_await read_request(c);
+    co_await c.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nfive!");
+}
+aio::coro<> talks_garbage(raw_connection c) {
+    co_await read_request(c);
+    co_await c.write("\x01\x02 this is no HTTP\r\n\r\n");
+}
+aio::coro<> never_ends_its_headers(raw_connection c) {
+    co_await read_request(c);
+    co_await c.write("HTTP/1.1 200 OK\r\n");
+    for (;;) co_await c.write("X-Filler: " + std::string(1000, 'x') + "\r\n");
+}
+aio::coro<> never_ends_its_body(raw_connection c) {
+    co_await read_request(c);
+    co_await c.write("HTTP/1.1 200 OK\r\n\r\n");
+    for (;;) co_await c.write(std::string(10000, 'x'));
+}
+aio::coro<> redirects(raw_connection c) {
+    for (;;) {
+        const std::string request = co_await read_request(c);
+        if (request.empty()) co_return;
+        const std::size_t space = request.find(' ');
+        const std::string path = request.substr(space + 1, request.find(' ', space + 1) - space - 1);
+        const auto to = [](const char* status, const std::string& where) {
+            return answer("elsewhere", "Location: " + where + "\r\n", status);
+        };
+        if (path == "/loop") {
+            co_await c.write(to("302 Found", "/loop"));
+        } else if (path == "/ftp") {
+            co_await c.write(to("302 Found", "ftp://127.0.0.1/file"));
+        } else if (path == "/302") {
+            co_await c.write(to("302 Found", "/end"));
+        } else if (path == "/303") {
+            co_await c.write(to("303 See Other", "/end"));
+        } else if (path == "/307") {
+            co_await c.write(to("307 Temporary Redirect", "/end"));
+        } else {
+            co_await c.write(answer(request));
+        }
+    }
+}
+aio::coro<> answers_with_status(raw_connection c) {
+    for (;;) {
+        const std::string request = co_await read_request(c);
+        if (request.empty()) co_return;
+        co_await c.write(answer("gone\n", {}, request.substr(request.find('/') + 1, 3) + " Whatever"));
+    }
+}
+aio::coro<> serves_large(raw_connection c) {
+    const std::string request = co_await read_request(c);
+    co_await c.write(answer(std::string(10'000'000, 'x')));
+}
+aio::coro<> counts_the_body(raw_connection c) {
+    const std::string request = co_await read_request(c);
+    const std::size_t body = request.find("\r\n\r\n") + 4;
+    const auto good = static_cast<std::size_t>(std::count(request.begin() + static_cast<std::ptrdiff_t>(body), request.end(), 'y'));
+    co_await c.write(answer(std::to_string(good)));
+}
+aio::coro<> speaks_json(raw_connection c) {
+    co_await read_request(c);
+    co_await c.write(answer(R"({"packages": [{"name": "zlib"}], "total": 1})"));
+}
+
+std::string what_of(const std::exception& e) { return e.what(); }
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+
+// ---- headers and messages ----
+
+PLAIN_TEST("headers compare their names without regard to case and keep repeated fields in order") {
+    http::headers h("Accept", "text/html", "X-A", "1");
+    h.add("x-a", " 2 ");
+    EXPECT_EQ(h.size(), 3u);
+    EXPECT_EQ(h.get("ACCEPT"), "text/html");
+    EXPECT_EQ(h["x-a"], "1");
+    EXPECT_EQ(h.get_all("X-a"), (std::vector<std::string>{"1", "2"}));
+    EXPECT_EQ(h["missing"], "");
+    EXPECT_FALSE(h.get("missing"));
+    h.set("X-A", "3");
+    EXPECT_EQ(h.get_all("x-a"), std::vector<std::string>{"3"});
+    EXPECT_TRUE(h.contains("x-A"));
+    EXPECT_EQ(h.remove("x-a"), 1u);
+    std::string all;
+    for (const auto& [name, value] : h) all += name + "=" + value;
+    EXPECT_EQ(all, "Accept=text/html");
+}
+
+PLAIN_TEST("a header that would smuggle something in is refused") {
+    EXPECT_THROW(http::headers("X-A", "1\r\nX-B: 2"), std::invalid_argument);
+    EXPECT_THROW(http::headers("X A", "1"), std::invalid_argument);
+    EXPECT_THROW(http::headers("", "1"), std::invalid_argument);
+    EXPECT_THROW(http::headers("X-A", std::string("1\0", 2)), std::invalid_argument);
+    http::headers h("X-A", "1");
+    EXPECT_THROW(h.set("X-A", "\n"), std::invalid_argument);
+    EXPECT_EQ(h["X-A"], "1");
+}
+
+PLAIN_TEST("a request decodes its path and its query") {
+    const http::request r("GET", "/a%20b/c+d?name=J%C3%BCrgen+M&flag&empty=&a%3Db=c&broken=%zz&name=second#part");
+    EXPECT_EQ(r.path(), "/a b/c+d");
+    EXPECT_EQ(r.query("name"), "J\xc3\xbcrgen M");
+    EXPECT_EQ(r.query("flag"), "");
+    EXPECT_EQ(r.query("empty"), "");
+    EXPECT_EQ(r.query("a=b"), "c");
+    EXPECT_EQ(r.query("broken"), "%zz");
+    EXPECT_EQ(r.query("missing"), std::nullopt);
+    EXPECT_EQ(http::request("GET", "http://host:80/x/y?z=1").path(), "/x/y");
+    EXPECT_EQ(http::request("GET", "http://host").path(), "/");
+    EXPECT_EQ(http::request("GET", "/?q").path(), "/");
+    EXPECT_THROW(http::request("GET", "/a%2"), std::invalid_argument);
+}
+
+PLAIN_TEST("raise_for_status throws from 400 on, and the error says what and where") {
+    http::response(200).raise_for_status();
+    http::response(302).raise_for_status();
+    try {
+        http::response(404, "no").raise_for_status();
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const http::status_error& e) {
+        EXPECT_EQ(e.status(), 404);
+        EXPECT_TRUE(contains(what_of(e), "404 Not Found")) << e.what();
+    }
+    EXPECT_THROW(http::response(42), std::invalid_argument);
+}
+
+// ---- ordinary use ----
+
+AIO_REAL_TEST("get gives status, headers, body and URL") {
+    raw_server server(&echoes);
+    http::session s;
+    http::response r = co_await s.get(server.url("/path?x=1"), {.timeout = 60s});
+    EXPECT_EQ(r.status(), 200);
+    EXPECT_TRUE(r.ok());
+    EXPECT_TRUE(r.text().starts_with("GET /path?x=1 HTTP/1.1\r\n")) << r.text();
+    EXPECT_EQ(r.headers()["content-type"], "text/plain");
+    EXPECT_EQ(r.headers().get_all("X-TWICE"), (std::vector<std::string>{"a", "b"}));
+    EXPECT_EQ(r.url(), server.url("/path?x=1"));
+    std::string moved = std::move(r).text();
+    EXPECT_TRUE(contains(moved, "User-Agent: aiocxx"));
+    EXPECT_EQ(s.running(), 0u);
+}
+
+AIO_REAL_TEST("post, put, del, head and request send their method, their body and the given headers") {
+    raw_server server(&echoes);
+    http::session s;
+    http::response r = co_await s.post(server.url(), "a body", {.headers = http::headers("Content-Type", "text/x", "X-Empty", "")});
+    EXPECT_TRUE(r.text().starts_with("POST / "));
+    EXPECT_TRUE(r.text().ends_with("\r\n\r\na body"));
+    EXPECT_TRUE(contains(r.text(), "\r\nContent-Type: text/x\r\n")) << r.text();
+    EXPECT_TRUE(contains(r.text(), "\r\nX-Empty:")) << r.text();
+    EXPECT_FALSE(contains(r.text(), "Expect"));
+    r = co_await s.put(server.url(), "other");
+    EXPECT_TRUE(r.text().starts_with("PUT / ") && r.text().ends_with("\r\n\r\nother")) << r.text();
+    EXPECT_FALSE(contains(r.text(), "Content-Type"));
+    r = co_await s.del(server.url());
+    EXPECT_TRUE(r.text().starts_with("DELETE / ")) << r.text();
+    r = co_await s.request("PATCH", server.url(), "patch");
+    EXPECT_TRUE(r.text().starts_with("PATCH / ") && r.text().ends_with("\r\n\r\npatch")) << r.text();
+    r = co_await s.request("OPTIONS", server.url());
+    EXPECT_TRUE(r.text().starts_with("OPTIONS / ")) << r.text();
+    r = co_await s.post(server.url(), "");
+    EXPECT_TRUE(contains(r.text(), "Content-Length: 0")) << r.text();
+    r = co_await s.head(server.url());
+    EXPECT_EQ(r.text(), "");
+    EXPECT_NE(r.headers()["Content-Length"], "0");
+}
+
+AIO_REAL_TEST("a request owns its text and its headers: it may be a task") {
+    raw_server server(&echoes);
+    http::session s;
+    aio::task<http::response> t;
+    {
+        const http::headers h("X-Mine", "yes");
+        t = aio::create_task(s.post(server.url(), std::string("text"), {.headers = h}));
+    }
+    http::response r = co_await std::move(t);
+    EXPECT_TRUE(contains(r.text(), "X-Mine: yes")) << r.text();
+}
+
+AIO_REAL_TEST("json gives the body as nlohmann::json") {
+    raw_server server(&speaks_json);
+    http::session s;
+    http::response r = co_await s.get(server.url());
+    nlohmann::json j = r.json();
+    EXPECT_EQ(j["packages"][0]["name"], "zlib");
+    EXPECT_EQ(r.json()["total"], 1);
+    EXPECT_THROW(http::response(200, "{").json(), nlohmann::json::parse_error);
+}
+
+AIO_REAL_TEST("a connection is used again") {
+    raw_server server(&counts_connections);
+    connections_made = 0;
+    http::session s;
+    for (int i = 0; i < 5; ++i) {
+        http::response r = co_await s.get(server.url());
+        EXPECT_EQ(r.status(), 200);
+    }
+    EXPECT_EQ(connections_made, 1);
+}
+
+AIO_REAL_TEST("a hundred requests at once") {
+    raw_server server(&counts_connections);
+    connections_made = 0;
+    http::session s;
+    std::vector<aio::task<http::response>> tasks;
+    for (int i = 0; i < 100; ++i) tasks.push_back(aio::create_task(s.get(server.url("/" + std::to_string(i)))));
+    for (int i = 0; i < 100; ++i) {
+        http::response r = co_await std::move(tasks[static_cast<std::size_t>(i)]);
+        EXPECT_TRUE(r.text().starts_with("GET /" + std::to_string(i) + " "));
+    }
+    EXPECT_LE(connections_made, 100);
+    EXPECT_EQ(s.running(), 0u);
+}
+
+AIO_REAL_TEST("max_connections makes the others wait for a connection") {
+    raw_server server(&counts_connections);
+    connections_made = 0;
+    http::session s({.max_connections = 3});
+    std::vector<aio::task<http::response>> tasks;
+    for (int i = 0; i < 30; ++i) tasks.push_back(aio::create_task(s.get(server.url())));
+    for (auto& t : tasks) EXPECT_EQ((co_await t).status(), 200);
+    EXPECT_LE(connections_made, 3);
+}
+
+AIO_REAL_TEST("ten megabytes go both ways") {
+    raw_server down(&serves_large);
+    raw_server up(&counts_the_body);
+    http::session s;
+    http::response r = co_await s.get(down.url());
+    EXPECT_EQ(r.text().size(), 10'000'000u);
+    r = co_await s.post(up.url(), std::string(10'000'000, 'y'));
+    EXPECT_EQ(r.text(), "10000000");
+}
+
+AIO_REAL_TEST("redirects are followed, with the method that each asks for") {
+    raw_server server(&redirects);
+    http::session s;
+    http::response r = co_await s.get(server.url("/302"));
+    EXPECT_TRUE(r.text().starts_with("GET /end"));
+    EXPECT_EQ(r.url(), server.url("/end"));
+    r = co_await s.post(server.url("/302"), "body");
+    EXPECT_TRUE(r.text().starts_with("GET /end")) << r.text();
+    r = co_await s.put(server.url("/302"), "body");
+    EXPECT_TRUE(r.text().starts_with("PUT /end") && r.text().ends_with("body")) << r.text();
+    r = co_await s.post(server.url("/307"), "body");
+    EXPECT_TRUE(r.text().starts_with("POST /end") && r.text().ends_with("body")) << r.text();
+    r = co_await s.put(server.url("/303"), "body");
+    EXPECT_TRUE(r.text().starts_with("GET /end")) << r.text();
+    r = co_await s.del(server.url("/303"));
+    EXPECT_TRUE(r.text().starts_with("GET /end")) << r.text();
+    r = co_await s.get(server.url("/302"), {.follow_redirects = false});
+    EXPECT_EQ(r.status(), 302);
+    EXPECT_EQ(r.headers()["location"], "/end");
+    EXPECT_EQ(r.text(), "elsewhere");
+}
+
+AIO_REAL_TEST("a response with an error status is a response") {
+    raw_server server(&answers_with_status);
+    http::session s;
+    http::response r = co_await s.get(server.url("/503"));
+    EXPECT_EQ(r.status(), 503);
+    EXPECT_FALSE(r.ok());
+    try {
+        r.raise_for_status();
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const http::status_error& e) {
+        EXPECT_EQ(e.url(), server.url("/503"));
+        EXPECT_TRUE(contains(e.what(), server.url("/503"))) << e.what();
+    }
+}
+
+PLAIN_TEST("a session may be made before a loop, used by several one after the other, and die after them") {
+    http::session s;
+    for (int i = 0; i < 3; ++i) {
+        aio::run([](http::session& session) -> aio::coro<> {
+            raw_server server(&echoes);
+            http::response r = co_await session.get(server.url());
+            EXPECT_EQ(r.status(), 200);
+        }(s));
+    }
+}
+
+// ---- errors ----
+
+template<class E>
+aio::coro<std::string> failure_of(aio::detail::http_exchange exchange) {
+    std::string what = "nothing was thrown";
+    try {
+        co_await std::move(exchange);
+    } catch (const E& e) {
+        what = e.what();
+    } catch (const std::exception& e) {
+        ADD_FAILURE() << "another error: " << e.what();
+    }
+    co_return what;
+}
+
+AIO_REAL_TEST("a bad URL and an unknown scheme are invalid arguments that name the URL, where they are awaited") {
+    http::session s;
+    auto exchange = s.get("ftp://example.org/file");
+    std::string what = co_await failure_of<std::invalid_argument>(std::move(exchange));
+    EXPECT_TRUE(contains(what, "ftp://example.org/file") && contains(what, "scheme")) << what;
+    for (const char* bad : {"", "nonsense", "http://", "http://host:port/", "http://a b/", "http://[::1/", "/path"}) {
+        what = co_await failure_of<std::invalid_argument>(s.get(bad));
+        EXPECT_TRUE(contains(what, bad) && contains(what, "not a URL")) << bad << " -> " << what;
+    }
+    what = co_await failure_of<std::invalid_argument>(s.get(std::string("http://127.0.0.1/\0", 18)));
+    EXPECT_TRUE(contains(what, "not a URL")) << what;
+    what = co_await failure_of<std::invalid_argument>(s.request("G T", "http://127.0.0.1/"));
+    EXPECT_TRUE(contains(what, "no HTTP method")) << what;
+    EXPECT_EQ(s.running(), 0u);
+}
+
+AIO_REAL_TEST("a refused connection is a system_error with its errno, and names the URL without the password") {
+    std::string url;
+    {
+        raw_server server(&echoes);
+        url = "127.0.0.1:" + std::to_string(server.port()) + "/x";
+    }
+    co_await aio_test::turns(5);
+    http::session s;
+    try {
+        co_await s.get("http://me:secret@" + url);
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const std::system_error& e) {
+        EXPECT_EQ(e.code(), std::errc::connection_refused);
+        EXPECT_TRUE(contains(e.what(), "GET http://" + url)) << e.what();
+        EXPECT_FALSE(contains(e.what(), "secret")) << e.what();
+    }
+}
+
+AIO_REAL_TEST("a host that does not exist is a system_error that names it") {
+    http::session s;
+    const std::string what = co_await failure_of<std::system_error>(s.get("http://no-such-host.invalid/"));
+    EXPECT_TRUE(contains(what, "no-such-host.invalid")) << what;
+}
+
+AIO_REAL_TEST("a connection that is reset, or closed without an answer, is a system_error") {
+    raw_server resetting(&resets);
+    raw_server silent(&says_nothing);
+    http::session s;
+    for (const raw_server* server : {&resetting, &silent}) {
+        try {
+            co_await s.get(server->url());
+            ADD_FAILURE() << "nothing was thrown";
+        } catch (const std::system_error& e) {
+            EXPECT_EQ(e.code(), std::errc::connection_reset) << e.what();
+            EXPECT_TRUE(contains(e.what(), server->url())) << e.what();
+        }
+    }
+}
+
+AIO_REAL_TEST("a body that is shorter than announced is an error") {
+    raw_server by_length(&cuts_the_body_short);
+    raw_server by_chunks(&cuts_the_chunks_short);
+    http::session s;
+    std::string what = co_await failure_of<http::error>(s.get(by_length.url()));
+    EXPECT_TRUE(contains(what, by_length.url()) && contains(what, "short")) << what;
+    what = co_await failure_of<http::error>(s.get(by_chunks.url()));
+    EXPECT_TRUE(contains(what, by_chunks.url())) << what;
+}
+
+AIO_REAL_TEST("garbage, endless headers and a body beyond the limit are errors") {
+    raw_server garbage(&talks_garbage);
+    raw_server endless(&never_ends_its_headers);
+    raw_server body(&never_ends_its_body);
+    http::session s;
+    std::string what = co_await failure_of<http::error>(s.get(garbage.url()));
+    EXPECT_TRUE(contains(what, garbage.url())) << what;
+    what = co_await failure_of<http::error>(s.get(endless.url()));
+    EXPECT_TRUE(contains(what, endless.url())) << what;
+    what = co_await failure_of<http::error>(s.get(body.url(), {.max_body_size = 100'000}));
+    EXPECT_TRUE(contains(what, body.url()) && contains(what, "100000")) << what;
+}
+
+AIO_REAL_TEST("endless redirects, and redirects out of http, are errors") {
+    raw_server server(&redirects);
+    http::session s;
+    std::string what = co_await failure_of<http::error>(s.get(server.url("/loop"), {.max_redirects = 5}));
+    EXPECT_TRUE(contains(what, "redirects")) << what;
+    what = co_await failure_of<http::error>(s.get(server.url("/ftp")));
+    EXPECT_TRUE(contains(what, server.url("/ftp")) && contains(what, "ftp")) << what;
+}
+
+AIO_REAL_TEST("a server that never answers ends in timeout_error, which says what it waited for") {
+    raw_server silent(&hangs);
+    raw_server slow(&hangs_in_the_body);
+    http::session s;
+    std::string what = co_await failure_of<aio::timeout_error>(s.get(silent.url(), {.timeout = 30ms}));
+    EXPECT_TRUE(contains(what, silent.url()) && contains(what, "0.03s") && contains(what, "waiting for the answer")) << what;
+    what = co_await failure_of<aio::timeout_error>(s.get(slow.url(), {.timeout = 50ms}));
+    EXPECT_TRUE(contains(what, slow.url()) && contains(what, "reading")) << what;
+    what = co_await failure_of<aio::timeout_error>(s.get(silent.url(), {.timeout = 0s}));
+    EXPECT_TRUE(contains(what, "timed out")) << what;
+    http::session impatient({.timeout = 20ms});
+    what = co_await failure_of<aio::timeout_error>(impatient.get(silent.url()));
+    EXPECT_TRUE(contains(what, "0.02s")) << what;
+    EXPECT_EQ(s.running() + impatient.running(), 0u);
+}
+
+aio::coro<> does_not_speak_tls(raw_connection c) {
+    co_await c.read_some();
+    co_await c.write("HTTP/1.1 400 Bad Request\r\n\r\n");
+}
+AIO_REAL_TEST("https where plain http is spoken is an error that says so") {
+    raw_server server(&does_not_speak_tls);
+    http::session s;
+    const std::string url = "https://127.0.0.1:" + std::to_string(server.port()) + "/";
+    const std::string what = co_await failure_of<http::error>(s.get(url));
+    EXPECT_TRUE(contains(what, url) && contains(what, "SSL")) << what;
+}
+
+// ---- ends ----
+
+AIO_REAL_TEST("a cancelled request closes its connection, and the session goes on") {
+    raw_server silent(&hangs);
+    raw_server server(&echoes);
+    http::session s({.max_connections = 1});
+    for (int i = 0; i < 3; ++i) {
+        auto t = aio::create_task(s.get(silent.url()));
+        while (s.running() == 0) co_await aio_test::turns();
+        co_await aio_test::turns(i * 20);
+        t.cancel("enough");
+        try {
+            co_await t;
+            ADD_FAILURE() << "nothing was thrown";
+        } catch (const aio::cancelled_error& e) {
+            EXPECT_EQ(e.message(), "enough");
+        }
+        EXPECT_EQ(s.running(), 0u);
+    }
+    http::response r = co_await s.get(server.url());  // the only connection is free again
+    EXPECT_EQ(r.status(), 200);
+}
+
+AIO_REAL_TEST("a request that is dropped, awaited or not, leaves nothing behind") {
+    raw_server server(&echoes);
+    http::session s;
+    { auto never = s.get(server.url()); }
+    EXPECT_EQ(s.running(), 0u);
+    http::response r = co_await s.get(server.url());
+    EXPECT_EQ(r.status(), 200);
+}
+
+AIO_REAL_TEST("a session that dies lets its requests run; aclose ends them") {
+    raw_server server(&echoes);
+    raw_server silent(&hangs);
+    aio::task<http::response> t;
+    {
+        http::session s;
+        t = aio::create_task(s.get(server.url()));
+        co_await aio_test::turns();
+    }
+    http::response r = co_await std::move(t);
+    EXPECT_EQ(r.status(), 200);
+
+    http::session s;
+    auto hanging = aio::create_task(s.get(silent.url()));
+    while (s.running() == 0) co_await aio_test::turns();
+    co_await s.aclose();
+    EXPECT_EQ(s.running(), 0u);
+    try {
+        co_await hanging;
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const std::system_error& e) {
+        EXPECT_EQ(e.code(), std::errc::operation_canceled);
+        EXPECT_TRUE(contains(e.what(), silent.url())) << e.what();
+    }
+    const std::string what = co_await failure_of<std::logic_error>(s.get(server.url()));
+    EXPECT_TRUE(contains(what, "closed")) << what;
+    co_await s.aclose();
+}
+
+AIO_REAL_TEST("a request that waits says so in the call graph") {
+    raw_server silent(&hangs);
+    http::session s;
+    auto t = aio::create_task(s.get(silent.url()), {.name = "fetcher"});
+    while (s.running() == 0) co_await aio_test::turns();
+    const std::string graph = aio::capture_call_graph().to_string();
+    EXPECT_TRUE(contains(graph, "GET " + silent.url())) << graph;
+    t.cancel();
+}
+
+aio::coro<> fetch_three(http::session& s, std::string url, int& got) {
+    for (got = 0; got < 3; ++got) {
+        http::response r = co_await s.post(url, "body");
+        EXPECT_EQ(r.status(), 200);
+    }
+}
+
+// Cancelled before every step of the loop: whatever libcurl was about, nothing leaks and the session goes on.
+AIO_REAL_TEST("a request can be cancelled at every step") {
+    raw_server server(&echoes);
+    http::session s({.max_connections = 1});
+    bool reached = true;
+    for (std::size_t step = 0; reached; ++step) {
+        AIO_REQUIRE(step < 10'000);
+        reached = false;
+        int got = 0;
+        auto subject = aio::create_task(fetch_three(s, server.url(), got));
+        std::size_t steps = 0;
+        aio::testing::set_step_hook([&reached, &steps, subject, step]() mutable {
+            if (steps++ == step && !subject.done()) {
+                reached = true;
+                subject.cancel();
+            }
+        });
+        bool cancelled = false;
+        try {
+            co_await subject;
+        } catch (const aio::cancelled_error&) {
+            cancelled = true;
+        }
+        aio::testing::set_step_hook(nullptr);
+        EXPECT_EQ(cancelled, got < 3);  // a response that has arrived is given: the last one ends the task
+        EXPECT_EQ(s.running(), 0u);
+        http::response r = co_await s.get(server.url());
+        EXPECT_EQ(r.status(), 200);
+    }
+}
+
+}  // namespace
