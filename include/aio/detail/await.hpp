@@ -27,14 +27,30 @@ concept binds_to = requires(A&& a, Promise& p) { static_cast<A&&>(a).bind_to(p);
 template<class A>
 concept awaitable = has_member_co_await<A> || has_free_co_await<A> || is_awaiter<A>;
 
+/// An awaiter by pointer. What await_transform gives must be a value: of a reference g++ 12 makes a copy, and awaits that.
 template<class A>
-decltype(auto) get_awaiter(A&& a) {
+class awaiter_ref {
+public:
+    explicit awaiter_ref(A& awaiter) noexcept : awaiter_(&awaiter) {}
+    bool await_ready() { return awaiter_->await_ready(); }
+    template<class Promise>
+    auto await_suspend(std::coroutine_handle<Promise> h) {
+        return awaiter_->await_suspend(h);
+    }
+    decltype(auto) await_resume() { return awaiter_->await_resume(); }
+
+private:
+    A* awaiter_;
+};
+
+template<class A>
+auto get_awaiter(A&& a) {
     if constexpr (has_member_co_await<A>) {
         return static_cast<A&&>(a).operator co_await();
     } else if constexpr (has_free_co_await<A>) {
         return operator co_await(static_cast<A&&>(a));
     } else {
-        return static_cast<A&&>(a);
+        return awaiter_ref<std::remove_reference_t<A>>(a);
     }
 }
 
@@ -116,7 +132,7 @@ using final_result_t = typename unwrap_awaitable<std::invoke_result_t<F, Args...
 template<class Promise>
 struct awaiting_promise : promise_base {
     template<class A>
-    decltype(auto) await_transform(A&& a, std::source_location where = std::source_location::current()) {
+    auto await_transform(A&& a, std::source_location where = std::source_location::current()) {
         place = where;
         if constexpr (binds_to<A, Promise>) {
             return static_cast<A&&>(a).bind_to(static_cast<Promise&>(*this));
