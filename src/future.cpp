@@ -63,13 +63,6 @@ bool future_base::remove_callback(std::uint64_t id) noexcept {
     return false;
 }
 
-void future_base::complete(bool was_cancelled, bool has_failed) noexcept {
-    flags_ |= flag_done;
-    if (was_cancelled) flags_ |= flag_cancelled;
-    if (has_failed) flags_ |= flag_failed;
-    while (waiter* w = waiters_.pop_front()) w->notify(*w);
-}
-
 void future_base::forget() noexcept {
     while (waiter* w = waiters_.front()) {  // only callbacks can be left: who joins holds a reference
         w->unlink();

@@ -4,16 +4,11 @@
 
 namespace aio::detail {
 
-bool sleep_operation::start() noexcept {
-    if (delay_.has_value() && delay_.value().count() <= 0) {
-        wake();
-        return false;
-    }
+void sleep_operation::arm() noexcept {
     timer_.owner = this;
     timer_.fire = [](timer_node& t) noexcept { static_cast<node&>(t).owner->wake(); };
     loop_core& loop = *task_->loop();
     loop.arm(timer_, delay_.has_value() ? delay_.from(loop.now()) : time_point::max());
-    return false;
 }
 
 void sleep_operation::describe(std::string& out) const {

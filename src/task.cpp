@@ -19,26 +19,12 @@ struct task_extra {
     std::shared_ptr<canceller_state> canceller;
 };
 
-task_base::task_base(loop_core* loop, std::source_location created) noexcept
-    : future_base(loop), id_(++loop->last_task_id), created_(created) {
-    flags_ = flag_task | flag_not_started;
-}
-
-task_base::~task_base() = default;
-
-void task_base::begin(promise_base& root, bool hold) noexcept {
-    leaf_ = &root;
-    retain();  // the loop's own
-    context_ = share_context(current_context());
-    loop_->tasks.push_back(*this);
-    ++loop_->live_tasks;
-    if (!hold) schedule();
-}
-
 task_extra& task_base::extra() {
-    if (!extra_) extra_ = std::make_unique<task_extra>();
+    if (!extra_) extra_ = new task_extra;
     return *extra_;
 }
+
+void task_base::drop_extra() noexcept { delete extra_; }
 
 std::string task_base::name() const {
     if (extra_ && !extra_->name.empty()) return extra_->name;
@@ -140,7 +126,7 @@ void task_base::finish() noexcept {
     leaf_ = nullptr;
     task_link::unlink();
     --loop_->live_tasks;
-    drop_context(std::exchange(context_, nullptr));
+    if (context_) drop_context(std::exchange(context_, nullptr));
     if (extra_ && extra_->canceller) extra_->canceller->task = nullptr;
     complete(was_cancelled, ended_by_exception && !was_cancelled);
     release();

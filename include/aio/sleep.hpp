@@ -14,7 +14,14 @@ namespace detail {
 class [[nodiscard("co_await it")]] sleep_operation : public revertible<sleep_operation> {
 public:
     explicit sleep_operation(delay d) noexcept : delay_(d) {}
-    bool start() noexcept;
+    bool start() noexcept {
+        if (delay_.has_value() && delay_.value().count() <= 0) {
+            wake();
+        } else {
+            arm();
+        }
+        return false;
+    }
     void unpark() noexcept { task_->loop()->disarm(timer_); }
     void revert() noexcept {}
     void finish() noexcept {}
@@ -24,6 +31,7 @@ private:
     struct node : timer_node {
         sleep_operation* owner = nullptr;
     };
+    void arm() noexcept;
     delay delay_;
     node timer_;
 };

@@ -135,15 +135,10 @@ void turns::turn() {
 
 // Timers, the inbox and the kernel. While there is work the clock and the kernel are looked at only every few turns, as many as
 // take some 20 to 100 us: both cost more than a short step.
-void turns::look(bool may_block) {
+void turns::look() {
+    if (interrupts::count.load(std::memory_order_relaxed) > 0) [[unlikely]] on_interrupt();
     cold_.in->drain();
-    if (core_.ready.empty()) {
-        cold_.turns_until_poll = 0;
-    } else if (--cold_.turns_until_poll > 0) {
-        return;
-    } else {
-        may_block = false;
-    }
+    const bool may_block = core_.ready.empty();
     timers& heap = cold_.timer_heap;
     if (cold_.testing.virtual_time) {
         if (!heap.empty()) heap.fire_due(cold_.virtual_now);
@@ -160,14 +155,14 @@ void turns::look(bool may_block) {
     const auto since = now - cold_.last_look;
     cold_.last_look = now;
     if (since < std::chrono::microseconds(20)) {
-        if (cold_.turn_interval < 64) cold_.turn_interval *= 2;
+        if (cold_.turn_interval < 256) cold_.turn_interval *= 2;
     } else if (since > std::chrono::microseconds(100)) {
         cold_.turn_interval = since > std::chrono::milliseconds(1) ? 1 : std::max(1, cold_.turn_interval / 2);
     }
     cold_.turns_until_poll = cold_.turn_interval;
 
     std::optional<std::chrono::nanoseconds> timeout = std::chrono::nanoseconds(0);
-    if (may_block && core_.ready.empty()) {
+    if (may_block) {
         if (heap.empty() || heap.next() == time_point::max() || cold_.testing.virtual_time) {
             timeout.reset();
         } else {
@@ -195,22 +190,22 @@ void turns::check_deadlock() {
                          capture_call_graph().to_string());
 }
 
-void turns::run_until(const future_base& task) {
-    while (!task.done()) {
+template<class Done>
+void turns::run(Done done) {
+    while (!done()) {
         turn();
-        if (task.done()) return;
-        if (interrupts::count.load(std::memory_order_relaxed) > 0) [[unlikely]] on_interrupt();
-        look(true);
+        if (done()) return;
+        if (!core_.ready.empty() && --cold_.turns_until_poll > 0) continue;
+        look();
     }
 }
 
+void turns::run_until(const future_base& task) {
+    run([&task] { return task.done(); });
+}
+
 void turns::run_while_tasks() {
-    while (core_.live_tasks > 0) {
-        turn();
-        if (core_.live_tasks == 0) return;
-        if (interrupts::count.load(std::memory_order_relaxed) > 0) [[unlikely]] on_interrupt();
-        look(true);
-    }
+    run([this] { return core_.live_tasks == 0; });
 }
 
 void turns::drain_ready() {

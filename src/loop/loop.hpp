@@ -60,8 +60,10 @@ public:
     bool interrupted() const noexcept { return interrupted_; }
 
 private:
+    template<class Done>
+    void run(Done done);
     void turn();
-    void look(bool may_block);
+    void look();
     void check_deadlock();
     void on_interrupt();
     loop_core& core_;

@@ -96,7 +96,10 @@ public:
     void add_waiter(waiter& w) noexcept { waiters_.push_back(w); }
     list<waiter>& waiters() noexcept { return waiters_; }
     /// Marks it done and notifies its waiters, first come first served.
-    void complete(bool cancelled, bool failed) noexcept;
+    void complete(bool cancelled, bool failed) noexcept {
+        flags_ |= static_cast<std::uint16_t>(flag_done | (cancelled ? flag_cancelled : 0) | (failed ? flag_failed : 0));
+        while (waiter* w = waiters_.pop_front()) w->notify(*w);
+    }
 
     /// Adds a callback, which the loop calls soon after completion, never inline (rules 29, 30). Gives its id.
     std::uint64_t add_callback(done_callback* callback);
@@ -166,15 +169,17 @@ struct task_link : list_node {};
 
 class task_base : public future_base, public runnable, public task_link {
 public:
-    task_base(loop_core* loop, std::source_location created) noexcept;
-    ~task_base() override;
+    inline task_base(loop_core* loop, std::source_location created) noexcept;
+    ~task_base() override {
+        if (extra_) drop_extra();
+    }
 
     /// Puts it at the end of the ready queue, once.
     void schedule() noexcept;
     /// Rules 1, 2, 5.
     bool cancel(std::string message);
     /// Becomes part of the loop, to start at its next turn, or when it is scheduled.
-    void begin(promise_base& root, bool hold) noexcept;
+    inline void begin(promise_base& root, bool hold) noexcept;
     std::uint32_t uncancel() noexcept;
     std::uint32_t cancelling() const noexcept { return cancel_requests_; }
 
@@ -216,7 +221,6 @@ public:
     void set_name(std::string_view name);
     void set_cancel_message(std::string message);
     task_extra& extra();
-    task_extra* extra_or_null() const noexcept { return extra_.get(); }
     std::source_location created() const noexcept { return created_; }
     promise_base* leaf() const noexcept { return leaf_; }
     operation* waiting() const noexcept { return waiting_; }
@@ -242,8 +246,11 @@ protected:
     std::uint32_t cancel_requests_ = 0;
     std::uint64_t id_;
     context_map* context_ = nullptr;
-    std::unique_ptr<task_extra> extra_;
+    task_extra* extra_ = nullptr;
     std::source_location created_;
+
+private:
+    void drop_extra() noexcept;
 };
 
 struct loop_cold;  // src/loop/loop.hpp
@@ -282,18 +289,33 @@ private:
     std::unique_ptr<loop_cold> cold_;
 };
 
-inline void task_base::schedule() noexcept {
-    if (flags_ & flag_queued) return;
-    flags_ |= flag_queued;
-    loop_->push(*this);
-}
-
 /// Context variables: a map shared by reference count, within one thread.
 context_map* share_context(context_map* context) noexcept;
 void drop_context(context_map* context) noexcept;
 inline context_map*& current_context() noexcept {
     thread_state& t = local();
     return t.task ? t.task->context() : t.context;
+}
+
+inline task_base::task_base(loop_core* loop, std::source_location created) noexcept
+    : future_base(loop), id_(++loop->last_task_id), created_(created) {
+    flags_ = flag_task | flag_not_started;
+}
+
+inline void task_base::begin(promise_base& root, bool hold) noexcept {
+    leaf_ = &root;
+    retain();  // the loop's own
+    if (context_map* context = current_context()) [[unlikely]]
+        context_ = share_context(context);
+    loop_->tasks.push_back(*this);
+    ++loop_->live_tasks;
+    if (!hold) schedule();
+}
+
+inline void task_base::schedule() noexcept {
+    if (flags_ & flag_queued) return;
+    flags_ |= flag_queued;
+    loop_->push(*this);
 }
 
 /// The running task; throws std::logic_error outside of one.
