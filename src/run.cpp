@@ -210,7 +210,12 @@ void loop_owner::cancel_all() {
 
 void loop_owner::close_rest(turns& loop) {
     loop_cold& cold = loop_->core().cold();
-    while (!cold.at_close.empty()) {
+    for (;;) {
+        if (close_generators(loop_->core())) {
+            loop.run_while_tasks();
+            continue;
+        }
+        if (cold.at_close.empty()) break;
         std::vector<function<coro<>()>> closers = std::exchange(cold.at_close, {});
         for (auto& closer : closers) {
             auto state = state_ptr<task_state<void>>::adopt(

@@ -43,6 +43,7 @@ loop_core::loop_core() : cold_(std::make_unique<loop_cold>()) {
 }
 
 loop_core::~loop_core() {
+    abandon_generators(*this);
     cold_->in->close();
     if (cold_->default_pool) cold_->default_pool->let_go();  // it has threads only after a forced end
     cold_->io->remove(cold_->waker, cold_->waker.fd);

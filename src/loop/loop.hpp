@@ -24,7 +24,11 @@ public:
     void on_events(std::uint32_t) noexcept override;
 };
 
-/// Something that run() has to close before the loop goes: dropped generators, executors. See loop_cold::closing.
+/// Starts closing all generators of a loop that ends, each in a task. False if there were none.
+bool close_generators(loop_core& loop);
+/// After a forced end: tells what is not cleaned up.
+void abandon_generators(loop_core& loop) noexcept;
+
 struct loop_cold {
     timers timer_heap;
     std::unique_ptr<reactor> io;
@@ -42,7 +46,7 @@ struct loop_cold {
     std::int32_t turn_interval = 1;
     time_point last_look{};
 
-    /// What is closed at the end of run(), each in a task: dropped generators.
+    /// What is closed at the end of run(), each in a task.
     std::vector<function<coro<>()>> at_close;
     std::unique_ptr<blocking_pool> default_pool;  // closed after them
 };

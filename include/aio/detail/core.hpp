@@ -164,8 +164,9 @@ protected:
 /// The rarely needed part of a task.
 struct task_extra;
 
-/// The link in the loop's list of tasks.
+/// The link in the loop's list of tasks, and of async generators that have started.
 struct task_link : list_node {};
+struct generator_link : list_node {};
 
 class task_base : public future_base, public runnable, public task_link {
 public:
@@ -260,6 +261,7 @@ class loop_core {
 public:
     ready_queue ready;
     list<task_link> tasks;          // all that have not ended, oldest first
+    list<generator_link> generators;  // all that have started and not ended
     std::size_t live_tasks = 0;
     std::uint64_t last_task_id = 0;
     std::size_t outstanding = 0;    // waits that something outside of the loop can end: I/O, executor jobs, signals

@@ -1,0 +1,354 @@
+#pragma once
+// A coroutine that gives one item after another, and may await between them: `async def` with `yield` in Python.
+//
+//     aio::async_generator<int> ticks(int n) {
+//         for (int i = 0; i < n; ++i) {
+//             co_await aio::sleep(1s);
+//             co_yield i;
+//         }
+//     }
+//     auto clock = ticks(10);
+//     while (auto tick = co_await clock.next()) { use(*tick); }
+//     co_await aio::for_each(ticks(10), [](int tick) -> aio::coro<> { co_await send(tick); });   // closes it, too
+//
+// Inside, enter() and defer() work: they are left when the generator ends or is closed. A task group or a timeout must not span
+// a co_yield. A generator that is dropped before its end is destroyed where it stands at its co_yield; if something is entered
+// or deferred in it, the loop closes it soon (semantics 15e): for_each, with, enter and aclose() close it at a known place.
+// Source: PEP 525, asyncio's hooks for asynchronous generators.
+
+#include <aio/detail/await.hpp>
+#include <aio/with.hpp>
+
+#include <coroutine>
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace aio {
+
+template<class T>
+class async_generator;
+
+namespace detail {
+
+class generator_base;
+class closing_slot;
+
+/// Not a template: closing needs no type of the items. Started ones are in the loop's list, which closes them at its end.
+struct generator_promise : awaiting_promise<generator_promise>, generator_link {
+    void* value = nullptr;            // the item, in the generator's frame, while it stands at a co_yield
+    generator_base* owner = nullptr;  // null: dropped
+    std::exception_ptr error;         // what ended it
+    std::exception_ptr exit_request;  // what is thrown at the co_yield, once it is being closed
+    closing_slot* closer = nullptr;   // the loop's task that is to close it
+    bool ending = false;              // the next co_yield is not to be answered: closed, or dropped while it ran
+
+    static constexpr bool is_block_scope = false;
+    static constexpr bool spans_yields = true;
+    std::exception_ptr exit_error() const noexcept { return error; }
+    void settle_exit(std::exception_ptr e) noexcept { error = std::move(e); }
+
+    generator_promise() noexcept { is_generator = true; }
+    ~generator_promise() {
+        if (linked()) unlink();
+        if (closer) [[unlikely]]
+            forget_closer();
+    }
+    void forget_closer() noexcept;
+    bool running() const noexcept { return state == progress::inlined || state == progress::detached; }
+
+    std::suspend_always initial_suspend() const noexcept { return {}; }
+    final_awaiter final_suspend() const noexcept { return {}; }
+    void return_void() const noexcept {}
+    void unhandled_exception() noexcept { error = std::current_exception(); }
+
+    static void* operator new(std::size_t bytes) { return allocate(bytes); }
+    static void operator delete(void* memory, std::size_t bytes) noexcept { deallocate(memory, bytes); }
+};
+
+/// At the first next(), or when it runs already: throws.
+void begin_generator(generator_promise& promise);
+[[noreturn]] void throw_exit_request(generator_promise& promise);
+/// A co_yield that nobody is to get: the generator ends there, with an error.
+void end_at_yield(generator_promise& promise) noexcept;
+/// Destroys the frame; its owner is empty then.
+void end_frame(generator_promise& promise) noexcept;
+/// It has ended: destroys the frame, and throws the error that ended it, if there was one.
+void throw_end(generator_promise& promise);
+
+/// Hands an item to whoever waits in next(), and is resumed by the next next().
+class [[nodiscard]] yielded {
+public:
+    explicit yielded(generator_promise& promise) noexcept : promise_(&promise) {}
+    bool await_ready() const noexcept { return false; }
+    template<class Promise>
+    AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) const noexcept {
+        generator_promise& promise = h.promise();
+        if (promise.ending) [[unlikely]] {
+            end_at_yield(promise);
+        } else {
+            complete(promise);
+        }
+    }
+    void await_resume() const {
+        if (promise_->ending) [[unlikely]]
+            throw_exit_request(*promise_);
+    }
+
+protected:
+    generator_promise* promise_;
+};
+
+/// The same, of a copy: the consumer may move its item away, the generator's variable stays as it is.
+template<class T>
+class [[nodiscard]] yielded_copy : public yielded {
+public:
+    yielded_copy(generator_promise& promise, const T& value) : yielded(promise), value_(value) {}
+    ~yielded_copy() {}  // user-written: g++ 12 destroys some others twice (PR99576)
+    template<class Promise>
+    AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        promise_->value = const_cast<void*>(static_cast<const void*>(std::addressof(value_)));
+        yielded::await_suspend(h);
+    }
+
+private:
+    T value_;
+};
+
+template<class T>
+struct async_generator_promise : generator_promise {
+    async_generator<T> get_return_object(std::source_location where = std::source_location::current()) noexcept;
+
+    yielded yield_value(T&& item) noexcept {  // T& if T is a reference
+        value = const_cast<void*>(static_cast<const void*>(std::addressof(item)));
+        return yielded(*this);
+    }
+    yielded_copy<T> yield_value(const T& item)
+        requires(!std::is_reference_v<T> && std::is_copy_constructible_v<T>)
+    {
+        return yielded_copy<T>(*this, item);
+    }
+};
+
+/// co_await generator.aclose().
+class [[nodiscard("co_await it")]] generator_close {
+public:
+    explicit generator_close(generator_base& generator) noexcept : generator_(&generator) {}
+    explicit generator_close(generator_promise& promise) noexcept : promise_(&promise) {}
+    bool await_ready();
+    template<class Promise>
+    AIO_DETAIL_SUSPEND bool await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        promise_->parent = &h.promise();
+        return run_nested(*promise_);
+    }
+    void await_resume() {
+        if (promise_) throw_end(*promise_);
+    }
+
+private:
+    generator_base* generator_ = nullptr;
+    generator_promise* promise_ = nullptr;  // null: there is nothing to run
+};
+
+/// Owns the frame. Empty once the generator has ended.
+class generator_base {
+public:
+    generator_base() noexcept = default;
+    generator_base(generator_base&& other) noexcept : promise_(std::exchange(other.promise_, nullptr)) {
+        if (promise_) promise_->owner = this;
+    }
+    generator_base& operator=(generator_base&& other) noexcept {
+        if (this != &other) {
+            drop();
+            promise_ = std::exchange(other.promise_, nullptr);
+            if (promise_) promise_->owner = this;
+        }
+        return *this;
+    }
+    ~generator_base() { drop(); }
+
+protected:
+    explicit generator_base(generator_promise& promise) noexcept : promise_(&promise) { promise.owner = this; }
+
+private:
+    friend class generator_close;
+    friend void end_frame(generator_promise& promise) noexcept;
+    template<class T>
+    friend class generator_next;
+    void drop() noexcept {
+        if (!promise_) return;
+        generator_promise& promise = *std::exchange(promise_, nullptr);
+        promise.owner = nullptr;
+        if (promise.exits || promise.running()) [[unlikely]] {
+            close_later(promise);
+        } else {
+            promise.handle().destroy();
+        }
+    }
+    static void close_later(generator_promise& promise) noexcept;
+
+    generator_promise* promise_ = nullptr;
+};
+
+/// co_await generator.next().
+template<class T>
+class [[nodiscard("co_await it")]] generator_next {
+public:
+    using pointer = std::remove_reference_t<T>*;
+    explicit generator_next(generator_base& generator) noexcept : generator_(&generator) {}
+
+    bool await_ready() {
+        promise_ = generator_->promise_;
+        if (!promise_) return true;
+        if (promise_->state != progress::done) [[unlikely]]
+            begin_generator(*promise_);
+        return false;
+    }
+    template<class Promise>
+    AIO_DETAIL_SUSPEND bool await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        generator_promise& promise = *promise_;
+        promise.parent = &h.promise();
+        promise.value = nullptr;
+        return run_nested(promise);
+    }
+    pointer await_resume() {
+        if (!promise_) return nullptr;
+        if (promise_->value) [[likely]]
+            return static_cast<pointer>(promise_->value);
+        throw_end(*promise_);
+        return nullptr;
+    }
+
+private:
+    generator_base* generator_;
+    generator_promise* promise_ = nullptr;
+};
+
+}  // namespace detail
+
+/// Move-only. Nothing runs before the first next(). Belongs to the loop on which it was started.
+template<class T>
+class [[nodiscard("a generator does nothing until its items are asked for: co_await next(), or for_each()")]] async_generator
+    : public detail::generator_base {
+public:
+    using promise_type = detail::async_generator_promise<T>;
+    using value_type = std::remove_cvref_t<T>;
+    using element_type = T;  // X: the items are the consumer's to move from; X&: they are somebody's
+
+    /// Has ended already.
+    async_generator() noexcept = default;
+
+    /// Runs the generator up to its next co_yield and gives a pointer to the item, null at the end. The item is valid until the
+    /// next next(), and may be moved from. What the generator throws leaves here and ends it (rule 159); std::logic_error if it
+    /// runs already, in another next() or aclose() (rule 158). No checkpoint of its own: a cancel reaches what the generator
+    /// awaits, and so ends it. The generator must live until then; destroyed before, this throws std::logic_error.
+    detail::generator_next<T> next() noexcept { return detail::generator_next<T>(*this); }
+
+    /// Ends it. If nothing is entered or deferred, the frame is destroyed where it stands; else detail::generator_exit, which is
+    /// no std::exception, is thrown at the co_yield, and the exits run (rule 153). Throws what they throw; std::logic_error if the
+    /// generator yields once more (rule 154), or runs. Harmless when it has ended (rule 155).
+    detail::generator_close aclose() noexcept { return detail::generator_close(*this); }
+
+private:
+    friend promise_type;
+    explicit async_generator(promise_type& promise) noexcept : generator_base(promise) {}
+};
+
+namespace detail {
+
+template<class T>
+async_generator<T> async_generator_promise<T>::get_return_object(std::source_location where) noexcept {
+    place = where;
+    return async_generator<T>(*this);
+}
+
+/// What next() of an iterable gives: a pointer, or something that owns the item (std::optional). The concurrent views and
+/// as_completed over coroutines have scoped_next() in its place, which only for_each and | call, who always close them.
+template<class S>
+auto pull(S& source) {
+    if constexpr (requires { source.scoped_next(); }) {
+        return source.scoped_next();
+    } else {
+        return source.next();
+    }
+}
+template<class S>
+concept has_next = requires(S& source) {
+    { source.next() } -> awaitable;
+};
+template<class S>
+concept has_scoped_next = requires(S& source) {
+    { source.scoped_next() } -> awaitable;
+};
+/// For references, too.
+template<class S>
+concept iterable = has_next<std::remove_reference_t<S>> || has_scoped_next<std::remove_reference_t<S>>;
+
+template<class S>
+struct element_of {
+    using item = awaited_t<decltype(pull(std::declval<S&>()))>;
+    using object = std::remove_reference_t<decltype(*std::declval<item&>())>;
+    using type = std::conditional_t<std::is_pointer_v<item>, object&, object>;  // what a plain pointer points to is not ours
+};
+template<class S>
+    requires requires { typename S::element_type; }
+struct element_of<S> {
+    using type = typename S::element_type;
+};
+/// X if the consumer may move from the items, X& if they are somebody's.
+template<class S>
+using iterated_t = typename element_of<std::remove_reference_t<S>>::type;
+
+/// fn gets the item as what it is; as an lvalue, if it wants to change or only see it.
+template<class F, class Element>
+inline constexpr bool takes_element = std::is_invocable_v<F&, Element&&>;
+template<class Element, class F>
+decltype(auto) call_with(F& fn, std::remove_reference_t<Element>& item) {
+    if constexpr (takes_element<F, Element>) {
+        return detail::invoke(fn, static_cast<Element&&>(item));
+    } else {
+        static_assert(std::is_invocable_v<F&, std::remove_reference_t<Element>&>, "the function does not take such an item");
+        return detail::invoke(fn, item);
+    }
+}
+template<class Element, class F>
+using call_result_t = decltype(call_with<Element>(std::declval<F&>(), std::declval<std::remove_reference_t<Element>&>()));
+
+/// For defer(): closes what a parameter of the coroutine holds.
+struct close_source {
+    template<class S>
+    auto operator()(S* source) const {
+        return source->aclose();
+    }
+};
+
+template<class S, class F>
+coro<> iterate(S source, F fn) {
+    using element = iterated_t<S>;
+    if constexpr (has_aclose<std::remove_reference_t<S>>) co_await defer(close_source(), std::addressof(source));
+    while (auto item = co_await pull(source)) {
+        if constexpr (awaitable<call_result_t<element, F>>) {
+            co_await call_with<element>(fn, *item);
+        } else {
+            call_with<element>(fn, *item);
+        }
+    }
+}
+
+}  // namespace detail
+
+/// Whatever has an awaitable next() that gives something like a pointer: *item, false at the end.
+template<class S>
+concept async_iterable = detail::has_next<std::remove_reference_t<S>>;
+
+/// Calls fn with each item, and awaits what it gives if that is awaitable. Closes the source however it ends: at its end, by an
+/// error of either, or cancelled. An lvalue source is referred to, an rvalue is owned. Throws what the source and fn throw.
+/// Source: async for in contextlib.aclosing.
+template<detail::iterable S, class F>
+coro<> for_each(S&& source, F fn) {
+    return detail::iterate<S, F>(std::forward<S>(source), std::move(fn));
+}
+
+}  // namespace aio

@@ -1,0 +1,161 @@
+#include "loop/loop.hpp"
+
+#include <aio/async_generator.hpp>
+#include <aio/task.hpp>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+namespace aio::detail {
+
+/// The generator that a task of the loop's own is to close; it may end before that task begins, and the other way round.
+class closing_slot {
+public:
+    explicit closing_slot(generator_promise& promise) noexcept : promise_(&promise) { promise.closer = this; }
+    closing_slot(closing_slot&& other) noexcept : promise_(std::exchange(other.promise_, nullptr)) {
+        if (promise_) promise_->closer = this;
+    }
+    closing_slot& operator=(closing_slot&&) = delete;
+    ~closing_slot() {
+        if (promise_) promise_->closer = nullptr;
+    }
+    generator_promise* promise() const noexcept { return promise_; }
+    void forget() noexcept { promise_ = nullptr; }
+
+private:
+    generator_promise* promise_;
+};
+
+void generator_promise::forget_closer() noexcept { closer->forget(); }
+
+namespace {
+
+std::string place_of(const generator_promise& promise) {
+    return std::string(promise.place.function_name()) + ", " + promise.place.file_name() + ":" +
+           std::to_string(promise.place.line());
+}
+
+// Frames with exits that no loop is there to run: leaked on purpose (semantics 15l), but reachable, so that leak checkers know.
+std::vector<generator_promise*>& abandoned_generators() {
+    static auto* generators = new std::vector<generator_promise*>;
+    return *generators;
+}
+
+coro<> close_for_the_loop(closing_slot slot) {
+    if (!slot.promise() || slot.promise()->running()) co_return;
+    std::exception_ptr error;
+    try {
+        co_await generator_close(*slot.promise());
+    } catch (const cancelled_error&) {
+        throw;
+    } catch (...) {
+        error = std::current_exception();
+    }
+    if (error) local().loop->report("exception of an async generator that the loop has closed", error, nullptr);
+}
+
+[[noreturn]] void throw_running() {
+    throw_logic_error("this async generator is running already, in another next() or aclose()");
+}
+
+void start_closing(loop_core& loop, generator_promise& promise) {
+    auto state = state_ptr<task_state<void>>::adopt(
+        spawn(loop, close_for_the_loop(closing_slot(promise)), std::source_location::current()));
+    state->set_internal();
+}
+
+}  // namespace
+
+void begin_generator(generator_promise& promise) {
+    if (promise.running()) throw_running();
+    local().loop->generators.push_back(promise);
+}
+
+void throw_exit_request(generator_promise& promise) { std::rethrow_exception(promise.exit_request); }
+
+void end_at_yield(generator_promise& promise) noexcept {
+    promise.value = nullptr;
+    promise.error = std::make_exception_ptr(
+        std::logic_error(promise.exit_request ? "an async generator yielded an item while it was being closed"
+                                              : "an async generator was destroyed while its next item was awaited"));
+    if (promise.exits) {
+        run_exits(promise);
+    } else {
+        complete(promise);
+    }
+}
+
+void end_frame(generator_promise& promise) noexcept {
+    if (promise.owner) promise.owner->promise_ = nullptr;
+    promise.handle().destroy();
+}
+
+void throw_end(generator_promise& promise) {
+    const std::exception_ptr error = std::move(promise.error);
+    const bool closed = error && error == promise.exit_request;
+    end_frame(promise);
+    if (error && !closed) std::rethrow_exception(error);
+}
+
+bool generator_close::await_ready() {
+    if (generator_) promise_ = generator_->promise_;
+    if (!promise_) return true;
+    generator_promise& promise = *promise_;
+    if (promise.running()) {
+        promise_ = nullptr;
+        throw_running();
+    }
+    if (!promise.exits) {
+        promise_ = nullptr;
+        end_frame(promise);
+        return true;
+    }
+    promise.exit_request = std::make_exception_ptr(generator_exit());
+    promise.ending = true;
+    promise.value = nullptr;
+    return false;
+}
+
+// The generator stands at a co_yield with exits to run, or it runs: then it ends at its next co_yield, and whoever waits for it
+// destroys it.
+void generator_base::close_later(generator_promise& promise) noexcept {
+    if (promise.closer) return;
+    if (promise.running()) {
+        promise.ending = true;
+        return;
+    }
+    loop_core* loop = local().loop;
+    if (!loop) return;  // between two runs of a runner its list holds it; else it is among the abandoned, and that has been told
+    if (loop->debug) {
+        loop->report("an async generator with clean-up left was dropped, and is closed by the loop: what it refers to may be gone "
+                     "by then. Close it with for_each, with, enter or aclose(): " + place_of(promise),
+                     nullptr, nullptr);
+    }
+    start_closing(*loop, promise);
+}
+
+bool close_generators(loop_core& loop) {
+    std::vector<generator_promise*> rest;
+    while (generator_link* link = loop.generators.pop_front()) rest.push_back(static_cast<generator_promise*>(link));
+    for (generator_promise* promise : rest) {
+        if (promise->exits) {
+            start_closing(loop, *promise);
+        } else {
+            end_frame(*promise);
+        }
+    }
+    return !rest.empty();
+}
+
+void abandon_generators(loop_core& loop) noexcept {
+    while (generator_link* link = loop.generators.pop_front()) {
+        auto* promise = static_cast<generator_promise*>(link);
+        if (!promise->exits) continue;
+        std::fprintf(stderr, "aiocxx: an async generator was not closed when its loop was forced to end: its clean-up has not run: %s\n",
+                     place_of(*promise).c_str());
+        abandoned_generators().push_back(promise);
+    }
+}
+
+}  // namespace aio::detail
