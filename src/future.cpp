@@ -94,12 +94,9 @@ void check_error(const std::exception_ptr& error) {
     if (!error) throw std::invalid_argument("set_exception needs an exception");
 }
 
-void join_base::check() const {
-    thread_state& t = local();
-    if (awaited_ == t.task) throw_logic_error("a task cannot await itself: " + t.task->name());
-    if (t.task && awaited_->loop() != t.task->loop()) {
-        throw_logic_error("a task awaits a future or task of another loop");
-    }
+void join_base::refuse() const {
+    if (awaited_ == local().task) throw_logic_error("a task cannot await itself: " + local().task->name());
+    throw_logic_error("a task awaits a future or task of another loop");
 }
 
 void join_base::describe(std::string& out) const {

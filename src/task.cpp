@@ -97,6 +97,7 @@ void task_base::throw_cancelled() { throw take_cancellation(); }
 bool task_base::prepare_step() noexcept {
     withdraw_prepare();
     if (flags_ & flag_not_started) {
+        flags_ &= static_cast<std::uint16_t>(~flag_not_started);
         if (must_cancel()) {  // rule 8: the body never runs
             promise_base& root = *leaf_;
             set_cancelled(take_cancellation());

@@ -96,7 +96,13 @@ public:
     future_base& awaited() const noexcept { return *awaited_; }
 
 private:
-    void check() const;  // throws for a task that awaits itself (rule 16), or something of another loop (rule 17)
+    // Throws for a task that awaits itself (rule 16), or something of another loop (rule 17).
+    void check() const {
+        const task_base* task = local().task;
+        if (awaited_ == task || awaited_->loop() != task->loop()) [[unlikely]]
+            refuse();
+    }
+    [[noreturn]] void refuse() const;
     future_base* awaited_;
 };
 

@@ -65,23 +65,21 @@ void loop_core::report(std::string message, std::exception_ptr error, task_base*
     }
 }
 
-void loop_core::step(task_base& task) noexcept {
+inline void loop_core::step(task_base& task) noexcept {
     thread_state& t = local();
-    task.flags_ &= static_cast<std::uint16_t>(~future_base::flag_queued);
     t.task = &task;
     t.budget = step_budget;
-    if (task.flags_ & future_base::flag_prepare) [[unlikely]] {
+    task.flags_ &= static_cast<std::uint16_t>(~future_base::flag_queued);
+    if (task.flags_ & (future_base::flag_prepare | future_base::flag_not_started)) [[unlikely]] {
         if (!task.prepare_step()) {
             t.task = nullptr;
             return;
         }
     }
-    task.flags_ &= static_cast<std::uint16_t>(~future_base::flag_not_started);
     task.waiting_ = nullptr;
     promise_base* coroutine = task.leaf_;
     do {
         t.next = nullptr;
-        task.leaf_ = coroutine;  // a call graph may be asked for meanwhile: the child that has just ended is no more
         coroutine->handle().resume();
         coroutine = t.next;
     } while (coroutine);
@@ -119,14 +117,30 @@ runnable* shuffled(runnable* batch, std::mt19937_64& random) {
 
 void turns::turn() {
     runnable* batch = core_.ready.take_all();
+    if (core_.debug || cold_.step_hook || cold_.testing.seeded) [[unlikely]] {
+        watched_turn(batch);
+        return;
+    }
+    while (batch) {
+        runnable& item = *batch;
+        batch = item.next_ready;
+        if (item.run) {
+            item.run(item);
+        } else {
+            core_.step(static_cast<task_base&>(item));
+        }
+    }
+}
+
+void turns::watched_turn(runnable* batch) {
     if (cold_.testing.seeded) batch = shuffled(batch, cold_.random);
     while (batch) {
         runnable& item = *batch;
         batch = item.next_ready;
-        if (cold_.step_hook) [[unlikely]] cold_.step_hook();
+        if (cold_.step_hook) cold_.step_hook();
         if (item.run) {
             item.run(item);
-        } else if (core_.debug) [[unlikely]] {
+        } else if (core_.debug) {
             step_timed(core_, static_cast<task_base&>(item));
         } else {
             core_.step(static_cast<task_base&>(item));

@@ -67,6 +67,7 @@ private:
     template<class Done>
     void run(Done done);
     void turn();
+    void watched_turn(runnable* batch);  // in debug mode and tests
     void look();
     void check_deadlock();
     void on_interrupt();

@@ -58,11 +58,14 @@ private:
 /// A timer, embedded in who waits for it. Ordered by (deadline, sequence): stable (semantics 15a).
 struct timer_node {
     static constexpr std::uint32_t unarmed = ~std::uint32_t{0};
-    time_point deadline{};
-    std::uint64_t sequence = 0;
-    void (*fire)(timer_node&) noexcept = nullptr;
+    time_point deadline;      // these three are set when it is armed
+    std::uint64_t sequence;
+    void (*fire)(timer_node&) noexcept;
     std::uint32_t heap_index = unarmed;
 
+    timer_node() noexcept {}
+    timer_node(const timer_node&) noexcept {}  // a copy is not armed
+    timer_node& operator=(const timer_node&) = delete;
     bool armed() const noexcept { return heap_index != unarmed; }
 };
 
