@@ -35,7 +35,11 @@ void wake_entry::on_events(std::uint32_t) noexcept {
     [[maybe_unused]] const auto n = ::read(fd, &count, sizeof count);
 }
 
-loop_core::loop_core() : cold_(std::make_unique<loop_cold>()) {
+namespace {
+std::atomic<std::uint64_t> last_loop_id{0};
+}
+
+loop_core::loop_core() : id(1 + last_loop_id.fetch_add(1, std::memory_order_relaxed)), cold_(std::make_unique<loop_cold>()) {
     cold_->in = std::make_shared<inbox>();
     cold_->io = make_epoll_reactor();
     cold_->waker.fd = cold_->in->wake_fd();

@@ -262,6 +262,7 @@ struct loop_cold;  // src/loop/loop.hpp
 /// The loop, seen from tasks and operations. event_loop is its public face.
 class loop_core {
 public:
+    const std::uint64_t id;         // of no other loop of this process, ever: addresses come again
     ready_queue ready;
     list<task_link> tasks;          // all that have not ended, oldest first
     list<generator_link> generators;  // all that have started and not ended
