@@ -1,0 +1,162 @@
+#pragma once
+// Mutual exclusion between tasks of one loop, for a section that awaits in its middle (one that does not needs no lock: nothing
+// else runs meanwhile). First come first served. Source: asyncio.Lock.
+//
+//     aio::lock l;
+//     {
+//         auto guard = co_await l.scoped();      // released by its destructor
+//         co_await update(account);
+//     }
+//     co_await aio::with(l, [&] { return update(account); });   // the same
+//
+// It belongs to no task: any task may release it. It is not recursive. It belongs to its loop's thread, and to the loop where it
+// was first waited for: waiting for it on another loop is a std::logic_error.
+
+#include <aio/detail/sync.hpp>
+#include <aio/task.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace aio {
+
+class condition;
+class lock;
+
+/// How a lock is doing. holder is empty if it is free, or was taken by a task that has ended.
+struct lock_statistics {
+    bool locked;
+    std::size_t tasks_waiting;
+    any_task holder;
+};
+
+namespace detail {
+
+class lock_acquire;
+class lock_scoped;
+class condition_wait;
+
+/// Who waits for a lock: an acquire(), or the wait() of a condition on its way back.
+struct lock_waiter : list_node {
+    /// Its turn has come; or, with a farewell, never will.
+    void (*tell)(lock_waiter&, farewell*) noexcept = nullptr;
+
+    template<class Operation>
+    static void tell_operation(lock_waiter& w, farewell* goodbye) noexcept {
+        auto& op = static_cast<Operation&>(w);
+        if (goodbye) {
+            goodbye->to(op);
+        } else {
+            op.wake();
+        }
+    }
+};
+
+}  // namespace detail
+
+class lock : public detail::primitive {
+public:
+    using guard = scoped_guard<lock>;
+
+    lock() noexcept = default;
+    /// Whoever waits gets a cancelled_error that names the lock; guards of it release nothing any more.
+    ~lock() {
+        if (woken_ || !waiters_.empty() || !returning_.empty()) [[unlikely]] abandon();
+        guard::disown(guards_);
+    }
+
+    /// Waits until it is free, and takes it; gives true. Completes at once if it is free and nobody is before. Revertible: who is
+    /// cancelled does not have it, and the next in line is not kept waiting (rules 103 to 105). The lock must outlive the wait.
+    /// std::logic_error: it belongs to another loop. Source: Lock.acquire.
+    detail::lock_acquire acquire() noexcept;
+    /// Frees it; the first who waits gets it when that task runs, nobody else in between (rule 102).
+    /// std::logic_error: it is not held.
+    void release() {
+        if (holder_ == 0) [[unlikely]] throw_not_held();
+        unlock();
+    }
+    /// Also false between a release and the moment at which the next in line has it.
+    bool locked() const noexcept { return holder_ != 0; }
+
+    /// As acquire(), but gives a guard that releases it.
+    detail::lock_scoped scoped() noexcept;
+    detail::lock_acquire enter() noexcept;
+    std::suspend_never exit(std::exception_ptr) {
+        release();
+        return {};
+    }
+
+    lock_statistics statistics() const;
+
+private:
+    friend class condition;
+    friend class detail::lock_acquire;
+    friend class detail::condition_wait;
+    friend guard;
+
+    bool take(const detail::task_base& task) noexcept {
+        // While somebody waits it is either held, or somebody has been woken: no need to look at waiters_.
+        if (holder_ != 0 || woken_) return false;
+        holder_ = task.id();
+        return true;
+    }
+    /// Who was woken runs: now it is theirs.
+    void arrive(const detail::lock_waiter& w, const detail::task_base& task) noexcept {
+        if (woken_ != &w) return;
+        woken_ = nullptr;
+        holder_ = task.id();
+    }
+    void unlock() noexcept {
+        holder_ = 0;
+        if (!waiters_.empty()) wake_first();
+    }
+    void wake_first() noexcept;
+    void describe(std::string& out, detail::loop_core& loop) const;
+    void abandon() noexcept;
+    [[noreturn]] static void throw_not_held();
+
+    std::uint64_t holder_ = 0;                        // the id of the task that took it: it may have ended since
+    detail::lock_waiter* woken_ = nullptr;            // next to have it: is in no list, and has not run yet
+    detail::list<detail::lock_waiter> waiters_;
+    detail::list<detail::lock_waiter> returning_;     // notified by a condition, not in line yet
+    detail::list<guard> guards_;
+    const char* kind_ = "aio::lock";
+};
+
+namespace detail {
+
+class [[nodiscard("co_await it")]] lock_acquire : public sync_operation<lock_acquire, lock_waiter> {
+public:
+    explicit lock_acquire(lock& l) noexcept : lock_(&l) {}
+    bool start() noexcept { return lock_->take(*task_) || park(); }
+    void pass_on() noexcept;
+    bool finish() {
+        check();
+        lock_->arrive(*this, *task_);
+        return true;
+    }
+    void describe(std::string& out) const override;
+
+protected:
+    lock* lock_;
+
+private:
+    bool park() noexcept;
+};
+
+class [[nodiscard("co_await it")]] lock_scoped : public lock_acquire {
+public:
+    using lock_acquire::lock_acquire;
+    lock::guard await_resume() {
+        lock_acquire::await_resume();
+        return lock::guard(*lock_);
+    }
+};
+
+}  // namespace detail
+
+inline detail::lock_acquire lock::acquire() noexcept { return detail::lock_acquire(*this); }
+inline detail::lock_acquire lock::enter() noexcept { return detail::lock_acquire(*this); }
+inline detail::lock_scoped lock::scoped() noexcept { return detail::lock_scoped(*this); }
+
+}  // namespace aio

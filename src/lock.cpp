@@ -1,0 +1,63 @@
+#include <aio/lock.hpp>
+
+namespace aio {
+
+void lock::throw_not_held() { detail::throw_logic_error("release() of a lock that is not held"); }
+
+void lock::wake_first() noexcept {
+    woken_ = waiters_.pop_front();
+    if (woken_) woken_->tell(*woken_, nullptr);
+}
+
+void lock::describe(std::string& out, detail::loop_core& loop) const {
+    out += "lock";
+    if (holder_) {
+        out += " held by " + detail::name_of_task(loop, holder_);
+    } else {
+        out += " that was just released";
+    }
+}
+
+void lock::abandon() noexcept {
+    detail::farewell goodbye(kind_);
+    if (woken_) woken_->tell(*woken_, &goodbye);
+    while (detail::lock_waiter* w = waiters_.pop_front()) w->tell(*w, &goodbye);
+    while (detail::lock_waiter* w = returning_.pop_front()) w->tell(*w, &goodbye);
+}
+
+lock_statistics lock::statistics() const {
+    any_task holder;
+    if (detail::loop_core* loop = detail::local().loop; holder_ && loop) {
+        for (auto* link = loop->tasks.front(); link; link = loop->tasks.after(*link)) {
+            auto* task = static_cast<detail::task_base*>(link);
+            if (task->id() == holder_) holder = any_task(detail::state_ptr<detail::task_base>(task));
+        }
+    }
+    return {locked(), waiters_.size() + (woken_ ? 1 : 0), std::move(holder)};
+}
+
+namespace detail {
+
+bool lock_acquire::park() noexcept {
+    if (!lock_->bind(*task_)) return refuse(lock_->kind_);
+    tell = &tell_operation<lock_acquire>;
+    lock_->waiters_.push_back(*this);
+    return false;
+}
+
+void lock_acquire::pass_on() noexcept {
+    if (lock_->woken_ != this) return lock_->unlock();
+    lock_->woken_ = nullptr;
+    lock_->wake_first();
+}
+
+void lock_acquire::describe(std::string& out) const {
+    if (gone_) {
+        out += std::string(gone_) + ", which is gone";
+    } else {
+        lock_->describe(out, *task_->loop());
+    }
+}
+
+}  // namespace detail
+}  // namespace aio

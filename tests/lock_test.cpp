@@ -1,0 +1,412 @@
+#include "aio_test.hpp"
+
+#include <aio/lock.hpp>
+
+#include <memory>
+
+using aio_test::counted;
+using aio_test::journal;
+using aio_test::turns;
+
+namespace {
+
+aio::coro<> take_and_note(aio::lock& l, journal& j, std::string name) {
+    co_await l.acquire();
+    j(name);
+    l.release();
+}
+
+template<class E, class F>
+std::string message_of(F fn) {
+    try {
+        fn();
+    } catch (const E& e) {
+        return e.what();
+    }
+    return "nothing was thrown";
+}
+
+}  // namespace
+
+AIO_TEST("a lock is taken and released") {
+    aio::lock l;
+    EXPECT_FALSE(l.locked());
+    const bool taken = co_await l.acquire();
+    EXPECT_TRUE(taken);
+    EXPECT_TRUE(l.locked());
+    l.release();
+    EXPECT_FALSE(l.locked());
+}
+
+AIO_TEST("only one task at a time is inside") {
+    aio::lock l;
+    int inside = 0, most = 0, done = 0;
+    std::vector<aio::task<>> tasks;
+    for (int i = 0; i < 20; ++i) {
+        tasks.push_back(aio::create_task([&]() -> aio::coro<> {
+            auto guard = co_await l.scoped();
+            most = std::max(most, ++inside);
+            co_await turns(3);
+            --inside;
+            ++done;
+        }));
+    }
+    for (auto& t : tasks) co_await t;
+    EXPECT_EQ(most, 1);
+    EXPECT_EQ(done, 20);
+    EXPECT_FALSE(l.locked());
+}
+
+AIO_TEST("rule 102: after a release with a waiter locked() reads false, and the releaser queues behind when it acquires again") {
+    aio::lock l;
+    journal j;
+    co_await l.acquire();
+    auto a = aio::create_task(take_and_note(l, j, "a"));
+    auto b = aio::create_task(take_and_note(l, j, "b"));
+    co_await turns();
+    EXPECT_EQ(l.statistics().tasks_waiting, 2u);
+    l.release();
+    EXPECT_FALSE(l.locked());
+    co_await l.acquire();
+    j("main");
+    l.release();
+    co_await a;
+    co_await b;
+    EXPECT_EQ(j.text(), "a b main");
+}
+
+AIO_TEST("rule 103: a cancelled waiter leaves the queue and does not take the lock") {
+    aio::lock l;
+    journal j;
+    co_await l.acquire();
+    auto a = aio::create_task(take_and_note(l, j, "a"));
+    co_await turns();
+    a.cancel();
+    EXPECT_EQ(l.statistics().tasks_waiting, 0u);
+    EXPECT_THROW(co_await a, aio::cancelled_error);
+    EXPECT_TRUE(l.locked());
+    l.release();
+    EXPECT_FALSE(l.locked());
+    co_await l.acquire();
+    EXPECT_EQ(j.text(), "");
+}
+
+AIO_TEST("rule 104: release skips a waiter that has been cancelled but has not run yet") {
+    aio::lock l;
+    journal j;
+    co_await l.acquire();
+    auto a = aio::create_task(take_and_note(l, j, "a"));
+    auto b = aio::create_task(take_and_note(l, j, "b"));
+    co_await turns();
+    a.cancel();
+    l.release();
+    co_await b;
+    EXPECT_EQ(j.text(), "b");
+    EXPECT_TRUE(a.cancelled());
+    EXPECT_FALSE(l.locked());
+}
+
+AIO_TEST("rule 105: a waiter that is woken and then cancelled passes the lock on; exactly one gets in") {
+    aio::lock l;
+    journal j;
+    co_await l.acquire();
+    auto a = aio::create_task(take_and_note(l, j, "a"));
+    auto b = aio::create_task(take_and_note(l, j, "b"));
+    auto c = aio::create_task(take_and_note(l, j, "c"));
+    co_await turns();
+    l.release();
+    a.cancel();
+    co_await b;
+    co_await c;
+    EXPECT_TRUE(a.cancelled());
+    EXPECT_EQ(j.text(), "b c");
+    EXPECT_FALSE(l.locked());
+
+    co_await l.acquire();  // alone: nobody to pass it on to
+    auto d = aio::create_task(take_and_note(l, j, "d"));
+    co_await turns();
+    l.release();
+    d.cancel();
+    co_await turns(2);
+    EXPECT_FALSE(l.locked());
+    co_await l.acquire();
+}
+
+AIO_TEST("rule 106: the release of an unlocked lock is an error, and the lock belongs to no task") {
+    aio::lock l;
+    EXPECT_NE(message_of<std::logic_error>([&] { l.release(); }).find("not held"), std::string::npos);
+    co_await l.acquire();
+    co_await aio::create_task([&]() -> aio::coro<> {
+        l.release();
+        co_return;
+    });
+    EXPECT_FALSE(l.locked());
+    auto a = aio::create_task([&]() -> aio::coro<> { co_await l.acquire(); });
+    co_await l.acquire();
+    co_await turns();
+    l.release();
+    EXPECT_THROW(l.release(), std::logic_error);  // handed to a, which does not have it yet
+    co_await a;
+    l.release();
+}
+
+PLAIN_TEST("rule 107: a lock belongs to the loop of its first contention and refuses a second one") {
+    aio::lock l;
+    auto contend = [](aio::lock& l) -> aio::coro<> {
+        co_await l.acquire();
+        auto other = aio::create_task([&]() -> aio::coro<> {
+            co_await l.acquire();
+            l.release();
+        });
+        co_await turns();
+        l.release();
+        co_await other;
+    };
+    aio::run([](aio::lock& l) -> aio::coro<> {  // without contention: any loop
+        co_await l.acquire();
+        l.release();
+    }(l));
+    aio::run(contend(l));
+    EXPECT_NE(message_of<std::logic_error>([&] { aio::run(contend(l)); }).find("aio::lock belongs to another event loop"), std::string::npos);
+    EXPECT_FALSE(l.locked());
+    aio::runner several;
+    aio::lock second;
+    several.run(contend(second));
+    several.run(contend(second));  // the same loop
+}
+
+AIO_TEST("a guard releases at the end of its scope, when it is told to, and once") {
+    aio::lock l;
+    {
+        auto guard = co_await l.scoped();
+        EXPECT_TRUE(l.locked());
+        EXPECT_TRUE(static_cast<bool>(guard));
+    }
+    EXPECT_FALSE(l.locked());
+    auto first = co_await l.scoped();
+    aio::lock::guard second = std::move(first);
+    EXPECT_FALSE(static_cast<bool>(first));
+    first.release();
+    EXPECT_TRUE(l.locked());
+    second.release();
+    EXPECT_FALSE(l.locked());
+    second = co_await l.scoped();
+    EXPECT_TRUE(l.locked());
+    second = aio::lock::guard();
+    EXPECT_FALSE(l.locked());
+}
+
+AIO_TEST("a guard releases when an exception leaves its scope") {
+    aio::lock l;
+    try {
+        auto guard = co_await l.scoped();
+        throw std::runtime_error("inside");
+    } catch (const std::runtime_error&) {
+    }
+    EXPECT_FALSE(l.locked());
+}
+
+AIO_TEST("a guard whose lock was released by hand tells it to the exception handler") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    aio::lock l;
+    {
+        auto guard = co_await l.scoped();
+        l.release();
+    }
+    AIO_REQUIRE(told.size() == 1);
+    EXPECT_EQ(told[0], "a guard had nothing left to release");
+    aio::get_running_loop().set_exception_handler(nullptr);
+}
+
+AIO_TEST("a lock is a manager: enter and exit can be awaited") {
+    aio::lock l;
+    co_await l.enter();
+    EXPECT_TRUE(l.locked());
+    co_await l.exit(nullptr);
+    EXPECT_FALSE(l.locked());
+}
+
+AIO_TEST("an acquire that is not awaited yet can be moved, and given to create_task") {
+    aio::lock l;
+    auto op = l.acquire();
+    auto moved = std::move(op);
+    const bool taken = co_await std::move(moved);
+    EXPECT_TRUE(taken);
+    auto waiting = aio::create_task(l.acquire());
+    auto guarded = aio::create_task(l.scoped());
+    co_await turns();
+    l.release();
+    const bool later = co_await waiting;
+    EXPECT_TRUE(later);
+    EXPECT_FALSE(guarded.done());
+    l.release();
+    {
+        auto guard = co_await std::move(guarded);
+        EXPECT_TRUE(l.locked());
+    }
+    EXPECT_FALSE(l.locked());
+}
+
+AIO_TEST("the call graph and statistics() name who holds a lock") {
+    aio::lock l;
+    auto holder = aio::create_task([&]() -> aio::coro<> {
+        auto guard = co_await l.scoped();
+        co_await aio::sleep_forever();
+    });
+    holder.set_name("holder");
+    co_await turns();
+    auto waiter = aio::create_task(l.acquire(), {.name = "waiter"});
+    co_await turns();
+    EXPECT_TRUE(l.statistics().locked);
+    EXPECT_EQ(l.statistics().tasks_waiting, 1u);
+    EXPECT_EQ(l.statistics().holder, aio::any_task(holder));
+    EXPECT_NE(aio::capture_call_graph().to_string().find("waiter: waiting for lock held by holder"), std::string::npos);
+    holder.cancel();
+    co_await waiter;
+    holder = {};
+    waiter = {};
+    auto last = aio::create_task(l.acquire(), {.name = "last"});
+    co_await turns();
+    EXPECT_NE(aio::capture_call_graph().to_string().find("which has ended"), std::string::npos);
+    l.release();
+    co_await last;
+}
+
+PLAIN_TEST("a deadlock over two locks names both") {
+    auto cross = [](aio::lock& first, aio::lock& second, aio::event_loop*) -> aio::coro<> {
+        auto outer = co_await first.scoped();
+        co_await turns();
+        auto inner = co_await second.scoped();
+    };
+    auto main = [&]() -> aio::coro<> {
+        aio::lock a, b;
+        auto one = aio::create_task(cross(a, b, nullptr), {.name = "one"});
+        auto two = aio::create_task(cross(b, a, nullptr), {.name = "two"});
+        co_await one;
+        co_await two;
+    };
+    const std::string text = message_of<aio::deadlock_error>([&] { aio::testing::run(main(), {.virtual_time = true}); });
+    EXPECT_NE(text.find("lock held by one"), std::string::npos) << text;
+    EXPECT_NE(text.find("lock held by two"), std::string::npos) << text;
+}
+
+AIO_TEST("semantics 15j: a million uncontended acquires starve nobody") {
+    aio::lock l;
+    int others = 0;
+    auto other = aio::create_task([&]() -> aio::coro<> {
+        for (;;) {
+            ++others;
+            co_await aio::sleep(0s);
+        }
+    });
+    for (int i = 0; i < 1'000'000; ++i) {
+        co_await l.acquire();
+        l.release();
+    }
+    EXPECT_GT(others, 1000);
+    other.cancel();
+    co_await turns(2);
+}
+
+PLAIN_TEST("semantics 15l: a lock that is destroyed cancels those who wait, and debug mode tells it once") {
+    std::vector<std::string> told, messages;
+    auto main = [&]() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+        auto l = std::make_unique<aio::lock>();
+        co_await l->acquire();
+        std::vector<aio::task<>> tasks;
+        for (int i = 0; i < 3; ++i) {
+            tasks.push_back(aio::create_task([&]() -> aio::coro<> {
+                try {
+                    co_await l->acquire();
+                } catch (const aio::cancelled_error& e) {
+                    messages.push_back(e.message());
+                    throw;
+                }
+            }));
+        }
+        co_await turns();
+        l->release();      // the first is woken, but has not run
+        tasks[1].cancel("also cancelled");
+        l.reset();
+        tasks[2].cancel("later");
+        for (auto& t : tasks) {
+            EXPECT_THROW(co_await t, aio::cancelled_error);
+            EXPECT_TRUE(t.cancelled());
+        }
+        aio::get_running_loop().set_exception_handler(nullptr);
+    };
+    aio::testing::run(main(), {.virtual_time = true, .debug = true});
+    EXPECT_EQ(messages, (std::vector<std::string>{"aio::lock was destroyed while this task waited on it", "also cancelled",
+                                                  "aio::lock was destroyed while this task waited on it"}));
+    AIO_REQUIRE(told.size() == 1);
+    EXPECT_NE(told[0].find("aio::lock destroyed while 2 tasks wait on it"), std::string::npos) << told[0];
+}
+
+PLAIN_TEST("semantics 15l: main's lock goes before run() cancels the workers, whoever waits or holds a guard") {
+    std::vector<std::string> messages;
+    int held = 0;
+    auto main = [&]() -> aio::coro<> {
+        aio::lock l;
+        for (int i = 0; i < 3; ++i) {
+            aio::create_task([&messages, &held, &l]() -> aio::coro<> {
+                try {
+                    auto guard = co_await l.scoped();
+                    ++held;
+                    co_await aio::sleep_forever();
+                } catch (const aio::cancelled_error& e) {
+                    messages.push_back(e.message());
+                    throw;
+                }
+            });
+        }
+        co_await turns(2);
+    };
+    aio::testing::run(main(), {.virtual_time = true});
+    EXPECT_EQ(held, 1);
+    const std::string gone = "aio::lock was destroyed while this task waited on it";
+    EXPECT_EQ(messages, (std::vector<std::string>{gone, gone, ""}));  // the waits ended first
+}
+
+PLAIN_TEST("cancelled at every step a lock is neither lost nor held twice") {
+    bool fine = false;
+    auto scenario = [&]() -> aio::coro<> {
+        fine = false;
+        aio::lock l;
+        int inside = 0;
+        auto worker = [&]() -> aio::coro<> {
+            counted c;
+            auto guard = co_await l.scoped();
+            if (++inside != 1) throw std::runtime_error("two inside");
+            struct leave {
+                int& n;
+                ~leave() { --n; }
+            } leave_at_the_end{inside};
+            co_await turns();
+        };
+        auto a = aio::create_task(worker());
+        auto b = aio::create_task(worker());
+        std::exception_ptr cancelled;
+        try {
+            co_await worker();
+            co_await l.acquire();
+            l.release();
+            co_await worker();
+        } catch (...) {
+            cancelled = std::current_exception();
+        }
+        co_await a;
+        co_await b;
+        fine = !l.locked() && l.statistics().tasks_waiting == 0;
+        co_await l.acquire();
+        if (cancelled) std::rethrow_exception(cancelled);
+    };
+    std::size_t completed = 0;
+    const std::size_t runs = aio::testing::cancel_at_every_step(scenario, [&] {
+        completed += fine ? 1 : 0;
+        EXPECT_EQ(counted::alive, 0);
+    });
+    EXPECT_GT(runs, 5u);
+    EXPECT_GT(completed, 3u);
+}
