@@ -1,0 +1,86 @@
+#pragma once
+// A flag that tasks wait for: something has happened, for everybody who waits and for all who come later, until it is cleared.
+// Source: asyncio.Event.
+//
+//     aio::event ready;
+//     aio::task<> server = aio::create_task([&]() -> aio::coro<> { co_await load(); ready.set(); co_await serve(); });
+//     co_await ready.wait();           // at once if it has been set already
+//     co_await connect();
+//
+// It belongs to its loop's thread, and to the loop where it was first waited for.
+
+#include <aio/detail/sync.hpp>
+
+#include <cstddef>
+
+namespace aio {
+
+class event;
+
+struct event_statistics {
+    bool set;
+    std::size_t tasks_waiting;
+};
+
+namespace detail {
+class event_wait;
+}
+
+class event : public detail::primitive {
+public:
+    event() noexcept = default;
+    /// Whoever waits gets a cancelled_error that names the event.
+    ~event() {
+        if (!waiters_.empty()) [[unlikely]] abandon();
+    }
+
+    /// Completes when it is set, at once if it is; gives true. All that wait when it is set go on, even if it is cleared before
+    /// they run (rule 108). Revertible. The event must outlive the wait. std::logic_error: it belongs to another loop.
+    /// Source: Event.wait.
+    detail::event_wait wait() noexcept;
+    void set() noexcept;
+    void clear() noexcept { set_ = false; }
+    bool is_set() const noexcept { return set_; }
+
+    event_statistics statistics() const noexcept { return {set_, waiters_.size()}; }
+
+private:
+    friend class detail::event_wait;
+    void abandon() noexcept;
+    bool set_ = false;
+    detail::list<detail::event_wait> waiters_;
+};
+
+namespace detail {
+
+/// Once woken it has nothing more to do with the event.
+class [[nodiscard("co_await it")]] event_wait : public sync_operation<event_wait> {
+public:
+    explicit event_wait(event& e) noexcept : event_(&e) {}
+    bool start() noexcept {
+        if (event_->set_) return true;
+        if (!event_->bind(*task_)) [[unlikely]] return refuse("aio::event");
+        event_->waiters_.push_back(*this);
+        return false;
+    }
+    void pass_on() noexcept {}
+    bool finish() {
+        check();
+        return true;
+    }
+    void describe(std::string& out) const override;
+
+private:
+    event* event_;
+};
+
+}  // namespace detail
+
+inline detail::event_wait event::wait() noexcept { return detail::event_wait(*this); }
+
+inline void event::set() noexcept {
+    set_ = true;
+    while (detail::event_wait* w = waiters_.pop_front()) w->wake();
+}
+
+}  // namespace aio

@@ -1,0 +1,176 @@
+#include "aio_test.hpp"
+
+#include <aio/event.hpp>
+
+#include <memory>
+
+using aio_test::counted;
+using aio_test::journal;
+using aio_test::turns;
+
+namespace {
+
+aio::coro<> wait_and_note(aio::event& e, journal& j, std::string name) {
+    co_await e.wait();
+    j(name);
+}
+
+}  // namespace
+
+AIO_TEST("an event wakes all that wait, first come first served, and lets later ones through") {
+    aio::event e;
+    journal j;
+    EXPECT_FALSE(e.is_set());
+    auto a = aio::create_task(wait_and_note(e, j, "a"));
+    auto b = aio::create_task(wait_and_note(e, j, "b"));
+    co_await turns();
+    EXPECT_EQ(e.statistics().tasks_waiting, 2u);
+    e.set();
+    EXPECT_TRUE(e.is_set());
+    EXPECT_TRUE(e.statistics().set);
+    co_await a;
+    co_await b;
+    co_await e.wait();
+    EXPECT_EQ(j.text(), "a b");
+    e.set();  // once more: nothing happens
+    e.clear();
+    EXPECT_FALSE(e.is_set());
+}
+
+AIO_TEST("rule 108: set() and then clear() before the waiters run still wakes all of them") {
+    aio::event e;
+    journal j;
+    auto a = aio::create_task(wait_and_note(e, j, "a"));
+    auto b = aio::create_task(wait_and_note(e, j, "b"));
+    co_await turns();
+    e.set();
+    e.clear();
+    co_await a;
+    co_await b;
+    EXPECT_EQ(j.text(), "a b");
+    auto late = aio::create_task(wait_and_note(e, j, "late"));
+    co_await turns(2);
+    EXPECT_FALSE(late.done());
+    e.set();
+    co_await late;
+}
+
+AIO_TEST("rule 109: wait() on a set event does not suspend; a cancelled waiter is removed") {
+    aio::event e;
+    e.set();
+    bool other_ran = false;
+    auto other = aio::create_task([&]() -> aio::coro<> {
+        other_ran = true;
+        co_return;
+    });
+    const bool set = co_await e.wait();
+    EXPECT_TRUE(set);
+    EXPECT_FALSE(other_ran);
+    co_await other;
+    e.clear();
+    auto waiter = aio::create_task(e.wait());
+    co_await turns();
+    EXPECT_EQ(e.statistics().tasks_waiting, 1u);
+    waiter.cancel();
+    EXPECT_EQ(e.statistics().tasks_waiting, 0u);
+    EXPECT_THROW(co_await waiter, aio::cancelled_error);
+}
+
+AIO_TEST("a waiter that is woken and then cancelled is cancelled") {
+    aio::event e;
+    journal j;
+    auto a = aio::create_task(wait_and_note(e, j, "a"));
+    co_await turns();
+    e.set();
+    a.cancel("too late");
+    EXPECT_THROW(co_await a, aio::cancelled_error);
+    EXPECT_EQ(j.text(), "");
+}
+
+PLAIN_TEST("rule 107: an event belongs to the loop of its first wait and refuses a second one") {
+    aio::event e;
+    auto wait = [](aio::event& e) -> aio::coro<> {
+        auto waiter = aio::create_task(e.wait());
+        co_await turns();
+        e.set();
+        e.clear();
+        co_await waiter;
+    };
+    aio::run(wait(e));
+    EXPECT_THROW(aio::run(wait(e)), std::logic_error);
+    e.set();
+    aio::run([](aio::event& e) -> aio::coro<> { co_await e.wait(); }(e));  // does not wait: any loop
+}
+
+AIO_TEST("the call graph shows who waits for an event") {
+    aio::event e;
+    auto waiter = aio::create_task(e.wait(), {.name = "waiter"});
+    co_await turns();
+    EXPECT_NE(aio::capture_call_graph().to_string().find("waiter: waiting for event to be set"), std::string::npos);
+    e.set();
+    co_await waiter;
+}
+
+PLAIN_TEST("semantics 15l: main's event goes before run() cancels the workers, whose errors name it; debug mode tells it once") {
+    for (const bool debug : {false, true}) {
+        std::vector<std::string> messages, told;
+        auto main = [&]() -> aio::coro<> {
+            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+            aio::event e;
+            for (const char* name : {"one", "two"}) {
+                auto worker = [&messages, &e]() -> aio::coro<> {
+                    try {
+                        co_await e.wait();
+                    } catch (const aio::cancelled_error& error) {
+                        messages.push_back(error.message());
+                        throw;
+                    }
+                };
+                aio::create_task({.name = name}, worker);
+            }
+            co_await turns();
+        };
+        aio::testing::run(main(), {.virtual_time = true, .debug = debug});
+        const std::string gone = "aio::event was destroyed while this task waited on it";
+        EXPECT_EQ(messages, (std::vector<std::string>{gone, gone}));
+        EXPECT_EQ(told.size(), debug ? 1u : 0u);
+        if (debug) {
+            EXPECT_NE(told.at(0).find("aio::event destroyed while 2 tasks wait on it: one, two"), std::string::npos) << told[0];
+        }
+    }
+}
+
+AIO_TEST("an event may be destroyed once it is set, before the waiters run") {
+    auto e = std::make_unique<aio::event>();
+    auto waiter = aio::create_task(e->wait());
+    co_await turns();
+    e->set();
+    e.reset();
+    const bool set = co_await waiter;
+    EXPECT_TRUE(set);
+}
+
+PLAIN_TEST("cancelled at every step an event keeps no waiter") {
+    bool fine = false;
+    auto scenario = [&]() -> aio::coro<> {
+        counted c;
+        aio::event e;
+        auto setter = aio::create_task([&]() -> aio::coro<> {
+            co_await turns(2);
+            e.set();
+        });
+        std::exception_ptr cancelled;
+        try {
+            co_await e.wait();
+            co_await setter;
+        } catch (...) {
+            cancelled = std::current_exception();
+        }
+        fine = e.statistics().tasks_waiting == 0;
+        co_await e.wait();
+        if (cancelled) std::rethrow_exception(cancelled);
+    };
+    const std::size_t runs = aio::testing::cancel_at_every_step(scenario, [&] { EXPECT_EQ(counted::alive, 0); });
+    EXPECT_TRUE(fine);
+    EXPECT_GT(runs, 3u);
+}
