@@ -1,0 +1,21 @@
+#include <aio/semaphore.hpp>
+
+namespace aio {
+
+semaphore::semaphore(std::ptrdiff_t value, std::ptrdiff_t bound) : value_(value), bound_(bound) {
+    if (value < 0) throw std::invalid_argument("a semaphore cannot start with a negative value");
+}
+
+void semaphore::throw_too_many() {
+    throw std::invalid_argument("release() of a bounded semaphore that has all of its permits already");
+}
+
+void semaphore::abandon() noexcept {
+    detail::farewell goodbye("aio::semaphore");
+    goodbye.to_all(woken_);
+    goodbye.to_all(waiters_);
+}
+
+void detail::semaphore_acquire::describe(std::string& out) const { out += "permit of a semaphore"; }
+
+}  // namespace aio
