@@ -1,0 +1,129 @@
+#pragma once
+// Waiting, with a lock held, until what the lock protects has changed. An event says "it happened"; a condition says "look
+// again". Source: asyncio.Condition.
+//
+//     aio::condition changed;
+//     // who waits                                                      // who changes
+//     auto guard = co_await changed.scoped();                           auto guard = co_await changed.scoped();
+//     co_await changed.wait_for([&] { return !jobs.empty(); });         jobs.push_back(job);
+//     take(jobs);                                                       changed.notify();
+//
+// wait() releases the lock, and has it again whenever it leaves. Wake-ups may be spurious: wait_for() looks again by itself.
+// Several conditions may share a lock, which must outlive them. Belongs to its loop's thread, and to the loop of its first wait().
+
+#include <aio/coro.hpp>
+#include <aio/lock.hpp>
+
+#include <cstddef>
+#include <limits>
+#include <type_traits>
+
+namespace aio {
+
+struct condition_statistics {
+    std::size_t tasks_waiting;          // for a notification
+    lock_statistics lock;
+};
+
+namespace detail {
+
+class condition_wait;
+struct condition_link : list_node {};
+
+}  // namespace detail
+
+class condition : public detail::primitive {
+public:
+    using guard = lock::guard;
+
+    condition() noexcept : lock_(&own_) { own_.kind_ = kind; }
+    /// Uses a lock that others use, too.
+    explicit condition(lock& shared) noexcept : lock_(&shared) {}
+    /// Whoever waits gets a cancelled_error that names the condition (first a shared lock back, as always).
+    ~condition() {
+        if (!waiting_.empty() || !notified_.empty()) [[unlikely]] abandon();
+    }
+
+    /// Releases the lock, waits for a notification, and takes the lock again; gives true. Revertible, with a delay: who is
+    /// cancelled first waits for the lock, then gets the error of the last cancel (rules 111, 112), and a notification that it
+    /// had goes to another (rule 113). The condition must outlive the wait. std::logic_error: the lock is not held; the condition
+    /// belongs to another loop. Source: Condition.wait.
+    detail::condition_wait wait() noexcept;
+
+    /// Waits until predicate() is true, and gives what it gave. Needs no lock if that is so at once. The predicate is called with
+    /// the lock held. Cancellation and errors as of wait(). Source: Condition.wait_for.
+    template<class Predicate, class Value = std::decay_t<std::invoke_result_t<Predicate&>>>
+    coro<Value> wait_for(Predicate predicate);
+
+    /// Wakes the n that have waited longest; more than there are is fine. They go on once they have the lock.
+    /// std::logic_error: the lock is not held.
+    void notify(std::size_t n = 1) {
+        if (!lock_->locked()) [[unlikely]] throw_not_held();
+        wake(n);
+    }
+    void notify_all() { notify(std::numeric_limits<std::size_t>::max()); }
+
+    detail::lock_acquire acquire() noexcept { return lock_->acquire(); }
+    void release() { lock_->release(); }
+    bool locked() const noexcept { return lock_->locked(); }
+    /// As acquire(), but gives a guard of the lock.
+    detail::lock_scoped scoped() noexcept { return lock_->scoped(); }
+    detail::lock_acquire enter() noexcept { return lock_->acquire(); }
+    std::suspend_never exit(std::exception_ptr error) { return lock_->exit(std::move(error)); }
+
+    condition_statistics statistics() const { return {waiting_.size(), lock_->statistics()}; }
+
+private:
+    friend class detail::condition_wait;
+    static constexpr const char* kind = "aio::condition";
+    void wake(std::size_t n) noexcept;
+    void abandon() noexcept;
+    [[noreturn]] static void throw_not_held();
+
+    lock* lock_;
+    detail::list<detail::condition_link> waiting_;
+    detail::list<detail::condition_link> notified_;  // have not left wait() yet
+    lock own_;
+};
+
+namespace detail {
+
+/// One operation in two stages: first in the condition's list, then, notified or cancelled, on the way back into the lock.
+class [[nodiscard("co_await it")]] condition_wait : public sync_operation<condition_wait, lock_waiter>, public condition_link {
+public:
+    explicit condition_wait(condition& c) noexcept : condition_(&c), lock_(c.lock_) {}
+    bool start() noexcept;
+    void unpark() noexcept {}  // what a cancel means is all in cancel()
+    void pass_on() noexcept {}
+    bool finish();
+    cancel_reply cancel(const std::string& message) noexcept override;
+    void describe(std::string& out) const override;
+
+private:
+    friend class aio::condition;
+    enum class stage : std::uint8_t { fresh, no_lock, waiting, returning };
+    void go_back() noexcept;
+
+    condition* condition_;       // null once it is gone
+    lock* lock_;
+    stage stage_ = stage::fresh;
+    bool notified_ = false;
+    bool cancelled_ = false;
+    bool orphaned_ = false;      // the condition is gone, the lock perhaps not
+};
+
+}  // namespace detail
+
+inline detail::condition_wait condition::wait() noexcept { return detail::condition_wait(*this); }
+
+template<class Predicate, class Value>
+coro<Value> condition::wait_for(Predicate predicate) {
+    Value value = predicate();
+    while (!value) {
+        co_await wait();
+        value = predicate();
+    }
+    co_return value;
+}
+
+}  // namespace aio

@@ -1,0 +1,98 @@
+#include <aio/condition.hpp>
+
+namespace aio {
+
+void condition::throw_not_held() { detail::throw_logic_error("notify() of a condition whose lock is not held"); }
+
+void condition::wake(std::size_t n) noexcept {
+    for (; n > 0; --n) {
+        detail::condition_link* link = waiting_.pop_front();
+        if (!link) return;
+        notified_.push_back(*link);
+        auto& w = static_cast<detail::condition_wait&>(*link);
+        w.notified_ = true;
+        w.go_back();
+    }
+}
+
+void condition::abandon() noexcept {
+    detail::farewell goodbye(kind);
+    while (detail::condition_link* link = notified_.pop_front()) static_cast<detail::condition_wait&>(*link).condition_ = nullptr;
+    while (detail::condition_link* link = waiting_.pop_front()) {
+        auto& w = static_cast<detail::condition_wait&>(*link);
+        w.condition_ = nullptr;
+        w.orphaned_ = true;
+        // Its own lock goes next, finds them on their way back, and tells it.
+        if (lock_ == &own_ ? w.task()->loop() == detail::local().loop : goodbye.reaches(*w.task())) w.go_back();
+    }
+}
+
+namespace detail {
+
+bool condition_wait::start() noexcept {
+    if (stage_ == stage::returning) {
+        lock_waiter::unlink();
+        if (lock_->take(*task_)) return true;
+        tell = &tell_operation<condition_wait>;
+        lock_->waiters_.push_back(*this);
+        return false;
+    }
+    if (!lock_->locked()) {
+        stage_ = stage::no_lock;
+        return true;
+    }
+    if (!condition_->bind(*task_) || !lock_->bind(*task_)) return refuse(condition::kind);
+    lock_->unlock();
+    condition_->waiting_.push_back(*this);
+    stage_ = stage::waiting;
+    return false;
+}
+
+void condition_wait::go_back() noexcept {
+    stage_ = stage::returning;
+    tell = &tell_operation<condition_wait>;
+    lock_->returning_.push_back(*this);
+    wake_to_retry();
+}
+
+cancel_reply condition_wait::cancel(const std::string& message) noexcept {
+    if (stage_ == stage::fresh) return sync_operation::cancel(message);
+    cancelled_ = true;
+    task_->set_cancel_message(message);
+    if (stage_ == stage::waiting) {
+        condition_link::unlink();
+        go_back();
+    }
+    return cancel_reply::handed_on;  // it ends as soon as it has the lock
+}
+
+bool condition_wait::finish() {
+    if (stage_ == stage::no_lock) throw_logic_error("wait() on a condition whose lock is not held");
+    if (condition_link::linked()) condition_link::unlink();
+    if (gone_ && cancelled_) task_->set_cancel_message({});
+    check();
+    lock_->arrive(*this, *task_);
+    if (orphaned_) {
+        if (cancelled_) task_->set_cancel_message({});
+        throw_gone(condition::kind);
+    }
+    if (cancelled_) {
+        if (notified_ && condition_) condition_->wake(1);
+        task_->throw_cancelled();
+    }
+    return true;
+}
+
+void condition_wait::describe(std::string& out) const {
+    if (gone_ || orphaned_) {
+        out += "condition, which is gone";
+    } else if (stage_ == stage::returning) {
+        lock_->describe(out, *task_->loop());
+        out += ", to leave the wait for a condition";
+    } else {
+        out += "condition to be notified";
+    }
+}
+
+}  // namespace detail
+}  // namespace aio
