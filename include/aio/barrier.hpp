@@ -1,0 +1,106 @@
+#pragma once
+// A meeting point: tasks wait until a number of them is there, then all go on; again and again. Source: asyncio.Barrier.
+//
+//     aio::barrier everybody(3);
+//     aio::coro<> worker(aio::barrier& everybody) {
+//         co_await prepare();
+//         std::size_t place = co_await everybody.wait();    // 0, 1, 2: a different one each
+//         if (place == 0) log("all are ready");
+//         co_await work();
+//     }
+//
+// It belongs to its loop's thread, and to the loop where it was first waited for.
+
+#include <aio/detail/sync.hpp>
+
+#include <cstddef>
+
+namespace aio {
+
+class barrier;
+
+struct barrier_statistics {
+    std::size_t parties;
+    std::size_t n_waiting;       // there, and waiting for the rest
+    std::size_t tasks_blocked;   // outside, until those before have left
+    bool broken;
+};
+
+namespace detail {
+class barrier_wait;
+}
+
+class barrier : public detail::primitive {
+public:
+    /// std::invalid_argument: parties is less than one.
+    explicit barrier(std::ptrdiff_t parties);
+    /// Whoever waits gets a cancelled_error that names the barrier.
+    ~barrier() {
+        if (!blocked_.empty() || !inside_.empty() || !woken_.empty()) [[unlikely]] abandon();
+    }
+
+    /// Completes when parties() tasks are there, at once for the last of them; gives each another number from 0 to parties() - 1,
+    /// in the order in which they came. While those of the last meeting are still leaving, newcomers wait outside. Revertible: who
+    /// is cancelled does not count (rule 125). The barrier must outlive the wait. broken_barrier_error: reset or aborted
+    /// meanwhile, or aborted before; std::logic_error: it belongs to another loop. Source: Barrier.wait.
+    detail::barrier_wait wait() noexcept;
+
+    /// Makes it as new: those who wait get broken_barrier_error.
+    void reset() noexcept;
+    /// Breaks it until reset(): those who wait, and whoever comes, get broken_barrier_error.
+    void abort() noexcept;
+
+    std::size_t parties() const noexcept { return parties_; }
+    std::size_t n_waiting() const noexcept { return state_ == state::filling ? count_ : 0; }
+    bool broken() const noexcept { return state_ == state::broken; }
+
+    detail::barrier_wait enter() noexcept;
+    std::suspend_never exit(std::exception_ptr) noexcept { return {}; }
+
+    barrier_statistics statistics() const noexcept { return {parties_, n_waiting(), blocked_.size(), broken()}; }
+
+private:
+    friend class detail::barrier_wait;
+    enum class state : std::uint8_t {
+        filling,
+        draining,   // all were there; until they have left
+        resetting,  // until those that it broke have left
+        broken,
+    };
+    void leave() noexcept;
+    void wake_inside() noexcept;
+    void wake_blocked() noexcept;
+    void abandon() noexcept;
+
+    std::size_t parties_;
+    std::size_t count_ = 0;  // have come and not left
+    state state_ = state::filling;
+    detail::list<detail::barrier_wait> blocked_;
+    detail::list<detail::barrier_wait> inside_;
+    detail::list<detail::barrier_wait> woken_;  // from either, have not run yet
+};
+
+namespace detail {
+
+class [[nodiscard("co_await it")]] barrier_wait : public sync_operation<barrier_wait> {
+public:
+    explicit barrier_wait(barrier& b) noexcept : barrier_(&b) {}
+    bool start() noexcept;
+    void unpark() noexcept { pass_on(); }
+    void pass_on() noexcept;
+    std::size_t finish();
+    void describe(std::string& out) const override;
+
+private:
+    friend class aio::barrier;
+    barrier* barrier_;
+    std::size_t index_ = 0;
+    bool joined_ = false;  // counts
+};
+
+}  // namespace detail
+
+inline detail::barrier_wait barrier::wait() noexcept { return detail::barrier_wait(*this); }
+inline detail::barrier_wait barrier::enter() noexcept { return detail::barrier_wait(*this); }
+
+}  // namespace aio

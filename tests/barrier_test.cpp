@@ -1,0 +1,262 @@
+#include "aio_test.hpp"
+
+#include <aio/barrier.hpp>
+
+#include <map>
+#include <memory>
+
+using aio_test::counted;
+using aio_test::journal;
+using aio_test::turns;
+
+namespace {
+
+aio::coro<> meet(aio::barrier& b, journal& j, std::string name) {
+    try {
+        const std::size_t index = co_await b.wait();
+        j(name + std::to_string(index));
+    } catch (const aio::broken_barrier_error&) {
+        j(name + "!");
+    }
+}
+
+/// Tasks by name, at a barrier of three.
+struct meeting {
+    aio::barrier b{3};
+    journal j;
+    std::map<char, aio::task<>> tasks;
+
+    void come(std::string_view names) {
+        for (const char name : names) tasks[name] = aio::create_task(meet(b, j, std::string(1, name)));
+    }
+};
+
+}  // namespace
+
+AIO_TEST("rule 124: each gets another index from 0 on, and the barrier can be used again") {
+    meeting m;
+    m.come("abcdef");
+    co_await turns();
+    EXPECT_EQ(m.j.text(), "c2");  // the last to come does not wait
+    co_await turns(3);
+    EXPECT_EQ(m.j.text(), "c2 a0 b1 f2 d0 e1");
+    EXPECT_EQ(m.b.n_waiting(), 0u);
+    EXPECT_EQ(m.b.parties(), 3u);
+    EXPECT_FALSE(m.b.broken());
+}
+
+AIO_TEST("rule 124: less than one party is an error, and one party never waits") {
+    EXPECT_THROW(aio::barrier(0), std::invalid_argument);
+    EXPECT_THROW(aio::barrier(-1), std::invalid_argument);
+    aio::barrier alone(1);
+    for (int i = 0; i < 3; ++i) {
+        const std::size_t index = co_await alone.wait();
+        EXPECT_EQ(index, 0u);
+    }
+}
+
+AIO_TEST("rule 124: indices are different also when somebody has left meanwhile") {
+    meeting m;
+    m.come("ab");
+    co_await turns();
+    m.tasks['a'].cancel();
+    m.come("cd");
+    co_await turns(3);
+    EXPECT_EQ(m.j.text(), "d2 b0 c1");
+}
+
+AIO_TEST("rule 125: a cancel while the barrier fills lowers the count") {
+    meeting m;
+    m.come("ab");
+    co_await turns();
+    EXPECT_EQ(m.b.n_waiting(), 2u);
+    m.tasks['a'].cancel();
+    EXPECT_EQ(m.b.n_waiting(), 1u);
+    EXPECT_THROW(co_await m.tasks['a'], aio::cancelled_error);
+    m.come("c");
+    co_await turns(2);
+    EXPECT_EQ(m.b.n_waiting(), 2u);
+    m.come("d");
+    co_await m.tasks['b'];
+    co_await m.tasks['c'];
+    EXPECT_EQ(m.b.n_waiting(), 0u);
+}
+
+AIO_TEST("rule 125: newcomers wait outside while it drains") {
+    meeting m;
+    m.come("abc");
+    m.come("d");
+    co_await turns();
+    EXPECT_EQ(m.b.statistics().tasks_blocked, 1u);
+    EXPECT_EQ(m.b.n_waiting(), 0u);
+    EXPECT_NE(aio::capture_call_graph().to_string().find("barrier to be left by those before"), std::string::npos);
+    co_await turns(2);
+    EXPECT_EQ(m.j.text(), "c2 a0 b1");
+    EXPECT_EQ(m.b.n_waiting(), 1u);
+    EXPECT_EQ(m.b.statistics().n_waiting, 1u);
+    EXPECT_NE(aio::capture_call_graph().to_string().find("barrier with 1 of 3 tasks there"), std::string::npos);
+    m.come("ef");
+    co_await m.tasks['e'];
+    EXPECT_EQ(m.j.text(), "c2 a0 b1 f2 d0 e1");
+}
+
+AIO_TEST("rule 125: cancelled while it drains, one leaves and the others go on; one outside just goes") {
+    meeting m;
+    m.come("abcdg");
+    co_await turns();
+    m.tasks['a'].cancel();
+    m.tasks['g'].cancel();
+    co_await turns(3);
+    EXPECT_EQ(m.j.text(), "c2 b1");
+    EXPECT_TRUE(m.tasks['a'].cancelled());
+    EXPECT_TRUE(m.tasks['g'].cancelled());
+    m.come("ef");
+    co_await turns(3);
+    EXPECT_EQ(m.j.text(), "c2 b1 f2 d0 e1");
+}
+
+AIO_TEST("rule 126: reset breaks those who wait and leaves it usable") {
+    meeting m;
+    m.come("ab");
+    co_await turns();
+    m.b.reset();
+    EXPECT_FALSE(m.b.broken());
+    m.come("cde");
+    co_await turns(5);
+    EXPECT_EQ(m.j.text(), "a! b! e2 c0 d1");
+    m.b.reset();  // nobody there
+    EXPECT_EQ(m.b.n_waiting(), 0u);
+}
+
+AIO_TEST("rule 126: reset while it drains breaks those who have not left; who waits outside is next") {
+    meeting m;
+    m.come("abcd");
+    co_await turns();
+    m.b.reset();
+    m.come("ef");
+    co_await turns(5);
+    EXPECT_EQ(m.j.text(), "c2 a! b! f2 d0 e1");
+}
+
+AIO_TEST("rule 126: abort breaks those who wait and whoever comes, until a reset") {
+    meeting m;
+    m.come("ab");
+    co_await turns();
+    m.b.abort();
+    EXPECT_TRUE(m.b.broken());
+    m.come("c");
+    co_await turns(3);
+    EXPECT_EQ(m.j.text(), "a! b! c!");
+    EXPECT_THROW(co_await m.b.wait(), aio::broken_barrier_error);
+    EXPECT_TRUE(m.b.statistics().broken);
+    m.b.reset();
+    EXPECT_FALSE(m.b.broken());
+    m.come("def");
+    co_await turns(3);
+    EXPECT_EQ(m.j.text(), "a! b! c! f2 d0 e1");
+}
+
+AIO_TEST("rule 126: abort while it drains breaks those inside and outside") {
+    meeting m;
+    m.come("abcd");
+    co_await turns();
+    m.b.abort();
+    co_await turns(3);
+    EXPECT_EQ(m.j.text(), "c2 a! b! d!");
+    EXPECT_TRUE(m.b.broken());
+}
+
+AIO_TEST("rule 126: abort and reset at once break those who wait, and the next meet") {
+    meeting m;
+    m.come("ab");
+    co_await turns();
+    m.b.abort();
+    m.b.reset();
+    m.come("cde");
+    co_await turns(5);
+    EXPECT_EQ(m.j.text(), "a! b! e2 c0 d1");
+}
+
+PLAIN_TEST("rule 107: a barrier belongs to the loop of its first wait and refuses a second one") {
+    aio::barrier b(2);
+    auto both = [](aio::barrier& b) -> aio::coro<> {
+        auto other = aio::create_task(b.wait());
+        co_await turns();
+        co_await b.wait();
+        co_await other;
+    };
+    aio::run(both(b));
+    EXPECT_THROW(aio::run([](aio::barrier& b) -> aio::coro<> { co_await b.wait(); }(b)), std::logic_error);
+    EXPECT_EQ(b.n_waiting(), 0u);
+}
+
+AIO_TEST("a barrier is a manager that gives the index") {
+    aio::barrier b(2);
+    auto other = aio::create_task(b.enter());
+    co_await turns();
+    const std::size_t index = co_await b.enter();
+    co_await b.exit(nullptr);
+    EXPECT_EQ(index, 1u);
+    const std::size_t first = co_await other;
+    EXPECT_EQ(first, 0u);
+}
+
+PLAIN_TEST("semantics 15l: main's barrier goes before run() cancels the workers, in every stage of their wait") {
+    std::vector<std::string> messages, told;
+    auto main = [&]() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+        aio::barrier b(2);
+        auto worker = [&messages, &b]() -> aio::coro<> {
+            try {
+                co_await b.wait();
+                messages.push_back("met");
+            } catch (const aio::cancelled_error& e) {
+                messages.push_back(e.message());
+                throw;
+            }
+        };
+        for (int i = 0; i < 3; ++i) aio::create_task(worker);
+        co_await turns();  // the second came, the first is woken, the third waits outside
+        b.abort();         // now it is woken to look again
+    };
+    aio::testing::run(main(), {.virtual_time = true, .debug = true});
+    const std::string gone = "aio::barrier was destroyed while this task waited on it";
+    EXPECT_EQ(messages, (std::vector<std::string>{"met", gone, gone}));
+    AIO_REQUIRE(told.size() == 1);
+    EXPECT_NE(told[0].find("aio::barrier destroyed while 2 tasks wait on it"), std::string::npos) << told[0];
+}
+
+PLAIN_TEST("cancelled at every step a barrier stays usable") {
+    bool usable = false;
+    auto scenario = [&]() -> aio::coro<> {
+        usable = false;
+        aio::barrier b(2);
+        auto partner = aio::create_task([&]() -> aio::coro<> {
+            for (;;) co_await b.wait();
+        });
+        std::exception_ptr cancelled;
+        try {
+            counted c;
+            co_await turns();
+            co_await b.wait();
+            co_await b.wait();
+            co_await b.wait();
+        } catch (...) {
+            cancelled = std::current_exception();
+        }
+        co_await b.wait();
+        co_await b.wait();
+        usable = true;
+        partner.cancel();
+        co_await turns(2);
+        EXPECT_EQ(b.n_waiting(), 0u);
+        if (cancelled) std::rethrow_exception(cancelled);
+    };
+    std::size_t complete = 0;
+    const std::size_t runs = aio::testing::cancel_at_every_step(scenario, [&] {
+        EXPECT_EQ(counted::alive, 0);
+        complete += usable ? 1 : 0;
+    });
+    EXPECT_GT(runs, 8u);
+    EXPECT_GT(complete, 5u);
+}
