@@ -1,0 +1,26 @@
+#include <aio/queue.hpp>
+
+namespace aio::detail {
+
+void queue_base::task_done() {
+    if (unfinished_ == 0) throw std::invalid_argument("task_done() was called more often than something was put into the queue");
+    if (--unfinished_ == 0) finished();
+}
+
+void queue_base::finished() noexcept {
+    while (queue_join* w = joiners_.pop_front()) w->wake();
+}
+
+bool queue_join::start() noexcept {
+    if (queue_->unfinished_ == 0) return true;
+    if (!queue_->bind(*task_)) return refuse("aio::queue");
+    queue_->joiners_.push_back(*this);
+    return false;
+}
+
+void queue_join::describe(std::string& out) const {
+    out += "queue to be done";
+    if (!gone_ && parked()) out += " (" + std::to_string(queue_->unfinished_) + " unfinished)";
+}
+
+}  // namespace aio::detail

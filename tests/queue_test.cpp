@@ -1,0 +1,574 @@
+#include "aio_test.hpp"
+
+#include <aio/queue.hpp>
+
+#include <map>
+#include <memory>
+#include <numeric>
+#include <set>
+
+using aio_test::counted;
+using aio_test::journal;
+using aio_test::turns;
+
+namespace {
+
+template<class Queue>
+aio::coro<> get_and_note(Queue& q, journal& j, std::string name) {
+    const int item = co_await q.get();
+    j(name + std::to_string(item));
+}
+
+template<class Queue>
+aio::coro<> put_and_note(Queue& q, journal& j, int item) {
+    co_await q.put(item);
+    j("put" + std::to_string(item));
+}
+
+template<class Wait>
+aio::coro<> note_cancel(Wait wait, std::vector<std::string>& messages) {
+    try {
+        co_await std::move(wait);
+    } catch (const aio::cancelled_error& e) {
+        messages.push_back(e.message());
+        throw;
+    }
+}
+
+struct by_priority {
+    bool operator()(const std::pair<int, std::string>& a, const std::pair<int, std::string>& b) const { return a.first < b.first; }
+};
+
+}  // namespace
+
+AIO_TEST("a queue gives what was put into it, first in first out") {
+    aio::queue<std::string> q;
+    EXPECT_TRUE(q.empty());
+    EXPECT_FALSE(q.full());
+    EXPECT_EQ(q.maxsize(), 0u);
+    co_await q.put("one");
+    std::string two = "two";
+    co_await q.put(two);
+    EXPECT_EQ(two, "two");
+    q.put_nowait("three");
+    EXPECT_EQ(q.size(), 3u);
+    const std::string first = co_await q.get();
+    EXPECT_EQ(first, "one");
+    EXPECT_EQ(q.get_nowait(), "two");
+    std::string third = co_await q.get();
+    EXPECT_EQ(third, "three");
+    EXPECT_TRUE(q.empty());
+}
+
+AIO_TEST("a get waits for a put, and a put for room") {
+    aio::queue<int> q(1);
+    journal j;
+    auto getter = aio::create_task(get_and_note(q, j, "got"));
+    co_await turns();
+    EXPECT_EQ(q.statistics().tasks_getting, 1u);
+    co_await q.put(1);
+    co_await getter;
+    co_await q.put(2);
+    EXPECT_TRUE(q.full());
+    auto putter = aio::create_task(put_and_note(q, j, 3));
+    co_await turns();
+    EXPECT_EQ(q.statistics().tasks_putting, 1u);
+    EXPECT_EQ(q.size(), 1u);
+    const int two = co_await q.get();
+    EXPECT_EQ(two, 2);
+    co_await putter;
+    EXPECT_EQ(q.size(), 1u);
+    EXPECT_EQ(j.text(), "got1 put3");
+}
+
+AIO_TEST("items may be move-only, and no item is copied, lost or doubled however the ring grows") {
+    aio::queue<std::unique_ptr<int>> q;
+    int next_in = 0, next_out = 0;
+    for (int round = 0; round < 100; ++round) {
+        for (int i = 0; i < round % 13; ++i) co_await q.put(std::make_unique<int>(next_in++));
+        for (int i = 0; i < round % 11 && !q.empty(); ++i) {
+            const std::unique_ptr<int> item = co_await q.get();
+            EXPECT_EQ(*item, next_out++);
+        }
+    }
+    while (!q.empty()) EXPECT_EQ(*q.get_nowait(), next_out++);
+    EXPECT_EQ(next_in, next_out);
+    q.put_nowait(std::make_unique<int>(1));  // destroyed with the queue
+}
+
+PLAIN_TEST("the items of a destroyed queue are destroyed") {
+    aio::queue<counted> fifo;
+    aio::lifo_queue<counted> lifo;
+    for (int i = 0; i < 20; ++i) {
+        fifo.put_nowait(counted(i));
+        lifo.put_nowait(counted(i));
+    }
+    for (int i = 0; i < 15; ++i) EXPECT_EQ(fifo.get_nowait().value, i);
+    EXPECT_EQ(counted::alive, 25);
+    for (int i = 0; i < 10; ++i) fifo.put_nowait(counted(i));
+    fifo.shutdown(true);
+    lifo.shutdown(true);
+    EXPECT_EQ(counted::alive, 0);
+}
+
+AIO_TEST("rule 127: a cancelled get takes no item") {
+    aio::queue<int> q;
+    journal j;
+    auto a = aio::create_task(get_and_note(q, j, "a"));
+    auto b = aio::create_task(get_and_note(q, j, "b"));
+    co_await turns();
+    a.cancel();
+    q.put_nowait(1);
+    co_await b;
+    EXPECT_TRUE(a.cancelled());
+    EXPECT_EQ(j.text(), "b1");
+}
+
+AIO_TEST("rule 127: a getter that is woken and then cancelled passes the wake-up on") {
+    aio::queue<int> q;
+    journal j;
+    auto a = aio::create_task(get_and_note(q, j, "a"));
+    auto b = aio::create_task(get_and_note(q, j, "b"));
+    co_await turns();
+    q.put_nowait(1);
+    a.cancel();
+    co_await b;
+    EXPECT_TRUE(a.cancelled());
+    EXPECT_EQ(j.text(), "b1");
+    auto c = aio::create_task(get_and_note(q, j, "c"));
+    co_await turns();
+    q.put_nowait(2);
+    c.cancel();
+    co_await turns(2);
+    EXPECT_EQ(q.size(), 1u);  // nobody to pass it on to: it stays
+}
+
+AIO_TEST("rule 127: many getters are cancelled, and the last one gets the item") {
+    aio::queue<int> q;
+    journal j;
+    std::vector<aio::task<>> tasks;
+    for (int i = 0; i < 10; ++i) tasks.push_back(aio::create_task(get_and_note(q, j, "g")));
+    co_await turns();
+    q.put_nowait(7);
+    for (int i = 0; i < 9; ++i) tasks[static_cast<std::size_t>(i)].cancel();
+    co_await tasks.back();
+    EXPECT_EQ(j.text(), "g7");
+}
+
+AIO_TEST("rule 128: a cancelled put puts nothing") {
+    aio::queue<counted> q(1);
+    q.put_nowait(counted(0));
+    auto a = aio::create_task(q.put(counted(1)));
+    auto b = aio::create_task(q.put(counted(2)));
+    co_await turns();
+    a.cancel();
+    EXPECT_THROW(co_await a, aio::cancelled_error);
+    EXPECT_EQ(q.get_nowait().value, 0);
+    co_await b;
+    EXPECT_EQ(q.get_nowait().value, 2);
+    EXPECT_TRUE(q.empty());
+    EXPECT_EQ(counted::alive, 0);
+}
+
+AIO_TEST("rule 128: a putter that is woken and then cancelled wakes the next") {
+    aio::queue<int> q(1);
+    journal j;
+    q.put_nowait(0);
+    auto a = aio::create_task(put_and_note(q, j, 1));
+    auto b = aio::create_task(put_and_note(q, j, 2));
+    co_await turns();
+    const int zero = q.get_nowait();
+    EXPECT_EQ(zero, 0);
+    a.cancel();
+    co_await b;
+    EXPECT_EQ(j.text(), "put2");
+    EXPECT_EQ(q.get_nowait(), 2);
+}
+
+AIO_TEST("rule 129: cancelled waiters do not stay in the lists") {
+    aio::queue<int> q(1);
+    std::vector<aio::task<int>> getters;
+    for (int i = 0; i < 5; ++i) getters.push_back(aio::create_task(q.get()));
+    co_await turns();
+    EXPECT_EQ(q.statistics().tasks_getting, 5u);
+    for (auto& t : getters) t.cancel();
+    EXPECT_EQ(q.statistics().tasks_getting, 0u);
+    q.put_nowait(1);
+    std::vector<aio::task<>> putters;
+    for (int i = 0; i < 5; ++i) putters.push_back(aio::create_task(q.put(i)));
+    co_await turns();
+    EXPECT_EQ(q.statistics().tasks_putting, 5u);
+    for (auto& t : putters) t.cancel();
+    EXPECT_EQ(q.statistics().tasks_putting, 0u);
+    co_await turns();
+    EXPECT_EQ(q.size(), 1u);
+}
+
+AIO_TEST("rule 130: a woken getter looks again, since another may have been faster") {
+    aio::queue<int> q;
+    journal j;
+    auto a = aio::create_task(get_and_note(q, j, "a"));
+    co_await turns();
+    q.put_nowait(1);  // wakes a
+    const int taken = co_await q.get();
+    EXPECT_EQ(taken, 1);
+    co_await turns(3);
+    EXPECT_FALSE(a.done());
+    EXPECT_EQ(q.statistics().tasks_getting, 1u);
+    q.put_nowait(2);
+    co_await a;
+    EXPECT_EQ(j.text(), "a2");
+}
+
+AIO_TEST("rule 130: a woken putter looks again; a queue of one never holds two") {
+    aio::queue<int> q(1);
+    journal j;
+    q.put_nowait(0);
+    auto a = aio::create_task(put_and_note(q, j, 1));
+    co_await turns();
+    EXPECT_EQ(q.get_nowait(), 0);  // wakes a
+    q.put_nowait(9);
+    co_await turns(3);
+    EXPECT_FALSE(a.done());
+    EXPECT_EQ(q.size(), 1u);
+    EXPECT_EQ(q.get_nowait(), 9);
+    co_await a;
+    EXPECT_EQ(q.get_nowait(), 1);
+}
+
+AIO_TEST("rule 131: get_nowait and put_nowait throw queue_empty and queue_full, and wake one of the other side") {
+    aio::queue<int> q(1);
+    journal j;
+    EXPECT_THROW(q.get_nowait(), aio::queue_empty);
+    auto getter = aio::create_task(get_and_note(q, j, "g"));
+    co_await turns();
+    q.put_nowait(1);
+    EXPECT_THROW(q.put_nowait(2), aio::queue_full);
+    co_await getter;
+    q.put_nowait(3);
+    auto putter = aio::create_task(put_and_note(q, j, 4));
+    co_await turns();
+    EXPECT_EQ(q.get_nowait(), 3);
+    co_await putter;
+    EXPECT_EQ(j.text(), "g1 put4");
+}
+
+AIO_TEST("rule 132: join waits for task_done, not for an empty queue") {
+    aio::queue<int> q;
+    co_await q.join();  // nothing was put: at once
+    q.put_nowait(1);
+    q.put_nowait(2);
+    auto joined = aio::create_task(q.join());
+    auto second = aio::create_task(q.join());
+    q.get_nowait();
+    q.get_nowait();
+    co_await turns(2);
+    EXPECT_FALSE(joined.done());
+    EXPECT_EQ(q.statistics().unfinished, 2u);
+    EXPECT_EQ(q.statistics().tasks_joining, 2u);
+    EXPECT_NE(aio::capture_call_graph().to_string().find("queue to be done (2 unfinished)"), std::string::npos);
+    q.task_done();
+    co_await turns(2);
+    EXPECT_FALSE(joined.done());
+    q.task_done();
+    q.put_nowait(3);  // does not take the wake-up back
+    co_await joined;
+    co_await second;
+    auto cancelled = aio::create_task(q.join());
+    co_await turns();
+    cancelled.cancel();
+    EXPECT_EQ(q.statistics().tasks_joining, 0u);
+    co_await turns();
+}
+
+AIO_TEST("rule 132: too many task_done are an error") {
+    aio::queue<int> q;
+    EXPECT_THROW(q.task_done(), std::invalid_argument);
+    q.put_nowait(1);
+    q.get_nowait();
+    q.task_done();
+    EXPECT_THROW(q.task_done(), std::logic_error);
+    co_return;
+}
+
+AIO_TEST("rule 133: after shutdown put fails, get drains and then fails") {
+    aio::queue<int> q;
+    q.put_nowait(1);
+    q.put_nowait(2);
+    q.shutdown();
+    EXPECT_TRUE(q.statistics().shut_down);
+    EXPECT_THROW(co_await q.put(3), aio::queue_shut_down);
+    EXPECT_THROW(q.put_nowait(3), aio::queue_shut_down);
+    const int one = co_await q.get();
+    EXPECT_EQ(one, 1);
+    EXPECT_EQ(q.get_nowait(), 2);
+    EXPECT_THROW(co_await q.get(), aio::queue_shut_down);
+    EXPECT_THROW(q.get_nowait(), aio::queue_shut_down);
+    q.task_done();
+    q.task_done();
+    co_await q.join();
+    q.shutdown();  // harmless
+}
+
+AIO_TEST("rule 133: shutdown wakes all blocked getters and putters with queue_shut_down") {
+    aio::queue<int> empty, full(1);
+    full.put_nowait(0);
+    std::vector<aio::task<int>> getters;
+    std::vector<aio::task<>> putters;
+    for (int i = 0; i < 3; ++i) {
+        getters.push_back(aio::create_task(empty.get()));
+        putters.push_back(aio::create_task(full.put(i)));
+    }
+    co_await turns();
+    empty.shutdown();
+    full.shutdown();
+    for (auto& t : getters) EXPECT_THROW(co_await t, aio::queue_shut_down);
+    for (auto& t : putters) EXPECT_THROW(co_await t, aio::queue_shut_down);
+    EXPECT_EQ(full.size(), 1u);
+}
+
+AIO_TEST("rule 134: an immediate shutdown drops the items and counts them done") {
+    aio::queue<counted> q;
+    for (int i = 0; i < 5; ++i) q.put_nowait(counted(i));
+    auto joined = aio::create_task(q.join());
+    co_await turns();
+    q.shutdown(true);
+    EXPECT_EQ(counted::alive, 0);
+    EXPECT_TRUE(q.empty());
+    co_await joined;
+    EXPECT_THROW(co_await q.get(), aio::queue_shut_down);
+}
+
+AIO_TEST("rule 134: items that are being worked on still hold join") {
+    aio::queue<int> q;
+    q.put_nowait(1);
+    q.put_nowait(2);
+    auto joined = aio::create_task(q.join());
+    const int working_on = q.get_nowait();
+    EXPECT_EQ(working_on, 1);
+    co_await turns();
+    q.shutdown(true);
+    co_await turns(3);
+    EXPECT_FALSE(joined.done());
+    EXPECT_EQ(q.statistics().unfinished, 1u);
+    q.task_done();
+    co_await joined;
+    EXPECT_THROW(q.task_done(), std::invalid_argument);
+}
+
+AIO_TEST("rule 135: a priority queue gives the smallest first, or what Less says") {
+    aio::priority_queue<int> q(3);
+    co_await q.put(5);
+    co_await q.put(1);
+    co_await q.put(3);
+    EXPECT_TRUE(q.full());
+    EXPECT_THROW(q.put_nowait(0), aio::queue_full);
+    const int first = co_await q.get();
+    EXPECT_EQ(first, 1);
+    EXPECT_EQ(q.get_nowait(), 3);
+    EXPECT_EQ(q.get_nowait(), 5);
+    EXPECT_THROW(q.get_nowait(), aio::queue_empty);
+
+    aio::priority_queue<std::pair<int, std::string>, by_priority> named;
+    co_await named.put(std::pair<int, std::string>(2, "later"));
+    co_await named.put(std::pair<int, std::string>(1, "first"));
+    const auto top = co_await named.get();
+    EXPECT_EQ(top.second, "first");
+
+    aio::priority_queue<unsigned> many;
+    std::multiset<unsigned> expected;
+    unsigned random = 1;
+    for (int i = 0; i < 2000; ++i) {
+        random = random * 1664525u + 1013904223u;
+        if (random >> 30 != 0 || expected.empty()) {
+            many.put_nowait(random % 97);
+            expected.insert(random % 97);
+        } else {
+            EXPECT_EQ(many.get_nowait(), *expected.begin());
+            expected.erase(expected.begin());
+        }
+    }
+    EXPECT_EQ(many.size(), expected.size());
+}
+
+AIO_TEST("rule 135: a lifo queue gives the last first") {
+    aio::lifo_queue<std::unique_ptr<int>> q;
+    for (int i = 0; i < 3; ++i) co_await q.put(std::make_unique<int>(i));
+    for (int i = 2; i >= 0; --i) {
+        const auto item = co_await q.get();
+        EXPECT_EQ(*item, i);
+    }
+}
+
+template<class Queue>
+aio::coro<> same_contract() {
+    Queue q(1);
+    journal j;
+    auto a = aio::create_task(get_and_note(q, j, "a"));
+    auto b = aio::create_task(get_and_note(q, j, "b"));
+    co_await turns();
+    q.put_nowait(1);
+    a.cancel();
+    co_await b;
+    co_await q.put(2);
+    auto c = aio::create_task(put_and_note(q, j, 3));
+    auto d = aio::create_task(put_and_note(q, j, 4));
+    co_await turns();
+    q.get_nowait();
+    c.cancel();
+    co_await d;
+    EXPECT_EQ(j.text(), "b1 put4");
+    auto joined = aio::create_task(q.join());
+    co_await turns();
+    q.shutdown(true);
+    q.task_done();
+    q.task_done();
+    co_await joined;
+    EXPECT_THROW(co_await q.get(), aio::queue_shut_down);
+}
+
+AIO_TEST("rule 135: priority and lifo queues keep the contract of cancellation, join and shutdown") {
+    co_await same_contract<aio::queue<int>>();
+    co_await same_contract<aio::priority_queue<int>>();
+    co_await same_contract<aio::lifo_queue<int>>();
+}
+
+PLAIN_TEST("rule 107: a queue belongs to the loop of its first wait and refuses a second one") {
+    aio::queue<int> q;
+    aio::run([](aio::queue<int>& q) -> aio::coro<> {
+        auto getter = aio::create_task(q.get());
+        co_await turns();
+        co_await q.put(1);
+        co_await getter;
+    }(q));
+    EXPECT_THROW(aio::run([](aio::queue<int>& q) -> aio::coro<> { co_await q.get(); }(q)), std::logic_error);
+    q.put_nowait(1);
+    aio::run([](aio::queue<int>& q) -> aio::coro<> { co_await q.get(); }(q));  // does not wait: any loop
+}
+
+AIO_TEST("several producers and consumers: every item arrives once") {
+    aio::queue<int> q(10);
+    std::map<int, int> seen;
+    std::vector<aio::task<>> producers, consumers;
+    for (int p = 0; p < 3; ++p) {
+        producers.push_back(aio::create_task([&q](int from) -> aio::coro<> {
+            for (int i = 0; i < 1000; ++i) co_await q.put(from + i);
+        }, p * 1000));
+    }
+    for (int c = 0; c < 4; ++c) {
+        consumers.push_back(aio::create_task([&]() -> aio::coro<> {
+            for (;;) {
+                const int item = co_await q.get();
+                ++seen[item];
+                if (item % 7 == 0) co_await aio::sleep(0s);
+                q.task_done();
+            }
+        }));
+    }
+    for (auto& t : producers) co_await t;
+    co_await q.join();
+    for (auto& t : consumers) t.cancel();
+    co_await turns();
+    EXPECT_EQ(seen.size(), 3000u);
+    for (const auto& [item, times] : seen) EXPECT_EQ(times, 1) << item;
+}
+
+PLAIN_TEST("semantics 15l: main's queue goes before run() cancels the workers, in every stage of their wait") {
+    for (const bool debug : {false, true}) {
+        std::vector<std::string> messages, told;
+        auto main = [&]() -> aio::coro<> {
+            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+            aio::queue<counted> empty, full(1);
+            aio::priority_queue<int> priority;
+            full.put_nowait(counted(0));
+            for (int i = 0; i < 2; ++i) {
+                aio::create_task(note_cancel(empty.get(), messages));
+                aio::create_task(note_cancel(full.put(counted(i)), messages));
+            }
+            aio::create_task(note_cancel(full.join(), messages));
+            aio::create_task(note_cancel(priority.get(), messages));
+            co_await turns();
+            empty.put_nowait(counted(1));  // one of each is woken, and would look again
+            full.get_nowait();
+        };
+        aio::testing::run(main(), {.virtual_time = true, .debug = debug});
+        EXPECT_EQ(counted::alive, 0);
+        std::map<std::string, int> count;
+        for (const std::string& m : messages) ++count[m];
+        EXPECT_EQ(count["aio::priority_queue was destroyed while this task waited on it"], 1);
+        EXPECT_EQ(count["aio::queue was destroyed while this task waited on it"], 5);
+        EXPECT_EQ(messages.size(), 6u);
+        EXPECT_EQ(told.size(), debug ? 3u : 0u);
+    }
+}
+
+AIO_TEST("semantics 15l: a getter that was woken before the queue was destroyed is cancelled") {
+    auto q = std::make_unique<aio::queue<int>>(1);
+    auto getter = aio::create_task(q->get());
+    co_await turns();
+    q->put_nowait(1);
+    q.reset();
+    std::string message;
+    try {
+        co_await getter;
+    } catch (const aio::cancelled_error& e) {
+        message = e.message();
+    }
+    EXPECT_EQ(message, "aio::queue was destroyed while this task waited on it");
+}
+
+PLAIN_TEST("cancelled at every step no item is lost or doubled") {
+    int sent = 0, returned = 0, received = 0;
+    bool finished = false;
+    auto scenario = [&]() -> aio::coro<> {
+        sent = returned = received = 0;
+        finished = false;
+        aio::queue<counted> there(1), back(1);
+        auto echo = aio::create_task([&]() -> aio::coro<> {
+            for (;;) {
+                counted item = co_await there.get();
+                co_await turns();
+                returned += item.value;
+                co_await back.put(std::move(item));
+                there.task_done();
+            }
+        });
+        std::exception_ptr cancelled;
+        try {
+            for (int i = 0; i < 3; ++i) {
+                co_await there.put(counted(1));
+                ++sent;
+                co_await there.put(counted(1));
+                ++sent;
+                for (int n = 0; n < 2; ++n) {
+                    const counted item = co_await back.get();
+                    received += item.value;
+                }
+            }
+            co_await there.join();
+        } catch (...) {
+            cancelled = std::current_exception();
+        }
+        while (received < sent) {
+            const counted item = co_await back.get();
+            received += item.value;
+        }
+        co_await there.join();
+        finished = there.empty() && back.empty() && there.statistics().unfinished == 0;
+        echo.cancel();
+        co_await turns(2);
+        if (cancelled) std::rethrow_exception(cancelled);
+    };
+    std::size_t complete = 0;
+    const std::size_t runs = aio::testing::cancel_at_every_step(scenario, [&] {
+        EXPECT_EQ(counted::alive, 0);
+        if (sent > 0) {
+            ++complete;
+            EXPECT_TRUE(finished);
+            EXPECT_EQ(received, sent);
+            EXPECT_EQ(returned, sent);
+        }
+    });
+    EXPECT_GT(runs, 15u);
+    EXPECT_GT(complete, 10u);
+}
