@@ -30,10 +30,7 @@ bool foreign_threads_alive() noexcept {
     return threads > 1 + idle_library_threads.load(std::memory_order_acquire);
 }
 
-void wake_entry::on_events(std::uint32_t) noexcept {
-    std::uint64_t count;
-    [[maybe_unused]] const auto n = ::read(fd, &count, sizeof count);
-}
+void wake_entry::on_events(std::uint32_t) noexcept {}
 
 namespace {
 std::atomic<std::uint64_t> last_loop_id{0};
@@ -43,7 +40,7 @@ loop_core::loop_core() : id(1 + last_loop_id.fetch_add(1, std::memory_order_rela
     cold_->in = std::make_shared<inbox>();
     cold_->io = make_epoll_reactor();
     cold_->waker.fd = cold_->in->wake_fd();
-    cold_->io->add(cold_->waker, cold_->waker.fd, io_entry::readable);
+    cold_->io->add(cold_->waker, cold_->waker.fd, io_entry::readable | io_entry::edge);
 }
 
 loop_core::~loop_core() {
