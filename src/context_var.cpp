@@ -63,4 +63,8 @@ context_map* copy_context_for_thread() {
     return copy;
 }
 
+void carried_context::take() {
+    if (!map_) map_ = copy_context_for_thread();
+}
+
 }  // namespace aio::detail

@@ -1,4 +1,3 @@
-#include <aio/context_var.hpp>
 #include <aio/executor.hpp>
 
 #include <cstdio>
@@ -8,10 +7,6 @@ namespace aio {
 namespace detail {
 
 void throw_moved_from_executor() { throw_logic_error("this thread_pool_executor has been moved from"); }
-
-void carried_context::take() {
-    if (!map_) map_ = copy_context_for_thread();
-}
 
 abandonable_base::abandonable_base(blocking_pool& pool, job_base& job) noexcept : pool_(&pool), job_(&job) {
     job.deliver = [](inbox_node& node) noexcept {

@@ -172,6 +172,7 @@ void loop_owner::finish() noexcept {
     std::optional<entered> enter;
     if (!inside) enter.emplace(*this);
     loop_core& core = loop_->core();
+    core.cold().closing = true;
     if (!abandoned_) {
         const signal_guard signals(core.cold().in->wake_fd(), options_.handle_sigterm);
         try {
@@ -187,6 +188,7 @@ void loop_owner::finish() noexcept {
         }
     }
     core.cold().in->close();
+    while (loop_end* node = core.cold().at_end.pop_front()) node->loop_ended(*node);
     enter.reset();
 }
 

@@ -28,6 +28,21 @@ context_value set_in_context(const void* variable, context_value value);
 /// A copy that another thread may use; owned by the caller, to be given to adopt_context there.
 context_map* copy_context_for_thread();
 
+/// Context variables on their way to a thread.
+class carried_context {
+public:
+    carried_context() noexcept = default;
+    carried_context(carried_context&& other) noexcept : map_(std::exchange(other.map_, nullptr)) {}
+    carried_context& operator=(carried_context&&) = delete;
+    ~carried_context() { drop_context(map_); }
+    /// What the running task sees.
+    void take();
+    void swap_with_thread() noexcept { std::swap(map_, local().context); }
+
+private:
+    context_map* map_ = nullptr;
+};
+
 }  // namespace detail
 
 /// Usually global: it must outlive the tasks that set it. Values are shared, not copied, by the tasks that inherit them.

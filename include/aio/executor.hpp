@@ -16,6 +16,7 @@
 // the awaiter goes on at once and the job is left to itself. fn and its arguments are copied or moved into the awaiter, as
 // std::thread does it (std::ref for a reference), and context variables are carried along.
 
+#include <aio/context_var.hpp>
 #include <aio/coro.hpp>
 #include <aio/detail/blocking.hpp>
 
@@ -37,21 +38,6 @@ inline constexpr abandon_on_cancel_t abandon_on_cancel{};
 namespace detail {
 
 [[noreturn]] void throw_moved_from_executor();
-
-/// Context variables on their way to a thread.
-class carried_context {
-public:
-    carried_context() noexcept = default;
-    carried_context(carried_context&& other) noexcept : map_(std::exchange(other.map_, nullptr)) {}
-    carried_context& operator=(carried_context&&) = delete;
-    ~carried_context() { drop_context(map_); }
-    /// What the running task sees.
-    void take();
-    void swap_with_thread() noexcept { std::swap(map_, local().context); }
-
-private:
-    context_map* map_ = nullptr;
-};
 
 /// fn with its arguments, to be called once on another thread; afterwards the outcome.
 template<class F, class... Args>

@@ -49,6 +49,8 @@ struct loop_cold {
     /// What is closed at the end of run(), each in a task.
     std::vector<function<coro<>()>> at_close;
     std::unique_ptr<blocking_pool> default_pool;  // closed after them
+    bool closing = false;                         // run() is at its end: other threads can start nothing more
+    list<loop_end> at_end;
 };
 
 void set_running_loop(event_loop* loop) noexcept;

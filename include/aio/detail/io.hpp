@@ -101,6 +101,11 @@ struct inbox_node {
     void (*deliver)(inbox_node&) noexcept = nullptr;
 };
 
+/// Wants to hear that its loop has ended (loop_cold::at_end), on the loop's thread.
+struct loop_end : list_node {
+    void (*loop_ended)(loop_end&) noexcept = nullptr;
+};
+
 /// The way into a loop from other threads: lock-free, many producers, one consumer, woken through an eventfd.
 class inbox {
 public:

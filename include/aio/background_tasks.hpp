@@ -1,0 +1,113 @@
+#pragma once
+// Tasks that nobody waits for, kept together so that they can be ended together: refreshers, heartbeats, fire and forget.
+//
+//     aio::background_tasks bg;
+//     bg.create_task(refresh_cache(), {.name = "refresher"});
+//     bg.create_task([&log, id]() -> aio::coro<> { co_await log.write(id); });   // the lambda lives in the task
+//     ...
+//     co_await bg.shutdown();              // cancels what is left and waits until it has ended
+//
+// For tasks whose errors must reach the creator, use a task_group. Source: the set of tasks that asyncio's documentation of
+// create_task recommends, as a class.
+
+#include <aio/detail/operation.hpp>
+#include <aio/task.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <source_location>
+#include <utility>
+
+namespace aio {
+
+namespace detail {
+
+struct background_state;
+std::shared_ptr<background_state> make_background_state();
+/// Throws std::logic_error where no task may be added any more.
+void check_background(const background_state* state);
+void add_background(background_state& state, task_base& task);
+std::size_t background_size(const background_state* state) noexcept;
+
+/// See background_tasks::shutdown.
+class [[nodiscard("co_await it")]] background_shutdown final : public irrevocable<background_shutdown> {
+public:
+    explicit background_shutdown(std::shared_ptr<background_state> state) noexcept : state_(std::move(state)) {}
+    bool await_ready();
+    bool start() noexcept;
+    cancel_reply cancel(const std::string&) noexcept override { return cancel_reply::refused; }
+    void unpark() noexcept {}
+    void revert() noexcept {}
+    void finish() noexcept;
+    void describe(std::string& out) const override;
+
+private:
+    struct node : list_node {
+        background_shutdown* owner = nullptr;
+    };
+    friend struct background_state;
+    std::shared_ptr<background_state> state_;
+    node node_;
+};
+
+}  // namespace detail
+
+/// Keeps tasks until they are done. An error that ends one is told to the loop's exception handler, unless somebody fetches it
+/// through the task's handle (rule 33). Movable; belongs to its loop's thread; a context manager that gives itself.
+///
+/// At destruction nothing needs to hold: tasks that are left go on by themselves, as after create_task, until run() ends them.
+class background_tasks {
+public:
+    background_tasks() : state_(detail::make_background_state()) {}
+    background_tasks(background_tasks&&) noexcept = default;
+    background_tasks& operator=(background_tasks&&) = delete;
+
+    /// As aio::create_task. Throws std::logic_error once shutdown() has begun; the coroutine is closed then (rule 77).
+    template<class A>
+        requires(detail::awaitable<A> && !std::is_lvalue_reference_v<A>)
+    auto create_task(A&& awaitable, task_options options = {},
+                     std::source_location where = std::source_location::current()) {
+        auto c = detail::to_coro(std::forward<A>(awaitable));
+        return start(std::move(c), options, where);
+    }
+    template<class F, class... Args>
+        requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
+    auto create_task(F&& fn, Args&&... args) {
+        auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
+        const std::source_location where = detail::coro_access::place(c);
+        return start(std::move(c), task_options{}, where);
+    }
+    template<class F, class... Args>
+        requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+    auto create_task(task_options options, F&& fn, Args&&... args) {
+        auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
+        const std::source_location where = detail::coro_access::place(c);
+        return start(std::move(c), options, where);
+    }
+
+    /// How many have not ended.
+    std::size_t size() const noexcept { return detail::background_size(state_.get()); }
+    bool empty() const noexcept { return size() == 0; }
+
+    /// Takes no more tasks, cancels all and waits until they have ended. The errors of those that fail then go to the exception
+    /// handler. Irrevocable: a cancel neither prevents nor interrupts it and stays pending. Harmless the second time. To be called
+    /// by none of its own tasks: std::logic_error.
+    detail::background_shutdown shutdown() noexcept { return detail::background_shutdown(state_); }
+
+private:
+    template<class T>
+    task<T> start(coro<T>&& c, const task_options& options, std::source_location where) {
+        try {
+            detail::check_background(state_.get());
+        } catch (...) {
+            c.close();
+            throw;
+        }
+        task<T> t = detail::start_task(std::move(c), options, where);
+        detail::add_background(*state_, *t.detail_state());
+        return t;
+    }
+    std::shared_ptr<detail::background_state> state_;
+};
+
+}  // namespace aio

@@ -1,0 +1,81 @@
+#include "loop/loop.hpp"
+
+#include <aio/thread_future.hpp>
+
+namespace aio::detail {
+
+bool thread_future_base::done() const {
+    const std::lock_guard lock(mutex_);
+    return done_;
+}
+
+void thread_future_base::refuse_own_thread() const {
+    loop_core* loop = local().loop;
+    if (loop && loop->cold().in == in_ && !done()) {
+        throw_logic_error("a thread_future is waited for on the thread of its own loop, which would wait for itself: co_await a task");
+    }
+}
+
+void thread_future_base::wait() const {
+    refuse_own_thread();
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return done_; });
+}
+
+bool thread_future_base::wait_for(delay d) const {
+    if (!d.has_value()) {
+        wait();
+        return true;
+    }
+    refuse_own_thread();
+    std::unique_lock lock(mutex_);
+    return changed_.wait_until(lock, d.from(clock::now()), [this] { return done_; });
+}
+
+// Under the mutex: who waits may destroy this as soon as it has seen done_.
+void thread_future_base::complete() {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+    changed_.notify_all();
+}
+
+namespace {
+struct cancel_request : inbox_node {
+    std::shared_ptr<thread_future_base> target;
+    std::string message;
+};
+}  // namespace
+
+bool thread_future_base::cancel(const std::shared_ptr<thread_future_base>& self, std::string message) {
+    if (self->done()) return false;
+    auto request = std::make_unique<cancel_request>();
+    request->target = self;
+    request->message = std::move(message);
+    request->deliver = [](inbox_node& node) noexcept {
+        const std::unique_ptr<cancel_request> mine(static_cast<cancel_request*>(&node));
+        if (task_base* task = mine->target->task) task->cancel(std::move(mine->message));
+    };
+    if (!self->in_->push(*request)) return false;
+    static_cast<void>(request.release());
+    return true;
+}
+
+bool loop_takes_tasks() noexcept {
+    loop_core* loop = local().loop;
+    return loop && !loop->cold().closing;
+}
+
+void watch_loop_end(loop_end& node) noexcept { local().loop->cold().at_end.push_back(node); }
+
+std::exception_ptr loop_has_ended() { return std::make_exception_ptr(cancelled_error("the loop has ended before this coroutine")); }
+
+void throw_value_taken() { throw invalid_state_error("the value of this thread_future has been moved out already"); }
+
+std::shared_ptr<inbox> require_inbox(const loop_handle& handle) {
+    std::shared_ptr<inbox> in = inbox_of(handle);
+    if (!in) throw_logic_error("this loop_handle is empty");
+    if (in->closed()) throw_logic_error("run_coroutine_threadsafe: the loop has ended");
+    return in;
+}
+
+}  // namespace aio::detail
