@@ -1,11 +1,13 @@
 #include "loop/loop.hpp"
 
+#include <aio/context_var.hpp>
+
 #include <cstdio>
 
 namespace aio {
 namespace detail {
 
-struct scheduled_callback : runnable {
+struct scheduled_callback : runnable, list_node {
     function<void()> fn;
     context_map* context = nullptr;
     loop_core* loop = nullptr;
@@ -13,7 +15,7 @@ struct scheduled_callback : runnable {
     struct node : timer_node {
         scheduled_callback* owner = nullptr;
     } timer;
-    std::shared_ptr<scheduled_callback> self;  // while it is queued or armed
+    std::shared_ptr<scheduled_callback> self;  // while it is queued or armed, and so in loop_cold::callbacks
 
     explicit scheduled_callback(loop_core& l, function<void()> f)
         : fn(std::move(f)), context(share_context(current_context())), loop(&l) {
@@ -28,13 +30,26 @@ struct scheduled_callback : runnable {
     scheduled_callback(const scheduled_callback&) = delete;
     scheduled_callback& operator=(const scheduled_callback&) = delete;
 
+    static std::shared_ptr<scheduled_callback> make(loop_core& l, function<void()> f) {
+        auto made = std::make_shared<scheduled_callback>(l, std::move(f));
+        made->self = made;
+        l.cold().callbacks.push_back(*made);
+        return made;
+    }
+    /// No longer queued or armed; the caller keeps it until it is through with it.
+    std::shared_ptr<scheduled_callback> detach() noexcept {
+        unlink();
+        loop->disarm(timer);
+        return std::move(self);
+    }
     void call() noexcept {
-        const std::shared_ptr<scheduled_callback> keep = std::move(self);
+        const std::shared_ptr<scheduled_callback> keep = detach();
         if (is_cancelled) return;
+        function<void()> calling = std::move(fn);  // which may cancel its own handle
         thread_state& t = local();
         context_map* outer = std::exchange(t.context, context);
         try {
-            fn();
+            calling();
         } catch (...) {
             loop->report("exception in a callback", std::current_exception(), nullptr);
         }
@@ -45,7 +60,7 @@ struct scheduled_callback : runnable {
 namespace {
 struct posted_call : inbox_node {
     function<void()> fn;
-    loop_core* loop = nullptr;
+    carried_context context;
 };
 thread_local event_loop* running_loop = nullptr;
 }  // namespace
@@ -61,12 +76,10 @@ std::shared_ptr<inbox> inbox_of(const loop_handle& handle) { return handle.inbox
 
 void callback_handle::cancel() noexcept {
     if (!callback_ || callback_->is_cancelled) return;
-    callback_->is_cancelled = true;
-    if (callback_->timer.armed()) {
-        callback_->loop->disarm(callback_->timer);
-        callback_->self.reset();
-    }
-    callback_->fn = nullptr;
+    const auto callback = callback_;  // what fn holds may hold this handle
+    callback->is_cancelled = true;
+    const auto fn = std::move(callback->fn);
+    if (callback->timer.armed()) static_cast<void>(callback->detach());
 }
 
 bool callback_handle::cancelled() const noexcept { return callback_ && callback_->is_cancelled; }
@@ -75,9 +88,14 @@ void loop_handle::call_soon_threadsafe(detail::function<void()> fn) const {
     if (!inbox_) detail::throw_logic_error("this loop_handle is empty");
     auto call = std::make_unique<detail::posted_call>();
     call->fn = std::move(fn);
+    call->context.take();
     call->deliver = [](detail::inbox_node& node) noexcept {
         std::unique_ptr<detail::posted_call> self(static_cast<detail::posted_call*>(&node));
-        if (event_loop* loop = detail::running_loop) loop->call_soon(std::move(self->fn));
+        event_loop* loop = detail::running_loop;
+        if (!loop) return;
+        self->context.swap_with_thread();
+        loop->call_soon(std::move(self->fn));
+        self->context.swap_with_thread();
     };
     if (!inbox_->push(*call)) detail::throw_logic_error("call_soon_threadsafe: the loop has ended");
     static_cast<void>(call.release());
@@ -86,11 +104,13 @@ void loop_handle::call_soon_threadsafe(detail::function<void()> fn) const {
 bool loop_handle::running() const noexcept { return inbox_ && !inbox_->closed(); }
 
 event_loop::event_loop() { core_.cold().face = this; }
-event_loop::~event_loop() = default;
+event_loop::~event_loop() {
+    auto& left = core_.cold().callbacks;
+    while (auto* node = left.front()) static_cast<void>(static_cast<detail::scheduled_callback*>(node)->detach());
+}
 
 callback_handle event_loop::call_soon(detail::function<void()> fn) {
-    auto callback = std::make_shared<detail::scheduled_callback>(core_, std::move(fn));
-    callback->self = callback;
+    auto callback = detail::scheduled_callback::make(core_, std::move(fn));
     core_.push(*callback);
     return callback_handle(std::move(callback));
 }
@@ -100,23 +120,23 @@ callback_handle event_loop::call_later(delay d, detail::function<void()> fn) {
 }
 
 callback_handle event_loop::call_at(time_point when, detail::function<void()> fn) {
-    auto callback = std::make_shared<detail::scheduled_callback>(core_, std::move(fn));
+    auto callback = detail::scheduled_callback::make(core_, std::move(fn));
     core_.arm(callback->timer, when);
-    callback->self = callback;
     return callback_handle(std::move(callback));
 }
 
 time_point event_loop::time() const noexcept { return core_.now(); }
 
 void event_loop::set_exception_handler(detail::function<void(const exception_context&)> fn) {
-    core_.cold().exception_handler = std::move(fn);
+    auto& handler = core_.cold().exception_handler;
+    handler = fn ? std::make_shared<detail::function<void(const exception_context&)>>(std::move(fn)) : nullptr;
 }
 
 void event_loop::call_exception_handler(const exception_context& context) {
-    auto& handler = core_.cold().exception_handler;
+    const auto handler = core_.cold().exception_handler;  // it may set another one
     if (!handler) return default_exception_handler(context);
     try {
-        handler(context);
+        (*handler)(context);
     } catch (...) {  // rule 140
         default_exception_handler({"exception in the exception handler", std::current_exception(), {}});
         default_exception_handler(context);

@@ -106,6 +106,16 @@ void step_timed(loop_core& core, task_base& task) noexcept {
     }
 }
 
+void call_timed(loop_core& core, runnable& item) noexcept {
+    const time_point start = clock::now();
+    item.run(item);
+    const auto took = clock::now() - start;
+    if (took > std::chrono::milliseconds(100)) {
+        core.report("a callback took " + std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms",
+                    nullptr, nullptr);
+    }
+}
+
 runnable* shuffled(runnable* batch, std::mt19937_64& random) {
     std::vector<runnable*> items;
     for (; batch; batch = batch->next_ready) items.push_back(batch);
@@ -139,10 +149,14 @@ void turns::watched_turn(runnable* batch) {
         runnable& item = *batch;
         batch = item.next_ready;
         if (cold_.step_hook) cold_.step_hook();
-        if (item.run) {
+        if (core_.debug) {
+            if (item.run) {
+                call_timed(core_, item);
+            } else {
+                step_timed(core_, static_cast<task_base&>(item));
+            }
+        } else if (item.run) {
             item.run(item);
-        } else if (core_.debug) {
-            step_timed(core_, static_cast<task_base&>(item));
         } else {
             core_.step(static_cast<task_base&>(item));
         }
@@ -155,6 +169,7 @@ void turns::look() {
     if (interrupts::count.load(std::memory_order_relaxed) > 0) [[unlikely]] on_interrupt();
     cold_.in->drain();
     const bool may_block = core_.ready.empty();
+    if (!may_block) cold_.patience = std::chrono::milliseconds(1);
     timers& heap = cold_.timer_heap;
     if (cold_.testing.virtual_time) {
         if (!heap.empty()) heap.fire_due(cold_.virtual_now);
@@ -184,7 +199,10 @@ void turns::look() {
         } else {
             timeout = std::max(std::chrono::nanoseconds(0), std::chrono::nanoseconds(heap.next() - now));
         }
-        if (!timeout) check_deadlock();
+        if (!timeout && !may_be_woken()) {  // by a foreign thread alone: it may end without doing so
+            timeout = cold_.patience;
+            cold_.patience = std::min(cold_.patience * 2, std::chrono::milliseconds(1000));
+        }
         if ((!timeout || timeout->count() > 0) && !cold_.in->prepare_to_block()) timeout = std::chrono::nanoseconds(0);
         // A signal may have come since the last look: its handler writes to the inbox's eventfd, so the poll returns at once.
     }
@@ -198,10 +216,18 @@ void turns::look() {
     }
 }
 
-void turns::check_deadlock() {
-    if (core_.outstanding != 0 || !cold_.timer_heap.empty() || core_.live_tasks == 0) return;
-    if (foreign_threads_alive()) return;
-    if (!cold_.in->empty() || interrupts::count.load() > 0) return;
+// Throws deadlock_error where nothing can ever happen. False if only a thread that is not ours could make something happen.
+bool turns::may_be_woken() {
+    if (core_.outstanding != 0 || !cold_.timer_heap.empty() || core_.live_tasks == 0) return true;
+    if (foreign_threads_alive()) {
+        if (core_.debug && cold_.patience.count() >= 1000 && !std::exchange(cold_.told_of_foreign_threads, true)) {
+            core_.report("every task waits for another; only a thread of the program's own could wake one\n" +
+                             capture_call_graph().to_string(),
+                         nullptr, nullptr);
+        }
+        return false;
+    }
+    if (!cold_.in->empty() || interrupts::count.load() > 0) return true;
     throw deadlock_error("deadlock: every task waits for another, and nothing outside can wake one\n" +
                          capture_call_graph().to_string());
 }

@@ -35,7 +35,8 @@ struct loop_cold {
     std::shared_ptr<inbox> in;
     wake_entry waker;
     event_loop* face = nullptr;
-    function<void(const exception_context&)> exception_handler;
+    std::shared_ptr<function<void(const exception_context&)>> exception_handler;
+    list<list_node> callbacks;  // of call_soon, call_later, call_at: those that are still to come
 
     testing_options testing;
     function<void()> step_hook;  // testing::set_step_hook
@@ -45,6 +46,8 @@ struct loop_cold {
     std::int32_t turns_until_poll = 1;  // how many turns may pass before the clock and the kernel are looked at
     std::int32_t turn_interval = 1;
     time_point last_look{};
+    std::chrono::milliseconds patience{1};  // how long to block where only a foreign thread could wake the loop
+    bool told_of_foreign_threads = false;
 
     /// What is closed at the end of run(), each in a task.
     std::vector<function<coro<>()>> at_close;
@@ -71,7 +74,7 @@ private:
     void turn();
     void watched_turn(runnable* batch);  // in debug mode and tests
     void look();
-    void check_deadlock();
+    bool may_be_woken();
     void on_interrupt();
     loop_core& core_;
     loop_cold& cold_;
