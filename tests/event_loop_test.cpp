@@ -1,0 +1,434 @@
+#include "loop/loop.hpp"
+
+#include <aio/context_var.hpp>
+#include <aio/event_loop.hpp>
+
+#include "aio_test.hpp"
+
+#include <algorithm>
+#include <csignal>
+#include <latch>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+using aio_test::counted;
+using aio_test::journal;
+
+namespace {
+
+std::string what_of(const std::exception_ptr& error) { return error ? aio::detail::describe(error) : ""; }
+
+}  // namespace
+
+// ---- call_soon, call_later, call_at ----
+
+AIO_TEST("call_soon calls in order, at the next turn, and never inline") {
+    journal log;
+    auto& loop = aio::get_running_loop();
+    loop.call_soon([&] { log("a"); });
+    loop.call_soon([&] { log("b"); });
+    log("here");
+    co_await aio_test::turns(1);
+    EXPECT_EQ(log.text(), "here a b");
+}
+
+AIO_TEST("rule 136: a callback scheduled by a callback runs in the next turn") {
+    journal log;
+    auto& loop = aio::get_running_loop();
+    loop.call_soon([&] {
+        log("a1");
+        loop.call_soon([&] { log("a2"); });
+    });
+    loop.call_soon([&] { log("b1"); });
+    co_await aio_test::turns(1);
+    EXPECT_EQ(log.text(), "a1 b1");
+    co_await aio_test::turns(1);
+    EXPECT_EQ(log.text(), "a1 b1 a2");
+}
+
+AIO_REAL_TEST("rule 136: callbacks that schedule each other for ever starve neither descriptors, nor timers, nor other threads") {
+    auto& loop = aio::get_running_loop();
+    const int fd = ::eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+    AIO_REQUIRE(fd >= 0);
+    bool stop = false;
+    struct spinner {
+        aio::event_loop& loop;
+        bool& stop;
+        void operator()() const {
+            if (!stop) loop.call_soon(*this);
+        }
+    };
+    loop.call_soon(spinner{loop, stop});
+    const auto came = co_await aio::detail::fd_ready(fd, aio::detail::io_entry::readable);
+    EXPECT_EQ(came, aio::detail::io_entry::readable);
+    ::close(fd);
+    aio::future<> timer, thread_called;
+    loop.call_later(1ms, [&] { timer.set_result(); });
+    co_await timer;
+    std::thread thread([h = loop.handle(), &thread_called] { h.call_soon_threadsafe([&thread_called] { thread_called.set_result(); }); });
+    co_await thread_called;
+    thread.join();
+    stop = true;
+}
+
+AIO_TEST("call_later and call_at call at their time, on the loop's clock") {
+    auto& loop = aio::get_running_loop();
+    const auto start = loop.time();
+    std::vector<aio::time_point> at;
+    loop.call_later(2s, [&] { at.push_back(loop.time()); });
+    loop.call_at(start + 1s, [&] { at.push_back(loop.time()); });
+    loop.call_later(1.5s, [&] { at.push_back(loop.time()); });
+    co_await aio::sleep(3s);
+    EXPECT_EQ(at, (std::vector<aio::time_point>{start + 1s, start + 1500ms, start + 2s}));
+    auto never = loop.call_later(std::nullopt, [] { ADD_FAILURE() << "called"; });
+    co_await aio::sleep(1h);
+    never.cancel();
+}
+
+AIO_TEST("rule 137: cancelled timers leave nothing in the heap") {
+    auto& loop = aio::get_running_loop();
+    auto& heap = loop.core().cold().timer_heap;
+    const std::size_t before = heap.size();
+    std::vector<aio::callback_handle> handles;
+    for (int i = 0; i < 1000; ++i) handles.push_back(loop.call_later(1h + i * 1ms, [] { ADD_FAILURE() << "called"; }));
+    EXPECT_EQ(heap.size(), before + 1000);
+    for (std::size_t i = 0; i < handles.size(); i += 2) handles[i].cancel();
+    EXPECT_EQ(heap.size(), before + 500);
+    for (auto& handle : handles) handle.cancel();
+    EXPECT_EQ(heap.size(), before);
+    co_return;
+}
+
+AIO_TEST("rule 138: negative delays run in deadline order") {
+    journal log;
+    auto& loop = aio::get_running_loop();
+    loop.call_later(-1s, [&] { log("-1"); });
+    loop.call_later(-3s, [&] { log("-3"); });
+    loop.call_later(-2s, [&] { log("-2"); });
+    co_await aio::sleep(1ms);
+    EXPECT_EQ(log.text(), "-3 -2 -1");
+}
+
+AIO_TEST("rule 15a: timers of the same deadline are first come first served (instead of rule 139)") {
+    auto& loop = aio::get_running_loop();
+    const auto when = loop.time() + 1s;
+    std::vector<int> order, expected;
+    for (int i = 0; i < 200; ++i) {
+        loop.call_at(when, [&order, i] { order.push_back(i); });
+        expected.push_back(i);
+    }
+    co_await aio::sleep(2s);
+    EXPECT_EQ(order, expected);
+}
+
+AIO_TEST("a callback that is cancelled is not called, and what it holds goes at once") {
+    counted::alive = 0;
+    auto& loop = aio::get_running_loop();
+    auto soon = loop.call_soon([c = counted()] { ADD_FAILURE() << "called " << c.value; });
+    auto later = loop.call_later(1s, [c = counted()] { ADD_FAILURE() << "called " << c.value; });
+    EXPECT_FALSE(soon.cancelled());
+    soon.cancel();
+    later.cancel();
+    later.cancel();
+    EXPECT_TRUE(soon.cancelled() && later.cancelled());
+    EXPECT_EQ(counted::alive, 0);
+    co_await aio::sleep(2s);
+    aio::callback_handle empty;
+    empty.cancel();
+    EXPECT_FALSE(empty.cancelled());
+}
+
+AIO_TEST("a callback may cancel itself, or others that are due in the same turn") {
+    journal log;
+    auto& loop = aio::get_running_loop();
+    std::optional<aio::callback_handle> first, second;
+    auto text = std::make_shared<std::string>("kept until it returns");
+    first = loop.call_soon([&log, &first, &second, text = std::move(text)] {
+        first->cancel();
+        second->cancel();
+        log(*text);
+    });
+    second = loop.call_soon([&] { log("never"); });
+    co_await aio_test::turns(2);
+    EXPECT_EQ(log.text(), "kept until it returns");
+}
+
+AIO_TEST("rule 25: a callback sees the context variables of who scheduled it") {
+    aio::context_var<int> v("v", 0);
+    auto& loop = aio::get_running_loop();
+    std::vector<int> seen;
+    auto token = v.set(1);
+    loop.call_soon([&] {
+        seen.push_back(v.get());
+        static_cast<void>(v.set(5));
+        loop.call_soon([&] { seen.push_back(v.get()); });
+    });
+    loop.call_later(1s, [&] { seen.push_back(v.get()); });
+    loop.handle().call_soon_threadsafe([&] { seen.push_back(v.get()); });
+    v.reset(token);
+    co_await aio::sleep(2s);
+    EXPECT_EQ(seen, (std::vector<int>{1, 1, 5, 1}));
+    EXPECT_EQ(v.get(), 0);
+}
+
+PLAIN_TEST("rule 141: callbacks scheduled in the last step of main run; later ones are dropped, not leaked") {
+    counted::alive = 0;
+    journal log;
+    aio::callback_handle kept;
+    auto main = [&]() -> aio::coro<> {
+        auto& loop = aio::get_running_loop();
+        loop.call_soon([&] { log("soon"); });
+        loop.call_later(1h, [c = counted()] { ADD_FAILURE() << "called " << c.value; });
+        kept = loop.call_later(2h, [c = counted()] { ADD_FAILURE() << "called " << c.value; });
+        co_return;
+    };
+    aio::run(main());
+    EXPECT_EQ(log.text(), "soon");
+    EXPECT_EQ(counted::alive, 1);  // the one whose handle is kept
+    kept.cancel();                 // the loop has gone: harmless
+    EXPECT_EQ(counted::alive, 0);
+}
+
+// ---- the exception handler ----
+
+AIO_TEST("an exception of a callback goes to the exception handler, with a message, and the loop goes on") {
+    std::vector<std::string> told;
+    auto& loop = aio::get_running_loop();
+    loop.set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message + ": " + what_of(c.error)); });
+    journal log;
+    loop.call_soon([] { throw std::runtime_error("one"); });
+    loop.call_soon([&] { log("after"); });
+    loop.call_later(1s, [] { throw std::runtime_error("two"); });
+    co_await aio::sleep(2s);
+    EXPECT_EQ(log.text(), "after");
+    EXPECT_EQ(told.size(), 2u);
+    if (told.size() == 2) {
+        EXPECT_NE(told[0].find("callback"), std::string::npos);
+        EXPECT_NE(told[0].find("one"), std::string::npos);
+        EXPECT_NE(told[1].find("two"), std::string::npos);
+    }
+    loop.set_exception_handler(nullptr);
+}
+
+AIO_TEST("the exception handler is told of the task") {
+    auto& loop = aio::get_running_loop();
+    aio::any_task told;
+    loop.set_exception_handler([&](const aio::exception_context& c) { told = c.task; });
+    {
+        auto task = aio::create_task([]() -> aio::coro<> { throw std::runtime_error("unseen"); co_return; });
+        task.set_name("thrower");
+        co_await aio_test::turns(2);
+    }
+    AIO_REQUIRE(told);
+    EXPECT_EQ(told.name(), "thrower");
+    loop.set_exception_handler(nullptr);
+}
+
+AIO_TEST("rule 140: a broken exception handler is contained and reported through the default one") {
+    auto& loop = aio::get_running_loop();
+    loop.set_exception_handler([](const aio::exception_context&) { throw std::runtime_error("broken handler"); });
+    testing::internal::CaptureStderr();
+    loop.call_soon([] { throw std::runtime_error("the first error"); });
+    co_await aio_test::turns(2);
+    const std::string text = testing::internal::GetCapturedStderr();
+    EXPECT_NE(text.find("broken handler"), std::string::npos);
+    EXPECT_NE(text.find("the first error"), std::string::npos);
+    loop.set_exception_handler(nullptr);
+}
+
+AIO_TEST("without an exception handler errors are printed; an empty one restores that") {
+    auto& loop = aio::get_running_loop();
+    loop.set_exception_handler([](const aio::exception_context&) {});
+    loop.set_exception_handler(nullptr);
+    testing::internal::CaptureStderr();
+    loop.call_exception_handler({"something went wrong", std::make_exception_ptr(std::runtime_error("an error")), aio::current_task()});
+    const std::string text = testing::internal::GetCapturedStderr();
+    EXPECT_NE(text.find("something went wrong"), std::string::npos);
+    EXPECT_NE(text.find("an error"), std::string::npos);
+    EXPECT_NE(text.find(aio::current_task().name()), std::string::npos);
+    co_return;
+}
+
+AIO_TEST("an exception handler may replace itself, and call itself") {
+    auto& loop = aio::get_running_loop();
+    journal log;
+    auto text = std::make_shared<std::string>("first");
+    loop.set_exception_handler([&, text](const aio::exception_context& c) {
+        if (c.message == "again") return log("again");
+        loop.call_exception_handler({"again", nullptr, {}});
+        loop.set_exception_handler([&](const aio::exception_context&) { log("second"); });
+        log(*text);
+    });
+    text.reset();
+    loop.call_exception_handler({"a", nullptr, {}});
+    loop.call_exception_handler({"b", nullptr, {}});
+    EXPECT_EQ(log.text(), "again first second");
+    loop.set_exception_handler(nullptr);
+    co_return;
+}
+
+AIO_REAL_TEST("rule 142: in debug mode slow steps are told with the task's name, and slow callbacks") {
+    auto& loop = aio::get_running_loop();
+    std::vector<std::string> told;
+    loop.set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    loop.set_debug(true);
+    const auto busy = [] {
+        const auto end = std::chrono::steady_clock::now() + 101ms;  // what is measured is the time spent
+        while (std::chrono::steady_clock::now() < end) {
+        }
+    };
+    auto task = aio::create_task([&busy] { busy(); });
+    task.set_name("hog");
+    co_await task;
+    loop.call_soon(busy);
+    co_await aio_test::turns(2);
+    loop.set_debug(false);
+    loop.set_exception_handler(nullptr);
+    EXPECT_EQ(told.size(), 2u);
+    if (told.size() == 2) {
+        EXPECT_NE(told[0].find("hog"), std::string::npos);
+        EXPECT_NE(told[1].find("callback"), std::string::npos);
+    }
+}
+
+// ---- other threads ----
+
+AIO_REAL_TEST("rule 149: call_soon_threadsafe wakes a blocked poll") {
+    aio::loop_handle h = aio::get_running_loop().handle();
+    const auto here = std::this_thread::get_id();
+    for (int i = 0; i < 100; ++i) {
+        aio::future<> called;
+        std::thread::id there;
+        std::thread thread([&] {
+            h.call_soon_threadsafe([&] {
+                there = std::this_thread::get_id();
+                called.set_result();
+            });
+        });
+        co_await called;  // the loop has nothing else to do: it blocks
+        thread.join();
+        EXPECT_EQ(there, here);
+    }
+}
+
+AIO_TEST("rule 149: call_soon_threadsafe on the loop's own thread") {
+    aio::loop_handle h = aio::get_running_loop().handle();
+    EXPECT_TRUE(h.running());
+    journal log;
+    h.call_soon_threadsafe([&] { log("a"); });
+    h.call_soon_threadsafe([&] { log("b"); });
+    EXPECT_EQ(log.text(), "");
+    co_await aio_test::turns(3);
+    EXPECT_EQ(log.text(), "a b");
+    h.call_soon_threadsafe([] { throw std::runtime_error("told"); });
+    std::string told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told = what_of(c.error); });
+    co_await aio_test::turns(3);
+    EXPECT_NE(told.find("told"), std::string::npos);
+    aio::get_running_loop().set_exception_handler(nullptr);
+}
+
+PLAIN_TEST("eight threads post at once: nothing is lost, and each thread's order is kept") {
+    constexpr int threads = 8, calls = 500;
+    std::vector<std::vector<int>> seen(threads);
+    auto main = [&]() -> aio::coro<> {
+        aio::loop_handle h = aio::get_running_loop().handle();
+        aio::future<> over;
+        int left = threads;
+        std::latch start(threads);
+        std::vector<std::thread> posters;
+        for (int t = 0; t < threads; ++t) {
+            posters.emplace_back([&, t] {
+                start.arrive_and_wait();
+                for (int i = 0; i < calls; ++i) h.call_soon_threadsafe([&seen, t, i] { seen[static_cast<std::size_t>(t)].push_back(i); });
+                h.call_soon_threadsafe([&] {
+                    if (--left == 0) over.set_result();
+                });
+            });
+        }
+        co_await over;
+        for (auto& thread : posters) thread.join();
+    };
+    aio::run(main());
+    for (const auto& calls_seen : seen) {
+        EXPECT_EQ(calls_seen.size(), static_cast<std::size_t>(calls));
+        EXPECT_TRUE(std::is_sorted(calls_seen.begin(), calls_seen.end()));
+    }
+}
+
+PLAIN_TEST("threads that post while the loop ends get a logic_error or are served; nothing leaks") {
+    for (int round = 0; round < 20; ++round) {
+        counted::alive = 0;
+        aio::loop_handle h;
+        std::latch ready(9);
+        std::vector<std::thread> threads;
+        auto main = [&]() -> aio::coro<> {
+            h = aio::get_running_loop().handle();
+            ready.arrive_and_wait();
+            co_await aio_test::turns(3);
+        };
+        for (int t = 0; t < 8; ++t) {
+            threads.emplace_back([&] {
+                ready.arrive_and_wait();
+                try {
+                    while (h.running()) {
+                        if (counted::alive > 200) {  // as fast as the loop
+                            std::this_thread::yield();
+                        } else {
+                            h.call_soon_threadsafe([c = counted()] { static_cast<void>(c); });
+                        }
+                    }
+                } catch (const std::logic_error&) {
+                }
+            });
+        }
+        aio::run(main());
+        EXPECT_FALSE(h.running());
+        for (auto& thread : threads) thread.join();
+        EXPECT_EQ(counted::alive, 0);
+    }
+}
+
+PLAIN_TEST("a loop_handle outlives its loop: its calls are logic_errors then") {
+    aio::loop_handle h;
+    EXPECT_FALSE(h.running());
+    EXPECT_THROW(h.call_soon_threadsafe([] {}), std::logic_error);
+    auto main = [&]() -> aio::coro<> {
+        h = aio::get_running_loop().handle();
+        co_return;
+    };
+    aio::run(main());
+    EXPECT_FALSE(h.running());
+    EXPECT_THROW(h.call_soon_threadsafe([] {}), std::logic_error);
+    EXPECT_THROW(aio::get_running_loop(), std::logic_error);
+}
+
+PLAIN_TEST("rule 148: where signals cannot be installed, run() goes on without") {
+    int value = 0;
+    auto main = []() -> aio::coro<int> {
+        co_await aio::sleep(0s);
+        co_return 4;
+    };
+    std::thread([&] { value = aio::run(main()); }).join();  // not the main thread
+    EXPECT_EQ(value, 4);
+    const auto before = std::signal(SIGINT, SIG_IGN);  // not the default action: left alone
+    EXPECT_EQ(aio::run(main()), 4);
+    EXPECT_EQ(std::signal(SIGINT, before), SIG_IGN);
+}
+
+PLAIN_TEST("rule 15i: a foreign thread that ends without a word does not hide the deadlock") {
+    auto main = []() -> aio::coro<> {
+        std::latch go(1);
+        std::thread thread([&go] { go.wait(); });
+        aio::future<> never;
+        std::exception_ptr error;
+        go.count_down();
+        thread.detach();
+        co_await never;
+    };
+    EXPECT_THROW(aio::run(main()), aio::deadlock_error);
+}
