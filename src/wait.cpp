@@ -1,6 +1,17 @@
 #include <aio/wait.hpp>
 
+#include <unordered_set>
+
 namespace aio::detail {
+
+std::vector<std::size_t> first_occurrences(const std::vector<const void*>& pointers) {
+    std::vector<std::size_t> places;
+    std::unordered_set<const void*> seen;
+    for (std::size_t i = 0; i < pointers.size(); ++i) {
+        if (seen.insert(pointers[i]).second) places.push_back(i);
+    }
+    return places;
+}
 
 void wait_operation::add(future_base& state) {
     member m;

@@ -1,21 +1,31 @@
 #pragma once
 // All of aio::core.
 
+#include <aio/async_generator.hpp>
+#include <aio/background_tasks.hpp>
+#include <aio/barrier.hpp>
 #include <aio/call_graph.hpp>
+#include <aio/condition.hpp>
 #include <aio/context_var.hpp>
 #include <aio/coro.hpp>
 #include <aio/delay.hpp>
 #include <aio/errors.hpp>
+#include <aio/event.hpp>
 #include <aio/event_loop.hpp>
 #include <aio/exception_group.hpp>
+#include <aio/executor.hpp>
 #include <aio/future.hpp>
 #include <aio/gather.hpp>
+#include <aio/lock.hpp>
+#include <aio/queue.hpp>
 #include <aio/race.hpp>
 #include <aio/result.hpp>
 #include <aio/run.hpp>
+#include <aio/semaphore.hpp>
 #include <aio/sleep.hpp>
 #include <aio/task.hpp>
 #include <aio/task_group.hpp>
+#include <aio/thread_future.hpp>
 #include <aio/timeout.hpp>
 #include <aio/wait.hpp>
 #include <aio/with.hpp>

@@ -4,7 +4,8 @@
 //     co_await aio::sleep(1.5s);
 //     co_await aio::wait_for(std::move(job), std::nullopt);   // as long as it takes
 
-#include <chrono>
+#include <aio/detail/chrono.hpp>
+
 #include <cstdint>
 #include <limits>
 #include <optional>

@@ -9,7 +9,6 @@
 #include <aio/gather.hpp>
 
 #include <cstdint>
-#include <unordered_set>
 #include <vector>
 
 namespace aio {
@@ -32,6 +31,9 @@ struct wait_result {
 };
 
 namespace detail {
+
+/// The places at which each pointer occurs for the first time, in order.
+std::vector<std::size_t> first_occurrences(const std::vector<const void*>& pointers);
 
 /// Waits for futures without touching them: neither a timeout nor a cancel of the waiter reaches them (rules 95, 98).
 class [[nodiscard("co_await it")]] wait_operation final : public revertible<wait_operation> {
@@ -85,11 +87,15 @@ template<class R>
 auto wait(R&& tasks, wait_options options = {}) {
     using handle = std::remove_cvref_t<detail::element_t<R>>;
     std::vector<handle> handles;
-    std::unordered_set<const void*> seen;
+    std::vector<const void*> states;
     for (auto&& t : tasks) {
         if (!static_cast<bool>(t)) detail::throw_empty_handle();
-        if (seen.insert(t.detail_state()).second) handles.push_back(t);
+        handles.push_back(t);
+        states.push_back(t.detail_state());
     }
+    std::size_t kept = 0;
+    for (std::size_t index : detail::first_occurrences(states)) handles[kept++] = handles[index];
+    handles.resize(kept);
     return detail::wait_handles<handle>(std::move(handles), options);
 }
 
