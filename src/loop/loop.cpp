@@ -273,8 +273,10 @@ void io_source::attach(int fd) {
 
 void io_source::detach() noexcept {
     if (fd_ < 0) return;
-    wake_all();
-    loop_->cold().io->remove(*this, fd_);
+    if (local().loop == loop_) {  // else the loop has ended, or is not running: closing the descriptor takes it out of epoll
+        wake_all();
+        loop_->cold().io->remove(*this, fd_);
+    }
     fd_ = -1;
 }
 

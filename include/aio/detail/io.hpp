@@ -32,6 +32,7 @@ public:
     ~io_source() { detach(); }
     /// Registers fd with the running loop. Throws std::system_error.
     void attach(int fd);
+    /// Wakes who waits and forgets the descriptor, which is to be closed next. Harmless after the loop's end.
     void detach() noexcept;
     int fd() const noexcept { return fd_; }
     bool attached() const noexcept { return fd_ >= 0; }
