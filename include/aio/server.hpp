@@ -1,0 +1,135 @@
+#pragma once
+// Listening for connections: each one is given to a handler, in a task of its own. Source: asyncio.start_server.
+//
+//     aio::coro<> echo(aio::stream client) {
+//         while (auto line = co_await client.read_line(); !line.empty()) { co_await client.write(line); }
+//     }
+//     aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+//     std::printf("listening on port %d\n", v.port());
+//     co_await v.serve_forever();                 // until it is cancelled
+//
+// The loop keeps a server going when its handle is dropped, until close() or the end of run(); debug mode tells of one that was
+// never closed. The handler is kept, with what it captures, until the server is closed and no call of it runs any more. Its exception goes to the loop's exception
+// handler and its cancellation is silent; both close the connection, and so does its return, unless it has moved the stream elsewhere.
+
+#include <aio/detail/function.hpp>
+#include <aio/stream.hpp>
+
+#include <string>
+#include <type_traits>
+
+namespace aio {
+
+/// limit: as stream_options'. backlog: how many connections the kernel holds until they are accepted. reuse_port: several processes
+/// share the port.
+struct server_options {
+    std::size_t limit = 65536;
+    int backlog = 100;
+    bool reuse_port = false;
+};
+
+namespace detail {
+
+class server_state;
+
+/// The state, held without its definition.
+class server_ref {
+public:
+    server_ref() noexcept = default;
+    explicit server_ref(server_state* state) noexcept;
+    server_ref(const server_ref& other) noexcept : server_ref(other.state_) {}
+    server_ref(server_ref&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+    server_ref& operator=(server_ref other) noexcept {
+        std::swap(state_, other.state_);
+        return *this;
+    }
+    ~server_ref();
+    server_state* get() const noexcept { return state_; }
+    server_state* operator->() const noexcept { return state_; }
+
+private:
+    server_state* state_ = nullptr;
+};
+
+using connection_handler = function<coro<>(stream)>;
+
+template<class F>
+coro<> call_handler(F& handler, stream client) {
+    using gives = std::invoke_result_t<F&, stream>;
+    if constexpr (awaitable<gives>) {
+        static_cast<void>(co_await detail::invoke(handler, std::move(client)));
+    } else {
+        detail::invoke(handler, std::move(client));
+        co_return;
+    }
+}
+template<class F>
+connection_handler make_handler(F&& handler) {
+    using stored = std::decay_t<F>;
+    static_assert(std::is_invocable_v<stored&, stream>, "the handler of a server takes an aio::stream");
+    if constexpr (std::is_same_v<std::invoke_result_t<stored&, stream>, coro<>>) {
+        return connection_handler(std::forward<F>(handler));
+    } else {
+        return connection_handler([fn = stored(std::forward<F>(handler))](stream client) mutable {
+            return call_handler(fn, std::move(client));
+        });
+    }
+}
+
+}  // namespace detail
+
+/// A handle; movable. All its functions throw std::logic_error if it is empty.
+class server {
+public:
+    server() noexcept = default;
+    explicit server(detail::server_ref state) noexcept : state_(std::move(state)) {}
+
+    /// The port it listens on: the real one where 0 was asked for. 0 for unix sockets.
+    int port() const;
+    /// Waits until it is cancelled; then closes the server, cancels the handlers and waits for them. close() ends it with
+    /// cancelled_error, as in asyncio. Throws std::logic_error if the server is closed or somebody else is in here.
+    coro<> serve_forever();
+    /// Stops listening, at once. Connections go on. Harmless the second time. A unix socket's file is removed if it is still ours.
+    void close();
+    /// Waits until the server is closed, all connections are gone and their handlers have ended (rule 178).
+    coro<> wait_closed();
+    /// Closes all connections as stream::aclose() does: what is being written now still is.
+    void close_clients();
+    /// Closes all connections at once; the peers see a reset.
+    void abort_clients();
+    /// Closes the server and waits until its connections are gone and their handlers have ended: true. When d has passed: aborts
+    /// and cancels the rest, waits until they have ended, and gives false. std::nullopt: waits as long as it takes.
+    coro<bool> drain(delay d);
+    /// False once it is closed.
+    bool is_serving() const noexcept;
+    /// How many connections are open.
+    std::size_t connections() const;
+
+    /// False for a default-constructed or moved-from one.
+    explicit operator bool() const noexcept { return state_.get() != nullptr; }
+
+private:
+    detail::server_state& get() const;
+    detail::server_ref state_;
+};
+
+namespace detail {
+coro<server> listen_on(connection_handler handler, std::string host, int port, server_options options);
+coro<server> listen_on_path(connection_handler handler, std::string path, server_options options);
+}  // namespace detail
+
+/// Listens on all addresses of host (a name or address; "" is every interface) and port (0: a free one, the same for all of
+/// them), and calls handler(stream) for each connection: a plain or async function. Accepting is revertible. Where the process has no
+/// descriptors left it says so to the exception handler, and tries again a little later (rule 151).
+/// Throws std::system_error naming the address (EADDRINUSE, EACCES), or of resolver_category().
+template<class F>
+coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
+    return detail::listen_on(detail::make_handler(std::forward<F>(handler)), std::move(host), port, options);
+}
+/// Listens on a unix socket at path; a socket that nobody listens on any more is replaced. Source: asyncio.start_unix_server.
+template<class F>
+coro<server> start_unix_server(F&& handler, std::string path, server_options options = {}) {
+    return detail::listen_on_path(detail::make_handler(std::forward<F>(handler)), std::move(path), options);
+}
+
+}  // namespace aio

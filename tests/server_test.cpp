@@ -1,0 +1,589 @@
+#include <aio/server.hpp>
+
+#include "aio_test.hpp"
+
+#include <cerrno>
+#include <memory>
+#include <optional>
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace {
+
+aio::coro<> echo(aio::stream s) {
+    for (;;) {
+        const std::string line = co_await s.read_line();
+        if (line.empty()) break;
+        co_await s.write(line);
+    }
+    co_await s.aclose();
+}
+
+aio::coro<std::string> ask(int port, std::string line) {
+    aio::stream s = co_await aio::open_connection("127.0.0.1", port);
+    co_await s.write(line);
+    std::string answer = co_await s.read_line();
+    co_await s.aclose();
+    co_return answer;
+}
+
+/// What the exception handler is told while it lives.
+struct reports : aio_test::journal {
+    reports() {
+        aio::get_running_loop().set_exception_handler([this](const aio::exception_context& c) {
+            (*this)(c.message + (c.error ? " [" + aio::detail::describe(c.error) + "]" : ""));
+        });
+    }
+    ~reports() { aio::get_running_loop().set_exception_handler(nullptr); }
+    reports(const reports&) = delete;
+    reports& operator=(const reports&) = delete;
+    bool contain(const char* part) const { return text().find(part) != std::string::npos; }
+};
+
+/// Set once, waited for by one.
+class one_signal {
+public:
+    void set() {
+        if (!set_.done()) set_.set_result();
+    }
+    aio::coro<> wait() { co_await set_; }
+
+private:
+    aio::future<> set_;
+};
+
+std::string socket_path(const char* name) {
+    return "/tmp/aio_server_test." + std::to_string(::getpid()) + "." + name;
+}
+
+bool exists(const std::string& path) {
+    struct stat there {};
+    return ::lstat(path.c_str(), &there) == 0;
+}
+
+}  // namespace
+
+// ---- ordinary use ----
+
+AIO_REAL_TEST("a server answers 100 connections at once") {
+    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+    EXPECT_GT(v.port(), 0);
+    EXPECT_TRUE(v.is_serving());
+    std::vector<aio::task<std::string>> clients;
+    for (int i = 0; i < 100; ++i) clients.push_back(aio::create_task(ask(v.port(), "line " + std::to_string(i) + "\n")));
+    for (int i = 0; i < 100; ++i) {
+        EXPECT_EQ(co_await clients[static_cast<std::size_t>(i)], "line " + std::to_string(i) + "\n");
+    }
+    v.close();
+    EXPECT_FALSE(v.is_serving());
+    co_await v.wait_closed();
+    EXPECT_EQ(v.connections(), 0u);
+}
+
+AIO_REAL_TEST("a handler is a plain or async function, and keeps what it captures") {
+    aio_test::counted::alive = 0;
+    int calls = 0;
+    {
+        auto async = [&calls, kept = aio_test::counted(7)](aio::stream s) -> aio::coro<> {
+            co_await aio::sleep(0s);
+            calls += kept.value;
+            co_await s.write("async\n");
+        };
+        aio::server v = co_await aio::start_server(std::move(async), "127.0.0.1", 0);
+        aio::server plain = co_await aio::start_server([&](aio::stream) { ++calls; }, "127.0.0.1", 0);
+        aio::server value = co_await aio::start_server([&](aio::stream) -> aio::coro<int> { co_return ++calls; }, "127.0.0.1", 0);
+        EXPECT_EQ(co_await ask(v.port(), "x\n"), "async\n");
+        aio::stream one = co_await aio::open_connection("127.0.0.1", plain.port());
+        EXPECT_EQ(co_await one.read(), "");
+        aio::stream two = co_await aio::open_connection("127.0.0.1", value.port());
+        EXPECT_EQ(co_await two.read(), "");
+        for (aio::server* s : {&v, &plain, &value}) {
+            s->close();
+            co_await s->wait_closed();
+        }
+    }
+    EXPECT_EQ(calls, 9);
+    EXPECT_EQ(aio_test::counted::alive, 0);
+}
+
+AIO_REAL_TEST("a name is listened on at all its addresses, on one port; \"\" is every interface") {
+    aio::server v = co_await aio::start_server(echo, "localhost", 0);
+    EXPECT_EQ(co_await ask(v.port(), "by name\n"), "by name\n");
+    aio::stream s = co_await aio::open_connection("localhost", v.port());
+    co_await s.aclose();
+    aio::server all = co_await aio::start_server(echo, "", 0);
+    EXPECT_EQ(co_await ask(all.port(), "any\n"), "any\n");
+    v.close();
+    all.close();
+    co_await v.wait_closed();
+    co_await all.wait_closed();
+}
+
+AIO_REAL_TEST("the loop keeps a server whose handle was dropped") {
+    int port;
+    {
+        aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+        port = v.port();
+    }
+    EXPECT_EQ(co_await ask(port, "still here\n"), "still here\n");
+}
+
+AIO_REAL_TEST("a handle moves, and an empty one says so") {
+    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+    aio::server moved = std::move(v);
+    EXPECT_FALSE(v);
+    EXPECT_THROW(v.close(), std::logic_error);
+    EXPECT_THROW(static_cast<void>(v.wait_closed()), std::logic_error);
+    EXPECT_EQ(co_await ask(moved.port(), "moved\n"), "moved\n");
+    moved.close();
+    moved.close();  // harmless
+}
+
+// ---- errors ----
+
+AIO_REAL_TEST("a port in use is an error that names the address") {
+    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+    std::optional<std::system_error> error;
+    try {
+        aio::server second = co_await aio::start_server(echo, "127.0.0.1", v.port());
+    } catch (const std::system_error& e) {
+        error = e;
+    }
+    AIO_REQUIRE(error);
+    EXPECT_TRUE(error->code() == std::errc::address_in_use);
+    EXPECT_NE(std::string(error->what()).find("listen on 127.0.0.1:" + std::to_string(v.port())), std::string::npos) << error->what();
+    v.close();
+    aio::server again = co_await aio::start_server(echo, "127.0.0.1", v.port());  // free at once
+    again.close();
+}
+
+AIO_REAL_TEST("an address that is not ours, a bad port and an unknown name are errors") {
+    int system = 0, argument = 0;
+    for (const char* host : {"192.0.2.1", "no-such-host.invalid"}) {
+        try {
+            co_await aio::start_server(echo, host, 0);
+        } catch (const std::system_error& e) {
+            ++system;
+            EXPECT_NE(std::string(e.what()).find(host), std::string::npos) << e.what();
+        }
+    }
+    try {
+        co_await aio::start_server(echo, "127.0.0.1", -1);
+    } catch (const std::invalid_argument&) {
+        ++argument;
+    }
+    EXPECT_EQ(system, 2);
+    EXPECT_EQ(argument, 1);
+}
+
+AIO_REAL_TEST("rule 151: without descriptors accepting pauses, says so once, and goes on") {
+    aio_test::journal told;
+    // Not the error itself: UndefinedBehaviorSanitizer's look at its type needs descriptors.
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told(c.message); });
+    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+    // The client's end is there before the descriptors run out.
+    aio::stream early = co_await aio::open_connection("127.0.0.1", v.port());
+    co_await early.write("early\n");
+    EXPECT_EQ(co_await early.read_line(), "early\n");
+    const int lowest = ::dup(0);
+    ::close(lowest);
+    rlimit before{};
+    ::getrlimit(RLIMIT_NOFILE, &before);
+    rlimit tight = before;
+    tight.rlim_cur = static_cast<rlim_t>(lowest) + 1;  // one more: the client's
+    ::setrlimit(RLIMIT_NOFILE, &tight);
+    std::optional<aio::stream> client;
+    try {
+        client.emplace(co_await aio::open_connection("127.0.0.1", v.port()));
+    } catch (const std::system_error&) {
+    }
+    while (told.entries.empty()) co_await aio::sleep(1ms);
+    ::setrlimit(RLIMIT_NOFILE, &before);
+    AIO_REQUIRE(client);
+    co_await client->write("late\n");
+    EXPECT_EQ(co_await client->read_line(), "late\n");
+    EXPECT_EQ(told.entries.size(), 1u);
+    EXPECT_EQ(told.text().find("accept on 127.0.0.1:"), 0u) << told.text();
+    v.close();
+    aio::get_running_loop().set_exception_handler(nullptr);
+}
+
+AIO_REAL_TEST("rule 177: a handler's exception goes to the exception handler, and the connection is closed") {
+    reports told;
+    std::vector<aio::stream> elsewhere;
+    aio::server v = co_await aio::start_server(
+        [&](aio::stream s) -> aio::coro<> {
+            elsewhere.push_back(std::move(s));
+            co_await aio::sleep(0s);
+            throw std::runtime_error("the handler is broken");
+        },
+        "127.0.0.1", 0);
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    EXPECT_EQ(co_await s.read(), "");
+    EXPECT_TRUE(told.contain("exception in the handler of a connection from 127.0.0.1:")) << told.text();
+    EXPECT_TRUE(told.contain("the handler is broken")) << told.text();
+    EXPECT_EQ(told.entries.size(), 1u);
+    v.close();
+    co_await v.wait_closed();
+}
+
+AIO_REAL_TEST("rule 177: a handler's cancellation is silent, and the connection is closed") {
+    reports told;
+    aio::any_task handler;
+    one_signal begun;
+    aio::server v = co_await aio::start_server(
+        [&](aio::stream s) -> aio::coro<> {
+            handler = aio::current_task();
+            begun.set();
+            co_await s.read();
+        },
+        "127.0.0.1", 0);
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    co_await begun.wait();
+    handler.cancel();
+    EXPECT_EQ(co_await s.read(), "");
+    v.close();
+    co_await v.wait_closed();
+    EXPECT_EQ(told.text(), "");
+}
+
+// ---- closing ----
+
+AIO_REAL_TEST("rule 178: wait_closed waits until listening has stopped and all connections are gone, in either order") {
+    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+    auto waiting = aio::create_task(v.wait_closed());
+    co_await aio_test::turns(3);
+    EXPECT_FALSE(waiting.done());
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    co_await s.write("x\n");
+    EXPECT_EQ(co_await s.read_line(), "x\n");
+    v.close();
+    co_await aio_test::turns(3);
+    EXPECT_FALSE(waiting.done());
+    co_await s.write("connections go on\n");
+    EXPECT_EQ(co_await s.read_line(), "connections go on\n");
+    co_await s.aclose();
+    co_await waiting;
+
+    // the connection goes first
+    aio::server w = co_await aio::start_server(echo, "127.0.0.1", 0);
+    EXPECT_EQ(co_await ask(w.port(), "y\n"), "y\n");
+    auto second = aio::create_task(w.wait_closed());
+    auto given_up = aio::create_task(w.wait_closed());
+    co_await aio_test::turns(3);
+    given_up.cancel();
+    EXPECT_FALSE(second.done());
+    w.close();
+    co_await second;
+    co_await aio_test::turns(1);
+    EXPECT_TRUE(given_up.cancelled());
+}
+
+AIO_REAL_TEST("rule 178: a stream that a handler moved elsewhere counts until it is closed") {
+    std::vector<aio::stream> room;
+    one_signal joined;
+    aio::server v = co_await aio::start_server(
+        [&](aio::stream s) {
+            room.push_back(std::move(s));
+            joined.set();
+        },
+        "127.0.0.1", 0);
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    co_await joined.wait();
+    v.close();
+    auto waiting = aio::create_task(v.wait_closed());
+    co_await aio_test::turns(3);
+    EXPECT_FALSE(waiting.done());
+    EXPECT_EQ(v.connections(), 1u);
+    room.clear();
+    co_await waiting;
+}
+
+AIO_REAL_TEST("rule 179: close_clients closes gracefully: what is being written arrives, then the end") {
+    const std::string data(8 << 20, 'd');
+    aio::server v = co_await aio::start_server([&](aio::stream s) -> aio::coro<> { co_await s.write(data); }, "127.0.0.1", 0);
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    EXPECT_EQ(co_await s.read_exactly(1), "d");
+    v.close();
+    v.close_clients();
+    EXPECT_EQ((co_await s.read()).size(), data.size() - 1);
+    co_await v.wait_closed();
+}
+
+AIO_REAL_TEST("rule 179: close_clients gives handlers that read the end of their stream") {
+    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    co_await s.write("x\n");
+    EXPECT_EQ(co_await s.read_line(), "x\n");
+    v.close();
+    v.close_clients();
+    EXPECT_EQ(co_await s.read(), "");
+    co_await v.wait_closed();
+}
+
+AIO_REAL_TEST("rule 179: abort_clients closes at once: the peer sees a reset") {
+    reports told;
+    const std::string data(8 << 20, 'd');
+    aio::server v = co_await aio::start_server([&](aio::stream s) -> aio::coro<> { co_await s.write(data); }, "127.0.0.1", 0);
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    EXPECT_EQ(co_await s.read_exactly(1), "d");
+    v.abort_clients();
+    v.close();
+    co_await v.wait_closed();
+    EXPECT_TRUE(told.contain("write to 127.0.0.1:")) << told.text();  // the handler's write failed
+    std::optional<std::system_error> error;
+    try {
+        co_await s.read();
+    } catch (const std::system_error& e) {
+        error = e;
+    }
+    AIO_REQUIRE(error);
+    EXPECT_TRUE(error->code() == std::errc::connection_reset);
+}
+
+AIO_REAL_TEST("drain waits for the handlers: true") {
+    one_signal finish;
+    bool finished = false;
+    one_signal begun;
+    aio::server v = co_await aio::start_server(
+        [&](aio::stream s) -> aio::coro<> {
+            begun.set();
+            co_await finish.wait();
+            co_await s.write("done\n");
+            finished = true;
+        },
+        "127.0.0.1", 0);
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    co_await begun.wait();
+    auto draining = aio::create_task(v.drain(30s));
+    co_await aio_test::turns(3);
+    EXPECT_FALSE(v.is_serving());
+    EXPECT_FALSE(draining.done());
+    finish.set();
+    EXPECT_TRUE(co_await draining);
+    EXPECT_TRUE(finished);
+    EXPECT_EQ(co_await s.read_line(), "done\n");
+    EXPECT_TRUE(co_await v.drain(std::nullopt));  // nothing is left
+}
+
+AIO_REAL_TEST("drain aborts and cancels what is left at the deadline: false") {
+    reports told;
+    one_signal begun;
+    std::string end;
+    aio::server v = co_await aio::start_server(
+        [&](aio::stream s) -> aio::coro<> {
+            begun.set();
+            try {
+                co_await aio::sleep_forever();
+            } catch (const aio::cancelled_error&) {
+                end = "cancelled";
+                throw;
+            }
+            static_cast<void>(s);
+        },
+        "127.0.0.1", 0);
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    co_await begun.wait();
+    EXPECT_FALSE(co_await v.drain(0s));
+    EXPECT_EQ(end, "cancelled");
+    EXPECT_EQ(v.connections(), 0u);
+    bool reset = false;
+    try {
+        co_await s.read();
+    } catch (const std::system_error& e) {
+        reset = e.code() == std::errc::connection_reset;
+    }
+    EXPECT_TRUE(reset);
+    EXPECT_EQ(told.text(), "");
+}
+
+AIO_REAL_TEST("serve_forever runs until it is cancelled, then closes the server and its connections") {
+    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+    auto serving = aio::create_task(v.serve_forever());
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    co_await s.write("x\n");
+    EXPECT_EQ(co_await s.read_line(), "x\n");
+    std::string misuse;
+    try {
+        co_await v.serve_forever();
+    } catch (const std::logic_error& e) {
+        misuse = e.what();
+    }
+    EXPECT_NE(misuse.find("is being served already"), std::string::npos) << misuse;
+    serving.cancel();
+    bool cancelled = false;
+    try {
+        co_await serving;
+    } catch (const aio::cancelled_error&) {
+        cancelled = true;
+    }
+    EXPECT_TRUE(cancelled);
+    EXPECT_FALSE(v.is_serving());
+    EXPECT_EQ(co_await s.read(), "");
+    misuse.clear();
+    try {
+        co_await v.serve_forever();
+    } catch (const std::logic_error& e) {
+        misuse = e.what();
+    }
+    EXPECT_NE(misuse.find("is closed"), std::string::npos) << misuse;
+}
+
+AIO_REAL_TEST("close ends serve_forever with cancelled_error, as in asyncio") {
+    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+    auto serving = aio::create_task(v.serve_forever());
+    co_await aio_test::turns(2);
+    v.close();
+    bool cancelled = false;
+    try {
+        co_await serving;
+    } catch (const aio::cancelled_error&) {
+        cancelled = true;
+    }
+    EXPECT_TRUE(cancelled);
+}
+
+AIO_REAL_TEST("rule 180: a unix socket's file is removed on close only if it is still the same inode") {
+    const std::string path = socket_path("cleanup");
+    aio::server v = co_await aio::start_unix_server(echo, path);
+    EXPECT_EQ(v.port(), 0);
+    EXPECT_TRUE(exists(path));
+    v.close();
+    EXPECT_FALSE(exists(path));
+
+    aio::server replaced = co_await aio::start_unix_server(echo, path);
+    const std::string aside = path + ".old";
+    EXPECT_EQ(::rename(path.c_str(), aside.c_str()), 0);
+    aio::server other = co_await aio::start_unix_server(echo, path);
+    replaced.close();
+    EXPECT_TRUE(exists(path));
+    ::unlink(path.c_str());
+    ::unlink(aside.c_str());
+    other.close();  // its file is gone: harmless
+}
+
+AIO_REAL_TEST("a unix socket that nobody listens on any more is replaced; another file is not") {
+    const std::string path = socket_path("stale");
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    aio::server first = co_await aio::start_unix_server(echo, path);
+    ::close(fd);
+    const std::string keep = path + ".keep";
+    EXPECT_EQ(::link(path.c_str(), keep.c_str()), 0);
+    first.close();
+    EXPECT_EQ(::rename(keep.c_str(), path.c_str()), 0);  // a socket's file without a server
+    aio::server second = co_await aio::start_unix_server(echo, path);
+    second.close();
+
+    const int file = ::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    ::close(file);
+    std::optional<std::system_error> error;
+    try {
+        co_await aio::start_unix_server(echo, path);
+    } catch (const std::system_error& e) {
+        error = e;
+    }
+    AIO_REQUIRE(error);
+    EXPECT_TRUE(error->code() == std::errc::address_in_use);
+    EXPECT_NE(std::string(error->what()).find(path), std::string::npos);
+    ::unlink(path.c_str());
+}
+
+PLAIN_TEST("rule 181: debug mode tells of a server that was never closed") {
+    aio_test::journal told;
+    aio::run(
+        [](aio_test::journal& to) -> aio::coro<> {
+            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { to(c.message); });
+            aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+            aio::server closed = co_await aio::start_server(echo, "127.0.0.1", 0);
+            co_await aio_test::turns(2);
+            closed.close();
+        }(told),
+        {.debug = true});
+    EXPECT_EQ(told.entries.size(), 1u) << told.text();
+    EXPECT_NE(told.text().find("the server on 127.0.0.1:"), std::string::npos) << told.text();
+    EXPECT_NE(told.text().find("was never closed"), std::string::npos) << told.text();
+}
+
+// ---- cancellation ----
+
+PLAIN_TEST("the end of run() cancels handlers and closes connections that are left") {
+    aio_test::counted::alive = 0;
+    aio::run([]() -> aio::coro<> {
+        auto v = co_await aio::start_server(
+            [](aio::stream s) -> aio::coro<> {
+                const aio_test::counted here;
+                co_await s.read();
+            },
+            "127.0.0.1", 0);
+        aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+        co_await s.write("x");
+        while (aio_test::counted::alive == 0) co_await aio::sleep(0s);
+    }());
+    EXPECT_EQ(aio_test::counted::alive, 0);
+}
+
+PLAIN_TEST("a handler that keeps its streams in itself does not keep the server for ever") {
+    auto guard = std::make_shared<int>(0);
+    aio::run([](std::shared_ptr<int> kept) -> aio::coro<> {
+        auto room = std::make_shared<std::vector<aio::stream>>();
+        auto join = [room, kept](aio::stream s) {
+            room->push_back(std::move(s));
+            ++*kept;
+        };
+        aio::server v = co_await aio::start_server(std::move(join), "127.0.0.1", 0);
+        aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+        while (*kept == 0) co_await aio::sleep(0s);
+        static_cast<void>(s);
+    }(guard));
+    EXPECT_EQ(guard.use_count(), 1);
+}
+
+PLAIN_TEST("a server, a client and a drain, cancelled at every step, leak nothing") {
+    aio_test::counted::alive = 0;
+    const int before = ::dup(0);
+    ::close(before);
+    aio::testing::cancel_at_every_step(
+        []() -> aio::coro<> {
+            auto handler = [kept = aio_test::counted(1)](aio::stream s) -> aio::coro<> {
+                const std::string line = co_await s.read_line();
+                co_await s.write(line);
+                co_await s.aclose();
+            };
+            aio::server v = co_await aio::start_server(std::move(handler), "127.0.0.1", 0);
+            const std::string answer = co_await ask(v.port(), "hello\n");
+            EXPECT_EQ(answer, "hello\n");
+            const bool in_time = co_await v.drain(std::nullopt);
+            EXPECT_TRUE(in_time);
+        },
+        [] { EXPECT_EQ(aio_test::counted::alive, 0); });
+    const int after = ::dup(0);
+    ::close(after);
+    EXPECT_EQ(before, after) << "descriptors leaked";
+}
+
+PLAIN_TEST("serve_forever cancelled at every step leaves no connection") {
+    aio::testing::cancel_at_every_step(
+        []() -> aio::coro<> {
+            aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+            auto client = aio::create_task(ask(v.port(), "hello\n"));
+            auto serving = aio::create_task(v.serve_forever());
+            std::exception_ptr error;
+            try {
+                co_await client;
+            } catch (...) {
+                error = std::current_exception();
+            }
+            serving.cancel();
+            try {
+                co_await serving;
+            } catch (const aio::cancelled_error&) {
+            }
+            EXPECT_EQ(v.connections(), 0u);
+            if (error) std::rethrow_exception(error);
+        },
+        [] {});
+}
