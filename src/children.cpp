@@ -51,6 +51,7 @@ void children::ended(child& c) noexcept {
         ending_ = true;
         cancel(true);
     }
+    if (changed) changed->set();
     if (waiter_ && waiter_->satisfied()) std::exchange(waiter_, nullptr)->wake();
 }
 

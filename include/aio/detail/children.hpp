@@ -5,6 +5,7 @@
 // (semantics 15c). Others (tasks and futures that the caller has) are left alone; a later error of theirs counts as retrieved.
 
 #include <aio/detail/operation.hpp>
+#include <aio/detail/signal.hpp>
 #include <aio/task.hpp>
 
 #include <exception>
@@ -38,6 +39,8 @@ public:
     children(const children&) = delete;
     children& operator=(const children&) = delete;
     ~children();
+
+    signal* changed = nullptr;  // set when a child ends, for who waits for other things, too
 
     void add(future_base& state, std::size_t index, bool owned);
     /// The next child that has ended, in the order in which they did; null if there is none. To be deleted by the caller.

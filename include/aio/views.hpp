@@ -1,0 +1,504 @@
+#pragma once
+// Comprehensions over what comes one after another: `[f(x) async for x in source if p(x)]` in Python.
+//
+//     std::vector<user> active = co_await (fetch_users(ids) | aio::views::filter(&user::active) | aio::to<std::vector>());
+//     std::map<int, user> by_id = co_await (fetch_users(ids) | aio::views::transform(id_and_user) | aio::to<std::map>());
+//     co_await aio::for_each(ids | aio::views::concurrent(8, fetch), show);          // at most 8 fetches at once, in order
+//     auto first = lines | aio::views::take(10) | aio::views::enumerate;
+//     while (auto line = co_await first.next()) { print(line->first, line->second); }
+//
+// Sources are async generators, whatever else has an awaitable next(), other views, and plain ranges. A view owns a source that
+// is given as an rvalue and refers to an lvalue. Functions are plain or async. Nothing runs before an item is asked for, and no
+// more than what is needed for it. aclose() of a view closes it and the sources it owns; `| to<>()` and for_each do that however
+// they end. What a function or source throws leaves through next().
+// Sources: asynchronous comprehensions (PEP 530), itertools, <ranges>.
+
+#include <aio/async_generator.hpp>
+#include <aio/detail/concurrent_views.hpp>
+
+#include <cstddef>
+#include <optional>
+#include <stdexcept>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace aio {
+namespace detail {
+
+template<class S>
+concept plain_range = !iterable<S> && requires(std::remove_reference_t<S>& range) {
+    range.begin();
+    range.end();
+};
+
+/// Closes what a view owns, the last part first. Errors come one after another, as those of scope exits.
+template<std::size_t I, class Items, class... Parts>
+coro<> close_parts(std::tuple<Parts...>& parts, Items& items) {
+    if constexpr (I == sizeof...(Parts)) {
+        co_await items.aclose();
+    } else {
+        using part = std::tuple_element_t<I, std::tuple<Parts...>>;
+        if constexpr (!std::is_reference_v<part> && has_aclose<part>) {
+            co_await defer(close_source(), std::addressof(std::get<I>(parts)));
+        }
+        co_await close_parts<I + 1>(parts, items);
+    }
+}
+
+/// Items::run gives the generator behind it. Parts: the source first; references where they are not owned.
+template<class Items, class... Parts>
+class [[nodiscard("a view does nothing until its items are asked for")]] view {
+    using generator = decltype(Items::run(std::declval<parts_ptr<Parts...>>()));
+    static constexpr bool scoped =
+        Items::is_scoped || ((has_scoped_next<std::remove_reference_t<Parts>> && !has_next<std::remove_reference_t<Parts>>) || ...);
+
+public:
+    using element_type = typename generator::element_type;
+
+    template<class... Given>
+    explicit view(std::in_place_t, Given&&... given)
+        : parts_(new view_parts<Parts...>(std::in_place, std::forward<Given>(given)...)), items_(Items::run(parts_)) {}
+
+    /// As async_generator::next().
+    auto next() noexcept
+        requires(!scoped)
+    {
+        return items_.next();
+    }
+    auto scoped_next() noexcept
+        requires(scoped)
+    {
+        return items_.next();
+    }
+    /// Closes the view, then the sources it owns.
+    coro<> aclose() { return close_parts<0>(parts_->parts, items_); }
+
+private:
+    parts_ptr<Parts...> parts_;
+    generator items_;
+};
+
+/// The items of an rvalue range are ours to move from.
+template<class R>
+using range_item_t = std::conditional_t<std::is_reference_v<R>, decltype(*std::declval<R&>().begin()),
+                                        std::remove_reference_t<decltype(*std::declval<R&>().begin())>>;
+template<class R>
+async_generator<range_item_t<R>> items_of(R range) {
+    for (auto&& item : range) { co_yield static_cast<range_item_t<R>&&>(item); }
+}
+
+/// A source as it is; a plain range as a generator.
+template<class S>
+struct source_of {
+    using type = S;
+};
+template<plain_range S>
+struct source_of<S> {
+    using type = async_generator<range_item_t<S>>;
+};
+template<class S>
+using source_t = typename source_of<S>::type;
+template<iterable S>
+S&& as_source(std::remove_reference_t<S>& source) {
+    return static_cast<S&&>(source);
+}
+template<plain_range S>
+source_t<S> as_source(std::remove_reference_t<S>& range) {
+    return items_of<S>(static_cast<S&&>(range));
+}
+template<class S>
+concept view_source = iterable<S> || plain_range<S>;
+
+/// What stands right of a |.
+template<class Items, class... Args>
+class adaptor {
+public:
+    template<class... Given>
+    explicit adaptor(std::in_place_t, Given&&... given) : args_(std::forward<Given>(given)...) {}
+    ~adaptor() {}  // user-written: g++ 12 destroys some others twice (PR99576)
+    adaptor(adaptor&&) = default;
+    adaptor(const adaptor&) = default;
+
+    template<view_source S>
+    friend auto operator|(S&& left, adaptor right) {
+        return std::apply(
+            [&](auto&... args) {
+                return view<Items, source_t<S>, Args...>(std::in_place, as_source<S>(left), std::forward<Args>(args)...);
+            },
+            right.args_);
+    }
+
+private:
+    std::tuple<Args...> args_;
+};
+
+// ---- the generators behind the views ----
+
+struct filter_items {
+    static constexpr bool is_scoped = false;
+    template<class S, class F>
+    static async_generator<iterated_t<S>> run(parts_ptr<S, F> parts) {
+        auto& from = parts->template get<0>();
+        auto& keep = parts->template get<1>();
+        while (auto item = co_await pull(from)) {
+            bool kept;
+            if constexpr (awaitable<decltype(detail::invoke(keep, *item))>) {
+                kept = static_cast<bool>(co_await detail::invoke(keep, *item));
+            } else {
+                kept = static_cast<bool>(detail::invoke(keep, *item));
+            }
+            if (kept) co_yield static_cast<iterated_t<S>&&>(*item);
+        }
+    }
+};
+
+struct take_while_items {
+    static constexpr bool is_scoped = false;
+    template<class S, class F>
+    static async_generator<iterated_t<S>> run(parts_ptr<S, F> parts) {
+        auto& from = parts->template get<0>();
+        auto& keep = parts->template get<1>();
+        while (auto item = co_await pull(from)) {
+            bool kept;
+            if constexpr (awaitable<decltype(detail::invoke(keep, *item))>) {
+                kept = static_cast<bool>(co_await detail::invoke(keep, *item));
+            } else {
+                kept = static_cast<bool>(detail::invoke(keep, *item));
+            }
+            if (!kept) break;
+            co_yield static_cast<iterated_t<S>&&>(*item);
+        }
+    }
+};
+
+struct transform_items {
+    static constexpr bool is_scoped = false;
+    template<class S, class F>
+    struct element {
+        using raw = typename unwrap_awaitable<call_result_t<iterated_t<S>, F>>::type;
+        static_assert(!std::is_void_v<raw>, "the function of views::transform gives nothing: use for_each");
+        using type = std::conditional_t<std::is_rvalue_reference_v<raw>, std::remove_reference_t<raw>, raw>;
+    };
+    template<class S, class F>
+    static async_generator<typename element<S, F>::type> run(parts_ptr<S, F> parts) {
+        using R = typename element<S, F>::type;
+        auto& from = parts->template get<0>();
+        auto& fn = parts->template get<1>();
+        while (auto item = co_await pull(from)) {
+            if constexpr (awaitable<call_result_t<iterated_t<S>, F>>) {
+                decltype(auto) mapped = co_await call_with<iterated_t<S>>(fn, *item);
+                co_yield static_cast<R&&>(mapped);
+            } else {
+                decltype(auto) mapped = call_with<iterated_t<S>>(fn, *item);
+                co_yield static_cast<R&&>(mapped);
+            }
+        }
+    }
+};
+
+struct take_items {
+    static constexpr bool is_scoped = false;
+    template<class S>
+    static async_generator<iterated_t<S>> run(parts_ptr<S, std::size_t> parts) {
+        auto& from = parts->template get<0>();
+        for (std::size_t left = parts->template get<1>(); left > 0; --left) {
+            auto item = co_await pull(from);
+            if (!item) break;
+            co_yield static_cast<iterated_t<S>&&>(*item);
+        }
+    }
+};
+
+struct drop_items {
+    static constexpr bool is_scoped = false;
+    template<class S>
+    static async_generator<iterated_t<S>> run(parts_ptr<S, std::size_t> parts) {
+        auto& from = parts->template get<0>();
+        std::size_t left = parts->template get<1>();
+        while (auto item = co_await pull(from)) {
+            if (left > 0) {
+                --left;
+            } else {
+                co_yield static_cast<iterated_t<S>&&>(*item);
+            }
+        }
+    }
+};
+
+struct enumerate_items {
+    static constexpr bool is_scoped = false;
+    template<class S>
+    static async_generator<std::pair<std::size_t, iterated_t<S>>> run(parts_ptr<S> parts) {
+        auto& from = parts->template get<0>();
+        std::size_t index = 0;
+        while (auto item = co_await pull(from)) {
+            std::pair<std::size_t, iterated_t<S>> numbered(index++, static_cast<iterated_t<S>&&>(*item));
+            co_yield std::move(numbered);
+        }
+    }
+};
+
+struct chunk_items {
+    static constexpr bool is_scoped = false;
+    template<class S>
+    static async_generator<std::vector<std::remove_cvref_t<iterated_t<S>>>> run(parts_ptr<S, std::size_t> parts) {
+        auto& from = parts->template get<0>();
+        const std::size_t size = parts->template get<1>();
+        std::vector<std::remove_cvref_t<iterated_t<S>>> items;
+        while (auto item = co_await pull(from)) {
+            items.push_back(static_cast<iterated_t<S>&&>(*item));
+            if (items.size() < size) continue;
+            co_yield std::move(items);
+            items.clear();
+        }
+        if (!items.empty()) co_yield std::move(items);
+    }
+};
+
+struct zip_items {
+    static constexpr bool is_scoped = false;
+    template<class... E>
+    struct zipped {
+        using type = std::tuple<E...>;
+    };
+    template<class A, class B>
+    struct zipped<A, B> {
+        using type = std::pair<A, B>;
+    };
+    template<class... S>
+    using element = typename zipped<iterated_t<S>...>::type;
+    template<class S>
+    using item_of = awaited_t<decltype(pull(std::declval<S&>()))>;
+
+    template<class... S>
+    static async_generator<element<S...>> run(parts_ptr<S...> parts) {
+        std::tuple<item_of<S>...> items;
+        for (;;) {
+            const bool complete = co_await next_of_all<0>(*parts, items);
+            if (!complete) break;
+            element<S...> together = std::apply(
+                [](auto&... item) { return element<S...>(static_cast<iterated_t<S>&&>(*item)...); }, items);
+            co_yield std::move(together);
+        }
+    }
+
+private:
+    template<std::size_t I, class Parts, class Items>
+    static coro<bool> next_of_all(Parts& parts, Items& items) {
+        std::get<I>(items) = co_await pull(parts.template get<I>());
+        if (!std::get<I>(items)) co_return false;
+        if constexpr (I + 1 < std::tuple_size_v<Items>) {
+            co_return co_await next_of_all<I + 1>(parts, items);
+        } else {
+            co_return true;
+        }
+    }
+};
+
+/// The iterable that flatten reads now, so that closing the view closes it.
+template<class E>
+struct inner_source {
+    std::optional<std::remove_reference_t<E>> current;
+    coro<> aclose() {
+        if constexpr (has_aclose<std::remove_reference_t<E>>) {
+            if (current) co_await current->aclose();
+        }
+        current.reset();
+        co_return;
+    }
+};
+
+struct flatten_items {
+    static constexpr bool is_scoped = false;
+    template<class E>
+    struct element {
+        using range_item = decltype(*std::declval<std::remove_reference_t<E>&>().begin());
+        using type = std::conditional_t<std::is_reference_v<E>, range_item, std::remove_reference_t<range_item>>;
+    };
+    template<iterable E>
+    struct element<E> {
+        using type = iterated_t<E>;
+    };
+
+    template<class S, class Slot>
+    static async_generator<typename element<iterated_t<S>>::type> run(parts_ptr<S, Slot> parts) {
+        using E = iterated_t<S>;
+        using R = typename element<E>::type;
+        auto& from = parts->template get<0>();
+        while (auto outer = co_await pull(from)) {
+            if constexpr (iterable<E> && std::is_reference_v<E>) {
+                while (auto item = co_await pull(*outer)) { co_yield static_cast<R&&>(*item); }
+            } else if constexpr (iterable<E>) {
+                Slot& slot = parts->template get<1>();
+                slot.current.emplace(std::move(*outer));
+                while (auto item = co_await pull(*slot.current)) { co_yield static_cast<R&&>(*item); }
+                co_await slot.aclose();
+            } else {
+                for (auto&& item : *outer) { co_yield static_cast<R&&>(item); }
+            }
+        }
+    }
+};
+
+struct enumerate_adaptor {
+    constexpr enumerate_adaptor operator()() const noexcept { return *this; }
+    template<view_source S>
+    friend auto operator|(S&& left, enumerate_adaptor) {
+        return view<enumerate_items, source_t<S>>(std::in_place, as_source<S>(left));
+    }
+};
+struct flatten_adaptor {
+    constexpr flatten_adaptor operator()() const noexcept { return *this; }
+    template<view_source S>
+    friend auto operator|(S&& left, flatten_adaptor) {
+        using slot = inner_source<iterated_t<source_t<S>>>;
+        return view<flatten_items, source_t<S>, slot>(std::in_place, as_source<S>(left), slot());
+    }
+};
+
+inline std::size_t at_least_one(std::size_t n, const char* what) {
+    if (n == 0) throw std::invalid_argument(std::string(what) + " needs a number above 0");
+    return n;
+}
+
+// ---- to ----
+
+template<class C, class Item>
+void append(C& container, Item&& item) {
+    if constexpr (requires { container.push_back(std::forward<Item>(item)); }) {
+        container.push_back(std::forward<Item>(item));
+    } else if constexpr (requires { container += std::forward<Item>(item); }) {
+        container += std::forward<Item>(item);
+    } else if constexpr (requires { typename C::mapped_type; container.insert_or_assign(std::get<0>(item), std::get<1>(item)); }) {
+        // the last one wins, as in a dict comprehension
+        container.insert_or_assign(std::get<0>(std::forward<Item>(item)), std::get<1>(std::forward<Item>(item)));
+    } else {
+        container.insert(std::forward<Item>(item));
+    }
+}
+
+template<class C, class S>
+coro<C> collect(S source) {
+    using plain = std::remove_reference_t<S>;
+    if constexpr (has_aclose<plain> && (!std::is_reference_v<S> || !has_next<plain>)) {
+        co_await defer(close_source(), std::addressof(source));
+    }
+    C container;
+    while (auto item = co_await pull(source)) { append(container, static_cast<iterated_t<S>&&>(*item)); }
+    co_return container;
+}
+
+template<class C>
+struct collector {
+    template<view_source S>
+    friend coro<C> operator|(S&& left, collector) {
+        return collect<C, source_t<S>>(as_source<S>(left));
+    }
+};
+
+template<template<class...> class C, class Item>
+struct container_of {
+    using type = C<std::remove_cvref_t<std::tuple_element_t<0, Item>>, std::remove_cvref_t<std::tuple_element_t<1, Item>>>;
+};
+template<template<class...> class C, class Item>
+    requires requires { typename C<Item>; }
+struct container_of<C, Item> {
+    using type = C<Item>;
+};
+template<template<class...> class C>
+struct template_collector {
+    template<view_source S>
+    friend auto operator|(S&& left, template_collector) {
+        using item = std::remove_cvref_t<iterated_t<source_t<S>>>;
+        return collect<typename container_of<C, item>::type, source_t<S>>(as_source<S>(left));
+    }
+};
+
+}  // namespace detail
+
+/// `co_await (source | to<std::vector>())`: collects all items; pairs, too, into std::map and its like, where the last of equal keys
+/// wins. Gives a coro. Closes the source that it was given as an rvalue, however it ends.
+template<template<class...> class C>
+detail::template_collector<C> to() noexcept {
+    return {};
+}
+/// to<std::vector<double>>(), to<std::string>().
+template<class C>
+detail::collector<C> to() noexcept {
+    return {};
+}
+
+namespace views {
+
+/// The items for which fn is true. fn sees the item as an lvalue; member pointers will do.
+template<class F>
+auto filter(F fn) {
+    return detail::adaptor<detail::filter_items, F>(std::in_place, std::move(fn));
+}
+/// What fn gives for each item.
+template<class F>
+auto transform(F fn) {
+    return detail::adaptor<detail::transform_items, F>(std::in_place, std::move(fn));
+}
+/// The first n items; no more are asked for.
+inline auto take(std::size_t n) { return detail::adaptor<detail::take_items, std::size_t>(std::in_place, n); }
+/// All but the first n items.
+inline auto drop(std::size_t n) { return detail::adaptor<detail::drop_items, std::size_t>(std::in_place, n); }
+/// The items before the first for which fn is false; that one is lost.
+template<class F>
+auto take_while(F fn) {
+    return detail::adaptor<detail::take_while_items, F>(std::in_place, std::move(fn));
+}
+/// std::pair of the index, from 0, and the item.
+inline constexpr detail::enumerate_adaptor enumerate;
+/// The items of the items, which are async iterables or plain ranges.
+inline constexpr detail::flatten_adaptor flatten;
+/// std::vectors of n items, the last one perhaps shorter. Throws std::invalid_argument if n is 0.
+inline auto chunk(std::size_t n) {
+    return detail::adaptor<detail::chunk_items, std::size_t>(std::in_place, detail::at_least_one(n, "views::chunk"));
+}
+
+/// std::pair (of more than two: std::tuple) of an item of each, asked for in order, until one of them ends. `a | zip(b)` is zip(a, b).
+template<detail::view_source First, detail::view_source Second, detail::view_source... More>
+auto zip(First&& first, Second&& second, More&&... more) {
+    return detail::view<detail::zip_items, detail::source_t<First>, detail::source_t<Second>, detail::source_t<More>...>(
+        std::in_place, detail::as_source<First>(first), detail::as_source<Second>(second),
+        detail::as_source<More>(more)...);
+}
+template<detail::view_source Other>
+auto zip(Other&& other) {
+    return detail::adaptor<detail::zip_items, detail::source_t<Other>>(std::in_place, detail::as_source<Other>(other));
+}
+
+/// The items of all, as they come; each source is read by a task of its own, one item ahead. Ends when all have ended, or with the
+/// first error. Closing it cancels and awaits those tasks; dropped, the loop does that. `a | merge(b)` is merge(a, b).
+template<detail::view_source First, detail::view_source Second, detail::view_source... More>
+auto merge(First&& first, Second&& second, More&&... more) {
+    return detail::view<detail::merge_items, detail::source_t<First>, detail::source_t<Second>, detail::source_t<More>...>(
+        std::in_place, detail::as_source<First>(first), detail::as_source<Second>(second),
+        detail::as_source<More>(more)...);
+}
+template<detail::view_source Other>
+auto merge(Other&& other) {
+    return detail::adaptor<detail::merge_items, detail::source_t<Other>>(std::in_place, detail::as_source<Other>(other));
+}
+
+/// transform() with at most n calls at once, each in a task; the results come in the order of the items. The source is read in
+/// another task, and only as far as there is room: calls that run and results not yet taken are at most n. void gives
+/// std::monostate. It has no next(): for_each and | take it, and have cancelled and awaited every task when they end, however they
+/// end. The first error in order ends it; those of others go to the exception handler. Throws std::invalid_argument if n is 0.
+template<class F>
+auto concurrent(std::size_t n, F fn) {
+    return detail::adaptor<detail::concurrent_items<true>, F, std::size_t>(std::in_place, std::move(fn),
+                                                                           detail::at_least_one(n, "views::concurrent"));
+}
+/// The same with the results in the order in which the calls end; the first error to come ends it.
+template<class F>
+auto unordered_concurrent(std::size_t n, F fn) {
+    return detail::adaptor<detail::concurrent_items<false>, F, std::size_t>(
+        std::in_place, std::move(fn), detail::at_least_one(n, "views::unordered_concurrent"));
+}
+
+}  // namespace views
+}  // namespace aio
