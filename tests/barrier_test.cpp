@@ -179,14 +179,14 @@ AIO_TEST("rule 126: abort and reset at once break those who wait, and the next m
 
 PLAIN_TEST("rule 107: a barrier belongs to the loop of its first wait and refuses a second one") {
     aio::barrier b(2);
-    auto both = [](aio::barrier& b) -> aio::coro<> {
+    auto both = [&]() -> aio::coro<> {
         auto other = aio::create_task(b.wait());
         co_await turns();
         co_await b.wait();
         co_await other;
     };
-    aio::run(both(b));
-    EXPECT_THROW(aio::run([](aio::barrier& b) -> aio::coro<> { co_await b.wait(); }(b)), std::logic_error);
+    aio::run(both());
+    EXPECT_THROW(aio::run([&]() -> aio::coro<> { co_await b.wait(); }()), std::logic_error);
     EXPECT_EQ(b.n_waiting(), 0u);
 }
 
@@ -194,8 +194,7 @@ AIO_TEST("a barrier is a manager that gives the index") {
     aio::barrier b(2);
     auto other = aio::create_task(b.enter());
     co_await turns();
-    const std::size_t index = co_await b.enter();
-    co_await b.exit(nullptr);
+    const std::size_t index = co_await aio::with(b, [](std::size_t place) { return place; });
     EXPECT_EQ(index, 1u);
     const std::size_t first = co_await other;
     EXPECT_EQ(first, 0u);

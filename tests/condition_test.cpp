@@ -276,12 +276,7 @@ AIO_TEST("rule 116: interrupted inside the block, the lock is held until the blo
     bool held = false;
     auto a = aio::create_task([&]() -> aio::coro<> {
         auto guard = co_await c.scoped();
-        auto timer = aio::get_running_loop().call_later(1s, [me = aio::current_task()]() mutable { me.cancel("too long"); });
-        try {
-            co_await c.wait();
-        } catch (const aio::cancelled_error&) {
-            aio::current_task().uncancel();
-        }
+        EXPECT_THROW(co_await aio::with(aio::timeout(1s), [&] { return c.wait(); }), aio::timeout_error);
         held = c.locked();
         co_await aio::sleep(1s);
         held = held && c.locked();
@@ -314,7 +309,7 @@ AIO_TEST("rule 117: several conditions may share a lock") {
 
 PLAIN_TEST("rule 107: a condition belongs to the loop of its first wait and refuses a second one") {
     aio::condition c;
-    auto use = [](aio::condition& c) -> aio::coro<> {
+    auto use = [&]() -> aio::coro<> {
         auto waiter = aio::create_task([&]() -> aio::coro<> {
             auto guard = co_await c.scoped();
             co_await c.wait();
@@ -325,12 +320,14 @@ PLAIN_TEST("rule 107: a condition belongs to the loop of its first wait and refu
         c.release();
         co_await waiter;
     };
-    aio::run(use(c));
-    EXPECT_THROW(aio::run(use(c)), std::logic_error);
+    aio::run(use());
+    EXPECT_THROW(aio::run(use()), std::logic_error);
 }
 
 AIO_TEST("a condition is a manager, and its operations can be given to create_task") {
     aio::condition c;
+    co_await aio::with(c, [&] { EXPECT_TRUE(c.locked()); });
+    EXPECT_FALSE(c.locked());
     co_await c.enter();
     auto waiter = aio::create_task(c.wait(), {.name = "waiter"});
     co_await turns(2);

@@ -89,17 +89,17 @@ AIO_TEST("a waiter that is woken and then cancelled is cancelled") {
 
 PLAIN_TEST("rule 107: an event belongs to the loop of its first wait and refuses a second one") {
     aio::event e;
-    auto wait = [](aio::event& e) -> aio::coro<> {
+    auto wait = [&]() -> aio::coro<> {
         auto waiter = aio::create_task(e.wait());
         co_await turns();
         e.set();
         e.clear();
         co_await waiter;
     };
-    aio::run(wait(e));
-    EXPECT_THROW(aio::run(wait(e)), std::logic_error);
+    aio::run(wait());
+    EXPECT_THROW(aio::run(wait()), std::logic_error);
     e.set();
-    aio::run([](aio::event& e) -> aio::coro<> { co_await e.wait(); }(e));  // does not wait: any loop
+    aio::run([&]() -> aio::coro<> { co_await e.wait(); }());  // does not wait: any loop
 }
 
 AIO_TEST("the call graph shows who waits for an event") {

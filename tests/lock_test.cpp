@@ -152,20 +152,20 @@ AIO_TEST("rule 106: the release of an unlocked lock is an error, and the lock be
 
 PLAIN_TEST("rule 107: a lock belongs to the loop of its first contention and refuses a second one") {
     aio::lock l;
-    auto contend = [](aio::lock& l) -> aio::coro<> {
-        co_await l.acquire();
+    auto contend = [](aio::lock& shared) -> aio::coro<> {
+        co_await shared.acquire();
         auto other = aio::create_task([&]() -> aio::coro<> {
-            co_await l.acquire();
-            l.release();
+            co_await shared.acquire();
+            shared.release();
         });
         co_await turns();
-        l.release();
+        shared.release();
         co_await other;
     };
-    aio::run([](aio::lock& l) -> aio::coro<> {  // without contention: any loop
+    aio::run([&]() -> aio::coro<> {  // without contention: any loop
         co_await l.acquire();
         l.release();
-    }(l));
+    }());
     aio::run(contend(l));
     EXPECT_NE(message_of<std::logic_error>([&] { aio::run(contend(l)); }).find("aio::lock belongs to another event loop"), std::string::npos);
     EXPECT_FALSE(l.locked());
@@ -219,8 +219,16 @@ AIO_TEST("a guard whose lock was released by hand tells it to the exception hand
     aio::get_running_loop().set_exception_handler(nullptr);
 }
 
-AIO_TEST("a lock is a manager: enter and exit can be awaited") {
+AIO_TEST("a lock is a manager: with() holds it, enter and exit can be awaited") {
     aio::lock l;
+    const int value = co_await aio::with(l, [&] { return l.locked() ? 1 : 0; });
+    EXPECT_EQ(value, 1);
+    EXPECT_FALSE(l.locked());
+    EXPECT_THROW(co_await aio::with(l, [&]() -> aio::coro<> {
+                     co_await turns();
+                     throw std::runtime_error("inside");
+                 }), std::runtime_error);
+    EXPECT_FALSE(l.locked());
     co_await l.enter();
     EXPECT_TRUE(l.locked());
     co_await l.exit(nullptr);
@@ -271,6 +279,16 @@ AIO_TEST("the call graph and statistics() name who holds a lock") {
     EXPECT_NE(aio::capture_call_graph().to_string().find("which has ended"), std::string::npos);
     l.release();
     co_await last;
+}
+
+AIO_TEST("wait_for gives up on a lock, and leaves it to the others") {
+    aio::lock l;
+    co_await l.acquire();
+    EXPECT_THROW(co_await aio::wait_for(l.acquire(), 1s), aio::timeout_error);
+    EXPECT_EQ(l.statistics().tasks_waiting, 0u);
+    l.release();
+    const bool taken = co_await aio::wait_for(l.acquire(), 1s);
+    EXPECT_TRUE(taken);
 }
 
 PLAIN_TEST("a deadlock over two locks names both") {

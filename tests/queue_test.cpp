@@ -435,15 +435,51 @@ AIO_TEST("rule 135: priority and lifo queues keep the contract of cancellation, 
 
 PLAIN_TEST("rule 107: a queue belongs to the loop of its first wait and refuses a second one") {
     aio::queue<int> q;
-    aio::run([](aio::queue<int>& q) -> aio::coro<> {
+    aio::run([&]() -> aio::coro<> {
         auto getter = aio::create_task(q.get());
         co_await turns();
         co_await q.put(1);
         co_await getter;
-    }(q));
-    EXPECT_THROW(aio::run([](aio::queue<int>& q) -> aio::coro<> { co_await q.get(); }(q)), std::logic_error);
+    }());
+    EXPECT_THROW(aio::run([&]() -> aio::coro<> { co_await q.get(); }()), std::logic_error);
     q.put_nowait(1);
-    aio::run([](aio::queue<int>& q) -> aio::coro<> { co_await q.get(); }(q));  // does not wait: any loop
+    aio::run([&]() -> aio::coro<> { co_await q.get(); }());  // does not wait: any loop
+}
+
+AIO_TEST("a get that is given to wait_for, gather or race loses nothing") {
+    aio::queue<int> a, b(1);
+    EXPECT_THROW(co_await aio::wait_for(a.get(), 1s), aio::timeout_error);
+    a.put_nowait(1);
+    const int one = co_await aio::wait_for(a.get(), 1s);
+    EXPECT_EQ(one, 1);
+    b.put_nowait(2);
+    auto later = aio::create_task(a.put(3));
+    const auto both = co_await aio::gather(a.get(), b.get());
+    EXPECT_EQ(both, std::tuple(3, 2));
+    b.put_nowait(4);
+    const auto first = co_await aio::race(a.get(), b.get());
+    EXPECT_EQ(first.index(), 1u);
+    EXPECT_EQ(a.statistics().tasks_getting, 0u);
+}
+
+AIO_TEST("semantics 15j: a million puts and gets that never wait starve nobody, and the ring does not grow") {
+    aio::queue<int> q(10);
+    int others = 0;
+    auto other = aio::create_task([&]() -> aio::coro<> {
+        for (;;) {
+            ++others;
+            co_await aio::sleep(0s);
+        }
+    });
+    long long sum = 0;
+    for (int i = 0; i < 500'000; ++i) {
+        co_await q.put(i);
+        sum += co_await q.get();
+    }
+    EXPECT_EQ(sum, 500'000LL * 499'999 / 2);
+    EXPECT_GT(others, 1000);
+    other.cancel();
+    co_await turns(2);
 }
 
 AIO_TEST("several producers and consumers: every item arrives once") {

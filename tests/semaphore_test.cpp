@@ -194,18 +194,20 @@ AIO_TEST("rule 123: a negative value is an error, and a bounded semaphore refuse
 
 PLAIN_TEST("rule 107: a semaphore belongs to the loop of its first contention and refuses a second one") {
     aio::semaphore s(0);
-    auto contend = [](aio::semaphore& s) -> aio::coro<> {
+    auto contend = [&]() -> aio::coro<> {
         auto waiter = aio::create_task(s.acquire());
         co_await turns();
         s.release();
         co_await waiter;
     };
-    aio::run(contend(s));
-    EXPECT_THROW(aio::run(contend(s)), std::logic_error);
+    aio::run(contend());
+    EXPECT_THROW(aio::run(contend()), std::logic_error);
 }
 
 AIO_TEST("a semaphore is a manager, and its operations can be given to create_task") {
     aio::semaphore s(1);
+    co_await aio::with(s, [&] { EXPECT_TRUE(s.locked()); });
+    EXPECT_FALSE(s.locked());
     co_await s.enter();
     auto waiter = aio::create_task(s.acquire());
     auto guarded = aio::create_task(s.scoped());
