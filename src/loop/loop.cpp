@@ -79,11 +79,13 @@ inline void loop_core::step(task_base& task) noexcept {
     }
     task.waiting_ = nullptr;
     promise_base* coroutine = task.leaf_;
-    do {
+    for (;;) {
         t.next = nullptr;
         coroutine->handle().resume();
         coroutine = t.next;
-    } while (coroutine);
+        if (!coroutine) break;
+        task.leaf_ = coroutine;  // its child has just ended: a call graph must not look at that any more
+    }
     if (task.flags_ & future_base::flag_ended) task.finish();
     t.task = nullptr;
 }
