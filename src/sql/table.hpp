@@ -1,0 +1,55 @@
+#pragma once
+// What a query gave, as the drivers fill it and rows read it: cells of 16 bytes, and all text in one string.
+
+#include <aio/sql/rows.hpp>
+
+namespace aio::sql {
+
+struct cell {
+    parameter::kind kind = parameter::kind::null;
+    std::uint32_t size = 0;  // of text and bytes; no database has a value beyond 2 GB
+    union {
+        std::int64_t integer = 0;
+        double real;
+        std::uint64_t offset;  // into table::bytes
+    };
+};
+
+class table {
+public:
+    std::vector<std::string> columns;
+    std::vector<cell> cells;  // row by row
+    std::string bytes;
+    std::size_t row_count = 0;
+    std::size_t affected = 0;
+    std::string tag;  // PostgreSQL's command tag
+
+    const cell& at(std::size_t row, std::size_t column) const noexcept { return cells[row * columns.size() + column]; }
+    std::string_view text(const cell& c) const noexcept { return std::string_view(bytes).substr(c.offset, c.size); }
+
+    void add_null() { cells.emplace_back(); }
+    void add_integer(std::int64_t v, parameter::kind kind = parameter::kind::integer) {
+        cell& c = cells.emplace_back();
+        c.kind = kind;
+        c.integer = v;
+    }
+    void add_real(double v) {
+        cell& c = cells.emplace_back();
+        c.kind = parameter::kind::real;
+        c.real = v;
+    }
+    void add_bytes(const void* data, std::size_t size, parameter::kind kind) {
+        cell& c = cells.emplace_back();
+        c.kind = kind;
+        c.size = static_cast<std::uint32_t>(size);
+        c.offset = bytes.size();
+        bytes.append(static_cast<const char*>(data), size);
+    }
+};
+
+using table_ptr = std::shared_ptr<const table>;
+
+/// A double as text that reads back as the same one.
+std::string format_real(double v);
+
+}  // namespace aio::sql
