@@ -1,0 +1,596 @@
+// aio::sql with PostgreSQL: a real server, which tests/with_postgres starts.
+#include "aio_test.hpp"
+
+#include <aio/sql.hpp>
+#include <aio/with.hpp>
+
+#include <csignal>
+#include <cstdlib>
+#include <limits>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace {
+
+namespace sql = aio::sql;
+
+std::string server() {
+    const char* url = std::getenv("AIO_TEST_POSTGRES");
+    if (!url) {
+        throw std::runtime_error(
+            "AIO_TEST_POSTGRES is not set: these tests need a PostgreSQL server; run them with ./dev test, or "
+            "with tests/with_postgres COMMAND");
+    }
+    return url;
+}
+
+/// The server's URL with a part replaced.
+std::string server_with(const std::string& part, const std::string& other) {
+    std::string url = server();
+    const std::size_t at = url.find(part);
+    if (at == std::string::npos) throw std::runtime_error("AIO_TEST_POSTGRES has no " + part);
+    return url.replace(at, part.size(), other);
+}
+
+std::string port() {
+    const std::string url = server();
+    const std::size_t at = url.find("127.0.0.1:") + 10;
+    return url.substr(at, url.find('/', at) - at);
+}
+
+struct failure {
+    std::string what = "nothing", code, statement;
+};
+template<class Awaitable>
+aio::coro<failure> failure_of(Awaitable operation) {
+    try {
+        co_await std::move(operation);
+    } catch (const sql::error& e) {
+        co_return failure{e.what(), e.code(), e.statement()};
+    } catch (const std::exception& e) { co_return failure{e.what(), "no sql::error", ""}; }
+    co_return failure{};
+}
+aio::coro<failure> failure_to_connect(std::string url) {
+    auto connecting = sql::connect(std::move(url));
+    failure f = co_await failure_of(connecting.enter());
+    co_await connecting.exit(nullptr);
+    co_return f;
+}
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+#define EXPECT_CONTAINS(text, part) EXPECT_PRED2(contains, text, part)
+
+/// Takes connections and says nothing.
+class silent_server {
+public:
+    silent_server() : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof address;
+        if (::bind(fd_, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(fd_, 10) != 0 ||
+            ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+            throw std::runtime_error("no listening socket");
+        }
+        url_ = "postgresql://aio@127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/aio";
+    }
+    ~silent_server() { ::close(fd_); }
+    silent_server(const silent_server&) = delete;
+    silent_server& operator=(const silent_server&) = delete;
+    const std::string& url() const { return url_; }
+
+private:
+    int fd_;
+    std::string url_;
+};
+
+aio::coro<std::int64_t> count(sql::connection& db, std::string table) {
+    const sql::rows rows = co_await db.query("SELECT count(*) FROM " + table);
+    co_return rows[0][0].as<std::int64_t>();
+}
+
+/// Waits, on another connection, until a backend does something that pg_stat_activity shows.
+aio::coro<> until_active(sql::connection& observer, int backend, std::string condition) {
+    for (;;) {
+        const sql::rows rows =
+            co_await observer.query("SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND " + condition, backend);
+        if (!rows.empty()) co_return;
+        co_await aio::sleep(1ms);
+    }
+}
+aio::coro<int> backend_of(sql::connection& db) {
+    const sql::rows rows = co_await db.query("SELECT pg_backend_pid()");
+    co_return rows[0][0].as<int>();
+}
+constexpr const char* sleeping = "wait_event = 'PgSleep'";
+
+}  // namespace
+
+// ---- ordinary use ----
+
+AIO_REAL_TEST("a table is made, filled and read, with parameters, by name and by number") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query("CREATE TEMP TABLE users (id INTEGER PRIMARY KEY, name TEXT, age INTEGER)");
+    const sql::rows inserted = co_await db.query("INSERT INTO users VALUES ($1, $2, $3)", 7, "Ann", 30);
+    EXPECT_EQ(inserted.affected(), 1u);
+    co_await db.query("INSERT INTO users VALUES ($1, $2, $3)", 8, std::string("Bob"), std::optional<int>());
+    const sql::rows rows = co_await db.query("SELECT * FROM users WHERE id = $1", 7);
+    AIO_REQUIRE(rows.size() == 1);
+    EXPECT_EQ(rows[0]["name"].as<std::string>(), "Ann");
+    EXPECT_EQ(rows[0][2].as<int>(), 30);
+    EXPECT_EQ(rows.affected(), 0u);
+    EXPECT_EQ(rows.columns(), (std::vector<std::string>{"id", "name", "age"}));
+    EXPECT_TRUE((co_await db.query("SELECT age FROM users WHERE id = 8"))[0]["age"].is_null());
+    EXPECT_EQ((co_await db.query("UPDATE users SET age = 1")).affected(), 2u);
+    EXPECT_EQ((co_await db.query("DELETE FROM users RETURNING id")).affected(), 2u);
+    EXPECT_TRUE((co_await db.query("")).empty());
+    EXPECT_EQ(
+        (co_await db.query("CREATE TEMP TABLE a (x int); INSERT INTO a VALUES (1), (2); SELECT x FROM a")).size(), 2u);
+}
+
+AIO_REAL_TEST("every type comes back as it went in") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const std::string unicode = "Grüße, 世界, \U0001F600";
+    const std::string large(5'000'000, 'x');
+    std::vector<std::byte> bytes;
+    for (int i = 0; i < 256; ++i) bytes.push_back(static_cast<std::byte>(i));
+    const std::int64_t least = std::numeric_limits<std::int64_t>::min(),
+                       most = std::numeric_limits<std::int64_t>::max();
+    const sql::rows rows = co_await db.query(
+        "SELECT $1::bigint, $2::bigint, $3::float8, $4::boolean, $5, $6, $7::bytea, $8::int, $9::int, $10, "
+        "$11::numeric, $12::float8",
+        least, most, 0.1, true, unicode, large, bytes, nullptr, std::optional<int>(5), "",
+        "123456789012345678901234567890.5", std::numeric_limits<double>::infinity());
+    const sql::row row = rows[0];
+    EXPECT_EQ(row[0].as<std::int64_t>(), least);
+    EXPECT_EQ(row[1].as<std::int64_t>(), most);
+    EXPECT_EQ(row[2].as<double>(), 0.1);
+    EXPECT_TRUE(row[3].as<bool>());
+    EXPECT_EQ(row[3].as<std::string>(), "true");
+    EXPECT_EQ(row[4].as<std::string>(), unicode);
+    EXPECT_EQ(row[5].as<std::string>(), large);
+    EXPECT_EQ(row[6].as<std::vector<std::byte>>(), bytes);
+    EXPECT_TRUE(row[7].is_null());
+    EXPECT_EQ(row[8].as<std::optional<int>>(), 5);
+    EXPECT_EQ(row[9].as<std::string>(), "");
+    EXPECT_EQ(row[10].as<std::string>(), "123456789012345678901234567890.5");
+    EXPECT_THROW(row[10].as<std::int64_t>(), std::invalid_argument);
+    EXPECT_EQ(row[11].as<double>(), std::numeric_limits<double>::infinity());
+    co_await db.query("SET bytea_output = 'escape'");
+    EXPECT_EQ((co_await db.query("SELECT $1::bytea", bytes))[0][0].as<std::vector<std::byte>>(), bytes);
+}
+
+AIO_REAL_TEST("a result of many rows comes whole") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const sql::rows rows = co_await db.query("SELECT x, repeat('y', 100) FROM generate_series(1, $1) x", 100'000);
+    EXPECT_EQ(rows.size(), 100'000u);
+    std::int64_t sum = 0;
+    for (const sql::row& row : rows) sum += row[0].as<std::int64_t>();
+    EXPECT_EQ(sum, 5'000'050'000);
+}
+
+AIO_REAL_TEST("a host is looked up by name") {
+    auto& db = co_await aio::enter(sql::connect(server_with("127.0.0.1", "localhost")));
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
+}
+
+AIO_REAL_TEST("a large statement and large parameters are written without blocking the loop") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const std::string large(30'000'000, 'z');
+    bool ticked = false;
+    auto ticking = aio::create_task([&]() -> aio::coro<> {
+        co_await aio::sleep(0s);
+        ticked = true;
+    });
+    const sql::rows rows = co_await db.query("SELECT length($1)", large);
+    EXPECT_EQ(rows[0][0].as<int>(), 30'000'000);
+    EXPECT_TRUE(ticked);
+    co_await ticking;
+}
+
+// ---- errors ----
+
+AIO_REAL_TEST("a wrong password is 28P01, and no error shows a password") {
+    const failure f = co_await failure_to_connect(server_with("secret", "guessed"));
+    EXPECT_EQ(f.code, "28P01");
+    EXPECT_CONTAINS(f.what, "password authentication failed for user \"aio\"");
+    EXPECT_CONTAINS(f.what, "127.0.0.1");
+    EXPECT_FALSE(contains(f.what, "guessed"));
+    EXPECT_FALSE(contains(f.what, "LOCATION")) << f.what;
+}
+
+AIO_REAL_TEST("a server that is not there is an error that says where and why") {
+    failure f = co_await failure_to_connect("postgresql://aio:secret@127.0.0.1:1/aio");
+    EXPECT_EQ(f.code, "08001");
+    EXPECT_CONTAINS(f.what, "127.0.0.1");
+    EXPECT_CONTAINS(f.what, "port 1 failed: Connection refused");
+    EXPECT_FALSE(contains(f.what, "secret"));
+    f = co_await failure_to_connect("postgresql://aio:secret@no-such-host.invalid/aio");
+    EXPECT_EQ(f.code, "08001");
+    EXPECT_CONTAINS(f.what, "resolving host 'no-such-host.invalid'");
+    f = co_await failure_to_connect("postgresql:///db?host=/nonexistent/folder");
+    EXPECT_EQ(f.code, "08001");
+    EXPECT_CONTAINS(f.what, "/nonexistent/folder");
+    f = co_await failure_to_connect(server_with(port() + "/aio", port() + "/nowhere"));
+    EXPECT_EQ(f.code, "3D000");
+    EXPECT_CONTAINS(f.what, "database \"nowhere\" does not exist");
+}
+
+AIO_REAL_TEST("of several hosts the first that answers is taken") {
+    auto& db = co_await aio::enter(sql::connect("postgresql://aio:secret@127.0.0.1:1,localhost:" + port() + "/aio"));
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
+}
+
+AIO_REAL_TEST("errors of statements have their SQLSTATE and statement, and the connection goes on") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    failure f = co_await failure_of(db.query("SELECT * FORM users"));
+    EXPECT_EQ(f.code, "42601");
+    EXPECT_EQ(f.statement, "SELECT * FORM users");
+    EXPECT_CONTAINS(f.what, "syntax error at or near \"FORM\" at character 10 (42601), in: SELECT * FORM users");
+    co_await db.query("CREATE TEMP TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL)");
+    co_await db.query("INSERT INTO t VALUES (1, 'a')");
+    f = co_await failure_of(db.query("INSERT INTO t VALUES ($1, $2)", 1, "b"));
+    EXPECT_EQ(f.code, "23505");
+    EXPECT_CONTAINS(f.what, "Key (id)=(1) already exists.");
+    EXPECT_EQ((co_await failure_of(db.query("INSERT INTO t VALUES (2, NULL)"))).code, "23502");
+    EXPECT_EQ((co_await failure_of(db.query("SELECT 1 / $1::int", 0))).code, "22012");
+    EXPECT_EQ((co_await failure_of(db.query("SELECT $1::int"))).code, "42P02");
+    EXPECT_EQ((co_await failure_of(db.query("SELECT $1::int", 1, 2))).code, "42P18");
+    EXPECT_EQ((co_await failure_of(db.query("SELECT $1::int; SELECT 2", 1))).code, "42601");
+    EXPECT_EQ((co_await failure_of(db.query("SELECT $1::int", "seven"))).code, "22P02");
+    EXPECT_CONTAINS(
+        (co_await failure_of(db.query("SELECT $1", std::string("a\0b", 3)))).what, "the text for $1 holds a zero byte");
+    EXPECT_EQ(co_await count(db, "t"), 1);
+}
+
+AIO_REAL_TEST("COPY is refused, and never hangs") {
+    auto connecting = sql::connect(server());
+    sql::connection& db = co_await connecting.enter();
+    co_await db.query("CREATE TEMP TABLE t (id INTEGER)");
+    EXPECT_EQ((co_await failure_of(db.query("COPY t FROM STDIN"))).code, "0A000");
+    EXPECT_FALSE(db.usable());
+    co_await connecting.exit(nullptr);
+}
+
+AIO_REAL_TEST("a server that goes away in the middle of a query is an error, and the connection is not used again") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto connecting = sql::connect(server());
+    sql::connection& db = co_await connecting.enter();
+    const int backend = co_await backend_of(db);
+    auto job = aio::create_task(db.query("SELECT pg_sleep(60)"));
+    co_await until_active(observer, backend, sleeping);
+    co_await observer.query("SELECT pg_terminate_backend($1)", backend);
+    const failure f = co_await failure_of(job);
+    EXPECT_EQ(f.code, "57P01");
+    EXPECT_CONTAINS(f.what, "terminating connection due to administrator command");
+    EXPECT_EQ(f.statement, "SELECT pg_sleep(60)");
+    EXPECT_FALSE(db.usable());
+    EXPECT_EQ((co_await failure_of(db.query("SELECT 1"))).code, "08003");
+    co_await connecting.exit(nullptr);
+}
+
+AIO_REAL_TEST("a server that goes away while nothing is asked is noticed") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const int backend = co_await backend_of(db);
+    EXPECT_TRUE(db.usable());
+    co_await observer.query("SELECT pg_terminate_backend($1, 10000)", backend);
+    while (db.usable()) co_await aio::sleep(1ms);
+    EXPECT_CONTAINS((co_await failure_of(db.query("SELECT 1"))).code, "08");
+}
+
+AIO_REAL_TEST("in a transaction, a server that goes away is the error that leaves it") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const int backend = co_await backend_of(db);
+    auto body = [&]() -> aio::coro<> {
+        co_await observer.query("SELECT pg_terminate_backend($1, 10000)", backend);
+        co_await db.query("SELECT 1");
+    };
+    const failure f = co_await failure_of(aio::with(db.transaction(), body));
+    EXPECT_TRUE(f.code == "57P01" || contains(f.code, "08")) << f.code;
+}
+
+AIO_REAL_TEST("a second operation on a connection at the same time is a logic_error; the first goes on") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    auto first = aio::create_task(db.query("SELECT 1"));
+    co_await aio::sleep(0s);
+    EXPECT_CONTAINS((co_await failure_of(db.query("SELECT 2"))).what, "another operation is under way");
+    EXPECT_EQ((co_await first)[0][0].as<int>(), 1);
+}
+
+// ---- transactions ----
+
+AIO_REAL_TEST("transactions commit, roll back, and nest as savepoints") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query("CREATE TEMP TABLE t (x INTEGER)");
+    auto inner_fails = [&]() -> aio::coro<> {
+        co_await db.query("INSERT INTO t VALUES (2)");
+        co_await db.query("SELECT 1 / 0");
+    };
+    auto inner = [&]() -> aio::coro<> { co_await db.query("INSERT INTO t VALUES (3)"); };
+    auto outer = [&]() -> aio::coro<> {
+        co_await db.query("INSERT INTO t VALUES (1)");
+        EXPECT_EQ((co_await failure_of(aio::with(db.transaction(), inner_fails))).code, "22012");
+        co_await aio::with(db.transaction(), inner);
+    };
+    co_await aio::with(db.transaction(), outer);
+    EXPECT_EQ((co_await db.query("SELECT string_agg(x::text, ',' ORDER BY x) FROM t"))[0][0].as<std::string>(), "1,3");
+    auto all_fails = [&]() -> aio::coro<> {
+        co_await aio::with(db.transaction(), inner);
+        throw std::runtime_error("outer");
+    };
+    EXPECT_THROW(co_await aio::with(db.transaction(), all_fails), std::runtime_error);
+    EXPECT_EQ(co_await count(db, "t"), 2);
+}
+
+AIO_REAL_TEST("a body that swallows the failure of a statement gets no silent rollback for a commit") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query("CREATE TEMP TABLE t (x INTEGER)");
+    auto body = [&]() -> aio::coro<> {
+        co_await db.query("INSERT INTO t VALUES (1)");
+        static_cast<void>(co_await failure_of(db.query("SELECT 1 / 0")));
+    };
+    const failure f = co_await failure_of(aio::with(db.transaction(), body));
+    EXPECT_EQ(f.code, "25P02");
+    EXPECT_CONTAINS(f.what, "nothing was committed");
+    EXPECT_EQ(co_await count(db, "t"), 0);
+}
+
+AIO_REAL_TEST("a commit that fails rolls back and throws") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query(
+        "CREATE TEMP TABLE a (id INTEGER PRIMARY KEY); CREATE TEMP TABLE b (a INTEGER REFERENCES a (id) DEFERRABLE "
+        "INITIALLY DEFERRED)");
+    auto body = [&]() -> aio::coro<> { co_await db.query("INSERT INTO b VALUES (1)"); };
+    EXPECT_EQ((co_await failure_of(aio::with(db.transaction(), body))).code, "23503");
+    EXPECT_EQ(co_await count(db, "b"), 0);
+}
+
+// ---- streams ----
+
+AIO_REAL_TEST("a stream gives the rows one by one, as the server sends them") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    auto numbers = db.stream("SELECT x, 'row ' || x AS text FROM generate_series(1, $1) x", 1000);
+    std::int64_t sum = 0;
+    while (auto row = co_await numbers.next()) { sum += (*row)["x"].as<int>(); }
+    EXPECT_EQ(sum, 500'500);
+    auto none = db.stream("SELECT 1 WHERE false");
+    EXPECT_FALSE(co_await none.next());
+    auto no_rows = db.stream("CREATE TEMP TABLE t (x int)");
+    EXPECT_FALSE(co_await no_rows.next());
+    auto nothing = db.stream("");
+    EXPECT_FALSE(co_await nothing.next());
+    auto wrong = db.stream("SELECT x FORM t");
+    EXPECT_EQ((co_await failure_of(wrong.next())).code, "42601");
+    auto late = db.stream("SELECT 1 / (500 - x) FROM generate_series(1, 1000) x");
+    int rows = 0;
+    failure f;
+    try {
+        while (co_await late.next()) { ++rows; }
+    } catch (const sql::error& e) { f.code = e.code(); }
+    EXPECT_EQ(rows, 499);
+    EXPECT_EQ(f.code, "22012");
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
+}
+
+AIO_REAL_TEST("a stream that is dropped or closed stops its statement, and the connection goes on") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    for (int i = 0; i < 3; ++i) {
+        auto rows = db.stream("SELECT generate_series(1, 1000000000), repeat('y', 1000)");
+        co_await rows.next();
+        EXPECT_CONTAINS((co_await failure_of(db.query("SELECT 1"))).what, "a stream of this sql::connection is open");
+        if (i == 1) co_await rows.aclose();
+        if (i == 2) {
+            rows = db.stream("SELECT 1");
+            EXPECT_EQ((*co_await rows.next())[0].as<int>(), 1);
+        }
+    }
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
+    EXPECT_EQ((co_await db.query("SELECT 2"))[0][0].as<int>(), 2);
+}
+
+AIO_REAL_TEST("a stream that is dropped in a transaction leaves the transaction as it was") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query("CREATE TEMP TABLE t (x int)");
+    std::optional<aio::async_generator<sql::row>> kept;
+    auto body = [&]() -> aio::coro<> {
+        co_await db.query("INSERT INTO t VALUES (1)");
+        auto whole = db.stream("SELECT x FROM t");
+        while (co_await whole.next()) {}
+        for (const char* endless : {"SELECT generate_series(1, 1000000000)", "SELECT 1"}) {
+            kept.emplace(db.stream(endless));
+            co_await kept->next();
+            kept.reset();
+            co_await db.query("INSERT INTO t VALUES (2)");
+        }
+        kept.emplace(db.stream("SELECT generate_series(1, 1000000000)"));
+        co_await kept->next();
+    };
+    co_await aio::with(db.transaction(), body);
+    EXPECT_THROW(co_await kept->next(), std::logic_error);
+    EXPECT_EQ(co_await count(db, "t"), 3);
+}
+
+// ---- pools ----
+
+AIO_REAL_TEST("a pool replaces a connection that was lost, in use or idle") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    sql::pool pool(server(), {.max_size = 1});
+    const int first = (co_await pool.query("SELECT pg_backend_pid()"))[0][0].as<int>();
+    const int again = (co_await pool.query("SELECT pg_backend_pid()"))[0][0].as<int>();
+    EXPECT_EQ(first, again);
+    co_await observer.query("SELECT pg_terminate_backend($1, 10000)", first);  // idle
+    const int second = (co_await pool.query("SELECT pg_backend_pid()"))[0][0].as<int>();
+    EXPECT_NE(second, first);
+    EXPECT_EQ((co_await failure_of(pool.query("SELECT pg_terminate_backend(pg_backend_pid())"))).code, "57P01");
+    EXPECT_EQ((co_await pool.query("SELECT 3"))[0][0].as<int>(), 3);
+    co_await pool.aclose();
+}
+
+AIO_REAL_TEST("users.md 22: cancelled queries of a pool leave it full of connections that work") {
+    sql::pool pool(server(), {.max_size = 3});
+    std::vector<aio::task<sql::rows>> jobs;
+    for (int i = 0; i < 9; ++i) jobs.push_back(aio::create_task(pool.query("SELECT pg_sleep(60)")));
+    for (std::size_t i = 0; i < jobs.size(); ++i) {
+        for (std::size_t turn = 0; turn < i * 3; ++turn) co_await aio::sleep(0s);
+        jobs[i].cancel();
+    }
+    for (auto& job : jobs) EXPECT_THROW(co_await job, aio::cancelled_error);
+    EXPECT_EQ(pool.statistics().in_use, 0u);
+    std::vector<aio::task<sql::rows>> checks;
+    for (int i = 0; i < 30; ++i) checks.push_back(aio::create_task(pool.query("SELECT $1::int", i)));
+    for (int i = 0; i < 30; ++i) EXPECT_EQ((co_await checks[static_cast<std::size_t>(i)])[0][0].as<int>(), i);
+    co_await pool.aclose();
+}
+
+AIO_REAL_TEST("a cancelled stream leaves the connection usable") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const int backend = co_await backend_of(db);
+    auto reading = aio::create_task([&]() -> aio::coro<> {
+        auto rows = db.stream("SELECT 1 UNION ALL SELECT length(pg_sleep(60)::text)");
+        while (co_await rows.next()) {}
+    });
+    co_await until_active(observer, backend, sleeping);
+    reading.cancel();
+    EXPECT_THROW(co_await reading, aio::cancelled_error);
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
+}
+
+// ---- cancellation ----
+
+AIO_REAL_TEST("semantics 15b: a cancelled query is cancelled on the server, and the connection can be used") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const int backend = co_await backend_of(db);
+    for (int i = 0; i < 10; ++i) {
+        auto job = aio::create_task(db.query("SELECT pg_sleep(60)"));
+        if (i % 2 == 0) {
+            co_await until_active(observer, backend, sleeping);
+        } else {
+            for (int turn = 0; turn < i; ++turn) co_await aio::sleep(0s);
+        }
+        job.cancel("enough");
+        job.cancel("enough");
+        std::string message;
+        try {
+            co_await job;
+        } catch (const aio::cancelled_error& e) { message = e.message(); }
+        EXPECT_EQ(message, "enough");
+        EXPECT_EQ((co_await db.query("SELECT $1::int", i))[0][0].as<int>(), i);
+    }
+}
+
+AIO_REAL_TEST("cancelled again and again while it is being cancelled, a query ends once and the connection is good") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const int backend = co_await backend_of(db);
+    auto job = aio::create_task(db.query("SELECT pg_sleep(60)"));
+    co_await until_active(observer, backend, sleeping);
+    while (!job.done()) {
+        job.cancel();
+        co_await aio::sleep(0s);
+    }
+    EXPECT_TRUE(job.cancelled());
+    EXPECT_EQ((co_await db.query("SELECT 7"))[0][0].as<int>(), 7);
+}
+
+AIO_REAL_TEST(
+    "a transaction that is cancelled is rolled back, and a cancelled statement inside one leaves it to its end") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const int backend = co_await backend_of(db);
+    co_await db.query("CREATE TEMP TABLE t (x INTEGER)");
+    auto body = [&]() -> aio::coro<> {
+        co_await db.query("INSERT INTO t VALUES (1)");
+        co_await db.query("SELECT pg_sleep(60)");
+    };
+    auto nested = [&]() -> aio::coro<> { co_await aio::with(db.transaction(), body); };
+    auto run = [&]() -> aio::coro<> { co_await aio::with(db.transaction(), nested); };
+    auto job = aio::create_task(run);
+    co_await until_active(observer, backend, sleeping);
+    job.cancel();
+    EXPECT_THROW(co_await job, aio::cancelled_error);
+    EXPECT_EQ(co_await count(db, "t"), 0);
+}
+
+AIO_REAL_TEST("a rollback is made although a cancel is pending") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query("CREATE TEMP TABLE t (x INTEGER)");
+    auto body = [&]() -> aio::coro<> {
+        co_await db.query("INSERT INTO t VALUES (1)");
+        aio::current_task().cancel();
+        throw std::runtime_error("and cancelled");
+    };
+    auto run = [&]() -> aio::coro<> { co_await aio::with(db.transaction(), body); };
+    auto job = aio::create_task(run);
+    EXPECT_THROW(co_await job, std::runtime_error);
+    EXPECT_EQ(co_await count(db, "t"), 0);
+}
+
+AIO_REAL_TEST("a cancel ends an attempt to connect at once; connect_timeout does in the end") {
+    const silent_server silent;
+    auto job = aio::create_task([&]() -> aio::coro<> { co_await aio::with(sql::connect(silent.url()), [] {}); });
+    co_await aio::sleep(5ms);
+    EXPECT_FALSE(job.done());
+    job.cancel();
+    EXPECT_THROW(co_await job, aio::cancelled_error);
+    const failure f = co_await failure_to_connect(silent.url() + "?connect_timeout=1");
+    EXPECT_EQ(f.code, "08001");
+    EXPECT_CONTAINS(f.what, "cannot connect to PostgreSQL at 127.0.0.1: no answer within 1 seconds");
+}
+
+AIO_REAL_TEST("users.md 22: a connection whose cancelled query cannot be ended in time is closed, never used again") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto connecting = sql::connect(server());
+    sql::connection& db = co_await connecting.enter();
+    const int backend = co_await backend_of(db);
+    auto job = aio::create_task(db.query("SELECT pg_sleep(60)"));
+    co_await until_active(observer, backend, sleeping);
+    AIO_REQUIRE(::kill(backend, SIGSTOP) == 0);  // it hears nothing now
+    job.cancel();
+    EXPECT_THROW(co_await job, aio::cancelled_error);
+    ::kill(backend, SIGCONT);
+    EXPECT_FALSE(db.usable());
+    const failure f = co_await failure_of(db.query("SELECT 1"));
+    EXPECT_EQ(f.code, "08003");
+    EXPECT_CONTAINS(f.what, "did not end a cancelled statement within 5 seconds");
+    co_await connecting.exit(nullptr);
+}
+
+PLAIN_TEST("cancelled at any step, a connection leaves nothing behind and a transaction is whole or not there") {
+    const std::string url = server();
+    aio::run([](std::string u) -> aio::coro<> {
+        co_await aio::with(sql::connect(u),
+            [](sql::connection& db) { return db.query("DROP TABLE IF EXISTS steps; CREATE TABLE steps (x int)"); });
+    }(url));
+    std::int64_t seen = 0;
+    const auto scenario = [&]() -> aio::coro<> {
+        auto& db = co_await aio::enter(sql::connect(url));
+        auto nested = [&]() -> aio::coro<> { co_await db.query("INSERT INTO steps VALUES ($1)", 2); };
+        auto body = [&]() -> aio::coro<> {
+            co_await db.query("INSERT INTO steps VALUES (1)");
+            co_await aio::with(db.transaction(), nested);
+            co_await db.query("SELECT * FROM steps");
+        };
+        std::exception_ptr cancelled;
+        try {
+            co_await aio::with(db.transaction(), body);
+        } catch (const aio::cancelled_error&) { cancelled = std::current_exception(); }
+        EXPECT_EQ((co_await db.query("SELECT 5"))[0][0].as<int>(), 5);  // its connection is good
+        if (cancelled) std::rethrow_exception(cancelled);
+    };
+    const auto check = [&] {
+        aio::run([](std::string u, std::int64_t& before) -> aio::coro<> {
+            auto& db = co_await aio::enter(sql::connect(u));
+            const std::int64_t now = co_await count(db, "steps");
+            EXPECT_TRUE(now == before || now == before + 2) << before << " became " << now;
+            before = now;
+        }(url, seen));
+    };
+    const std::size_t runs = aio::testing::cancel_at_every_step(scenario, check);
+    EXPECT_GT(runs, 8u);
+    EXPECT_GE(seen, 2);
+}
