@@ -4,8 +4,13 @@
 #include <aio/http.hpp>
 #include <aio/http_json.hpp>
 
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+
 #include <algorithm>
-#include <set>
+#include <csignal>
+#include <filesystem>
 
 namespace {
 
@@ -48,9 +53,7 @@ aio::coro<> counts_connections(raw_connection c) {
     co_await echoes(std::move(c));
 }
 
-aio::coro<> hangs(raw_connection c) {
-    co_await c.read_to_end();
-}
+aio::coro<> hangs(raw_connection c) { co_await c.read_to_end(); }
 aio::coro<> hangs_in_the_body(raw_connection c) {
     co_await read_request(c);
     co_await c.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbeginning");
@@ -60,9 +63,7 @@ aio::coro<> resets(raw_connection c) {
     co_await read_request(c);
     c.reset();
 }
-aio::coro<> says_nothing(raw_connection c) {
-    co_await read_request(c);
-}
+aio::coro<> says_nothing(raw_connection c) { co_await read_request(c); }
 aio::coro<> cuts_the_body_short(raw_connection c) {
     co_await read_request(c);
     co_await c.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfive!");
@@ -123,7 +124,8 @@ aio::coro<> serves_large(raw_connection c) {
 aio::coro<> counts_the_body(raw_connection c) {
     const std::string request = co_await read_request(c);
     const std::size_t body = request.find("\r\n\r\n") + 4;
-    const auto good = static_cast<std::size_t>(std::count(request.begin() + static_cast<std::ptrdiff_t>(body), request.end(), 'y'));
+    const auto good =
+        static_cast<std::size_t>(std::count(request.begin() + static_cast<std::ptrdiff_t>(body), request.end(), 'y'));
     co_await c.write(answer(std::to_string(good)));
 }
 aio::coro<> speaks_json(raw_connection c) {
@@ -212,7 +214,8 @@ AIO_REAL_TEST("get gives status, headers, body and URL") {
 AIO_REAL_TEST("post, put, del, head and request send their method, their body and the given headers") {
     raw_server server(&echoes);
     http::session s;
-    http::response r = co_await s.post(server.url(), "a body", {.headers = http::headers("Content-Type", "text/x", "X-Empty", "")});
+    http::response r =
+        co_await s.post(server.url(), "a body", {.headers = http::headers("Content-Type", "text/x", "X-Empty", "")});
     EXPECT_TRUE(r.text().starts_with("POST / "));
     EXPECT_TRUE(r.text().ends_with("\r\n\r\na body"));
     EXPECT_TRUE(contains(r.text(), "\r\nContent-Type: text/x\r\n")) << r.text();
@@ -349,6 +352,123 @@ PLAIN_TEST("a session may be made before a loop, used by several one after the o
     }
 }
 
+// ---- streams ----
+
+std::size_t bytes_sent = 0;
+aio::coro<> sends_and_counts(raw_connection c) {
+    bytes_sent = 0;
+    co_await read_request(c);
+    co_await c.write("HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n");
+    for (int i = 0; i < 500; ++i) {
+        co_await c.write(std::string(100'000, static_cast<char>('a' + i % 26)));
+        bytes_sent += 100'000;
+    }
+    co_await c.read_to_end();
+}
+
+AIO_REAL_TEST("stream gives the body piece by piece, following redirects") {
+    raw_server server(&redirects);
+    raw_server large(&serves_large);
+    http::session s;
+    std::string all;
+    auto pieces = s.stream(server.url("/302"));
+    while (auto piece = co_await pieces.next()) { all += *piece; }
+    EXPECT_TRUE(all.starts_with("GET /end")) << all;
+    std::size_t bytes = 0, count = 0;
+    auto add = [&](const std::string& piece) {
+        EXPECT_FALSE(piece.empty());
+        bytes += piece.size();
+        ++count;
+    };
+    co_await aio::for_each(s.stream(large.url()), add);
+    EXPECT_EQ(bytes, 10'000'000u);
+    EXPECT_GT(count, 10u);
+    EXPECT_EQ(s.running(), 0u);
+}
+
+AIO_REAL_TEST("a stream that nobody reads makes the server wait; then it goes on, whole and in order") {
+    raw_server server(&sends_and_counts);
+    http::session s;
+    auto pieces = s.stream(server.url());
+    auto first = co_await pieces.next();
+    AIO_REQUIRE(first);
+    std::string all = *first;
+    std::size_t before = 0;
+    for (int still = 0; still < 1000; ++still) {  // until no more is sent for a thousand turns
+        if (bytes_sent != before) still = 0;
+        before = bytes_sent;
+        co_await aio_test::turns();
+    }
+    EXPECT_LT(bytes_sent, 40'000'000u);  // what the kernel holds, and our window
+    while (auto piece = co_await pieces.next()) { all += *piece; }
+    AIO_REQUIRE(all.size() == 50'000'000);
+    for (std::size_t i = 0; i < 500; ++i) {
+        AIO_REQUIRE(all.find_first_not_of(static_cast<char>('a' + i % 26), i * 100'000) >= (i + 1) * 100'000);
+    }
+}
+
+AIO_REAL_TEST("a stream that is dropped or closed half-way closes its connection") {
+    raw_server endless(&never_ends_its_body);
+    raw_server server(&echoes);
+    http::session s({.max_connections = 1});
+    {
+        auto pieces = s.stream(endless.url());
+        auto piece = co_await pieces.next();
+        EXPECT_TRUE(piece);
+        EXPECT_EQ(s.running(), 1u);
+    }
+    EXPECT_EQ(s.running(), 0u);
+    auto pieces = s.stream(endless.url());
+    auto piece = co_await pieces.next();
+    EXPECT_TRUE(piece);
+    co_await pieces.aclose();
+    EXPECT_EQ(s.running(), 0u);
+    { auto never = s.stream(endless.url()); }
+    http::response r = co_await s.get(server.url());
+    EXPECT_EQ(r.status(), 200);
+}
+
+AIO_REAL_TEST(
+    "a stream throws status_error, timeout_error while it waits, and the error of a short body after what there was") {
+    raw_server gone(&answers_with_status);
+    raw_server slow(&hangs_in_the_body);
+    raw_server cut(&cuts_the_body_short);
+    http::session s;
+    auto pieces = s.stream(gone.url("/404"));
+    int status = 0;
+    try {
+        co_await pieces.next();
+    } catch (const http::status_error& e) { status = e.status(); }
+    EXPECT_EQ(status, 404);
+
+    pieces = s.stream(slow.url(), {.timeout = 50ms});
+    auto piece = co_await pieces.next();
+    AIO_REQUIRE(piece);
+    EXPECT_EQ(*piece, "beginning");
+    bool late = false;
+    try {
+        co_await pieces.next();
+    } catch (const aio::timeout_error&) { late = true; }
+    EXPECT_TRUE(late);
+
+    pieces = s.stream(cut.url());
+    piece = co_await pieces.next();
+    AIO_REQUIRE(piece);
+    EXPECT_EQ(*piece, "five!");
+    bool short_body = false;
+    try {
+        co_await pieces.next();
+    } catch (const http::error&) { short_body = true; }
+    EXPECT_TRUE(short_body);
+    bool bad_url = false;
+    pieces = s.stream("nonsense");
+    try {
+        co_await pieces.next();
+    } catch (const std::invalid_argument&) { bad_url = true; }
+    EXPECT_TRUE(bad_url);
+    EXPECT_EQ(s.running(), 0u);
+}
+
 // ---- errors ----
 
 template<class E>
@@ -356,9 +476,7 @@ aio::coro<std::string> failure_of(aio::detail::http_exchange exchange) {
     std::string what = "nothing was thrown";
     try {
         co_await std::move(exchange);
-    } catch (const E& e) {
-        what = e.what();
-    } catch (const std::exception& e) {
+    } catch (const E& e) { what = e.what(); } catch (const std::exception& e) {
         ADD_FAILURE() << "another error: " << e.what();
     }
     co_return what;
@@ -456,7 +574,8 @@ AIO_REAL_TEST("a server that never answers ends in timeout_error, which says wha
     raw_server slow(&hangs_in_the_body);
     http::session s;
     std::string what = co_await failure_of<aio::timeout_error>(s.get(silent.url(), {.timeout = 30ms}));
-    EXPECT_TRUE(contains(what, silent.url()) && contains(what, "0.03s") && contains(what, "waiting for the answer")) << what;
+    EXPECT_TRUE(contains(what, silent.url()) && contains(what, "0.03s") && contains(what, "waiting for the answer"))
+        << what;
     what = co_await failure_of<aio::timeout_error>(s.get(slow.url(), {.timeout = 50ms}));
     EXPECT_TRUE(contains(what, slow.url()) && contains(what, "reading")) << what;
     what = co_await failure_of<aio::timeout_error>(s.get(silent.url(), {.timeout = 0s}));
@@ -479,6 +598,76 @@ AIO_REAL_TEST("https where plain http is spoken is an error that says so") {
     EXPECT_TRUE(contains(what, url) && contains(what, "SSL")) << what;
 }
 
+/// `openssl s_server` for localhost with a certificate that it signed itself, in a folder of its own.
+class tls_server {
+public:
+    tls_server() {
+        char name[] = "/tmp/aio_tls_XXXXXX";
+        AIO_REQUIRE(::mkdtemp(name));
+        folder_ = name;
+        int ends[2];
+        AIO_REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+        output_ = ends[0];
+        posix_spawn_file_actions_t actions;
+        ::posix_spawn_file_actions_init(&actions);
+        ::posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
+        const std::string command = "cd " + folder_ +
+            " && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key.pem -out "
+            "cert.pem -days 2"
+            " -subj /CN=localhost -addext subjectAltName=DNS:localhost >req.log 2>&1 && "
+            "exec openssl s_server -accept 127.0.0.1:0 -cert cert.pem -key key.pem -www </dev/null 2>server.log";
+        const char* argv[] = {"sh", "-c", command.c_str(), nullptr};
+        const int error = ::posix_spawn(&pid_, "/bin/sh", &actions, nullptr, const_cast<char**>(argv), environ);
+        ::posix_spawn_file_actions_destroy(&actions);
+        ::close(ends[1]);
+        AIO_REQUIRE(error == 0);
+        // "ACCEPT 127.0.0.1:PORT"; blocking, because nothing else is to be done meanwhile
+        std::string text;
+        char c;
+        while (port_ == 0 && ::read(output_, &c, 1) == 1) {
+            if (c != '\n') {
+                text += c;
+                continue;
+            }
+            if (text.starts_with("ACCEPT ")) port_ = std::stoi(text.substr(text.rfind(':') + 1));
+            text.clear();
+        }
+    }
+    ~tls_server() {
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+        ::close(output_);
+        std::error_code ignored;
+        std::filesystem::remove_all(folder_, ignored);
+    }
+    tls_server(const tls_server&) = delete;
+    tls_server& operator=(const tls_server&) = delete;
+
+    bool runs() const noexcept { return port_ != 0; }
+    std::string url(const std::string& host) const { return "https://" + host + ":" + std::to_string(port_) + "/"; }
+    std::string certificate() const { return folder_ + "/cert.pem"; }
+
+private:
+    std::string folder_;
+    int output_ = -1;
+    pid_t pid_ = -1;
+    int port_ = 0;
+};
+
+AIO_REAL_TEST("a certificate is verified: one that is not trusted, or of another host, is an error that says so") {
+    const tls_server server;
+    AIO_REQUIRE(server.runs());
+    http::session s;
+    std::string what = co_await failure_of<http::error>(s.get(server.url("localhost")));
+    EXPECT_TRUE(contains(what, server.url("localhost")) && contains(what, "certificate")) << what;
+    const std::string certificate = server.certificate();
+    http::session trusting({.ca_file = certificate});
+    const http::response r = co_await trusting.get(server.url("localhost"));
+    EXPECT_EQ(r.status(), 200);
+    what = co_await failure_of<http::error>(trusting.get(server.url("127.0.0.1")));
+    EXPECT_TRUE(contains(what, "127.0.0.1") && contains(what, "certificate")) << what;
+}
+
 // ---- ends ----
 
 AIO_REAL_TEST("a cancelled request closes its connection, and the session goes on") {
@@ -493,9 +682,7 @@ AIO_REAL_TEST("a cancelled request closes its connection, and the session goes o
         try {
             co_await t;
             ADD_FAILURE() << "nothing was thrown";
-        } catch (const aio::cancelled_error& e) {
-            EXPECT_EQ(e.message(), "enough");
-        }
+        } catch (const aio::cancelled_error& e) { EXPECT_EQ(e.message(), "enough"); }
         EXPECT_EQ(s.running(), 0u);
     }
     http::response r = co_await s.get(server.url());  // the only connection is free again
@@ -577,9 +764,7 @@ AIO_REAL_TEST("a request can be cancelled at every step") {
         bool cancelled = false;
         try {
             co_await subject;
-        } catch (const aio::cancelled_error&) {
-            cancelled = true;
-        }
+        } catch (const aio::cancelled_error&) { cancelled = true; }
         aio::testing::set_step_hook(nullptr);
         EXPECT_EQ(cancelled, got < 3);  // a response that has arrived is given: the last one ends the task
         EXPECT_EQ(s.running(), 0u);

@@ -25,7 +25,8 @@ namespace aio_test {
 class raw_connection {
 public:
     explicit raw_connection(int fd) noexcept : fd_(fd) {}
-    raw_connection(raw_connection&& other) noexcept : fd_(std::exchange(other.fd_, -1)), buffer_(std::move(other.buffer_)) {}
+    raw_connection(raw_connection&& other) noexcept
+        : fd_(std::exchange(other.fd_, -1)), buffer_(std::move(other.buffer_)) {}
     raw_connection& operator=(raw_connection&&) = delete;
     ~raw_connection() { close(); }
 
@@ -152,9 +153,7 @@ private:
                 std::erase_if(running, [](const aio::task<>& t) { return t.done(); });
                 running.push_back(aio::create_task(&quietly, s, raw_connection(fd)));
             }
-        } catch (const aio::cancelled_error&) {
-            end = std::current_exception();
-        }
+        } catch (const aio::cancelled_error&) { end = std::current_exception(); }
         for (aio::task<>& t : running) t.cancel();
         std::rethrow_exception(end);
     }

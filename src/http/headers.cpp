@@ -56,7 +56,8 @@ void check(std::string_view name, std::string_view value) {
         throw std::invalid_argument("http::headers: \"" + std::string(name) + "\" is no name of a header");
     }
     if (value.find_first_of(std::string_view("\r\n\0", 3)) != value.npos) {
-        throw std::invalid_argument("http::headers: the value of " + std::string(name) + " has a line break or a NUL in it");
+        throw std::invalid_argument(
+            "http::headers: the value of " + std::string(name) + " has a line break or a NUL in it");
     }
 }
 

@@ -55,8 +55,8 @@ status_error::status_error(int status, std::string url)
       url_(std::move(url)) {}
 
 std::string_view reason(int status) noexcept {
-    const auto phrase =
-        boost::beast::http::obsolete_reason(boost::beast::http::int_to_status(status > 0 ? static_cast<unsigned>(status) : 0));
+    const auto phrase = boost::beast::http::obsolete_reason(
+        boost::beast::http::int_to_status(status > 0 ? static_cast<unsigned>(status) : 0));
     return {phrase.data(), phrase.size()};
 }
 

@@ -36,6 +36,57 @@ void http_exchange::describe(std::string& out) const {
     out += transfer_->phase();
 }
 
+/// Waits for more of a streamed body. Irrevocable: a piece that has come is given.
+class [[nodiscard]] next_piece final : public irrevocable<next_piece> {
+public:
+    explicit next_piece(http_transfer& t) noexcept : transfer_(&t) {}
+    bool start() noexcept {
+        http_transfer& t = *transfer_;
+        if (!t.streaming) {
+            t.streaming = true;
+            if (!t.begin()) return true;
+        }
+        if (t.ended || !t.text.empty()) return true;
+        try {
+            t.arm_deadline();
+        } catch (...) {
+            t.end(std::current_exception());
+            return true;
+        }
+        t.waiter = this;
+        t.wake = [](void* self) noexcept { static_cast<next_piece*>(self)->basic_operation::wake(); };
+        return false;
+    }
+    void unpark() noexcept {
+        transfer_->waiter = nullptr;
+        transfer_->client->loop->disarm(transfer_->deadline);
+    }
+    void revert() noexcept {}
+    /// Empty: the end.
+    std::string finish() {
+        http_transfer& t = *transfer_;
+        if (t.status >= 400) throw http::status_error(t.status, t.shown);
+        if (t.text.empty() && t.error) std::rethrow_exception(t.error);
+        return t.take_piece();
+    }
+    void describe(std::string& out) const override {
+        out += transfer_->what();
+        out += ": ";
+        out += transfer_->phase();
+    }
+
+private:
+    http_transfer* transfer_;
+};
+
+static async_generator<std::string> read_pieces(std::unique_ptr<http_transfer> t) {
+    for (;;) {
+        std::string piece = co_await next_piece(*t);
+        if (piece.empty()) co_return;
+        co_yield std::move(piece);
+    }
+}
+
 }  // namespace aio::detail
 
 namespace aio::http {
@@ -46,7 +97,8 @@ session& session::operator=(session&&) noexcept = default;
 session::~session() = default;
 
 detail::http_exchange session::request(std::string method, std::string url, std::string body, request_options options) {
-    return detail::http_exchange(detail::make_transfer(client_, std::move(method), std::move(url), std::move(body), options));
+    return detail::http_exchange(
+        detail::make_transfer(client_, std::move(method), std::move(url), std::move(body), options));
 }
 detail::http_exchange session::get(std::string url, request_options options) {
     return request("GET", std::move(url), {}, options);
@@ -62,6 +114,10 @@ detail::http_exchange session::put(std::string url, std::string body, request_op
 }
 detail::http_exchange session::del(std::string url, request_options options) {
     return request("DELETE", std::move(url), {}, options);
+}
+
+async_generator<std::string> session::stream(std::string url, request_options options) {
+    return detail::read_pieces(detail::make_transfer(client_, "GET", std::move(url), {}, options));
 }
 
 coro<> session::aclose() {

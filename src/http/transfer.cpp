@@ -16,6 +16,7 @@ namespace aio::detail {
 namespace {
 
 constexpr std::size_t most_header_bytes = 256 * 1024;
+constexpr std::size_t most_unread_bytes = 256 * 1024;  // of a streamed body
 
 // The errors of getaddrinfo, under the number that libcurl's single code for them stands for.
 class resolver_category final : public std::error_category {
@@ -60,7 +61,8 @@ std::string check_url(const std::string& method, const std::string& text, bool& 
     std::string shown = u.get(CURLUPART_URL);
     const std::string scheme = u.get(CURLUPART_SCHEME);
     if (scheme != "http" && scheme != "https") {
-        throw std::invalid_argument(method + " " + shown + ": unknown scheme \"" + scheme + "\": only http and https are known");
+        throw std::invalid_argument(
+            method + " " + shown + ": unknown scheme \"" + scheme + "\": only http and https are known");
     }
     const std::string host = u.get(CURLUPART_HOST);
     local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
@@ -75,9 +77,7 @@ void append(curl_slist*& list, const std::string& line) {
 
 void copy_headers(http_transfer& t, const http::headers* given) {
     if (given) {
-        for (const auto& [name, value] : *given) {
-            append(t.fields, value.empty() ? name + ";" : name + ": " + value);
-        }
+        for (const auto& [name, value] : *given) { append(t.fields, value.empty() ? name + ";" : name + ": " + value); }
     }
     // libcurl's own ideas: a body is a form, and a large one waits a second for a leave to be sent.
     if (!given || !given->contains("Content-Type")) append(t.fields, "Content-Type:");
@@ -101,7 +101,8 @@ std::string_view stripped(std::string_view line) noexcept {
 void take_header_line(http_transfer& t, std::string_view line) {
     t.header_bytes += line.size();
     if (t.header_bytes > most_header_bytes) {
-        throw http::error(t.what() + ": the headers of the answer are longer than " + std::to_string(most_header_bytes) + " bytes");
+        throw http::error(
+            t.what() + ": the headers of the answer are longer than " + std::to_string(most_header_bytes) + " bytes");
     }
     if (line.starts_with("HTTP/")) {
         t.answer = {};
@@ -128,7 +129,8 @@ void take_header_line(http_transfer& t, std::string_view line) {
     }
     const std::size_t colon = line.find(':');
     if (colon == line.npos || colon == 0) return;  // the empty line at the end
-    http_access::append(t.answer, std::string(stripped(line.substr(0, colon))), std::string(stripped(line.substr(colon + 1))));
+    http_access::append(
+        t.answer, std::string(stripped(line.substr(0, colon))), std::string(stripped(line.substr(colon + 1))));
 }
 
 std::size_t on_header(char* data, std::size_t, std::size_t size, void* self) noexcept {
@@ -144,12 +146,18 @@ std::size_t on_header(char* data, std::size_t, std::size_t size, void* self) noe
 
 std::size_t on_body(char* data, std::size_t, std::size_t size, void* self) noexcept {
     http_transfer& t = *static_cast<http_transfer*>(self);
+    if (t.streaming && t.text.size() >= most_unread_bytes) {
+        t.paused = true;
+        return CURL_WRITEFUNC_PAUSE;
+    }
     try {
         t.body_bytes += size;
         if (t.max_body_size != 0 && t.body_bytes > t.max_body_size) {
-            throw http::error(t.what() + ": the body of the answer is longer than " + std::to_string(t.max_body_size) + " bytes");
+            throw http::error(
+                t.what() + ": the body of the answer is longer than " + std::to_string(t.max_body_size) + " bytes");
         }
         t.text.append(data, size);
+        if (t.streaming && size > 0) t.notify();
         return size;
     } catch (...) {
         t.error = std::current_exception();
@@ -182,10 +190,13 @@ http_client::http_client(const http::session_options& options)
     curl_multi_setopt(multi_, CURLMOPT_SOCKETDATA, this);
     curl_multi_setopt(multi_, CURLMOPT_TIMERFUNCTION, &timer_function);
     curl_multi_setopt(multi_, CURLMOPT_TIMERDATA, this);
-    curl_multi_setopt(multi_, CURLMOPT_MAX_TOTAL_CONNECTIONS, static_cast<long>(std::min<std::size_t>(options.max_connections, INT_MAX)));
+    curl_multi_setopt(multi_, CURLMOPT_MAX_TOTAL_CONNECTIONS,
+        static_cast<long>(std::min<std::size_t>(options.max_connections, INT_MAX)));
     curl_multi_setopt(multi_, CURLMOPT_MAX_HOST_CONNECTIONS,
         static_cast<long>(std::min<std::size_t>(options.max_connections_per_host, INT_MAX)));
-    if (options.max_connections) curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, static_cast<long>(std::min<std::size_t>(options.max_connections, INT_MAX)));
+    if (options.max_connections)
+        curl_multi_setopt(
+            multi_, CURLMOPT_MAXCONNECTS, static_cast<long>(std::min<std::size_t>(options.max_connections, INT_MAX)));
 }
 
 http_client::~http_client() { close(); }
@@ -195,9 +206,7 @@ void http_client::close() noexcept {
         std::exception_ptr why;
         try {
             throw_system_error(ECANCELED, t->what() + ": the session was closed");
-        } catch (...) {
-            why = std::current_exception();
-        }
+        } catch (...) { why = std::current_exception(); }
         t->end(std::move(why));
     }
     if (!multi_) return;
@@ -217,7 +226,7 @@ void http_client::enter(http_transfer& t) {
     if (!t.easy) throw std::bad_alloc();
     try {
         set_up(t);
-        t.arm_deadline();
+        if (!t.streaming) t.arm_deadline();
         const CURLMcode code = curl_multi_add_handle(multi_, t.easy);
         if (code != CURLM_OK) throw std::runtime_error(t.what() + ": libcurl: " + curl_multi_strerror(code));
     } catch (...) {
@@ -300,10 +309,12 @@ int http_client::socket_function(CURL*, curl_socket_t fd, int what, void* self, 
         if (found == c.sockets_.end()) {
             if (events == 0) return 0;
             found = c.sockets_
-                        .try_emplace(fd, [&c, fd](std::uint32_t came) {
-                            c.act(fd, (came & io_entry::readable ? CURL_CSELECT_IN : 0) |
-                                          (came & io_entry::writable ? CURL_CSELECT_OUT : 0));
-                        })
+                        .try_emplace(fd,
+                            [&c, fd](std::uint32_t came) {
+                                c.act(fd,
+                                    (came & io_entry::readable ? CURL_CSELECT_IN : 0) |
+                                        (came & io_entry::writable ? CURL_CSELECT_OUT : 0));
+                            })
                         .first;
         }
         found->second.events = events;
@@ -334,9 +345,10 @@ void http_client::act(curl_socket_t fd, int events) noexcept {
     const CURLMcode code = curl_multi_socket_action(multi_, fd, events, &still_running);
     collect();
     if (code == CURLM_OK) return;
-    const std::exception_ptr why = watch_error_ ? std::exchange(watch_error_, nullptr)
-                                                : std::make_exception_ptr(std::runtime_error(
-                                                      std::string("http::session: libcurl: ") + curl_multi_strerror(code)));
+    const std::exception_ptr why = watch_error_
+        ? std::exchange(watch_error_, nullptr)
+        : std::make_exception_ptr(
+              std::runtime_error(std::string("http::session: libcurl: ") + curl_multi_strerror(code)));
     while (http_transfer* t = running.front()) t->end(why);
 }
 
@@ -375,7 +387,8 @@ void http_transfer::arm_deadline() {
     deadline.fire = [](timer_node& node) noexcept {
         http_transfer& t = *static_cast<timer&>(node).owner;
         char after[48];
-        std::snprintf(after, sizeof after, ": timed out after %gs while ", std::chrono::duration<double>(t.timeout.value()).count());
+        std::snprintf(after, sizeof after, ": timed out after %gs while ",
+            std::chrono::duration<double>(t.timeout.value()).count());
         t.end(std::make_exception_ptr(timeout_error(t.what() + after + t.phase())));
     };
     client->loop->arm(deadline, timeout.from(client->loop->now()));
@@ -385,7 +398,22 @@ void http_transfer::end(std::exception_ptr why) noexcept {
     if (!error) error = std::move(why);
     ended = true;
     client->leave(*this);
-    if (waiter) wake(std::exchange(waiter, nullptr));
+    notify();
+}
+
+void http_transfer::notify() noexcept {
+    if (!waiter) return;
+    if (streaming && client->loop) client->loop->disarm(deadline);
+    wake(std::exchange(waiter, nullptr));
+}
+
+std::string http_transfer::take_piece() {
+    std::string piece = std::exchange(text, {});
+    if (easy && std::exchange(paused, false)) {
+        const CURLcode code = curl_easy_pause(easy, CURLPAUSE_CONT);
+        if (code != CURLE_OK) end_with(code);
+    }
+    return piece;
 }
 
 void http_transfer::end_with(CURLcode code) noexcept {
@@ -399,9 +427,7 @@ void http_transfer::end_with(CURLcode code) noexcept {
         } else if (!error) {
             why = failure(code);
         }
-    } catch (...) {
-        why = std::current_exception();
-    }
+    } catch (...) { why = std::current_exception(); }
     end(std::move(why));
 }
 
@@ -436,9 +462,11 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
     switch (code) {
         case CURLE_OUT_OF_MEMORY: return std::make_exception_ptr(std::bad_alloc());
         case CURLE_OPERATION_TIMEDOUT:
-            return std::make_exception_ptr(timeout_error(what() + ": timed out while " + phase() + " (" + error_text + ")"));
+            return std::make_exception_ptr(
+                timeout_error(what() + ": timed out while " + phase() + " (" + error_text + ")"));
         case CURLE_COULDNT_RESOLVE_HOST:
-        case CURLE_COULDNT_RESOLVE_PROXY: return std::make_exception_ptr(std::system_error(EAI_NONAME, resolver, message));
+        case CURLE_COULDNT_RESOLVE_PROXY:
+            return std::make_exception_ptr(std::system_error(EAI_NONAME, resolver, message));
         case CURLE_COULDNT_CONNECT: return system(ECONNREFUSED);
         case CURLE_SEND_ERROR: return system(EPIPE);
         case CURLE_RECV_ERROR:
@@ -449,8 +477,8 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
     }
 }
 
-std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>& client, std::string method, std::string url,
-    std::string body, const http::request_options& options) {
+std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>& client, std::string method,
+    std::string url, std::string body, const http::request_options& options) {
     if (!client) throw_logic_error("this http::session was moved from");
     auto t = std::make_unique<http_transfer>();
     t->client = client;

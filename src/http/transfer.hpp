@@ -80,7 +80,8 @@ struct http_transfer : list_node {
     bool follow_redirects = true;
     std::size_t max_redirects = 0;
     std::size_t max_body_size = 0;
-    bool local = false;  // to this machine: not through a proxy
+    bool local = false;      // to this machine: not through a proxy
+    bool streaming = false;  // text is read while it comes: see session::stream
 
     // while it runs
     CURL* easy = nullptr;
@@ -90,6 +91,7 @@ struct http_transfer : list_node {
     } deadline;
     void* waiter = nullptr;
     void (*wake)(void* waiter) noexcept = nullptr;
+    bool paused = false;  // streaming: nobody reads what has come
 
     // what has come
     bool ended = false;
@@ -102,8 +104,12 @@ struct http_transfer : list_node {
     std::string from;  // the URL in the end
 
     bool begin() noexcept;  // false: it has ended already, error says why
-    /// The deadline is near() from now.
+    /// The time that is allowed begins now.
     void arm_deadline();
+    /// Schedules who waits for it.
+    void notify() noexcept;
+    /// Takes what has come of a streamed body; lets more come.
+    std::string take_piece();
     void end(std::exception_ptr why) noexcept;
     void end_with(CURLcode code) noexcept;
     /// "GET http://host/", as messages begin.
@@ -115,7 +121,7 @@ private:
 };
 
 /// An error in the arguments is kept in the transfer, for whoever awaits it.
-std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>& client, std::string method, std::string url,
-    std::string body, const http::request_options& options);
+std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>& client, std::string method,
+    std::string url, std::string body, const http::request_options& options);
 
 }  // namespace aio::detail

@@ -11,6 +11,7 @@
 // without a thread of its own (libcurl resolves names in one). Proxies are taken from the environment as curl does, but never
 // for this machine itself.
 
+#include <aio/async_generator.hpp>
 #include <aio/coro.hpp>
 #include <aio/delay.hpp>
 #include <aio/detail/operation.hpp>
@@ -25,20 +26,20 @@ namespace aio::http {
 
 /// Of one request. What they refer to is copied before the call returns.
 struct request_options {
-    delay timeout = std::nullopt;       // for the whole exchange, redirects and body included; std::nullopt: the session's
-    headers_ref headers = {};           // sent beside, or instead of, those that are sent anyway
-    bool follow_redirects = true;       // within http and https; credentials do not go to another host
+    delay timeout = std::nullopt;  // for the whole exchange, redirects and body included; std::nullopt: the session's
+    headers_ref headers = {};      // sent beside, or instead of, those that are sent anyway
+    bool follow_redirects = true;  // within http and https; credentials do not go to another host
     std::size_t max_redirects = 20;
-    std::size_t max_body_size = 0;      // bytes after decompression; 0: no limit
+    std::size_t max_body_size = 0;  // bytes after decompression; 0: no limit
 };
 
 struct session_options {
-    delay timeout = std::nullopt;                             // of requests that have none of their own
-    delay connect_timeout = std::chrono::seconds(30);         // names, connection and TLS together
-    std::size_t max_connections = 100;                        // further requests wait for one; 0: no limit
-    std::size_t max_connections_per_host = 0;                 // 0: no limit of its own
+    delay timeout = std::nullopt;                      // of requests that have none of their own
+    delay connect_timeout = std::chrono::seconds(30);  // names, connection and TLS together
+    std::size_t max_connections = 100;                 // further requests wait for one; 0: no limit
+    std::size_t max_connections_per_host = 0;          // 0: no limit of its own
     std::string_view user_agent = "aiocxx";
-    std::string_view ca_file = {};                            // certificates to trust instead of the system's
+    std::string_view ca_file = {};  // certificates to trust instead of the system's
 };
 
 }  // namespace aio::http
@@ -88,7 +89,14 @@ public:
     detail::http_exchange post(std::string url, std::string body, request_options options = {});
     detail::http_exchange put(std::string url, std::string body, request_options options = {});
     detail::http_exchange del(std::string url, request_options options = {});
-    detail::http_exchange request(std::string method, std::string url, std::string body = {}, request_options options = {});
+    detail::http_exchange request(
+        std::string method, std::string url, std::string body = {}, request_options options = {});
+
+    /// The body of a GET, piece by piece as it comes, none of them empty: for what is large or does not end. At most 256 KiB and
+    /// what is on its way wait for the consumer; then the server has to. options.timeout is for each piece. Errors as get()'s, and
+    /// status_error for a status of 400 or more; a short body throws after what there was of it. Dropping or closing the
+    /// generator closes the connection, unless all has been read. A cancel ends it.
+    async_generator<std::string> stream(std::string url, request_options options = {});
 
     /// Ends running requests with std::errc::operation_canceled, and closes all connections. Later requests are a
     /// std::logic_error. Again: nothing happens.

@@ -84,7 +84,8 @@ class request {
 public:
     request() = default;
     /// What a client sent; made by hand in tests of handlers. Throws std::invalid_argument for a target that cannot be decoded.
-    request(std::string method, std::string target, http::headers fields = {}, std::string body = {}, std::string peer = {});
+    request(std::string method, std::string target, http::headers fields = {}, std::string body = {},
+        std::string peer = {});
 
     const std::string& method() const noexcept { return method_; }
     /// As it was sent: "/a%20b?x=1".
