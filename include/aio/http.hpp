@@ -7,3 +7,4 @@
 #include <aio/http/client.hpp>
 #include <aio/http/headers.hpp>
 #include <aio/http/message.hpp>
+#include <aio/http/server.hpp>

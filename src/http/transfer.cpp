@@ -3,6 +3,7 @@
 #include "access.hpp"
 
 #include <aio/event_loop.hpp>
+#include <aio/stream.hpp>
 
 #include <netdb.h>
 
@@ -17,12 +18,6 @@ namespace {
 
 constexpr std::size_t most_header_bytes = 256 * 1024;
 constexpr std::size_t most_unread_bytes = 256 * 1024;  // of a streamed body
-
-// The errors of getaddrinfo, under the number that libcurl's single code for them stands for.
-class resolver_category final : public std::error_category {
-    const char* name() const noexcept override { return "resolver"; }
-    std::string message(int code) const override { return ::gai_strerror(code); }
-};
 
 void initialise_curl() {
     static const CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -451,7 +446,6 @@ const char* http_transfer::phase() const noexcept {
 }
 
 std::exception_ptr http_transfer::failure(CURLcode code) const {
-    static const resolver_category resolver;
     const std::string message = what() + ": " + (error_text[0] ? error_text : curl_easy_strerror(code));
     long number = 0;
     curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &number);
@@ -466,7 +460,7 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
                 timeout_error(what() + ": timed out while " + phase() + " (" + error_text + ")"));
         case CURLE_COULDNT_RESOLVE_HOST:
         case CURLE_COULDNT_RESOLVE_PROXY:
-            return std::make_exception_ptr(std::system_error(EAI_NONAME, resolver, message));
+            return std::make_exception_ptr(std::system_error(EAI_NONAME, resolver_category(), message));
         case CURLE_COULDNT_CONNECT: return system(ECONNREFUSED);
         case CURLE_SEND_ERROR: return system(EPIPE);
         case CURLE_RECV_ERROR:

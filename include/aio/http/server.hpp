@@ -1,0 +1,126 @@
+#pragma once
+// The HTTP server: HTTP/1.1 and 1.0, one handler for all requests, keep-alive, limits and deadlines that an open port needs.
+//
+//     aio::coro<aio::http::response> hello(aio::http::request request) {
+//         co_return aio::http::response(200, "hello, " + request.query("name").value_or("you") + "\n");
+//     }
+//     co_await aio::http::serve(hello, "127.0.0.1", 8080);                       // until it is cancelled
+//
+//     auto server = co_await aio::http::start_server(hello, "127.0.0.1", 0);     // or beside something else
+//     std::printf("listening on port %d\n", server.port());
+//     bool all_done = co_await server.drain(30s);
+//
+// Requests of one connection are handled one after the other, in order, pipelined ones too; those of different connections at
+// once, each connection in a task of its own. The server answers by itself what is no request (400), too long (431, 413), too slow
+// (408), or beyond it (501, 505), and closes the connection. HEAD is given to the handler; the body of its response is not sent.
+// An exception of the handler is told to the loop's exception handler, and the client gets a 500.
+
+#include <aio/coro.hpp>
+#include <aio/delay.hpp>
+#include <aio/detail/function.hpp>
+#include <aio/http/message.hpp>
+#include <aio/server.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace aio::http {
+
+struct server_options {
+    std::size_t max_header_size = 32 * 1024;          // bytes, request line included
+    std::size_t max_body_size = 8 * 1024 * 1024;      // bytes
+    delay header_timeout = std::chrono::seconds(10);  // from a request's first byte to the end of its header
+    delay body_timeout = std::chrono::seconds(30);    // between two pieces of its body
+    delay write_timeout = std::chrono::seconds(30);   // for 256 KiB of a response
+    delay idle_timeout = std::chrono::seconds(60);    // for the first byte of a request
+    delay drain_timeout = std::chrono::seconds(30);   // of serve(), once it is cancelled
+    int backlog = 100;
+    bool reuse_port = false;
+};
+
+}  // namespace aio::http
+
+namespace aio::detail {
+
+class http_server_state;
+using http_handler = function<coro<http::response>(http::request)>;
+
+// The request lives here: a handler may take it by reference.
+template<class F>
+coro<http::response> call_http_handler(F& handler, http::request request) {
+    using gives = final_result_t<F&, http::request>;
+    static_assert(
+        std::is_convertible_v<gives, http::response>, "the handler of an HTTP server gives an http::response");
+    if constexpr (awaitable<std::invoke_result_t<F&, http::request>>) {
+        co_return co_await detail::invoke(handler, std::move(request));
+    } else {
+        co_return detail::invoke(handler, std::move(request));
+    }
+}
+
+template<class F>
+http_handler make_http_handler(F&& handler) {
+    using stored = std::decay_t<F>;
+    static_assert(std::is_invocable_v<stored&, http::request>, "the handler of an HTTP server takes an http::request");
+    return http_handler([fn = stored(std::forward<F>(handler))](
+                            http::request request) mutable { return call_http_handler(fn, std::move(request)); });
+}
+
+}  // namespace aio::detail
+
+namespace aio::http {
+
+/// A handle; movable. A dropped one leaves the server running, until the end of run().
+class server {
+public:
+    server() noexcept = default;
+    server(aio::server listening, std::shared_ptr<detail::http_server_state> state) noexcept;
+
+    /// The port it listens on: the real one where 0 was asked for.
+    int port() const { return listening_.port(); }
+    /// Stops listening, and closes the connections that have no request under way; those that have one are closed after it.
+    void close();
+    /// Waits until the server is closed and all connections are gone. Revertible.
+    coro<> wait_closed() { return listening_.wait_closed(); }
+    /// Closes it and waits for the requests under way: true. When d has passed the rest is aborted: false.
+    coro<bool> drain(delay d);
+    /// Waits until it is cancelled; then drains for drain_timeout. A second cancel aborts what is left.
+    coro<> serve_forever();
+    bool is_serving() const noexcept { return listening_.is_serving(); }
+    /// How many connections are open, idle ones included.
+    std::size_t connections() const { return listening_.connections(); }
+
+private:
+    aio::server listening_;
+    std::shared_ptr<detail::http_server_state> state_;
+};
+
+}  // namespace aio::http
+
+namespace aio::detail {
+coro<http::server> start_http_server(http_handler handler, std::string host, int port, http::server_options options);
+coro<> serve_http(http_handler handler, std::string host, int port, http::server_options options);
+}  // namespace aio::detail
+
+namespace aio::http {
+
+/// Listens on host and port (0: a free one), as aio::start_server, and answers requests with what handler(request) gives: a plain or
+/// async function, called for many requests at once. It is kept, with what it captures, until the last connection is gone.
+/// Throws std::system_error naming the address (EADDRINUSE, EACCES).
+template<class F>
+coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
+    return detail::start_http_server(
+        detail::make_http_handler(std::forward<F>(handler)), std::move(host), port, options);
+}
+
+/// start_server() and serve_forever(): runs until it is cancelled, then finishes the requests under way, and leaves with the
+/// cancelled_error.
+template<class F>
+coro<> serve(F&& handler, std::string host, int port, server_options options = {}) {
+    return detail::serve_http(detail::make_http_handler(std::forward<F>(handler)), std::move(host), port, options);
+}
+
+}  // namespace aio::http

@@ -1,0 +1,496 @@
+// The server: its parser fed piece by piece, then the whole over sockets, with clients with and without manners.
+#include "http_raw.hpp"
+
+#include <aio/event_loop.hpp>
+#include <aio/http.hpp>
+
+#include "http/request_parser.hpp"
+
+namespace {
+
+using aio::detail::http_request_parser;
+namespace http = aio::http;
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+
+// Feeds text in pieces of n bytes, as a connection would; gives what is left over.
+std::string feed(http_request_parser& p, std::string_view text, std::size_t n) {
+    std::string buffer;
+    while (!text.empty() && !p.complete() && p.bad_status() == 0) {
+        buffer += text.substr(0, n);
+        text.remove_prefix(std::min(n, text.size()));
+        buffer.erase(0, p.feed(buffer));
+    }
+    return buffer + std::string(text);
+}
+
+// ---- the parser ----
+
+PLAIN_TEST("a request is read whatever the pieces in which it comes, and the next one is left alone") {
+    const std::string one =
+        "\r\nPOST /a?b=c HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a:  2 \r\nContent-Length: 5\r\n\r\nhello";
+    const std::string next = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    for (const std::size_t n : {1, 2, 3, 7, 50, 1000}) {
+        http_request_parser p(8192, 1000);
+        EXPECT_FALSE(p.begun());
+        const std::string left = feed(p, one + next, n);
+        AIO_REQUIRE(p.complete());
+        EXPECT_TRUE(p.keep_alive());
+        const http::request r = p.take("peer");
+        EXPECT_EQ(r.method(), "POST");
+        EXPECT_EQ(r.path(), "/a");
+        EXPECT_EQ(r.query("b"), "c");
+        EXPECT_EQ(r.headers().get_all("x-A"), (std::vector<std::string>{"1", "2"}));
+        EXPECT_EQ(r.body(), "hello");
+        EXPECT_EQ(r.peer(), "peer");
+        EXPECT_FALSE(p.begun());
+        EXPECT_EQ(left, next);
+        EXPECT_EQ(feed(p, left, n), "");
+        AIO_REQUIRE(p.complete());
+        EXPECT_EQ(p.take("").method(), "GET");
+    }
+}
+
+PLAIN_TEST("a chunked body is put together") {
+    for (const std::size_t n : {1, 4, 1000}) {
+        http_request_parser p(8192, 1000);
+        feed(p,
+            "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nTrailer: "
+            "t\r\n\r\n",
+            n);
+        AIO_REQUIRE(p.complete());
+        EXPECT_EQ(p.take("").body(), "abcdefg");
+    }
+}
+
+int status_of(std::string_view text, std::size_t header = 1000, std::size_t body = 100) {
+    http_request_parser p(header, body);
+    feed(p, text, 10000);
+    if (p.complete()) {
+        try {
+            p.take("");
+        } catch (const std::invalid_argument&) { return 400; }
+        return 200;
+    }
+    return p.bad_status();
+}
+
+PLAIN_TEST("what is no request, too long, or ambiguous is refused with the status that says so") {
+    EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), 200);
+    EXPECT_EQ(status_of("GET / HTTP/1.0\r\n\r\n"), 200);
+    EXPECT_EQ(status_of("GET / HTTP/1.1\r\n\r\n"), 400);
+    EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), 400);
+    EXPECT_EQ(status_of("GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n"), 400);
+    EXPECT_EQ(status_of("nonsense\r\n\r\n"), 400);
+    EXPECT_EQ(status_of("\x16\x03\x01\x02"), 400);
+    EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: h\r\nX Y: z\r\n\r\n"), 400);
+    EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: h\r\nX: " + std::string(2000, 'x')), 431);
+    EXPECT_EQ(status_of("GET /" + std::string(2000, 'x')), 431);
+    EXPECT_EQ(status_of("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 101\r\n\r\n"), 413);
+    EXPECT_EQ(status_of("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n"), 400);
+    EXPECT_EQ(status_of("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"), 400);
+    EXPECT_EQ(status_of("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999999\r\n\r\n"), 400);
+    EXPECT_EQ(
+        status_of("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        400);
+    EXPECT_EQ(status_of("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n"), 501);
+    EXPECT_EQ(status_of("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), 501);
+    EXPECT_EQ(status_of("PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400);
+    EXPECT_EQ(status_of("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), 400);
+    EXPECT_EQ(status_of("PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n" +
+                  std::string(101, 'x') + "\r\n0\r\n\r\n"),
+        413);
+    EXPECT_EQ(status_of("GET / HTTP/3.0\r\nHost: h\r\n\r\n"), 505);
+}
+
+PLAIN_TEST("keep-alive is the default of HTTP/1.1, and asked for in HTTP/1.0") {
+    const auto kept = [](const std::string& head) {
+        http_request_parser p(1000, 100);
+        feed(p, head + "\r\n\r\n", 1000);
+        AIO_REQUIRE(p.complete());
+        return p.keep_alive();
+    };
+    EXPECT_TRUE(kept("GET / HTTP/1.1\r\nHost: h"));
+    EXPECT_FALSE(kept("GET / HTTP/1.1\r\nHost: h\r\nConnection: close"));
+    EXPECT_FALSE(kept("GET / HTTP/1.0"));
+    EXPECT_TRUE(kept("GET / HTTP/1.0\r\nConnection: keep-alive"));
+}
+
+PLAIN_TEST("the head of a response says how the message ends, whatever the handler said") {
+    using aio::detail::http_response_head;
+    const http::response r(200, "body",
+        http::headers("X-A", "1", "Content-Length", "99", "Transfer-Encoding", "chunked", "Connection", "x"));
+    std::string head = http_response_head(r, false, true, false);
+    EXPECT_TRUE(head.starts_with("HTTP/1.1 200 OK\r\nX-A: 1\r\nDate: ")) << head;
+    EXPECT_TRUE(head.ends_with(" GMT\r\nContent-Length: 4\r\n\r\n")) << head;
+    head = http_response_head(r, false, false, false);
+    EXPECT_TRUE(head.ends_with("\r\nConnection: close\r\n\r\n")) << head;
+    EXPECT_TRUE(contains(http_response_head(r, false, true, true), "Connection: keep-alive"));
+    EXPECT_FALSE(contains(http_response_head(http::response(204), false, true, false), "Content-Length"));
+    EXPECT_TRUE(
+        contains(http_response_head(http::response(200, "", http::headers("Content-Length", "7")), true, true, false),
+            "Content-Length: 7\r\n"));
+}
+
+// ---- the whole, over sockets: on the real clock ----
+
+using aio_test::raw_connect;
+using aio_test::raw_connection;
+
+aio::coro<http::response> echo(http::request request) {
+    std::string text = request.method() + " " + request.path() + " " + request.body();
+    co_return http::response(200, std::move(text), http::headers("X-Query", request.query("q").value_or("none")));
+}
+
+// One response: head and body.
+aio::coro<std::string> read_response(raw_connection& c) {
+    std::string all = co_await c.read_until("\r\n\r\n");
+    const std::size_t at = all.find("Content-Length: ");
+    if (at != all.npos) all += co_await c.read_exactly(std::stoul(all.substr(at + 16)));
+    co_return all;
+}
+std::string body_of(const std::string& response) {
+    const std::size_t at = response.find("\r\n\r\n");
+    return at == response.npos ? "no response: " + response : response.substr(at + 4);
+}
+int status_in(const std::string& response) { return response.size() > 12 ? std::stoi(response.substr(9, 3)) : 0; }
+const std::string get = "GET /page?q=1 HTTP/1.1\r\nHost: h\r\n\r\n";
+
+AIO_REAL_TEST("a session gets from our server what its handler gives") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0);
+    EXPECT_GT(server.port(), 0);
+    EXPECT_TRUE(server.is_serving());
+    const std::string url = "http://127.0.0.1:" + std::to_string(server.port());
+    http::session s;
+    http::response r = co_await s.get(url + "/a%20b?q=x%2By");
+    EXPECT_EQ(r.status(), 200);
+    EXPECT_EQ(r.text(), "GET /a b ");
+    EXPECT_EQ(r.headers()["x-query"], "x+y");
+    EXPECT_FALSE(r.headers()["date"].empty());
+    r = co_await s.post(url + "/p", "body");
+    EXPECT_EQ(r.text(), "POST /p body");
+    r = co_await s.head(url);
+    EXPECT_EQ(r.text(), "");
+    EXPECT_EQ(r.headers()["Content-Length"], "7");
+    EXPECT_EQ(server.connections(), 1u);
+    EXPECT_TRUE(co_await server.drain(30s));
+    EXPECT_FALSE(server.is_serving());
+}
+
+AIO_REAL_TEST("handlers are plain or async functions, lambdas with captures, and may take the request by reference") {
+    int calls = 0;
+    const std::string text(100, 'x');
+    auto plain = [&calls, text](
+                     const http::request& r) { return http::response(200, std::to_string(++calls) + text + r.path()); };
+    auto by_reference = [&calls, text](const http::request& r) -> aio::coro<http::response> {
+        co_await aio::sleep(0s);
+        co_return http::response(201, std::to_string(++calls) + text + r.path());
+    };
+    auto a = co_await http::start_server(std::move(plain), "127.0.0.1", 0);
+    auto b = co_await http::start_server(std::move(by_reference), "127.0.0.1", 0);
+    http::session s;
+    http::response r = co_await s.get("http://127.0.0.1:" + std::to_string(a.port()) + "/a");
+    EXPECT_EQ(r.text(), "1" + text + "/a");
+    r = co_await s.get("http://127.0.0.1:" + std::to_string(b.port()) + "/b");
+    EXPECT_EQ(r.status(), 201);
+    EXPECT_EQ(r.text(), "2" + text + "/b");
+}
+
+AIO_REAL_TEST("pipelined requests are answered in order, and the peer is told") {
+    int n = 0;
+    auto handler = [&n](http::request r) -> aio::coro<http::response> {
+        EXPECT_TRUE(r.peer().starts_with("127.0.0.1:"));
+        const int mine = n++;
+        for (int i = mine; i < 3; ++i) co_await aio::sleep(0s);
+        co_return http::response(200, std::to_string(mine) + r.path());
+    };
+    auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    co_await c.write(
+        "GET /a HTTP/1.1\r\nHost: h\r\n\r\nPOST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nxxGET /c "
+        "HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    for (const char* expected : {"0/a", "1/b", "2/c"}) {
+        const std::string r = co_await read_response(c);
+        EXPECT_EQ(body_of(r), expected);
+    }
+    EXPECT_EQ(co_await c.read_to_end(), "");
+}
+
+AIO_REAL_TEST("HTTP/1.0 is answered and closed; HEAD gets no body; 204 has none") {
+    auto handler = [](http::request r) {
+        return r.path() == "/empty" ? http::response(204, "ignored") : http::response(200, "text");
+    };
+    auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);
+    const auto port = static_cast<std::uint16_t>(server.port());
+    raw_connection old = co_await raw_connect(port);
+    co_await old.write("GET / HTTP/1.0\r\n\r\n");
+    std::string all = co_await old.read_to_end();
+    EXPECT_TRUE(contains(all, "Connection: close\r\n") && all.ends_with("\r\n\r\ntext")) << all;
+    raw_connection c = co_await raw_connect(port);
+    co_await c.write("HEAD / HTTP/1.1\r\nHost: h\r\n\r\nGET /empty HTTP/1.1\r\nHost: h\r\n\r\n");
+    all = co_await c.read_until("\r\n\r\n");
+    EXPECT_TRUE(contains(all, "Content-Length: 4\r\n")) << all;
+    all = co_await c.read_until("\r\n\r\n");
+    EXPECT_EQ(status_in(all), 204);
+    EXPECT_FALSE(contains(all, "Content-Length")) << all;
+}
+
+AIO_REAL_TEST("Expect: 100-continue is answered before the body is read") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0);
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    co_await c.write("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    EXPECT_EQ(co_await c.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+    co_await c.write("hello");
+    const std::string r = co_await read_response(c);
+    EXPECT_EQ(body_of(r), "PUT / hello");
+}
+
+AIO_REAL_TEST("what is no request or too long is refused, and the connection closed") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0, {.max_header_size = 2000, .max_body_size = 1000});
+    const auto port = static_cast<std::uint16_t>(server.port());
+    struct {
+        std::string text;
+        int status;
+    } cases[] = {
+        {"nonsense\r\n\r\n", 400},
+        {"GET /%x HTTP/1.1\r\nHost: h\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: h\r\nX: " + std::string(1'000'000, 'x'), 431},
+        {"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n" + std::string(1'000'000, 'x'), 413},
+    };
+    for (auto& [text, status] : cases) {
+        raw_connection c = co_await raw_connect(port);
+        co_await c.write(text);
+        c.shut_down_writing();
+        const std::string all = co_await c.read_to_end();
+        EXPECT_EQ(status_in(all), status) << all;
+        EXPECT_TRUE(contains(all, "Connection: close")) << all;
+    }
+}
+
+AIO_REAL_TEST("who is too slow is told so, who says nothing is hung up on") {
+    auto server = co_await http::start_server(
+        echo, "127.0.0.1", 0, {.header_timeout = 20ms, .body_timeout = 20ms, .idle_timeout = 20ms});
+    const auto port = static_cast<std::uint16_t>(server.port());
+    for (const char* text : {"GET / HT", "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nx"}) {
+        raw_connection c = co_await raw_connect(port);
+        co_await c.write(text);
+        const std::string all = co_await read_response(c);
+        EXPECT_EQ(status_in(all), 408) << all;
+    }
+    raw_connection c = co_await raw_connect(port);
+    EXPECT_EQ(co_await c.read_to_end(), "");
+    raw_connection again = co_await raw_connect(port);
+    co_await again.write(get);
+    EXPECT_EQ(status_in(co_await read_response(again)), 200);
+    EXPECT_EQ(co_await again.read_to_end(), "");
+}
+
+AIO_REAL_TEST("an exception of the handler is a 500, told to the exception handler, and the connection goes on") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    auto handler = [](http::request r) -> aio::coro<http::response> {
+        if (r.path() == "/bad") throw std::runtime_error("oh no");
+        co_return http::response(200, "good");
+    };
+    auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);
+    http::session s;
+    const std::string url = "http://127.0.0.1:" + std::to_string(server.port());
+    http::response r = co_await s.get(url + "/bad");
+    EXPECT_EQ(r.status(), 500);
+    EXPECT_FALSE(contains(r.text(), "oh no"));
+    r = co_await s.get(url + "/good");
+    EXPECT_EQ(r.text(), "good");
+    EXPECT_EQ(server.connections(), 1u);
+    AIO_REQUIRE(told.size() == 1);
+    EXPECT_TRUE(contains(told[0], "GET /bad")) << told[0];
+    aio::get_running_loop().set_exception_handler(nullptr);
+}
+
+AIO_REAL_TEST("ten megabytes go both ways through our server") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0, {.max_body_size = 20'000'000});
+    http::session s;
+    const http::response r =
+        co_await s.post("http://127.0.0.1:" + std::to_string(server.port()) + "/", std::string(10'000'000, 'z'));
+    EXPECT_EQ(r.text().size(), 10'000'000u + 7);
+    EXPECT_EQ(r.text().find_first_not_of('z', 7), std::string::npos);
+}
+
+AIO_REAL_TEST("a hundred clients at once") {
+    aio::future<> all_here;
+    int here = 0;
+    auto handler = [&](http::request r) -> aio::coro<http::response> {
+        if (++here == 100) all_here.set_result();
+        co_await all_here;
+        co_return http::response(200, r.path());
+    };
+    auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);
+    http::session s;
+    std::vector<aio::task<http::response>> tasks;
+    const std::string url = "http://127.0.0.1:" + std::to_string(server.port()) + "/";
+    for (int i = 0; i < 100; ++i) tasks.push_back(aio::create_task(s.get(url + std::to_string(i))));
+    for (int i = 0; i < 100; ++i) {
+        const http::response r = co_await tasks[static_cast<std::size_t>(i)];
+        EXPECT_EQ(r.text(), "/" + std::to_string(i));
+    }
+}
+
+AIO_REAL_TEST("draining finishes what is under way, closes idle connections, and takes no new ones") {
+    aio::future<> begun;
+    aio::future<> go_on;
+    auto handler = [&](http::request r) -> aio::coro<http::response> {
+        if (r.path() == "/slow") {
+            begun.set_result();
+            co_await go_on;
+        }
+        co_return http::response(200, "done");
+    };
+    auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);
+    const auto port = static_cast<std::uint16_t>(server.port());
+    raw_connection idle = co_await raw_connect(port);
+    co_await idle.write(get);
+    EXPECT_EQ(status_in(co_await read_response(idle)), 200);
+    raw_connection fresh = co_await raw_connect(port);
+    raw_connection busy = co_await raw_connect(port);
+    co_await busy.write("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n");
+    co_await begun;
+    while (server.connections() < 3) co_await aio_test::turns();
+    aio::task<bool> drained = aio::create_task(server.drain(30s));
+    EXPECT_EQ(co_await idle.read_to_end(), "");
+    EXPECT_EQ(co_await fresh.read_to_end(), "");
+    EXPECT_FALSE(drained.done());
+    go_on.set_result();
+    const std::string last = co_await busy.read_to_end();
+    EXPECT_TRUE(contains(last, "Connection: close") && last.ends_with("done")) << last;
+    EXPECT_TRUE(co_await drained);
+    bool refused = false;
+    try {
+        raw_connection c = co_await raw_connect(port);
+    } catch (const std::system_error& e) { refused = e.code() == std::errc::connection_refused; }
+    EXPECT_TRUE(refused);
+}
+
+AIO_REAL_TEST("draining that takes too long aborts the rest and says so") {
+    aio_test::counted::alive = 0;
+    auto handler = [](http::request) -> aio::coro<http::response> {
+        aio_test::counted here;
+        co_await aio::sleep_forever();
+        co_return http::response(200);
+    };
+    auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    co_await c.write(get);
+    while (aio_test::counted::alive == 0) co_await aio_test::turns();
+    EXPECT_FALSE(co_await server.drain(10ms));
+    EXPECT_EQ(aio_test::counted::alive, 0);
+    EXPECT_EQ(co_await c.read_to_end(), "");
+}
+
+AIO_REAL_TEST("close and wait_closed end a server without clients, and with idle ones") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0);
+    raw_connection idle = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    while (server.connections() == 0) co_await aio_test::turns();
+    server.close();
+    server.close();
+    co_await server.wait_closed();
+    EXPECT_EQ(server.connections(), 0u);
+}
+
+AIO_REAL_TEST("serve runs until it is cancelled, and then finishes the request under way") {
+    aio::future<> begun;
+    auto handler = [&begun](http::request r) -> aio::coro<http::response> {
+        if (r.path() == "/port") co_return http::response(200);
+        begun.set_result();
+        co_await aio::sleep(20ms);
+        co_return http::response(200, "finished");
+    };
+    // A free port, known before: one that was just given back.
+    int port = 0;
+    {
+        auto probe = co_await http::start_server(echo, "127.0.0.1", 0);
+        port = probe.port();
+        co_await probe.drain(1s);
+    }
+    aio::task<> serving = aio::create_task(http::serve(std::move(handler), "127.0.0.1", port));
+    co_await aio_test::turns(50);
+    http::session s;
+    const std::string url = "http://127.0.0.1:" + std::to_string(port);
+    aio::task<http::response> slow = aio::create_task(s.get(url + "/slow"));
+    co_await begun;
+    serving.cancel("that is all");
+    const http::response r = co_await slow;
+    EXPECT_EQ(r.text(), "finished");
+    std::string message;
+    try {
+        co_await serving;
+    } catch (const aio::cancelled_error& e) { message = e.message(); }
+    EXPECT_EQ(message, "that is all");
+}
+
+AIO_REAL_TEST("a port in use is a system_error that names the address") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0);
+    std::string what;
+    try {
+        co_await http::serve(echo, "127.0.0.1", server.port());
+    } catch (const std::system_error& e) {
+        EXPECT_EQ(e.code(), std::errc::address_in_use);
+        what = e.what();
+    }
+    EXPECT_TRUE(contains(what, "127.0.0.1:" + std::to_string(server.port()))) << what;
+}
+
+AIO_REAL_TEST("a client that goes away in the middle, or resets, harms nobody") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0);
+    const auto port = static_cast<std::uint16_t>(server.port());
+    for (const char* text : {"", "GET / HT", "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nx",
+             "GET / HTTP/1.1\r\nHost: h\r\n\r\n"}) {
+        raw_connection gone = co_await raw_connect(port);
+        co_await gone.write(text);
+        gone.close();
+        raw_connection reset = co_await raw_connect(port);
+        co_await reset.write(text);
+        reset.reset();
+    }
+    raw_connection c = co_await raw_connect(port);
+    co_await c.write(get);
+    EXPECT_EQ(status_in(co_await read_response(c)), 200);
+    c.close();
+    EXPECT_TRUE(co_await server.drain(30s));
+}
+
+aio::coro<> ask_and_drain(int& answered) {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0);
+    http::session s;
+    const std::string url = "http://127.0.0.1:" + std::to_string(server.port());
+    for (answered = 0; answered < 2; ++answered) {
+        const http::response r = co_await s.post(url + "/x", "body");
+        EXPECT_EQ(r.text(), "POST /x body");
+    }
+    co_await server.drain(30s);
+}
+
+// In a loop of its own each time: what the cancel leaves, run() closes.
+PLAIN_TEST("client and server can be cancelled at every step") {
+    bool reached = true;
+    for (std::size_t step = 0; reached; ++step) {
+        AIO_REQUIRE(step < 10'000);
+        reached = false;
+        aio::testing::run([](bool& was_reached, std::size_t at) -> aio::coro<> {
+            int answered = 0;
+            auto subject = aio::create_task(ask_and_drain(answered));
+            std::size_t steps = 0;
+            aio::testing::set_step_hook([&was_reached, &steps, subject, at]() mutable {
+                if (steps++ == at && !subject.done()) {
+                    was_reached = true;
+                    subject.cancel();
+                }
+            });
+            try {
+                co_await subject;
+                EXPECT_EQ(answered, 2);
+            } catch (const aio::cancelled_error&) { EXPECT_TRUE(was_reached); }
+            aio::testing::set_step_hook(nullptr);
+        }(reached, step));
+    }
+}
+
+}  // namespace
