@@ -71,10 +71,13 @@ bool exception_group::visit(predicate fn, void* data) const {
 }
 
 void exception_group::rethrow_single() const {
-    if (content_->exceptions.size() != 1) throw *this;
-    const std::exception_ptr& only = content_->exceptions.front();
-    if (const exception_group* group = as<exception_group>(only)) group->rethrow_single();
-    std::rethrow_exception(only);
+    const exception_group* group = this;
+    while (group->content_->exceptions.size() == 1) {
+        const std::exception_ptr& only = group->content_->exceptions.front();
+        group = as<exception_group>(only);
+        if (!group) std::rethrow_exception(only);
+    }
+    throw *this;
 }
 
 }  // namespace aio

@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -34,7 +35,8 @@ public:
     void set_context(std::exception_ptr context) noexcept { context_ = std::move(context); }
 
     struct parts;
-    /// The errors that are an E, and the others, both as groups of the same shape (empty where there are none).
+    /// The errors that are an E, and the others, both as groups of the same shape (empty where there are none). A nested group is
+    /// itself looked at only for E = exception_group: for std::exception, too, what counts is the errors in it.
     template<class E>
     parts split() const;
     /// The errors that are an E, as a group.
@@ -46,7 +48,7 @@ public:
     /// Calls fn(const E&) for each error in the tree that is an E; gives the others.
     template<class E, class F>
     std::optional<exception_group> handle(F&& fn) const;
-    /// Throws the only error of the tree itself; the group, if there are several.
+    /// Throws the only error of the tree itself; this group, if there are several.
     [[noreturn]] void rethrow_single() const;
 
 private:
@@ -59,6 +61,9 @@ private:
         try {
             std::rethrow_exception(error);
         } catch (const E& e) {
+            if constexpr (std::is_base_of_v<E, exception_group> && !std::is_same_v<E, exception_group>) {
+                if (as<exception_group>(error)) return nullptr;
+            }
             return std::addressof(e);  // lives in the exception object, which error keeps
         } catch (...) {
             return nullptr;
