@@ -37,6 +37,7 @@ detail::ready<timeout&> timeout::enter() {
     task_ = &detail::require_task();
     state_ = state::active;
     cancelling_ = task_->cancelling();
+    past_ = past_ || (when_ && *when_ <= task_->loop()->now());  // it may have been made long before
     arm();
     return detail::ready<timeout&>(*this);
 }
@@ -84,19 +85,28 @@ void timeout::reschedule(std::optional<time_point> when) {
     arm();
 }
 
+namespace {
+// A group, and the groups directly in it, keep the timeout in their contexts (rule 43); to foreign errors nothing is attached
+// (semantics 15g).
+void attach_timeout(const std::exception_ptr& error, bool members) {
+    try {
+        std::rethrow_exception(error);
+    } catch (exception_group& group) {
+        group.set_context(std::make_exception_ptr(timeout_error("timed out", group.context())));
+        if (!members) return;
+        for (const std::exception_ptr& member : group.exceptions()) attach_timeout(member, false);
+    } catch (...) {
+    }
+}
+}  // namespace
+
 detail::ready<bool> timeout::exit(std::exception_ptr error) {
     disarm();
     if (state_ == state::expiring) {
         state_ = state::expired;
         if (task_->uncancel() <= cancelling_ && error) {
             if (detail::is_cancelled(error)) throw timeout_error("timed out", std::move(error));
-            // A group keeps the timeout as its context; to foreign errors nothing is attached (semantics 15g).
-            try {
-                std::rethrow_exception(error);
-            } catch (exception_group& group) {
-                group.set_context(std::make_exception_ptr(timeout_error()));
-            } catch (...) {
-            }
+            attach_timeout(error, true);
         }
     } else if (state_ == state::active) {
         state_ = state::finished;

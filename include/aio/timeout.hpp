@@ -74,10 +74,12 @@ namespace detail {
 
 [[noreturn]] void throw_timeout(std::exception_ptr cause);
 
-/// Waits until a task or future is done; takes no result and throws nothing but the waiter's own cancellation.
+/// Waits until a task or future is done; takes no result and throws nothing but the waiter's own cancellation, which ends the wait
+/// at once: what is awaited has been cancelled already.
 class [[nodiscard("co_await it")]] settled final : public join_base {
 public:
     explicit settled(future_base& awaited) : join_base(awaited), state_(&awaited) {}
+    cancel_reply cancel(const std::string& message) noexcept override { return revertible<join_base>::cancel(message); }
 
 private:
     state_ptr<future_base> state_;
