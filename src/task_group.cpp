@@ -44,7 +44,21 @@ private:
     task_group* group_;
 };
 
-task_group::task_group(task_group&& other) : options_(other.options_) {
+// The first failure cancels the others at the next turn, as asyncio's done callback does: tasks that are ready in the same turn still
+// run, so two that fail together are both in the group. Outlives its group if that ends before.
+struct task_group::failure : detail::runnable, detail::pooled {
+    task_group* group;
+    explicit failure(task_group* g) noexcept : group(g) {
+        run = [](detail::runnable& r) noexcept {
+            std::unique_ptr<failure> self(static_cast<failure*>(&r));
+            if (!self->group) return;
+            self->group->failure_ = nullptr;
+            if (!self->group->aborting_) self->group->abort_with_body();
+        };
+    }
+};
+
+task_group::task_group(task_group&& other) : options_(other.options_), cancel_called_(other.cancel_called_) {
     if (other.parent_) detail::throw_logic_error("a task group cannot be moved once it is entered");
 }
 
@@ -74,6 +88,8 @@ void task_group::add(detail::task_base& task, bool held) {
 detail::ready<task_group&> task_group::enter() {
     if (parent_) detail::throw_logic_error("a task group can be entered only once");
     parent_ = &detail::require_task();
+    cancelling_ = parent_->must_cancel() ? 0 : parent_->cancelling();  // one that is not delivered yet may be met inside
+    if (cancel_called_) abort_with_body();
     return detail::ready<task_group&>(*this);
 }
 
@@ -81,26 +97,22 @@ void task_group::child_done(child& c) noexcept {
     std::unique_ptr<child> owned(&c);
     c.unlink();
     --children_count_;
+    if (c.task->failed()) {
+        c.task->mark_retrieved();
+        errors_.push_back(c.task->error());
+        if (!aborting_ && !failure_) {
+            failure_ = new failure(this);
+            parent_->loop()->push(*failure_);
+        }
+    }
     if (!c.held) {
         --running_;
-        if (child* next = held_.front(); next && running_ < options_.max_running) {
+        if (child* next = held_.front(); next && running_ < options_.max_running && errors_.empty()) {
             next->unlink();
             next->held = false;
             children_.push_back(*next);
             ++running_;
             next->task->schedule();
-        }
-    }
-    if (c.task->failed()) {
-        c.task->mark_retrieved();
-        errors_.push_back(c.task->error());
-        if (!aborting_) {
-            abort();
-            // The body is cancelled, too; exit() takes that back. While exit() waits there is nothing to interrupt.
-            if (!exiting_) {
-                parent_cancel_requested_ = true;
-                parent_->cancel({});
-            }
         }
     }
     if (children_count_ == 0 && waiting_) std::exchange(waiting_, nullptr)->wake();
@@ -114,11 +126,8 @@ void task_group::abort() noexcept {
     }
 }
 
-void task_group::cancel() {
-    if (!parent_) detail::throw_logic_error("this task group has not been entered");
-    if (finished_) return;
-    cancel_called_ = true;
-    if (aborting_) return;
+// The body is cancelled, too; exit() takes that back. While exit() waits there is nothing to interrupt.
+void task_group::abort_with_body() noexcept {
     abort();
     if (!exiting_) {
         parent_cancel_requested_ = true;
@@ -126,12 +135,20 @@ void task_group::cancel() {
     }
 }
 
+void task_group::cancel() {
+    cancel_called_ = true;
+    if (parent_ && !finished_ && !aborting_) abort_with_body();
+}
+
 coro<bool> task_group::exit(std::exception_ptr error) {
     exiting_ = true;
     std::exception_ptr cancellation;
     const bool body_cancelled = error && detail::is_cancelled(error);
     if (body_cancelled) cancellation = error;
-    if (parent_cancel_requested_ && parent_->uncancel() == 0) cancellation = nullptr;  // it was ours alone
+    if (parent_cancel_requested_ && parent_->uncancel() <= cancelling_) {  // it was ours alone
+        cancellation = nullptr;
+        if (parent_->must_cancel()) static_cast<void>(parent_->take_cancellation());  // not delivered, and not needed any more
+    }
     if (error && !aborting_) abort();
     while (children_count_ > 0) {
         std::exception_ptr interrupted;
@@ -140,12 +157,13 @@ coro<bool> task_group::exit(std::exception_ptr error) {
         } catch (const cancelled_error&) {
             interrupted = std::current_exception();
         }
-        if (interrupted && !aborting_) {
-            cancellation = interrupted;
-            abort();
-        }
+        // The group's own cancel has been taken back above, so this one is somebody else's: it leaves, also if it comes while the
+        // group ends itself.
+        if (interrupted) cancellation = interrupted;
+        if (interrupted && !aborting_) abort();
     }
     finished_ = true;
+    if (failure_) std::exchange(failure_, nullptr)->group = nullptr;
     for (const std::exception_ptr& e : errors_) {
         if (detail::is_keyboard_interrupt(e)) std::rethrow_exception(e);  // rule 74
     }
@@ -157,7 +175,7 @@ coro<bool> task_group::exit(std::exception_ptr error) {
         parent_->uncancel();
         parent_->cancel({});
     }
-    throw exception_group("unhandled errors in a task group", std::move(errors_));
+    throw exception_group("unhandled errors in a task group", std::move(errors_), body_cancelled ? error : nullptr);
 }
 
 }  // namespace aio

@@ -55,7 +55,8 @@ public:
         return start(std::move(c), options, where);
     }
 
-    /// Cancels the tasks and the body; the group ends without throwing. Errors still leave (semantics 15d).
+    /// Cancels the tasks and the body; the group ends without throwing. Errors still leave (semantics 15d). Before the group is
+    /// entered: it is cancelled upon entry; after its end nothing happens.
     void cancel();
     /// Tasks that have not ended.
     std::size_t size() const noexcept { return children_count_; }
@@ -68,6 +69,7 @@ public:
 
 private:
     struct child;
+    struct failure;
     class drained;
     template<class T>
     task<T> start(coro<T>&& c, const task_options& options, std::source_location where) {
@@ -85,14 +87,17 @@ private:
     void add(detail::task_base& task, bool held);
     void child_done(child& c) noexcept;
     void abort() noexcept;
+    void abort_with_body() noexcept;
 
     task_group_options options_;
     detail::task_base* parent_ = nullptr;
+    std::uint32_t cancelling_ = 0;  // the parent's requests at entry
     detail::list<child> children_;
     std::size_t children_count_ = 0;
     std::size_t running_ = 0;
     detail::list<child> held_;
     std::vector<std::exception_ptr> errors_;
+    failure* failure_ = nullptr;  // a child has failed: the others are cancelled at the next turn
     drained* waiting_ = nullptr;
     bool finished_ = false;
     bool exiting_ = false;
