@@ -34,6 +34,11 @@ struct coro_promise;
 
 struct coro_access;
 
+template<class T>
+inline constexpr bool is_optional = false;
+template<class T>
+inline constexpr bool is_optional<std::optional<T>> = true;
+
 void report_never_awaited(std::source_location defined) noexcept;
 [[noreturn]] void throw_awaited_twice();
 
@@ -64,7 +69,7 @@ struct coro_promise_base : awaiting_promise<coro_promise<T>> {
                 slot->set_value();
                 this->failed = false;
                 return;
-            } else if constexpr (std::is_constructible_v<T, std::nullopt_t>) {
+            } else if constexpr (is_optional<T>) {
                 slot->set_value(std::nullopt);
                 this->failed = false;
                 return;

@@ -106,11 +106,14 @@ inline constexpr bool may_swallow =
 template<class M>
 using entered_value_t = std::conditional_t<std::is_void_v<entered_t<M>>, nothing, entered_t<M>>;
 
-/// A body may leave out its argument.
+/// A body may leave out its argument. What was entered by value lives as long as the block: the body may refer to it, too.
 template<class Body, class Entered>
 decltype(auto) call_body(Body& body, Entered&& entered) {
-    if constexpr (std::is_invocable_v<Body&, Entered> && !std::is_same_v<std::remove_cvref_t<Entered>, nothing>) {
+    constexpr bool given = !std::is_same_v<std::remove_cvref_t<Entered>, nothing>;
+    if constexpr (given && std::is_invocable_v<Body&, Entered>) {
         return body(std::forward<Entered>(entered));
+    } else if constexpr (given && std::is_invocable_v<Body&, Entered&>) {
+        return body(entered);
     } else {
         static_assert(std::is_invocable_v<Body&>, "the body takes what the manager's enter() gives, or nothing");
         return body();
@@ -126,7 +129,7 @@ template<class R>
 R give_after_swallow(const std::exception_ptr& error) {
     if constexpr (std::is_void_v<R>) {
         return;
-    } else if constexpr (std::is_constructible_v<R, std::nullopt_t>) {
+    } else if constexpr (is_optional<R>) {
         return R(std::nullopt);
     } else {
         throw swallowed_error(error);
@@ -333,10 +336,9 @@ namespace detail {
 template<class T>
 struct context_promise : awaiting_promise<context_promise<T>> {
     using value = std::remove_reference_t<T>;
-    value* given = nullptr;        // while it stands at its co_yield
+    value* given = nullptr;        // what it has co_yielded
     std::exception_ptr error;      // how the body ended; then, what goes on
     std::exception_ptr thrown;
-    int yields = 0;
     bool ended = false;
 
     static constexpr bool is_block_scope = true;
@@ -374,13 +376,13 @@ struct context_promise : awaiting_promise<context_promise<T>> {
         std::exception_ptr& await_resume() const noexcept { return promise->error; }
         context_promise* promise;
     };
-    yield_awaiter yield_value(value& v, std::source_location where = std::source_location::current()) noexcept {
+    yield_awaiter yield_value(value& v, std::source_location where = std::source_location::current()) {
+        if (given) throw_logic_error("this context co_yields a second time: it must co_yield once (rule 161)");
         this->place = where;
         given = std::addressof(v);
-        ++yields;
         return {this};
     }
-    yield_awaiter yield_value(value&& v, std::source_location where = std::source_location::current()) noexcept
+    yield_awaiter yield_value(value&& v, std::source_location where = std::source_location::current())
         requires(!std::is_reference_v<T>)
     {
         return yield_value(static_cast<value&>(v), where);  // the temporary lives in the frame until it is resumed
@@ -424,7 +426,6 @@ public:
     using context_step<T>::context_step;
     bool await_resume() {
         context_promise<T>& p = *this->promise_;
-        if (!p.ended) throw_logic_error("this context has co_yielded a second time: it must co_yield once (rule 161)");
         if (p.thrown) std::rethrow_exception(p.thrown);
         return p.error == nullptr;
     }
