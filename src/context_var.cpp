@@ -15,6 +15,15 @@ public:
     std::vector<entry> entries;
 };
 
+namespace {
+// What was set outside of tasks goes when the thread ends.
+struct thread_context_owner {
+    ~thread_context_owner() { drop_context(std::exchange(local().context, nullptr)); }
+    void touch() noexcept {}
+};
+thread_local thread_context_owner owner;
+}  // namespace
+
 context_map* share_context(context_map* context) noexcept {
     if (context) ++context->references;
     return context;
@@ -36,6 +45,7 @@ const context_value* find_in_context(const void* variable) noexcept {
 context_value set_in_context(const void* variable, context_value value) {
     context_map*& context = current_context();
     if (!context || context->references > 1) {
+        owner.touch();
         auto* copy = new context_map;
         if (context) copy->entries = context->entries;
         drop_context(std::exchange(context, copy));

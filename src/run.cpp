@@ -102,6 +102,7 @@ loop_owner::loop_owner(const run_options& options, const testing_options& testin
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
     choose_backend(options.io);
     loop_ = std::make_unique<event_loop>();
+    context_ = share_context(local().context);
     loop_->set_debug(options.debug.value_or(debug_from_environment()));
     loop_cold& cold = loop_->core().cold();
     cold.testing = testing;
@@ -116,11 +117,11 @@ loop_owner::~loop_owner() {
 loop_owner::entered::entered(loop_owner& o) : owner(o) {
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
     set_running_loop(owner.loop_.get());
-    local().context = owner.context_;
+    outer = std::exchange(local().context, std::exchange(owner.context_, nullptr));
 }
 
 loop_owner::entered::~entered() {
-    owner.context_ = std::exchange(local().context, nullptr);
+    owner.context_ = std::exchange(local().context, outer);
     set_running_loop(nullptr);
 }
 

@@ -127,6 +127,7 @@ void task_base::finish() noexcept {
     leaf_ = nullptr;
     task_link::unlink();
     --loop_->live_tasks;
+    if (flags_ & flag_gives_context) [[unlikely]] std::swap(context_, local().context);
     if (context_) drop_context(std::exchange(context_, nullptr));
     if (extra_ && extra_->canceller) extra_->canceller->task = nullptr;
     complete(was_cancelled, ended_by_exception && !was_cancelled);

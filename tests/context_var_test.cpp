@@ -95,11 +95,23 @@ AIO_TEST("done callbacks run in the context in which they were added") {
     EXPECT_EQ(seen, 4);
 }
 
-PLAIN_TEST("rule 145: a runner keeps the context between its runs") {
+PLAIN_TEST("rule 145: a runner keeps the context between its runs, and the thread keeps its own") {
+    auto token = depth.set(2);
     aio::runner runner;
-    runner.run(sets(11));
-    EXPECT_EQ(runner.run(reads()), 0);  // a run is a task: what it sets is its own
-    EXPECT_EQ(depth.get(), 0);
+    auto swaps = [](int value) -> aio::coro<int> {
+        const int before = depth.get();
+        static_cast<void>(depth.set(value));
+        co_await aio::sleep(0s);
+        co_return before;
+    };
+    EXPECT_EQ(runner.run(swaps(11)), 2);  // a copy of the thread's, at first
+    EXPECT_EQ(runner.run(swaps(12)), 11);
+    EXPECT_EQ(aio::run(reads()), 2);
+    EXPECT_EQ(depth.get(), 2);
+    runner.close();
+    EXPECT_EQ(depth.get(), 2);
+    depth.reset(token);
+    EXPECT_EQ(aio::run(reads()), 0);
 }
 
 PLAIN_TEST("outside of a loop each thread has its own values") {

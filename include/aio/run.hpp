@@ -69,6 +69,7 @@ struct loop_owner::entered {
     entered(const entered&) = delete;
     entered& operator=(const entered&) = delete;
     loop_owner& owner;
+    context_map* outer;  // of the thread
 };
 
 template<class T>
@@ -76,6 +77,7 @@ T run_in(loop_owner& owner, coro<T>&& main) {
     loop_owner::entered inside(owner);
     const std::source_location place = coro_access::place(main);
     auto state = state_ptr<task_state<T>>::adopt(spawn(owner.loop().core(), std::move(main), place));
+    state->give_context_at_end();
     owner.run_until_done(*state);
     state->mark_retrieved();
     return std::move(state->outcome).value();

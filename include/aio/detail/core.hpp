@@ -127,6 +127,7 @@ protected:
     static constexpr std::uint16_t flag_prepare = 1024;       // look before the next step: see prepare_step()
     static constexpr std::uint16_t flag_ended = 2048;         // the coroutine is at its final suspension
     static constexpr std::uint16_t flag_internal = 4096;      // not shown in reports
+    static constexpr std::uint16_t flag_gives_context = 8192; // to the thread, for the runner's next run (rule 145)
 
     std::uint32_t references_ = 1;
     std::uint16_t flags_ = 0;
@@ -234,6 +235,7 @@ public:
     void set_internal() noexcept { flags_ |= flag_internal; }
 
     context_map*& context() noexcept { return context_; }
+    void give_context_at_end() noexcept { flags_ |= flag_gives_context; }
 
 protected:
     friend class loop_core;
