@@ -236,6 +236,22 @@ AIO_TEST("background tasks destroyed while a shutdown waits: it still ends") {
     EXPECT_EQ(log.text(), "cancelled ended");
 }
 
+AIO_TEST("background tasks are a context manager that gives itself, and are shut down at the end") {
+    aio::task<> inside;
+    auto body = [&inside](aio::background_tasks& bg) {
+        inside = bg.create_task(aio::sleep_forever());
+        return bg.size();
+    };
+    EXPECT_EQ(co_await aio::with(aio::background_tasks(), body), 1u);
+    EXPECT_TRUE(inside.cancelled());
+    auto scope = []() -> aio::coro<aio::task<>> {
+        auto& bg = co_await aio::enter(aio::background_tasks());
+        co_return bg.create_task(aio::sleep_forever());
+    };
+    aio::task<> left = co_await scope();
+    EXPECT_TRUE(left.cancelled());
+}
+
 AIO_TEST("background tasks can be moved") {
     aio::background_tasks first;
     first.create_task(number(1));

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <future>
 #include <latch>
 #include <memory>
 #include <optional>
@@ -73,6 +74,7 @@ AIO_REAL_TEST("rule 136: callbacks that schedule each other for ever starve neit
     co_await thread_called;
     thread.join();
     stop = true;
+    co_await aio_test::turns(2);
 }
 
 AIO_TEST("call_later and call_at call at their time, on the loop's clock") {
@@ -422,12 +424,10 @@ PLAIN_TEST("rule 148: where signals cannot be installed, run() goes on without")
 
 PLAIN_TEST("rule 15i: a foreign thread that ends without a word does not hide the deadlock") {
     auto main = []() -> aio::coro<> {
-        std::latch go(1);
-        std::thread thread([&go] { go.wait(); });
+        auto go = std::make_shared<std::promise<void>>();
+        std::thread([go] { go->get_future().wait(); }).detach();
         aio::future<> never;
-        std::exception_ptr error;
-        go.count_down();
-        thread.detach();
+        go->set_value();
         co_await never;
     };
     EXPECT_THROW(aio::run(main()), aio::deadlock_error);

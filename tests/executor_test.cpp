@@ -473,6 +473,53 @@ PLAIN_TEST("rule 15l: a pool destroyed with jobs left terminates, naming their t
     EXPECT_DEATH(aio::run(main()), "destroyed with jobs left: counter \\(.*:[0-9]+\\)");
 }
 
+// ---- with the rest of the library ----
+
+AIO_TEST("a pool is a context manager that gives itself, and is shut down at the end") {
+    int seen = 0;
+    auto body = [&](aio::thread_pool_executor& pool) -> aio::coro<int> {
+        static_cast<void>(aio::create_task(aio::run_in_executor(pool, [&seen] { seen = 1; })));
+        co_await aio_test::turns(1);
+        co_return co_await aio::run_in_executor(pool, &add, 1, 2);
+    };
+    EXPECT_EQ(co_await aio::with(aio::thread_pool_executor(1), body), 3);
+    EXPECT_EQ(seen, 1);
+    auto scope = [&]() -> aio::coro<int> {
+        auto& pool = co_await aio::enter(aio::thread_pool_executor(2));
+        co_return co_await aio::run_in_executor(pool, &add, 2, 2);
+    };
+    EXPECT_EQ(co_await scope(), 4);
+    aio::thread_pool_executor pool(1);
+    EXPECT_EQ(co_await aio::with(pool, [](aio::thread_pool_executor& p) { return &p; }), &pool);
+    EXPECT_NE((co_await error_of<std::logic_error>(aio::run_in_executor(pool, &add, 1, 1))).find("shut down"), std::string::npos);
+}
+
+AIO_TEST("jobs are gathered, raced, shielded and waited for as anything else") {
+    auto [a, b] = co_await aio::gather(aio::to_thread(&add, 1, 1), aio::to_thread(&add, 2, 2));
+    EXPECT_EQ(a + b, 6);
+    EXPECT_EQ(co_await aio::wait_for(aio::to_thread(&add, 3, 4), 1h), 7);
+    EXPECT_EQ(co_await aio::shield(aio::to_thread(&add, 4, 4)), 8);
+    auto winner = co_await aio::race(aio::sleep_forever(), aio::to_thread(&add, 5, 5));
+    EXPECT_EQ(std::get<1>(winner), 10);
+}
+
+AIO_REAL_TEST("wait_for abandons a job at its deadline if it may, else asks it to stop and takes its value") {
+    auto gone = std::make_shared<std::promise<void>>();
+    auto over = gone->get_future();
+    auto until_stopped = [](std::stop_token stop) {
+        std::promise<void> stopped;
+        std::stop_callback on_stop(stop, [&] { stopped.set_value(); });
+        stopped.get_future().wait();
+        return 5;
+    };
+    EXPECT_EQ(co_await aio::wait_for(aio::to_thread(until_stopped), 1ms), 5);
+    auto stubborn = [until_stopped](std::stop_token stop, last_words) { return until_stopped(stop); };
+    auto job = aio::to_thread(aio::abandon_on_cancel, stubborn, last_words(gone));
+    gone.reset();
+    EXPECT_EQ(co_await error_of<aio::timeout_error>(aio::wait_for(std::move(job), 1ms)), "timed out");
+    over.wait();
+}
+
 // ---- the loop around it ----
 
 PLAIN_TEST("rule 15i: idle threads of the pool do not hide a deadlock, and a job is no deadlock") {
