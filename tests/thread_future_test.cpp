@@ -89,7 +89,9 @@ AIO_REAL_TEST("rule 166: an exception of the coroutine reaches the thread") {
 
 AIO_REAL_TEST("rule 166: a timeout of the thread cancels the task") {
     bool cancelled = false;
-    auto waits = [&cancelled]() -> aio::coro<> {
+    std::promise<void> begun;
+    auto waits = [&cancelled, &begun]() -> aio::coro<> {
+        begun.set_value();
         try {
             co_await aio::sleep_forever();
         } catch (const aio::cancelled_error&) {
@@ -99,6 +101,7 @@ AIO_REAL_TEST("rule 166: a timeout of the thread cancels the task") {
     };
     auto thread = [&](aio::loop_handle h) {
         auto f = aio::run_coroutine_threadsafe(h, waits);
+        begun.get_future().wait();
         EXPECT_THROW(f.wait_for(1ms), aio::timeout_error);
         EXPECT_THROW(f.get(), aio::cancelled_error);
         EXPECT_TRUE(f.done());
