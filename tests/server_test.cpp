@@ -180,9 +180,14 @@ AIO_REAL_TEST("an address that is not ours, a bad port and an unknown name are e
     EXPECT_EQ(argument, 1);
 }
 
+#if defined(__has_feature)
+#if __has_feature(undefined_behavior_sanitizer)
+#define AIO_TEST_NEEDS_DESCRIPTORS  // the sanitizer opens pipes to look at types, and calls it an error where it cannot
+#endif
+#endif
+#ifndef AIO_TEST_NEEDS_DESCRIPTORS
 AIO_REAL_TEST("rule 151: without descriptors accepting pauses, says so once, and goes on") {
     aio_test::journal told;
-    // Not the error itself: UndefinedBehaviorSanitizer's look at its type needs descriptors.
     aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told(c.message); });
     aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
     // The client's end is there before the descriptors run out.
@@ -211,6 +216,7 @@ AIO_REAL_TEST("rule 151: without descriptors accepting pauses, says so once, and
     v.close();
     aio::get_running_loop().set_exception_handler(nullptr);
 }
+#endif
 
 AIO_REAL_TEST("rule 177: a handler's exception goes to the exception handler, and the connection is closed") {
     reports told;
