@@ -2,14 +2,14 @@
 
 namespace aio::detail {
 
-children::child::child(children& s, future_base& f, std::size_t i, bool o) noexcept : set(&s), state(&f), index(i), owned(o) {
+children::child::child(children& s, future_base& f, std::size_t i, bool o) noexcept : set(&s), state(&f), index(i), owned(o), keeps_error(s.keep_errors) {
     end.owner = this;
     end.notify = [](waiter& w) noexcept {
         child& self = *static_cast<end_waiter&>(w).owner;
         if (self.set) {
             self.set->ended(self);
         } else {
-            self.state->mark_retrieved();  // rule 87: gather has left, later errors count as retrieved
+            if (!self.keeps_error) self.state->mark_retrieved();  // rule 87: gather has left, later errors count as retrieved
             delete &self;
         }
     };

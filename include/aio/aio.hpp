@@ -1,6 +1,7 @@
 #pragma once
 // All of aio::core.
 
+#include <aio/as_completed.hpp>
 #include <aio/async_generator.hpp>
 #include <aio/background_tasks.hpp>
 #include <aio/barrier.hpp>
@@ -22,10 +23,13 @@
 #include <aio/result.hpp>
 #include <aio/run.hpp>
 #include <aio/semaphore.hpp>
+#include <aio/server.hpp>
 #include <aio/sleep.hpp>
+#include <aio/stream.hpp>
 #include <aio/task.hpp>
 #include <aio/task_group.hpp>
 #include <aio/thread_future.hpp>
 #include <aio/timeout.hpp>
+#include <aio/views.hpp>
 #include <aio/wait.hpp>
 #include <aio/with.hpp>

@@ -35,6 +35,22 @@ namespace detail {
 /// The places at which each pointer occurs for the first time, in order.
 std::vector<std::size_t> first_occurrences(const std::vector<const void*>& pointers);
 
+/// The handles of a range, each once; throws std::logic_error if one is empty.
+template<class R>
+auto distinct_handles(R& range) {
+    std::vector<std::remove_cvref_t<element_t<R>>> handles;
+    std::vector<const void*> states;
+    for (auto&& h : range) {
+        if (!static_cast<bool>(h)) throw_empty_handle();
+        handles.push_back(h);
+        states.push_back(h.detail_state());
+    }
+    std::size_t kept = 0;
+    for (std::size_t index : first_occurrences(states)) handles[kept++] = handles[index];
+    handles.resize(kept);
+    return handles;
+}
+
 /// Waits for futures without touching them: neither a timeout nor a cancel of the waiter reaches them (rules 95, 98).
 class [[nodiscard("co_await it")]] wait_operation final : public revertible<wait_operation> {
 public:
@@ -85,18 +101,7 @@ coro<wait_result<Handle>> wait_handles(std::vector<Handle> handles, wait_options
 template<class R>
     requires(detail::range<R> && detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
 auto wait(R&& tasks, wait_options options = {}) {
-    using handle = std::remove_cvref_t<detail::element_t<R>>;
-    std::vector<handle> handles;
-    std::vector<const void*> states;
-    for (auto&& t : tasks) {
-        if (!static_cast<bool>(t)) detail::throw_empty_handle();
-        handles.push_back(t);
-        states.push_back(t.detail_state());
-    }
-    std::size_t kept = 0;
-    for (std::size_t index : detail::first_occurrences(states)) handles[kept++] = handles[index];
-    handles.resize(kept);
-    return detail::wait_handles<handle>(std::move(handles), options);
+    return detail::wait_handles(detail::distinct_handles(tasks), options);
 }
 
 }  // namespace aio

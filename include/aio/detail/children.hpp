@@ -23,6 +23,7 @@ public:
         state_ptr<future_base> state;
         std::size_t index;
         bool owned;
+        bool keeps_error;
         child(children& s, future_base& f, std::size_t i, bool o) noexcept;
     };
     enum class until : std::uint8_t {
@@ -41,6 +42,7 @@ public:
     ~children();
 
     signal* changed = nullptr;  // set when a child ends, for who waits for other things, too
+    bool keep_errors = false;   // later errors of children that are left to themselves do not count as retrieved
 
     void add(future_base& state, std::size_t index, bool owned);
     /// The next child that has ended, in the order in which they did; null if there is none. To be deleted by the caller.

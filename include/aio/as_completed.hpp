@@ -1,0 +1,116 @@
+#pragma once
+// Several at once, in the order in which they end. Source: asyncio.as_completed.
+//
+//     co_await aio::for_each(aio::as_completed(std::move(coros), {.limit = 10}), [](const aio::task<page>& t) { use(t.result()); });
+//     auto done = aio::as_completed(tasks, {.timeout = 5s});
+//     while (auto t = co_await done.next()) { use(t->result()); }
+
+#include <aio/async_generator.hpp>
+#include <aio/detail/concurrent_views.hpp>
+#include <aio/gather.hpp>
+#include <aio/timeout.hpp>
+#include <aio/wait.hpp>
+
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace aio {
+
+/// timeout: for the whole iteration, from its first step. limit: at most so many coroutines at once; the range is read as they
+/// start. 0: no limit. Tasks and futures run already: limit does not concern them.
+struct as_completed_options {
+    delay timeout = std::nullopt;
+    std::size_t limit = 0;
+};
+
+namespace detail {
+
+/// Until something has changed; throws timeout_error once the deadline has passed.
+coro<> await_change(signal& changed, std::optional<time_point> deadline);
+std::optional<time_point> deadline_from_now(delay d);
+
+template<class Handle>
+async_generator<Handle> handles_as_completed(std::vector<Handle> handles, delay timeout) {
+    children set(nullptr);
+    signal changed;
+    set.changed = &changed;
+    set.keep_errors = true;  // of tasks that are still running when the iteration ends
+    const std::optional<time_point> deadline = deadline_from_now(timeout);
+    for (std::size_t i = 0; i < handles.size(); ++i) set.add(*handles[i].detail_state(), i, false);
+    for (std::size_t given = 0; given < handles.size();) {
+        if (children::child* ended = set.take_ended()) {
+            Handle handle = handles[std::unique_ptr<children::child>(ended)->index];
+            ++given;
+            co_yield handle;
+        } else {
+            co_await await_change(changed, deadline);
+        }
+    }
+}
+
+template<class R>
+using owned_result_t = awaited_t<std::remove_cvref_t<element_t<R>>>;
+
+template<class R>
+async_generator<task<owned_result_t<R>>> coros_as_completed(R range, as_completed_options options) {
+    using T = owned_result_t<R>;
+    auto owned = std::make_unique<owned_tasks>();
+    co_await defer(&owned_tasks::stop, owned.get());
+    const std::optional<time_point> deadline = deadline_from_now(options.timeout);
+    auto next = range.begin();
+    const auto end = range.end();
+    for (;;) {
+        while (next != end && (options.limit == 0 || owned->tasks.running() < options.limit)) {
+            task<T> started = start_child(std::move(*next));
+            ++next;
+            owned->tasks.add(*started.detail_state(), 0, true);
+        }
+        if (children::child* ended = owned->tasks.take_ended()) {
+            const std::unique_ptr<children::child> taken(ended);
+            task<T> done(state_ptr<task_state<T>>(static_cast<task_state<T>*>(ended->state.get())));
+            co_yield done;
+        } else if (next == end && owned->tasks.running() == 0) {
+            break;
+        } else {
+            co_await await_change(owned->changed, deadline);
+        }
+    }
+}
+
+/// as_completed over coroutines: no next() of its own, so that what it owns always has an end: for_each and | take it.
+template<class T>
+class [[nodiscard("give it to for_each or |")]] owned_completions {
+public:
+    using element_type = task<T>;
+    explicit owned_completions(async_generator<task<T>> items) noexcept : items_(std::move(items)) {}
+    auto scoped_next() { return items_.next(); }
+    auto aclose() { return items_.aclose(); }
+
+private:
+    async_generator<task<T>> items_;
+};
+
+}  // namespace detail
+
+/// Gives the handles of a range of tasks or futures as they end, each once. When the timeout passes timeout_error leaves the
+/// iteration, and the tasks go on; they go on, too, when the iteration ends early. The range is read when this is called.
+template<class R>
+    requires(detail::range<R> && detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
+async_generator<std::remove_cvref_t<detail::element_t<R>>> as_completed(R&& handles, as_completed_options options = {}) {
+    return detail::handles_as_completed(detail::distinct_handles(handles), options.timeout);
+}
+
+/// Starts coroutines (or operations) given as an rvalue range, and gives a task for each as it ends. However the iteration ends, what
+/// still runs is cancelled and awaited.
+template<class R>
+    requires(detail::range<R> && !std::is_lvalue_reference_v<R> &&
+             !detail::handle<std::remove_cvref_t<detail::element_t<R>>> &&
+             detail::awaitable<std::remove_cvref_t<detail::element_t<R>>>)
+auto as_completed(R&& awaitables, as_completed_options options = {}) {
+    return detail::owned_completions<detail::owned_result_t<R>>(
+        detail::coros_as_completed<R>(std::forward<R>(awaitables), options));
+}
+
+}  // namespace aio

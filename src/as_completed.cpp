@@ -1,0 +1,19 @@
+#include <aio/as_completed.hpp>
+
+namespace aio::detail {
+
+std::optional<time_point> deadline_from_now(delay d) {
+    if (!d.has_value()) return std::nullopt;
+    return d.from(require_loop().now());
+}
+
+coro<> await_change(signal& changed, std::optional<time_point> deadline) {
+    auto change = changed.wait("the next of as_completed");
+    if (!deadline) {
+        co_await change;
+    } else {
+        co_await wait_for(std::move(change), *deadline - require_loop().now());
+    }
+}
+
+}  // namespace aio::detail
