@@ -15,6 +15,7 @@
 #include <aio/event_loop.hpp>
 #include <aio/exception_group.hpp>
 #include <aio/executor.hpp>
+#include <aio/file.hpp>
 #include <aio/future.hpp>
 #include <aio/gather.hpp>
 #include <aio/lock.hpp>

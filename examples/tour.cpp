@@ -1,0 +1,369 @@
+// The tour: all sections as one program. `./dev tour --help` says how to call it.
+
+#include "tour.hpp"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace tour {
+
+// ---- records ----
+
+namespace {
+std::uint64_t mix(std::uint64_t hash, std::string_view text) noexcept {  // FNV-1a
+    for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+    return (hash ^ 0xff) * 0x100000001b3U;
+}
+}  // namespace
+
+void tally::add(const package& p) noexcept {
+    ++count;
+    std::uint64_t hash = 0xcbf29ce484222325U;
+    for (std::string_view field : {std::string_view(p.name), std::string_view(p.version), std::string_view(p.section),
+                                   std::string_view(p.summary)}) {
+        hash = mix(hash, field);
+    }
+    checksum += mix(hash, std::to_string(p.installed_kb));
+}
+
+void must_agree(const std::string& what, const tally& expected, const tally& actual) {
+    if (expected == actual) return;
+    throw std::runtime_error(what + ": " + std::to_string(actual.count) + " with checksum " + std::to_string(actual.checksum) +
+                             ", but the input holds " + std::to_string(expected.count) + " with checksum " +
+                             std::to_string(expected.checksum));
+}
+
+void parse_line(std::string_view line, package& current, std::vector<package>& found) {
+    if (line.empty()) {
+        if (!current.name.empty()) found.push_back(std::exchange(current, {}));
+        return;
+    }
+    const auto value_of = [line](std::string_view key) -> std::optional<std::string_view> {
+        if (!line.starts_with(key)) return std::nullopt;
+        return line.substr(key.size());
+    };
+    if (const auto name = value_of("Package: ")) {
+        current.name = *name;
+    } else if (const auto version = value_of("Version: ")) {
+        current.version = *version;
+    } else if (const auto section = value_of("Section: ")) {
+        current.section = *section;
+    } else if (const auto summary = value_of("Description: ")) {
+        current.summary = *summary;
+    } else if (const auto size = value_of("Installed-Size: ")) {
+        std::from_chars(size->data(), size->data() + size->size(), current.installed_kb);
+    } else if (const auto architecture = value_of("Architecture: ")) {
+        // The same package may be installed for several architectures: each is a record of its own.
+        static const std::string native = [] {
+#if defined(__x86_64__)
+            return "amd64";
+#elif defined(__aarch64__)
+            return "arm64";
+#else
+            return "all";
+#endif
+        }();
+        if (*architecture != "all" && *architecture != native) current.name += ":" + std::string(*architecture);
+    }
+}
+
+nlohmann::json packages_to_json(const std::vector<package>& packages) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const package& p : packages) {
+        list.push_back({{"name", p.name},
+                        {"version", p.version},
+                        {"section", p.section},
+                        {"installed_kb", p.installed_kb},
+                        {"summary", p.summary}});
+    }
+    return list;
+}
+
+std::vector<package> packages_from_json(const nlohmann::json& json) {
+    std::vector<package> packages;
+    for (const nlohmann::json& p : json) {
+        packages.push_back({p.at("name"), p.at("version"), p.at("section"), p.at("installed_kb"), p.at("summary")});
+    }
+    return packages;
+}
+
+// ---- the report ----
+
+report::report(bool json) : json_(json), terminal_(!json && ::isatty(STDOUT_FILENO) == 1) {}
+
+void report::begin(int number, std::string title) {
+    entry e;
+    e.number = number;
+    e.title = std::move(title);
+    sections_.push_back(std::move(e));
+    started_ = std::chrono::steady_clock::now();
+    if (!json_) std::printf("%2d. %s\n", number, sections_.back().title.c_str());
+}
+
+void report::line(std::string text) {
+    clear_bar();
+    if (!json_) std::printf("      %s\n", text.c_str());
+    sections_.back().lines.push_back(std::move(text));
+}
+
+void report::number(std::string name, double value) { sections_.back().numbers.emplace_back(std::move(name), value); }
+
+void report::progress(std::size_t done, std::size_t of) {
+    if (!terminal_ || of == 0 || (done % 16 != 0 && done != of)) return;
+    constexpr std::size_t width = 40;
+    const std::size_t filled = done >= of ? width : done * width / of;
+    std::printf("\r      [%-40s] %3zu %%", std::string(filled, '#').c_str(), done * 100 / of);
+    std::fflush(stdout);
+    bar_ = true;
+}
+
+void report::clear_bar() {
+    if (bar_) std::fputs("\r\033[K", stdout);
+    bar_ = false;
+}
+
+void report::end() {
+    clear_bar();
+    sections_.back().milliseconds =
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started_).count();
+    if (!json_) std::printf("      %.1f ms\n", sections_.back().milliseconds);
+    std::fflush(stdout);
+}
+
+void report::finish(bool interrupted) {
+    clear_bar();
+    if (json_) {
+        nlohmann::json document = {{"interrupted", interrupted}, {"sections", nlohmann::json::array()}};
+        for (const entry& e : sections_) {
+            document["sections"].push_back(
+                {{"number", e.number}, {"title", e.title}, {"lines", e.lines}, {"numbers", e.numbers}, {"ms", e.milliseconds}});
+        }
+        std::printf("%s\n", document.dump(2).c_str());
+    } else if (interrupted) {
+        std::printf("\ninterrupted: %zu sections begun, everything that was open has been closed\n", sections_.size());
+    } else {
+        std::printf("all %zu sections done; nothing was lost: counts and checksums agree\n", sections_.size());
+    }
+    std::fflush(stdout);
+}
+
+// ---- the database and the server ----
+
+aio::coro<aio::sql::pool&> state::stored() {
+    if (!pool_) pool_.emplace(settings.database, aio::sql::pool_options{.max_size = 4});
+    if (!filled_) {
+        auto db = co_await pool_->acquire();
+        co_await create_table(*db);
+        std::vector<package> batch;
+        tally stored;
+        auto packages = read_packages(settings.input);
+        while (auto p = co_await packages.next()) {
+            stored.add(*p);
+            batch.push_back(std::move(*p));
+            if (batch.size() == page_size) {
+                co_await store_batch(*db, batch);
+                batch.clear();
+                out.progress(stored.count, read.count);
+            }
+        }
+        co_await store_batch(*db, batch);
+        must_agree("packages stored", read, stored);
+        filled_ = true;
+    }
+    co_return *pool_;
+}
+
+aio::coro<std::string> state::served() {
+    co_await stored();
+    if (!server_) {
+        resetting_ = co_await aio::start_server([this](aio::stream s) { return reset(std::move(s)); }, "127.0.0.1", 0);
+        server_ = co_await aio::http::start_server([this](aio::http::request r) { return answer(std::move(r)); }, "127.0.0.1", 0);
+    }
+    co_return "http://127.0.0.1:" + std::to_string(server_->port());
+}
+
+// Half an answer, then nothing: a peer that breaks.
+aio::coro<> state::reset(aio::stream client) {
+    co_await client.read_until("\r\n\r\n");
+    co_await client.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf of it");
+    co_await client.aclose();
+}
+
+aio::coro<aio::http::response> state::answer(aio::http::request request) {
+    if (request.path() == "/packages") {
+        const auto number = [&](const char* name, std::int64_t otherwise) {
+            const std::string text = request.query(name).value_or("");
+            std::int64_t n = otherwise;
+            std::from_chars(text.data(), text.data() + text.size(), n);
+            return n;
+        };
+        const std::int64_t size = number("size", page_size), page = number("page", 1);
+        if (size < 1 || size > 1000 || page < 1) co_return aio::http::response(400, "size is 1 to 1000, page 1 or more\n");
+        std::vector<package> packages;
+        aio::sql::rows rows = co_await pool_->query("SELECT * FROM packages ORDER BY name LIMIT $1 OFFSET $2", size, (page - 1) * size);
+        for (const aio::sql::row& row : rows) {
+            packages.push_back({row["name"].as<std::string>(), row["version"].as<std::string>(), row["section"].as<std::string>(),
+                                row["installed_kb"].as<std::int64_t>(), row["summary"].as<std::string>()});
+        }
+        co_return aio::http::response(200, packages_to_json(packages).dump(), aio::http::headers("Content-Type", "application/json"));
+    }
+    if (request.path() == "/health") co_return aio::http::response(200, "ok\n");
+    if (request.path() == "/hang") co_await aio::sleep_forever();
+    if (request.path() == "/flaky") {  // fails twice, then answers
+        const bool fails = ++flaky_failures_ % 3 != 0;
+        co_return fails ? aio::http::response(503, "not yet\n") : aio::http::response(200, "at last\n");
+    }
+    if (request.path() == "/reset-port") co_return aio::http::response(200, std::to_string(resetting_->port()));
+    co_return aio::http::response(404, "there is no " + request.path() + "\n");
+}
+
+aio::coro<> state::aclose() {
+    if (server_) co_await server_->drain(0s);
+    if (resetting_) co_await resetting_->drain(0s);
+    if (pool_) co_await pool_->aclose();
+    server_.reset();
+    resetting_.reset();
+    pool_.reset();
+}
+
+namespace {
+
+struct section {
+    const char* title;
+    aio::coro<> (*run)(state&);
+};
+
+constexpr section sections[] = {
+    {"async/await and gather", async_await},
+    {"task groups and exception groups", task_groups},
+    {"async context managers", context_managers},
+    {"async generators", async_generators},
+    {"async comprehensions", comprehensions},
+    {"synchronisation primitives", synchronisation},
+    {"queues", queues},
+    {"timeouts", timeouts},
+    {"background tasks", background_tasks},
+    {"the iteration protocol", iteration_protocol},
+    {"sync and async code together", sync_and_async},
+};
+constexpr int section_count = sizeof sections / sizeof *sections;
+
+aio::coro<> run_sections(state& t) {
+    co_await aio::for_each(read_packages(t.settings.input), [&](const package& p) { t.read.add(p); });
+    if (t.read.count == 0) throw std::invalid_argument(t.settings.input.string() + " holds no package record");
+    for (int number = 1; number <= section_count; ++number) {
+        if (t.settings.section != 0 && t.settings.section != number) continue;
+        t.out.begin(number, sections[number - 1].title);
+        co_await sections[number - 1].run(t);
+        t.out.end();
+    }
+}
+
+aio::coro<> async_main(state& t) {
+    std::exception_ptr error;
+    try {
+        co_await run_sections(t);
+    } catch (...) {
+        error = std::current_exception();
+    }
+    co_await t.aclose();
+    if (error) std::rethrow_exception(error);
+}
+
+constexpr const char* usage =
+    "usage: aiocxx_tour [--input FILE] [--db URL] [--section N] [--json]\n"
+    "  --input FILE   a package database (default: /var/lib/dpkg/status, or the sample that ships)\n"
+    "  --db URL       sqlite:///FILE or postgresql://USER@HOST/DB (default: SQLite in a temporary file)\n"
+    "  --section N    only section N, 1 to 11\n"
+    "  --json         the report as JSON\n";
+
+[[noreturn]] void refuse(const std::string& why) {
+    std::fprintf(stderr, "aiocxx_tour: %s\n%s", why.c_str(), usage);
+    std::exit(2);
+}
+
+options parse(int argc, char** argv) {
+    options o;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view name = argv[i];
+        if (name == "--help" || name == "-h") {
+            std::fputs(usage, stdout);
+            std::exit(0);
+        }
+        if (name == "--json") {
+            o.json = true;
+            continue;
+        }
+        if (name != "--input" && name != "--db" && name != "--section") refuse("unknown option '" + std::string(name) + "'");
+        if (i + 1 == argc) refuse(std::string(name) + " needs a value");
+        const std::string_view value = argv[++i];
+        if (name == "--input") {
+            o.input = value;
+        } else if (name == "--db") {
+            o.database = value;
+        } else {
+            const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), o.section);
+            if (error != std::errc() || end != value.data() + value.size() || o.section < 1 || o.section > section_count) {
+                refuse("--section is 1 to 11, not '" + std::string(value) + "'");
+            }
+        }
+    }
+    if (o.input.empty()) {
+        o.input = "/var/lib/dpkg/status";
+        if (!std::filesystem::exists(o.input)) o.input = AIO_TOUR_SAMPLE;
+    }
+    return o;
+}
+
+/// A temporary folder for the database, removed at the end.
+class scratch {
+public:
+    scratch() {
+        std::string pattern = (std::filesystem::temp_directory_path() / "aiocxx-tour-XXXXXX").string();
+        if (!::mkdtemp(pattern.data())) throw std::system_error(errno, std::generic_category(), "mkdtemp of " + pattern);
+        path_ = pattern;
+    }
+    ~scratch() {
+        std::error_code ignored;
+        std::filesystem::remove_all(path_, ignored);
+    }
+    scratch(const scratch&) = delete;
+    scratch& operator=(const scratch&) = delete;
+    std::string database() const { return "sqlite:///" + path_.string() + "/packages.db"; }
+
+private:
+    std::filesystem::path path_;
+};
+
+int run_tour(int argc, char** argv) {
+    options settings = parse(argc, argv);
+    std::optional<scratch> folder;
+    if (settings.database.empty()) settings.database = folder.emplace().database();
+    report out(settings.json);
+    state t(std::move(settings), out);
+    try {
+        aio::run(async_main(t), {.handle_sigterm = true});
+    } catch (const aio::keyboard_interrupt& e) {
+        out.finish(true);
+        return 128 + e.signal();
+    }
+    out.finish(false);
+    return 0;
+}
+
+}  // namespace
+}  // namespace tour
+
+int main(int argc, char** argv) {
+    try {
+        return tour::run_tour(argc, argv);
+    } catch (const std::exception& e) {
+        std::fflush(stdout);
+        std::fprintf(stderr, "aiocxx_tour: %s\n", e.what());
+        return 1;
+    }
+}
