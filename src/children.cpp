@@ -2,20 +2,18 @@
 
 namespace aio::detail {
 
-children::child::child(children& s, future_base& f, std::size_t i, bool o) noexcept : set(&s), state(&f), index(i), owned(o), keeps_error(s.keep_errors) {
+children::child::child(children& s, future_base& f, std::size_t i, bool o) noexcept : set(&s), state(&f), index(i), owned(o) {
     end.owner = this;
     end.notify = [](waiter& w) noexcept {
         child& self = *static_cast<end_waiter&>(w).owner;
-        if (self.set) {
-            self.set->ended(self);
-        } else {
-            if (!self.keeps_error) self.state->mark_retrieved();  // rule 87: gather has left, later errors count as retrieved
-            delete &self;
-        }
+        self.set->ended(self);
     };
 }
 
 void children::add(future_base& state, std::size_t index, bool owned) {
+    const thread_state& t = local();
+    if (&state == t.task) throw_logic_error("a task cannot wait for itself: " + t.task->name());
+    if (state.loop() != t.task->loop()) throw_logic_error("a task awaits a future or task of another loop");
     auto* c = new child(*this, state, index, owned);
     ++running_count_;
     if (owned) ++owned_count_;
@@ -28,7 +26,13 @@ void children::add(future_base& state, std::size_t index, bool owned) {
 }
 
 children::~children() {
-    while (child* c = running_.pop_front()) c->set = nullptr;  // deletes itself when it ends
+    while (child* c = running_.pop_front()) {
+        // Rule 87: gather has left, later errors count as retrieved. The callback holds no reference, so nothing keeps alive what
+        // never ends.
+        c->end.unlink();
+        if (!keep_errors) c->state->add_callback(new done_callback([](future_base& state) { state.mark_retrieved(); }));
+        delete c;
+    }
     while (child* c = ended_.pop_front()) delete c;
 }
 
@@ -39,20 +43,30 @@ void children::ended(child& c) noexcept {
     ended_.push_back(c);
     future_base& state = *c.state;
     if (state.failed() || state.cancelled()) {
-        if (!first_error_ && !(ending_ && state.cancelled())) {
-            first_error_ = c.state;
-            if (state.failed() && report_) state.mark_retrieved();
-        } else if (state.failed() && c.owned && report_) {
+        if (!first_error_ && !ending_) {
+            first_error_ = c.state;  // retrieved when it is thrown
+        } else if (state.failed() && report_) {
             state.mark_retrieved();
-            state.loop()->report(report_, state.error(), static_cast<task_base*>(&state));
+            if (c.owned) {
+                state.loop()->report(report_, state.error(),
+                                     state.is_task() ? static_cast<task_base*>(&state) : nullptr);
+            }
         }
     }
     if (race_ && !ending_) {
         ending_ = true;
-        cancel(true);
+        if (!cancel_requested_) cancel(true);  // else they have been asked already: a second cancel would break off their clean-up
     }
     if (changed) changed->set();
     if (waiter_ && waiter_->satisfied()) std::exchange(waiter_, nullptr)->wake();
+}
+
+void children::leave(const std::exception_ptr& error) const {
+    if (cancel_requested_) {
+        if (is_cancelled(error)) throw_cancelled();
+        if (cancelled_late_) local().task->keep_cancel_pending(cancel_message_);
+    }
+    std::rethrow_exception(error);
 }
 
 void children::cancel(bool only_owned, const std::string& message) noexcept {
@@ -85,8 +99,9 @@ cancel_reply children::waiting::cancel(const std::string& message) noexcept {
     if (phase_ != phase::parked) return revertible<waiting>::cancel(message);
     if (set_->running_count_ == 0) return cancel_reply::refused;
     set_->cancel_requested_ = true;
+    set_->cancelled_late_ = set_->ending_;
     set_->cancel_message_ = message;
-    if (!set_->race_ || !set_->ending_) set_->cancel(false, message);
+    if (!set_->race_ || !set_->ending_) set_->cancel(set_->ending_, message);
     return cancel_reply::handed_on;
 }
 
@@ -96,12 +111,12 @@ void children::waiting::describe(std::string& out) const {
 
 coro<> children::end_owned() {
     ending_ = true;
-    cancel(true);
+    if (!cancel_requested_) cancel(true);  // else they have been asked already
     while (owned_count_ > 0) {
         try {
             co_await wait(until::owned_ended);
         } catch (const cancelled_error& e) {
-            cancel_requested_ = true;
+            cancel_requested_ = cancelled_late_ = true;
             cancel_message_ = e.message();
         }
     }

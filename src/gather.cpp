@@ -8,6 +8,7 @@ coro<> gather_all(children& set, bool return_exceptions) {
         if (set.cancel_requested()) set.throw_cancelled();  // rule 91: although the children may have swallowed it
         co_return;
     }
+    set.first_error()->mark_retrieved();
     std::rethrow_exception(set.first_error()->error());
 }
 

@@ -17,39 +17,31 @@ coro<std::size_t> race_all(children& set) {
         message = set.cancel_message();
     }
     const std::unique_ptr<children::child> first(set.take_ended());
-    if (first->state->failed() || first->state->cancelled()) {
-        if (cancelled) throw cancelled_error(std::move(message));
-        first->state->mark_retrieved();
-        std::rethrow_exception(first->state->error());
-    }
+    if (cancelled && first->state->cancelled()) throw cancelled_error(std::move(message));
+    // The outcome, a value or an error, is not lost to a cancel; that stays pending.
     if (cancelled) local().task->keep_cancel_pending(std::move(message));
+    if (std::exception_ptr error = first->state->error()) {
+        first->state->mark_retrieved();
+        std::rethrow_exception(std::move(error));
+    }
     co_return first->index;
 }
 
 namespace {
 // Tells the error of a shielded task that nobody waits for any more.
-struct reporter : waiter, pooled {
-    state_ptr<future_base> state;
-    explicit reporter(future_base& s) noexcept : state(&s) {
-        notify = [](waiter& w) noexcept {
-            std::unique_ptr<reporter> self(static_cast<reporter*>(&w));
-            self->tell();
-        };
-    }
-    void tell() const noexcept {
-        if (!state->failed()) return;
-        state->mark_retrieved();
-        state->loop()->report("exception of a shielded task, after its waiter was cancelled", state->error(),
-                              state->is_task() ? static_cast<task_base*>(state.get()) : nullptr);
-    }
-};
+void tell(future_base& state) noexcept {
+    if (!state.failed()) return;
+    state.mark_retrieved();
+    state.loop()->report("exception of a shielded task, after its waiter was cancelled", state.error(),
+                         state.is_task() ? static_cast<task_base*>(&state) : nullptr);
+}
 }  // namespace
 
 cancel_reply shield_wait::cancel(const std::string& message) noexcept {
     if (phase_ != phase::parked) return revertible<join_base>::cancel(message);
     unpark();
     phase_ = phase::cancelled;
-    awaited().add_waiter(*new reporter(awaited()));
+    awaited().add_callback(new done_callback(&tell));
     return cancel_reply::delivered;
 }
 
@@ -82,7 +74,7 @@ cancel_reply held_wait::cancel(const std::string& message) noexcept {
 void held_wait::settle() {
     if (timer_.armed()) awaited().loop()->disarm(timer_);
     if (held_) {
-        reporter(awaited()).tell();
+        tell(awaited());
         throw cancelled_error(std::move(message_));
     }
     if (expired_ && awaited().cancelled()) throw timeout_error("timed out", awaited().error());

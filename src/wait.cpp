@@ -14,6 +14,7 @@ std::vector<std::size_t> first_occurrences(const std::vector<const void*>& point
 }
 
 void wait_operation::add(future_base& state) {
+    if (state.loop() != local().loop) throw_logic_error("wait() was given a future or task of another loop");
     member m;
     m.state = &state;
     members_.push_back(m);

@@ -39,10 +39,18 @@ concept range = requires(R& r) {
 };
 template<range R>
 using element_t = decltype(*std::declval<std::remove_reference_t<R>&>().begin());
-/// The elements of an rvalue range are given away, those of an lvalue range are lvalues, generated ones are what they are.
+/// A range that owns its elements: constness reaches them. In a view they belong to somebody else.
 template<class R>
-using given_element_t =
-    std::conditional_t<std::is_lvalue_reference_v<R>, element_t<R>, std::remove_cvref_t<element_t<R>>&&>;
+concept owning_range = requires(const std::remove_reference_t<R>& r) {
+    requires std::is_const_v<std::remove_reference_t<decltype(*r.begin())>>;
+};
+/// The elements of an rvalue range are given away, those of an lvalue range are lvalues, generated ones are what they are. Handles
+/// that an rvalue view refers to stay with their owner.
+template<class R>
+using given_element_t = std::conditional_t<
+    std::is_lvalue_reference_v<R> ||
+        (handle<std::remove_cvref_t<element_t<R>>> && std::is_lvalue_reference_v<element_t<R>> && !owning_range<R>),
+    element_t<R>, std::remove_cvref_t<element_t<R>>&&>;
 
 template<class T>
 using gathered_t = std::conditional_t<
@@ -73,7 +81,7 @@ gather_range(R range, std::size_t limit) {
     using H = child_handle_t<given>;
     using State = std::remove_pointer_t<decltype(std::declval<H&>().detail_state())>;
     constexpr bool owned = !handle<std::remove_cvref_t<given>>;
-    constexpr bool may_move = owned || !std::is_lvalue_reference_v<R>;
+    constexpr bool may_move = !std::is_lvalue_reference_v<given>;
 
     std::vector<result<T>> outcomes;
     std::exception_ptr error;
@@ -99,7 +107,7 @@ gather_range(R range, std::size_t limit) {
                 set.add(*h.detail_state(), outcomes.size() - 1, owned);
                 if (owned || set.running() == 0) collect();
             }
-            if (limit == 0 || next == end || set.cancel_requested() || (!Collect && set.has_error())) break;
+            if (limit == 0 || !(next != end) || set.cancel_requested() || (!Collect && set.has_error())) break;
             co_await set.wait(children::until::any);
             collect();
         }
@@ -110,8 +118,7 @@ gather_range(R range, std::size_t limit) {
     }
     if (error) {
         co_await set.end_owned();
-        if (set.cancel_requested()) set.throw_cancelled();
-        std::rethrow_exception(error);
+        set.leave(error);
     }
     if constexpr (Collect) {
         co_return outcomes;
@@ -149,8 +156,7 @@ coro<std::conditional_t<Collect, collect_tuple_t<A...>, gather_tuple_t<A...>>> g
     }
     if (error) {
         co_await set.end_owned();
-        if (set.cancel_requested()) set.throw_cancelled();
-        std::rethrow_exception(error);
+        set.leave(error);
     }
     while (children::child* c = set.take_ended()) delete c;
     co_return [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -174,7 +180,7 @@ auto gather(A&&... awaitables) {
 }
 /// The same for a range (rvalue: its elements are given away): a std::vector of the results; nothing for a range of void.
 template<class R>
-    requires(detail::range<R> && !detail::awaitable<R>)
+    requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 auto gather(R&& range, gather_options options = {}) {
     return detail::gather_range<R, false>(std::forward<R>(range), options.limit);
 }
@@ -185,7 +191,7 @@ auto gather(return_exceptions_t, A&&... awaitables) {
     return detail::gather_tuple<true, A...>(std::forward<A>(awaitables)...);
 }
 template<class R>
-    requires(detail::range<R> && !detail::awaitable<R>)
+    requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 auto gather(return_exceptions_t, R&& range, gather_options options = {}) {
     return detail::gather_range<R, true>(std::forward<R>(range), options.limit);
 }

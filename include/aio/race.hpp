@@ -28,18 +28,27 @@ template<class... A>
 coro<race_result_t<A...>> race_tuple(std::decay_t<A>... given) {
     std::tuple<child_handle_t<A>...> handles;
     children set(race_report, true);
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-        static_cast<void>((
-            [&] {
-                auto& h = std::get<I>(handles);
-                h = start_child(as_given<A>(given));
-                const bool done = h.done();
-                set.add(*h.detail_state(), I, true);
-                return !done;  // a task or future that is done already: the rest does not start
-            }() &&
-            ...));
-    }(std::index_sequence_for<A...>());
-    const std::size_t first = co_await race_all(set);
+    std::exception_ptr error;
+    std::size_t first = 0;
+    try {
+        [&]<std::size_t... I>(std::index_sequence<I...>) {
+            static_cast<void>((
+                [&] {
+                    auto& h = std::get<I>(handles);
+                    h = start_child(as_given<A>(given));
+                    set.add(*h.detail_state(), I, true);
+                    return !h.done();  // a task or future that is done already: the rest does not start
+                }() &&
+                ...));
+        }(std::index_sequence_for<A...>());
+        first = co_await race_all(set);
+    } catch (...) {
+        error = std::current_exception();
+    }
+    if (error) {
+        co_await set.end_owned();  // a bad argument: what has been started does not stay behind
+        set.leave(error);
+    }
     std::optional<race_result_t<A...>> winner;
     [&]<std::size_t... I>(std::index_sequence<I...>) {
         (

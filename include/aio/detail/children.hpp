@@ -19,11 +19,10 @@ public:
         struct end_waiter : waiter {
             child* owner = nullptr;
         } end;
-        children* set;  // null: the set is gone
+        children* set;
         state_ptr<future_base> state;
         std::size_t index;
         bool owned;
-        bool keeps_error;
         child(children& s, future_base& f, std::size_t i, bool o) noexcept;
     };
     enum class until : std::uint8_t {
@@ -44,6 +43,7 @@ public:
     signal* changed = nullptr;  // set when a child ends, for who waits for other things, too
     bool keep_errors = false;   // later errors of children that are left to themselves do not count as retrieved
 
+    /// Throws std::logic_error for the running task, and for what belongs to another loop.
     void add(future_base& state, std::size_t index, bool owned);
     /// The next child that has ended, in the order in which they did; null if there is none. To be deleted by the caller.
     child* take_ended() noexcept { return ended_.pop_front(); }
@@ -55,6 +55,9 @@ public:
     bool cancel_requested() const noexcept { return cancel_requested_; }
     const std::string& cancel_message() const noexcept { return cancel_message_; }
     [[noreturn]] void throw_cancelled() const { throw cancelled_error(cancel_message_); }
+    /// Throws the error that ended the wait; a cancel of the caller instead of a child's. A real error is thrown in spite of one, as
+    /// from a plain co_await: a cancel that came when the error was there already stays pending then.
+    [[noreturn]] void leave(const std::exception_ptr& error) const;
 
     /// Waits. Revertible; a cancel is handed on to the children, and remembered.
     class [[nodiscard("co_await it")]] waiting final : public revertible<waiting> {
@@ -89,14 +92,16 @@ private:
     std::string cancel_message_;
     bool race_;
     bool cancel_requested_ = false;
+    bool cancelled_late_ = false;  // after the outcome was known
     bool ending_ = false;  // the owned ones have been cancelled by us
 };
 
-/// A child of this awaitable: a handle as it is, anything else as a new task that the set owns.
+/// A child of this awaitable: a handle as it is (std::logic_error if it is empty), anything else as a new task that the set owns.
 template<class A>
 auto start_child(A&& awaitable) {
     check_given<A>();
     if constexpr (handle<std::decay_t<A>>) {
+        if (!static_cast<bool>(awaitable)) throw_empty_handle();
         return std::decay_t<A>(std::forward<A>(awaitable));
     } else {
         auto c = to_coro(std::forward<A>(awaitable));
@@ -111,7 +116,15 @@ using child_handle_t = decltype(start_child(std::declval<A>()));
 template<class T, bool MayMove, class State>
 result<T> take_outcome(State& state) {
     state.mark_retrieved();
-    if constexpr (MayMove && !std::is_void_v<T> && !std::is_reference_v<T>) {
+    if constexpr (std::is_same_v<State, task_base>) {  // an any_task gives nothing but its error
+        result<T> outcome;
+        if (std::exception_ptr error = state.error()) {
+            outcome.set_error(std::move(error));
+        } else {
+            outcome.set_value();
+        }
+        return outcome;
+    } else if constexpr (MayMove && !std::is_void_v<T> && !std::is_reference_v<T>) {
         if constexpr (std::is_copy_constructible_v<T>) {
             if (state.references() > 1) return state.outcome;
         }

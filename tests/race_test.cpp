@@ -1,0 +1,583 @@
+#include <aio/race.hpp>
+#include <aio/wait.hpp>
+
+#include "aio_test.hpp"
+
+#include <memory>
+
+using aio_test::counted;
+using aio_test::journal;
+using aio_test::turns;
+
+namespace {
+
+aio::coro<int> gives(int value, aio::delay d = 0s) {
+    co_await aio::sleep(d);
+    co_return value;
+}
+aio::coro<std::string> says(std::string text, aio::delay d = 0s) {
+    co_await aio::sleep(d);
+    co_return text;
+}
+aio::coro<> sleeps(aio::delay d) { co_await aio::sleep(d); }
+aio::coro<int> fails(std::string what, aio::delay d = 0s) {
+    co_await aio::sleep(d);
+    throw std::runtime_error(what);
+}
+aio::coro<int> cleans_up(journal& log, std::string name, aio::delay d) {
+    bool cancelled = false;
+    try {
+        co_await aio::sleep_forever();
+    } catch (const aio::cancelled_error&) {
+        cancelled = true;
+    }
+    if (cancelled) co_await aio::sleep(d);
+    log(name);
+    throw aio::cancelled_error();
+}
+aio::coro<int> fails_when_cancelled(std::string what) {
+    try {
+        co_await aio::sleep_forever();
+    } catch (const aio::cancelled_error&) {
+        throw std::runtime_error(what);
+    }
+    co_return 0;
+}
+aio::coro<counted> swallows(counted value) {
+    try {
+        co_await aio::sleep_forever();
+    } catch (const aio::cancelled_error&) {
+    }
+    co_return value;
+}
+
+std::string words(const std::exception_ptr& error) {
+    if (!error) return "done";
+    try {
+        std::rethrow_exception(error);
+    } catch (const aio::cancelled_error& e) {
+        return "cancelled" + (e.message().empty() ? "" : ":" + e.message());
+    } catch (const aio::timeout_error&) {
+        return "timeout";
+    } catch (const std::exception& e) {
+        return e.what();
+    } catch (...) {
+        return "something else";
+    }
+}
+template<class A>
+aio::coro<std::string> outcome_of(A awaitable) {
+    try {
+        co_await std::move(awaitable);
+    } catch (...) {
+        co_return words(std::current_exception());
+    }
+    co_return "done";
+}
+
+struct reports {
+    journal log;
+    reports() {
+        aio::get_running_loop().set_exception_handler([this](const aio::exception_context& c) { log(words(c.error)); });
+    }
+    ~reports() { aio::get_running_loop().set_exception_handler({}); }
+};
+
+/// An item that a getter takes as a queue's does: revertible, nothing may be lost.
+struct box {
+    std::vector<int> items;
+    std::vector<aio::future<>> getters;
+    void put(int item) {
+        items.push_back(item);
+        for (auto& g : getters) {
+            if (!g.done()) {
+                g.set_result();
+                break;
+            }
+        }
+    }
+    aio::coro<int> get() {
+        while (items.empty()) {
+            aio::future<> f;
+            getters.push_back(f);
+            co_await f;
+        }
+        const int item = items.back();
+        items.pop_back();
+        co_return item;
+    }
+};
+
+}  // namespace
+
+// ---- race ----
+
+AIO_TEST("race gives the result of the first to end, at its place") {
+    const auto start = aio::get_running_loop().time();
+    auto winner = co_await aio::race(gives(1, 5s), says("quick", 1s), sleeps(9s));
+    static_assert(std::is_same_v<decltype(winner), std::variant<int, std::string, std::monostate>>);
+    AIO_REQUIRE(winner.index() == 1);
+    EXPECT_EQ(std::get<1>(winner), "quick");
+    EXPECT_EQ(aio::get_running_loop().time() - start, 1s);
+    auto nothing = co_await aio::race(gives(1, 5s), sleeps(2s));
+    EXPECT_EQ(nothing.index(), 1u);
+}
+
+AIO_TEST("race: the losers are cancelled and awaited, in the step in which the first ended") {
+    journal log;
+    counted::alive = 0;
+    auto loser = [&](counted, aio::delay d) -> aio::coro<int> { co_return co_await cleans_up(log, "loser", d); };
+    auto winner = [&]() -> aio::coro<int> {
+        co_await aio::sleep(1s);
+        log("winner");
+        co_return 7;
+    };
+    const auto start = aio::get_running_loop().time();
+    auto won = co_await aio::race(loser(counted(), 2s), winner(), loser(counted(), 3s));
+    EXPECT_EQ(std::get<1>(won), 7);
+    EXPECT_EQ(log.text(), "winner loser loser");
+    EXPECT_EQ(aio::get_running_loop().time() - start, 4s);
+    EXPECT_EQ(counted::alive, 0);
+    // one that would end in the same turn, after the winner, is cancelled before
+    aio::future<> go;
+    auto waits = [&](int value) -> aio::coro<int> {
+        co_await go;
+        log("reached " + std::to_string(value));
+        co_return value;
+    };
+    aio::get_running_loop().call_later(1s, [&] { go.set_result(); });
+    auto first = co_await aio::race(waits(1), waits(2));
+    EXPECT_EQ(first.index(), 0u);
+    EXPECT_EQ(log.text(), "winner loser loser reached 1");
+}
+
+AIO_TEST("race: what has not begun when one has ended never begins") {
+    counted::alive = 0;
+    journal log;
+    auto at_once = [&](std::string name, counted) -> aio::coro<std::string> {
+        log(name);
+        co_return name;
+    };
+    auto won = co_await aio::race(at_once("a", counted()), at_once("b", counted()), at_once("c", counted()));
+    EXPECT_EQ(won.index(), 0u);
+    aio::future<int> done;
+    done.set_result(5);
+    auto by_future = co_await aio::race(at_once("never", counted()), done, at_once("nor this", counted()));
+    EXPECT_EQ(by_future.index(), 1u);
+    EXPECT_EQ(std::get<1>(by_future), 5);
+    co_await turns(2);
+    EXPECT_EQ(log.text(), "a");
+    EXPECT_EQ(counted::alive, 0);
+}
+
+AIO_TEST("race: if the first to end fails, its error is thrown once the losers have ended") {
+    journal log;
+    log(co_await outcome_of(aio::race(fails("bad", 1s), cleans_up(log, "loser", 2s), gives(1, 9s))));
+    EXPECT_EQ(log.text(), "loser bad");
+    auto cancelled = aio::create_task(gives(1, 9s));
+    aio::get_running_loop().call_later(1s, [&] { cancelled.cancel("alone"); });
+    EXPECT_EQ(co_await outcome_of(aio::race(cancelled, gives(2, 5s))), "cancelled:alone");
+    EXPECT_EQ(aio::current_task().cancelling(), 0u);
+    co_await aio::sleep(0s);
+}
+
+AIO_TEST("race: a loser's own error goes to the exception handler, its value is destroyed") {
+    reports told;
+    counted::alive = 0;
+    auto won = co_await aio::race(gives(1, 1s), fails_when_cancelled("loser's clean-up"), swallows(counted()));
+    EXPECT_EQ(std::get<0>(won), 1);
+    EXPECT_EQ(told.log.text(), "loser's clean-up");
+    EXPECT_EQ(counted::alive, 0);
+    EXPECT_EQ(co_await outcome_of(aio::race(fails("first", 1s), fails_when_cancelled("second"))), "first");
+    EXPECT_EQ(told.log.text(), "loser's clean-up second");
+    auto task = aio::create_task(fails_when_cancelled("a task's"));
+    co_await aio::race(gives(1), task);
+    task = {};
+    co_await turns(2);
+    EXPECT_EQ(told.log.text(), "loser's clean-up second a task's");
+}
+
+AIO_TEST("race takes tasks, futures and operations: losers among them are cancelled, too") {
+    auto task = aio::create_task(gives(1, 10s));
+    aio::future<std::string> future;
+    auto won = co_await aio::race(task, aio::sleep(1s), future);
+    EXPECT_EQ(won.index(), 1u);
+    EXPECT_TRUE(task.cancelled());
+    EXPECT_TRUE(future.cancelled());
+    auto quick = aio::create_task(gives(4, 1s));
+    auto by_task = co_await aio::race(quick, aio::sleep_forever());
+    EXPECT_EQ(std::get<0>(by_task), 4);
+    EXPECT_EQ(quick.result(), 4);
+    aio::any_task any = aio::create_task(sleeps(1s));
+    EXPECT_EQ((co_await aio::race(any, sleeps(2s))).index(), 0u);
+    EXPECT_EQ((co_await aio::race(gives(6))).index(), 0u);
+}
+
+AIO_TEST("race gives references and move-only values") {
+    int x = 3;
+    auto refers = [&]() -> aio::coro<int&> { co_return x; };
+    auto owns = []() -> aio::coro<std::unique_ptr<int>> { co_return std::make_unique<int>(4); };
+    auto ref = co_await aio::race(refers(), aio::sleep(1s));
+    EXPECT_EQ(&std::get<0>(ref).get(), &x);
+    auto own = co_await aio::race(aio::sleep_forever(), owns());
+    EXPECT_EQ(*std::get<1>(own), 4);
+    own = co_await aio::race(aio::sleep_forever(), owns());
+    EXPECT_EQ(*std::get<1>(own), 4);
+}
+
+AIO_TEST("race: a cancel is handed on to all, awaited, and leaves as cancelled_error") {
+    journal log;
+    auto t = aio::create_task(outcome_of(aio::race(cleans_up(log, "a", 1s), cleans_up(log, "b", 2s))));
+    co_await turns(3);
+    t.cancel("user");
+    log(co_await t);
+    EXPECT_EQ(log.text(), "a b cancelled:user");
+    aio::future<int> f;
+    auto with_future = aio::create_task(outcome_of(aio::race(f, gives(1, 1h))));
+    co_await turns(3);
+    with_future.cancel("user");
+    EXPECT_EQ(co_await with_future, "cancelled:user");
+    EXPECT_TRUE(f.cancelled());
+}
+
+AIO_TEST("race: a cancel that comes when one has won: its value is given, and the cancel stays pending") {
+    journal log;
+    box items;
+    auto whole = [&]() -> aio::coro<> {
+        auto won = co_await aio::race(items.get(), cleans_up(log, "loser", 10s));
+        log("item " + std::to_string(std::get<0>(won)));
+        log(co_await outcome_of(sleeps(0s)));
+    };
+    auto t = aio::create_task(whole());
+    co_await turns(3);
+    items.put(8);
+    co_await turns(3);
+    EXPECT_TRUE(items.items.empty());
+    t.cancel("user");  // while the loser cleans up
+    co_await t;
+    EXPECT_EQ(log.text(), "loser item 8 cancelled:user");
+    EXPECT_EQ(t.cancelling(), 1u);
+}
+
+AIO_TEST("race: the same when the cancel comes in the turn in which all have ended") {
+    aio::future<int> f;
+    auto whole = [&]() -> aio::coro<int> {
+        auto won = co_await aio::race(f);
+        co_return std::get<0>(won);
+    };
+    auto t = aio::create_task(whole());
+    co_await turns(3);
+    f.set_result(3);
+    t.cancel();
+    EXPECT_EQ(co_await t, 3);  // 15b: the value stands
+}
+
+AIO_TEST("race: a cancel that comes when the first has failed: the error is thrown, and the cancel stays pending") {
+    reports told;
+    journal log;
+    auto whole = [&]() -> aio::coro<> {
+        log(co_await outcome_of(aio::race(fails("bad"), cleans_up(log, "loser", 10s))));
+        log(co_await outcome_of(sleeps(0s)));
+    };
+    auto t = aio::create_task(whole());
+    co_await aio::sleep(5s);
+    t.cancel();
+    co_await t;
+    EXPECT_EQ(log.text(), "loser bad cancelled");
+    EXPECT_EQ(told.log.text(), "");
+}
+
+AIO_TEST("race: a bad argument is an error, and leaves nothing behind") {
+    counted::alive = 0;
+    bool begun = false;
+    auto child = [&](counted) -> aio::coro<int> {
+        begun = true;
+        co_return 1;
+    };
+    const std::string error = co_await outcome_of(aio::race(child(counted()), aio::task<int>()));
+    EXPECT_NE(error.find("empty"), std::string::npos) << error;
+    co_await turns(2);
+    EXPECT_FALSE(begun);
+    EXPECT_EQ(counted::alive, 0);
+    EXPECT_EQ(aio::all_tasks().size(), 1u);
+}
+
+AIO_TEST("race as a timeout, a task of a race, nested races") {
+    auto won = co_await aio::race(gives(1, 10s), aio::sleep(1s));
+    EXPECT_EQ(won.index(), 1u);
+    auto t = aio::create_task(aio::race(gives(1, 1s), gives(2, 2s)));
+    EXPECT_EQ((co_await t).index(), 0u);
+    auto nested = co_await aio::race(aio::race(gives(1, 3s), gives(2, 2s)), gives(3, 4s));
+    EXPECT_EQ(std::get<1>(std::get<0>(nested)), 2);
+    EXPECT_EQ(co_await outcome_of(aio::wait_for(aio::race(gives(1, 1h), gives(2, 1h)), 1s)), "timeout");
+    EXPECT_EQ(aio::current_task().cancelling(), 0u);
+}
+
+template<class... A>
+concept can_race = requires(A... a) { aio::race(static_cast<A>(a)...); };
+static_assert(can_race<aio::coro<int>&&, aio::task<int>&>);
+static_assert(!can_race<>);
+static_assert(!can_race<aio::coro<int>&>);
+static_assert(!can_race<int>);
+
+PLAIN_TEST("cancelled at any step, race leaves nobody behind, and the winner's value or the cancel gets through") {
+    auto scenario = []() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler([](const aio::exception_context&) {});
+        counted local;
+        auto child = [&](counted c, int i) -> aio::coro<counted> {
+            counted& outer = local;
+            co_await turns(i);
+            try {
+                co_await aio::sleep(std::chrono::seconds(i + 1));
+            } catch (const aio::cancelled_error&) {
+                EXPECT_EQ(outer.value, 0);
+                throw;
+            }
+            co_return c;
+        };
+        auto won = co_await aio::race(child(counted(), 1), child(counted(), 2), aio::sleep(5s));
+        EXPECT_EQ(won.index(), 0u);
+        auto task = aio::create_task(child, counted(), 3);
+        co_await aio::race(task, child(counted(), 1));
+        EXPECT_TRUE(task.done());
+        const bool requested = aio::current_task().cancelling() > 0;
+        co_await aio::sleep(0s);
+        EXPECT_FALSE(requested) << "a cancel was lost";
+    };
+    EXPECT_GT(aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); }), 10u);
+}
+
+PLAIN_TEST("cancelled at any step, an item that a racing getter has taken is not lost") {
+    static int got, left;
+    auto scenario = []() -> aio::coro<> {
+        got = 0;
+        auto items = std::make_shared<box>();
+        aio::get_running_loop().call_later(1s, [items] {
+            items->put(1);
+            left = 0;
+        });
+        struct count_left {
+            std::shared_ptr<box> items;
+            ~count_left() { left = static_cast<int>(items->items.size()); }
+        } count{items};
+        auto slow = []() -> aio::coro<> {
+            bool cancelled = false;
+            try {
+                co_await aio::sleep_forever();
+            } catch (const aio::cancelled_error&) {
+                cancelled = true;
+            }
+            if (cancelled) co_await turns(3);
+        };
+        auto won = co_await aio::race(items->get(), slow());
+        if (won.index() == 0) got = std::get<0>(won);
+    };
+    // put or not: an item that was put has been got, or is still in the box
+    aio::testing::cancel_at_every_step(scenario, [] { EXPECT_TRUE(got == 1 || left == 1 || left == 0); });
+    EXPECT_EQ(got, 1);
+}
+
+// ---- shield ----
+
+AIO_TEST("rule 93: shield of a task: the caller's cancel does not touch it") {
+    auto inner = aio::create_task(gives(5, 10s));
+    auto outer = aio::create_task(outcome_of(aio::shield(inner)));
+    co_await turns(3);
+    outer.cancel("user");
+    EXPECT_EQ(co_await outer, "cancelled:user");
+    EXPECT_EQ(inner.cancelling(), 0u);
+    EXPECT_EQ(co_await inner, 5);
+    aio::future<int> future;
+    auto of_future = aio::create_task(outcome_of(aio::shield(future)));
+    co_await turns(3);
+    of_future.cancel();
+    EXPECT_EQ(co_await of_future, "cancelled");
+    EXPECT_FALSE(future.done());
+}
+
+AIO_TEST("rule 93: a cancelled inner cancels the outer; the inner's exception is the same object") {
+    auto inner = aio::create_task(gives(5, 10s));
+    aio::get_running_loop().call_later(1s, [&] { inner.cancel("inner"); });
+    EXPECT_EQ(co_await outcome_of(aio::shield(inner)), "cancelled:inner");
+    EXPECT_EQ(aio::current_task().cancelling(), 0u);
+    auto failing = aio::create_task(fails("bad", 1s));
+    const void* address = nullptr;
+    try {
+        co_await aio::shield(failing);
+    } catch (const std::runtime_error& e) {
+        address = &e;
+    }
+    try {
+        static_cast<void>(failing.result());
+    } catch (const std::runtime_error& e) {
+        EXPECT_EQ(address, &e);
+    }
+}
+
+AIO_TEST("rule 93: a finished inner is given as it is") {
+    auto inner = aio::create_task(gives(5));
+    co_await inner;
+    EXPECT_EQ(co_await aio::shield(inner), 5);
+    EXPECT_EQ(co_await aio::shield(std::move(inner)), 5);
+    aio::future<std::unique_ptr<int>> f;
+    f.set_result(std::make_unique<int>(3));
+    EXPECT_EQ(*co_await aio::shield(std::move(f)), 3);
+    aio::any_task any = aio::create_task(sleeps(1s));
+    co_await aio::shield(any);
+}
+
+AIO_TEST("rule 94: cancelled, and the inner fails later: its error is reported, once") {
+    reports told;
+    auto inner = aio::create_task(fails("later", 5s));
+    auto outer = aio::create_task(outcome_of(aio::shield(inner)));
+    co_await turns(3);
+    outer.cancel();
+    EXPECT_EQ(co_await outer, "cancelled");
+    inner = {};
+    co_await aio::sleep(10s);
+    EXPECT_EQ(told.log.text(), "later");
+}
+
+AIO_TEST("a future that never ends is let go of once its shield was cancelled") {
+    aio::future<counted> never;
+    auto outer = aio::create_task(outcome_of(aio::shield(never)));
+    co_await turns(3);
+    outer.cancel();
+    EXPECT_EQ(co_await outer, "cancelled");
+    EXPECT_EQ(never.detail_state()->references(), 1u);
+}
+
+AIO_TEST("15c: shield of a coroutine holds the cancel until it has ended, then delivers it") {
+    journal log;
+    counted::alive = 0;
+    auto inner = [&](counted) -> aio::coro<> {
+        co_await aio::sleep(10s);
+        log("saved");
+    };
+    auto whole = [&]() -> aio::coro<> {
+        co_await aio::shield(inner(counted()));
+        log("not reached");
+    };
+    auto t = aio::create_task(whole());
+    co_await aio::sleep(1s);
+    t.cancel("user");
+    t.cancel("again");
+    co_await aio::sleep(1s);
+    EXPECT_FALSE(t.done());
+    log(co_await outcome_of(t));
+    EXPECT_EQ(log.text(), "saved cancelled:again");
+    EXPECT_EQ(t.cancelling(), 2u);
+    EXPECT_EQ(counted::alive, 0);
+    auto pending = [&]() -> aio::coro<> {  // a cancel that is pending before does not stop it either
+        aio::current_task().cancel();
+        co_await aio::shield(inner(counted()));
+    };
+    EXPECT_EQ(co_await outcome_of(aio::create_task(pending())), "cancelled");
+    EXPECT_EQ(log.text(), "saved cancelled:again saved");
+}
+
+AIO_TEST("shield of a coroutine gives its value and its error; an error under a held cancel is reported") {
+    EXPECT_EQ(co_await aio::shield(gives(3, 1s)), 3);
+    EXPECT_EQ(co_await outcome_of(aio::shield(fails("bad", 1s))), "bad");
+    co_await aio::shield(aio::sleep(1s));
+    int x = 0;
+    auto refers = [&]() -> aio::coro<int&> { co_return x; };
+    EXPECT_EQ(&co_await aio::shield(refers()), &x);
+    reports told;
+    auto t = aio::create_task(outcome_of(aio::shield(fails("lost?", 5s))));
+    co_await aio::sleep(1s);
+    t.cancel();
+    EXPECT_EQ(co_await t, "cancelled");
+    EXPECT_EQ(told.log.text(), "lost?");
+}
+
+AIO_TEST("shield with a deadline: then it is cancelled and awaited") {
+    journal log;
+    const auto start = aio::get_running_loop().time();
+    log(co_await outcome_of(aio::shield(cleans_up(log, "cleaned", 2s), 5s)));
+    EXPECT_EQ(log.text(), "cleaned timeout");
+    EXPECT_EQ(aio::get_running_loop().time() - start, 7s);
+    EXPECT_EQ(co_await aio::shield(gives(1, 1s), 5s), 1);
+    EXPECT_EQ(aio::current_task().cancelling(), 0u);
+
+    auto t = aio::create_task(outcome_of(aio::shield(cleans_up(log, "second", 2s), 5s)));
+    co_await aio::sleep(1s);
+    t.cancel("held");
+    co_await aio::sleep(1s);
+    EXPECT_FALSE(t.done());
+    log(co_await t);
+    EXPECT_EQ(log.text(), "cleaned timeout second cancelled:held");
+    EXPECT_EQ(aio::get_running_loop().time() - start, 15s);
+}
+
+AIO_TEST("shield with a deadline, of a task: a cancel is held, the task is cancelled at the deadline") {
+    auto inner = aio::create_task(gives(1, 1h));
+    auto t = aio::create_task(outcome_of(aio::shield(inner, 5s)));
+    co_await aio::sleep(1s);
+    t.cancel();
+    co_await aio::sleep(1s);
+    EXPECT_FALSE(t.done() || inner.done());
+    EXPECT_EQ(co_await t, "cancelled");
+    EXPECT_TRUE(inner.cancelled());
+    EXPECT_EQ(co_await outcome_of(aio::shield(aio::create_task(gives(1, 1h)), 1s)), "timeout");
+    EXPECT_EQ(co_await outcome_of(aio::shield(fails_when_cancelled("instead"), 1s)), "instead");
+}
+
+AIO_TEST("shield of a clean-up in a cancelled task") {
+    journal log;
+    auto clean = [&]() -> aio::coro<> {
+        co_await aio::sleep(3s);
+        log("clean");
+    };
+    auto whole = [&]() -> aio::coro<> {
+        std::exception_ptr error;
+        try {
+            co_await aio::sleep_forever();
+        } catch (...) {
+            error = std::current_exception();
+        }
+        co_await aio::shield(clean(), 5s);
+        std::rethrow_exception(error);
+    };
+    auto t = aio::create_task(whole());
+    co_await turns(2);
+    t.cancel("first");
+    co_await aio::sleep(1s);
+    t.cancel("second");
+    log(co_await outcome_of(t));
+    EXPECT_EQ(log.text(), "clean cancelled:second");
+}
+
+template<class A>
+concept can_shield = requires(A a) { aio::shield(static_cast<A>(a)); };
+static_assert(can_shield<aio::coro<int>&&>);
+static_assert(!can_shield<aio::coro<int>&>);
+static_assert(!can_shield<aio::task<std::unique_ptr<int>>&>);
+
+PLAIN_TEST("cancelled at any step, what is shielded runs through, and nothing outlives the caller") {
+    static int begun, ended;
+    auto scenario = []() -> aio::coro<> {
+        begun = ended = 0;
+        counted local;
+        auto inner = [&](counted c) -> aio::coro<counted> {
+            counted& outer = local;
+            ++begun;
+            co_await turns(2);
+            co_await aio::sleep(1s);
+            EXPECT_EQ(outer.value, 0);
+            ++ended;
+            co_return c;
+        };
+        co_await aio::shield(inner(counted()));
+        co_await aio::shield(inner(counted()), 5s);
+        const bool requested = aio::current_task().cancelling() > 0;
+        co_await aio::sleep(0s);
+        EXPECT_FALSE(requested) << "a cancel was lost";
+    };
+    EXPECT_GT(aio::testing::cancel_at_every_step(scenario,
+                                                 [] {
+                                                     EXPECT_EQ(counted::alive, 0);
+                                                     EXPECT_EQ(begun, ended);
+                                                 }),
+              8u);
+}

@@ -1,0 +1,190 @@
+#include <aio/wait.hpp>
+
+#include "aio_test.hpp"
+
+#include <array>
+#include <memory>
+#include <span>
+
+using aio_test::counted;
+using aio_test::turns;
+
+namespace {
+
+aio::coro<int> gives(int value, aio::delay d = 0s) {
+    co_await aio::sleep(d);
+    co_return value;
+}
+aio::coro<int> fails(aio::delay d) {
+    co_await aio::sleep(d);
+    throw std::runtime_error("bad");
+}
+
+/// Tasks that give 0, 1, 2 ... after so many seconds.
+std::vector<aio::task<int>> after(std::vector<int> seconds) {
+    std::vector<aio::task<int>> tasks;
+    for (std::size_t i = 0; i < seconds.size(); ++i) {
+        tasks.push_back(aio::create_task(gives(static_cast<int>(i), std::chrono::seconds(seconds[i]))));
+    }
+    return tasks;
+}
+std::vector<int> values(const std::vector<aio::task<int>>& tasks) {
+    std::vector<int> all;
+    for (const auto& t : tasks) all.push_back(t.result());
+    return all;
+}
+void cancel_all(const std::vector<aio::task<int>>& tasks) {
+    for (auto t : tasks) t.cancel();
+}
+
+/// A vector of these; no braced list, which g++ 12 refuses inside a co_await expression.
+template<class T, class... More>
+std::vector<T> list_of(T first, More... more) {
+    std::vector<T> all{first};
+    (all.push_back(more), ...);
+    return all;
+}
+
+}  // namespace
+
+AIO_TEST("rule 95: wait gives done and pending, in the order given, and throws no timeout_error") {
+    auto tasks = after({3, 1, 9, 2});
+    const auto start = aio::get_running_loop().time();
+    auto sets = co_await aio::wait(tasks, {.timeout = 3500ms});
+    EXPECT_EQ(aio::get_running_loop().time() - start, 3500ms);
+    EXPECT_EQ(values(sets.done), (std::vector{0, 1, 3}));
+    AIO_REQUIRE(sets.pending.size() == 1);
+    EXPECT_EQ(sets.pending[0], tasks[2]);
+    EXPECT_FALSE(tasks[2].done());
+    auto all = co_await aio::wait(tasks);
+    EXPECT_EQ(values(all.done), (std::vector{0, 1, 2, 3}));
+    EXPECT_TRUE(all.pending.empty());
+    EXPECT_EQ(aio::get_running_loop().time() - start, 9s);
+}
+
+AIO_TEST("rule 95: nothing to wait for is an error, and so is an empty handle") {
+    bool empty = false;
+    std::vector<aio::task<int>> none;
+    try {
+        co_await aio::wait(none);
+    } catch (const std::invalid_argument&) {
+        empty = true;
+    }
+    EXPECT_TRUE(empty);
+    std::vector<aio::task<int>> handles(2);
+    EXPECT_THROW(static_cast<void>(aio::wait(handles)), std::logic_error);
+}
+
+AIO_TEST("rule 95: a timeout of zero looks once") {
+    auto tasks = after({0, 5});
+    co_await turns(2);
+    auto sets = co_await aio::wait(tasks, {.timeout = 0s});
+    EXPECT_EQ(sets.done.size(), 1u);
+    EXPECT_EQ(sets.pending.size(), 1u);
+    cancel_all(tasks);
+}
+
+AIO_TEST("first_completed waits for one; what is done already is enough") {
+    auto tasks = after({3, 1, 9});
+    auto sets = co_await aio::wait(tasks, {.return_when = aio::first_completed});
+    EXPECT_EQ(values(sets.done), (std::vector{1}));
+    EXPECT_EQ(sets.pending.size(), 2u);
+    auto again = co_await aio::wait(tasks, {.return_when = aio::first_completed});
+    EXPECT_EQ(values(again.done), (std::vector{1}));
+    sets = co_await aio::wait(sets.pending, {.timeout = 1s, .return_when = aio::first_completed});
+    EXPECT_TRUE(sets.done.empty());
+    cancel_all(tasks);
+}
+
+AIO_TEST("rule 96: the sets are made when wait resumes: what ended meanwhile is in done") {
+    aio::future<int> a, b;
+    auto waits = [&]() -> aio::coro<std::size_t> {
+        auto sets = co_await aio::wait(list_of(a, b), {.return_when = aio::first_completed});
+        co_return sets.done.size();
+    };
+    auto waiting = aio::create_task(waits());
+    co_await turns(2);
+    a.set_result(1);
+    b.set_result(2);
+    EXPECT_EQ(co_await waiting, 2u);
+}
+
+AIO_TEST("rule 97: first_exception ends with an error, not with a cancelled task") {
+    auto tasks = after({1, 100});
+    tasks.push_back(aio::create_task(fails(5s)));
+    tasks.push_back(aio::create_task(gives(9, 50s)));
+    tasks[3].cancel();
+    const auto start = aio::get_running_loop().time();
+    auto sets = co_await aio::wait(tasks, {.return_when = aio::first_exception});
+    EXPECT_EQ(aio::get_running_loop().time() - start, 5s);
+    AIO_REQUIRE(sets.done.size() == 3);
+    EXPECT_EQ(sets.done[0], tasks[0]);
+    EXPECT_EQ(sets.done[1], tasks[2]);
+    EXPECT_EQ(sets.done[2], tasks[3]);
+    EXPECT_TRUE(tasks[2].exception());
+    auto at_once = co_await aio::wait(tasks, {.return_when = aio::first_exception});
+    EXPECT_EQ(at_once.done.size(), 3u);
+    cancel_all(tasks);
+    auto all = co_await aio::wait(tasks);
+    EXPECT_TRUE(all.pending.empty());
+}
+
+AIO_TEST("rule 98: cancelling a wait leaves the tasks alone") {
+    auto tasks = after({5, 6});
+    auto waits = [&]() -> aio::coro<> { co_await aio::wait(tasks); };
+    auto waiting = aio::create_task(waits());
+    co_await turns(2);
+    waiting.cancel();
+    co_await turns(2);
+    EXPECT_TRUE(waiting.cancelled());
+    EXPECT_FALSE(tasks[0].done() || tasks[1].done());
+    auto sets = co_await aio::wait(tasks);
+    EXPECT_EQ(values(sets.done), (std::vector{0, 1}));
+    EXPECT_EQ(tasks[0].cancelling(), 0u);
+}
+
+AIO_TEST("the same task twice counts once; any_task, futures and any range will do") {
+    auto tasks = after({1, 2});
+    tasks.push_back(tasks[0]);
+    auto sets = co_await aio::wait(tasks);
+    EXPECT_EQ(values(sets.done), (std::vector{0, 1}));
+    std::array<aio::any_task, 2> any{aio::create_task(gives(1, 1s)), aio::create_task(aio::sleep(2s))};
+    auto any_sets = co_await aio::wait(any, {.timeout = 1500ms});
+    EXPECT_EQ(any_sets.done.size(), 1u);
+    EXPECT_EQ(any_sets.pending.size(), 1u);
+    const std::array<aio::future<std::unique_ptr<int>>, 1> futures;
+    auto f = futures[0];
+    f.set_result(std::make_unique<int>(4));
+    auto future_sets = co_await aio::wait(std::span(futures));
+    EXPECT_EQ(*future_sets.done.at(0).result(), 4);
+}
+
+template<class R>
+concept can_wait = requires(R r) { aio::wait(static_cast<R>(r)); };
+static_assert(can_wait<std::vector<aio::task<int>>&>);
+static_assert(can_wait<const std::vector<aio::task<int>>&>);
+static_assert(can_wait<std::vector<aio::any_task>&&>);
+static_assert(can_wait<std::vector<aio::future<>>&&>);
+static_assert(!can_wait<std::vector<aio::coro<int>>&&>, "coroutines are refused");
+static_assert(!can_wait<std::vector<int>&>);
+
+PLAIN_TEST("cancelled at any step, a wait leaves its tasks running and nothing behind") {
+    static std::vector<aio::task<counted>> tasks;
+    auto scenario = []() -> aio::coro<> {
+        auto child = [](counted c) -> aio::coro<counted> {
+            co_await aio::sleep(1s);
+            co_return c;
+        };
+        tasks.clear();
+        for (int i = 0; i < 3; ++i) tasks.push_back(aio::create_task(child, counted(i)));
+        co_await aio::wait(tasks, {.timeout = 500ms});
+        co_await aio::wait(tasks, {.return_when = aio::first_completed});
+        co_await aio::wait(tasks);
+    };
+    auto count = aio::testing::cancel_at_every_step(scenario, [] {
+        for (auto& t : tasks) EXPECT_TRUE(t.done());
+        tasks.clear();
+        EXPECT_EQ(counted::alive, 0);
+    });
+    EXPECT_GT(count, 5u);
+}
