@@ -113,7 +113,6 @@ bool generator_close::await_ready() {
     }
     promise.exit_request = std::make_exception_ptr(generator_exit());
     promise.ending = true;
-    promise.value = nullptr;
     return false;
 }
 

@@ -659,6 +659,24 @@ PLAIN_TEST("a generator that a runner keeps between two runs goes on, or is clos
     EXPECT_EQ(j.entries.size(), 2u);
 }
 
+PLAIN_TEST("semantics 15l: after a forced end what is not closed is told, and left alone; its owner may go later") {
+    journal j;
+    std::optional<aio::async_generator<int>> kept;
+    auto main = [&]() -> aio::coro<> {
+        kept.emplace(with_cleanup(j, "g"));
+        co_await kept->next();
+        aio::future<int> never;
+        co_await never;
+    };
+    testing::internal::CaptureStderr();
+    EXPECT_THROW(aio::testing::run(main(), {.virtual_time = true}), aio::deadlock_error);
+    const std::string told = testing::internal::GetCapturedStderr();
+    EXPECT_NE(told.find("its clean-up has not run"), std::string::npos);
+    EXPECT_NE(told.find("with_cleanup"), std::string::npos);
+    kept.reset();
+    EXPECT_EQ(j.text(), "");
+}
+
 // ---- for_each ----
 
 AIO_TEST("for_each calls a plain or async function, with what it likes to take") {

@@ -38,7 +38,7 @@ class closing_slot;
 
 /// Not a template: closing needs no type of the items. Started ones are in the loop's list, which closes them at its end.
 struct generator_promise : awaiting_promise<generator_promise>, generator_link {
-    void* value = nullptr;            // the item, in the generator's frame, while it stands at a co_yield
+    void* value = nullptr;            // the last item, in the generator's frame; null at its end
     generator_base* owner = nullptr;  // null: dropped
     std::exception_ptr error;         // what ended it
     std::exception_ptr exit_request;  // what is thrown at the co_yield, once it is being closed
@@ -61,8 +61,11 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
 
     std::suspend_always initial_suspend() const noexcept { return {}; }
     final_awaiter final_suspend() const noexcept { return {}; }
-    void return_void() const noexcept {}
-    void unhandled_exception() noexcept { error = std::current_exception(); }
+    void return_void() noexcept { value = nullptr; }
+    void unhandled_exception() noexcept {
+        value = nullptr;
+        error = std::current_exception();
+    }
 
     static void* operator new(std::size_t bytes) { return allocate(bytes); }
     static void operator delete(void* memory, std::size_t bytes) noexcept { deallocate(memory, bytes); }
@@ -198,6 +201,7 @@ class [[nodiscard("co_await it")]] generator_next {
 public:
     using pointer = std::remove_reference_t<T>*;
     explicit generator_next(generator_base& generator) noexcept : generator_(&generator) {}
+    generator_next operator co_await() const noexcept { return *this; }  // awaited in place: an awaiter_ref less on the way
 
     bool await_ready() {
         promise_ = generator_->promise_;
@@ -208,10 +212,8 @@ public:
     }
     template<class Promise>
     AIO_DETAIL_SUSPEND bool await_suspend(std::coroutine_handle<Promise> h) noexcept {
-        generator_promise& promise = *promise_;
-        promise.parent = &h.promise();
-        promise.value = nullptr;
-        return run_nested(promise);
+        promise_->parent = &h.promise();
+        return run_nested(*promise_);
     }
     pointer await_resume() {
         if (!promise_) return nullptr;
