@@ -1,9 +1,12 @@
 // The client against servers with and without manners. The real clock: libcurl's is real, too.
 #include "http_raw.hpp"
 
+#include <aio/gather.hpp>
 #include <aio/http.hpp>
 #include <aio/http_json.hpp>
 #include <aio/stream.hpp>
+#include <aio/timeout.hpp>
+#include <aio/with.hpp>
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -442,7 +445,7 @@ AIO_REAL_TEST(
     } catch (const http::status_error& e) { status = e.status(); }
     EXPECT_EQ(status, 404);
 
-    pieces = s.stream(slow.url(), {.timeout = 50ms});
+    pieces = s.stream(slow.url(), {.timeout = 200ms});
     auto piece = co_await pieces.next();
     AIO_REQUIRE(piece);
     EXPECT_EQ(*piece, "beginning");
@@ -581,10 +584,10 @@ AIO_REAL_TEST("a server that never answers ends in timeout_error, which says wha
     raw_server silent(&hangs);
     raw_server slow(&hangs_in_the_body);
     http::session s;
-    std::string what = co_await failure_of<aio::timeout_error>(s.get(silent.url(), {.timeout = 30ms}));
-    EXPECT_TRUE(contains(what, silent.url()) && contains(what, "0.03s") && contains(what, "waiting for the answer"))
+    std::string what = co_await failure_of<aio::timeout_error>(s.get(silent.url(), {.timeout = 200ms}));
+    EXPECT_TRUE(contains(what, silent.url()) && contains(what, "0.2s") && contains(what, "waiting for the answer"))
         << what;
-    what = co_await failure_of<aio::timeout_error>(s.get(slow.url(), {.timeout = 50ms}));
+    what = co_await failure_of<aio::timeout_error>(s.get(slow.url(), {.timeout = 200ms}));
     EXPECT_TRUE(contains(what, slow.url()) && contains(what, "reading")) << what;
     what = co_await failure_of<aio::timeout_error>(s.get(silent.url(), {.timeout = 0s}));
     EXPECT_TRUE(contains(what, "timed out")) << what;
@@ -733,6 +736,35 @@ AIO_REAL_TEST("a session that dies lets its requests run; aclose ends them") {
     const std::string what = co_await failure_of<std::logic_error>(s.get(server.url()));
     EXPECT_TRUE(contains(what, "closed")) << what;
     co_await s.aclose();
+}
+
+AIO_REAL_TEST("a session is a manager, for with() and for enter()") {
+    raw_server server(&echoes);
+    const int status = co_await aio::with(http::session(), [&](http::session& s) -> aio::coro<int> {
+        const http::response r = co_await s.get(server.url());
+        co_return r.status();
+    });
+    EXPECT_EQ(status, 200);
+    auto& s = co_await aio::enter(http::session());
+    const http::response r = co_await s.get(server.url());
+    EXPECT_EQ(r.status(), 200);
+}
+
+AIO_REAL_TEST("requests go into gather, wait_for and task groups as they are") {
+    raw_server server(&echoes);
+    http::session s;
+    auto both = co_await aio::gather(s.get(server.url("/a")), s.get(server.url("/b")));
+    EXPECT_TRUE(std::get<0>(both).text().starts_with("GET /a "));
+    EXPECT_TRUE(std::get<1>(both).text().starts_with("GET /b "));
+    const http::response r = co_await aio::wait_for(s.get(server.url("/c")), 30s);
+    EXPECT_EQ(r.status(), 200);
+    raw_server silent(&hangs);
+    bool late = false;
+    try {
+        co_await aio::wait_for(s.get(silent.url()), 20ms);
+    } catch (const aio::timeout_error&) { late = true; }
+    EXPECT_TRUE(late);
+    EXPECT_EQ(s.running(), 0u);
 }
 
 AIO_REAL_TEST("a request that waits says so in the call graph") {

@@ -268,21 +268,22 @@ AIO_REAL_TEST("what is no request or too long is refused, and the connection clo
 }
 
 AIO_REAL_TEST("who is too slow is told so, who says nothing is hung up on") {
-    auto server = co_await http::start_server(
-        echo, "127.0.0.1", 0, {.header_timeout = 20ms, .body_timeout = 20ms, .idle_timeout = 20ms});
-    const auto port = static_cast<std::uint16_t>(server.port());
+    auto slow = co_await http::start_server(echo, "127.0.0.1", 0, {.header_timeout = 20ms, .body_timeout = 20ms});
     for (const char* text : {"GET / HT", "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nx"}) {
-        raw_connection c = co_await raw_connect(port);
+        raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(slow.port()));
         co_await c.write(text);
         const std::string all = co_await read_response(c);
         EXPECT_EQ(status_in(all), 408) << all;
     }
-    raw_connection c = co_await raw_connect(port);
+    auto idle = co_await http::start_server(echo, "127.0.0.1", 0, {.idle_timeout = 20ms});
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(idle.port()));
     EXPECT_EQ(co_await c.read_to_end(), "");
-    raw_connection again = co_await raw_connect(port);
-    co_await again.write(get);
-    EXPECT_EQ(status_in(co_await read_response(again)), 200);
-    EXPECT_EQ(co_await again.read_to_end(), "");
+    for (int status = 0; status != 200;) {  // on a busy machine the first request may be late, too
+        raw_connection again = co_await raw_connect(static_cast<std::uint16_t>(idle.port()));
+        co_await again.write(get);
+        status = status_in(co_await read_response(again));
+        EXPECT_EQ(co_await again.read_to_end(), "");
+    }
 }
 
 AIO_REAL_TEST("an exception of the handler is a 500, told to the exception handler, and the connection goes on") {
@@ -411,9 +412,16 @@ AIO_REAL_TEST("serve runs until it is cancelled, and then finishes the request u
         co_await probe.drain(1s);
     }
     aio::task<> serving = aio::create_task(http::serve(std::move(handler), "127.0.0.1", port));
-    co_await aio_test::turns(50);
     http::session s;
     const std::string url = "http://127.0.0.1:" + std::to_string(port);
+    for (bool listening = false; !listening;) {
+        try {
+            co_await s.get(url + "/port");
+            listening = true;
+        } catch (const std::system_error&) {
+            if (serving.done()) throw;
+        }
+    }
     aio::task<http::response> slow = aio::create_task(s.get(url + "/slow"));
     co_await begun;
     serving.cancel("that is all");

@@ -213,7 +213,13 @@ void http_client::enter(http_transfer& t) {
     loop_core& here = require_loop();
     if (running.empty()) {
         loop = &here;
-        for (auto& [fd, s] : sockets_) s.watch.watch(fd, s.events);
+        for (auto& [fd, s] : sockets_) {
+            try {
+                s.watch.watch(fd, s.events);
+            } catch (const std::system_error&) {  // closed meanwhile
+                s.events = 0;
+            }
+        }
     } else if (loop != &here) {
         throw_logic_error(t.what() + ": the session has requests running on another loop");
     }

@@ -81,7 +81,6 @@ inline void loop_core::step(task_base& task) noexcept {
     promise_base* coroutine = task.leaf_;
     for (;;) {
         t.next = nullptr;
-        task.leaf_ = coroutine;  // a call graph may be asked for meanwhile: the child that has just ended is no more
         coroutine->handle().resume();
         coroutine = t.next;
         if (!coroutine) break;
