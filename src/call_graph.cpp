@@ -1,5 +1,6 @@
 #include "loop/loop.hpp"
 
+#include <algorithm>
 #include <ostream>
 
 namespace aio {
@@ -18,9 +19,9 @@ call_graph capture_call_graph() {
         const std::source_location created = task.created();
         entry.created = std::string(created.file_name()) + ":" + std::to_string(created.line());
         for (const detail::promise_base* p = task.leaf(); p; p = p->parent) {
-            entry.frames.insert(entry.frames.begin(),
-                                call_frame{p->place.function_name(), p->place.file_name(), p->place.line()});
+            entry.frames.push_back(call_frame{p->place.function_name(), p->place.file_name(), p->place.line()});
         }
+        std::reverse(entry.frames.begin(), entry.frames.end());
         graph.tasks_.push_back(std::move(entry));
     }
     return graph;

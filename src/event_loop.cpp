@@ -44,7 +44,7 @@ struct scheduled_callback : runnable, list_node {
     }
     void call() noexcept {
         const std::shared_ptr<scheduled_callback> keep = detach();
-        if (is_cancelled) return;
+        if (is_cancelled || loop->closed) return;
         function<void()> calling = std::move(fn);  // which may cancel its own handle
         thread_state& t = local();
         context_map* outer = std::exchange(t.context, context);
@@ -68,6 +68,11 @@ thread_local event_loop* running_loop = nullptr;
 void set_running_loop(event_loop* loop) noexcept {
     running_loop = loop;
     local().loop = loop ? &loop->core() : nullptr;
+}
+
+void drop_callbacks(loop_core& loop) noexcept {
+    auto& left = loop.cold().callbacks;
+    while (auto* node = left.front()) static_cast<void>(static_cast<scheduled_callback*>(node)->detach());
 }
 
 std::shared_ptr<inbox> inbox_of(const loop_handle& handle) { return handle.inbox_; }
@@ -105,11 +110,11 @@ bool loop_handle::running() const noexcept { return inbox_ && !inbox_->closed();
 
 event_loop::event_loop() { core_.cold().face = this; }
 event_loop::~event_loop() {
-    auto& left = core_.cold().callbacks;
-    while (auto* node = left.front()) static_cast<void>(static_cast<detail::scheduled_callback*>(node)->detach());
+    if (!core_.closed) core_.close();
 }
 
 callback_handle event_loop::call_soon(detail::function<void()> fn) {
+    core_.check_thread("call_soon");
     auto callback = detail::scheduled_callback::make(core_, std::move(fn));
     core_.push(*callback);
     return callback_handle(std::move(callback));
@@ -120,6 +125,7 @@ callback_handle event_loop::call_later(delay d, detail::function<void()> fn) {
 }
 
 callback_handle event_loop::call_at(time_point when, detail::function<void()> fn) {
+    core_.check_thread("call_at or call_later");
     auto callback = detail::scheduled_callback::make(core_, std::move(fn));
     core_.arm(callback->timer, when);
     return callback_handle(std::move(callback));

@@ -1,3 +1,5 @@
+#include "loop/loop.hpp"
+
 #include <aio/detail/exits.hpp>
 
 #include <cstdio>
@@ -54,14 +56,27 @@ void run_exits(promise_base& coroutine) noexcept {
     runner.handle.resume();
 }
 
+namespace {
+void tell_skipped(const exit_node& node, const char* why) noexcept {
+    std::string what;
+    node.describe(what);
+    std::fprintf(stderr, "aiocxx: skipped the exit of %s: %s\n", what.c_str(), why);
+}
+}  // namespace
+
+void tell_skipped_exits(const promise_base& innermost) noexcept {
+    for (const promise_base* p = &innermost; p; p = p->parent) {
+        if (!p->exits) continue;
+        for (const exit_node* node = p->exits->top; node; node = node->next) tell_skipped(*node, "its coroutine was abandoned");
+    }
+}
+
 // With the frame of a coroutine. Exits that are left belong to a coroutine that never came to its end: a forced end of the loop.
 void drop_exits(exit_scope* scope) noexcept {
     if (scope->runner) scope->runner.destroy();
     while (exit_node* node = scope->top) {
         scope->top = node->next;
-        std::string what;
-        node->describe(what);
-        std::fprintf(stderr, "aiocxx: skipped the exit of %s: its coroutine was destroyed before its end\n", what.c_str());
+        tell_skipped(*node, "its coroutine was destroyed before its end");
         delete node;
     }
     delete scope;

@@ -5,12 +5,16 @@
 namespace aio::detail {
 
 namespace {
-std::uint64_t next_callback_id = 0;
+thread_local std::uint64_t next_callback_id = 0;
 }
 
 namespace {
 void queue_callback(waiter& w) noexcept {
     auto& self = static_cast<done_callback&>(w);
+    if (self.owner->loop()->closed) {  // a future that is completed after its loop's end
+        delete &self;
+        return;
+    }
     self.owner->retain();
     self.owner->loop()->push(self);
 }
@@ -25,15 +29,17 @@ done_callback::done_callback(function<void(future_base&)> f) noexcept
     notify = &queue_callback;
     run = [](runnable& r) noexcept {
         auto& self = static_cast<done_callback&>(r);
-        thread_state& t = local();
-        context_map* outer = std::exchange(t.context, self.context);
-        try {
-            self.fn(*self.owner);
-        } catch (...) {
-            self.owner->loop()->report("exception in a done callback", std::current_exception(), nullptr);
-        }
-        self.context = std::exchange(t.context, outer);
         future_base* future = self.owner;
+        if (!future->loop()->closed) {
+            thread_state& t = local();
+            context_map* outer = std::exchange(t.context, self.context);
+            try {
+                self.fn(*future);
+            } catch (...) {
+                future->loop()->report("exception in a done callback", std::current_exception(), nullptr);
+            }
+            self.context = std::exchange(t.context, outer);
+        }
         delete &self;
         future->release();
     };
@@ -42,6 +48,10 @@ done_callback::done_callback(function<void(future_base&)> f) noexcept
 done_callback::~done_callback() { drop_context(context); }
 
 std::uint64_t future_base::add_callback(done_callback* callback) {
+    if (loop_->closed) {
+        delete callback;
+        throw_logic_error("add_done_callback: the loop has ended, nothing would call it");
+    }
     callback->owner = this;
     callback->id = ++next_callback_id;
     if (done()) {
@@ -88,6 +98,7 @@ void check_result_ready(const future_base& state) {
 }
 void throw_empty_handle() { throw_logic_error("this handle is empty: it was default-constructed or moved from"); }
 void check_pending(const future_base& state) {
+    state.loop()->check_thread("future::set_result or set_exception");
     if (state.done()) throw invalid_state_error("the future is done already");
 }
 void check_error(const std::exception_ptr& error) {

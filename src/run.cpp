@@ -31,7 +31,7 @@ void on_signal(int number) {
 // Installs the handler for SIGINT (and SIGTERM) where that is possible: in the main thread, over the default action (rule 146).
 class signal_guard {
 public:
-    signal_guard(int wake_fd, bool sigterm) {
+    signal_guard(int wake_fd, bool sigterm, int seen = 0) : seen_(seen) {
         if (::syscall(SYS_gettid) != ::getpid()) return;
         install(SIGINT, wake_fd);
         if (sigterm) install(SIGTERM, wake_fd);
@@ -45,6 +45,7 @@ public:
     }
     signal_guard(const signal_guard&) = delete;
     signal_guard& operator=(const signal_guard&) = delete;
+    bool installed() const noexcept { return count_ > 0; }
 
 private:
     struct entry {
@@ -55,7 +56,7 @@ private:
         struct sigaction before {};
         if (::sigaction(number, nullptr, &before) != 0 || before.sa_handler != SIG_DFL) return;
         if (count_ == 0) {
-            interrupts::count.store(0);
+            interrupts::count.store(seen_);
             signal_wake_fd.store(wake_fd);
         }
         struct sigaction action {};
@@ -67,6 +68,7 @@ private:
     }
     entry installed_[2];
     int count_ = 0;
+    const int seen_;
 };
 
 bool debug_from_environment() {
@@ -101,7 +103,7 @@ std::vector<task_base*>& abandoned_tasks() {
 loop_owner::loop_owner(const run_options& options, const testing_options& testing) : options_(options) {
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
     choose_backend(options.io);
-    loop_ = std::make_unique<event_loop>();
+    loop_.reset(new event_loop);
     context_ = share_context(local().context);
     loop_->set_debug(options.debug.value_or(debug_from_environment()));
     loop_cold& cold = loop_->core().cold();
@@ -117,6 +119,7 @@ loop_owner::~loop_owner() {
 loop_owner::entered::entered(loop_owner& o) : owner(o) {
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
     set_running_loop(owner.loop_.get());
+    owner.loop_->core().cold().thread = std::this_thread::get_id();
     outer = std::exchange(local().context, std::exchange(owner.context_, nullptr));
 }
 
@@ -125,14 +128,22 @@ loop_owner::entered::~entered() {
     set_running_loop(nullptr);
 }
 
+void loop_owner::let_go::operator()(event_loop* loop) const noexcept {
+    loop_core& core = loop->core();
+    core.hold();
+    core.close();
+    core.let_go();
+}
+
 void loop_owner::run_until_done(task_base& main) {
     loop_core& core = loop_->core();
     const signal_guard signals(core.cold().in->wake_fd(), options_.handle_sigterm);
-    turns loop(core, &main);
+    turns loop(core, &main, signals.installed());
     bool interrupted = false;
     try {
         loop.run_until(main);
         interrupted = loop.interrupted();
+        signals_ = signals.installed() ? interrupts::count.load() : 0;
     } catch (const deadlock_error&) {
         abandon();
         throw;
@@ -156,11 +167,13 @@ void loop_owner::abandon() noexcept {
         task.cancel({});
         task.release();
     }
-    turns(core, nullptr).drain_ready();
+    turns(core, nullptr, false).drain_ready();
     while (auto* link = core.tasks.pop_front()) {
         auto& task = static_cast<task_base&>(*link);
-        std::fprintf(stderr, "aiocxx: %s did not end when it was forced to: it is leaked, its clean-up has not run\n",
-                     task.name().c_str());
+        const std::source_location created = task.created();
+        std::fprintf(stderr, "aiocxx: %s, created at %s:%u, did not end when it was forced to: it is leaked\n",
+                     task.name().c_str(), created.file_name(), static_cast<unsigned>(created.line()));
+        if (task.leaf()) tell_skipped_exits(*task.leaf());
         abandoned_tasks().push_back(&task);
         --core.live_tasks;
     }
@@ -175,11 +188,13 @@ void loop_owner::finish() noexcept {
     loop_core& core = loop_->core();
     core.cold().closing = true;
     if (!abandoned_) {
-        const signal_guard signals(core.cold().in->wake_fd(), options_.handle_sigterm);
+        const signal_guard signals(core.cold().in->wake_fd(), options_.handle_sigterm, signals_);
         try {
-            turns loop(core, nullptr);
-            cancel_all();
-            loop.run_while_tasks();
+            turns loop(core, nullptr, signals.installed(), signals_);
+            while (core.live_tasks > 0) {  // again: what ends may have created others
+                cancel_all();
+                loop.run_while(ending_);
+            }
             close_rest(loop);
         } catch (const std::exception& e) {
             std::fprintf(stderr, "aiocxx: while the loop was closed: %s\n", e.what());
@@ -188,6 +203,7 @@ void loop_owner::finish() noexcept {
             abandon();
         }
     }
+    report_unread();
     core.cold().in->close();
     while (loop_end* node = core.cold().at_end.pop_front()) node->loop_ended(*node);
     enter.reset();
@@ -200,14 +216,26 @@ void loop_owner::cancel_all() {
     for (auto* link = core.tasks.front(); link; link = core.tasks.after(*link)) {
         rest.emplace_back(static_cast<task_base*>(link));
     }
+    ending_ = rest.size();
     for (auto& task : rest) {
         task->cancel({});
-        task->add_callback(new done_callback([](future_base& state) {
+        task->add_callback(new done_callback([this](future_base& state) {
+            if (ending_ > 0) --ending_;
             auto& ended = static_cast<task_base&>(state);
             if (!ended.failed()) return;
             ended.mark_retrieved();
             ended.loop()->report("exception of a task that was cancelled when run() ended", ended.error(), &ended);
         }));
+    }
+}
+
+// Who holds a failed task and never looks at it would hide its error.
+void loop_owner::report_unread() noexcept {
+    while (auto* link = loop_->core().unread.pop_front()) {
+        auto& task = static_cast<task_base&>(*link);
+        if (task.retrieved()) continue;
+        task.mark_retrieved();
+        loop_->core().report("exception of a task was never retrieved before the end of run()", task.error(), &task);
     }
 }
 

@@ -2,7 +2,9 @@
 #include <aio/event_loop.hpp>
 #include <aio/task.hpp>
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 namespace aio {
 namespace detail {
@@ -33,27 +35,67 @@ std::string task_base::name() const {
 
 void task_base::set_name(std::string_view name) { extra().name = name; }
 
+// A cancel is handed from a task to what it awaits, and on from there: chains of any length, so not by recursion. What the
+// operation of one task cancels meanwhile is put on a stack; a task is on the path until all that came of it has been dealt with.
+namespace {
+struct pending_cancel {
+    state_ptr<task_base> task;
+    std::string message;
+    bool entered = false;
+};
+thread_local std::vector<pending_cancel>* cancel_stack = nullptr;
+}  // namespace
+
 bool task_base::cancel(std::string message) {
+    loop_->check_thread("task::cancel");
     if (done()) return false;
     ++cancel_requests_;
+    if (cancel_stack) {
+        cancel_stack->push_back({state_ptr<task_base>(this), std::move(message)});
+        return true;
+    }
+    std::vector<pending_cancel> stack;
+    cancel_stack = &stack;
+    flags_ |= flag_cancel_path;
+    request_cancel(std::move(message));
+    std::reverse(stack.begin(), stack.end());  // those of one operation in the order of its calls
+    while (!stack.empty()) {
+        if (stack.back().entered) {
+            stack.back().task->flags_ &= static_cast<std::uint16_t>(~flag_cancel_path);
+            stack.pop_back();
+            continue;
+        }
+        stack.back().entered = true;
+        const std::size_t here = stack.size();
+        task_base& next = *stack.back().task;
+        std::string words = std::move(stack.back().message);
+        next.flags_ |= flag_cancel_path;
+        next.request_cancel(std::move(words));
+        std::reverse(stack.begin() + static_cast<std::ptrdiff_t>(here), stack.end());
+    }
+    flags_ &= static_cast<std::uint16_t>(~flag_cancel_path);
+    cancel_stack = nullptr;
+    return true;
+}
+
+void task_base::request_cancel(std::string message) {
     if (waiting_) {
         switch (waiting_->cancel(message)) {
             case cancel_reply::delivered:
                 flags_ |= flag_cancel_taken;
                 set_cancel_message(std::move(message));
                 schedule();
-                return true;
-            case cancel_reply::handed_on: return true;
+                return;
+            case cancel_reply::handed_on: return;
             case cancel_reply::refused: break;
         }
     }
-    set_cancel_message(std::move(message));
+    if (!(flags_ & flag_cancel_taken)) set_cancel_message(std::move(message));  // else the first one is on its way
     flags_ = static_cast<std::uint16_t>((flags_ & ~flag_overtaken) | flag_must_cancel);
     if (flags_ & flag_not_started) {
         request_prepare();
         schedule();  // it may be held back: now it ends
     }
-    return true;
 }
 
 void task_base::set_cancel_message(std::string message) {
@@ -127,10 +169,13 @@ void task_base::finish() noexcept {
     leaf_ = nullptr;
     task_link::unlink();
     --loop_->live_tasks;
+    const bool has_failed = ended_by_exception && !was_cancelled;
     if (flags_ & flag_gives_context) [[unlikely]] std::swap(context_, local().context);
-    if (context_) drop_context(std::exchange(context_, nullptr));
+    if (context_ && !has_failed) drop_context(std::exchange(context_, nullptr));
     if (extra_ && extra_->canceller) extra_->canceller->task = nullptr;
-    complete(was_cancelled, ended_by_exception && !was_cancelled);
+    if (has_failed) [[unlikely]]
+        loop_->unread.push_back(*this);
+    complete(was_cancelled, has_failed);
     release();
 }
 
@@ -160,10 +205,9 @@ void report_never_awaited(std::source_location defined) noexcept {
 
 task_canceller make_canceller(task_base& task) {
     task_canceller c;
+    if (task.done()) return c;  // its loop may have ended, too
     task_extra& extra = task.extra();
-    if (!extra.canceller) {
-        extra.canceller = std::make_shared<canceller_state>(inbox_of(*task.loop()), task.done() ? nullptr : &task);
-    }
+    if (!extra.canceller) extra.canceller = std::make_shared<canceller_state>(inbox_of(*task.loop()), &task);
     c.state_ = extra.canceller;
     return c;
 }

@@ -195,7 +195,7 @@ struct coro_access {
     }
     template<class T>
     static std::source_location place(const coro<T>& c) noexcept {
-        return c.handle_.promise().place;
+        return c.handle_ ? c.handle_.promise().place : std::source_location();
     }
     template<class T>
     static coro<T> make(std::coroutine_handle<coro_promise<T>> h) noexcept {

@@ -87,9 +87,11 @@ public:
     }
     void unpark() noexcept { unlink(); }
     void revert() noexcept {}
+    bool has_own_cancel() const noexcept { return awaited_->cancelled(); }  // its error goes first, as in CPython (rule 11)
     void finish() noexcept {}
     cancel_reply cancel(const std::string& message) noexcept override {
-        if (phase_ != phase::parked) return revertible<join_base>::cancel(message);
+        if (phase_ != phase::parked && phase_ != phase::postponed) return revertible<join_base>::cancel(message);
+        if (awaited_->on_cancel_path()) return revertible<join_base>::cancel(message);  // tasks in a circle: it is opened here
         return awaited_->cancel(message) ? cancel_reply::handed_on : cancel_reply::refused;
     }
     void describe(std::string& out) const override;
@@ -99,7 +101,7 @@ private:
     // Throws for a task that awaits itself (rule 16), or something of another loop (rule 17).
     void check() const {
         const task_base* task = local().task;
-        if (awaited_ == task || awaited_->loop() != task->loop()) [[unlikely]]
+        if (awaited_ == task || (awaited_->loop() != task->loop() && !awaited_->done())) [[unlikely]]
             refuse();
     }
     [[noreturn]] void refuse() const;

@@ -52,12 +52,18 @@ public:
 
 private:
     friend struct entered;
+    struct let_go {  // handles may keep its memory longer
+        void operator()(event_loop* loop) const noexcept;
+    };
     void abandon() noexcept;
     void cancel_all();
+    void report_unread() noexcept;
     void close_rest(turns& loop);
-    std::unique_ptr<event_loop> loop_;
+    std::unique_ptr<event_loop, let_go> loop_;
     run_options options_;
-    context_map* context_ = nullptr;  // kept between runs
+    context_map* context_;       // kept between runs
+    std::size_t ending_ = 0;     // tasks that were cancelled by the end of run(), and have not ended
+    int signals_ = 0;            // that came in the last run
     bool finished_ = false;
     bool abandoned_ = false;  // after a forced end: no further wait
 };

@@ -43,11 +43,35 @@ loop_core::loop_core() : id(1 + last_loop_id.fetch_add(1, std::memory_order_rela
     cold_->io->add(cold_->waker, cold_->waker.fd, io_entry::readable | io_entry::edge);
 }
 
-loop_core::~loop_core() {
+loop_core::~loop_core() = default;
+
+void loop_core::close() noexcept {
     abandon_generators(*this);
     cold_->in->close();
     if (cold_->default_pool) cold_->default_pool->let_go();  // it has threads only after a forced end
+    cold_->default_pool.reset();
+    cold_->exception_handler = nullptr;  // what it refers to may be gone by the time of a late report
+    cold_->step_hook = nullptr;
+    closed = true;
+    while (runnable* item = ready.take_all()) {
+        while (item) {
+            runnable* next = item->next_ready;
+            if (item->run) item->run(*item);  // a callback, which sees that it is too late
+            item = next;
+        }
+    }
+    drop_callbacks(*this);
+    while (unread.pop_front()) {}
     cold_->io->remove(cold_->waker, cold_->waker.fd);
+    cold_->io.reset();
+}
+
+void loop_core::destroy() noexcept { delete cold_->face; }
+
+void loop_core::require_own_thread(const char* what) {
+    if (!closed && cold_->thread != std::this_thread::get_id()) {
+        throw_logic_error(std::string(what) + " is called on another thread than its loop's: use loop_handle::call_soon_threadsafe or a task_canceller");
+    }
 }
 
 time_point loop_core::now() noexcept { return cold_->testing.virtual_time ? cold_->virtual_now : clock::now(); }
@@ -58,11 +82,22 @@ void loop_core::disarm(timer_node& timer) noexcept { cold_->timer_heap.disarm(ti
 std::shared_ptr<inbox> inbox_of(loop_core& loop) noexcept { return loop.cold().in; }
 
 void loop_core::report(std::string message, std::exception_ptr error, task_base* task) noexcept {
+    thread_state& t = local();
+    task_base* const running = t.task;
+    context_map* const outer = t.context;
+    if (task) {  // the handler runs in the context of the task that failed (rule 38)
+        t.task = nullptr;
+        t.context = share_context(task->context());
+    }
     try {
         cold_->face->call_exception_handler(
             exception_context{std::move(message), std::move(error), any_task(state_ptr<task_base>(task))});
     } catch (...) {
         std::fputs("aiocxx: out of memory while reporting an error\n", stderr);
+    }
+    if (task) {
+        drop_context(std::exchange(t.context, outer));
+        t.task = running;
     }
 }
 
@@ -118,10 +153,15 @@ void call_timed(loop_core& core, runnable& item) noexcept {
     }
 }
 
+// Tasks change places with tasks. Callbacks stay where they are: their order is promised (rule 29).
 runnable* shuffled(runnable* batch, std::mt19937_64& random) {
     std::vector<runnable*> items;
-    for (; batch; batch = batch->next_ready) items.push_back(batch);
-    for (std::size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[random() % i]);
+    std::vector<std::size_t> places;  // of tasks
+    for (; batch; batch = batch->next_ready) {
+        if (!batch->run) places.push_back(items.size());
+        items.push_back(batch);
+    }
+    for (std::size_t i = places.size(); i > 1; --i) std::swap(items[places[i - 1]], items[places[random() % i]]);
     for (std::size_t i = 0; i < items.size(); ++i) items[i]->next_ready = i + 1 < items.size() ? items[i + 1] : nullptr;
     return items.empty() ? nullptr : items[0];
 }
@@ -168,7 +208,7 @@ void turns::watched_turn(runnable* batch) {
 // Timers, the inbox and the kernel. While there is work the clock and the kernel are looked at only every few turns, as many as
 // take some 20 to 100 us: both cost more than a short step.
 void turns::look() {
-    if (interrupts::count.load(std::memory_order_relaxed) > 0) [[unlikely]] on_interrupt();
+    if (signals_ && interrupts::count.load(std::memory_order_relaxed) != seen_) [[unlikely]] on_interrupt();
     cold_.in->drain();
     const bool may_block = core_.ready.empty();
     if (!may_block) cold_.patience = std::chrono::milliseconds(1);
@@ -229,7 +269,7 @@ bool turns::may_be_woken() {
         }
         return false;
     }
-    if (!cold_.in->empty() || interrupts::count.load() > 0) return true;
+    if (!cold_.in->empty() || (signals_ && interrupts::count.load() != seen_)) return true;
     throw deadlock_error("deadlock: every task waits for another, and nothing outside can wake one\n" +
                          capture_call_graph().to_string());
 }
@@ -252,17 +292,21 @@ void turns::run_while_tasks() {
     run([this] { return core_.live_tasks == 0; });
 }
 
+void turns::run_while(const std::size_t& tasks) {
+    run([&] { return tasks == 0 || core_.live_tasks == 0; });
+}
+
 void turns::drain_ready() {
     for (int limit = 0; limit < 10000 && !core_.ready.empty(); ++limit) turn();
 }
 
 void turns::on_interrupt() {
-    const int count = interrupts::count.load();
+    seen_ = interrupts::count.load();
     if (main_ && !interrupted_) {
         interrupted_ = true;
         main_->cancel({});
     }
-    if (count > 1) throw forced_end{};
+    if (seen_ > 1) throw forced_end{};
 }
 
 // ---- descriptors ----
@@ -270,16 +314,18 @@ void turns::on_interrupt() {
 void io_source::attach(int fd) {
     loop_ = &require_loop();
     loop_->cold().io->add(*this, fd, readable | writable | edge);
+    loop_->hold();
     fd_ = fd;
 }
 
 void io_source::detach() noexcept {
     if (fd_ < 0) return;
-    if (local().loop == loop_) {  // else the loop has ended, or is not running: closing the descriptor takes it out of epoll
+    if (!loop_->closed) {  // else closing the descriptor has taken it out of epoll
         wake_all();
         loop_->cold().io->remove(*this, fd_);
     }
     fd_ = -1;
+    loop_->let_go();
 }
 
 void io_source::park_slot(int direction, slot s) noexcept {
@@ -311,6 +357,7 @@ void fd_watch::watch(int fd, std::uint32_t events) {
         loop_ = &require_loop();
         loop_->cold().io->add(*this, fd, events);
         ++loop_->outstanding;
+        loop_->hold();
         fd_ = fd;
     } else {
         loop_->cold().io->modify(*this, fd, events);
@@ -320,10 +367,11 @@ void fd_watch::watch(int fd, std::uint32_t events) {
 
 void fd_watch::stop() noexcept {
     if (fd_ < 0) return;
-    loop_->cold().io->remove(*this, fd_);
+    if (!loop_->closed) loop_->cold().io->remove(*this, fd_);
     --loop_->outstanding;
     fd_ = -1;
     events_ = 0;
+    loop_->let_go();
 }
 
 void fd_watch::on_events(std::uint32_t events) noexcept {

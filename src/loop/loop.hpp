@@ -13,6 +13,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace aio::detail {
@@ -35,6 +36,7 @@ struct loop_cold {
     std::shared_ptr<inbox> in;
     wake_entry waker;
     event_loop* face = nullptr;
+    std::thread::id thread;  // the one that has entered it last
     std::shared_ptr<function<void(const exception_context&)>> exception_handler;
     list<list_node> callbacks;  // of call_soon, call_later, call_at: those that are still to come
 
@@ -57,14 +59,21 @@ struct loop_cold {
 };
 
 void set_running_loop(event_loop* loop) noexcept;
+/// Those of call_soon, call_later and call_at that have not come.
+void drop_callbacks(loop_core& loop) noexcept;
+/// To stderr, for each enter() and defer() of this coroutine and those that await it, when they are abandoned.
+void tell_skipped_exits(const promise_base& innermost) noexcept;
 
 /// Runs turns of a loop. main is the task that a signal cancels; null at the end of run(), when everything is cancelled already.
 class turns {
 public:
-    turns(loop_core& core, task_base* main) : core_(core), cold_(core.cold()), main_(main) {}
+    /// signals: this loop's run() has installed the handlers; seen of them have been dealt with.
+    turns(loop_core& core, task_base* main, bool signals, int seen = 0)
+        : core_(core), cold_(core.cold()), main_(main), signals_(signals), seen_(seen) {}
     /// Until task is done. Throws deadlock_error when nothing can ever happen, forced_end at a second signal.
     void run_until(const future_base& task);
     void run_while_tasks();  // until no task is left
+    void run_while(const std::size_t& tasks);  // until they are none, or no task is left
     void drain_ready();      // what is ready now, and what that makes ready; no wait
     bool interrupted() const noexcept { return interrupted_; }
 
@@ -79,6 +88,8 @@ private:
     loop_core& core_;
     loop_cold& cold_;
     task_base* main_;
+    const bool signals_;
+    int seen_;
     bool interrupted_ = false;
 };
 

@@ -88,7 +88,9 @@ public:
     bool cancelled() const noexcept { return flags_ & flag_cancelled; }
     bool failed() const noexcept { return flags_ & flag_failed; }
     bool is_task() const noexcept { return flags_ & flag_task; }
+    bool on_cancel_path() const noexcept { return flags_ & flag_cancel_path; }
     void mark_retrieved() noexcept { flags_ |= flag_retrieved; }
+    bool retrieved() const noexcept { return flags_ & flag_retrieved; }
     loop_core* loop() const noexcept { return loop_; }
 
     /// False if it is done already.
@@ -112,8 +114,8 @@ public:
     future_base& operator=(const future_base&) = delete;
 
 protected:
-    explicit future_base(loop_core* loop) noexcept : loop_(loop) {}
-    virtual ~future_base() = default;
+    inline explicit future_base(loop_core* loop) noexcept;
+    inline virtual ~future_base();
     virtual void destroy() noexcept = 0;  // the last handle is gone
     virtual bool cancel_future(std::string message) noexcept = 0;
 
@@ -128,6 +130,7 @@ protected:
     static constexpr std::uint16_t flag_ended = 2048;         // the coroutine is at its final suspension
     static constexpr std::uint16_t flag_internal = 4096;      // not shown in reports
     static constexpr std::uint16_t flag_gives_context = 8192; // to the thread, for the runner's next run (rule 145)
+    static constexpr std::uint16_t flag_cancel_path = 16384;  // being cancelled just now: see task_base::cancel()
 
     std::uint32_t references_ = 1;
     std::uint16_t flags_ = 0;
@@ -175,9 +178,7 @@ struct generator_link : list_node {};
 class task_base : public future_base, public runnable, public task_link {
 public:
     inline task_base(loop_core* loop, std::source_location created) noexcept;
-    ~task_base() override {
-        if (extra_) drop_extra();
-    }
+    inline ~task_base() override;
 
     /// Puts it at the end of the ready queue, once.
     void schedule() noexcept;
@@ -256,6 +257,7 @@ protected:
     std::source_location created_;
 
 private:
+    void request_cancel(std::string message);
     void drop_extra() noexcept;
 };
 
@@ -268,10 +270,13 @@ public:
     ready_queue ready;
     list<task_link> tasks;          // all that have not ended, oldest first
     list<generator_link> generators;  // all that have started and not ended
+    list<task_link> unread;         // tasks that failed, and had not been looked at when they ended
     std::size_t live_tasks = 0;
+    std::size_t holders = 0;        // futures, tasks and descriptors, which may outlive the loop: they keep its memory
     std::uint64_t last_task_id = 0;
     std::size_t outstanding = 0;    // waits that something outside of the loop can end: I/O, executor jobs, signals
     bool debug = false;
+    bool closed = false;            // nothing runs here any more
 
     loop_core();
     ~loop_core();
@@ -279,6 +284,14 @@ public:
     loop_core& operator=(const loop_core&) = delete;
 
     void push(runnable& item) noexcept { ready.push(item); }
+
+    /// The end: drops callbacks that were not called, gives descriptors back. The memory goes with the last holder.
+    void close() noexcept;
+    void hold() noexcept { ++holders; }
+    void let_go() noexcept {
+        if (--holders == 0 && closed) [[unlikely]]
+            destroy();
+    }
 
     /// The time of this loop's clock, read now (virtual under testing::run).
     time_point now() noexcept;
@@ -293,9 +306,20 @@ public:
     /// One step of a task: resumes it until it suspends or ends.
     void step(task_base& task) noexcept;
 
+    /// In debug mode: throws std::logic_error on another thread than the loop's.
+    void check_thread(const char* what) {
+        if (debug) [[unlikely]]
+            require_own_thread(what);
+    }
+
 private:
+    void destroy() noexcept;  // the event_loop that this is part of
+    void require_own_thread(const char* what);
     std::unique_ptr<loop_cold> cold_;
 };
+
+inline future_base::future_base(loop_core* loop) noexcept : loop_(loop) { loop->hold(); }
+inline future_base::~future_base() { loop_->let_go(); }
 
 /// Context variables: a map shared by reference count, within one thread.
 context_map* share_context(context_map* context) noexcept;
@@ -303,6 +327,14 @@ void drop_context(context_map* context) noexcept;
 inline context_map*& current_context() noexcept {
     thread_state& t = local();
     return t.task ? t.task->context() : t.context;
+}
+
+inline task_base::~task_base() {
+    if (extra_) drop_extra();
+    if (context_) [[unlikely]]
+        drop_context(context_);
+    if (task_link::linked()) [[unlikely]]
+        task_link::unlink();
 }
 
 inline task_base::task_base(loop_core* loop, std::source_location created) noexcept

@@ -118,6 +118,12 @@ private:
                 task_->overtake_cancel();
                 return;
             } else {
+                if constexpr (requires(const Self& s) { s.has_own_cancel(); }) {
+                    if (self().has_own_cancel()) {  // finish() throws it: one delivery
+                        static_cast<void>(task_->take_cancellation());
+                        return;
+                    }
+                }
                 self().revert();
             }
         }
