@@ -1,0 +1,756 @@
+#include "aio_test.hpp"
+
+#include <aio/context_var.hpp>
+#include <aio/with.hpp>
+
+#include <csignal>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <thread>
+
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace {
+
+using aio_test::counted;
+using aio_test::journal;
+using aio_test::turns;
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+/// What happens in a process of its own: for what ends it, or leaks on purpose. ok says whether all was as expected.
+int status_of_child(const std::function<bool()>& ok) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(60);
+        bool good = false;
+        try {
+            good = ok();
+        } catch (...) {
+            std::fputs("the child ended with an exception\n", stderr);
+        }
+        std::fflush(nullptr);
+        ::_exit(good ? 0 : 1);
+    }
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    return status;
+}
+void in_child(const std::function<bool()>& ok) {
+    const int status = status_of_child(ok);
+    EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+/// How a run ended, in words.
+template<class F>
+std::string ending_of(F run) {
+    try {
+        run();
+        return "returned";
+    } catch (const aio::keyboard_interrupt& e) {
+        return "keyboard_interrupt " + std::to_string(e.signal());
+    } catch (const aio::cancelled_error& e) {
+        return "cancelled " + e.message();
+    } catch (const std::exception& e) {
+        return e.what();
+    }
+}
+
+// ---- values and errors
+
+PLAIN_TEST("run() gives what main gives: values, references, move-only values, nothing; and throws its error") {
+    auto value = []() -> aio::coro<std::string> { co_return "value"; };
+    EXPECT_EQ(aio::run(value()), "value");
+    int n = 0;
+    auto ref = [&]() -> aio::coro<int&> { co_return n; };
+    static_assert(std::is_same_v<decltype(aio::run(ref())), int&>);
+    EXPECT_EQ(&aio::run(ref()), &n);
+    auto owner = []() -> aio::coro<std::unique_ptr<int>> {
+        co_await aio::sleep(0s);
+        co_return std::make_unique<int>(1);
+    };
+    EXPECT_EQ(*aio::run(owner()), 1);
+    auto fails = []() -> aio::coro<int> { throw std::runtime_error("main's"); co_return 0; };
+    EXPECT_EQ(ending_of([&] { aio::run(fails()); }), "main's");
+    auto cancelled = []() -> aio::coro<> { throw aio::cancelled_error("own"); co_return; };
+    EXPECT_EQ(ending_of([&] { aio::run(cancelled()); }), "cancelled own");
+    auto empty = value();
+    auto moved = std::move(empty);
+    EXPECT_THROW(aio::run(std::move(empty)), std::logic_error);
+    EXPECT_EQ(aio::run(std::move(moved)), "value");
+}
+
+PLAIN_TEST("get_running_loop() and handle() inside, none outside") {
+    EXPECT_THROW(static_cast<void>(aio::get_running_loop()), std::logic_error);
+    aio::loop_handle handle;
+    auto main = [&]() -> aio::coro<> {
+        handle = aio::get_running_loop().handle();
+        EXPECT_TRUE(handle.running());
+        co_return;
+    };
+    aio::run(main());
+    EXPECT_FALSE(handle.running());
+    EXPECT_THROW(handle.call_soon_threadsafe([] {}), std::logic_error);
+    EXPECT_THROW(static_cast<void>(aio::get_running_loop()), std::logic_error);
+}
+
+// ---- rule 143
+
+PLAIN_TEST("rule 143: running a loop inside a loop is an error, and the outer one goes on") {
+    auto inner = []() -> aio::coro<int> { co_return 1; };
+    auto outer = [&]() -> aio::coro<int> {
+        EXPECT_THROW(aio::run(inner()), std::logic_error);
+        aio::runner r;
+        EXPECT_THROW(r.run(inner()), std::logic_error);
+        EXPECT_THROW(static_cast<void>(aio::testing::run(inner())), std::logic_error);
+        aio::get_running_loop().call_soon([&] { EXPECT_THROW(aio::run(inner()), std::logic_error); });
+        co_await turns(2);
+        EXPECT_TRUE(aio::current_task());
+        co_return 2;
+    };
+    EXPECT_EQ(aio::run(outer()), 2);
+    EXPECT_EQ(aio::run(inner()), 1);
+}
+
+PLAIN_TEST("rule 143: loops of two threads do not know of each other") {
+    auto main = []() -> aio::coro<int> {
+        co_await aio::sleep(1ms);
+        co_return 1;
+    };
+    int got = 0;
+    std::thread other([&] { got = aio::run(main()); });
+    EXPECT_EQ(aio::run(main()), 1);
+    other.join();
+    EXPECT_EQ(got, 1);
+}
+
+// ---- rule 144
+
+PLAIN_TEST("rule 144: what is left at the end is cancelled and awaited, clean-up included; main's result is kept") {
+    journal log;
+    auto left = [](journal& l, std::string name) -> aio::coro<> {
+        counted local(1);
+        std::exception_ptr error;
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+            error = std::current_exception();
+        }
+        co_await aio::sleep(1ms);
+        l(name);
+        std::rethrow_exception(error);
+    };
+    auto main = [&]() -> aio::coro<int> {
+        aio::create_task(left(log, "a"));
+        aio::create_task(left(log, "b"));
+        co_await turns();
+        aio::create_task(left(log, "never started"));
+        co_return 5;
+    };
+    EXPECT_EQ(aio::run(main()), 5);
+    EXPECT_EQ(log.text(), "a b");
+    EXPECT_EQ(counted::alive, 0);
+}
+
+PLAIN_TEST("rule 144: the same after main has failed; its error is thrown") {
+    bool cleaned = false;
+    auto main = [&]() -> aio::coro<> {
+        aio::create_task([&]() -> aio::coro<> {
+            try {
+                co_await aio::sleep_forever();
+            } catch (const aio::cancelled_error&) {
+                cleaned = true;
+                throw;
+            }
+        });
+        co_await turns();
+        throw std::runtime_error("main's");
+    };
+    EXPECT_EQ(ending_of([&] { aio::run(main()); }), "main's");
+    EXPECT_TRUE(cleaned);
+}
+
+PLAIN_TEST("rule 144: errors of the tasks that are cancelled at the end are told, once each") {
+    std::vector<std::string> told;
+    std::vector<aio::task<>> kept;
+    auto main = [&]() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler(
+            [&](const aio::exception_context& c) { told.push_back(c.task.name() + ": " + aio::detail::describe(c.error)); });
+        auto bad = []() -> aio::coro<> {
+            try {
+                co_await aio::sleep(1h);
+            } catch (const aio::cancelled_error&) {
+            }
+            throw std::runtime_error("in clean-up");
+        };
+        aio::create_task(bad(), {.name = "dropped"});
+        kept.push_back(aio::create_task(bad(), {.name = "kept"}));
+        aio::create_task([]() -> aio::coro<> {
+            try {
+                co_await aio::sleep(1h);
+            } catch (const aio::cancelled_error&) {  // swallowed: it ends well
+            }
+        });
+        co_await turns();
+    };
+    aio::run(main());
+    EXPECT_EQ(told, (std::vector<std::string>{"dropped: std::runtime_error: in clean-up", "kept: std::runtime_error: in clean-up"}));
+}
+
+PLAIN_TEST("rule 144: tasks that the clean-up creates are awaited where it awaits them, and cancelled once it has ended") {
+    journal log;
+    auto main = [&]() -> aio::coro<> {
+        aio::create_task([&]() -> aio::coro<> {
+            try {
+                co_await aio::sleep(1h);
+            } catch (const aio::cancelled_error&) {
+            }
+            auto flush = aio::create_task([&]() -> aio::coro<> {
+                co_await aio::sleep(1ms);
+                log("flushed");
+            });
+            co_await flush;
+            aio::create_task([&]() -> aio::coro<> {
+                try {
+                    co_await aio::sleep(1h);
+                    log("wrong");
+                } catch (const aio::cancelled_error&) {
+                    log("cancelled");
+                }
+            });
+            co_await turns();
+        });
+        co_await turns();
+    };
+    aio::run(main());
+    EXPECT_EQ(log.text(), "flushed cancelled");
+}
+
+PLAIN_TEST("rule 144: a chain of tasks that await each other is cancelled as a whole") {
+    int ended = 0;
+    auto main = [&]() -> aio::coro<> {
+        aio::task<> t = aio::create_task(aio::sleep_forever());
+        for (int i = 0; i < 10; ++i) {
+            t = aio::create_task([](aio::task<> awaited, int& n) -> aio::coro<> {
+                try {
+                    co_await awaited;
+                } catch (const aio::cancelled_error&) {
+                    ++n;
+                    throw;
+                }
+            }, t, std::ref(ended));
+        }
+        co_await turns(12);
+    };
+    aio::run(main());
+    EXPECT_EQ(ended, 10);
+}
+
+PLAIN_TEST("rule 144: done callbacks of what ends last are still called") {
+    journal log;
+    auto main = [&]() -> aio::coro<> {
+        auto t = aio::create_task(aio::sleep_forever());
+        t.add_done_callback([&] { log("callback"); });
+        co_await turns();
+        aio::get_running_loop().call_soon([&] { log("soon"); });
+    };
+    aio::run(main());
+    EXPECT_TRUE(contains(log.text(), "callback"));
+    EXPECT_TRUE(contains(log.text(), "soon"));
+}
+
+// ---- rule 145
+
+aio::context_var<int> ctx("ctx", -1);
+
+PLAIN_TEST("rule 145: a runner runs several, keeps loop, tasks and context variables between them") {
+    aio::runner r;
+    auto swap_value = [](int value) -> aio::coro<int> {
+        const int before = ctx.get();
+        static_cast<void>(ctx.set(value));
+        co_await aio::sleep(0s);
+        co_return before;
+    };
+    EXPECT_EQ(r.run(swap_value(1)), -1);
+    EXPECT_EQ(r.run(swap_value(2)), 1);
+    EXPECT_EQ(ctx.get(), -1);
+    int rounds = 0;
+    auto start = [&]() -> aio::coro<aio::event_loop*> {
+        aio::create_task([&]() -> aio::coro<> {
+            for (;;) {
+                ++rounds;
+                co_await aio::sleep(0s);
+            }
+        });
+        co_await turns(2);
+        co_return &aio::get_running_loop();
+    };
+    aio::event_loop* loop = r.run(start());
+    EXPECT_EQ(loop, &r.get_loop());
+    const int before = rounds;
+    EXPECT_EQ(r.run(swap_value(3)), 2);
+    EXPECT_GT(rounds, before);
+    auto fails = []() -> aio::coro<> { throw std::runtime_error("x"); co_return; };
+    EXPECT_THROW(r.run(fails()), std::runtime_error);
+    EXPECT_EQ(r.run(swap_value(4)), 3);  // an error ends nothing
+}
+
+PLAIN_TEST("rule 145: close() is harmless the second time; afterwards run() is an error") {
+    aio::runner r;
+    bool cancelled = false;
+    auto main = [&]() -> aio::coro<> {
+        aio::create_task([&]() -> aio::coro<> {
+            try {
+                co_await aio::sleep_forever();
+            } catch (const aio::cancelled_error&) {
+                cancelled = true;
+            }
+        });
+        co_await turns();
+    };
+    r.run(main());
+    EXPECT_FALSE(cancelled);
+    r.close();
+    EXPECT_TRUE(cancelled);
+    r.close();
+    auto again = []() -> aio::coro<> { co_return; };
+    EXPECT_THROW(r.run(again()), std::logic_error);
+    EXPECT_THROW(static_cast<void>(r.get_loop()), std::logic_error);
+    aio::runner unused;
+    unused.close();
+}
+
+PLAIN_TEST("rule 25: main sees the context variables that were set outside, and changes none of them there") {
+    std::thread([] {  // its variables go with it
+        auto token = ctx.set(10);
+        auto main = []() -> aio::coro<int> {
+            const int seen = ctx.get();
+            static_cast<void>(ctx.set(11));
+            co_return seen;
+        };
+        EXPECT_EQ(aio::run(main()), 10);
+        EXPECT_EQ(ctx.get(), 10);
+        ctx.reset(token);
+        EXPECT_EQ(ctx.get(), -1);
+    }).join();
+}
+
+// ---- signals
+
+PLAIN_TEST("rule 146: the first SIGINT cancels the main task; keyboard_interrupt leaves run()") {
+    journal log;
+    auto main = [&]() -> aio::coro<> {
+        try {
+            ::raise(SIGINT);
+            log("runs on");
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+            log("cancelled");
+            throw;
+        }
+    };
+    EXPECT_EQ(ending_of([&] { aio::run(main()); }), "keyboard_interrupt 2");
+    EXPECT_EQ(log.text(), "runs on cancelled");
+    struct sigaction action {};
+    ::sigaction(SIGINT, nullptr, &action);
+    EXPECT_EQ(action.sa_handler, SIG_DFL);
+}
+
+PLAIN_TEST("rule 146: SIGINT wakes a loop that blocks, and ends one that spins") {
+    std::atomic<bool> started = false;
+    auto waits = [&]() -> aio::coro<> {
+        started = true;
+        co_await aio::sleep_forever();
+    };
+    const pthread_t self = ::pthread_self();
+    std::thread killer([&] {
+        while (!started) std::this_thread::yield();
+        ::pthread_kill(self, SIGINT);
+    });
+    EXPECT_EQ(ending_of([&] { aio::run(waits()); }), "keyboard_interrupt 2");
+    killer.join();
+    auto spins = []() -> aio::coro<> {
+        ::raise(SIGINT);
+        for (;;) co_await aio::sleep(0s);
+    };
+    EXPECT_EQ(ending_of([&] { aio::run(spins()); }), "keyboard_interrupt 2");
+}
+
+PLAIN_TEST("rule 147: main that catches the cancellation and returns gives its own outcome") {
+    auto returns = []() -> aio::coro<int> {
+        ::raise(SIGINT);
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+        }
+        co_await aio::sleep(1ms);
+        co_return 9;
+    };
+    EXPECT_EQ(aio::run(returns()), 9);
+    auto fails = []() -> aio::coro<int> {
+        ::raise(SIGINT);
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+        }
+        throw std::runtime_error("own");
+    };
+    EXPECT_EQ(ending_of([&] { aio::run(fails()); }), "own");
+}
+
+PLAIN_TEST("rule 147: keyboard_interrupt only if no other request to cancel main stands") {
+    auto main = []() -> aio::coro<> {
+        ::raise(SIGINT);
+        aio::get_running_loop().call_later(5ms, [t = aio::current_task()]() mutable { t.cancel("another"); });
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+        }
+        co_await aio::sleep(1h);
+    };
+    EXPECT_EQ(ending_of([&] { aio::run(main()); }), "cancelled another");
+}
+
+PLAIN_TEST("rule 144: after SIGINT what is left is cancelled and awaited as ever") {
+    bool cleaned = false;
+    auto main = [&]() -> aio::coro<> {
+        aio::create_task([&]() -> aio::coro<> {
+            try {
+                co_await aio::sleep_forever();
+            } catch (const aio::cancelled_error&) {
+            }
+            co_await aio::sleep(1ms);
+            cleaned = true;
+        });
+        co_await turns();
+        ::raise(SIGINT);
+        co_await aio::sleep(1h);
+    };
+    EXPECT_EQ(ending_of([&] { aio::run(main()); }), "keyboard_interrupt 2");
+    EXPECT_TRUE(cleaned);
+}
+
+PLAIN_TEST("rule 146: a handler of the program's own is left in place") {
+    static int caught = 0;
+    caught = 0;
+    std::signal(SIGINT, [](int) { ++caught; });
+    auto main = []() -> aio::coro<int> {
+        ::raise(SIGINT);
+        co_await aio::sleep(1ms);
+        co_return 1;
+    };
+    EXPECT_EQ(aio::run(main()), 1);
+    EXPECT_EQ(caught, 1);
+    std::signal(SIGINT, SIG_DFL);
+}
+
+PLAIN_TEST("rule 146: only the main thread's loop hears of SIGINT") {
+    std::string other_ended;
+    std::atomic<bool> waiting = false;
+    aio::loop_handle other_loop;
+    aio::task_canceller end_other;
+    std::thread other([&] {
+        auto main = [&]() -> aio::coro<> {
+            aio::future<> stop;
+            aio::loop_handle handle = aio::get_running_loop().handle();
+            other_loop = handle;
+            end_other = aio::current_task().canceller();
+            waiting = true;
+            co_await stop;
+        };
+        other_ended = ending_of([&] { aio::run(main()); });
+    });
+    while (!waiting) std::this_thread::yield();
+    auto main = []() -> aio::coro<> {
+        ::raise(SIGINT);
+        co_await aio::sleep(1h);
+    };
+    EXPECT_EQ(ending_of([&] { aio::run(main()); }), "keyboard_interrupt 2");
+    auto second = [&]() -> aio::coro<> {
+        ::raise(SIGINT);
+        std::atomic<int> turned = 0;  // while a signal is under way here, the other loop turns
+        for (int i = 0; i < 3; ++i) {
+            other_loop.call_soon_threadsafe([&] { ++turned; });
+            while (turned == i) std::this_thread::yield();
+        }
+        co_await aio::sleep(1h);
+    };
+    EXPECT_EQ(ending_of([&] { aio::run(second()); }), "keyboard_interrupt 2");
+    end_other.cancel("by us");
+    other.join();
+    EXPECT_EQ(other_ended, "cancelled by us");
+}
+
+PLAIN_TEST("15h: SIGTERM as SIGINT where the options ask for it; otherwise it ends the process") {
+    auto main = []() -> aio::coro<> {
+        ::raise(SIGTERM);
+        co_await aio::sleep(1h);
+    };
+    EXPECT_EQ(ending_of([&] { aio::run(main(), {.handle_sigterm = true}); }), "keyboard_interrupt 15");
+    const int status = status_of_child([&] {
+        aio::run(main());
+        return true;
+    });
+    EXPECT_TRUE(WIFSIGNALED(status));
+    EXPECT_EQ(WTERMSIG(status), SIGTERM);
+}
+
+aio::coro<> nothing_to_do() { co_return; }
+aio::coro<> stubborn() {
+    co_await aio::defer(nothing_to_do);
+    for (;;) {
+        try {
+            co_await aio::sleep_forever();
+        } catch (const aio::cancelled_error&) {
+        }
+    }
+}
+
+PLAIN_TEST("15h, 15l: a second signal ends the wait at once; what does not end is leaked and named, with its exits") {
+    in_child([] {
+        auto main = []() -> aio::coro<> {
+            aio::create_task(stubborn(), {.name = "stubborn"});
+            co_await turns();
+            ::raise(SIGINT);
+            try {
+                co_await aio::sleep(1h);
+            } catch (const aio::cancelled_error&) {
+            }
+            ::raise(SIGINT);
+            co_await aio::sleep(1h);
+        };
+        testing::internal::CaptureStderr();
+        const std::string ended = ending_of([&] { aio::run(main()); });
+        const std::string printed = testing::internal::GetCapturedStderr();
+        std::fprintf(stderr, "%s", printed.c_str());
+        return ended == "keyboard_interrupt 2" && contains(printed, "stubborn") && contains(printed, "run_test.cpp:") &&
+               contains(printed, "skipped the exit");
+    });
+}
+
+PLAIN_TEST("15l: a second signal during the end of run() ends its wait, too") {
+    in_child([] {
+        auto main = []() -> aio::coro<int> {
+            aio::create_task([]() -> aio::coro<> {
+                try {
+                    co_await aio::sleep_forever();
+                } catch (const aio::cancelled_error&) {
+                }
+                ::raise(SIGINT);  // while run() waits for this
+                co_await aio::sleep_forever();
+            });
+            co_await turns();
+            ::raise(SIGINT);
+            try {
+                co_await aio::sleep_forever();
+            } catch (const aio::cancelled_error&) {
+            }
+            co_return 3;
+        };
+        return aio::run(main()) == 3;
+    });
+}
+
+PLAIN_TEST("15l: an ending that the second signal has forced leaks nothing that can end") {
+    auto main = []() -> aio::coro<> {
+        aio::create_task([c = counted(1)]() -> aio::coro<> {
+            counted local(1);
+            co_await aio::sleep_forever();
+        });
+        co_await turns();
+        ::raise(SIGINT);
+        ::raise(SIGINT);
+        co_await aio::sleep(1h);
+    };
+    EXPECT_EQ(ending_of([&] { aio::run(main()); }), "keyboard_interrupt 2");
+    EXPECT_EQ(counted::alive, 0);
+}
+
+PLAIN_TEST("a signal between the runs of a runner does not reach the next one") {
+    aio::runner r;
+    auto interrupted = []() -> aio::coro<> {
+        ::raise(SIGINT);
+        co_await aio::sleep(1h);
+    };
+    auto fine = []() -> aio::coro<int> {
+        co_await aio::sleep(1ms);
+        co_return 1;
+    };
+    EXPECT_EQ(ending_of([&] { r.run(interrupted()); }), "keyboard_interrupt 2");
+    EXPECT_EQ(r.run(fine()), 1);
+    EXPECT_EQ(ending_of([&] { r.run(interrupted()); }), "keyboard_interrupt 2");
+    EXPECT_EQ(r.run(fine()), 1);
+}
+
+// ---- deadlock
+
+aio::coro<> wait_for_task(const aio::task<>& t) { co_await t; }
+
+PLAIN_TEST("15i: when nothing can ever happen, deadlock_error names each task, what it waits for and where") {
+    journal log;
+    auto main = [&]() -> aio::coro<> {
+        aio::task<> a, b;
+        a = aio::create_task([&]() -> aio::coro<> { co_await wait_for_task(b); });
+        b = aio::create_task({.name = "bee"}, [&]() -> aio::coro<> { co_await wait_for_task(a); });
+        a.set_name("ay");
+        try {
+            co_await a;
+        } catch (const aio::cancelled_error&) {
+            log("main unwinds");
+            throw;
+        }
+    };
+    const std::string said = ending_of([&] { aio::run(main()); });
+    EXPECT_TRUE(contains(said, "deadlock")) << said;
+    EXPECT_TRUE(contains(said, "ay: waiting for task bee")) << said;
+    EXPECT_TRUE(contains(said, "bee: waiting for task ay")) << said;
+    EXPECT_TRUE(contains(said, "run_test.cpp:")) << said;
+    EXPECT_TRUE(contains(said, "wait_for_task")) << said;
+    EXPECT_EQ(log.text(), "main unwinds");
+}
+
+PLAIN_TEST("15i: in virtual time, too; and after a first SIGINT that was swallowed") {
+    auto main = []() -> aio::coro<> {
+        aio::future<> never;
+        co_await never;
+    };
+    EXPECT_TRUE(contains(ending_of([&] { aio::testing::run(main(), {.virtual_time = true}); }), "a future"));
+    auto interrupted = []() -> aio::coro<> {
+        ::raise(SIGINT);
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+        }
+        aio::future<> never;
+        co_await never;
+    };
+    EXPECT_TRUE(contains(ending_of([&] { aio::run(interrupted()); }), "deadlock"));
+}
+
+PLAIN_TEST("15i: a sleeping task, sleep_forever() and another thread are no deadlock") {
+    auto timer = []() -> aio::coro<> {
+        aio::future<> f;
+        aio::get_running_loop().call_later(2ms, [f]() mutable { f.set_result(); });
+        co_await f;
+    };
+    aio::run(timer());
+    auto forever = []() -> aio::coro<> {
+        aio::future<> f;
+        auto sleeper = aio::create_task(aio::sleep_forever());
+        aio::get_running_loop().call_later(1ms, [f]() mutable { f.set_result(); });
+        co_await f;
+    };
+    aio::run(forever());
+    auto threaded = []() -> aio::coro<> {
+        aio::future<> f;
+        std::atomic<bool> go = false;
+        aio::loop_handle handle = aio::get_running_loop().handle();
+        std::thread other([&] {
+            while (!go) std::this_thread::yield();
+            handle.call_soon_threadsafe([f]() mutable { f.set_result(); });
+        });
+        go = true;
+        co_await f;
+        other.join();
+    };
+    aio::run(threaded());
+}
+
+PLAIN_TEST("15l: after deadlock_error, what does not end when it is cancelled once more is leaked and named") {
+    testing::internal::CaptureStderr();
+    auto main = []() -> aio::coro<> {
+        aio::create_task({.name = "swallows"}, []() -> aio::coro<> {
+            for (;;) {
+                try {
+                    aio::future<> never;
+                    co_await never;
+                } catch (const aio::cancelled_error&) {
+                }
+            }
+        });
+        aio::future<> never;
+        co_await never;
+    };
+    EXPECT_TRUE(contains(ending_of([&] { aio::run(main()); }), "deadlock"));
+    EXPECT_TRUE(contains(testing::internal::GetCapturedStderr(), "swallows"));  // leaked, but leak checkers know
+}
+
+PLAIN_TEST("15i: a deadlock of what is left at the end of run() is told, and run() returns") {
+    testing::internal::CaptureStderr();
+    auto main = []() -> aio::coro<int> {
+        aio::create_task({.name = "hangs on"}, []() -> aio::coro<> {
+            try {
+                co_await aio::sleep_forever();
+            } catch (const aio::cancelled_error&) {
+            }
+            aio::future<> never;
+            co_await never;
+        });
+        co_await turns();
+        co_return 4;
+    };
+    EXPECT_EQ(aio::run(main()), 4);
+    EXPECT_TRUE(contains(testing::internal::GetCapturedStderr(), "hangs on"));
+}
+
+// ---- debug mode
+
+PLAIN_TEST("debug mode: by option, by AIO_DEBUG, and the option goes first") {
+    auto main = []() -> aio::coro<bool> { co_return aio::get_running_loop().debug(); };
+    ::unsetenv("AIO_DEBUG");
+    EXPECT_FALSE(aio::run(main()));
+    EXPECT_TRUE(aio::run(main(), {.debug = true}));
+    ::setenv("AIO_DEBUG", "1", 1);
+    EXPECT_TRUE(aio::run(main()));
+    EXPECT_FALSE(aio::run(main(), {.debug = false}));
+    ::setenv("AIO_DEBUG", "0", 1);
+    EXPECT_FALSE(aio::run(main()));
+    ::setenv("AIO_DEBUG", "", 1);
+    EXPECT_FALSE(aio::run(main()));
+    ::unsetenv("AIO_DEBUG");
+}
+
+PLAIN_TEST("rule 142: debug mode tells a step of more than 100 ms, with the task's name and place; quick ones not") {
+    std::vector<std::string> told;
+    int line = 0;
+    auto main = [&]() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+        auto t = aio::create_task({.name = "hog"}, [&]() -> aio::coro<> {
+            line = __LINE__ + 1;
+            co_await aio::sleep(0s);
+            const auto start = aio::clock::now();
+            while (aio::clock::now() - start < 110ms) {}
+        });
+        co_await t;
+    };
+    aio::run(main(), {.debug = true});
+    AIO_REQUIRE(told.size() == 1);
+    EXPECT_TRUE(contains(told[0], "hog")) << told[0];
+    EXPECT_TRUE(contains(told[0], "run_test.cpp:" + std::to_string(line))) << told[0];
+}
+
+PLAIN_TEST("debug mode: use from another thread is a logic_error there") {
+    auto main = []() -> aio::coro<> {
+        aio::future<int> f;
+        auto t = aio::create_task(aio::sleep(1h));
+        aio::event_loop& loop = aio::get_running_loop();
+        co_await turns();
+        std::thread([&] {
+            EXPECT_THROW(f.set_result(1), std::logic_error);
+            EXPECT_THROW(f.set_exception(std::runtime_error("x")), std::logic_error);
+            EXPECT_THROW(t.cancel(), std::logic_error);
+            EXPECT_THROW(loop.call_soon([] {}), std::logic_error);
+            EXPECT_THROW(loop.call_later(1s, [] {}), std::logic_error);
+        }).join();
+        f.set_result(2);
+        EXPECT_EQ(f.result(), 2);
+        t.cancel();
+    };
+    aio::run(main(), {.debug = true});
+}
+
+}  // namespace

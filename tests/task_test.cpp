@@ -1,0 +1,1033 @@
+#include "aio_test.hpp"
+
+#include <aio/context_var.hpp>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <unordered_set>
+
+namespace {
+
+using aio_test::counted;
+using aio_test::journal;
+using aio_test::turns;
+
+/// How an awaitable ended: its error's words, and the address of the exception object.
+struct ending {
+    std::string text = "value";
+    const void* object = nullptr;
+};
+template<class A>
+aio::coro<ending> end_of(A awaitable) {
+    ending e;
+    try {
+        if constexpr (std::is_void_v<decltype(std::move(awaitable).operator co_await().await_resume())>) {
+            co_await std::move(awaitable);
+        } else {
+            static_cast<void>(co_await std::move(awaitable));
+        }
+    } catch (const aio::cancelled_error& c) {
+        e = {"cancelled " + c.message(), &c};
+    } catch (const std::logic_error& l) {
+        e = {std::string("logic_error ") + l.what(), &l};
+    } catch (const std::exception& x) {
+        e = {x.what(), &x};
+    }
+    co_return e;
+}
+
+aio::coro<int> seven() { co_return 7; }
+aio::coro<int> fails(std::string what) {
+    co_await aio::sleep(0s);
+    throw std::runtime_error(what);
+}
+aio::coro<> sleeper() { co_await aio::sleep(1h); }
+
+// ---- rules 1 to 5
+
+AIO_TEST("rule 1: cancel() is true while the task is not done, then false and without effect") {
+    auto t = aio::create_task(sleeper());
+    co_await turns();
+    EXPECT_TRUE(t.cancel());
+    co_await end_of(t);
+    EXPECT_TRUE(t.cancelled());
+    EXPECT_FALSE(t.cancel());
+    EXPECT_EQ(t.cancelling(), 1u);
+    auto done = aio::create_task(seven());
+    EXPECT_EQ(co_await done, 7);
+    EXPECT_FALSE(done.cancel("too late"));
+    EXPECT_EQ(done.cancelling(), 0u);
+    EXPECT_FALSE(done.cancelled());
+    EXPECT_EQ(done.result(), 7);
+}
+
+AIO_TEST("rule 2: each cancel() of an unfinished task is counted, also while one is pending") {
+    auto t = aio::create_task(sleeper());
+    EXPECT_EQ(t.cancelling(), 0u);
+    EXPECT_TRUE(t.cancel());
+    EXPECT_EQ(t.cancelling(), 1u);
+    EXPECT_TRUE(t.cancel());
+    EXPECT_EQ(t.cancelling(), 2u);
+    co_await end_of(t);
+    EXPECT_TRUE(t.cancelled());
+}
+
+AIO_TEST("rule 3: uncancel() counts down to zero and no further, and undoes no exception that was thrown") {
+    auto t = aio::create_task([]() -> aio::coro<std::string> {
+        std::string seen;
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+            seen = "cancelled";
+        }
+        co_await aio::sleep(10ms);
+        co_return seen;
+    });
+    co_await turns();
+    t.cancel();
+    t.cancel();
+    EXPECT_EQ(t.uncancel(), 1u);
+    EXPECT_EQ(t.uncancel(), 0u);
+    EXPECT_EQ(t.uncancel(), 0u);
+    EXPECT_EQ(t.cancelling(), 0u);
+    EXPECT_EQ(co_await t, "cancelled");  // handed to the sleep already, which was over at once
+}
+
+AIO_TEST("rule 4: uncancel() to zero withdraws a cancel that was not delivered") {
+    journal log;
+    auto t = aio::create_task([&]() -> aio::coro<int> {
+        log("ran");
+        co_await aio::sleep(0s);
+        log("on");
+        co_return 1;
+    });
+    t.cancel();
+    EXPECT_EQ(t.uncancel(), 0u);  // before its first step
+    EXPECT_EQ(co_await t, 1);
+    EXPECT_EQ(log.text(), "ran on");
+
+    auto self = aio::create_task([]() -> aio::coro<int> {
+        aio::current_task().cancel();
+        aio::current_task().cancel();
+        aio::current_task().uncancel();
+        EXPECT_EQ(aio::current_task().uncancel(), 0u);
+        co_await aio::sleep(1ms);
+        co_return 2;
+    });
+    EXPECT_EQ(co_await self, 2);
+}
+
+AIO_TEST("rule 4: uncancel() that leaves requests standing withdraws nothing") {
+    auto t = aio::create_task(seven());
+    t.cancel();
+    t.cancel();
+    EXPECT_EQ(t.uncancel(), 1u);
+    EXPECT_EQ((co_await end_of(t)).text, "cancelled ");
+}
+
+AIO_TEST("rule 4, 15f2: what the awaited thing has accepted is delivered in spite of uncancel()") {
+    aio::future<int> f;
+    auto t = aio::create_task([](aio::future<int> awaited) -> aio::coro<int> { co_return co_await awaited; }, f);
+    co_await turns();
+    t.cancel("m");
+    EXPECT_TRUE(f.cancelled());
+    EXPECT_EQ(t.uncancel(), 0u);
+    EXPECT_EQ((co_await end_of(t)).text, "cancelled m");
+    EXPECT_TRUE(t.cancelled());
+}
+
+AIO_TEST("rule 5: cancel() first asks what is awaited to cancel itself") {
+    aio::future<int> f;
+    auto inner = aio::create_task([](aio::future<int> awaited) -> aio::coro<int> { co_return co_await awaited; }, f);
+    auto outer = aio::create_task([](aio::task<int> awaited) -> aio::coro<int> { co_return co_await awaited; }, inner);
+    co_await turns(2);
+    EXPECT_TRUE(outer.cancel("down"));
+    EXPECT_TRUE(f.cancelled());
+    EXPECT_FALSE(inner.done());
+    EXPECT_EQ(inner.cancelling(), 1u);
+    EXPECT_EQ((co_await end_of(outer)).text, "cancelled down");
+    EXPECT_TRUE(inner.cancelled());
+    EXPECT_TRUE(outer.cancelled());
+}
+
+AIO_TEST("rule 5: an inner task that swallows the cancel gives its value to the cancelled outer one") {
+    auto inner = aio::create_task([]() -> aio::coro<int> {
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+        }
+        co_return 5;
+    });
+    auto outer = aio::create_task([](aio::task<int> awaited) -> aio::coro<int> { co_return co_await awaited; }, inner);
+    co_await turns(2);
+    outer.cancel();
+    EXPECT_EQ(co_await outer, 5);
+    EXPECT_FALSE(outer.cancelled());
+    EXPECT_EQ(outer.cancelling(), 1u);
+}
+
+AIO_TEST("rule 5: a cancel is handed to the awaited task also when the step's budget was used up on the way") {
+    auto done = aio::create_task(seven());
+    co_await done;
+    for (int n = 250; n < 260; ++n) {
+        auto inner = aio::create_task(sleeper());
+        co_await turns();
+        bool reached = false;
+        auto outer = aio::create_task([&]() -> aio::coro<> {
+            for (int i = 0; i < n; ++i) co_await done;  // completes at once: some later await waits for the next step
+            reached = true;
+            co_await inner;
+        });
+        co_await turns();
+        const bool at_inner = reached;
+        outer.cancel("down");
+        EXPECT_EQ((co_await end_of(outer)).text, "cancelled down");
+        EXPECT_EQ(inner.cancelled(), at_inner) << n;
+        inner.cancel();
+    }
+}
+
+AIO_TEST("rule 5: a cancel goes down a chain of a hundred thousand tasks, and ends a circle of them") {
+    auto pass_on = [](aio::task<> t) -> aio::coro<> { co_await t; };
+    auto t = aio::create_task(sleeper());
+    const auto first = t;
+    for (int i = 0; i < 100'000; ++i) t = aio::create_task(pass_on, std::move(t));
+    co_await turns();
+    t.cancel("all the way");
+    EXPECT_EQ((co_await end_of(t)).text, "cancelled all the way");
+    EXPECT_TRUE(first.cancelled());
+
+    aio::task<> a, b, c;
+    auto join = [](const aio::task<>& other) -> aio::coro<> { co_await other; };
+    a = aio::create_task(join(b));
+    b = aio::create_task(join(c));
+    c = aio::create_task(join(a));
+    co_await turns();
+    EXPECT_TRUE(a.cancel("round"));
+    EXPECT_EQ((co_await end_of(a)).text, "cancelled round");
+    EXPECT_TRUE(b.cancelled() && c.cancelled());
+}
+
+AIO_TEST("rule 5: what is reached on two ways is asked twice, as in CPython") {
+    int cleaned = 0;
+    auto shared = aio::create_task([&]() -> aio::coro<> {
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+        }
+        ++cleaned;
+    });
+    auto waits = aio::create_task([](aio::task<> t) -> aio::coro<> { co_await t; }, shared);
+    auto both = aio::create_task([](aio::task<> x, aio::task<> y) -> aio::coro<> { co_await aio::gather(x, y); }, waits, shared);
+    co_await turns(3);
+    both.cancel("m");
+    EXPECT_EQ(shared.cancelling(), 2u);
+    EXPECT_EQ(waits.cancelling(), 1u);
+    co_await end_of(both);
+    co_await turns(2);
+    EXPECT_EQ(cleaned, 1);
+    EXPECT_TRUE(waits.done() && !waits.cancelled());
+}
+
+// ---- rules 6 to 12
+
+AIO_TEST("rule 6: a task that cancels itself runs on to its next await, which is cancelled at once") {
+    journal log;
+    aio::future<int> f;
+    auto t = aio::create_task([&]() -> aio::coro<> {
+        aio::current_task().cancel("self");
+        log("runs on");
+        auto ready = aio::create_task(seven());
+        static_cast<void>(ready);
+        try {
+            co_await f;
+            log("wrong");
+        } catch (const aio::cancelled_error& e) {
+            log(e.message());
+        }
+    });
+    co_await t;
+    EXPECT_EQ(log.text(), "runs on self");
+    EXPECT_TRUE(f.cancelled());  // it was handed to what it then awaited
+    EXPECT_FALSE(t.cancelled());
+}
+
+AIO_TEST("rule 6: awaiting what completes at once is no suspension point") {
+    auto done = aio::create_task(seven());
+    co_await done;
+    auto t = aio::create_task([&]() -> aio::coro<int> {
+        aio::current_task().cancel();
+        int sum = co_await done;
+        sum += co_await seven();
+        EXPECT_EQ(aio::current_task().uncancel(), 0u);
+        co_return sum;
+    });
+    EXPECT_EQ(co_await t, 14);
+}
+
+AIO_TEST("rule 7: a cancel that finds no further await makes the task cancelled and drops its value") {
+    auto t = aio::create_task([]() -> aio::coro<counted> {
+        aio::current_task().cancel("at the end");
+        co_return counted(1);
+    });
+    const ending e = co_await end_of(t);
+    EXPECT_EQ(e.text, "cancelled at the end");
+    EXPECT_TRUE(t.cancelled());
+    EXPECT_EQ(counted::alive, 0);
+    EXPECT_THROW(static_cast<void>(t.result()), aio::cancelled_error);
+}
+
+AIO_TEST("rule 7: an error at the end goes before the pending cancel") {
+    auto t = aio::create_task([]() -> aio::coro<> {
+        aio::current_task().cancel();
+        throw std::runtime_error("mine");
+        co_return;
+    });
+    EXPECT_EQ((co_await end_of(t)).text, "mine");
+    EXPECT_FALSE(t.cancelled());
+}
+
+AIO_TEST("rule 8, 15f: cancelled before the first step, the body never runs; its arguments go before the callbacks come") {
+    journal log;
+    {
+        auto t = aio::create_task(
+            [](counted, journal& l) -> aio::coro<int> {
+                l("ran");
+                co_return 1;
+            },
+            counted(3), std::ref(log));
+        EXPECT_EQ(counted::alive, 1);
+        t.add_done_callback([&] { log("callback, alive " + std::to_string(counted::alive)); });
+        EXPECT_TRUE(t.cancel("never"));
+        EXPECT_FALSE(t.done());
+        EXPECT_EQ((co_await end_of(t)).text, "cancelled never");
+        EXPECT_TRUE(t.cancelled());
+        co_await turns();
+    }
+    EXPECT_EQ(log.text(), "callback, alive 0");
+}
+
+AIO_TEST("rule 8: a coroutine's own parameters go, too, when it is cancelled before the first step") {
+    auto body = [](counted) -> aio::coro<> { co_return; };
+    auto t = aio::create_task(body(counted(1)));
+    EXPECT_EQ(counted::alive, 1);
+    t.cancel();
+    co_await turns();
+    EXPECT_TRUE(t.cancelled());
+    EXPECT_EQ(counted::alive, 0);
+}
+
+AIO_TEST("rule 8b, 15f3: locals, arguments and the callable are gone when a done callback runs, whoever holds a handle") {
+    std::string seen;
+    auto callable = [c = counted(1)](counted) -> aio::coro<counted> {
+        counted local(2);
+        co_await aio::sleep(0s);
+        co_return counted(3);
+    };
+    EXPECT_EQ(counted::alive, 1);
+    auto t = aio::create_task(std::move(callable), counted(4));
+    t.add_done_callback([&seen] { seen = std::to_string(counted::alive); });
+    co_await t;
+    co_await turns();
+    EXPECT_EQ(seen, "2");  // the result, and the moved-from callable of this frame
+    EXPECT_EQ(t.result().value, 3);
+}
+
+AIO_TEST("rules 9, 10: catching the cancellation and returning gives a normal result") {
+    auto t = aio::create_task([]() -> aio::coro<int> {
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+        }
+        co_return 12;
+    });
+    co_await turns();
+    t.cancel();
+    EXPECT_EQ(co_await t, 12);
+    EXPECT_FALSE(t.cancelled());
+    EXPECT_EQ(t.exception(), nullptr);
+    EXPECT_EQ(t.cancelling(), 1u);
+}
+
+AIO_TEST("rule 10: cancelled() is decided by how the coroutine ended, not by cancel()") {
+    auto by_itself = aio::create_task([]() -> aio::coro<> {
+        throw aio::cancelled_error("own");
+        co_return;
+    });
+    EXPECT_EQ((co_await end_of(by_itself)).text, "cancelled own");
+    EXPECT_TRUE(by_itself.cancelled());
+    EXPECT_EQ(by_itself.cancelling(), 0u);
+
+    aio::future<int> f;
+    auto waits = aio::create_task([](aio::future<int> awaited) -> aio::coro<int> { co_return co_await awaited; }, f);
+    co_await turns();
+    f.cancel("inner");
+    EXPECT_EQ((co_await end_of(waits)).text, "cancelled inner");
+    EXPECT_TRUE(waits.cancelled());
+    EXPECT_EQ(waits.cancelling(), 0u);
+}
+
+AIO_TEST("rule 11: cancelling the future and then the task is one delivery, of the future's error") {
+    aio::future<int> f;
+    int caught = 0;
+    std::string message;
+    auto t = aio::create_task([&]() -> aio::coro<int> {
+        try {
+            co_await f;
+        } catch (const aio::cancelled_error& e) {
+            ++caught;
+            message = e.message();
+        }
+        co_await aio::sleep(0s);
+        co_await aio::sleep(1ms);
+        co_return 1;
+    });
+    co_await turns();
+    f.cancel("future");
+    t.cancel("task");
+    EXPECT_EQ(co_await t, 1);
+    EXPECT_EQ(caught, 1);
+    EXPECT_EQ(message, "future");
+}
+
+AIO_TEST("rule 11: cancelling the task and then the future is one delivery") {
+    aio::future<int> f;
+    int caught = 0;
+    auto t = aio::create_task([&]() -> aio::coro<> {
+        for (int i = 0; i < 3; ++i) {
+            try {
+                co_await aio::sleep(0s);
+                if (!f.done()) co_await f;
+            } catch (const aio::cancelled_error&) {
+                ++caught;
+            }
+        }
+    });
+    co_await turns(2);
+    EXPECT_TRUE(t.cancel());
+    EXPECT_FALSE(f.cancel());
+    co_await t;
+    EXPECT_EQ(caught, 1);
+}
+
+AIO_TEST("rule 12: after a delivery, awaits in the clean-up work; a second cancel interrupts it") {
+    journal log;
+    auto t = aio::create_task([&]() -> aio::coro<> {
+        std::exception_ptr error;
+        try {
+            co_await aio::sleep(1h);
+        } catch (...) {
+            error = std::current_exception();
+        }
+        co_await aio::sleep(1ms);
+        log("cleaned");
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error& e) {
+            log(e.message());
+        }
+        co_await aio::sleep(1ms);
+        log("end");
+        std::rethrow_exception(error);
+    });
+    co_await turns();
+    t.cancel("first");
+    co_await aio::sleep(5ms);
+    EXPECT_EQ(log.text(), "cleaned");
+    t.cancel("second");
+    EXPECT_EQ((co_await end_of(t)).text, "cancelled first");
+    EXPECT_EQ(log.text(), "cleaned second end");
+}
+
+// ---- rules 13 to 20
+
+AIO_TEST("rule 13: the message travels, and the same exception object reaches each awaiter") {
+    const void* inside = nullptr;
+    auto t = aio::create_task([&]() -> aio::coro<> {
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error& e) {
+            inside = &e;
+            throw;
+        }
+    });
+    co_await turns();
+    t.cancel("the very words");
+    auto nested = [](aio::task<> awaited) -> aio::coro<> { co_await awaited; };
+    const ending first = co_await end_of(nested(t));
+    const ending second = co_await end_of(t);
+    EXPECT_EQ(first.text, "cancelled the very words");
+    EXPECT_NE(inside, nullptr);
+    EXPECT_EQ(first.object, inside);
+    EXPECT_EQ(second.object, inside);
+    try {
+        t.result();
+    } catch (const aio::cancelled_error& e) {
+        EXPECT_EQ(&e, inside);
+    }
+    try {
+        static_cast<void>(t.exception());
+    } catch (const aio::cancelled_error& e) {
+        EXPECT_EQ(&e, inside);
+    }
+}
+
+AIO_TEST("rule 13: the same object through a chain of tasks that await each other") {
+    const void* inside = nullptr;
+    auto innermost = aio::create_task([&]() -> aio::coro<int> {
+        co_await aio::sleep(0s);
+        try {
+            throw std::runtime_error("deep");
+        } catch (const std::runtime_error& e) {
+            inside = &e;
+            throw;
+        }
+        co_return 0;
+    });
+    auto pass_on = [](aio::task<int> t) -> aio::coro<int> { co_return co_await t; };
+    auto middle = aio::create_task(pass_on, innermost);
+    auto outer = aio::create_task(pass_on, middle);
+    const ending e = co_await end_of(outer);
+    EXPECT_EQ(e.text, "deep");
+    EXPECT_EQ(e.object, inside);
+}
+
+AIO_TEST("rule 13: of two cancels of a waiting task the first's message is delivered") {
+    auto t = aio::create_task(sleeper());
+    co_await turns();
+    t.cancel("a");
+    t.cancel("b");
+    EXPECT_EQ((co_await end_of(t)).text, "cancelled a");
+}
+
+AIO_TEST("rule 13: of two cancels of a task that is not waiting the last's message is delivered") {
+    auto t = aio::create_task(sleeper());
+    t.cancel("a");
+    t.cancel("b");
+    EXPECT_EQ((co_await end_of(t)).text, "cancelled b");
+}
+
+AIO_TEST("rule 13: a message is not delivered again with a later cancel that has none") {
+    journal log;
+    auto t = aio::create_task([&]() -> aio::coro<> {
+        for (int i = 0; i < 2; ++i) {
+            try {
+                co_await aio::sleep(1h);
+            } catch (const aio::cancelled_error& e) {
+                log("<" + e.message() + ">");
+            }
+        }
+    });
+    co_await turns();
+    t.cancel("m");
+    co_await turns();
+    t.cancel();
+    co_await t;
+    EXPECT_EQ(log.text(), "<m> <>");
+}
+
+AIO_TEST("rule 14: sleep(0) is a cancellation point") {
+    int rounds = 0;
+    auto t = aio::create_task([&]() -> aio::coro<> {
+        for (;;) {
+            ++rounds;
+            co_await aio::sleep(0s);
+        }
+    });
+    co_await turns(3);
+    t.cancel();
+    EXPECT_EQ((co_await end_of(t)).text, "cancelled ");
+    EXPECT_EQ(rounds, 3);
+}
+
+AIO_TEST("rule 16: a task that awaits itself gets an error, not a hang") {
+    aio::task<> self;
+    auto t = aio::create_task([&]() -> aio::coro<> { co_await self; });
+    self = t;
+    const ending e = co_await end_of(t);
+    EXPECT_EQ(e.text.find("logic_error"), 0u) << e.text;
+    EXPECT_NE(e.text.find(t.name()), std::string::npos) << e.text;
+    self = {};
+    auto any = aio::create_task([]() -> aio::coro<> { co_await aio::current_task(); });
+    EXPECT_EQ((co_await end_of(any)).text.find("logic_error"), 0u);
+}
+
+PLAIN_TEST("rule 17: awaiting a pending future of another loop is an error thrown into the task") {
+    std::optional<aio::future<int>> kept;
+    auto make = [&]() -> aio::coro<> {
+        kept.emplace();
+        co_return;
+    };
+    auto wait = [&]() -> aio::coro<std::string> { co_return (co_await end_of(*kept)).text; };
+    for (int i = 0; i < 3; ++i) {  // the next loop may well get the memory of the last one
+        aio::run(make());
+        EXPECT_EQ(aio::run(wait()), "logic_error a task awaits a future or task of another loop");
+    }
+    aio::runner one, two;
+    one.run(make());
+    EXPECT_EQ(two.run(wait()).find("logic_error"), 0u);
+}
+
+PLAIN_TEST("rule 17: what is done already may be awaited in any later loop, as in CPython") {
+    aio::task<int> kept;
+    auto make = [&]() -> aio::coro<> {
+        kept = aio::create_task(seven());
+        co_await kept;
+    };
+    aio::run(make());
+    auto wait = [&]() -> aio::coro<int> { co_return co_await kept; };
+    EXPECT_EQ(aio::run(wait()), 7);
+}
+
+AIO_TEST("rule 19: current_task() is right across interleaving, in nested coroutines and in both branches of an error") {
+    auto job = [](std::string name) -> aio::coro<> {
+        auto check = [&name]() -> aio::coro<> {
+            EXPECT_EQ(aio::current_task().name(), name);
+            co_await aio::sleep(1ms);
+            EXPECT_EQ(aio::current_task().name(), name);
+        };
+        for (int i = 0; i < 3; ++i) {
+            EXPECT_EQ(aio::current_task().name(), name);
+            co_await check();
+            co_await aio::sleep(0s);
+            EXPECT_EQ(aio::current_task().name(), name);
+        }
+    };
+    auto a = aio::create_task(job("a"), {.name = "a"});
+    auto b = aio::create_task(job("b"), {.name = "b"});
+    EXPECT_FALSE(aio::current_task() == a);
+    co_await a;
+    co_await b;
+}
+
+PLAIN_TEST("rule 19: current_task() is empty outside of a task") {
+    EXPECT_FALSE(aio::current_task());
+    bool empty_in_callback = false, empty_in_done_callback = false;
+    auto main = [&]() -> aio::coro<> {
+        EXPECT_TRUE(aio::current_task());
+        aio::get_running_loop().call_soon([&] { empty_in_callback = !aio::current_task(); });
+        auto t = aio::create_task(seven());
+        t.add_done_callback([&] { empty_in_done_callback = !aio::current_task(); });
+        co_await turns(4);
+    };
+    aio::run(main());
+    EXPECT_TRUE(empty_in_callback);
+    EXPECT_TRUE(empty_in_done_callback);
+    EXPECT_FALSE(aio::current_task());
+}
+
+AIO_TEST("rule 20: names are generated, settable, and may change while it runs") {
+    auto t = aio::create_task(sleeper());
+    auto u = aio::create_task(sleeper());
+    EXPECT_EQ(t.name().find("Task-"), 0u);
+    EXPECT_NE(t.name(), u.name());
+    t.set_name("renamed");
+    EXPECT_EQ(t.name(), "renamed");
+    EXPECT_EQ(aio::any_task(t).name(), "renamed");
+    std::string owned = "from a temporary string";
+    auto named = aio::create_task(seven(), {.name = owned});
+    owned.assign(64, 'x');
+    EXPECT_EQ(named.name(), "from a temporary string");
+    co_await named;
+    EXPECT_EQ(named.name(), "from a temporary string");  // after its end, too
+    auto called = aio::create_task({.name = "called"}, [](int a, int b) { return a + b; }, 1, 2);
+    EXPECT_EQ(called.name(), "called");
+    EXPECT_EQ(co_await called, 3);
+}
+
+// ---- rules 21 to 27
+
+PLAIN_TEST("rule 22: create_task outside of a loop is an error and leaves nothing behind") {
+    auto body = [](counted) -> aio::coro<> { co_return; };
+    EXPECT_THROW(aio::create_task(body(counted(1))), std::logic_error);
+    EXPECT_THROW(aio::create_task(body, counted(1)), std::logic_error);
+    EXPECT_EQ(counted::alive, 0);
+    EXPECT_THROW(aio::all_tasks(), std::logic_error);
+    EXPECT_THROW(aio::future<int>(), std::logic_error);
+}
+
+// The recipe: a block that cancels its own task after d, catches, and converts only if no request but its own stands.
+aio::coro<> structured(journal& log, std::string name, aio::delay d, aio::coro<> body) {
+    auto self = aio::current_task();
+    const std::uint32_t before = self.cancelling();
+    bool expired = false;
+    auto timer = aio::get_running_loop().call_later(d, [&] {
+        expired = true;
+        self.cancel(name);
+    });
+    std::exception_ptr error;
+    try {
+        co_await std::move(body);
+    } catch (const aio::cancelled_error&) {
+        error = std::current_exception();
+    }
+    timer.cancel();
+    if (!error) co_return;
+    if (!expired || self.uncancel() > before) {
+        log(name + " passes on");
+        std::rethrow_exception(error);
+    }
+    log(name + " converts");
+}
+aio::coro<> wait_in(journal& log) {
+    try {
+        co_await aio::sleep(1h);
+    } catch (const aio::cancelled_error& e) {
+        log("hit by " + e.message());
+        throw;
+    }
+}
+aio::coro<> sleep_after(aio::coro<> first) {
+    co_await std::move(first);
+    co_await aio::sleep(1h);
+}
+
+AIO_TEST("rule 23: the uncancel recipe converts its own cancel, whichever of two nested blocks comes first") {
+    journal inner_first, outer_first;
+    co_await structured(inner_first, "outer", 20ms, sleep_after(structured(inner_first, "inner", 10ms, wait_in(inner_first))));
+    EXPECT_EQ(inner_first.text(), "hit by inner inner converts outer converts");
+    EXPECT_EQ(aio::current_task().cancelling(), 0u);
+    co_await structured(outer_first, "outer", 10ms, structured(outer_first, "inner", 20ms, wait_in(outer_first)));
+    EXPECT_EQ(outer_first.text(), "hit by outer inner passes on outer converts");
+    EXPECT_EQ(aio::current_task().cancelling(), 0u);
+}
+
+AIO_TEST("rule 23: of two blocks that cancel in one turn only the outer converts; a foreign cancel leaves both") {
+    journal both, foreign;
+    co_await structured(both, "outer", 10ms, structured(both, "inner", 10ms, wait_in(both)));
+    EXPECT_EQ(both.text(), "hit by outer inner passes on outer converts");
+    EXPECT_EQ(aio::current_task().cancelling(), 0u);
+    auto t = aio::create_task(structured(foreign, "outer", 10ms, structured(foreign, "inner", 20ms, wait_in(foreign))));
+    aio::get_running_loop().call_later(10ms, [t]() mutable { t.cancel("foreign"); });
+    EXPECT_EQ((co_await end_of(t)).text.find("cancelled"), 0u);
+    EXPECT_EQ(t.cancelling(), 1u);
+    EXPECT_EQ(foreign.entries.back(), "outer passes on");
+}
+
+AIO_TEST("rule 23: an outer cancel is never eaten by an inner structured block") {
+    journal log;
+    aio::future<> entered;
+    auto t = aio::create_task([&]() -> aio::coro<> {
+        auto self = aio::current_task();
+        std::exception_ptr error;
+        try {
+            entered.set_result();
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+            error = std::current_exception();
+        }
+        if (error && self.uncancel() > 0) {
+            log("foreign");
+            std::rethrow_exception(error);
+        }
+        log("own");
+    });
+    co_await entered;
+    t.cancel("own");
+    t.cancel("foreign");  // both before it runs: one delivery, two requests
+    EXPECT_EQ((co_await end_of(t)).text.find("cancelled"), 0u);
+    EXPECT_EQ(log.text(), "foreign");
+    EXPECT_EQ(t.cancelling(), 1u);
+}
+
+aio::context_var<int> ctx("ctx", 0);
+
+AIO_TEST("rule 25: a task copies the context variables when it is created; a plain co_await shares them") {
+    static_cast<void>(ctx.set(1));
+    auto nested = []() -> aio::coro<> {
+        static_cast<void>(ctx.set(ctx.get() + 10));
+        co_return;
+    };
+    auto t = aio::create_task([]() -> aio::coro<int> {
+        const int at_start = ctx.get();
+        static_cast<void>(ctx.set(100));
+        co_await aio::sleep(1ms);
+        EXPECT_EQ(ctx.get(), 100);
+        co_return at_start;
+    });
+    static_cast<void>(ctx.set(2));  // after its creation, before its first step
+    EXPECT_EQ(co_await t, 1);
+    EXPECT_EQ(ctx.get(), 2);
+    co_await nested();
+    EXPECT_EQ(ctx.get(), 12);
+}
+
+AIO_TEST("rule 27: two things that wake a task in the same turn step it once, and late ones are ignored") {
+    journal log;
+    aio::future<> f;
+    auto t = aio::create_task([&]() -> aio::coro<> {
+        try {
+            co_await f;
+            log("result");
+        } catch (const aio::cancelled_error&) {
+            log("cancelled");
+        }
+        co_await aio::sleep(0s);
+        log("end");
+    });
+    co_await turns();
+    f.set_result();
+    t.cancel();
+    t.cancel();
+    co_await t;
+    EXPECT_FALSE(t.cancel());
+    co_await turns(2);
+    EXPECT_EQ(log.text(), "cancelled end");
+}
+
+// ---- awaiting: values, references, moves
+
+static_assert(aio::detail::awaitable<aio::task<int>&>);
+static_assert(aio::detail::awaitable<const aio::task<int>&>);
+static_assert(aio::detail::awaitable<aio::task<std::unique_ptr<int>>>);
+static_assert(!aio::detail::awaitable<aio::task<std::unique_ptr<int>>&>, "a move-only result is taken by co_await std::move(t)");
+static_assert(!aio::detail::awaitable<const aio::task<std::unique_ptr<int>>&>);
+static_assert(aio::detail::awaitable<aio::task<>&>);
+static_assert(aio::detail::awaitable<aio::task<int&>&>);
+static_assert(std::is_same_v<aio::detail::awaited_t<aio::task<std::string>&>, std::string>);
+static_assert(std::is_same_v<aio::detail::awaited_t<aio::task<int&>&>, int&>);
+static_assert(std::is_same_v<decltype(std::declval<aio::task<std::string>&>().result()), const std::string&>);
+static_assert(std::is_same_v<decltype(std::declval<aio::task<std::string>>().result()), std::string>);
+static_assert(std::is_same_v<decltype(std::declval<aio::task<int&>&>().result()), int&>);
+static_assert(std::is_nothrow_default_constructible_v<aio::task<int>> && std::is_copy_constructible_v<aio::task<int>>);
+
+/// Tells whether it was copied or moved from.
+struct tracked {
+    static inline int copies = 0;
+    std::string text;
+    explicit tracked(std::string t) : text(std::move(t)) {}
+    tracked(const tracked& o) : text(o.text) { ++copies; }
+    tracked(tracked&& o) noexcept : text(std::exchange(o.text, "moved from")) {}
+};
+aio::coro<tracked> make_tracked() { co_return tracked("t"); }
+
+AIO_TEST("co_await on an lvalue handle copies, on an rvalue one moves when no other handle exists") {
+    tracked::copies = 0;
+    auto t = aio::create_task(make_tracked());
+    EXPECT_EQ((co_await t).text, "t");
+    EXPECT_EQ(tracked::copies, 1);
+    EXPECT_EQ((co_await t).text, "t");
+    auto other = t;
+    EXPECT_EQ((co_await std::move(other)).text, "t");
+    EXPECT_EQ(tracked::copies, 3);
+    EXPECT_EQ(t.result().text, "t");
+    EXPECT_EQ((co_await std::move(t)).text, "t");
+    EXPECT_EQ(tracked::copies, 3);
+    EXPECT_FALSE(t);
+    EXPECT_EQ((co_await aio::create_task(make_tracked())).text, "t");
+    EXPECT_EQ((co_await make_tracked()).text, "t");
+    EXPECT_EQ(tracked::copies, 3);
+    auto done = aio::create_task(make_tracked());
+    co_await turns();
+    EXPECT_EQ(std::move(done).result().text, "t");
+    EXPECT_EQ(tracked::copies, 3);
+}
+
+AIO_TEST("a move-only result is moved out of the task") {
+    auto t = aio::create_task([]() -> aio::coro<std::unique_ptr<int>> { co_return std::make_unique<int>(4); });
+    std::unique_ptr<int> p = co_await std::move(t);
+    EXPECT_EQ(*p, 4);
+    auto u = aio::create_task([](std::unique_ptr<int> given) { return given; }, std::make_unique<int>(5));
+    co_await turns();
+    EXPECT_EQ(*u.result(), 5) << "result() of an lvalue refers to it";
+}
+
+AIO_TEST("a task of a reference gives the very object") {
+    int value = 1;
+    auto t = aio::create_task([&]() -> aio::coro<int&> {
+        co_await aio::sleep(0s);
+        co_return value;
+    });
+    int& got = co_await t;
+    EXPECT_EQ(&got, &value);
+    EXPECT_EQ(&t.result(), &value);
+    EXPECT_EQ(&(co_await std::move(t)), &value);
+}
+
+AIO_TEST("many may await one task, those that come late too") {
+    auto t = aio::create_task([]() -> aio::coro<std::string> {
+        co_await aio::sleep(1ms);
+        co_return "shared";
+    });
+    auto reader = [](aio::task<std::string> from) -> aio::coro<std::string> { co_return co_await from; };
+    auto a = aio::create_task(reader, t);
+    auto b = aio::create_task(reader, t);
+    EXPECT_EQ(co_await a, "shared");
+    EXPECT_EQ(co_await b, "shared");
+    EXPECT_EQ(co_await t, "shared");
+}
+
+AIO_TEST("dropping the handle of a running task leaves it running") {
+    bool ended = false;
+    aio::create_task([&]() -> aio::coro<> {
+        co_await aio::sleep(1ms);
+        ended = true;
+    });
+    co_await aio::sleep(2ms);
+    EXPECT_TRUE(ended);
+}
+
+AIO_TEST("create_task takes capturing lambdas, move-only arguments, plain functions, member functions and awaitables") {
+    {
+        std::string text = "captured";
+        auto t = aio::create_task([text, c = counted(1)]() -> aio::coro<std::string> {
+            co_await aio::sleep(1ms);
+            co_return text;
+        });
+        text = "changed";
+        EXPECT_EQ(co_await t, "captured");
+    }
+    EXPECT_EQ(counted::alive, 0);
+    auto sum = aio::create_task([](std::unique_ptr<int> a, int b) -> aio::coro<int> {
+        co_await aio::sleep(0s);
+        co_return *a + b;
+    }, std::make_unique<int>(1), 2);
+    EXPECT_EQ(co_await sum, 3);
+    EXPECT_EQ(co_await aio::create_task(seven), 7);
+    auto plain = aio::create_task([](int x) { return x * 2; }, 21);
+    EXPECT_FALSE(plain.done());  // it runs at the next turn, as every task
+    EXPECT_EQ(co_await plain, 42);
+    struct account {
+        int balance = 10;
+        aio::coro<int> add(int n) {
+            co_await aio::sleep(0s);
+            co_return balance += n;
+        }
+    } mine;
+    EXPECT_EQ(co_await aio::create_task(&account::add, &mine, 5), 15);
+    EXPECT_EQ(mine.balance, 15);
+    auto nothing = aio::create_task([]() {});
+    co_await nothing;
+    static_assert(std::is_same_v<decltype(nothing), aio::task<>>);
+    const auto before = aio::get_running_loop().time();
+    co_await aio::create_task(aio::sleep(3ms));
+    EXPECT_EQ(aio::get_running_loop().time() - before, 3ms);
+    auto inner = aio::create_task(seven());
+    EXPECT_EQ(co_await aio::create_task(std::move(inner)), 7);
+    int counter = 0;
+    co_await aio::create_task([](int& n) { ++n; }, std::ref(counter));
+    EXPECT_EQ(counter, 1);
+}
+
+AIO_TEST("a task starts at the loop's next turn, not inside create_task") {
+    journal log;
+    auto t = aio::create_task([&]() { log("task"); });
+    log("after create_task");
+    co_await t;
+    EXPECT_EQ(log.text(), "after create_task task");
+}
+
+AIO_TEST("result() and exception() of an unfinished task are invalid_state errors") {
+    auto t = aio::create_task(seven());
+    EXPECT_THROW(static_cast<void>(t.result()), aio::invalid_state_error);
+    EXPECT_THROW(static_cast<void>(t.exception()), aio::invalid_state_error);
+    EXPECT_THROW(aio::any_task(t).result(), aio::invalid_state_error);
+    co_await t;
+    EXPECT_EQ(t.exception(), nullptr);
+    aio::any_task(t).result();
+}
+
+AIO_TEST("any_task: converts, compares, hashes, awaits, and gives the error without the value") {
+    auto t = aio::create_task(fails("broken"));
+    aio::any_task any = t;
+    EXPECT_TRUE(any == aio::any_task(t));
+    EXPECT_FALSE(any == aio::current_task());
+    EXPECT_EQ(std::hash<aio::any_task>()(any), std::hash<aio::any_task>()(t));
+    EXPECT_EQ((co_await end_of(any)).text, "broken");
+    EXPECT_NE(any.exception(), nullptr);
+    EXPECT_THROW(any.result(), std::runtime_error);
+    std::unordered_set<aio::task<int>> set{t, t};
+    EXPECT_EQ(set.size(), 1u);
+    auto copy = t;
+    EXPECT_EQ(copy, t);
+    EXPECT_NE(copy, aio::task<int>());
+    EXPECT_EQ(aio::task<int>(), aio::task<int>());
+}
+
+AIO_TEST("an empty handle says so") {
+    aio::task<int> none;
+    EXPECT_FALSE(none);
+    EXPECT_THROW(static_cast<void>(none.done()), std::logic_error);
+    EXPECT_THROW(none.cancel(), std::logic_error);
+    EXPECT_THROW(static_cast<void>(none.name()), std::logic_error);
+    EXPECT_THROW(static_cast<void>(none.result()), std::logic_error);
+    EXPECT_EQ((co_await end_of(none)).text.find("logic_error"), 0u);
+    EXPECT_THROW(static_cast<void>(aio::any_task().cancelled()), std::logic_error);
+    auto t = aio::create_task(seven());
+    auto moved = std::move(t);
+    EXPECT_THROW(static_cast<void>(t.done()), std::logic_error);
+    EXPECT_EQ(co_await moved, 7);
+}
+
+AIO_TEST("all_tasks() gives those that have not ended, oldest first") {
+    auto a = aio::create_task(sleeper());
+    auto b = aio::create_task(seven());
+    std::vector<aio::any_task> all = aio::all_tasks();
+    AIO_REQUIRE(all.size() == 3);
+    EXPECT_TRUE(all[0] == aio::current_task());
+    EXPECT_TRUE(all[1] == aio::any_task(a));
+    EXPECT_TRUE(all[2] == aio::any_task(b));
+    co_await b;
+    EXPECT_EQ(aio::all_tasks().size(), 2u);
+}
+
+AIO_REAL_TEST("a canceller cancels from another thread, and outlives the task and its loop") {
+    aio::future<> started;
+    auto t = aio::create_task([&]() -> aio::coro<> {
+        started.set_result();
+        co_await aio::sleep_forever();
+    });
+    co_await started;
+    aio::task_canceller canceller = t.canceller();
+    std::thread other([canceller] { canceller.cancel("from outside"); });
+    EXPECT_EQ((co_await end_of(t)).text, "cancelled from outside");
+    other.join();
+    canceller.cancel("late");
+    auto done = aio::create_task(seven());
+    co_await done;
+    done.canceller().cancel();
+    EXPECT_EQ(done.result(), 7);
+}
+
+PLAIN_TEST("cancellers and handles that outlive the loop are harmless") {
+    aio::task_canceller early, late;
+    aio::task<> kept;
+    auto main = [&]() -> aio::coro<> {
+        kept = aio::create_task(sleeper());
+        early = kept.canceller();
+        co_await turns();
+    };
+    aio::run(main());
+    EXPECT_TRUE(kept.cancelled());  // by the end of run()
+    EXPECT_FALSE(kept.cancel());
+    early.cancel();
+    late = kept.canceller();
+    late.cancel();
+    EXPECT_EQ(kept.name().find("Task-"), 0u);
+}
+
+PLAIN_TEST("cancel at every step: nothing of a chain of tasks and coroutines is left") {
+    auto scenario = []() -> aio::coro<int> {
+        auto child = [](counted c, int depth) -> aio::coro<int> {
+            counted local(depth);
+            co_await aio::sleep(1ms);
+            auto nested = aio::create_task([](counted n) -> aio::coro<int> {
+                co_await aio::sleep(0s);
+                co_return n.value;
+            }, counted(depth));
+            const int got = co_await nested;
+            co_await aio::sleep(0s);
+            co_return got + c.value;
+        };
+        auto a = aio::create_task(child, counted(1), 10);
+        const int direct = co_await child(counted(2), 20);
+        const int joined = co_await a;
+        co_return direct + joined;
+    };
+    const std::size_t runs = aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); });
+    EXPECT_GT(runs, 8u);
+}
+
+}  // namespace
