@@ -67,10 +67,10 @@ bool task_base::cancel(std::string message) {
         }
         stack.back().entered = true;
         const std::size_t here = stack.size();
-        task_base& next = *stack.back().task;
+        task_base& reached = *stack.back().task;
         std::string words = std::move(stack.back().message);
-        next.flags_ |= flag_cancel_path;
-        next.request_cancel(std::move(words));
+        reached.flags_ |= flag_cancel_path;
+        reached.request_cancel(std::move(words));
         std::reverse(stack.begin() + static_cast<std::ptrdiff_t>(here), stack.end());
     }
     flags_ &= static_cast<std::uint16_t>(~flag_cancel_path);
