@@ -51,6 +51,7 @@ bool task_base::cancel(std::string message) {
     if (done()) return false;
     ++cancel_requests_;
     if (cancel_stack) {
+        if (on_cancel_path()) return true;  // a circle through a gather, say
         cancel_stack->push_back({state_ptr<task_base>(this), std::move(message)});
         return true;
     }

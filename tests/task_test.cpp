@@ -210,6 +210,21 @@ AIO_TEST("rule 5: a cancel goes down a chain of a hundred thousand tasks, and en
     EXPECT_TRUE(b.cancelled() && c.cancelled());
 }
 
+PLAIN_TEST("rule 5, 15i: a circle through gather is a deadlock, and its cancel does not run round it for ever") {
+    testing::internal::CaptureStderr();
+    auto main = []() -> aio::coro<> {
+        aio::task<> a, b;
+        auto gathers = [](const aio::task<>& other) -> aio::coro<> { co_await aio::gather(other); };
+        a = aio::create_task(gathers(b));
+        b = aio::create_task(gathers(a));
+        co_await turns();
+        a.cancel();
+        co_await b;
+    };
+    EXPECT_THROW(aio::run(main()), aio::deadlock_error);
+    EXPECT_NE(testing::internal::GetCapturedStderr().find("leaked"), std::string::npos);
+}
+
 AIO_TEST("rule 5: what is reached on two ways is asked twice, as in CPython") {
     int cleaned = 0;
     auto shared = aio::create_task([&]() -> aio::coro<> {
