@@ -84,7 +84,8 @@ aio::coro<> sync_and_async(state& t) {
     // A plain function that has become an async one.
     auto async_decompressed = aio::to_async(decompressed);
     const std::string back = co_await async_decompressed(small, text.size());
-    if (back != text || co_await aio::to_thread(sha256, back) != hash) {
+    const std::string same_hash = co_await aio::to_thread(sha256, back);
+    if (back != text || same_hash != hash) {
         throw std::runtime_error("what was decompressed is not what was compressed");
     }
 

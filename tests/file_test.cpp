@@ -77,7 +77,9 @@ aio::coro<std::system_error> failure_of(F fn) {
 aio::coro<std::vector<std::string>> lines_of(fs::path path) {
     std::vector<std::string> all;
     auto lines = aio::read_lines(path);
-    while (auto line = co_await lines.next()) all.push_back(std::move(*line));
+    while (auto line = co_await lines.next()) {
+        all.push_back(std::move(*line));
+    }
     co_return all;
 }
 
@@ -308,7 +310,9 @@ PLAIN_TEST("files used by tasks that are cancelled at every step leak nothing an
             co_await f.write("TWO");
             co_await f.aclose();
             auto lines = aio::read_lines(dir / "a");
-            while (auto line = co_await lines.next()) EXPECT_EQ(line->size(), 3u);
+            while (auto line = co_await lines.next()) {
+                EXPECT_EQ(line->size(), 3u);
+            }
             EXPECT_EQ(co_await aio::read_file(dir / "a"), "one\nTWO\n");
         },
         [&] {
