@@ -1,8 +1,10 @@
+#include <aio/as_completed.hpp>
 #include <aio/wait.hpp>
 
 #include "aio_test.hpp"
 
 #include <array>
+#include <cmath>
 #include <memory>
 #include <span>
 
@@ -157,6 +159,134 @@ AIO_TEST("the same task twice counts once; any_task, futures and any range will 
     f.set_result(std::make_unique<int>(4));
     auto future_sets = co_await aio::wait(std::span(futures));
     EXPECT_EQ(*future_sets.done.at(0).result(), 4);
+}
+
+// ---- as_completed ----
+
+AIO_TEST("rule 99: as_completed gives the same task objects, in the order in which they end") {
+    auto tasks = after({3, 1, 2});
+    auto completed = aio::as_completed(tasks);
+    std::vector<aio::task<int>> order;
+    while (auto t = co_await completed.next()) {
+        EXPECT_TRUE(t->done());
+        order.push_back(*t);
+    }
+    EXPECT_EQ(order, (std::vector{tasks[1], tasks[2], tasks[0]}));
+}
+
+AIO_TEST("rule 99: over coroutines, with a limit: tasks, in the order in which they end") {
+    std::vector<aio::coro<int>> coros;
+    for (int i = 0; i < 4; ++i) coros.push_back(gives(i, std::chrono::seconds(10 - 2 * i)));
+    std::vector<int> order;
+    const auto take = [&](const aio::task<int>& t) { order.push_back(t.result()); };
+    const auto start = aio::get_running_loop().time();
+    co_await aio::for_each(aio::as_completed(std::move(coros), {.limit = 2}), take);
+    EXPECT_EQ(order, (std::vector{1, 0, 2, 3}));  // 10 and 8 s, then 6 s from the 8th on, 4 s from the 10th on
+    EXPECT_EQ(aio::get_running_loop().time() - start, 14s);
+}
+
+AIO_TEST("rule 100: its timeout leaves the iteration and lets the tasks run; duplicates are given once") {
+    auto tasks = after({1, 5});
+    tasks.push_back(tasks[0]);
+    auto completed = aio::as_completed(tasks, {.timeout = 2s});
+    int given = 0;
+    bool timed_out = false;
+    try {
+        while (auto t = co_await completed.next()) given += t->done();
+    } catch (const aio::timeout_error&) {
+        timed_out = true;
+    }
+    EXPECT_TRUE(timed_out);
+    EXPECT_EQ(given, 1);
+    EXPECT_EQ(tasks[1].cancelling(), 0u);
+    EXPECT_EQ(co_await tasks[1], 1);
+}
+
+AIO_TEST("rule 100: an iteration that was left can be resumed") {
+    auto tasks = after({1, 2, 3});
+    auto completed = aio::as_completed(tasks);
+    std::vector<int> order;
+    while (auto t = co_await completed.next()) {
+        order.push_back(t->result());
+        if (order.size() == 1) break;
+    }
+    co_await aio::sleep(10s);
+    while (auto t = co_await completed.next()) order.push_back(t->result());
+    EXPECT_EQ(order, (std::vector{0, 1, 2}));
+}
+
+AIO_TEST("as_completed of nothing ends at once") {
+    std::vector<aio::task<int>> none;
+    auto completed = aio::as_completed(none);
+    auto first = co_await completed.next();
+    EXPECT_FALSE(first);
+}
+
+AIO_TEST("as_completed over coroutines: however the iteration ends, what runs is cancelled and awaited before") {
+    counted::alive = 0;
+    auto child = [](counted, int seconds) -> aio::coro<int> {
+        co_await aio::sleep(std::chrono::seconds(seconds));
+        co_return seconds;
+    };
+    std::vector<aio::coro<int>> coros;
+    for (int i = 1; i < 4; ++i) coros.push_back(child(counted(), i));
+    bool failed = false;
+    try {
+        co_await aio::for_each(aio::as_completed(std::move(coros)),
+                               [](const aio::task<int>&) { throw std::runtime_error("enough"); });
+    } catch (const std::runtime_error&) {
+        failed = true;
+    }
+    EXPECT_TRUE(failed);
+    EXPECT_EQ(counted::alive, 0);
+    EXPECT_EQ(aio::all_tasks().size(), 1u);
+}
+
+// ---- sleep ----
+
+AIO_TEST("rule 101: sleep(<= 0) is exactly one yield and no timer; NaN is an error; a cancel removes the timer") {
+    std::vector<int> order;
+    auto other = [&]() -> aio::coro<> {
+        for (int i = 0; i < 3; ++i) {
+            order.push_back(i);
+            co_await aio::sleep(0s);
+        }
+    };
+    auto t = aio::create_task(other());
+    const auto start = aio::get_running_loop().time();
+    for (int i = 10; i < 13; ++i) {
+        order.push_back(i);
+        co_await aio::sleep(i == 11 ? -1s : 0s);
+    }
+    EXPECT_EQ(order, (std::vector{10, 0, 11, 1, 12, 2}));
+    EXPECT_EQ(aio::get_running_loop().time(), start);
+    co_await t;
+    EXPECT_THROW(static_cast<void>(aio::sleep(std::chrono::duration<double>(std::nan("")))), std::invalid_argument);
+
+    auto sleeper = aio::create_task(aio::sleep(1h));
+    co_await turns(2);
+    sleeper.cancel();
+    co_await turns(2);
+    EXPECT_TRUE(sleeper.cancelled());
+    co_await aio::sleep(1s);
+    EXPECT_EQ(aio::get_running_loop().time() - start, 1s);
+}
+
+PLAIN_TEST("cancelled at any step, as_completed leaves nothing behind") {
+    auto scenario = []() -> aio::coro<> {
+        auto child = [](counted c, int n) -> aio::coro<counted> {
+            co_await turns(n);
+            co_await aio::sleep(1s);
+            co_return c;
+        };
+        std::vector<aio::coro<counted>> coros;
+        for (int i = 0; i < 4; ++i) coros.push_back(child(counted(i), i));
+        int sum = 0;
+        co_await aio::for_each(aio::as_completed(std::move(coros), {.limit = 3}),
+                               [&](const aio::task<counted>& t) { sum += t.result().value; });
+        EXPECT_EQ(sum, 6);
+    };
+    EXPECT_GT(aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); }), 5u);
 }
 
 template<class R>
