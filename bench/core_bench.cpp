@@ -1,5 +1,5 @@
 // What the core costs: the workloads W1 to W9 and W11 of docs/performance.md, each as nanoseconds an operation and as a multiple
-// of a bare coroutine's resume and suspend, measured in the same run. The time is the thread's own processor time, so that other
+// of a bare coroutine's resume and suspend, measured in the same run: in a tight loop, and of two in turn through a queue. The time is the thread's own processor time, so that other
 // programs on the machine disturb less; W6a and W9, which wait for clocks and other threads, take the wall's.
 
 #include <aio/aio.hpp>
@@ -73,6 +73,55 @@ double measure_resume() {
 
 const double resume_ns = measure_resume();
 
+// Two bare coroutines take turns through a queue: the least that a scheduler does.
+struct turn {
+    std::coroutine_handle<> waiting;
+    turn* next = nullptr;
+};
+turn* first_turn = nullptr;
+turn** last_turn = &first_turn;
+
+struct take_turn {
+    turn mine;
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> h) noexcept {
+        mine.waiting = h;
+        mine.next = nullptr;
+        *last_turn = &mine;
+        last_turn = &mine.next;
+    }
+    void await_resume() const noexcept {}
+};
+
+bare take_turns(std::size_t times) {
+    for (std::size_t i = 0; i < times; ++i) {
+        take_turn one;
+        co_await one;
+    }
+}
+
+double measure_switch() {
+    constexpr std::size_t turns = 4'000'000;
+    double best = 1e9;
+    for (int round = 0; round < 5; ++round) {
+        bare a = take_turns(turns / 2), b = take_turns(turns / 2);
+        const auto start = cpu_clock::now();
+        a.handle.resume();
+        b.handle.resume();
+        while (turn* now = first_turn) {
+            first_turn = now->next;
+            if (!first_turn) last_turn = &first_turn;
+            now->waiting.resume();
+        }
+        best = std::min(best, seconds_since(start) / turns * 1e9);
+        a.handle.destroy();
+        b.handle.destroy();
+    }
+    return best;
+}
+
+const double switch_ns = measure_switch();
+
 /// Runs make(operations) on a new loop for each iteration; it gives the seconds that the operations took.
 template<class Make>
 void measure(benchmark::State& state, std::size_t operations, Make make) {
@@ -85,6 +134,7 @@ void measure(benchmark::State& state, std::size_t operations, Make make) {
     const double ns = total / static_cast<double>(state.iterations()) / static_cast<double>(operations) * 1e9;
     state.counters["ns/op"] = ns;
     state.counters["x_resume"] = ns / resume_ns;
+    state.counters["x_switch"] = ns / switch_ns;
 }
 
 // ---- W1 spawn and join, batches of 1,000 ----
@@ -315,7 +365,8 @@ BENCHMARK(W9_thread_pool)->UseManualTime()->Unit(benchmark::kMillisecond);
 BENCHMARK(W11_cancel)->UseManualTime()->Unit(benchmark::kMillisecond);
 
 int main(int argc, char** argv) {
-    std::printf("one resume and suspend of a bare coroutine: %.2f ns\n", resume_ns);
+    std::printf("one resume and suspend of a bare coroutine: %.2f ns in a tight loop, %.2f ns of two in turn through a queue\n",
+                resume_ns, switch_ns);
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     benchmark::RunSpecifiedBenchmarks();
