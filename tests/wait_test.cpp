@@ -192,7 +192,9 @@ AIO_TEST("rule 100: its timeout leaves the iteration and lets the tasks run; dup
     int given = 0;
     bool timed_out = false;
     try {
-        while (auto t = co_await completed.next()) given += t->done();
+        while (auto t = co_await completed.next()) {
+            given += t->done();
+        }
     } catch (const aio::timeout_error&) {
         timed_out = true;
     }
@@ -211,7 +213,9 @@ AIO_TEST("rule 100: an iteration that was left can be resumed") {
         if (order.size() == 1) break;
     }
     co_await aio::sleep(10s);
-    while (auto t = co_await completed.next()) order.push_back(t->result());
+    while (auto t = co_await completed.next()) {
+        order.push_back(t->result());
+    }
     EXPECT_EQ(order, (std::vector{0, 1, 2}));
 }
 
