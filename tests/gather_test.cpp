@@ -144,9 +144,6 @@ AIO_TEST("rule 86: the same task twice runs once and fills both places") {
     std::vector handles{t, t, t};
     EXPECT_EQ(co_await aio::gather(handles), list_of(std::string("once"), std::string("once"), std::string("once")));
     EXPECT_EQ(co_await aio::gather(std::move(handles)), list_of(std::string("once"), std::string("once"), std::string("once")));
-    auto moved = co_await aio::gather(t, std::move(t));
-    EXPECT_EQ(std::get<0>(moved), "once");
-    EXPECT_EQ(std::get<1>(moved), "once");
     EXPECT_EQ(runs, 1);
 }
 
