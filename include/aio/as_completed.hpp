@@ -53,10 +53,11 @@ async_generator<Handle> handles_as_completed(std::vector<Handle> handles, delay 
 template<class R>
 using owned_result_t = awaited_t<std::remove_cvref_t<element_t<R>>>;
 
+// What is deferred needs the tasks after the locals are gone: they are a parameter.
 template<class R>
-async_generator<task<owned_result_t<R>>> coros_as_completed(R range, as_completed_options options) {
+async_generator<task<owned_result_t<R>>> coros_as_completed(R range, as_completed_options options,
+                                                            std::unique_ptr<owned_tasks> owned) {
     using T = owned_result_t<R>;
-    auto owned = std::make_unique<owned_tasks>();
     co_await defer(&owned_tasks::stop, owned.get());
     const std::optional<time_point> deadline = deadline_from_now(options.timeout);
     auto next = range.begin();
@@ -110,7 +111,7 @@ template<class R>
              detail::awaitable<std::remove_cvref_t<detail::element_t<R>>>)
 auto as_completed(R&& awaitables, as_completed_options options = {}) {
     return detail::owned_completions<detail::owned_result_t<R>>(
-        detail::coros_as_completed<R>(std::forward<R>(awaitables), options));
+        detail::coros_as_completed<R>(std::forward<R>(awaitables), options, std::make_unique<detail::owned_tasks>()));
 }
 
 }  // namespace aio
