@@ -651,7 +651,7 @@ PLAIN_TEST("15i: a sleeping task, sleep_forever() and another thread are no dead
         aio::loop_handle handle = aio::get_running_loop().handle();
         std::thread other([&] {
             while (!go) std::this_thread::yield();
-            handle.call_soon_threadsafe([f]() mutable { f.set_result(); });
+            handle.call_soon_threadsafe([&f] { f.set_result(); });  // by reference: handles are the loop's thread's
         });
         go = true;
         co_await f;
