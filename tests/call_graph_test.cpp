@@ -73,6 +73,25 @@ AIO_TEST("a task that has not started, one that is ready, one that is cancelled 
     EXPECT_EQ(aio::capture_call_graph().tasks().size(), 1u);
 }
 
+AIO_TEST("rule 24: the line that a cancellation interrupts stands in the call graph until the task has run") {
+    const int line = __LINE__ + 1;
+    auto waits = []() -> aio::coro<> { co_await aio::sleep(1h); };
+    auto t = aio::create_task(waits(), {.name = "interrupted"});
+    auto line_of = [] {
+        const aio::call_graph graph = aio::capture_call_graph();
+        for (const aio::call_graph_task& found : graph.tasks()) {
+            if (found.name == "interrupted" && !found.frames.empty()) return static_cast<int>(found.frames.back().line);
+        }
+        return 0;
+    };
+    co_await turns();
+    EXPECT_EQ(line_of(), line);
+    t.cancel();
+    EXPECT_EQ(line_of(), line);
+    co_await turns();
+    EXPECT_TRUE(t.cancelled());
+}
+
 aio::coro<std::string> look_from_within(int depth) {
     if (depth > 0) {
         std::string text = co_await look_from_within(depth - 1);

@@ -434,6 +434,52 @@ PLAIN_TEST("rule 144: after SIGINT what is left is cancelled and awaited as ever
     EXPECT_TRUE(cleaned);
 }
 
+PLAIN_TEST("rule 15: a keyboard_interrupt that main throws leaves run(); that of another task is stored as any error") {
+    bool swallowed = false;
+    auto interrupts = []() -> aio::coro<> {
+        co_await aio::sleep(0s);
+        throw aio::keyboard_interrupt();
+    };
+    auto main = [&]() -> aio::coro<> {
+        try {
+            co_await interrupts();
+        } catch (const std::exception&) {
+            swallowed = true;
+        }
+    };
+    EXPECT_EQ(ending_of([&] { aio::run(main()); }), "keyboard_interrupt 2");
+    EXPECT_FALSE(swallowed);
+    int told = 0;
+    auto other = [&]() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler([&](const aio::exception_context&) { ++told; });
+        aio::create_task(interrupts());
+        auto kept = aio::create_task(interrupts());
+        co_await turns(4);
+        EXPECT_EQ(told, 1);
+        EXPECT_THROW(kept.result(), aio::keyboard_interrupt);
+        EXPECT_FALSE(kept.cancelled());
+    };
+    aio::run(other());
+    EXPECT_EQ(told, 1);
+}
+
+PLAIN_TEST("rule 150: a child that was forked while no loop ran has loops and signals of its own") {
+    aio::runner parent;
+    auto one = []() -> aio::coro<int> {
+        co_await aio::sleep(1ms);
+        co_return 1;
+    };
+    EXPECT_EQ(parent.run(one()), 1);
+    in_child([&] {
+        auto interrupted = []() -> aio::coro<> {
+            ::raise(SIGINT);
+            co_await aio::sleep(1h);
+        };
+        return ending_of([&] { aio::run(interrupted()); }) == "keyboard_interrupt 2" && aio::run(one()) == 1;
+    });
+    EXPECT_EQ(parent.run(one()), 1);
+}
+
 PLAIN_TEST("rule 146: a handler of the program's own is left in place") {
     static int caught = 0;
     caught = 0;

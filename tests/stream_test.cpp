@@ -432,6 +432,20 @@ AIO_REAL_TEST("rule 181: debug mode tells of a stream that was destroyed unclose
 
 // ---- cancellation ----
 
+AIO_REAL_TEST("rule 36: what comes too late for a cancelled read completes nothing, and is there for the next one") {
+    connection c = co_await connect();
+    for (int i = 0; i < 20; ++i) {
+        auto reading = aio::create_task(c.peer.read_line());
+        co_await aio_test::turns(2);
+        co_await c.client.write("late\n");  // the kernel has it before the cancel, the loop learns of it after
+        reading.cancel();
+        co_await aio_test::turns(i % 4);
+        EXPECT_EQ(co_await c.peer.read_line(), "late\n");
+        co_await aio_test::turns(2);
+        EXPECT_TRUE(reading.cancelled());
+    }
+}
+
 AIO_REAL_TEST("a cancelled read leaves what has arrived in the buffer") {
     connection c = co_await connect();
     auto reading = aio::create_task(c.peer.read_exactly(10));

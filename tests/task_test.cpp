@@ -596,6 +596,17 @@ PLAIN_TEST("rule 17: what is done already may be awaited in any later loop, as i
     EXPECT_EQ(aio::run(wait()), 7);
 }
 
+template<class H>
+concept settable = requires(H& h) { h.set_result(1); } || requires(H& h) { h.set_exception(std::runtime_error("forced")); };
+
+AIO_TEST("rule 18: nobody but its coroutine sets a task's result") {
+    static_assert(settable<aio::future<int>>);
+    static_assert(!settable<aio::task<int>>);
+    static_assert(!settable<aio::any_task>);
+    auto t = aio::create_task(seven());
+    EXPECT_EQ(co_await t, 7);
+}
+
 AIO_TEST("rule 19: current_task() is right across interleaving, in nested coroutines and in both branches of an error") {
     auto job = [](std::string name) -> aio::coro<> {
         auto check = [&name]() -> aio::coro<> {
@@ -653,6 +664,28 @@ AIO_TEST("rule 20: names are generated, settable, and may change while it runs")
 }
 
 // ---- rules 21 to 27
+
+aio::coro<> set_when(aio::future<> go, bool& ended) {
+    co_await go;
+    ended = true;
+}
+
+AIO_TEST("rule 21: a pending task does not go with its handles, and the call graph tells where it was created") {
+    aio::future<> go;
+    bool ended = false;
+    const std::string place = "task_test.cpp:" + std::to_string(__LINE__ + 1);
+    aio::create_task(set_when(go, ended), {.name = "nobody's"});
+    co_await turns();
+    const aio::call_graph graph = aio::capture_call_graph();
+    bool shown = false;
+    for (const aio::call_graph_task& t : graph.tasks()) {
+        shown = shown || (t.name == "nobody's" && t.state == "waiting" && t.created.find(place) != std::string::npos);
+    }
+    EXPECT_TRUE(shown) << place << "\n" << graph.to_string();
+    go.set_result();
+    co_await turns(2);
+    EXPECT_TRUE(ended);
+}
 
 PLAIN_TEST("rule 22: create_task outside of a loop is an error and leaves nothing behind") {
     auto body = [](counted) -> aio::coro<> { co_return; };
@@ -767,6 +800,34 @@ AIO_TEST("rule 25: a task copies the context variables when it is created; a pla
     EXPECT_EQ(ctx.get(), 2);
     co_await nested();
     EXPECT_EQ(ctx.get(), 12);
+}
+
+AIO_TEST("rule 26: an error keeps what is nested in it on its way through awaits and tasks") {
+    auto first = []() -> aio::coro<> {
+        co_await aio::sleep(0s);
+        throw std::runtime_error("first");
+    };
+    auto second = [&]() -> aio::coro<> {
+        try {
+            co_await aio::create_task(first());
+        } catch (const std::runtime_error&) {
+            std::throw_with_nested(std::invalid_argument("second"));
+        }
+    };
+    auto third = [&]() -> aio::coro<> { co_await second(); };
+    std::string outer, inner;
+    try {
+        co_await aio::create_task(third());
+    } catch (const std::invalid_argument& e) {
+        outer = e.what();
+        try {
+            std::rethrow_if_nested(e);
+        } catch (const std::runtime_error& nested) {
+            inner = nested.what();
+        }
+    }
+    EXPECT_EQ(outer, "second");
+    EXPECT_EQ(inner, "first");
 }
 
 AIO_TEST("rule 27: two things that wake a task in the same turn step it once, and late ones are ignored") {
@@ -932,6 +993,23 @@ AIO_TEST("a task starts at the loop's next turn, not inside create_task") {
     log("after create_task");
     co_await t;
     EXPECT_EQ(log.text(), "after create_task task");
+}
+
+AIO_TEST("rule 168: no task is eager: create_task runs nothing of it; a plain co_await begins at once, in the caller's task") {
+    journal log;
+    aio::current_task().set_name("caller");
+    auto body = [&]() -> aio::coro<> {
+        log(aio::current_task().name());
+        co_return;
+    };
+    auto t = aio::create_task(body(), {.name = "task"});
+    EXPECT_FALSE(t.done());
+    EXPECT_EQ(aio::current_task().name(), "caller");
+    log("created");
+    co_await body();
+    log("awaited");
+    co_await t;
+    EXPECT_EQ(log.text(), "created caller awaited task");
 }
 
 AIO_TEST("result() and exception() of an unfinished task are invalid_state errors") {

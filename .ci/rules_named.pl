@@ -1,0 +1,44 @@
+#!/usr/bin/perl
+# Usage: .ci/rules_named.pl : how many of the 181 rules of asyncio's semantics the tests name ("rule 62: ..."), and whether
+# docs/reference/asyncio_differences.md has a row for each of them and names only tests that exist.
+use strict;
+use warnings;
+
+my $page = 'docs/reference/asyncio_differences.md';
+my $last = 181;
+sub slurp { my ($file) = @_; local $/; open(my $in, '<', $file) or die "$file: $!\n"; return scalar <$in>; }
+
+my (%exists, %named);
+for my $file (glob 'tests/*_test.cpp') {
+    my ($suite) = $file =~ m{(\w+)\.cpp$};
+    my $text = slurp($file);
+    while ($text =~ /^(?:AIO_TEST|AIO_REAL_TEST|PLAIN_TEST)\(\s*((?:"(?:[^"\\]|\\.)*"\s*)+)\)/mg) {
+        my $name = join '', $1 =~ /"((?:[^"\\]|\\.)*)"/g;
+        $name =~ s/\\(.)/$1/g;
+        $exists{"$suite: $name"} = 1;
+        # "rule 4", "rules 9, 10"; not "rule 15b", which is a decision of ours
+        while ($name =~ /\brules? (\d+\b(?:(?:, | and )\d+\b)*)/g) { $named{$_} = 1 for $1 =~ /\d+/g; }
+    }
+}
+
+my $faults = 0;
+sub report { print "$page: @_\n"; $faults++; }
+
+my (%rows, %used);
+my $text = slurp($page);
+for my $line (split /\n/, $text) {
+    next unless $line =~ /^\| (\d+) \|/;
+    my $rule = $1;
+    report("two rows for rule $rule") if $rows{$rule}++;
+    my (undef, undef, $holds, $what, $tests) = split /\s*\|\s*/, $line;
+    report("rule $rule: '$holds' is none of the ways in which a rule holds")
+        unless $holds =~ /^(as in Python|our form|decided otherwise \(\w+\)|no C\+\+ form|not yet)$/;
+    report("rule $rule: no test") unless $tests =~ /`\w+_test`: `/;
+}
+for my $rule (1 .. $last) { report("rule $rule is missing") unless $rows{$rule}; }
+for my $rule (sort { $a <=> $b } keys %rows) { report("there is no rule $rule") if $rule < 1 || $rule > $last; }
+while ($text =~ /`(\w+_test)`: `([^`]+)`/g) { report("there is no test $1: $2") unless $exists{"$1: $2"}; }
+
+my @unnamed = grep { !$named{$_} } 1 .. $last;
+printf "%d of %d rules are named by tests%s\n", $last - @unnamed, $last, @unnamed ? "; not by any: @unnamed" : "";
+exit($faults ? 1 : 0);
