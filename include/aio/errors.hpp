@@ -30,7 +30,7 @@ private:
     int signal_;
 };
 
-/// A deadline passed. context() is the error that was under way, if another than the cancellation (semantics 15g).
+/// A deadline passed. context() is the cancellation that it was, null where nothing had been cancelled (semantics 15g).
 class timeout_error : public std::runtime_error {
 public:
     explicit timeout_error(const std::string& message = "timed out", std::exception_ptr context = nullptr)
