@@ -63,6 +63,7 @@ void start_closing(loop_core& loop, generator_promise& promise) {
     auto state = state_ptr<task_state<void>>::adopt(
         spawn(loop, close_for_the_loop(closing_slot(promise)), std::source_location::current()));
     state->set_internal();
+    state->set_closes();
 }
 
 }  // namespace

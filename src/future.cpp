@@ -73,23 +73,22 @@ bool future_base::remove_callback(std::uint64_t id) noexcept {
     return false;
 }
 
-void future_base::forget() noexcept {
+void future_base::drop_callbacks() noexcept {
     while (waiter* w = waiters_.front()) {  // only callbacks can be left: who joins holds a reference
         w->unlink();
         delete done_callback::from(*w);
     }
-    if (failed() && !(flags_ & flag_retrieved)) {
-        if (is_task()) {
-            auto& task = static_cast<task_base&>(*this);
-            references_ = 1;  // alive for the handler's handle
-            flags_ |= flag_retrieved;
-            loop_->report("exception of a task was never retrieved", error(), &task);
-            if (--references_ != 0) return;
-        } else {
-            loop_->report("exception of a future was never retrieved", error(), nullptr);
-        }
+}
+
+bool future_base::report_unretrieved() noexcept {
+    if (!is_task()) {
+        loop_->report("exception of a future was never retrieved", error(), nullptr);
+        return false;
     }
-    destroy();
+    references_ = 1;  // alive for the handler's handle
+    flags_ |= flag_retrieved;
+    loop_->report("exception of a task was never retrieved", error(), &static_cast<task_base&>(*this));
+    return --references_ != 0;
 }
 
 void check_result_ready(const future_base& state) {

@@ -109,6 +109,7 @@ loop_owner::loop_owner(const run_options& options, const testing_options& testin
     loop_cold& cold = loop_->core().cold();
     cold.testing = testing;
     cold.random.seed(testing.seed);
+    loop_->core().look_who_watches();
 }
 
 loop_owner::~loop_owner() {
@@ -192,8 +193,11 @@ void loop_owner::finish() noexcept {
         try {
             turns loop(core, nullptr, signals.installed(), signals_);
             while (core.live_tasks > 0) {  // again: what ends may have created others
-                cancel_all();
-                loop.run_while(ending_);
+                if (cancel_all()) {
+                    loop.run_while(ending_);
+                } else {
+                    loop.run_while_tasks();
+                }
             }
             close_rest(loop);
         } catch (const std::exception& e) {
@@ -209,12 +213,13 @@ void loop_owner::finish() noexcept {
     enter.reset();
 }
 
-// rule 144: cancel, await, report; generators; executors
-void loop_owner::cancel_all() {
+// rule 144: cancel, await, report; generators; executors. False if nothing is left that is cancelled.
+bool loop_owner::cancel_all() {
     loop_core& core = loop_->core();
     std::vector<state_ptr<task_base>> rest;
     for (auto* link = core.tasks.front(); link; link = core.tasks.after(*link)) {
-        rest.emplace_back(static_cast<task_base*>(link));
+        auto* task = static_cast<task_base*>(link);
+        if (!task->closes()) rest.emplace_back(task);
     }
     ending_ = rest.size();
     for (auto& task : rest) {
@@ -227,6 +232,7 @@ void loop_owner::cancel_all() {
             ended.loop()->report("exception of a task that was cancelled when run() ended", ended.error(), &ended);
         }));
     }
+    return !rest.empty();
 }
 
 // Who holds a failed task and never looks at it would hide its error.

@@ -5,10 +5,9 @@
 namespace aio::detail {
 
 void sleep_operation::arm() noexcept {
-    timer_.owner = this;
-    timer_.fire = [](timer_node& t) noexcept { static_cast<node&>(t).owner->wake(); };
+    fire = [](timer_node& t) noexcept { static_cast<sleep_operation&>(t).wake(); };
     loop_core& loop = *task_->loop();
-    loop.arm(timer_, delay_.has_value() ? delay_.from(loop.now()) : time_point::max());
+    loop.arm(*this, delay_.has_value() ? delay_.from(loop.now()) : time_point::max());
 }
 
 void sleep_operation::describe(std::string& out) const {

@@ -93,7 +93,7 @@ void task_base::request_cancel(std::string message) {
     }
     if (!(flags_ & flag_cancel_taken)) set_cancel_message(std::move(message));  // else the first one is on its way
     flags_ = static_cast<std::uint16_t>((flags_ & ~flag_overtaken) | flag_must_cancel);
-    if (flags_ & flag_not_started) {
+    if (!started()) {
         request_prepare();
         schedule();  // it may be held back: now it ends
     }
@@ -139,45 +139,48 @@ void task_base::throw_cancelled() { throw take_cancellation(); }
 
 bool task_base::prepare_step() noexcept {
     withdraw_prepare();
-    if (flags_ & flag_not_started) {
-        flags_ &= static_cast<std::uint16_t>(~flag_not_started);
-        if (must_cancel()) {  // rule 8: the body never runs
-            promise_base& root = *leaf_;
-            set_cancelled(take_cancellation());
-            root.failed = true;
-            ended(root);
-            finish();
-            return false;
-        }
-        return true;
+    if (!started()) {
+        if (!must_cancel()) return true;  // the cancel was withdrawn
+        promise_base& root = *leaf_;  // rule 8: the body never runs
+        set_cancelled(take_cancellation());
+        root.failed = true;
+        finish(root);
+        return false;
     }
     return !waiting_ || waiting_->attempt();
 }
 
-void task_base::finish() noexcept {
-    promise_base& root = *leaf_;
+void task_base::finish(promise_base& root) noexcept {
     const bool ended_by_exception = root.failed;
     waiting_ = nullptr;
     root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end (semantics 8b)
-    bool was_cancelled = false;
-    if (ended_by_exception) [[unlikely]] {
-        was_cancelled = is_cancelled(error());
-    } else if ((flags_ & (flag_must_cancel | flag_overtaken)) == flag_must_cancel) [[unlikely]] {  // rule 7
-        set_cancelled(take_cancellation());
-        was_cancelled = true;
-    }
-    flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_cancel_taken | flag_not_started));
     leaf_ = nullptr;
     task_link::unlink();
     --loop_->live_tasks;
+    if (!ended_by_exception && !context_ && !extra_ && !(flags_ & (flag_must_cancel | flag_cancel_taken | flag_gives_context))) [[likely]] {
+        complete(false, false);
+    } else {
+        settle(ended_by_exception);
+    }
+    release();
+}
+
+// The end of a task that has failed, was cancelled, or has something to tidy up.
+void task_base::settle(bool ended_by_exception) noexcept {
+    bool was_cancelled = false;
+    if (ended_by_exception) {
+        was_cancelled = is_cancelled(error());
+    } else if ((flags_ & (flag_must_cancel | flag_overtaken)) == flag_must_cancel) {  // rule 7
+        set_cancelled(take_cancellation());
+        was_cancelled = true;
+    }
+    flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_cancel_taken));
     const bool has_failed = ended_by_exception && !was_cancelled;
-    if (flags_ & flag_gives_context) [[unlikely]] std::swap(context_, local().context);
+    if (flags_ & flag_gives_context) std::swap(context_, local().context);
     if (context_ && !has_failed) drop_context(std::exchange(context_, nullptr));
     if (extra_ && extra_->canceller) extra_->canceller->task = nullptr;
-    if (has_failed) [[unlikely]]
-        loop_->unread.push_back(*this);
+    if (has_failed) loop_->unread.push_back(*this);
     complete(was_cancelled, has_failed);
-    release();
 }
 
 task_base& require_task() {
@@ -186,10 +189,8 @@ task_base& require_task() {
     return *task;
 }
 
-loop_core& require_loop() {
-    loop_core* loop = local().loop;
-    if (!loop) throw_logic_error("no event loop runs on this thread: call this from a coroutine or callback that aio::run runs");
-    return *loop;
+void throw_no_loop() {
+    throw_logic_error("no event loop runs on this thread: call this from a coroutine or callback that aio::run runs");
 }
 
 void throw_awaited_twice() {

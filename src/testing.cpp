@@ -4,6 +4,10 @@
 
 namespace aio::testing {
 
-void set_step_hook(detail::function<void()> fn) { detail::require_loop().cold().step_hook = std::move(fn); }
+void set_step_hook(detail::function<void()> fn) {
+    detail::loop_core& loop = detail::require_loop();
+    loop.cold().step_hook = std::move(fn);
+    loop.look_who_watches();
+}
 
 }  // namespace aio::testing

@@ -37,7 +37,7 @@ detail::ready<timeout&> timeout::enter() {
     task_ = &detail::require_task();
     state_ = state::active;
     cancelling_ = task_->cancelling();
-    past_ = past_ || (when_ && *when_ <= task_->loop()->now());  // it may have been made long before
+    past_ = past_ || (when_ && *when_ <= task_->loop()->lately());  // made long before
     arm();
     return detail::ready<timeout&>(*this);
 }

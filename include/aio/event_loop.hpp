@@ -87,7 +87,10 @@ public:
 
     loop_handle handle() const;
     bool debug() const noexcept { return core_.debug; }
-    void set_debug(bool on) noexcept { core_.debug = on; }
+    void set_debug(bool on) noexcept {
+        core_.debug = on;
+        core_.look_who_watches();
+    }
 
     detail::loop_core& core() const noexcept { return core_; }
 

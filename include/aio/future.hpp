@@ -62,7 +62,10 @@ public:
     explicit future_state(loop_core* loop) noexcept : with_outcome<T, future_base>(loop) {}
 
 private:
-    void destroy() noexcept override { delete this; }
+    void destroy() noexcept override {
+        this->leave();
+        delete this;
+    }
     bool cancel_future(std::string message) noexcept override {
         this->outcome.set_error(std::make_exception_ptr(cancelled_error(std::move(message))));
         this->complete(true, false);

@@ -56,7 +56,7 @@ private:
         void operator()(event_loop* loop) const noexcept;
     };
     void abandon() noexcept;
-    void cancel_all();
+    bool cancel_all();
     void report_unread() noexcept;
     void close_rest(turns& loop);
     std::unique_ptr<event_loop, let_go> loop_;

@@ -11,29 +11,30 @@ namespace aio {
 namespace detail {
 
 /// Waits for a timer, or for one turn of the loop.
-class [[nodiscard("co_await it")]] sleep_operation : public revertible<sleep_operation> {
+class [[nodiscard("co_await it")]] sleep_operation : public revertible<sleep_operation>, timer_node {
 public:
     explicit sleep_operation(delay d) noexcept : delay_(d) {}
+    bool await_ready() noexcept {  // it never completes at once, so it needs no budget
+        task_ = local().task;
+        return start();
+    }
     bool start() noexcept {
         if (delay_.has_value() && delay_.value().count() <= 0) {
             wake();
         } else {
+            phase_ = phase::parked;
             arm();
         }
         return false;
     }
-    void unpark() noexcept { task_->loop()->disarm(timer_); }
+    void unpark() noexcept { task_->loop()->disarm(*this); }
     void revert() noexcept {}
     void finish() noexcept {}
     void describe(std::string& out) const override;
 
 private:
-    struct node : timer_node {
-        sleep_operation* owner = nullptr;
-    };
     void arm() noexcept;
     delay delay_;
-    node timer_;
 };
 
 }  // namespace detail

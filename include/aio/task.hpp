@@ -62,6 +62,7 @@ private:
     void destroy() noexcept override {
         char* const block = reinterpret_cast<char*>(this);
         const std::uint32_t bytes = tag(block + room).bytes;
+        this->leave();
         this->~task_state();
         deallocate(block, bytes);
     }

@@ -53,11 +53,11 @@ void loop_core::close() noexcept {
     cold_->exception_handler = nullptr;  // what it refers to may be gone by the time of a late report
     cold_->step_hook = nullptr;
     closed = true;
-    while (runnable* item = ready.take_all()) {
-        while (item) {
-            runnable* next = item->next_ready;
-            if (item->run) item->run(*item);  // a callback, which sees that it is too late
-            item = next;
+    while (!ready.empty()) {
+        runnable* batch = ready.take_all();
+        while (batch != ready_queue::end()) {
+            runnable& item = ready_queue::take_first(batch);
+            if (item.run) item.run(item);  // a callback, which sees that it is too late
         }
     }
     drop_callbacks(*this);
@@ -75,6 +75,10 @@ void loop_core::require_own_thread(const char* what) {
 }
 
 time_point loop_core::now() noexcept { return cold_->testing.virtual_time ? cold_->virtual_now : clock::now(); }
+
+void loop_core::look_who_watches() noexcept { watched = debug || cold_->testing.seeded || cold_->step_hook; }
+
+time_point loop_core::lately() noexcept { return cold_->testing.virtual_time ? cold_->virtual_now : cold_->last_look; }
 
 void loop_core::arm(timer_node& timer, time_point deadline) { cold_->timer_heap.arm(timer, deadline); }
 void loop_core::disarm(timer_node& timer) noexcept { cold_->timer_heap.disarm(timer); }
@@ -101,28 +105,25 @@ void loop_core::report(std::string message, std::exception_ptr error, task_base*
     }
 }
 
-inline void loop_core::step(task_base& task) noexcept {
-    thread_state& t = local();
+// One step of a task: resumes its innermost coroutine until the task suspends or ends.
+[[gnu::always_inline]] inline bool loop_core::step(thread_state& t, task_base& task) noexcept {
     t.task = &task;
     t.budget = step_budget;
-    task.flags_ &= static_cast<std::uint16_t>(~future_base::flag_queued);
-    if (task.flags_ & (future_base::flag_prepare | future_base::flag_not_started)) [[unlikely]] {
-        if (!task.prepare_step()) {
-            t.task = nullptr;
-            return;
-        }
+    if (task.flags_ & future_base::flag_prepare) [[unlikely]] {
+        if (!task.prepare_step()) return true;
     }
     task.waiting_ = nullptr;
-    promise_base* coroutine = task.leaf_;
-    for (;;) {
+    task.leaf_->handle().resume();
+    while (promise_base* next = t.next) {
         t.next = nullptr;
-        coroutine->handle().resume();
-        coroutine = t.next;
-        if (!coroutine) break;
-        task.leaf_ = coroutine;  // its child has just ended: a call graph must not look at that any more
+        task.leaf_ = next;  // its child has just ended: a call graph must not look at that any more
+        if (next->state == progress::done) {
+            task.finish(*next);
+            return true;
+        }
+        next->handle().resume();
     }
-    if (task.flags_ & future_base::flag_ended) task.finish();
-    t.task = nullptr;
+    return false;
 }
 
 namespace {
@@ -133,7 +134,7 @@ void step_timed(loop_core& core, task_base& task) noexcept {
     const promise_base* leaf = task.leaf();
     const std::source_location place = leaf ? leaf->place : std::source_location();
     const time_point start = clock::now();
-    core.step(task);
+    core.step(local(), task);
     const auto took = clock::now() - start;
     if (took > std::chrono::milliseconds(100)) {
         core.report("a step of " + name + " took " +
@@ -157,55 +158,59 @@ void call_timed(loop_core& core, runnable& item) noexcept {
 runnable* shuffled(runnable* batch, std::mt19937_64& random) {
     std::vector<runnable*> items;
     std::vector<std::size_t> places;  // of tasks
-    for (; batch; batch = batch->next_ready) {
+    for (; batch != ready_queue::end(); batch = batch->next_ready) {
         if (!batch->run) places.push_back(items.size());
         items.push_back(batch);
     }
     for (std::size_t i = places.size(); i > 1; --i) std::swap(items[places[i - 1]], items[places[random() % i]]);
-    for (std::size_t i = 0; i < items.size(); ++i) items[i]->next_ready = i + 1 < items.size() ? items[i + 1] : nullptr;
-    return items.empty() ? nullptr : items[0];
+    runnable* next = ready_queue::end();
+    for (std::size_t i = items.size(); i-- > 0;) {
+        items[i]->next_ready = next;
+        next = items[i];
+    }
+    return next;
 }
 
 }  // namespace
 
-void turns::turn() {
+// Runs a callback or a step; true if what the loop runs for may have come to its end with it.
+[[gnu::always_inline]] inline bool run_one(loop_core& core, thread_state& t, runnable& item) noexcept {
+    if (item.run) {
+        t.task = nullptr;
+        item.run(item);
+        return true;
+    }
+    return core.step(t, static_cast<task_base&>(item));
+}
+
+// What is ready now, and not what becomes ready meanwhile.
+void turns::turn(thread_state& t) {
     runnable* batch = core_.ready.take_all();
-    if (core_.debug || cold_.step_hook || cold_.testing.seeded) [[unlikely]] {
-        watched_turn(batch);
+    if (core_.watched) {
+        watched_turn(t, batch);
         return;
     }
-    while (batch) {
-        runnable& item = *batch;
-        batch = item.next_ready;
-        if (item.run) {
-            item.run(item);
-        } else {
-            core_.step(static_cast<task_base&>(item));
-        }
-    }
+    while (batch != ready_queue::end()) run_one(core_, t, ready_queue::take_first(batch));
+    t.task = nullptr;
 }
 
-void turns::watched_turn(runnable* batch) {
+void turns::watched_turn(thread_state& t, runnable* batch) {
     if (cold_.testing.seeded) batch = shuffled(batch, cold_.random);
-    while (batch) {
-        runnable& item = *batch;
-        batch = item.next_ready;
-        if (cold_.step_hook) cold_.step_hook();
-        if (core_.debug) {
-            if (item.run) {
-                call_timed(core_, item);
-            } else {
-                step_timed(core_, static_cast<task_base&>(item));
-            }
+    while (batch != ready_queue::end()) {
+        if (cold_.step_hook) cold_.step_hook();  // the next one is in the queue still
+        runnable& item = ready_queue::take_first(batch);
+        if (!core_.debug) {
+            run_one(core_, t, item);
         } else if (item.run) {
-            item.run(item);
+            call_timed(core_, item);
         } else {
-            core_.step(static_cast<task_base&>(item));
+            step_timed(core_, static_cast<task_base&>(item));
         }
+        t.task = nullptr;
     }
 }
 
-// Timers, the inbox and the kernel. While there is work the clock and the kernel are looked at only every few turns, as many as
+// Timers, the inbox and the kernel. While there is work the clock and the kernel are looked at only every so many steps, as many as
 // take some 20 to 100 us: both cost more than a short step.
 void turns::look() {
     if (signals_ && interrupts::count.load(std::memory_order_relaxed) != seen_) [[unlikely]] on_interrupt();
@@ -228,11 +233,10 @@ void turns::look() {
     const auto since = now - cold_.last_look;
     cold_.last_look = now;
     if (since < std::chrono::microseconds(20)) {
-        if (cold_.turn_interval < 256) cold_.turn_interval *= 2;
+        if (cold_.look_interval < 4096) cold_.look_interval *= 2;
     } else if (since > std::chrono::microseconds(100)) {
-        cold_.turn_interval = since > std::chrono::milliseconds(1) ? 1 : std::max(1, cold_.turn_interval / 2);
+        cold_.look_interval = since > std::chrono::milliseconds(1) ? 1 : std::max(1, cold_.look_interval / 2);
     }
-    cold_.turns_until_poll = cold_.turn_interval;
 
     std::optional<std::chrono::nanoseconds> timeout = std::chrono::nanoseconds(0);
     if (may_block) {
@@ -274,12 +278,26 @@ bool turns::may_be_woken() {
                          capture_call_graph().to_string());
 }
 
+// Steps are taken from the queue one by one: turns would not show, but where something watches. When the end has come, what is ready
+// then has a step, too, as in CPython, whose loop stops at the end of the next turn.
 template<class Done>
 void turns::run(Done done) {
+    thread_state& t = local();
     while (!done()) {
-        turn();
-        if (done()) return;
-        if (!core_.ready.empty() && --cold_.turns_until_poll > 0) continue;
+        if (core_.watched) [[unlikely]] {
+            turn(t);
+            if (done()) return turn(t);
+            look();
+            continue;
+        }
+        loop_core& core = core_;
+        std::int32_t left = cold_.look_interval;
+        while (!core.ready.empty()) {
+            if (run_one(core, t, core.ready.pop()) && done()) [[unlikely]]
+                return turn(t);
+            if (--left <= 0) break;
+        }
+        t.task = nullptr;
         look();
     }
 }
@@ -297,7 +315,7 @@ void turns::run_while(const std::size_t& tasks) {
 }
 
 void turns::drain_ready() {
-    for (int limit = 0; limit < 10000 && !core_.ready.empty(); ++limit) turn();
+    for (int limit = 0; limit < 10000 && !core_.ready.empty(); ++limit) turn(local());
 }
 
 void turns::on_interrupt() {

@@ -45,8 +45,7 @@ struct loop_cold {
     time_point virtual_now{std::chrono::seconds(1)};
     std::mt19937_64 random;
 
-    std::int32_t turns_until_poll = 1;  // how many turns may pass before the clock and the kernel are looked at
-    std::int32_t turn_interval = 1;
+    std::int32_t look_interval = 1;  // how many steps may pass before the clock and the kernel are looked at
     time_point last_look{};
     std::chrono::milliseconds patience{1};  // how long to block where only a foreign thread could wake the loop
     bool told_of_foreign_threads = false;
@@ -80,8 +79,8 @@ public:
 private:
     template<class Done>
     void run(Done done);
-    void turn();
-    void watched_turn(runnable* batch);  // in debug mode and tests
+    void turn(thread_state& t);
+    void watched_turn(thread_state& t, runnable* batch);  // in debug mode and tests
     void look();
     bool may_be_woken();
     void on_interrupt();

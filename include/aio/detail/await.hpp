@@ -27,7 +27,7 @@ concept binds_to = requires(A&& a, Promise& p) { static_cast<A&&>(a).bind_to(p);
 template<class A>
 concept awaitable = has_member_co_await<A> || has_free_co_await<A> || is_awaiter<A>;
 
-/// An awaiter by pointer. What await_transform gives must be a value: of a reference g++ 12 makes a copy, and awaits that.
+/// An awaiter by pointer. For g++ 12 what await_transform gives must be a value: of a reference it makes a copy, and awaits that.
 template<class A>
 class awaiter_ref {
 public:
@@ -44,13 +44,17 @@ private:
 };
 
 template<class A>
-auto get_awaiter(A&& a) {
+decltype(auto) get_awaiter(A&& a) {
     if constexpr (has_member_co_await<A>) {
         return static_cast<A&&>(a).operator co_await();
     } else if constexpr (has_free_co_await<A>) {
         return operator co_await(static_cast<A&&>(a));
     } else {
+#if defined(__clang__)
+        return static_cast<A&&>(a);  // saves the pointer in the frame
+#else
         return awaiter_ref<std::remove_reference_t<A>>(a);
+#endif
     }
 }
 
@@ -132,7 +136,7 @@ using final_result_t = typename unwrap_awaitable<std::invoke_result_t<F, Args...
 template<class Promise>
 struct awaiting_promise : promise_base {
     template<class A>
-    auto await_transform(A&& a, std::source_location where = std::source_location::current()) {
+    decltype(auto) await_transform(A&& a, std::source_location where = std::source_location::current()) {
         place = where;
         if constexpr (binds_to<A, Promise>) {
             return static_cast<A&&>(a).bind_to(static_cast<Promise&>(*this));

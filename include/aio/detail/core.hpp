@@ -27,23 +27,43 @@ struct timer_node;
 
 /// Something in the ready queue: a task (run is null), or a callback.
 struct runnable {
-    runnable* next_ready = nullptr;
+    runnable* next_ready = nullptr;  // null: not in the queue
     void (*run)(runnable&) noexcept = nullptr;
+
+    bool queued() const noexcept { return next_ready != nullptr; }
 };
 
 class ready_queue {
 public:
-    bool empty() const noexcept { return head_ == nullptr; }
+    /// What the last one in the queue has as its next.
+    static runnable* end() noexcept { return reinterpret_cast<runnable*>(std::uintptr_t{1}); }
+
+    bool empty() const noexcept { return head_ == end(); }
+    /// It must not be queued already.
     void push(runnable& item) noexcept {
-        item.next_ready = nullptr;
+        item.next_ready = end();
         *tail_ = &item;
         tail_ = &item.next_ready;
     }
-    /// Everything that is queued now; what is pushed from here on belongs to the next turn.
+    runnable& pop() noexcept {
+        runnable& first = *head_;
+        head_ = first.next_ready;
+        if (head_ == end()) tail_ = &head_;
+        first.next_ready = nullptr;
+        return first;
+    }
+    /// Everything that is queued now: a turn.
     runnable* take_all() noexcept {
         runnable* first = head_;
-        head_ = nullptr;
+        head_ = end();
         tail_ = &head_;
+        return first;
+    }
+    /// The first of a batch; the batch goes on behind it.
+    static runnable& take_first(runnable*& batch) noexcept {
+        runnable& first = *batch;
+        batch = first.next_ready;
+        first.next_ready = nullptr;
         return first;
     }
     ready_queue() = default;
@@ -51,7 +71,7 @@ public:
     ready_queue& operator=(const ready_queue&) = delete;
 
 private:
-    runnable* head_ = nullptr;
+    runnable* head_ = end();
     runnable** tail_ = &head_;
 };
 
@@ -115,8 +135,9 @@ public:
 
 protected:
     inline explicit future_base(loop_core* loop) noexcept;
-    inline virtual ~future_base();
-    virtual void destroy() noexcept = 0;  // the last handle is gone
+    ~future_base() = default;
+    virtual void destroy() noexcept = 0;  // the last handle is gone: leave(), and give the memory back
+    inline void leave() noexcept;
     virtual bool cancel_future(std::string message) noexcept = 0;
 
     static constexpr std::uint16_t flag_done = 1, flag_cancelled = 2, flag_failed = 4, flag_retrieved = 8, flag_task = 16;
@@ -124,13 +145,11 @@ protected:
     static constexpr std::uint16_t flag_must_cancel = 32;     // deliver a cancel at the next suspension point
     static constexpr std::uint16_t flag_cancel_taken = 64;    // the awaited thing accepted it: delivered at the resume
     static constexpr std::uint16_t flag_overtaken = 128;      // an irrevocable completion came before the pending cancel
-    static constexpr std::uint16_t flag_queued = 256;         // in the ready queue
-    static constexpr std::uint16_t flag_not_started = 512;
-    static constexpr std::uint16_t flag_prepare = 1024;       // look before the next step: see prepare_step()
-    static constexpr std::uint16_t flag_ended = 2048;         // the coroutine is at its final suspension
-    static constexpr std::uint16_t flag_internal = 4096;      // not shown in reports
-    static constexpr std::uint16_t flag_gives_context = 8192; // to the thread, for the runner's next run (rule 145)
-    static constexpr std::uint16_t flag_cancel_path = 16384;  // being cancelled just now: see task_base::cancel()
+    static constexpr std::uint16_t flag_prepare = 256;        // look before the next step: see prepare_step()
+    static constexpr std::uint16_t flag_internal = 512;       // not shown in reports
+    static constexpr std::uint16_t flag_gives_context = 1024; // to the thread, for the runner's next run (rule 145)
+    static constexpr std::uint16_t flag_cancel_path = 2048;   // being cancelled just now: see task_base::cancel()
+    static constexpr std::uint16_t flag_closes = 4096;        // it cleans up for somebody: the end of run() awaits it uncancelled
 
     std::uint32_t references_ = 1;
     std::uint16_t flags_ = 0;
@@ -138,7 +157,9 @@ protected:
     list<waiter> waiters_;
 
 private:
-    void forget() noexcept;
+    inline void forget() noexcept;
+    void drop_callbacks() noexcept;
+    bool report_unretrieved() noexcept;
     friend class loop_core;
 };
 
@@ -168,6 +189,14 @@ protected:
     task_base* task_ = nullptr;  // who waits
 };
 
+/// What a task waits in that has not been stepped yet.
+class not_started final : public operation {
+public:
+    cancel_reply cancel(const std::string&) noexcept override { return cancel_reply::refused; }
+    void describe(std::string& out) const override { out += "its first step"; }
+};
+inline constinit not_started first_step;
+
 /// The rarely needed part of a task.
 struct task_extra;
 
@@ -178,7 +207,6 @@ struct generator_link : list_node {};
 class task_base : public future_base, public runnable, public task_link {
 public:
     inline task_base(loop_core* loop, std::source_location created) noexcept;
-    inline ~task_base() override;
 
     /// Puts it at the end of the ready queue, once.
     void schedule() noexcept;
@@ -217,11 +245,6 @@ public:
         waiting_ = nullptr;
         schedule();
     }
-    void ended(promise_base& root) noexcept {
-        leaf_ = &root;
-        flags_ |= flag_ended;
-    }
-
     std::uint64_t id() const noexcept { return id_; }
     std::string name() const;
     void set_name(std::string_view name);
@@ -229,11 +252,13 @@ public:
     task_extra& extra();
     std::source_location created() const noexcept { return created_; }
     promise_base* leaf() const noexcept { return leaf_; }
-    operation* waiting() const noexcept { return waiting_; }
-    bool queued() const noexcept { return flags_ & flag_queued; }
-    bool not_started() const noexcept { return flags_ & flag_not_started; }
+    /// Null while it runs and before it has started.
+    operation* waiting() const noexcept { return started() ? waiting_ : nullptr; }
+    bool started() const noexcept { return waiting_ != &first_step; }
     bool internal() const noexcept { return flags_ & flag_internal; }
     void set_internal() noexcept { flags_ |= flag_internal; }
+    bool closes() const noexcept { return flags_ & flag_closes; }
+    void set_closes() noexcept { flags_ |= flag_closes; }
 
     context_map*& context() noexcept { return context_; }
     void give_context_at_end() noexcept { flags_ |= flag_gives_context; }
@@ -243,13 +268,16 @@ protected:
     virtual void set_cancelled(cancelled_error error) noexcept = 0;  // replaces the outcome
     virtual void set_outcome_error(std::exception_ptr error) noexcept = 0;
 
+    ~task_base() = default;
+    inline void leave() noexcept;
     /// Before a step that asked for it: false if there is nothing to step.
     bool prepare_step() noexcept;
-    /// The coroutine has ended: destroys its frame, settles the outcome, tells the waiters.
-    void finish() noexcept;
+    /// The coroutine is at its final suspension: destroys its frame, settles the outcome, tells the waiters.
+    void finish(promise_base& root) noexcept;
+    void settle(bool ended_by_exception) noexcept;
 
     promise_base* leaf_ = nullptr;   // where it goes on
-    operation* waiting_ = nullptr;   // what it waits in, while it is suspended
+    operation* waiting_ = &first_step;  // what it waits in, while it is suspended
     std::uint32_t cancel_requests_ = 0;
     std::uint64_t id_;
     context_map* context_ = nullptr;
@@ -276,6 +304,7 @@ public:
     std::uint64_t last_task_id = 0;
     std::size_t outstanding = 0;    // waits that something outside of the loop can end: I/O, executor jobs, signals
     bool debug = false;
+    bool watched = false;           // debug mode, a test's step hook or seed: turns take the slow way; see look_who_watches()
     bool closed = false;            // nothing runs here any more
 
     loop_core();
@@ -295,6 +324,8 @@ public:
 
     /// The time of this loop's clock, read now (virtual under testing::run).
     time_point now() noexcept;
+    /// A time that has passed for certain: when the loop has looked at the clock last.
+    time_point lately() noexcept;
     void arm(timer_node& timer, time_point deadline);
     void disarm(timer_node& timer) noexcept;  // nothing happens if it is not armed
 
@@ -303,8 +334,9 @@ public:
     /// Tells the exception handler, or prints. Never throws.
     void report(std::string message, std::exception_ptr error, task_base* task) noexcept;
 
-    /// One step of a task: resumes it until it suspends or ends.
-    void step(task_base& task) noexcept;
+    /// One step of a task: resumes it until it suspends or ends. True if it may have ended.
+    bool step(thread_state& t, task_base& task) noexcept;
+    void look_who_watches() noexcept;
 
     /// In debug mode: throws std::logic_error on another thread than the loop's.
     void check_thread(const char* what) {
@@ -319,7 +351,15 @@ private:
 };
 
 inline future_base::future_base(loop_core* loop) noexcept : loop_(loop) { loop->hold(); }
-inline future_base::~future_base() { loop_->let_go(); }
+inline void future_base::leave() noexcept { loop_->let_go(); }
+inline void future_base::forget() noexcept {
+    if (!waiters_.empty()) [[unlikely]]
+        drop_callbacks();
+    if ((flags_ & (flag_failed | flag_retrieved)) == flag_failed) [[unlikely]] {
+        if (report_unretrieved()) return;  // somebody has taken a handle
+    }
+    destroy();
+}
 
 /// Context variables: a map shared by reference count, within one thread.
 context_map* share_context(context_map* context) noexcept;
@@ -329,17 +369,19 @@ inline context_map*& current_context() noexcept {
     return t.task ? t.task->context() : t.context;
 }
 
-inline task_base::~task_base() {
-    if (extra_) drop_extra();
+inline void task_base::leave() noexcept {
+    if (extra_) [[unlikely]]
+        drop_extra();
     if (context_) [[unlikely]]
         drop_context(context_);
     if (task_link::linked()) [[unlikely]]
         task_link::unlink();
+    future_base::leave();
 }
 
 inline task_base::task_base(loop_core* loop, std::source_location created) noexcept
     : future_base(loop), id_(++loop->last_task_id), created_(created) {
-    flags_ = flag_task | flag_not_started;
+    flags_ = flag_task;
 }
 
 inline void task_base::begin(promise_base& root, bool hold) noexcept {
@@ -353,14 +395,18 @@ inline void task_base::begin(promise_base& root, bool hold) noexcept {
 }
 
 inline void task_base::schedule() noexcept {
-    if (flags_ & flag_queued) return;
-    flags_ |= flag_queued;
-    loop_->push(*this);
+    if (!queued()) loop_->push(*this);
 }
 
 /// The running task; throws std::logic_error outside of one.
 task_base& require_task();
-loop_core& require_loop();
+[[noreturn]] void throw_no_loop();
+inline loop_core& require_loop() {
+    loop_core* loop = local().loop;
+    if (!loop) [[unlikely]]
+        throw_no_loop();
+    return *loop;
+}
 
 /// A reference-counting handle; what task, future and any_task are made of.
 template<class State>

@@ -35,7 +35,7 @@ struct free_block {
 /// so that a read is one instruction; a coroutine never moves to another thread, so its address may be cached.
 struct thread_state {
     task_base* task = nullptr;         // the task that is being stepped
-    promise_base* next = nullptr;      // the coroutine that the step goes on with
+    promise_base* next = nullptr;      // set by a coroutine that ends: its parent, or the root of the task itself
     loop_core* loop = nullptr;         // the loop that runs on this thread
     context_map* context = nullptr;    // context variables outside of tasks
     std::int32_t budget = 0;           // synchronous completions left in this step (semantics 15j)

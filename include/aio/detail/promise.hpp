@@ -59,12 +59,7 @@ inline void complete(promise_base& coroutine) noexcept {
         return;
     }
     coroutine.state = progress::done;
-    thread_state& t = local();
-    if (coroutine.parent) {
-        t.next = coroutine.parent;
-    } else {
-        t.task->ended(coroutine);
-    }
+    local().next = coroutine.parent ? coroutine.parent : &coroutine;
 }
 
 struct final_awaiter {

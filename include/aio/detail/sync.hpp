@@ -28,8 +28,10 @@ protected:
     ~primitive() = default;
     /// False if it belongs to another loop.
     bool bind(const task_base& task) noexcept {
-        if (loop_id_ == 0) loop_id_ = task.loop()->id;
-        return loop_id_ == task.loop()->id;
+        const std::uint64_t id = task.loop()->id;
+        if (loop_id_ == 0) [[unlikely]]
+            loop_id_ = id;
+        return loop_id_ == id;
     }
 
 private:
