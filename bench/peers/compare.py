@@ -44,6 +44,7 @@ class Workload:
     name: str
     title: str
     cores: int = 1
+    program: str = ""  # its name in the programs, if that is another one
     wall: bool = False  # waits for other threads or the clock: its time is the wall's
 
 
@@ -54,6 +55,7 @@ WORKLOADS = [
     Workload("W4", "queue of 10, 4 consumers"),
     Workload("W5", "lock, 100 tasks, a yield inside"),
     Workload("W6a", "sleeping tasks", wall=True),
+    Workload("W6m", "the memory they take", wall=True, program="W6a"),
     Workload("W6b", "timeout that never fires"),
     Workload("W7", "nested await"),
     Workload("W8", "async generator, an item"),
@@ -83,10 +85,9 @@ def nanoseconds(workload, time_of):
 
 def rows_of(workload, time_of):
     if workload.name == "W6a":
-        return [
-            Row("W6a", "a sleeping task takes", "bytes", lambda run: run["bytes_per_task"]),
-            Row("W6a", "a million sleep 1 s: above it", "ms", lambda run: (run["seconds"] - 1) * 1e9 / run["operations"]),
-        ]
+        return [Row("W6a", "a million sleep 1 s: above it", "ms", lambda run: (run["seconds"] - 1) * 1e9 / run["operations"])]
+    if workload.name == "W6m":
+        return [Row("W6m", "a sleeping task takes", "bytes", lambda run: run["bytes_per_task"])]
     if workload.name == "W12":
         return [Row("W12", workload.title, "MB/s", lambda run: run["bytes"] / run["seconds"] / 1e6, True)]
     if workload.name == "tail":
@@ -263,7 +264,7 @@ class Runner:
     def run(self, peer, workload, operations, file=None):
         """One run; gives what the program has printed."""
         os.sched_setaffinity(0, self.order[: workload.cores])  # inherited by the program
-        command = [*map(str, peer.command(workload)), workload.name, str(operations)] + ([str(file)] if file else [])
+        command = [*map(str, peer.command(workload)), workload.program or workload.name, str(operations)] + ([str(file)] if file else [])
         environment = os.environ | {"GOMAXPROCS": str(min(workload.cores, len(self.order)))}
         timeout = self.options.timeout
         try:
@@ -326,10 +327,13 @@ def prepare(runner, peer, workload, options, files):
     if workload.name == "tail":
         return (options.tail_ms,)
     if workload.name == "W6a":
-        # Python takes so long for a million that a tenth has to do; the figures are a task's.
+        # Python takes so long for a million that a tenth has to do: the figure is scaled.
         count = options.sleepers // 10 if peer.name in ("asyncio", "uvloop") else options.sleepers
         runner.run(peer, workload, 1000)
         return (max(1, count),)
+    if workload.name == "W6m":
+        # As many as all of them start before the first ones have slept their second.
+        return (max(1, options.sleepers // 20),)
     if workload.name == "W12":
         path, lines = files.of(1)
         run = runner.run(peer, workload, lines, path)
@@ -473,7 +477,7 @@ def arguments():
     add("--time", choices=["cpu", "wall"], default="cpu", help="of what waits for nothing: processor time, or the wall's (cpu)")
     add("--timeout", type=float, default=60, help="seconds after which a run is ended (60)")
     add("--core", type=int, help="the core to run on (the last one)")
-    add("--sleepers", type=int, default=1_000_000, help="tasks of W6a; a tenth for Python (1000000)")
+    add("--sleepers", type=int, default=1_000_000, help="tasks of W6a; a tenth for Python, a twentieth in W6m (1000000)")
     add("--file-mb", type=int, default=512, help="megabytes of W12's file; less for the slow (512)")
     add("--tail", action="store_true", help="instead of the workloads: how late a tick of 1 ms is beside 10,000 busy tasks")
     add("--tail-ms", type=int, default=3000, help="how long that takes (3000)")
