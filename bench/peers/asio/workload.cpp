@@ -232,7 +232,7 @@ asio::experimental::coro<std::size_t, void, executor> count_to(executor, std::si
 asio::experimental::coro<void, std::size_t, executor> sum_of(executor ex, std::size_t n) {
     std::size_t sum = 0;
     auto numbers = count_to(ex, n);
-    while (auto number = co_await numbers) sum += *number;
+    while (auto number = co_await numbers) { sum += *number; }
     co_return sum;
 }
 coro<> generate(executor ex, std::size_t operations) {
