@@ -125,11 +125,12 @@ def last_lines(text, count=3):
 
 
 def tool(name):
-    """The environment's (CARGO, GO, ...), or the system's own, or the first on the path: the figures name their version."""
-    for candidate in (os.environ.get(name.upper()), f"/usr/bin/{name}", shutil.which(name)):
-        if candidate and (path := shutil.which(candidate)):
+    """The environment's (CARGO, RUSTC, GO, PYTHON3), or the system's own, or the first on the path: the figures name their version."""
+    chosen = os.environ.get(name.upper())
+    for candidate in (chosen,) if chosen else (f"/usr/bin/{name}", name):
+        if path := shutil.which(candidate):
             return path
-    raise Problem(f"there is no {name} here")
+    raise Problem(f"there is no {chosen or name} here")
 
 
 def build(command, **options):
@@ -198,7 +199,11 @@ def make_tokio(options):
     if not list(registry.glob("tokio-[0-9]*")):
         raise Problem(f"there is no tokio in {registry}")
     # Built from a copy, because Cargo writes its lock file beside the sources.
-    shutil.copytree(HERE / "tokio", folder / "source", dirs_exist_ok=True)
+    for name in ("Cargo.toml", "src/main.rs"):
+        source, copy = HERE / "tokio" / name, folder / "source" / name
+        if not copy.exists() or copy.read_bytes() != source.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
     environment = os.environ | {
         "CARGO_HOME": str(folder / "home"),
         "CARGO_TARGET_DIR": str(folder / "target"),
