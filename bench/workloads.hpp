@@ -197,7 +197,7 @@ inline aio::coro<> echo_client(int port, std::size_t times, std::size_t& count) 
 inline aio::coro<> echo(std::size_t operations) {
     aio::server_options options;
     options.backlog = 200;
-    aio::server server = co_await aio::start_server(echo_handler, "127.0.0.1", 0, options);
+    aio::server server = co_await aio::start_server(&echo_handler, "127.0.0.1", 0, options);
     std::size_t count = 0;
     std::vector<aio::task<>> clients;
     for (int i = 0; i < 100; ++i)
