@@ -1,49 +1,84 @@
-// core_workload NAME OPERATIONS: runs one workload once (W1, W2, ...; see workloads.hpp) and prints its wall and processor time and the
-// memory it took, as JSON. For callgrind, and for the comparison with other runtimes.
+// core_workload NAME OPERATIONS [FILE]: runs one workload once (W1, W2, ...; see workloads.hpp) and prints its wall and processor time
+// and the memory it took, as JSON. For callgrind, and for the comparison with other runtimes (peers/compare.py).
 
 #include "workloads.hpp"
 
-#include <sys/resource.h>
-
 #include <cstring>
+#include <ctime>
 
 namespace {
 
-double seconds_of(const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; }
+/// Of all threads of this process.
+double cpu_seconds() {
+    timespec t{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+std::string_view short_name(const workloads::workload& w) { return {w.name, std::strcspn(w.name, "_")}; }
 
 int usage() {
-    std::fputs("usage: core_workload NAME OPERATIONS\n  NAME: W6a", stderr);
+    std::fputs(
+        "usage: core_workload NAME OPERATIONS [FILE]\n  NAME: W6a, W10, W12 (of FILE, which has OPERATIONS lines), "
+        "tail (OPERATIONS milliseconds)",
+        stderr);
     for (const workloads::workload& w : workloads::all)
-        std::fprintf(stderr, ", %.*s", static_cast<int>(std::strcspn(w.name, "_")), w.name);
-    std::fputs("\n  W1 and W5 round OPERATIONS down, to a multiple of 1000 and 100\n", stderr);
+        std::fprintf(stderr, ", %.*s", static_cast<int>(short_name(w).size()), w.name);
+    std::fputs("\n  W1, W5 and W10 round OPERATIONS down, to a multiple of 1000, 100 and 100\n", stderr);
     return 2;
+}
+
+void print_tail(const workloads::lateness& found) {
+    const auto& us = found.sorted_us;
+    const auto at = [&](double share) {
+        return us[std::min(us.size() - 1, static_cast<std::size_t>(static_cast<double>(us.size()) * share))];
+    };
+    std::printf(
+        ", \"ticks\": %zu, \"yields\": %zu, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f",
+        us.size(), found.yields, at(0.5), at(0.99), at(0.999), us.back());
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 3) return usage();
+    if (argc != 3 && argc != 4) return usage();
     const std::string_view name = argv[1];
     std::size_t operations = std::strtoull(argv[2], nullptr, 10);
-    if (operations == 0) return usage();
     if (name == "W1") operations = operations / 1000 * 1000;
-    if (name == "W5") operations = operations / 100 * 100;
+    if (name == "W2") operations = operations / 2 * 2;
+    if (name == "W5" || name == "W10") operations = operations / 100 * 100;
+    if (operations == 0 || (name == "W12") != (argc == 4)) return usage();
 
-    double bytes = 0;
-    bool found = name == "W6a";
+    double bytes_per_task = 0;
+    std::size_t bytes = 0;
+    workloads::lateness late;
+    const workloads::workload* found = nullptr;
+    for (const workloads::workload& w : workloads::all)
+        if (name == short_name(w)) found = &w;
+
+    const double cpu_start = cpu_seconds();
     const auto start = std::chrono::steady_clock::now();
-    if (found) bytes = aio::run(workloads::sleepers(operations));
-    for (const workloads::workload& w : workloads::all) {
-        if (name != std::string_view(w.name, std::strcspn(w.name, "_"))) continue;
-        found = true;
-        aio::run(w.run(operations));
+    if (found) {
+        aio::run(found->run(operations));
+    } else if (name == "W6a") {
+        bytes_per_task = aio::run(workloads::sleepers(operations));
+    } else if (name == "W10") {
+        aio::run(workloads::echo(operations));
+    } else if (name == "W12") {
+        bytes = aio::run(workloads::read_lines(argv[3], operations));
+    } else if (name == "tail") {
+        late = aio::run(workloads::tail(operations));
+    } else {
+        return usage();
     }
-    if (!found) return usage();
     const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    rusage used{};
-    ::getrusage(RUSAGE_SELF, &used);
+    const double cpu = cpu_seconds() - cpu_start;
+
     std::printf(
-        "{\"workload\": \"%s\", \"operations\": %zu, \"seconds\": %.9f, \"cpu_seconds\": %.6f, \"bytes_per_task\": "
-        "%.1f}\n",
-        argv[1], operations, wall, seconds_of(used.ru_utime) + seconds_of(used.ru_stime), bytes);
+        "{\"workload\": \"%s\", \"operations\": %zu, \"seconds\": %.9f, \"cpu_seconds\": %.9f, \"bytes_per_task\": "
+        "%.1f",
+        argv[1], operations, wall, cpu, bytes_per_task);
+    if (bytes) std::printf(", \"bytes\": %zu", bytes);
+    if (!late.sorted_us.empty()) print_tail(late);
+    std::puts("}");
 }

@@ -1,12 +1,16 @@
 #pragma once
-// The workloads W1 to W9 and W11 of docs/performance.md: each is a coroutine that does so many operations and aborts if the work was
-// not really done. core_bench times them, core_workload runs one for callgrind and for the comparison with the peers.
+// The workloads of docs/performance.md: each is a coroutine that does so many operations and aborts if the work was not really done.
+// core_bench times those of the table at the end, core_workload runs any for callgrind and for the comparison with the peers.
 
 #include <aio/aio.hpp>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <vector>
 
 namespace workloads {
@@ -167,6 +171,42 @@ inline aio::coro<> thread_round_trips(std::size_t operations) {
     co_await pool.shutdown();
 }
 
+// ---- W10 TCP echo: 100 connections, 64 bytes there and back, both ends in this thread ----
+
+inline aio::coro<> echo_handler(aio::stream client) {
+    std::array<std::byte, 4096> block;
+    while (std::size_t n = co_await client.read_some(block)) {
+        co_await client.write(std::span<const std::byte>(block.data(), n));
+    }
+}
+inline aio::coro<> echo_client(int port, std::size_t times, std::size_t& count) {
+    aio::stream s = co_await aio::open_connection("127.0.0.1", port);
+    const std::array<std::byte, 64> message{};
+    std::array<std::byte, 64> answer;
+    for (std::size_t i = 0; i < times; ++i) {
+        co_await s.write(std::span<const std::byte>(message));
+        for (std::size_t got = 0; got < answer.size();) {
+            const std::size_t n = co_await s.read_some(std::span<std::byte>(answer).subspan(got));
+            require(n > 0);
+            got += n;
+        }
+        ++count;
+    }
+    co_await s.aclose();
+}
+inline aio::coro<> echo(std::size_t operations) {
+    aio::server_options options;
+    options.backlog = 200;
+    aio::server server = co_await aio::start_server(&echo_handler, "127.0.0.1", 0, options);
+    std::size_t count = 0;
+    std::vector<aio::task<>> clients;
+    for (int i = 0; i < 100; ++i)
+        clients.push_back(aio::create_task(echo_client(server.port(), operations / 100, count)));
+    for (auto& client : clients) co_await client;
+    server.close();
+    require(count == operations / 100 * 100);
+}
+
 // ---- W11 start a sleeping task, cancel it, join it ----
 
 inline aio::coro<> cancellations(std::size_t operations) {
@@ -180,6 +220,61 @@ inline aio::coro<> cancellations(std::size_t operations) {
         cancelled += sets.done.front().cancelled();
     }
     require(cancelled == operations);
+}
+
+// ---- W12 the lines of a large file ----
+
+/// The file has so many lines; gives their bytes.
+inline aio::coro<std::size_t> read_lines(std::string path, std::size_t operations) {
+    std::size_t count = 0, bytes = 0;
+    auto lines = aio::read_lines(path);
+    while (auto line = co_await lines.next()) {
+        ++count;
+        bytes += line->size() + 1;
+    }
+    require(count == operations);
+    co_return bytes;
+}
+
+// ---- tail: 10,000 tasks that work a little and yield, and one that is woken every millisecond ----
+
+inline aio::coro<> busy(const bool& stop, std::size_t& count) {
+    std::uint64_t x = 1;
+    while (!stop) {
+        for (int i = 0; i < 4; ++i) {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+        }
+        ++count;
+        co_await aio::sleep(0s);
+    }
+    require(x != 0);
+}
+
+struct lateness {
+    std::vector<double> sorted_us;
+    std::size_t yields = 0;
+};
+inline aio::coro<lateness> tail(std::size_t milliseconds) {
+    using clock = std::chrono::steady_clock;
+    lateness found;
+    bool stop = false;
+    std::vector<aio::task<>> tasks;
+    for (int i = 0; i < 10'000; ++i) tasks.push_back(aio::create_task(busy(stop, found.yields)));
+    co_await aio::sleep(0s);
+    const auto end = clock::now() + std::chrono::milliseconds(milliseconds);
+    for (auto now = clock::now(); now < end;) {
+        const auto due = clock::now() + 1ms;
+        co_await aio::sleep(1ms);
+        now = clock::now();
+        found.sorted_us.push_back(std::chrono::duration<double, std::micro>(now - due).count());
+    }
+    stop = true;
+    for (auto& task : tasks) co_await task;
+    require(found.yields >= tasks.size());
+    std::sort(found.sorted_us.begin(), found.sorted_us.end());
+    co_return found;
 }
 
 struct workload {

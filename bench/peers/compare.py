@@ -1,0 +1,566 @@
+"""The same workloads in aiocxx and in its peers, in one run and one table. ./dev bench --peers calls this; ../README.md says how to read it."""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import platform
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+sys.dont_write_bytecode = True
+
+import svg  # noqa: E402
+from svg import short  # noqa: E402
+
+NOT_OFFERED = 3  # exit status of a program that has no such workload; its reason is on stderr
+BUILD_TIMEOUT = 900
+
+
+class Problem(Exception):
+    """Why something is left out."""
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+# ---- what is measured
+
+
+@dataclasses.dataclass
+class Workload:
+    name: str
+    title: str
+    cores: int = 1
+    program: str = ""  # its name in the programs, if that is another one
+    wall: bool = False  # waits for other threads or the clock: its time is the wall's
+
+
+WORKLOADS = [
+    Workload("W1", "spawn and join a task"),
+    Workload("W2", "cooperative yield, 2 tasks"),
+    Workload("W3", "ping-pong over two events"),
+    Workload("W4", "queue of 10, 4 consumers"),
+    Workload("W5", "lock, 100 tasks, a yield inside"),
+    Workload("W6a", "sleeping tasks", wall=True),
+    Workload("W6m", "the memory they take", wall=True, program="W6a"),
+    Workload("W6b", "timeout that never fires"),
+    Workload("W7", "nested await"),
+    Workload("W8", "async generator, an item"),
+    Workload("W9", "thread pool and back, 2 cores", cores=2, wall=True),
+    Workload("W10", "TCP echo, 100 connections"),
+    Workload("W11", "start, cancel, join a task"),
+    Workload("W12", "lines of a large file", wall=True),
+]
+TAIL = Workload("tail", "lateness of a 1 ms tick", wall=True)
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of the table: a figure taken from the runs of a workload."""
+
+    workload: str
+    title: str
+    unit: str
+    value: object  # of one run
+    more_is_better: bool = False
+
+
+def nanoseconds(workload, time_of):
+    field = "seconds" if workload.wall or time_of == "wall" else "cpu_seconds"
+    return lambda run: run[field] / run["operations"] * 1e9
+
+
+def rows_of(workload, time_of):
+    if workload.name == "W6a":
+        return [Row("W6a", "a million sleep 1 s: above it", "ms", lambda run: (run["seconds"] - 1) * 1e9 / run["operations"])]
+    if workload.name == "W6m":
+        return [Row("W6m", "a sleeping task takes", "bytes", lambda run: run["bytes_per_task"])]
+    if workload.name == "W12":
+        return [Row("W12", workload.title, "MB/s", lambda run: run["bytes"] / run["seconds"] / 1e6, True)]
+    if workload.name == "tail":
+        return [
+            Row("tail", "lateness, median", "us", lambda run: run["p50_us"]),
+            Row("tail", "lateness, 99 %", "us", lambda run: run["p99_us"]),
+            Row("tail", "lateness, 99.9 %", "us", lambda run: run["p999_us"]),
+            Row("tail", "a step of a busy task", "ns", lambda run: run["seconds"] / run["yields"] * 1e9),
+        ]
+    rows = [Row(workload.name, workload.title, "ns", nanoseconds(workload, time_of))]
+    if workload.name == "W9":
+        # The wall's time is mostly how long an idle core takes to wake up; this is what is done.
+        rows.append(Row("W9", "the same, processor time", "ns", lambda run: run["cpu_seconds"] / run["operations"] * 1e9))
+    return rows
+
+
+# ---- the programs
+
+
+def output_of(*command, **options):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Problem(str(error)) from None
+    if done.returncode:
+        raise Problem(last_lines(done.stderr) or f"{command[0]} failed")
+    return done.stdout.strip()
+
+
+def last_lines(text, count=3):
+    """The end of it, without the colours, as one line."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\berror\b", line)]
+    return "; ".join((errors[:1] or lines[-count:]))[:500]
+
+
+def tool(name):
+    """The environment's (CARGO, RUSTC, GO, PYTHON3), or the system's own, or the first on the path: the figures name their version."""
+    chosen = os.environ.get(name.upper())
+    for candidate in (chosen,) if chosen else (f"/usr/bin/{name}", name):
+        if path := shutil.which(candidate):
+            return path
+    raise Problem(f"there is no {chosen or name} here")
+
+
+def build(command, **options):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT, **options)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Problem(str(error)) from None
+    if done.returncode:
+        raise Problem(last_lines(done.stderr + done.stdout) or f"{command[0]} failed with status {done.returncode}")
+
+
+@dataclasses.dataclass
+class Peer:
+    """What runs a workload: command(workload) is the program, to which name and operations are added."""
+
+    name: str
+    version: str
+    command: object
+
+
+def make_aiocxx(options):
+    if not options.aiocxx.exists():
+        raise Problem(f"{options.aiocxx} is not built")
+    version = "of this folder"
+    try:
+        changed = output_of("git", "status", "--porcelain", "--untracked-files=no", cwd=ROOT)
+        version = output_of("git", "rev-parse", "--short", "HEAD", cwd=ROOT) + (" and changes" if changed else "")
+    except Problem:
+        pass
+    return Peer("aiocxx", f"{version}, {first_line_of(options.cxx)}, -O3", lambda workload: [options.aiocxx])
+
+
+def first_line_of(compiler):
+    return output_of(compiler, "--version").splitlines()[0]
+
+
+def make_asyncio(options):
+    python = tool("python3")
+    return Peer("asyncio", output_of(python, "--version"), lambda workload: [python, HERE / "asyncio/workload.py"])
+
+
+def make_uvloop(options):
+    python = tool("python3")
+    version = output_of(python, "-c", "import uvloop; print(uvloop.__version__)")
+    return Peer("uvloop", f"uvloop {version}", lambda workload: [python, HERE / "asyncio/workload.py", "--uvloop"])
+
+
+def make_go(options):
+    go, folder = tool("go"), options.build_dir / "go"
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {
+        "GOCACHE": str(folder / "cache"),
+        "GOPATH": str(folder / "path"),
+        "GOPROXY": "off",
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "",
+    }
+    build([go, "build", "-o", folder / "workload", "."], cwd=HERE / "go", env=environment)
+    version = output_of(go, "version").removeprefix("go version ")
+    return Peer("go", version, lambda workload: [folder / "workload"])
+
+
+def make_tokio(options):
+    cargo, rustc, folder = tool("cargo"), tool("rustc"), options.build_dir / "tokio"
+    registry = options.cargo_registry
+    if not list(registry.glob("tokio-[0-9]*")):
+        raise Problem(f"there is no tokio in {registry}")
+    # Built from a copy, because Cargo writes its lock file beside the sources.
+    for name in ("Cargo.toml", "src/main.rs"):
+        source, copy = HERE / "tokio" / name, folder / "source" / name
+        if not copy.exists() or copy.read_bytes() != source.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+    environment = os.environ | {
+        "CARGO_HOME": str(folder / "home"),
+        "CARGO_TARGET_DIR": str(folder / "target"),
+        "RUSTC": rustc,
+        "RUSTUP_TOOLCHAIN": "",
+    }
+    sources = ['source.crates-io.replace-with="installed"', f'source.installed.directory="{registry}"']
+    settings = [part for source in sources for part in ("--config", source)]
+    build([cargo, "build", "--release", "--offline", *settings], cwd=folder / "source", env=environment)
+    lock = (folder / "source/Cargo.lock").read_text()
+    tokio = re.search(r'name = "tokio"\nversion = "([^"]+)"', lock)[1]
+    version = f"tokio {tokio}, {output_of(rustc, '--version')}, LTO"
+    return Peer("tokio", version, lambda workload: [folder / "target/release/workload"])
+
+
+def make_asio(options):
+    folder = options.build_dir / "asio"
+    folder.mkdir(parents=True, exist_ok=True)
+    include = options.boost_include
+    header = include / "boost/version.hpp"
+    if not header.exists():
+        raise Problem(f"there is no Boost in {include}")
+    number = int(re.search(r"#define BOOST_VERSION (\d+)", header.read_text())[1])
+    version = f"{number // 100000}.{number // 100 % 1000}"
+    if number < 108000:
+        raise Problem(f"Boost {version} in {include} is too old: its channels and generators came with 1.80")
+    source = HERE / "asio/workload.cpp"
+    for program, more in (("workload", ["-DBOOST_ASIO_DISABLE_THREADS"]), ("workload_threads", ["-DWITH_THREADS", "-pthread"])):
+        target = folder / program
+        stamp = folder / f"{program}.txt"
+        command = [options.cxx, "-std=c++20", "-O3", "-DNDEBUG", *more, "-isystem", include, source, "-o", target]
+        recipe = " ".join(map(str, command)) + first_line_of(options.cxx) + version
+        fresh = target.exists() and target.stat().st_mtime > source.stat().st_mtime
+        if not (fresh and stamp.exists() and stamp.read_text() == recipe):
+            build(command)
+            stamp.write_text(recipe)
+    # Without threads in all but the workload that needs one.
+    return Peer(
+        "asio",
+        f"Boost.Asio {version}, {first_line_of(options.cxx)}, -O3",
+        lambda workload: [folder / ("workload_threads" if workload.cores > 1 else "workload")],
+    )
+
+
+MAKERS = {
+    "aiocxx": make_aiocxx,
+    "asyncio": make_asyncio,
+    "uvloop": make_uvloop,
+    "go": make_go,
+    "tokio": make_tokio,
+    "asio": make_asio,
+}
+
+
+# ---- running
+
+
+class Runner:
+    def __init__(self, options):
+        self.options = options
+        available = sorted(os.sched_getaffinity(0))
+        first = options.core if options.core is not None else available[-1]
+        if first not in available:
+            raise SystemExit(f"compare.py: core {first} is not one of {available}")
+        self.order = [first] + [core for core in reversed(available) if core != first]
+
+    def run(self, peer, workload, operations, file=None):
+        """One run; gives what the program has printed."""
+        os.sched_setaffinity(0, self.order[: workload.cores])  # inherited by the program
+        command = [*map(str, peer.command(workload)), workload.program or workload.name, str(operations)] + ([str(file)] if file else [])
+        environment = os.environ | {"GOMAXPROCS": str(min(workload.cores, len(self.order)))}
+        timeout = self.options.timeout
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
+        except subprocess.TimeoutExpired:
+            raise Problem(f"no end after {timeout:g} s ({operations:,} operations)") from None
+        except OSError as error:
+            raise Problem(str(error)) from None
+        if done.returncode == NOT_OFFERED:
+            raise Problem("not offered: " + last_lines(done.stderr))
+        if done.returncode:
+            raise Problem(f"status {done.returncode}: {last_lines(done.stderr)}")
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise Problem(f"printed no JSON: {done.stdout[:100]!r}") from None
+
+    def calibrate(self, peer, workload):
+        """So many operations that a run takes about the target time."""
+        target, operations = self.options.seconds, 2000
+        while True:
+            run = self.run(peer, workload, operations)
+            seconds = max(run["seconds"], 1e-7)
+            if seconds >= target / 8 or operations >= 10**10:
+                break
+            operations = int(operations * min(20, max(2, target / 4 / seconds)))
+        # To two digits, and a multiple of all batch sizes.
+        wanted = max(1000, run["operations"] * target / seconds)
+        digits = 10 ** max(3, math.floor(math.log10(wanted)) - 1)
+        return max(1, round(wanted / digits)) * digits
+
+
+class LargeFile:
+    """Text files of so many megabytes, made when they are needed; lines of 0 to 160 characters."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        letters, chance, lines, size = "abcdefghij klmnopqrstuvwxyz " * 8, random.Random(1), [], 0
+        while size < 2**20 - 161:
+            lines.append(letters[: chance.randint(0, 160)])
+            size += len(lines[-1]) + 1
+        lines.append(letters[:1].ljust(2**20 - size - 1, "."))
+        self.lines = len(lines)
+        self.block = ("\n".join(lines) + "\n").encode()
+        assert len(self.block) == 2**20
+
+    def of(self, megabytes):
+        """The path and its number of lines."""
+        path = self.folder / f"lines_{megabytes}.txt"
+        if not path.exists():
+            say(f"making a text file of {megabytes} MiB")
+            with open(path, "wb") as file:
+                for _ in range(megabytes):
+                    file.write(self.block)
+        return path, megabytes * self.lines
+
+
+def prepare(runner, peer, workload, options, files):
+    """The arguments of this peer's runs."""
+    if workload.name == "tail":
+        return (options.tail_ms,)
+    if workload.name == "W6a":
+        # Python takes so long for a million that a tenth has to do: the figure is scaled.
+        count = options.sleepers // 10 if peer.name in ("asyncio", "uvloop") else options.sleepers
+        runner.run(peer, workload, 1000)
+        return (max(1, count),)
+    if workload.name == "W6m":
+        # As many as all of them start before the first ones have slept their second.
+        return (max(1, options.sleepers // 20),)
+    if workload.name == "W12":
+        path, lines = files.of(1)
+        run = runner.run(peer, workload, lines, path)
+        fits = int(run["bytes"] / run["seconds"] / 2**20 * 4)  # in some 4 s
+        path, lines = files.of(max(1, min(options.file_mb, fits)))
+        return lines, path
+    return (runner.calibrate(peer, workload),)
+
+
+def measure(runner, peers, workload, options, files, problems):
+    """{peer name: [run]}, of runs round robin over the peers, so that what disturbs one disturbs all."""
+    arguments = {}
+    for peer in peers:
+        try:
+            arguments[peer.name] = prepare(runner, peer, workload, options, files)
+        except Problem as problem:
+            problems.append((workload.name, peer.name, str(problem)))
+    runs = {name: [] for name in arguments}
+    for number in range(options.rounds):
+        say(f"{workload.name}: round {number + 1} of {options.rounds}")
+        for peer in peers:
+            if peer.name not in runs:
+                continue
+            try:
+                runs[peer.name].append(runner.run(peer, workload, *arguments[peer.name]))
+            except Problem as problem:
+                problems.append((workload.name, peer.name, str(problem)))
+                del runs[peer.name]
+    return runs
+
+
+# ---- what is printed
+
+
+def cell(row, runs):
+    values = [row.value(run) for run in runs]
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def ratio(row, found, ours):
+    """How many times better ours is."""
+    if not ours or min(found["median"], ours["median"]) <= 0:
+        return None
+    times = found["median"] / ours["median"]
+    return 1 / times if row.more_is_better else times
+
+
+def table_of(rows, results):
+    """[(row, {peer: {median, min, max, ratio}})]"""
+    table = []
+    for row in rows:
+        cells = {name: cell(row, runs) for name, runs in results.get(row.workload, {}).items() if runs}
+        ours = cells.get("aiocxx")
+        for name, found in cells.items():
+            found["ratio"] = ratio(row, found, ours)
+        table.append((row, cells))
+    return table
+
+
+def times(value):
+    return "" if value is None else f"{value:.1g}x" if value < 0.1 else f"{value:.2g}x" if value < 10 else f"{value:,.0f}x"
+
+
+def print_table(table, names):
+    width = 17
+    print(f"{'':44}" + "".join(f"{name:>{width}}" for name in names))
+    for row, cells in table:
+        first = f"{row.workload:5}{row.title}, {row.unit}"
+        middle, spread = "", ""
+        for name in names:
+            if name not in cells:
+                middle += f"{'-':>{width}}"
+                spread += " " * width
+                continue
+            found = cells[name]
+            is_ratio = "" if name == "aiocxx" else times(found["ratio"])
+            middle += f"{short(found['median']):>{width - 7}}{is_ratio:>7}"
+            spread += f"{short(found['min']) + '-' + short(found['max']):>{width}}"
+        print(f"{first:44}{middle}\n{'':44}{spread}")
+
+
+def print_markdown(table, names):
+    print("| | " + " | ".join(names) + " |\n" + "| --- " * (len(names) + 1) + "|")
+    for row, cells in table:
+        best = min((times["median"] for times in cells.values()), default=0)
+        if row.more_is_better:
+            best = max((times["median"] for times in cells.values()), default=0)
+        texts = []
+        for name in names:
+            median = cells[name]["median"] if name in cells else None
+            text = "" if median is None else short(median)
+            texts.append(f"**{text}**" if median == best else text)
+        print(f"| {row.workload} {row.title}, {row.unit} | " + " | ".join(texts) + " |")
+
+
+def machine():
+    model = platform.processor()
+    try:
+        model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):
+        pass
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0],
+    }
+
+
+def plot(options, table, names):
+    """The times, in nanoseconds, or the lateness."""
+    unit = "us" if options.tail else "ns"
+    groups = [
+        (f"{row.workload} {row.title}" if not options.tail else row.title, {name: found["median"] for name, found in cells.items()})
+        for row, cells in table
+        if row.unit == unit and cells
+    ]
+    title = "How late a tick of 1 ms is beside 10,000 busy tasks" if options.tail else "What an operation costs on one core"
+    svg.bar_chart(options.plot, title, "microseconds" if options.tail else "nanoseconds", names, groups)
+
+
+# ---- main
+
+
+def names_from(text, known, what):
+    names = [name for name in text.split(",") if name]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise SystemExit(f"compare.py: no such {what}: {', '.join(unknown)}; there are {', '.join(known)}")
+    return [name for name in known if name in names]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--only", metavar="W1,W4", help="these workloads alone")
+    add("--peers", metavar="asyncio,go", help="these peers alone, beside aiocxx")
+    add("--rounds", type=int, default=5, help="runs of each (5)")
+    add("--seconds", type=float, default=0.3, help="how long a run shall take (0.3)")
+    add("--time", choices=["cpu", "wall"], default="cpu", help="of what waits for nothing: processor time, or the wall's (cpu)")
+    add("--timeout", type=float, default=60, help="seconds after which a run is ended (60)")
+    add("--core", type=int, help="the core to run on (the last one)")
+    add("--sleepers", type=int, default=1_000_000, help="tasks of W6a; a tenth for Python, a twentieth in W6m (1000000)")
+    add("--file-mb", type=int, default=512, help="megabytes of W12's file; less for the slow (512)")
+    add("--tail", action="store_true", help="instead of the workloads: how late a tick of 1 ms is beside 10,000 busy tasks")
+    add("--tail-ms", type=int, default=3000, help="how long that takes (3000)")
+    add("--json", metavar="FILE", type=pathlib.Path, help="write everything there")
+    add("--plot", metavar="FILE.svg", type=pathlib.Path, help="draw the times as bars")
+    add("--markdown", action="store_true", help="print the table for a page")
+    add("--aiocxx", type=pathlib.Path, default=ROOT / "build/release/bench/core_workload", help="our program, core_workload")
+    add("--cxx", default=os.environ.get("CXX", "clang++-19"), help="the compiler of Asio and of our program")
+    add("--build-dir", type=pathlib.Path, default=ROOT / "build/peers", help="where the peers are built")
+    add("--boost-include", type=pathlib.Path, default=pathlib.Path("/usr/include"), help="where Boost's headers are")
+    add("--cargo-registry", type=pathlib.Path, default=pathlib.Path("/usr/share/cargo/registry"), help="where crates are")
+    options = parser.parse_args()
+    if options.rounds < 1 or options.seconds <= 0 or options.sleepers < 10 or options.file_mb < 1:
+        parser.error("rounds, seconds, sleepers and megabytes are at least 1, 0, 10 and 1")
+    for path in ("aiocxx", "build_dir", "boost_include", "cargo_registry"):
+        setattr(options, path, getattr(options, path).resolve())
+    return options
+
+
+def main():
+    options = arguments()
+    workloads = [TAIL] if options.tail else WORKLOADS
+    if options.only and not options.tail:
+        wanted = names_from(options.only, [workload.name for workload in WORKLOADS], "workload")
+        workloads = [workload for workload in WORKLOADS if workload.name in wanted]
+    wanted = ["aiocxx"] + [name for name in MAKERS if name != "aiocxx"]
+    if options.peers:
+        wanted = names_from("aiocxx," + options.peers, wanted, "peer")
+
+    peers, problems = [], []
+    for name in wanted:
+        say(f"building {name}")
+        try:
+            peers.append(MAKERS[name](options))
+        except Problem as problem:
+            problems.append(("", name, str(problem)))
+    runner = Runner(options)
+    about = machine()
+    print(f"{about['cpu']}, {about['cores']} cores, {about['kernel']}, {about['date']}, load {about['load']:.1f}")
+    for peer in peers:
+        print(f"  {peer.name:8} {peer.version}")
+    left_out = [(name, why) for workload, name, why in problems if not workload]
+    for name, why in left_out:
+        print(f"  {name:8} LEFT OUT: {why}")
+    print(flush=True)
+
+    results = {}
+    with tempfile.TemporaryDirectory(prefix="aiocxx-bench-") as folder:
+        files = LargeFile(folder)
+        for workload in workloads:
+            results[workload.name] = measure(runner, peers, workload, options, files, problems)
+    rows = [row for workload in workloads for row in rows_of(workload, options.time)]
+    names = [peer.name for peer in peers]
+    table = table_of(rows, results)
+    (print_markdown if options.markdown else print_table)(table, names)
+    clock = "Processor time where nothing is waited for" if options.time == "cpu" else "The wall's time"
+    least = "" if options.markdown else ", least and most below it; 12x: aiocxx is twelve times better"
+    print(f"\nMedian of {options.rounds} runs{least}. {clock}, on one core.")
+    for workload, name, why in problems:
+        if workload:
+            print(f"{workload} {name}: {why}")
+
+    if options.json:
+        figures = {
+            f"{row.workload} {row.title}": {"unit": row.unit, "peers": cells} for row, cells in table
+        }
+        about["versions"] = {peer.name: peer.version for peer in peers}
+        about["left_out"] = [{"workload": workload, "peer": name, "why": why} for workload, name, why in problems]
+        options.json.write_text(json.dumps({"machine": about, "table": figures, "runs": results}, indent=1) + "\n")
+    if options.plot:
+        plot(options, table, names)
+    failed = [why for workload, _, why in problems if workload and not why.startswith("not offered")]
+    return 1 if failed or not any(peer.name == "aiocxx" for peer in peers) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
