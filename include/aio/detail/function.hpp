@@ -20,7 +20,8 @@ public:
         requires(!std::is_same_v<std::remove_cvref_t<F>, function> && std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
     function(F&& f) {
         using stored = std::decay_t<F>;
-        if constexpr (std::is_pointer_v<stored> || std::is_member_pointer_v<stored>) {
+        constexpr bool is_pointer = std::is_pointer_v<stored> || std::is_member_pointer_v<stored>;
+        if constexpr (is_pointer && !std::is_function_v<std::remove_reference_t<F>>) {
             if (!f) return;
         }
         if constexpr (fits<stored>) {
