@@ -168,8 +168,8 @@ coro<bool> task_group::exit(std::exception_ptr error) {
         if (detail::is_keyboard_interrupt(e)) std::rethrow_exception(e);  // rule 74
     }
     if (error && detail::is_keyboard_interrupt(error)) std::rethrow_exception(error);
-    if (cancellation && errors_.empty()) std::rethrow_exception(cancellation);
     if (error && !body_cancelled) errors_.push_back(error);
+    if (cancellation && errors_.empty()) std::rethrow_exception(cancellation);
     if (errors_.empty()) co_return error != nullptr;  // the body's cancellation was the group's own: cancel()
     if (parent_->cancelling() > 0) {  // a cancel from outside is not lost: the next await raises it (rule 70)
         parent_->uncancel();
