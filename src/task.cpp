@@ -26,6 +26,8 @@ task_extra& task_base::extra() {
     return *extra_;
 }
 
+task_extra* make_task_extra(std::string_view name) { return new task_extra{std::string(name), {}, {}}; }
+
 void task_base::drop_extra() noexcept { delete extra_; }
 
 std::string task_base::name() const {

@@ -164,8 +164,12 @@ auto invoke_in_coro(F&& fn, Args&&... args) -> coro<final_result_t<std::decay_t<
 
 template<class T>
 task<T> start_task(coro<T>&& c, const task_options& options, std::source_location where) {
-    task_state<T>* state = spawn(require_loop(), std::move(c), where);
-    if (!options.name.empty()) state->set_name(options.name);
+    loop_core& loop = require_loop();
+    if (!c) [[unlikely]]
+        throw_awaited_twice();
+    task_extra* const extra = options.name.empty() ? nullptr : make_task_extra(options.name);  // throws before anything has begun
+    task_state<T>* state = spawn(loop, std::move(c), where);
+    if (extra) state->give_extra(extra);
     return task<T>(state_ptr<task_state<T>>::adopt(state));
 }
 
