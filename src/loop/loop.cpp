@@ -190,7 +190,10 @@ void turns::watched_turn(runnable* batch) {
     while (batch) {
         runnable& item = *batch;
         batch = item.next_ready;
-        if (cold_.step_hook) cold_.step_hook();
+        if (cold_.step_hook) {
+            cold_.next = item.run ? nullptr : &static_cast<task_base&>(item);
+            cold_.step_hook();
+        }
         if (core_.debug) {
             if (item.run) {
                 call_timed(core_, item);

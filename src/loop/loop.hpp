@@ -42,6 +42,7 @@ struct loop_cold {
 
     testing_options testing;
     function<void()> step_hook;  // testing::set_step_hook
+    task_base* next = nullptr;   // whose step comes after the hook; null: it is a callback
     time_point virtual_now{std::chrono::seconds(1)};
     std::mt19937_64 random;
 
