@@ -58,6 +58,7 @@ any_task next_task() noexcept;
 // check() (blocks that go to other threads are not counted right: {.other_threads = true}). All give the number of runs.
 
 struct brute_force_options {
+    bool real_time = false;      // for scenarios that sleep while a socket or a thread is at work: virtual time would stand still then
     bool other_threads = false;  // blocks of this thread are freed by others, or the other way round: they are not counted
 };
 
@@ -157,7 +158,7 @@ coro<bool> failing_at(Scenario& scenario, std::size_t allocation) {
 template<class Scenario, class Check>
 std::size_t cancel_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
     return detail_::again_and_again(check, options, "cancel_at_every_step", [&](std::size_t step) {
-        return testing::run(detail_::cancelled_at(scenario, step, false), {.virtual_time = true});
+        return testing::run(detail_::cancelled_at(scenario, step, false), {.virtual_time = !options.real_time});
     });
 }
 
@@ -166,7 +167,7 @@ std::size_t cancel_at_every_step(Scenario scenario, Check check, brute_force_opt
 template<class Scenario, class Check>
 std::size_t cancel_every_wake_up(Scenario scenario, Check check, brute_force_options options = {}) {
     return detail_::again_and_again(check, options, "cancel_every_wake_up", [&](std::size_t step) {
-        return testing::run(detail_::cancelled_at(scenario, step, true), {.virtual_time = true});
+        return testing::run(detail_::cancelled_at(scenario, step, true), {.virtual_time = !options.real_time});
     });
 }
 
@@ -175,7 +176,7 @@ template<class Scenario, class Check>
 std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
     return detail_::again_and_again(check, options, "end_at_every_step", [&](std::size_t step) {
         any_task subject;
-        const bool reached = testing::run(detail_::ended_at(scenario, step, subject), {.virtual_time = true});
+        const bool reached = testing::run(detail_::ended_at(scenario, step, subject), {.virtual_time = !options.real_time});
         if (!subject.done()) detail_::throw_not_ended();
         if (!subject.cancelled()) subject.result();  // throws what it ended with
         return reached;
@@ -187,7 +188,7 @@ std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_option
 template<class Scenario, class Check>
 std::size_t fail_every_allocation(Scenario scenario, Check check, brute_force_options options = {}) {
     return detail_::again_and_again(check, options, "fail_every_allocation", [&](std::size_t allocation) {
-        return testing::run(detail_::failing_at(scenario, allocation), {.virtual_time = true});
+        return testing::run(detail_::failing_at(scenario, allocation), {.virtual_time = !options.real_time});
     });
 }
 
