@@ -1,3 +1,5 @@
+#include "loop/loop.hpp"
+
 #include <aio/detail/io.hpp>
 #include <aio/event_loop.hpp>
 #include <aio/task.hpp>
@@ -140,6 +142,7 @@ void task_base::keep_cancel_pending(std::string message) {
 void task_base::throw_cancelled() { throw take_cancellation(); }
 
 bool task_base::prepare_step() noexcept {
+    if (loop_->closed) [[unlikely]] return false;  // in the child of a fork(): see forked_child()
     withdraw_prepare();
     if (flags_ & flag_not_started) {
         flags_ &= static_cast<std::uint16_t>(~flag_not_started);
@@ -185,11 +188,13 @@ void task_base::finish() noexcept {
 task_base& require_task() {
     task_base* task = local().task;
     if (!task) throw_logic_error("this needs a running task: call it from a coroutine that aio::run runs");
+    if (task->loop()->closed) throw_forked();
     return *task;
 }
 
 loop_core& require_loop() {
     loop_core* loop = local().loop;
+    if (!loop && local().task) throw_forked();
     if (!loop) throw_logic_error("no event loop runs on this thread: call this from a coroutine or callback that aio::run runs");
     return *loop;
 }

@@ -1,6 +1,8 @@
 #include "aio_test.hpp"
 
 #include <aio/context_var.hpp>
+#include <aio/executor.hpp>
+#include <aio/file.hpp>
 #include <aio/with.hpp>
 
 #include <csignal>
@@ -754,3 +756,113 @@ PLAIN_TEST("debug mode: use from another thread is a logic_error there") {
 }
 
 }  // namespace
+
+// ---- rule 150: fork ----
+
+namespace {
+
+/// fork()s here; fn runs in the child and says whether all was as expected. Gives the child's exit status.
+template<class F>
+int forked(F fn) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(60);
+        bool good = false;
+        try {
+            good = fn();
+        } catch (...) {
+        }
+        ::_exit(good ? 0 : 1);
+    }
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    return status;
+}
+
+template<class F>
+bool refuses(F fn) {
+    try {
+        fn();
+    } catch (const std::logic_error& e) {
+        return contains(e.what(), "after fork()");
+    }
+    return false;
+}
+
+}  // namespace
+
+AIO_REAL_TEST("rule 150: after fork() the child's use of its parent's loop is an error that says so, and the parent's loop goes on") {
+    auto& loop = aio::get_running_loop();
+    const auto handle = loop.handle();
+    const int status = forked([&] {
+        return refuses([] { aio::get_running_loop(); }) && refuses([] { aio::create_task([] {}); }) &&
+               refuses([] { aio::future<> f; }) && refuses([&] { loop.call_soon([] {}); }) &&
+               refuses([&] { loop.call_later(1s, [] {}); }) && refuses([&] { handle.call_soon_threadsafe([] {}); });
+    });
+    EXPECT_EQ(status, 0);
+    co_await aio::sleep(1ms);
+}
+
+AIO_REAL_TEST("rule 150: in the child of a fork() a new loop runs, files and all, and the parent's tasks do not go on there") {
+    const pid_t parent = ::getpid();
+    int steps = 0;
+    auto other = aio::create_task([&]() -> aio::coro<> {
+        for (int i = 0; i < 3; ++i) {
+            ++steps;
+            if (::getpid() != parent) ::_exit(3);
+            co_await aio::sleep(0s);
+        }
+    });
+    co_await aio::write_file("/dev/null", "x");  // so that a pool has threads
+    const int status = forked([&] {
+        const int before = steps;
+        auto main = []() -> aio::coro<int> {
+            co_await aio::sleep(1ms);
+            co_await aio::write_file("/dev/null", "x");
+            co_return co_await aio::to_thread([] { return 7; });
+        };
+        return aio::run(main()) == 7 && steps == before;
+    });
+    EXPECT_EQ(status, 0);
+    co_await other;
+    EXPECT_EQ(steps, 3);
+}
+
+PLAIN_TEST("rule 150: where the child's coroutine goes on to wait, run() throws there, and no other task is stepped") {
+    const pid_t parent = ::getpid();
+    int status = -1;
+    auto main = [&]() -> aio::coro<> {
+        auto neighbour = aio::create_task([&]() -> aio::coro<> {
+            for (;;) {
+                co_await aio::sleep(0s);
+                if (::getpid() != parent) ::_exit(3);
+            }
+        });
+        co_await turns(2);
+        const pid_t child = ::fork();
+        if (child != 0) ::waitpid(child, &status, 0);
+        co_await aio::sleep(1ms);
+        if (child == 0) ::_exit(4);  // it never comes back
+    };
+    std::string end = "returned";
+    try {
+        aio::run(main());
+    } catch (const std::logic_error& e) {
+        end = e.what();
+    }
+    if (::getpid() != parent) ::_exit(contains(end, "after fork()") ? 0 : 1);
+    EXPECT_EQ(end, "returned");
+    EXPECT_EQ(status, 0);
+}
+
+PLAIN_TEST("rule 150: a runner that was made before fork() is of no use in the child") {
+    aio::runner r;
+    r.run(turns(1));
+    const int status = forked([&] {
+        const bool refused = refuses([&] { r.run(turns(1)); });
+        r.close();  // leaves the parent's descriptors alone
+        return refused;
+    });
+    EXPECT_EQ(status, 0);
+    r.run(turns(1));
+}

@@ -211,6 +211,7 @@ void turns::watched_turn(runnable* batch) {
 // Timers, the inbox and the kernel. While there is work the clock and the kernel are looked at only every few turns, as many as
 // take some 20 to 100 us: both cost more than a short step.
 void turns::look() {
+    if (core_.closed) [[unlikely]] throw_forked();
     if (signals_ && interrupts::count.load(std::memory_order_relaxed) != seen_) [[unlikely]] on_interrupt();
     cold_.in->drain();
     const bool may_block = core_.ready.empty();

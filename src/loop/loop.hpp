@@ -30,8 +30,15 @@ bool close_generators(loop_core& loop);
 /// After a forced end: tells what is not cleaned up.
 void abandon_generators(loop_core& loop) noexcept;
 
+/// How often this process has come out of a fork().
+unsigned fork_generation() noexcept;
+[[noreturn]] void throw_forked();
+/// Once, at the first loop: sees to it that a child does not share it (rule 150).
+void watch_forks();
+
 struct loop_cold {
     timers timer_heap;
+    const unsigned generation = fork_generation();  // a loop of a parent is not used
     std::unique_ptr<reactor> io;
     std::shared_ptr<inbox> in;
     wake_entry waker;
@@ -60,6 +67,9 @@ struct loop_cold {
 };
 
 void set_running_loop(event_loop* loop) noexcept;
+/// In the child, before fork() returns.
+void forked_child() noexcept;
+void forget_signals_after_fork() noexcept;
 /// Those of call_soon, call_later and call_at that have not come.
 void drop_callbacks(loop_core& loop) noexcept;
 /// To stderr, for each enter() and defer() of this coroutine and those that await it, when they are abandoned.
