@@ -95,8 +95,9 @@ std::shared_ptr<inbox> inbox_of(const loop_handle& handle) { return handle.inbox
 
 }  // namespace detail
 
-void callback_handle::cancel() noexcept {
+void callback_handle::cancel() {
     if (!callback_ || callback_->is_cancelled) return;
+    callback_->loop->check_thread("callback_handle::cancel");
     const auto callback = callback_;  // what fn holds may hold this handle
     callback->is_cancelled = true;
     const auto fn = std::move(callback->fn);
@@ -150,9 +151,16 @@ callback_handle event_loop::call_at(time_point when, detail::function<void()> fn
     return callback_handle(std::move(callback));
 }
 
+void event_loop::set_debug(bool on) {
+    if (on == core_.debug) return;
+    detail::note_debug_loop(core_, on);
+    core_.debug = on;
+}
+
 time_point event_loop::time() const noexcept { return core_.now(); }
 
 void event_loop::set_exception_handler(detail::function<void(const exception_context&)> fn) {
+    core_.check_thread("set_exception_handler");
     auto& handler = core_.cold().exception_handler;
     handler = fn ? std::make_shared<detail::function<void(const exception_context&)>>(std::move(fn)) : nullptr;
 }

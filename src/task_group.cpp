@@ -72,7 +72,8 @@ const char* task_group::refusal() const noexcept {
     return nullptr;
 }
 
-task_group::entry task_group::reserve(const task_options& options) {
+task_group::entry task_group::reserve(const task_options& options) const {
+    parent_->loop()->check_thread("task_group::create_task");
     auto place = std::make_unique<child>();
     detail::task_extra* const extra = options.name.empty() ? nullptr : detail::make_task_extra(options.name);
     return {place.release(), extra};
@@ -141,6 +142,7 @@ void task_group::abort_with_body() noexcept {
 }
 
 void task_group::cancel() {
+    if (parent_ && !finished_) parent_->loop()->check_thread("task_group::cancel");
     cancel_called_ = true;
     if (parent_ && !finished_ && !aborting_) abort_with_body();
 }

@@ -188,7 +188,10 @@ public:
 
     /// Takes back one cancel request and gives how many are left; at zero, a cancel that has been handed to nothing yet is
     /// withdrawn (rules 3, 4; semantics 15f2).
-    std::uint32_t uncancel() { return this->get().uncancel(); }
+    std::uint32_t uncancel() {
+        detail::check_own_thread(this->get(), "task::uncancel");
+        return this->get().uncancel();
+    }
     /// How many cancel requests stand.
     std::uint32_t cancelling() const { return this->get().cancelling(); }
     std::string name() const { return this->get().name(); }

@@ -92,7 +92,7 @@ private:
         child* place;
         detail::task_extra* extra;  // null: it has no name
     };
-    static entry reserve(const task_options& options);
+    entry reserve(const task_options& options) const;
     void add(child& place, detail::task_base& task, bool held) noexcept;
     void child_done(child& c) noexcept;
     void abort() noexcept;

@@ -30,6 +30,9 @@ bool close_generators(loop_core& loop);
 /// After a forced end: tells what is not cleaned up.
 void abandon_generators(loop_core& loop) noexcept;
 
+/// What primitives ask in debug mode: they know the number of their loop, not where it is.
+void note_debug_loop(loop_core& loop, bool on);
+
 /// How often this process has come out of a fork().
 unsigned fork_generation() noexcept;
 [[noreturn]] void throw_forked();

@@ -8,6 +8,7 @@
 
 #include <aio/detail/operation.hpp>
 
+#include <atomic>
 #include <coroutine>
 #include <cstdint>
 #include <exception>
@@ -16,6 +17,10 @@
 
 namespace aio {
 namespace detail {
+
+extern std::atomic<int> debug_loops;  // how many loops in debug mode there are
+/// Throws std::logic_error if that loop is one in debug mode, and of another thread.
+void require_thread_of(std::uint64_t loop_id, const char* what);
 
 /// Belongs to a loop from its first contention on, and refuses another one then (rule 107).
 class primitive {
@@ -30,6 +35,12 @@ protected:
     bool bind(const task_base& task) noexcept {
         if (loop_id_ == 0) loop_id_ = task.loop()->id;
         return loop_id_ == task.loop()->id;
+    }
+
+    /// In debug mode: throws std::logic_error on another thread than that of the loop it belongs to.
+    void check_thread(const char* what) const {
+        if (debug_loops.load(std::memory_order_relaxed) != 0) [[unlikely]]
+            require_thread_of(loop_id_, what);
     }
 
 private:
