@@ -28,13 +28,15 @@ void barrier::leave() noexcept {
     wake_blocked();
 }
 
-void barrier::reset() noexcept {
+void barrier::reset() {
+    check_thread("barrier::reset");
     state_ = count_ > 0 ? state::resetting : state::filling;
     wake_inside();
     wake_blocked();
 }
 
-void barrier::abort() noexcept {
+void barrier::abort() {
+    check_thread("barrier::abort");
     state_ = state::broken;
     wake_inside();
     wake_blocked();

@@ -247,8 +247,14 @@ void blocking_pool::let_go() noexcept {
     s.work.notify_all();
 }
 
-blocking_pool& file_pool() {
-    static auto* pool = new blocking_pool(4, "aio-file");
+constinit process_pool files(4, "aio-file"), look_ups(8, "aio-resolver");
+
+blocking_pool& process_pool::get() {
+    blocking_pool* pool = pool_.load(std::memory_order_acquire);
+    if (!pool) {
+        auto made = std::make_unique<blocking_pool>(most_, name_);
+        if (pool_.compare_exchange_strong(pool, made.get())) pool = made.release();
+    }
     return *pool;
 }
 

@@ -2,7 +2,7 @@
 
 namespace aio::detail {
 
-children::child::child(children& s, future_base& f, std::size_t i, bool o) noexcept : set(&s), state(&f), index(i), owned(o) {
+children::child::child() noexcept {
     end.owner = this;
     end.notify = [](waiter& w) noexcept {
         child& self = *static_cast<end_waiter&>(w).owner;
@@ -10,11 +10,20 @@ children::child::child(children& s, future_base& f, std::size_t i, bool o) noexc
     };
 }
 
+void children::reserve() {
+    if (!reserved_) reserved_ = new child;
+}
+
 void children::add(future_base& state, std::size_t index, bool owned) {
     const thread_state& t = local();
     if (&state == t.task) throw_logic_error("a task cannot wait for itself: " + t.task->name());
     if (state.loop() != t.task->loop()) throw_logic_error("a task awaits a future or task of another loop");
-    auto* c = new child(*this, state, index, owned);
+    reserve();
+    child* const c = std::exchange(reserved_, nullptr);
+    c->set = this;
+    c->state = state_ptr<future_base>(&state);
+    c->index = index;
+    c->owned = owned;
     ++running_count_;
     if (owned) ++owned_count_;
     running_.push_back(*c);
@@ -34,6 +43,7 @@ children::~children() {
         delete c;
     }
     while (child* c = ended_.pop_front()) delete c;
+    delete reserved_;
 }
 
 void children::ended(child& c) noexcept {
@@ -109,17 +119,25 @@ void children::waiting::describe(std::string& out) const {
     out += std::to_string(set_->running_count_) + (set_->running_count_ == 1 ? " task" : " tasks");
 }
 
-coro<> children::end_owned() {
+void children::begin_ending() noexcept {
     ending_ = true;
     if (!cancel_requested_) cancel(true);  // else they have been asked already
-    while (owned_count_ > 0) {
-        try {
-            co_await wait(until::owned_ended);
-        } catch (const cancelled_error& e) {
-            cancel_requested_ = cancelled_late_ = true;
-            cancel_message_ = e.message();
-        }
-    }
+}
+
+void children::cancelled_meanwhile(std::string message) noexcept {
+    cancel_requested_ = cancelled_late_ = true;
+    cancel_message_ = std::move(message);
+}
+
+cancel_reply children::ending::cancel(const std::string& message) noexcept {
+    if (phase_ != phase::postponed) return waiting::cancel(message);
+    set_->cancelled_meanwhile(message);
+    return cancel_reply::handed_on;
+}
+
+void children::ending::await_resume() {
+    if (phase_ != phase::idle && task_->cancel_due()) set_->cancelled_meanwhile(task_->take_cancellation().message());
+    if (throw_cancel_ && set_->cancel_requested()) set_->throw_cancelled();
 }
 
 }  // namespace aio::detail

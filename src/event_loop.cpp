@@ -70,6 +70,22 @@ void set_running_loop(event_loop* loop) noexcept {
     local().loop = loop ? &loop->core() : nullptr;
 }
 
+// The child of a fork() goes on in the coroutine or callback that called it. The loop belongs to the parent: its epoll and eventfd
+// are shared, its other threads are gone. So the loop is closed, and kept: what the child's coroutine awaits does not come back, no
+// other task is stepped, and run() throws as soon as the coroutine suspends. Nothing that the parent would notice is touched.
+void forked_child() noexcept {
+    forget_signals_after_fork();
+    files.forget();
+    look_ups.forget();
+    idle_library_threads.store(0);
+    if (!running_loop) return;
+    loop_core& loop = running_loop->core();
+    loop.hold();
+    loop.closed = true;
+    for (task_link* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) static_cast<task_base&>(*link).request_prepare();
+    set_running_loop(nullptr);
+}
+
 void drop_callbacks(loop_core& loop) noexcept {
     auto& left = loop.cold().callbacks;
     while (auto* node = left.front()) static_cast<void>(static_cast<scheduled_callback*>(node)->detach());
@@ -79,8 +95,9 @@ std::shared_ptr<inbox> inbox_of(const loop_handle& handle) { return handle.inbox
 
 }  // namespace detail
 
-void callback_handle::cancel() noexcept {
+void callback_handle::cancel() {
     if (!callback_ || callback_->is_cancelled) return;
+    callback_->loop->check_thread("callback_handle::cancel");
     const auto callback = callback_;  // what fn holds may hold this handle
     callback->is_cancelled = true;
     const auto fn = std::move(callback->fn);
@@ -102,6 +119,7 @@ void loop_handle::call_soon_threadsafe(detail::function<void()> fn) const {
         loop->call_soon(std::move(self->fn));
         self->context.swap_with_thread();
     };
+    if (inbox_->forked()) detail::throw_forked();
     if (!inbox_->push(*call)) detail::throw_logic_error("call_soon_threadsafe: the loop has ended");
     static_cast<void>(call.release());
 }
@@ -114,6 +132,7 @@ event_loop::~event_loop() {
 }
 
 callback_handle event_loop::call_soon(detail::function<void()> fn) {
+    if (core_.cold().generation != detail::fork_generation()) [[unlikely]] detail::throw_forked();
     core_.check_thread("call_soon");
     auto callback = detail::scheduled_callback::make(core_, std::move(fn));
     core_.push(*callback);
@@ -125,15 +144,24 @@ callback_handle event_loop::call_later(delay d, detail::function<void()> fn) {
 }
 
 callback_handle event_loop::call_at(time_point when, detail::function<void()> fn) {
+    if (core_.cold().generation != detail::fork_generation()) [[unlikely]] detail::throw_forked();
     core_.check_thread("call_at or call_later");
     auto callback = detail::scheduled_callback::make(core_, std::move(fn));
     core_.arm(callback->timer, when);
     return callback_handle(std::move(callback));
 }
 
+void event_loop::set_debug(bool on) {
+    if (on == core_.debug) return;
+    detail::note_debug_loop(core_, on);
+    core_.debug = on;
+    core_.look_who_watches();
+}
+
 time_point event_loop::time() const noexcept { return core_.now(); }
 
 void event_loop::set_exception_handler(detail::function<void(const exception_context&)> fn) {
+    core_.check_thread("set_exception_handler");
     auto& handler = core_.cold().exception_handler;
     handler = fn ? std::make_shared<detail::function<void(const exception_context&)>>(std::move(fn)) : nullptr;
 }
@@ -160,6 +188,7 @@ void event_loop::default_exception_handler(const exception_context& context) {
 loop_handle event_loop::handle() const { return loop_handle(core_.cold().in); }
 
 event_loop& get_running_loop() {
+    if (!detail::running_loop && detail::local().task) detail::throw_forked();
     if (!detail::running_loop) detail::throw_logic_error("no event loop runs on this thread");
     return *detail::running_loop;
 }

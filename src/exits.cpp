@@ -3,6 +3,7 @@
 #include <aio/detail/exits.hpp>
 
 #include <cstdio>
+#include <utility>
 
 namespace aio::detail {
 namespace {
@@ -37,7 +38,8 @@ exit_runner leave_all(promise_base& coroutine) {
         scope.top = node->next;
         std::exception_ptr thrown;
         try {
-            error = co_await node->leave(error);
+            node->error = error;
+            error = co_await *std::exchange(node->leaving, std::nullopt);
         } catch (...) {
             thrown = std::current_exception();
         }
@@ -49,12 +51,13 @@ exit_runner leave_all(promise_base& coroutine) {
 
 }  // namespace
 
-void run_exits(promise_base& coroutine) noexcept {
-    exit_runner runner = leave_all(coroutine);
+std::coroutine_handle<> make_exit_runner(promise_base& coroutine) {
+    const exit_runner runner = leave_all(coroutine);
     runner.handle.promise().parent = &coroutine;
-    coroutine.exits->runner = runner.handle;
-    runner.handle.resume();
+    return runner.handle;
 }
+
+void run_exits(promise_base& coroutine) noexcept { coroutine.exits->runner.resume(); }
 
 namespace {
 void tell_skipped(const exit_node& node, const char* why) noexcept {

@@ -48,10 +48,10 @@ done_callback::done_callback(function<void(future_base&)> f) noexcept
 done_callback::~done_callback() { drop_context(context); }
 
 std::uint64_t future_base::add_callback(done_callback* callback) {
-    if (loop_->closed) {
-        delete callback;
-        throw_logic_error("add_done_callback: the loop has ended, nothing would call it");
-    }
+    std::unique_ptr<done_callback> given(callback);
+    if (loop_->closed) throw_logic_error("add_done_callback: the loop has ended, nothing would call it");
+    loop_->check_thread("add_done_callback");
+    static_cast<void>(given.release());
     callback->owner = this;
     callback->id = ++next_callback_id;
     if (done()) {
@@ -96,6 +96,7 @@ void check_result_ready(const future_base& state) {
     if (state.cancelled()) std::rethrow_exception(state.error());
 }
 void throw_empty_handle() { throw_logic_error("this handle is empty: it was default-constructed or moved from"); }
+void check_own_thread(const future_base& state, const char* what) { state.loop()->check_thread(what); }
 void check_pending(const future_base& state) {
     state.loop()->check_thread("future::set_result or set_exception");
     if (state.done()) throw invalid_state_error("the future is done already");

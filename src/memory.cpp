@@ -1,4 +1,5 @@
 #include <aio/detail/memory.hpp>
+#include <aio/testing.hpp>
 
 namespace aio::detail {
 
@@ -13,13 +14,28 @@ struct cache_owner {
 };
 thread_local cache_owner owner;
 
+// Looked at on the cold path alone: what comes from a free list is counted by nobody.
+struct accounts {
+    std::ptrdiff_t from_malloc = 0;  // and not given back
+    std::size_t until_failure = 0;   // 0: none is to fail
+    bool failed = false;
+};
+constinit thread_local accounts counts;
+
 }  // namespace
 
 void* allocate_fresh(std::size_t bytes) {
     owner.touch();
+    aio::testing::allocation();
     void* memory = std::malloc(bytes);
     if (!memory) throw std::bad_alloc();
+    ++counts.from_malloc;
     return memory;
+}
+
+void free_counted(void* memory) noexcept {
+    --counts.from_malloc;
+    std::free(memory);
 }
 
 void trim_free_lists(std::size_t keep_per_class) noexcept {
@@ -30,10 +46,37 @@ void trim_free_lists(std::size_t keep_per_class) noexcept {
         *link = nullptr;
         while (rest) {
             free_block* next = rest->next;
-            std::free(rest);
+            free_counted(rest);
             rest = next;
         }
     }
 }
 
 }  // namespace aio::detail
+
+namespace aio::testing {
+
+void allocation() {
+    if (detail::counts.until_failure == 0) [[likely]] return;
+    if (--detail::counts.until_failure > 0) return;
+    detail::counts.failed = true;
+    throw std::bad_alloc();
+}
+
+namespace detail_ {
+
+void fail_allocation(std::optional<std::size_t> n) noexcept {
+    if (n) detail::trim_free_lists(0);
+    detail::counts.until_failure = n ? *n + 1 : 0;
+    detail::counts.failed = false;
+}
+
+bool allocation_failed() noexcept { return detail::counts.failed; }
+
+std::ptrdiff_t live_blocks() noexcept {
+    detail::trim_free_lists(0);
+    return detail::counts.from_malloc;
+}
+
+}  // namespace detail_
+}  // namespace aio::testing

@@ -3,6 +3,7 @@
 namespace aio::detail {
 
 void queue_base::task_done() {
+    check_thread("queue::task_done");
     if (unfinished_ == 0) throw std::invalid_argument("task_done() was called more often than something was put into the queue");
     if (--unfinished_ == 0) finished();
 }

@@ -18,8 +18,7 @@ namespace {
 
 /// Never destroyed: its threads end with the process, even those that wait for a name server.
 blocking_pool& resolver_pool() {
-    static auto* pool = new blocking_pool(8, "aio-resolver");
-    return *pool;
+    return look_ups.get();
 }
 
 struct resolver_errors final : std::error_category {

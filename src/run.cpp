@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,6 +28,8 @@ void on_signal(int number) {
     }
     errno = saved;
 }
+
+unsigned generation = 0;
 
 // Installs the handler for SIGINT (and SIGTERM) where that is possible: in the main thread, over the default action (rule 146).
 class signal_guard {
@@ -100,9 +103,29 @@ std::vector<task_base*>& abandoned_tasks() {
 
 }  // namespace
 
+unsigned fork_generation() noexcept { return generation; }
+
+void forget_signals_after_fork() noexcept {
+    signal_wake_fd.store(-1);
+    interrupts::count.store(0);
+}
+
+void watch_forks() {
+    static const int registered = ::pthread_atfork(nullptr, nullptr, [] {
+        ++generation;
+        forked_child();
+    });
+    if (registered != 0) throw_system_error(registered, "pthread_atfork");
+}
+
+void throw_forked() {
+    throw_logic_error("this event loop belongs to the parent process: after fork() the child cannot use it, only a new one (aio::run)");
+}
+
 loop_owner::loop_owner(const run_options& options, const testing_options& testing) : options_(options) {
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
     choose_backend(options.io);
+    watch_forks();
     loop_.reset(new event_loop);
     context_ = share_context(local().context);
     loop_->set_debug(options.debug.value_or(debug_from_environment()));
@@ -118,19 +141,25 @@ loop_owner::~loop_owner() {
 }
 
 loop_owner::entered::entered(loop_owner& o) : owner(o) {
+    if (owner.forked()) throw_forked();
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
     set_running_loop(owner.loop_.get());
     owner.loop_->core().cold().thread = std::this_thread::get_id();
     outer = std::exchange(local().context, std::exchange(owner.context_, nullptr));
+    task = std::exchange(local().task, nullptr);
 }
+
+bool loop_owner::forked() const noexcept { return loop_->core().cold().generation != generation; }
 
 loop_owner::entered::~entered() {
     owner.context_ = std::exchange(local().context, outer);
+    local().task = task;
     set_running_loop(nullptr);
 }
 
 void loop_owner::let_go::operator()(event_loop* loop) const noexcept {
     loop_core& core = loop->core();
+    if (core.cold().generation != generation) return;  // leaked in the child: closing it would take the parent's descriptors out of epoll
     core.hold();
     core.close();
     core.let_go();
@@ -181,7 +210,7 @@ void loop_owner::abandon() noexcept {
 }
 
 void loop_owner::finish() noexcept {
-    if (finished_) return;
+    if (finished_ || forked()) return;
     finished_ = true;
     const bool inside = local().loop == &loop_->core();
     std::optional<entered> enter;

@@ -1,3 +1,5 @@
+#include "loop/loop.hpp"
+
 #include <aio/detail/io.hpp>
 #include <aio/event_loop.hpp>
 #include <aio/task.hpp>
@@ -25,6 +27,8 @@ task_extra& task_base::extra() {
     if (!extra_) extra_ = new task_extra;
     return *extra_;
 }
+
+task_extra* make_task_extra(std::string_view name) { return new task_extra{std::string(name), {}, {}}; }
 
 void task_base::drop_extra() noexcept { delete extra_; }
 
@@ -138,6 +142,7 @@ void task_base::keep_cancel_pending(std::string message) {
 void task_base::throw_cancelled() { throw take_cancellation(); }
 
 bool task_base::prepare_step() noexcept {
+    if (loop_->closed) [[unlikely]] return false;  // in the child of a fork(): see forked_child()
     withdraw_prepare();
     if (!started()) {
         if (!must_cancel()) return true;  // the cancel was withdrawn
@@ -186,10 +191,12 @@ void task_base::settle(bool ended_by_exception) noexcept {
 task_base& require_task() {
     task_base* task = local().task;
     if (!task) throw_logic_error("this needs a running task: call it from a coroutine that aio::run runs");
+    if (task->loop()->closed) throw_forked();
     return *task;
 }
 
 void throw_no_loop() {
+    if (local().task) throw_forked();
     throw_logic_error("no event loop runs on this thread: call this from a coroutine or callback that aio::run runs");
 }
 

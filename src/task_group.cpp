@@ -5,22 +5,29 @@
 
 namespace aio {
 
-// A task of the group: in held_ until it may run, then in children_; hears of the task's end as its waiter.
-struct task_group::child : detail::list_node, detail::pooled {
+// A task of the group: in held_ until it may run, then in children_; hears of the task's end as its waiter. The first that fails is
+// then queued to cancel the others at the next turn, as asyncio's done callback does: tasks that are ready in the same turn still run,
+// so two that fail together are both in the group. Outlives its group then if that ends before.
+struct task_group::child : detail::list_node, detail::runnable, detail::pooled {
     struct end_waiter : detail::waiter {
         child* owner = nullptr;
     } end;
-    task_group* group;
+    task_group* group = nullptr;
     detail::state_ptr<detail::task_base> task;
-    bool held;
+    bool held = false;
 
-    child(task_group* g, detail::task_base& t, bool h) noexcept : group(g), task(&t), held(h) {
+    child() noexcept {
         end.owner = this;
         end.notify = [](detail::waiter& w) noexcept {
             child& self = *static_cast<end_waiter&>(w).owner;
             self.group->child_done(self);
         };
-        t.add_waiter(end);
+        run = [](detail::runnable& r) noexcept {
+            const std::unique_ptr<child> self(static_cast<child*>(&r));
+            if (!self->group) return;
+            self->group->failure_ = nullptr;
+            if (!self->group->aborting_) self->group->abort_with_body();
+        };
     }
 };
 
@@ -44,25 +51,12 @@ private:
     task_group* group_;
 };
 
-// The first failure cancels the others at the next turn, as asyncio's done callback does: tasks that are ready in the same turn still
-// run, so two that fail together are both in the group. Outlives its group if that ends before.
-struct task_group::failure : detail::runnable, detail::pooled {
-    task_group* group;
-    explicit failure(task_group* g) noexcept : group(g) {
-        run = [](detail::runnable& r) noexcept {
-            std::unique_ptr<failure> self(static_cast<failure*>(&r));
-            if (!self->group) return;
-            self->group->failure_ = nullptr;
-            if (!self->group->aborting_) self->group->abort_with_body();
-        };
-    }
-};
-
 task_group::task_group(task_group&& other) : options_(other.options_), cancel_called_(other.cancel_called_) {
     if (other.parent_) detail::throw_logic_error("a task group cannot be moved once it is entered");
 }
 
 task_group::~task_group() {
+    if (leaving_) leaving_->close();
     if (children_count_ == 0) return;
     std::fputs("aiocxx: a task_group was destroyed with work left; it must be left through with():\n", stderr);
     for (auto* tasks : {&children_, &held_}) {
@@ -78,16 +72,28 @@ const char* task_group::refusal() const noexcept {
     return nullptr;
 }
 
-void task_group::add(detail::task_base& task, bool held) {
-    auto* c = new child(this, task, held);
-    (held ? held_ : children_).push_back(*c);
+task_group::entry task_group::reserve(const task_options& options) const {
+    parent_->loop()->check_thread("task_group::create_task");
+    auto place = std::make_unique<child>();
+    detail::task_extra* const extra = options.name.empty() ? nullptr : detail::make_task_extra(options.name);
+    return {place.release(), extra};
+}
+
+void task_group::add(child& place, detail::task_base& task, bool held) noexcept {
+    place.group = this;
+    place.task = detail::state_ptr<detail::task_base>(&task);
+    place.held = held;
+    task.add_waiter(place.end);
+    (held ? held_ : children_).push_back(place);
     ++children_count_;
     if (!held) ++running_;
 }
 
 detail::ready<task_group&> task_group::enter() {
     if (parent_) detail::throw_logic_error("a task group can be entered only once");
-    parent_ = &detail::require_task();
+    detail::task_base& parent = detail::require_task();
+    leaving_.emplace(leave());
+    parent_ = &parent;
     cancelling_ = parent_->must_cancel() ? 0 : parent_->cancelling();  // one that is not delivered yet may be met inside
     if (cancel_called_) abort_with_body();
     return detail::ready<task_group&>(*this);
@@ -101,7 +107,7 @@ void task_group::child_done(child& c) noexcept {
         c.task->mark_retrieved();
         errors_.push_back(c.task->error());
         if (!aborting_ && !failure_) {
-            failure_ = new failure(this);
+            failure_ = owned.release();
             parent_->loop()->push(*failure_);
         }
     }
@@ -136,11 +142,18 @@ void task_group::abort_with_body() noexcept {
 }
 
 void task_group::cancel() {
+    if (parent_ && !finished_) parent_->loop()->check_thread("task_group::cancel");
     cancel_called_ = true;
     if (parent_ && !finished_ && !aborting_) abort_with_body();
 }
 
-coro<bool> task_group::exit(std::exception_ptr error) {
+coro<bool> task_group::exit(std::exception_ptr error) noexcept {
+    body_error_ = std::move(error);
+    return std::move(*leaving_);
+}
+
+coro<bool> task_group::leave() {
+    const std::exception_ptr error = std::exchange(body_error_, nullptr);
     exiting_ = true;
     std::exception_ptr cancellation;
     const bool body_cancelled = error && detail::is_cancelled(error);
@@ -168,8 +181,8 @@ coro<bool> task_group::exit(std::exception_ptr error) {
         if (detail::is_keyboard_interrupt(e)) std::rethrow_exception(e);  // rule 74
     }
     if (error && detail::is_keyboard_interrupt(error)) std::rethrow_exception(error);
-    if (cancellation && errors_.empty()) std::rethrow_exception(cancellation);
     if (error && !body_cancelled) errors_.push_back(error);
+    if (cancellation && errors_.empty()) std::rethrow_exception(cancellation);
     if (errors_.empty()) co_return error != nullptr;  // the body's cancellation was the group's own: cancel()
     if (parent_->cancelling() > 0) {  // a cancel from outside is not lost: the next await raises it (rule 70)
         parent_->uncancel();

@@ -79,6 +79,7 @@ void timeout::reschedule(std::optional<time_point> when) {
     if (state_ != state::active) {
         detail::throw_logic_error(std::string("cannot reschedule a timeout that ") + state_name());
     }
+    task_->loop()->check_thread("timeout::reschedule");
     disarm();
     when_ = when;
     past_ = when_ && *when_ <= task_->loop()->now();

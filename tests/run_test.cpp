@@ -1,6 +1,8 @@
 #include "aio_test.hpp"
 
 #include <aio/context_var.hpp>
+#include <aio/executor.hpp>
+#include <aio/file.hpp>
 #include <aio/with.hpp>
 
 #include <csignal>
@@ -779,24 +781,198 @@ PLAIN_TEST("rule 142: debug mode tells a step of more than 100 ms, with the task
     EXPECT_TRUE(contains(told[0], "run_test.cpp:" + std::to_string(line))) << told[0];
 }
 
-PLAIN_TEST("debug mode: use from another thread is a logic_error there") {
+// Each of these, on another thread, throws an error that names it.
+template<class F>
+void names_its_mistake(const char* what, F fn) {
+    std::string message = "nothing was thrown";
+    try {
+        fn();
+    } catch (const std::logic_error& e) {
+        message = e.what();
+    }
+    EXPECT_TRUE(contains(message, what) && contains(message, "thread")) << what << ": " << message;
+}
+
+PLAIN_TEST("debug mode: use from another thread is a logic_error there, which names the mistake") {
     auto main = []() -> aio::coro<> {
+        aio::event_loop& loop = aio::get_running_loop();
         aio::future<int> f;
         auto t = aio::create_task(aio::sleep(1h));
-        aio::event_loop& loop = aio::get_running_loop();
-        co_await turns();
-        std::thread([&] {
-            EXPECT_THROW(f.set_result(1), std::logic_error);
-            EXPECT_THROW(f.set_exception(std::runtime_error("x")), std::logic_error);
-            EXPECT_THROW(t.cancel(), std::logic_error);
-            EXPECT_THROW(loop.call_soon([] {}), std::logic_error);
-            EXPECT_THROW(loop.call_later(1s, [] {}), std::logic_error);
-        }).join();
+        aio::lock l;
+        aio::semaphore s(0);
+        aio::event e;
+        aio::condition c;
+        aio::barrier b(2);
+        aio::queue<int> q;
+        co_await l.acquire();
+        std::vector<aio::task<>> waiting;  // they make each belong to this loop
+        waiting.push_back(aio::create_task([&]() -> aio::coro<> { co_await l.acquire(); }));
+        waiting.push_back(aio::create_task([&]() -> aio::coro<> { co_await s.acquire(); }));
+        waiting.push_back(aio::create_task([&]() -> aio::coro<> { co_await e.wait(); }));
+        waiting.push_back(aio::create_task([&]() -> aio::coro<> {
+            const auto guard = co_await c.scoped();
+            co_await c.wait();
+        }));
+        waiting.push_back(aio::create_task([&]() -> aio::coro<> { co_await b.wait(); }));
+        waiting.push_back(aio::create_task([&]() -> aio::coro<> { co_await q.get(); }));
+        co_await turns(2);
+        auto callback = loop.call_later(1h, [] {});
+        const auto id = f.add_done_callback([] {});
+        co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
+            co_await aio::with(aio::timeout(1h), [&](aio::timeout& limit) {
+                std::thread([&] {
+                    names_its_mistake("set_result", [&] { f.set_result(1); });
+                    names_its_mistake("set_exception", [&] { f.set_exception(std::runtime_error("x")); });
+                    names_its_mistake("cancel", [&] { f.cancel(); });
+                    names_its_mistake("add_done_callback", [&] { f.add_done_callback([] {}); });
+                    names_its_mistake("remove_done_callback", [&] { f.remove_done_callback(id); });
+                    names_its_mistake("cancel", [&] { t.cancel(); });
+                    names_its_mistake("uncancel", [&] { t.uncancel(); });
+                    names_its_mistake("thread", [&] { aio::create_task(aio::sleep(0s)); });
+                    names_its_mistake("create_task", [&] { tg.create_task(aio::sleep(0s)); });
+                    names_its_mistake("task_group::cancel", [&] { tg.cancel(); });
+                    names_its_mistake("reschedule", [&] { limit.reschedule(std::nullopt); });
+                    names_its_mistake("call_soon", [&] { loop.call_soon([] {}); });
+                    names_its_mistake("call_later", [&] { loop.call_later(1s, [] {}); });
+                    names_its_mistake("call_at", [&] { loop.call_at(aio::time_point(), [] {}); });
+                    names_its_mistake("callback_handle::cancel", [&] { callback.cancel(); });
+                    names_its_mistake("set_exception_handler", [&] { loop.set_exception_handler(nullptr); });
+                    names_its_mistake("lock::release", [&] { l.release(); });
+                    names_its_mistake("semaphore::release", [&] { s.release(); });
+                    names_its_mistake("event::set", [&] { e.set(); });
+                    names_its_mistake("event::clear", [&] { e.clear(); });
+                    names_its_mistake("condition::notify", [&] { c.notify(); });
+                    names_its_mistake("condition::notify", [&] { c.notify_all(); });
+                    names_its_mistake("barrier::reset", [&] { b.reset(); });
+                    names_its_mistake("barrier::abort", [&] { b.abort(); });
+                    names_its_mistake("put_nowait", [&] { q.put_nowait(1); });
+                    names_its_mistake("get_nowait", [&] { q.get_nowait(); });
+                    names_its_mistake("task_done", [&] { q.task_done(); });
+                    names_its_mistake("queue::shutdown", [&] { q.shutdown(); });
+                }).join();
+            });
+        });
         f.set_result(2);
         EXPECT_EQ(f.result(), 2);
         t.cancel();
+        for (auto& w : waiting) {
+            EXPECT_FALSE(w.done());
+            w.cancel();
+        }
+        l.release();
+        co_await aio::wait(waiting);
     };
     aio::run(main(), {.debug = true});
 }
 
 }  // namespace
+
+// ---- rule 150: fork ----
+
+namespace {
+
+/// fork()s here; fn runs in the child and says whether all was as expected. Gives the child's exit status.
+template<class F>
+int forked(F fn) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(60);
+        bool good = false;
+        try {
+            good = fn();
+        } catch (...) {
+        }
+        ::_exit(good ? 0 : 1);
+    }
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    return status;
+}
+
+template<class F>
+bool refuses(F fn) {
+    try {
+        fn();
+    } catch (const std::logic_error& e) {
+        return contains(e.what(), "after fork()");
+    }
+    return false;
+}
+
+}  // namespace
+
+AIO_REAL_TEST("rule 150: after fork() the child's use of its parent's loop is an error that says so, and the parent's loop goes on") {
+    auto& loop = aio::get_running_loop();
+    const auto handle = loop.handle();
+    const int status = forked([&] {
+        return refuses([] { aio::get_running_loop(); }) && refuses([] { aio::create_task([] {}); }) &&
+               refuses([] { aio::future<> f; }) && refuses([&] { loop.call_soon([] {}); }) &&
+               refuses([&] { loop.call_later(1s, [] {}); }) && refuses([&] { handle.call_soon_threadsafe([] {}); });
+    });
+    EXPECT_EQ(status, 0);
+    co_await aio::sleep(1ms);
+}
+
+AIO_REAL_TEST("rule 150: in the child of a fork() a new loop runs, files and all, and the parent's tasks do not go on there") {
+    const pid_t parent = ::getpid();
+    int steps = 0;
+    auto other = aio::create_task([&]() -> aio::coro<> {
+        for (int i = 0; i < 3; ++i) {
+            ++steps;
+            if (::getpid() != parent) ::_exit(3);
+            co_await aio::sleep(0s);
+        }
+    });
+    co_await aio::write_file("/dev/null", "x");  // so that a pool has threads
+    const int status = forked([&] {
+        const int before = steps;
+        auto main = []() -> aio::coro<int> {
+            co_await aio::sleep(1ms);
+            co_await aio::write_file("/dev/null", "x");
+            co_return co_await aio::to_thread([] { return 7; });
+        };
+        return aio::run(main()) == 7 && steps == before;
+    });
+    EXPECT_EQ(status, 0);
+    co_await other;
+    EXPECT_EQ(steps, 3);
+}
+
+PLAIN_TEST("rule 150: where the child's coroutine goes on to wait, run() throws there, and no other task is stepped") {
+    const pid_t parent = ::getpid();
+    int status = -1;
+    auto main = [&]() -> aio::coro<> {
+        auto neighbour = aio::create_task([&]() -> aio::coro<> {
+            for (;;) {
+                co_await aio::sleep(0s);
+                if (::getpid() != parent) ::_exit(3);
+            }
+        });
+        co_await turns(2);
+        const pid_t child = ::fork();
+        if (child != 0) ::waitpid(child, &status, 0);
+        co_await aio::sleep(1ms);
+        if (child == 0) ::_exit(4);  // it never comes back
+    };
+    std::string end = "returned";
+    try {
+        aio::run(main());
+    } catch (const std::logic_error& e) {
+        end = e.what();
+    }
+    if (::getpid() != parent) ::_exit(contains(end, "after fork()") ? 0 : 1);
+    EXPECT_EQ(end, "returned");
+    EXPECT_EQ(status, 0);
+}
+
+PLAIN_TEST("rule 150: a runner that was made before fork() is of no use in the child") {
+    aio::runner r;
+    r.run(turns(1));
+    const int status = forked([&] {
+        const bool refused = refuses([&] { r.run(turns(1)); });
+        r.close();  // leaves the parent's descriptors alone
+        return refused;
+    });
+    EXPECT_EQ(status, 0);
+    r.run(turns(1));
+}

@@ -222,6 +222,21 @@ AIO_TEST("rule 69: a cancel from outside plus an error of the body: the group wi
     EXPECT_EQ(co_await cancelled_outcome(aio::with(aio::task_group(), body)), "[body]");
 }
 
+AIO_TEST("rule 69: an error of the body is not lost where a cancel from outside comes only while the group waits for its children") {
+    auto body = [](aio::task_group& tg) {
+        tg.create_task(sleeps(1h));
+        aio::current_task().cancel();  // delivered at the next suspension, which is in the group's exit
+        throw std::runtime_error("body");
+    };
+    journal log;
+    co_await aio::create_task([&]() -> aio::coro<> {
+        log(co_await outcome_of(aio::with(aio::task_group(), body)));
+        EXPECT_EQ(cancelling(), 1u);  // rule 70
+        log(co_await outcome_of(sleeps(0s)));
+    });
+    EXPECT_EQ(log.text(), "[body] cancelled");
+}
+
 AIO_TEST("rule 70: then the cancel from outside is not lost: the count stays 1 and the next await throws") {
     journal log;
     auto whole = [&]() -> aio::coro<> {

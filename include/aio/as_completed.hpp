@@ -64,6 +64,7 @@ async_generator<task<owned_result_t<R>>> coros_as_completed(R range, as_complete
     const auto end = range.end();
     for (;;) {
         while (next != end && (options.limit == 0 || owned->tasks.running() < options.limit)) {
+            owned->tasks.reserve();
             task<T> started = start_child(std::move(*next));
             ++next;
             owned->tasks.add(*started.detail_state(), 0, true);

@@ -46,9 +46,9 @@ public:
     detail::barrier_wait wait() noexcept;
 
     /// Makes it as new: those who wait get broken_barrier_error.
-    void reset() noexcept;
+    void reset();
     /// Breaks it until reset(): those who wait, and whoever comes, get broken_barrier_error.
-    void abort() noexcept;
+    void abort();
 
     std::size_t parties() const noexcept { return parties_; }
     std::size_t n_waiting() const noexcept { return state_ == state::filling ? count_ : 0; }

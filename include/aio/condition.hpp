@@ -58,6 +58,7 @@ public:
     /// Wakes the n that have waited longest; more than there are is fine. They go on once they have the lock.
     /// std::logic_error: the lock is not held.
     void notify(std::size_t n = 1) {
+        check_thread("condition::notify");
         if (!lock_->locked()) [[unlikely]] throw_not_held();
         wake(n);
     }

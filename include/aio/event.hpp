@@ -38,8 +38,11 @@ public:
     /// they run (rule 108). Revertible. The event must outlive the wait. std::logic_error: it belongs to another loop.
     /// Source: Event.wait.
     detail::event_wait wait() noexcept;
-    void set() noexcept;
-    void clear() noexcept { set_ = false; }
+    void set();
+    void clear() {
+        check_thread("event::clear");
+        set_ = false;
+    }
     bool is_set() const noexcept { return set_; }
 
     event_statistics statistics() const noexcept { return {set_, waiters_.size()}; }
@@ -78,7 +81,8 @@ private:
 
 inline detail::event_wait event::wait() noexcept { return detail::event_wait(*this); }
 
-inline void event::set() noexcept {
+inline void event::set() {
+    check_thread("event::set");
     set_ = true;
     while (detail::event_wait* w = waiters_.pop_front()) w->wake();
 }

@@ -39,7 +39,7 @@ class callback_handle {
 public:
     callback_handle() = default;
     /// It will not be called any more. Harmless afterwards.
-    void cancel() noexcept;
+    void cancel();
     bool cancelled() const noexcept;
 
 private:
@@ -87,10 +87,7 @@ public:
 
     loop_handle handle() const;
     bool debug() const noexcept { return core_.debug; }
-    void set_debug(bool on) noexcept {
-        core_.debug = on;
-        core_.look_who_watches();
-    }
+    void set_debug(bool on);
 
     detail::loop_core& core() const noexcept { return core_; }
 

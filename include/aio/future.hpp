@@ -44,6 +44,7 @@ struct done_callback : waiter, runnable, pooled {
 /// Throws what result() and exception() throw of a future that is not done or was cancelled.
 void check_result_ready(const future_base& state);
 [[noreturn]] void throw_empty_handle();
+void check_own_thread(const future_base& state, const char* what);  // in debug mode
 
 /// future_base with the value: what future<T> and task<T> share.
 template<class T, class Base>
@@ -146,7 +147,10 @@ public:
     bool done() const { return get().done(); }
     bool cancelled() const { return get().cancelled(); }
     /// Asks it to end. False if it is done already.
-    bool cancel(std::string message = {}) { return get().cancel(std::move(message)); }
+    bool cancel(std::string message = {}) {
+        check_own_thread(get(), "cancel");
+        return get().cancel(std::move(message));
+    }
     /// The value. Throws its error, cancelled_error if it was cancelled, invalid_state_error if it is not done.
     decltype(auto) result() const& {
         check_result_ready(get());
@@ -184,7 +188,10 @@ public:
         }));
     }
     /// False if there is no such callback (any more).
-    bool remove_done_callback(std::uint64_t id) { return get().remove_callback(id); }
+    bool remove_done_callback(std::uint64_t id) {
+        check_own_thread(get(), "remove_done_callback");
+        return get().remove_callback(id);
+    }
 
     join<T, State, false> operator co_await() const&
         requires(std::is_void_v<T> || std::is_reference_v<T> || std::is_copy_constructible_v<T>)

@@ -101,9 +101,10 @@ gather_range(R range, std::size_t limit) {
         for (;;) {
             while (next != end && (limit == 0 || set.running() < limit) && !set.cancel_requested() &&
                    (Collect || !set.has_error())) {
+                set.reserve();
+                outcomes.emplace_back();
                 H h = start_child(static_cast<given>(*next));
                 ++next;
-                outcomes.emplace_back();
                 set.add(*h.detail_state(), outcomes.size() - 1, owned);
                 if (owned || set.running() == 0) collect();
             }
@@ -145,6 +146,7 @@ coro<std::conditional_t<Collect, collect_tuple_t<A...>, gather_tuple_t<A...>>> g
             (
                 [&] {
                     auto& h = std::get<I>(handles);
+                    set.reserve();
                     h = start_child(as_given<A>(given));
                     set.add(*h.detail_state(), I, !handle<std::decay_t<A>>);
                 }(),

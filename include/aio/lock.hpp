@@ -72,6 +72,7 @@ public:
     /// Frees it; the first who waits gets it when that task runs, nobody else in between (rule 102).
     /// std::logic_error: it is not held.
     void release() {
+        check_thread("lock::release");
         if (holder_ == 0) [[unlikely]] throw_not_held();
         unlock();
     }

@@ -103,12 +103,14 @@ public:
     get_operation get() noexcept { return get_operation(*this); }
     /// Throws queue_full, queue_shut_down.
     void put_nowait(T item) {
+        check_thread("queue::put_nowait");
         if (shut_down_) [[unlikely]] throw queue_shut_down();
         if (full()) throw queue_full();
         add(std::move(item));
     }
     /// Throws queue_empty, queue_shut_down.
     T get_nowait() {
+        check_thread("queue::get_nowait");
         if (store_.size() == 0 && !shut_down_) throw queue_empty();
         return take();
     }
@@ -116,6 +118,7 @@ public:
     /// From now on put() fails, for those who wait, too; get() fails once the queue is empty. immediate: the items that are left
     /// are destroyed and count as done. Source: Queue.shutdown.
     void shutdown(bool immediate = false) {
+        check_thread("queue::shutdown");
         shut_down_ = true;
         if (immediate) {
             while (store_.size() > 0) {

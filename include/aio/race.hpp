@@ -35,6 +35,7 @@ coro<race_result_t<A...>> race_tuple(std::decay_t<A>... given) {
             static_cast<void>((
                 [&] {
                     auto& h = std::get<I>(handles);
+                    set.reserve();
                     h = start_child(as_given<A>(given));
                     set.add(*h.detail_state(), I, true);
                     return !h.done();  // a task or future that is done already: the rest does not start

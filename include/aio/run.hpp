@@ -48,6 +48,7 @@ public:
     /// Cancels and awaits what is left, closes generators and executors. Throws nothing.
     void finish() noexcept;
     event_loop& loop() noexcept { return *loop_; }
+    bool forked() const noexcept;  // it is of the parent process
     struct entered;  // makes the loop this thread's running one
 
 private:
@@ -76,6 +77,7 @@ struct loop_owner::entered {
     entered& operator=(const entered&) = delete;
     loop_owner& owner;
     context_map* outer;  // of the thread
+    task_base* task;     // in the child of a fork(), which may run a loop of its own inside a coroutine of the parent's
 };
 
 template<class T>

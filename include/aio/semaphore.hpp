@@ -48,6 +48,7 @@ public:
     detail::semaphore_acquire acquire() noexcept;
     /// Gives a permit back. std::invalid_argument: a bounded semaphore has all of its permits already.
     void release() {
+        check_thread("semaphore::release");
         if (value_ >= bound_) [[unlikely]] throw_too_many();
         ++value_;
         wake_next();

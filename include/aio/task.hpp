@@ -165,8 +165,12 @@ auto invoke_in_coro(F&& fn, Args&&... args) -> coro<final_result_t<std::decay_t<
 
 template<class T>
 task<T> start_task(coro<T>&& c, const task_options& options, std::source_location where) {
-    task_state<T>* state = spawn(require_loop(), std::move(c), where);
-    if (!options.name.empty()) state->set_name(options.name);
+    loop_core& loop = require_loop();
+    if (!c) [[unlikely]]
+        throw_awaited_twice();
+    task_extra* const extra = options.name.empty() ? nullptr : make_task_extra(options.name);  // throws before anything has begun
+    task_state<T>* state = spawn(loop, std::move(c), where);
+    if (extra) state->give_extra(extra);
     return task<T>(state_ptr<task_state<T>>::adopt(state));
 }
 
@@ -185,7 +189,10 @@ public:
 
     /// Takes back one cancel request and gives how many are left; at zero, a cancel that has been handed to nothing yet is
     /// withdrawn (rules 3, 4; semantics 15f2).
-    std::uint32_t uncancel() { return this->get().uncancel(); }
+    std::uint32_t uncancel() {
+        detail::check_own_thread(this->get(), "task::uncancel");
+        return this->get().uncancel();
+    }
     /// How many cancel requests stand.
     std::uint32_t cancelling() const { return this->get().cancelling(); }
     std::string name() const { return this->get().name(); }

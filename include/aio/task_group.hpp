@@ -14,6 +14,7 @@
 #include <aio/with.hpp>
 
 #include <exception>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -62,14 +63,14 @@ public:
     std::size_t size() const noexcept { return children_count_; }
 
     detail::ready<task_group&> enter();
-    coro<bool> exit(std::exception_ptr error);
+    /// Throws nothing before it is awaited.
+    coro<bool> exit(std::exception_ptr error) noexcept;
 
     static constexpr bool needs_block_scope = true;
     static constexpr bool bound_to_task = true;
 
 private:
     struct child;
-    struct failure;
     class drained;
     template<class T>
     task<T> start(coro<T>&& c, const task_options& options, std::source_location where) {
@@ -77,14 +78,22 @@ private:
             c.close();
             detail::throw_logic_error(why);
         }
+        if (!c) detail::throw_awaited_twice();
+        const entry reserved = reserve(options);  // throws before anything has begun
         const bool hold = options_.max_running != 0 && running_ >= options_.max_running;
         auto* state = detail::spawn(*parent_->loop(), std::move(c), where, hold);
-        if (!options.name.empty()) state->set_name(options.name);
-        add(*state, hold);
+        if (reserved.extra) state->give_extra(reserved.extra);
+        add(*reserved.place, *state, hold);
         return task<T>(detail::state_ptr<detail::task_state<T>>::adopt(state));
     }
+    coro<bool> leave();
     const char* refusal() const noexcept;
-    void add(detail::task_base& task, bool held);
+    struct entry {
+        child* place;
+        detail::task_extra* extra;  // null: it has no name
+    };
+    entry reserve(const task_options& options) const;
+    void add(child& place, detail::task_base& task, bool held) noexcept;
     void child_done(child& c) noexcept;
     void abort() noexcept;
     void abort_with_body() noexcept;
@@ -96,8 +105,10 @@ private:
     std::size_t children_count_ = 0;
     std::size_t running_ = 0;
     detail::list<child> held_;
+    std::optional<coro<bool>> leaving_;  // made upon entry: a group cannot be left for want of memory
+    std::exception_ptr body_error_;
     std::vector<std::exception_ptr> errors_;
-    failure* failure_ = nullptr;  // a child has failed: the others are cancelled at the next turn
+    child* failure_ = nullptr;  // it has failed: the others are cancelled at the next turn
     drained* waiting_ = nullptr;
     bool finished_ = false;
     bool exiting_ = false;

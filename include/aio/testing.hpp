@@ -1,16 +1,18 @@
 #pragma once
-// Tests that do not wait and do not flake: virtual time, a seeded order of ready tasks, and brute-force cancellation.
+// Tests that do not wait and do not flake: virtual time, a seeded order of ready tasks, and brute force.
 //
 //     aio::testing::run(scenario(), {.seed = 42, .virtual_time = true});   // an hour of sleep takes no time
 //
-//     // cancels scenario() at its 1st, 2nd, 3rd ... step, until it runs through
-//     aio::testing::cancel_at_every_step([&] { return scenario(); }, [&] { check_that_nothing_is_lost(); });
+//     // cancels scenario() at its 1st, 2nd, 3rd ... step, ends the loop there, lets the 1st, 2nd ... allocation fail
+//     aio::testing::brute_force([&] { return scenario(); }, [&] { check_that_nothing_is_lost(); });
 
 #include <aio/run.hpp>
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <optional>
+#include <stdexcept>
 
 namespace aio::testing {
 
@@ -44,45 +46,160 @@ T run(coro<T> main, options o = {}) {
 
 /// Calls fn before each step of a task or callback of the running loop; an empty one ends that.
 void set_step_hook(detail::function<void()> fn);
+/// In such a function: the task whose step comes next. Empty where it is a callback, or a task of the library's own.
+any_task next_task() noexcept;
+
+// ---- brute force
+//
+// Each of these runs scenario() (a function that gives a coroutine) again and again, each time in a new loop on virtual time, with
+// something done to it at step 0, 1, 2, ..., until it runs through untouched. After each run check() is called: it throws, or uses
+// the test framework's assertions, if anything was lost. An error of the scenario other than what was done to it is thrown: a
+// deadlock_error shows a lost wake-up. So is std::logic_error if coroutine frames, tasks or futures of this thread are left after
+// check() (blocks that go to other threads are not counted right: {.other_threads = true}). All give the number of runs.
+
+struct brute_force_options {
+    bool real_time = false;      // for scenarios that sleep while a socket or a thread is at work: virtual time would stand still then
+    bool other_threads = false;  // blocks of this thread are freed by others, or the other way round: they are not counted
+};
 
 namespace detail_ {
-// Runs scenario in a task and cancels it before the given step of the loop; false once it ends before that.
+
+bool is_bad_alloc(const std::exception_ptr& error) noexcept;  // or a group of nothing else
+void fail_allocation(std::optional<std::size_t> n) noexcept;  // the n-th from now on of this thread; nullopt: none
+bool allocation_failed() noexcept;
+std::ptrdiff_t live_blocks() noexcept;
+void check_nothing_is_left(std::ptrdiff_t before, const char* how, std::size_t at);
+[[noreturn]] void throw_endless(const char* how);
+[[noreturn]] void throw_not_ended();
+
+/// run(step): true if something was done at that step.
+template<class Check, class Run>
+std::size_t again_and_again(Check& check, brute_force_options options, const char* how, Run run) {
+    const std::ptrdiff_t before = live_blocks();
+    for (std::size_t step = 0; step < 100'000; ++step) {
+        const bool reached = run(step);
+        check();
+        if (!options.other_threads) check_nothing_is_left(before, how, step);
+        if (!reached) return step + 1;
+    }
+    throw_endless(how);
+}
+
+// Cancels the scenario's task before the given step of the loop, or, if woken is set, the task whose step it is.
 template<class Scenario>
-coro<bool> cancelled_at(Scenario& scenario, std::size_t step) {
-    auto subject = create_task(detail::to_coro(scenario()), {.name = "subject"});
+coro<bool> cancelled_at(Scenario& scenario, std::size_t step, bool woken) {
+    const any_task self = current_task();
+    any_task subject = create_task(detail::to_coro(scenario()), {.name = "subject"});
     bool reached = false;
     std::size_t steps = 0;
-    set_step_hook([&, subject]() mutable {
-        if (steps++ == step && !subject.done()) {
-            reached = true;
-            subject.cancel("brute force");
-        }
+    set_step_hook([&] {
+        any_task target = woken ? next_task() : subject;
+        if (!target || target == self || subject.done() || steps++ != step) return;
+        reached = true;
+        target.cancel("brute force");
     });
     std::exception_ptr error;
     try {
         co_await subject;
-    } catch (const cancelled_error&) {
-        if (!reached) error = std::current_exception();
     } catch (...) {
         error = std::current_exception();
     }
     set_step_hook(nullptr);
-    if (error) std::rethrow_exception(error);
+    if (error && !(reached && detail::is_cancelled(error))) std::rethrow_exception(error);
     co_return reached;
 }
+
+// Ends at the given step, and leaves the scenario to the end of run().
+template<class Scenario>
+coro<bool> ended_at(Scenario& scenario, std::size_t step, any_task& subject) {
+    get_running_loop().set_exception_handler([](const exception_context&) {});
+    subject = create_task(detail::to_coro(scenario()), {.name = "subject"});
+    future<> over;
+    subject.add_done_callback([over]() mutable {
+        if (!over.done()) over.set_result();
+    });
+    bool reached = false;
+    std::size_t steps = 0;
+    set_step_hook([&] {
+        if (over.done() || steps++ != step) return;
+        reached = true;
+        over.set_result();
+    });
+    co_await over;
+    set_step_hook(nullptr);
+    if (!reached) co_await subject;
+    co_return reached;
+}
+
+// The given allocation of the scenario fails.
+template<class Scenario>
+coro<bool> failing_at(Scenario& scenario, std::size_t allocation) {
+    get_running_loop().set_exception_handler([](const exception_context&) {});
+    set_step_hook([] { detail::trim_free_lists(0); });  // what was freed in earlier steps is allocated anew
+    std::exception_ptr error;
+    fail_allocation(allocation);
+    try {
+        any_task subject = create_task(detail::to_coro(scenario()));
+        co_await subject;
+    } catch (...) {
+        error = std::current_exception();
+    }
+    const bool reached = allocation_failed();
+    fail_allocation(std::nullopt);
+    set_step_hook(nullptr);
+    if (error && !(reached && is_bad_alloc(error))) std::rethrow_exception(error);
+    co_return reached;
+}
+
 }  // namespace detail_
 
-/// Runs scenario() (a function that gives a coroutine) again and again, each time in a new loop on virtual time, cancelled at step
-/// 0, 1, 2, ..., until it runs through uncancelled. After each run check() is called: it throws, or uses the test framework's
-/// assertions, if anything was lost. An error of the scenario other than the cancellation is thrown. Gives the number of runs.
+/// Cancels the scenario's task at each step, its own steps among them: there it has been woken, the result is there, and it has not
+/// run yet. The scenario ends with that cancellation, or as it will.
 template<class Scenario, class Check>
-std::size_t cancel_at_every_step(Scenario scenario, Check check) {
-    for (std::size_t step = 0;; ++step) {
-        const bool reached = testing::run(detail_::cancelled_at(scenario, step), {.virtual_time = true});
-        check();
-        if (!reached) return step + 1;
-        if (step == 100'000) throw std::logic_error("cancel_at_every_step: the scenario has not ended after 100000 steps");
-    }
+std::size_t cancel_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
+    return detail_::again_and_again(check, options, "cancel_at_every_step", [&](std::size_t step) {
+        return testing::run(detail_::cancelled_at(scenario, step, false), {.virtual_time = !options.real_time});
+    });
+}
+
+/// Cancels, one a run, every task that is about to go on: a cancel in the same tick as the result. Other tasks of the scenario than
+/// its first are cancelled, too, so it must be one in which the others can do without any of them.
+template<class Scenario, class Check>
+std::size_t cancel_every_wake_up(Scenario scenario, Check check, brute_force_options options = {}) {
+    return detail_::again_and_again(check, options, "cancel_every_wake_up", [&](std::size_t step) {
+        return testing::run(detail_::cancelled_at(scenario, step, true), {.virtual_time = !options.real_time});
+    });
+}
+
+/// Ends the main coroutine at each step: the scenario is cancelled and awaited by the end of run(). Errors that it ends with are thrown.
+template<class Scenario, class Check>
+std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
+    return detail_::again_and_again(check, options, "end_at_every_step", [&](std::size_t step) {
+        any_task subject;
+        const bool reached = testing::run(detail_::ended_at(scenario, step, subject), {.virtual_time = !options.real_time});
+        if (!subject.done()) detail_::throw_not_ended();
+        if (!subject.cancelled()) subject.result();  // throws what it ended with
+        return reached;
+    });
+}
+
+/// Lets each allocation of a coroutine frame, a task, a future or another block of the library fail in its turn, and of the standard's
+/// containers where the program's operator new calls allocation(). The scenario ends with std::bad_alloc, a group of them, or well.
+template<class Scenario, class Check>
+std::size_t fail_every_allocation(Scenario scenario, Check check, brute_force_options options = {}) {
+    return detail_::again_and_again(check, options, "fail_every_allocation", [&](std::size_t allocation) {
+        return testing::run(detail_::failing_at(scenario, allocation), {.virtual_time = !options.real_time});
+    });
+}
+
+/// For a program's own operator new: throws std::bad_alloc where it is this allocation's turn to fail.
+void allocation();
+
+/// All of the above.
+template<class Scenario, class Check>
+std::size_t brute_force(Scenario scenario, Check check, brute_force_options options = {}) {
+    return cancel_at_every_step(scenario, check, options) + cancel_every_wake_up(scenario, check, options) +
+           end_at_every_step(scenario, check, options) + fail_every_allocation(scenario, check, options);
 }
 
 }  // namespace aio::testing

@@ -174,7 +174,7 @@ struct manager_exit final : exit_node {
     std::optional<std::conditional_t<std::is_reference_v<entered_t<plain>>, nothing, entered_value_t<plain>>> given;
 
     explicit manager_exit(M&& m) : object(static_cast<M&&>(m)) {}
-    coro<std::exception_ptr> leave(std::exception_ptr error) override {
+    coro<std::exception_ptr> leave() override {
         if constexpr (may_swallow<plain>) {
             const bool swallowed = co_await exit_of(static_cast<plain&>(object), error);
             co_return swallowed ? nullptr : error;
@@ -191,6 +191,7 @@ coro<std::add_lvalue_reference_t<entered_t<std::remove_reference_t<M>>>> enter_i
                                                                                 std::unique_ptr<manager_exit<M>> node) {
     using plain = std::remove_reference_t<M>;
     using entered = entered_t<plain>;
+    prepare_exit(promise, *node);
     if constexpr (std::is_void_v<entered>) {
         co_await enter_of(static_cast<plain&>(node->object));
         push_exit(promise, node.release());
@@ -237,7 +238,7 @@ struct deferred_exit final : exit_node {
     std::tuple<Args...> args;
     template<class... Given>
     explicit deferred_exit(F f, Given&&... given) : fn(std::move(f)), args(std::forward<Given>(given)...) {}
-    coro<std::exception_ptr> leave(std::exception_ptr error) override {
+    coro<std::exception_ptr> leave() override {
         auto call = [this]() -> decltype(auto) {
             return std::apply([this](auto&... a) -> decltype(auto) { return detail::invoke(fn, std::move(a)...); }, args);
         };
@@ -256,6 +257,7 @@ public:
     explicit defer_request(exit_node* node) : node_(node) {}
     template<class Promise>
     ready<void> bind_to(Promise& promise) && {
+        prepare_exit(promise, *node_);
         push_exit(promise, node_.release());
         return {};
     }

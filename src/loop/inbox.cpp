@@ -1,3 +1,5 @@
+#include "loop.hpp"
+
 #include <aio/detail/io.hpp>
 
 #include <sys/eventfd.h>
@@ -14,6 +16,7 @@ struct inbox::state {
     std::atomic<inbox_node*> head{nullptr};
     std::atomic<bool> sleeping{false};
     inbox_node closed_mark;
+    const unsigned generation = fork_generation();
 };
 
 inbox::inbox() : state_(std::make_unique<state>()), wake_fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
@@ -23,6 +26,7 @@ inbox::inbox() : state_(std::make_unique<state>()), wake_fd_(::eventfd(0, EFD_NO
 inbox::~inbox() { ::close(wake_fd_); }
 
 bool inbox::push(inbox_node& node) noexcept {
+    if (forked()) return false;
     inbox_node* head = state_->head.load(std::memory_order_relaxed);
     do {
         if (head == &state_->closed_mark) return false;
@@ -31,6 +35,8 @@ bool inbox::push(inbox_node& node) noexcept {
     if (state_->sleeping.load(std::memory_order_seq_cst) && state_->sleeping.exchange(false)) wake();
     return true;
 }
+
+bool inbox::forked() const noexcept { return state_->generation != fork_generation(); }
 
 bool inbox::closed() const noexcept { return state_->head.load(std::memory_order_acquire) == &state_->closed_mark; }
 

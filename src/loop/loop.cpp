@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <mutex>
 
 namespace aio::detail {
 
@@ -53,6 +54,7 @@ void loop_core::close() noexcept {
     cold_->exception_handler = nullptr;  // what it refers to may be gone by the time of a late report
     cold_->step_hook = nullptr;
     closed = true;
+    if (debug) note_debug_loop(*this, false);
     while (!ready.empty()) {
         runnable* batch = ready.take_all();
         while (batch != ready_queue::end()) {
@@ -68,9 +70,45 @@ void loop_core::close() noexcept {
 
 void loop_core::destroy() noexcept { delete cold_->face; }
 
+std::atomic<int> debug_loops{0};
+
+namespace {
+struct debug_registry {
+    std::mutex mutex;
+    std::vector<loop_core*> loops;
+};
+debug_registry& debugging() {
+    static auto* registry = new debug_registry;  // for loops that end with the process
+    return *registry;
+}
+[[noreturn]] void throw_wrong_thread(const char* what) {
+    throw_logic_error(std::string(what) + " is called on another thread than its loop's: use loop_handle::call_soon_threadsafe or a task_canceller");
+}
+}  // namespace
+
+void note_debug_loop(loop_core& loop, bool on) {
+    debug_registry& registry = debugging();
+    const std::lock_guard guard(registry.mutex);
+    if (on) {
+        registry.loops.push_back(&loop);
+        ++debug_loops;
+    } else if (std::erase(registry.loops, &loop) != 0) {
+        --debug_loops;
+    }
+}
+
+void require_thread_of(std::uint64_t loop_id, const char* what) {
+    if (loop_id == 0 || (local().loop && local().loop->id == loop_id)) return;
+    debug_registry& registry = debugging();
+    const std::lock_guard guard(registry.mutex);
+    for (loop_core* loop : registry.loops) {
+        if (loop->id == loop_id && loop->cold().thread != std::this_thread::get_id()) throw_wrong_thread(what);
+    }
+}
+
 void loop_core::require_own_thread(const char* what) {
     if (!closed && cold_->thread != std::this_thread::get_id()) {
-        throw_logic_error(std::string(what) + " is called on another thread than its loop's: use loop_handle::call_soon_threadsafe or a task_canceller");
+        throw_wrong_thread(what);
     }
 }
 
@@ -197,7 +235,10 @@ void turns::turn(thread_state& t) {
 void turns::watched_turn(thread_state& t, runnable* batch) {
     if (cold_.testing.seeded) batch = shuffled(batch, cold_.random);
     while (batch != ready_queue::end()) {
-        if (cold_.step_hook) cold_.step_hook();  // the next one is in the queue still
+        if (cold_.step_hook) {  // the next one is in the queue still
+            cold_.next = batch->run ? nullptr : &static_cast<task_base&>(*batch);
+            cold_.step_hook();
+        }
         runnable& item = ready_queue::take_first(batch);
         if (!core_.debug) {
             run_one(core_, t, item);
@@ -213,6 +254,7 @@ void turns::watched_turn(thread_state& t, runnable* batch) {
 // Timers, the inbox and the kernel. While there is work the clock and the kernel are looked at only every so many steps, as many as
 // take some 20 to 100 us: both cost more than a short step.
 void turns::look() {
+    if (core_.closed) [[unlikely]] throw_forked();
     if (signals_ && interrupts::count.load(std::memory_order_relaxed) != seen_) [[unlikely]] on_interrupt();
     cold_.in->drain();
     const bool may_block = core_.ready.empty();

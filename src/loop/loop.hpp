@@ -30,8 +30,18 @@ bool close_generators(loop_core& loop);
 /// After a forced end: tells what is not cleaned up.
 void abandon_generators(loop_core& loop) noexcept;
 
+/// What primitives ask in debug mode: they know the number of their loop, not where it is.
+void note_debug_loop(loop_core& loop, bool on);
+
+/// How often this process has come out of a fork().
+unsigned fork_generation() noexcept;
+[[noreturn]] void throw_forked();
+/// Once, at the first loop: sees to it that a child does not share it (rule 150).
+void watch_forks();
+
 struct loop_cold {
     timers timer_heap;
+    const unsigned generation = fork_generation();  // a loop of a parent is not used
     std::unique_ptr<reactor> io;
     std::shared_ptr<inbox> in;
     wake_entry waker;
@@ -42,6 +52,7 @@ struct loop_cold {
 
     testing_options testing;
     function<void()> step_hook;  // testing::set_step_hook
+    task_base* next = nullptr;   // whose step comes after the hook; null: it is a callback
     time_point virtual_now{std::chrono::seconds(1)};
     std::mt19937_64 random;
 
@@ -58,6 +69,9 @@ struct loop_cold {
 };
 
 void set_running_loop(event_loop* loop) noexcept;
+/// In the child, before fork() returns.
+void forked_child() noexcept;
+void forget_signals_after_fork() noexcept;
 /// Those of call_soon, call_later and call_at that have not come.
 void drop_callbacks(loop_core& loop) noexcept;
 /// To stderr, for each enter() and defer() of this coroutine and those that await it, when they are abandoned.

@@ -10,6 +10,7 @@
 #include <aio/detail/io.hpp>
 #include <aio/result.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -70,8 +71,23 @@ private:
     std::shared_ptr<state> state_;  // also of the threads that run jobs given up
 };
 
-/// For the files. Never destroyed: its threads end with the process.
-blocking_pool& file_pool();
+/// A pool for the whole process: made at its first use, never destroyed, and made anew after a fork(), whose child has no threads.
+class process_pool {
+public:
+    constexpr process_pool(std::size_t most, const char* name) noexcept : most_(most), name_(name) {}
+    process_pool(const process_pool&) = delete;
+    process_pool& operator=(const process_pool&) = delete;
+    blocking_pool& get();
+    void forget() noexcept { pool_.store(nullptr); }
+
+private:
+    std::size_t most_;
+    const char* name_;
+    std::atomic<blocking_pool*> pool_ = nullptr;
+};
+extern process_pool files, look_ups;
+
+inline blocking_pool& file_pool() { return files.get(); }
 
 /// The running loop's own: made at its first use, shut down by run() at its end.
 blocking_pool& default_pool();

@@ -19,11 +19,11 @@ public:
         struct end_waiter : waiter {
             child* owner = nullptr;
         } end;
-        children* set;
+        children* set = nullptr;
         state_ptr<future_base> state;
-        std::size_t index;
-        bool owned;
-        child(children& s, future_base& f, std::size_t i, bool o) noexcept;
+        std::size_t index = 0;
+        bool owned = false;
+        child() noexcept;
     };
     enum class until : std::uint8_t {
         any,         // one has ended that has not been taken
@@ -43,6 +43,8 @@ public:
     signal* changed = nullptr;  // set when a child ends, for who waits for other things, too
     bool keep_errors = false;   // later errors of children that are left to themselves do not count as retrieved
 
+    /// Allocates what the next add() needs. To be called before an owned child is started: one that is not in the set would be left.
+    void reserve();
     /// Throws std::logic_error for the running task, and for what belongs to another loop.
     void add(future_base& state, std::size_t index, bool owned);
     /// The next child that has ended, in the order in which they did; null if there is none. To be deleted by the caller.
@@ -60,7 +62,7 @@ public:
     [[noreturn]] void leave(const std::exception_ptr& error) const;
 
     /// Waits. Revertible; a cancel is handed on to the children, and remembered.
-    class [[nodiscard("co_await it")]] waiting final : public revertible<waiting> {
+    class [[nodiscard("co_await it")]] waiting : public revertible<waiting> {
     public:
         waiting(children& set, until mode) noexcept : set_(&set), mode_(mode) {}
         bool start() noexcept;
@@ -70,18 +72,37 @@ public:
         cancel_reply cancel(const std::string& message) noexcept override;
         void describe(std::string& out) const override;
 
-    private:
+    protected:
         friend class children;
         bool satisfied() const noexcept;
         children* set_;
         until mode_;
     };
     waiting wait(until mode) noexcept { return waiting(*this, mode); }
-    /// Cancels the owned ones that are left, and waits for them whatever comes meanwhile. A cancel of the caller is remembered.
-    coro<> end_owned();
+
+    /// An operation and no coroutine, because it may not fail for want of memory.
+    class [[nodiscard("co_await it")]] ending final : public waiting {
+    public:
+        ending(children& set, bool throw_cancel) noexcept : waiting(set, until::owned_ended), throw_cancel_(throw_cancel) {}
+        bool await_ready() {
+            set_->begin_ending();
+            return waiting::await_ready();
+        }
+        void await_resume();
+        cancel_reply cancel(const std::string& message) noexcept override;
+
+    private:
+        bool throw_cancel_;
+    };
+    /// Cancels the owned ones that are left, and waits for them whatever comes meanwhile. A cancel of the caller is remembered; it is
+    /// thrown in the end if throw_cancel says so.
+    ending end_owned(bool throw_cancel = false) noexcept { return ending(*this, throw_cancel); }
 
 private:
+    void begin_ending() noexcept;
+    void cancelled_meanwhile(std::string message) noexcept;
     void ended(child& c) noexcept;
+    child* reserved_ = nullptr;
     const char* report_;
     list<child> running_;
     list<child> ended_;

@@ -45,10 +45,9 @@ struct owned_tasks {
 
     owned_tasks() noexcept { tasks.changed = &changed; }
     /// For defer(): cancels them, and waits until all have ended.
-    static coro<> stop(owned_tasks* self) {
+    static children::ending stop(owned_tasks* self) noexcept {
         self->stopping = true;
-        co_await self->tasks.end_owned();
-        if (self->tasks.cancel_requested()) self->tasks.throw_cancelled();
+        return self->tasks.end_owned(true);
     }
 };
 
@@ -113,7 +112,13 @@ private:
     template<class E, class... S>
     static void start(merge_state& state, view_parts<S...>& parts) {
         [&]<std::size_t... I>(std::index_sequence<I...>) {
-            (state.tasks.add(*start_child(read<E>(&state, std::addressof(parts.template get<I>()))).detail_state(), I, true), ...);
+            (
+                [&] {
+                    state.tasks.reserve();
+                    auto reader = start_child(read<E>(&state, std::addressof(parts.template get<I>())));
+                    state.tasks.add(*reader.detail_state(), I, true);
+                }(),
+                ...);
         }(std::index_sequence_for<S...>());
     }
     static void check_ended(merge_state& state) {
@@ -158,9 +163,11 @@ struct concurrent_state : owned_tasks {
     explicit concurrent_state(std::size_t n) noexcept : limit(n) {}
 
     void begin(coro<R>&& call) {
+        tasks.reserve();
+        if constexpr (Ordered) calls.emplace_back();
         task<R> t = start_child(std::move(call));
         tasks.add(*t.detail_state(), caller, true);
-        if constexpr (Ordered) calls.push_back(std::move(t));
+        if constexpr (Ordered) calls.back() = std::move(t);
         ++busy;
     }
     /// Throws the source's error, once the calls of the items before it have been given.
@@ -239,6 +246,7 @@ private:
         using state_t = concurrent_state<R, Ordered>;
         co_await defer(&owned_tasks::stop, static_cast<owned_tasks*>(state.get()));
         {
+            state->tasks.reserve();
             auto reader = start_child(read<state_t, R>(state.get(), std::addressof(parts->template get<0>()),
                                                        std::addressof(parts->template get<1>())));
             state->tasks.add(*reader.detail_state(), state_t::reader, true);

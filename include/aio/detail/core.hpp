@@ -199,6 +199,7 @@ inline constinit not_started first_step;
 
 /// The rarely needed part of a task.
 struct task_extra;
+task_extra* make_task_extra(std::string_view name);
 
 /// The link in the loop's list of tasks, and of async generators that have started.
 struct task_link : list_node {};
@@ -248,6 +249,7 @@ public:
     std::uint64_t id() const noexcept { return id_; }
     std::string name() const;
     void set_name(std::string_view name);
+    void give_extra(task_extra* extra) noexcept { extra_ = extra; }  // to one that has none
     void set_cancel_message(std::string message);
     task_extra& extra();
     std::source_location created() const noexcept { return created_; }

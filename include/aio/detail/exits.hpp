@@ -9,19 +9,25 @@
 
 #include <coroutine>
 #include <exception>
+#include <memory>
+#include <optional>
 
 namespace aio::detail {
 
 /// One manager to leave, or function to call.
 struct exit_node : pooled {
     exit_node* next = nullptr;
+    std::exception_ptr error;                            // under way when it is left
+    std::optional<coro<std::exception_ptr>> leaving;     // leave(), called beforehand
     /// Gives the error that goes on (null: none, or swallowed); throws to replace it.
-    virtual coro<std::exception_ptr> leave(std::exception_ptr error) = 0;
+    virtual coro<std::exception_ptr> leave() = 0;
     virtual void describe(std::string& out) const = 0;
     exit_node() = default;
     exit_node(const exit_node&) = delete;
     exit_node& operator=(const exit_node&) = delete;
-    virtual ~exit_node() = default;
+    virtual ~exit_node() {
+        if (leaving) leaving->close();
+    }
 };
 
 /// All exits of one coroutine, and how to read and change its outcome.
@@ -32,15 +38,23 @@ struct exit_scope : pooled {
     std::coroutine_handle<> runner;
 };
 
-/// Registers an exit in the coroutine of this promise; Promise offers exit_error() and settle_exit(error).
+/// The coroutine that runs the exits of this one; not started.
+std::coroutine_handle<> make_exit_runner(promise_base& coroutine);
+
+/// Allocates all that running this exit will need: no exit is skipped for want of memory. Before its manager is entered.
 template<class Promise>
-void push_exit(Promise& promise, exit_node* node) {
-    if (!promise.exits) {
-        auto* scope = new exit_scope;
-        scope->error = [](promise_base& p) { return static_cast<Promise&>(p).exit_error(); };
-        scope->settle = [](promise_base& p, std::exception_ptr e) { static_cast<Promise&>(p).settle_exit(std::move(e)); };
-        promise.exits = scope;
-    }
+void prepare_exit(Promise& promise, exit_node& node) {
+    node.leaving.emplace(node.leave());
+    if (promise.exits) return;
+    auto scope = std::make_unique<exit_scope>();
+    scope->error = [](promise_base& p) { return static_cast<Promise&>(p).exit_error(); };
+    scope->settle = [](promise_base& p, std::exception_ptr e) { static_cast<Promise&>(p).settle_exit(std::move(e)); };
+    scope->runner = make_exit_runner(promise);
+    promise.exits = scope.release();
+}
+
+/// Registers an exit in the coroutine of this promise, which offers exit_error() and settle_exit(error).
+inline void push_exit(promise_base& promise, exit_node* node) noexcept {
     node->next = promise.exits->top;
     promise.exits->top = node;
 }

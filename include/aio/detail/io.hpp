@@ -117,6 +117,7 @@ public:
     /// False if the loop has ended: the node stays the caller's. From any thread.
     bool push(inbox_node& node) noexcept;
     bool closed() const noexcept;
+    bool forked() const noexcept;  // it is of the parent's loop
 
     // the loop's side
     bool empty() const noexcept;

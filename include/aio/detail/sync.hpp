@@ -8,6 +8,7 @@
 
 #include <aio/detail/operation.hpp>
 
+#include <atomic>
 #include <coroutine>
 #include <cstdint>
 #include <exception>
@@ -16,6 +17,10 @@
 
 namespace aio {
 namespace detail {
+
+extern std::atomic<int> debug_loops;  // how many loops in debug mode there are
+/// Throws std::logic_error if that loop is one in debug mode, and of another thread.
+void require_thread_of(std::uint64_t loop_id, const char* what);
 
 /// Belongs to a loop from its first contention on, and refuses another one then (rule 107).
 class primitive {
@@ -32,6 +37,12 @@ protected:
         if (loop_id_ == 0) [[unlikely]]
             loop_id_ = id;
         return loop_id_ == id;
+    }
+
+    /// In debug mode: throws std::logic_error on another thread than that of the loop it belongs to.
+    void check_thread(const char* what) const {
+        if (debug_loops.load(std::memory_order_relaxed) != 0) [[unlikely]]
+            require_thread_of(loop_id_, what);
     }
 
 private:

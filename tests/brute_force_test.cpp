@@ -1,0 +1,703 @@
+// Every awaitable of the library, cancelled at every step and at every wake-up, left behind by the end of run() at every step, and
+// with every allocation failing in its turn. Each scenario notes what it has, and the check after each run says whether all of it
+// came back. The clients are in sql_brute_force_test.cpp and http_brute_force_test.cpp.
+
+#include "aio_test.hpp"
+#include "planted.hpp"
+
+
+#include <set>
+
+namespace {
+
+using aio_test::counted;
+
+// No instance of counted is left.
+void nothing_is_left() {
+    EXPECT_EQ(counted::alive, 0);
+    counted::alive = 0;
+}
+
+/// What each of these is to withstand.
+template<class Scenario>
+void withstands(Scenario scenario, aio::testing::brute_force_options options = {}) {
+    EXPECT_GT(aio::testing::brute_force(scenario, nothing_is_left, options), 4u);
+}
+
+aio::coro<int> gives(int n) {
+    const counted local(n);
+    co_await aio::sleep(1ms);
+    co_return local.value;
+}
+
+}  // namespace
+
+// ---- the harness itself
+
+namespace {
+
+// Three tasks take turns with a lock; each can do without the others.
+template<class Lock>
+aio::coro<> take_turns() {
+    Lock l;
+    co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
+        for (int i = 0; i < 3; ++i) {
+            tg.create_task([&l]() -> aio::coro<> {
+                co_await l.acquire();
+                struct held {
+                    Lock& lock;
+                    ~held() { lock.release(); }
+                };
+                const held guard{l};
+                co_await aio::sleep(0s);
+            });
+        }
+    });
+}
+
+}  // namespace
+
+PLAIN_TEST("a lock whose woken and cancelled waiter forgets to pass its wake-up on is found; ours does not") {
+    EXPECT_THROW(aio::testing::cancel_every_wake_up([] { return take_turns<planted::forgetful_lock>(); }, [] {}), aio::deadlock_error);
+    withstands([] { return take_turns<aio::lock>(); });
+}
+
+PLAIN_TEST("a frame that is left is found") {
+    aio::future<int>* kept = nullptr;
+    auto keeps = [&]() -> aio::coro<> {
+        kept = new aio::future<int>;
+        co_return;
+    };
+    EXPECT_THROW(aio::testing::end_at_every_step(keeps, [] {}), std::logic_error);
+    delete kept;
+}
+
+PLAIN_TEST("an allocation of the program's own fails in its turn where it asks allocation()") {
+    std::set<std::string> ends;
+    auto scenario = [&]() -> aio::coro<> {
+        std::string end = "first";
+        try {
+            aio::testing::allocation();  // what a replaced operator new does
+            end = "second";
+            aio::testing::allocation();
+            end = "through";
+        } catch (const std::bad_alloc&) {
+        }
+        ends.insert(end);
+        co_return;
+    };
+    EXPECT_GE(aio::testing::fail_every_allocation(scenario, [] {}), 3u);
+    EXPECT_EQ(ends, (std::set<std::string>{"first", "second", "through"}));
+}
+
+// ---- one task
+
+PLAIN_TEST("sleep") {
+    withstands([]() -> aio::coro<> {
+        const counted local;
+        co_await aio::sleep(0s);
+        co_await aio::sleep(1ms);
+        co_await aio::sleep(1h);
+    });
+}
+
+PLAIN_TEST("a future, and its callbacks") {
+    int called = 0;
+    auto scenario = [&]() -> aio::coro<> {
+        aio::future<counted> f;
+        f.add_done_callback([&called] { ++called; });
+        aio::get_running_loop().call_later(1ms, [f]() mutable {
+            if (!f.done()) f.set_result(7);
+        });
+        const counted value = co_await f;
+        EXPECT_EQ(value.value, 7);
+    };
+    withstands(scenario);
+    EXPECT_GT(called, 0);
+}
+
+PLAIN_TEST("joining tasks, named and with callables that capture") {
+    withstands([]() -> aio::coro<> {
+        aio::task<int> named = aio::create_task(gives(1), {.name = "a name that is too long for the small buffer of a string"});
+        aio::task<int> other = aio::create_task([kept = counted(2)]() -> aio::coro<int> {
+            co_await aio::sleep(2ms);
+            co_return kept.value;
+        });
+        std::exception_ptr error;
+        int sum = 0;
+        try {
+            sum = co_await named + co_await other;
+        } catch (...) {
+            error = std::current_exception();
+        }
+        named.cancel();
+        other.cancel();
+        if (error) std::rethrow_exception(error);
+        EXPECT_EQ(sum, 3);
+    });
+}
+
+PLAIN_TEST("shield: what is inside of it ends, whoever is cancelled") {
+    int begun = 0, ended = 0;
+    auto careful = [&]() -> aio::coro<int> {
+        const counted local;
+        ++begun;
+        std::exception_ptr error;
+        try {
+            co_await aio::sleep(1ms);
+        } catch (const aio::cancelled_error&) {  // by the end of run(), or as the task of its own that it is
+            error = std::current_exception();
+        }
+        ++ended;
+        if (error) std::rethrow_exception(error);
+        co_return 1;
+    };
+    auto scenario = [&]() -> aio::coro<> {
+        co_await aio::shield(careful());
+        co_await aio::shield(careful(), 1h);
+    };
+    EXPECT_GT(aio::testing::brute_force(scenario, [&] {
+        nothing_is_left();
+        EXPECT_EQ(begun, ended);
+    }), 4u);
+}
+
+PLAIN_TEST("timeout and wait_for") {
+    withstands([]() -> aio::coro<> {
+        const int n = co_await aio::wait_for(gives(1), 1h);
+        EXPECT_EQ(n, 1);
+        bool late = false;
+        try {
+            co_await aio::with(aio::timeout(1ms), [](aio::timeout& t) -> aio::coro<> {
+                const counted local;
+                t.reschedule(*t.when() + 1ms);
+                co_await aio::sleep(1h);
+            });
+        } catch (const aio::timeout_error&) {
+            late = true;
+        }
+        EXPECT_TRUE(late);
+        try {
+            co_await aio::with(aio::timeout(0s), []() -> aio::coro<> { co_await aio::sleep(1h); });
+        } catch (const aio::timeout_error&) {
+            co_return;
+        }
+        ADD_FAILURE() << "not interrupted";
+    });
+}
+
+// ---- several at once
+
+namespace {
+
+std::vector<aio::coro<int>> three() {
+    std::vector<aio::coro<int>> coros;
+    for (int i = 0; i < 3; ++i) coros.push_back(gives(i));
+    return coros;
+}
+
+aio::coro<int> fails_after(std::chrono::milliseconds d) {
+    const counted local;
+    co_await aio::sleep(d);
+    throw std::runtime_error("planned");
+}
+
+/// The error of a, if it is the planned one.
+template<class A>
+aio::coro<bool> fails_as_planned(A a) {
+    try {
+        co_await std::move(a);
+    } catch (const std::runtime_error& e) {
+        EXPECT_STREQ(e.what(), "planned");
+        co_return true;
+    }
+    co_return false;
+}
+
+}  // namespace
+
+PLAIN_TEST("gather") {
+    withstands([]() -> aio::coro<> {
+        const auto both = co_await aio::gather(gives(1), gives(2));
+        EXPECT_EQ(std::get<1>(both), 2);
+        const std::vector<int> all = co_await aio::gather(three(), {.limit = 2});
+        EXPECT_EQ(all, (std::vector<int>{0, 1, 2}));
+        co_await fails_as_planned(aio::gather(gives(1), fails_after(0ms), gives(2)));
+    });
+}
+
+PLAIN_TEST("gather with return_exceptions") {
+    withstands([]() -> aio::coro<> {
+        const auto results = co_await aio::gather(aio::return_exceptions, gives(1), fails_after(0ms));
+        static_cast<void>(results);
+    });
+}
+
+PLAIN_TEST("race") {
+    withstands([]() -> aio::coro<> {
+        const auto winner = co_await aio::race(gives(1), aio::sleep(1h), gives(2));
+        static_cast<void>(winner);
+        co_await fails_as_planned(aio::race(fails_after(0ms), gives(2)));
+    });
+}
+
+PLAIN_TEST("wait") {
+    withstands([]() -> aio::coro<> {
+        std::vector<aio::task<int>> tasks;
+        for (int i = 0; i < 3; ++i) tasks.push_back(aio::create_task(gives(i)));
+        const auto first = co_await aio::wait(tasks, {.return_when = aio::first_completed});
+        EXPECT_FALSE(first.done.empty());
+        const auto all = co_await aio::wait(tasks, {.timeout = 1h});
+        EXPECT_EQ(all.done.size(), 3u);
+    });
+}
+
+PLAIN_TEST("as_completed") {
+    withstands([]() -> aio::coro<> {
+        int ended = 0;
+        co_await aio::for_each(aio::as_completed(three(), {.limit = 2}), [&](const aio::task<int>&) { ++ended; });
+        EXPECT_EQ(ended, 3);
+    });
+}
+
+PLAIN_TEST("a task group, also one at a time, and one that fails") {
+    int begun = 0, ended = 0;
+    auto child = [&]() -> aio::coro<> {
+        const counted local;
+        ++begun;
+        struct note {
+            int& count;
+            ~note() { ++count; }
+        };
+        const note guard{ended};
+        co_await aio::sleep(1ms);
+    };
+    auto scenario = [&]() -> aio::coro<> {
+        co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
+            tg.create_task(child());
+            tg.create_task(child(), {.name = "a name that is too long for the small buffer of a string"});
+        });
+        EXPECT_EQ(begun, ended);
+        co_await aio::with(aio::task_group({.max_running = 1}), [&](aio::task_group& tg) -> aio::coro<> {
+            for (int i = 0; i < 3; ++i) tg.create_task(child());
+            co_await aio::sleep(1ms);
+        });
+        EXPECT_EQ(begun, ended);
+        std::exception_ptr rest;
+        try {
+            co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
+                tg.create_task(fails_after(0ms));
+                tg.create_task(child());
+            });
+        } catch (const aio::exception_group& group) {
+            if (auto others = group.split<std::runtime_error>().rest) rest = std::make_exception_ptr(std::move(*others));
+        }
+        EXPECT_EQ(begun, ended);
+        if (rest) std::rethrow_exception(rest);
+    };
+    withstands(scenario);
+    EXPECT_EQ(begun, ended);
+}
+
+PLAIN_TEST("background_tasks") {
+    withstands([]() -> aio::coro<> {
+        aio::background_tasks bg;
+        bg.create_task(gives(1));
+        bg.create_task([kept = counted(2)]() -> aio::coro<> { co_await aio::sleep(1h); });
+        co_await aio::sleep(2ms);
+        co_await bg.shutdown();
+    });
+}
+
+// ---- scopes and generators
+
+namespace {
+
+int entered = 0, left = 0, deferred = 0;
+
+class manager {
+public:
+    aio::coro<> enter() {
+        co_await aio::sleep(1ms);
+        ++entered;
+    }
+    std::suspend_never exit(std::exception_ptr) noexcept {
+        ++left;
+        return {};
+    }
+};
+
+aio::context<counted&> contextual() {
+    co_await aio::sleep(1ms);
+    counted given(5);
+    ++entered;
+    std::exception_ptr& error = co_yield given;
+    static_cast<void>(error);
+    ++left;
+}
+
+aio::coro<int> uses_scopes() {
+    co_await aio::defer([] { ++deferred; });
+    co_await aio::enter(manager());
+    counted& given = co_await aio::enter(contextual());
+    co_await aio::sleep(1ms);
+    co_return given.value;
+}
+
+aio::async_generator<counted> numbers(int n) {
+    co_await aio::enter(manager());
+    for (int i = 0; i < n; ++i) {
+        co_await aio::sleep(1ms);
+        co_yield counted(i);
+    }
+}
+
+void every_scope_was_left() {
+    nothing_is_left();
+    EXPECT_EQ(entered, left);
+    entered = left = deferred = 0;
+}
+
+}  // namespace
+
+PLAIN_TEST("with, enter and defer: what is entered is left, also for want of memory") {
+    auto scenario = []() -> aio::coro<> {
+        co_await aio::with(manager(), []() -> aio::coro<> { co_await aio::sleep(1ms); });
+        co_await aio::with(contextual(), [](counted& c) { EXPECT_EQ(c.value, 5); });
+        const int n = co_await uses_scopes();
+        EXPECT_EQ(n, 5);
+    };
+    EXPECT_GT(aio::testing::brute_force(scenario, every_scope_was_left), 10u);
+}
+
+PLAIN_TEST("generators, left early and read to the end") {
+    auto scenario = []() -> aio::coro<> {
+        co_await aio::for_each(numbers(3), [](const counted& c) -> aio::coro<> {
+            const counted copy(c);
+            co_await aio::sleep(1ms);
+        });
+        auto some = numbers(3);
+        auto first = co_await some.next();
+        EXPECT_TRUE(static_cast<bool>(first));
+        co_await some.aclose();
+    };
+    EXPECT_GT(aio::testing::brute_force(scenario, every_scope_was_left), 10u);
+}
+
+PLAIN_TEST("views") {
+    namespace views = aio::views;
+    auto scenario = []() -> aio::coro<> {
+        auto odd = [](const counted& c) -> aio::coro<bool> {
+            co_await aio::sleep(1ms);
+            co_return c.value % 2 == 1;
+        };
+        auto value = [](const counted& c) { return c.value; };
+        const auto odds = co_await (numbers(4) | views::filter(odd) | views::transform(value) | views::take(2) | aio::to<std::vector>());
+        EXPECT_EQ(odds, (std::vector<int>{1, 3}));
+        auto slow = [](const counted& c) -> aio::coro<int> { return gives(c.value); };
+        const auto mapped = co_await (numbers(3) | views::concurrent(2, slow) | aio::to<std::vector>());
+        EXPECT_EQ(mapped, (std::vector<int>{0, 1, 2}));
+        std::vector<aio::async_generator<counted>> two;
+        two.push_back(numbers(1));
+        two.push_back(numbers(2));
+        int n = 0;
+        co_await aio::for_each(views::zip(numbers(2), numbers(2)), [&](const auto&) { ++n; });
+        EXPECT_EQ(n, 2);
+    };
+    EXPECT_GT(aio::testing::brute_force(scenario, every_scope_was_left), 10u);
+}
+
+// ---- synchronisation: each task can do without the others, and whoever is left gets on
+
+namespace {
+
+/// So many tasks of a group, each of them body().
+template<class Body>
+aio::coro<> at_once(int n, Body body) {
+    co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
+        for (int i = 0; i < n; ++i) tg.create_task([&body, i]() -> aio::coro<> { return body(i); }());
+    });
+}
+
+}  // namespace
+
+PLAIN_TEST("lock and its guard") {
+    withstands([]() -> aio::coro<> {
+        aio::lock l;
+        int inside = 0;
+        co_await at_once(4, [&](int) -> aio::coro<> {
+            const auto guard = co_await l.scoped();
+            EXPECT_EQ(++inside, 1);
+            const counted local;
+            struct leave {
+                int& n;
+                ~leave() { --n; }
+            };
+            const leave leaving{inside};
+            co_await aio::sleep(0s);
+        });
+        EXPECT_FALSE(l.locked());
+        co_await aio::with(l, [] {});
+    });
+}
+
+PLAIN_TEST("semaphore") {
+    withstands([]() -> aio::coro<> {
+        aio::bounded_semaphore s(2);
+        co_await at_once(5, [&](int) -> aio::coro<> {
+            const auto permit = co_await s.scoped();
+            const counted local;
+            EXPECT_LE(counted::alive, 2);
+            co_await aio::sleep(0s);
+        });
+        EXPECT_EQ(s.value(), 2);
+    });
+}
+
+PLAIN_TEST("event") {
+    withstands([]() -> aio::coro<> {
+        aio::event e;
+        aio::get_running_loop().call_later(1ms, [&e] { e.set(); });
+        std::exception_ptr error;
+        try {
+            co_await at_once(3, [&](int) -> aio::coro<> {
+                const counted local;
+                co_await e.wait();
+            });
+            EXPECT_TRUE(e.is_set());
+        } catch (...) {
+            error = std::current_exception();
+        }
+        if (!e.is_set()) co_await aio::shield(aio::sleep(2ms));  // the callback refers to it
+        if (error) std::rethrow_exception(error);
+    });
+}
+
+PLAIN_TEST("condition") {
+    withstands([]() -> aio::coro<> {
+        aio::condition c;
+        int items = 0;
+        co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
+            for (int i = 0; i < 3; ++i) {
+                tg.create_task([&]() -> aio::coro<> {
+                    const counted local;
+                    const auto guard = co_await c.scoped();
+                    co_await c.wait_for([&] { return items > 0; });
+                    EXPECT_TRUE(c.locked());
+                    --items;
+                });
+            }
+            for (int i = 0; i < 3; ++i) {
+                co_await aio::sleep(1ms);
+                const auto guard = co_await c.scoped();
+                ++items;
+                c.notify();
+            }
+        });
+        EXPECT_FALSE(c.locked());
+    });
+}
+
+PLAIN_TEST("barrier, in which each meeting may lose somebody") {
+    withstands([]() -> aio::coro<> {
+        aio::barrier b(2);
+        bool over = false;
+        co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
+            std::vector<aio::task<>> tasks;
+            for (int i = 0; i < 3; ++i) {
+                tasks.push_back(tg.create_task([&]() -> aio::coro<> {
+                    const counted local;
+                    try {
+                        while (!over) co_await b.wait();
+                    } catch (const aio::broken_barrier_error&) {
+                        EXPECT_TRUE(over);
+                    }
+                }));
+            }
+            aio::get_running_loop().call_soon([&] {
+                over = true;
+                b.abort();
+            });
+            co_await aio::wait(tasks);
+        });
+        EXPECT_EQ(b.statistics().tasks_blocked, 0u);
+    });
+}
+
+namespace {
+
+// Two put, two get, and whoever is cancelled neither loses nor doubles an item.
+template<class Queue>
+aio::coro<> hand_over() {
+    Queue q(1);
+    std::set<int> put, got;
+    co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
+        auto putters = std::make_shared<int>(2);
+        for (int who = 0; who < 2; ++who) {
+            tg.create_task([](Queue& to, std::set<int>& note, std::shared_ptr<int> left_to_put, int first) -> aio::coro<> {
+                struct last_shuts_down {
+                    Queue& queue;
+                    std::shared_ptr<int> n;
+                    ~last_shuts_down() {
+                        if (--*n == 0) queue.shutdown();
+                    }
+                };
+                const last_shuts_down guard{to, std::move(left_to_put)};
+                for (int i = first; i < first + 3; ++i) {
+                    co_await to.put(i);
+                    EXPECT_TRUE(note.insert(i).second);
+                }
+            }, std::ref(q), std::ref(put), putters, who * 10);
+            tg.create_task([](Queue& from, std::set<int>& note) -> aio::coro<> {
+                try {
+                    for (;;) {
+                        const int item = co_await from.get();
+                        EXPECT_TRUE(note.insert(item).second);
+                        from.task_done();
+                        co_await aio::sleep(0s);
+                    }
+                } catch (const aio::queue_shut_down&) {
+                }
+            }, std::ref(q), std::ref(got));
+        }
+    });
+    while (!q.empty()) got.insert(q.get_nowait());
+    EXPECT_EQ(put, got);
+}
+
+// What put() and get() do without anybody else, and join().
+template<class Queue>
+aio::coro<> put_get_join() {
+    Queue q(2);
+    co_await q.put(counted(1));
+    co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
+        tg.create_task([&]() -> aio::coro<> {
+            const counted item = co_await q.get();
+            co_await aio::sleep(1ms);
+            q.task_done();
+        });
+        co_await q.join();
+    });
+    EXPECT_TRUE(q.empty());
+}
+
+struct by_value {
+    bool operator()(const counted& a, const counted& b) const { return a.value < b.value; }
+};
+
+}  // namespace
+
+PLAIN_TEST("the queues hand each item over once") {
+    // Where a putter dies before it runs, nobody shuts the queue down: so not at every wake-up, but for cancels of the whole.
+    auto each = [](auto scenario) {
+        EXPECT_GT(aio::testing::cancel_at_every_step(scenario, nothing_is_left), 4u);
+        EXPECT_GT(aio::testing::end_at_every_step(scenario, nothing_is_left), 4u);
+        EXPECT_GT(aio::testing::fail_every_allocation(scenario, nothing_is_left), 4u);
+    };
+    each(&hand_over<aio::queue<int>>);
+    each(&hand_over<aio::lifo_queue<int>>);
+    each(&hand_over<aio::priority_queue<int>>);
+    each(&put_get_join<aio::queue<counted>>);
+    each(&put_get_join<aio::lifo_queue<counted>>);
+    each(&put_get_join<aio::priority_queue<counted, by_value>>);
+}
+
+// ---- threads and sockets: the real kernel takes part, and blocks go from thread to thread
+
+namespace {
+
+template<class Scenario>
+void withstands_with_threads(Scenario scenario) {
+    withstands(scenario, {.real_time = true, .other_threads = true});
+}
+
+}  // namespace
+
+PLAIN_TEST("executor jobs: each that began has ended when its awaiter goes on") {
+    std::atomic<int> begun = 0, ended = 0;
+    auto scenario = [&]() -> aio::coro<> {
+        auto job = [&begun, &ended](counted c) {
+            ++begun;
+            ++ended;
+            return c.value;
+        };
+        aio::thread_pool_executor pool(1);
+        std::exception_ptr error;
+        try {
+            const auto two = co_await aio::gather(aio::run_in_executor(pool, job, counted(1)), aio::run_in_executor(pool, job, counted(2)));
+            EXPECT_EQ(std::get<0>(two) + std::get<1>(two), 3);
+            const int n = co_await aio::to_thread(job, counted(3));
+            EXPECT_EQ(n, 3);
+        } catch (...) {
+            error = std::current_exception();
+        }
+        EXPECT_EQ(begun, ended);
+        co_await pool.shutdown();
+        if (error) std::rethrow_exception(error);
+    };
+    withstands_with_threads(scenario);
+    EXPECT_EQ(begun, ended);
+}
+
+PLAIN_TEST("the bridge to a thread: what it asks the loop for has an end") {
+    auto scenario = []() -> aio::coro<> {
+        std::atomic<bool> over = false;
+        auto work = [h = aio::get_running_loop().handle(), &over](int n) {
+            int got = 0;
+            try {
+                got = aio::run_coroutine_threadsafe(h, gives(n)).get();
+            } catch (const aio::cancelled_error&) {  // by the end of run(), or as the task that it is
+            } catch (const std::exception&) {
+            }
+            over = true;
+            return got;
+        };
+        std::exception_ptr error;
+        try {
+            const int n = co_await aio::to_thread(std::move(work), 7);
+            EXPECT_TRUE(n == 7 || n == 0);
+        } catch (...) {
+            error = std::current_exception();
+        }
+        if (error) std::rethrow_exception(error);
+    };
+    // The frame of gives() is allocated on the other thread: its allocations do not fail here.
+    auto options = aio::testing::brute_force_options{.real_time = true, .other_threads = true};
+    EXPECT_GT(aio::testing::cancel_at_every_step(scenario, nothing_is_left, options), 2u);
+    EXPECT_GT(aio::testing::end_at_every_step(scenario, nothing_is_left, options), 2u);
+    EXPECT_GT(aio::testing::fail_every_allocation(scenario, nothing_is_left, options), 1u);
+}
+
+PLAIN_TEST("a stream and a server: each byte that one end has written the other has read, or both ends know of the cancel") {
+    auto scenario = []() -> aio::coro<> {
+        std::string echoed;
+        auto handler = [&echoed](aio::stream s) -> aio::coro<> {
+            const counted local;
+            for (;;) {
+                const std::string line = co_await s.read_line();
+                if (line.empty()) break;
+                co_await s.write(line);
+                echoed += line;
+            }
+            co_await s.aclose();
+        };
+        aio::server v = co_await aio::start_server(handler, "127.0.0.1", 0);
+        std::exception_ptr error;
+        try {
+            aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+            co_await s.write("one\ntwo\n");
+            co_await s.write_eof();
+            const std::string all = co_await s.read();
+            EXPECT_EQ(all, echoed);
+            co_await s.aclose();
+        } catch (const std::system_error&) {  // the handler was the one that was hit
+        } catch (...) {
+            error = std::current_exception();
+        }
+        v.abort_clients();
+        v.close();
+        co_await aio::shield(v.wait_closed(), 1h);
+        if (error) std::rethrow_exception(error);
+    };
+    withstands_with_threads(scenario);
+}

@@ -1,0 +1,41 @@
+// See brute_force_test.cpp.
+
+#include "aio_test.hpp"
+
+#include <aio/http.hpp>
+
+namespace {
+
+void nothing_is_left() {
+    EXPECT_EQ(aio_test::counted::alive, 0);
+    aio_test::counted::alive = 0;
+}
+
+}  // namespace
+
+PLAIN_TEST("http: a session gets its connections back, and a server ends") {
+    auto scenario = []() -> aio::coro<> {
+        auto handler = [](aio::http::request r) -> aio::coro<aio::http::response> {
+            const aio_test::counted local;
+            co_await aio::sleep(1ms);
+            co_return aio::http::response(200, std::string(r.path()));
+        };
+        auto server = co_await aio::http::start_server(handler, "127.0.0.1", 0);
+        const std::string url = "http://127.0.0.1:" + std::to_string(server.port()) + "/path";
+        std::exception_ptr error;
+        try {
+            aio::http::session s;
+            const aio::http::response r = co_await s.get(url);
+            if (r.status() == 200) EXPECT_EQ(r.text(), "/path");
+        } catch (const aio::timeout_error&) {
+            error = std::current_exception();
+        } catch (const std::system_error&) {  // the server was the one that was hit
+        } catch (...) {
+            error = std::current_exception();
+        }
+        server.close();
+        co_await aio::shield(server.drain(1h));
+        if (error) std::rethrow_exception(error);
+    };
+    EXPECT_GT(aio::testing::brute_force(scenario, nothing_is_left, {.real_time = true, .other_threads = true}), 10u);
+}
