@@ -208,6 +208,7 @@ void loop_owner::finish() noexcept {
         }
     }
     report_unread();
+    tell_replaced_errors();
     core.cold().in->close();
     while (loop_end* node = core.cold().at_end.pop_front()) node->loop_ended(*node);
     enter.reset();

@@ -86,6 +86,8 @@ T run_in(loop_owner& owner, coro<T>&& main) {
     state->give_context_at_end();
     owner.run_until_done(*state);
     state->mark_retrieved();
+    if (!state->outcome.has_value()) [[unlikely]]
+        throw_out_of_run(*state);
     return std::move(state->outcome).value();
 }
 

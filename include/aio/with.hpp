@@ -156,12 +156,18 @@ coro<body_result_t<std::remove_reference_t<M>, Body>> with_manager(M manager, Bo
     } catch (...) {
         error = std::current_exception();
     }
-    if constexpr (may_swallow<plain>) {
-        const bool swallowed = co_await exit_of(static_cast<plain&>(manager), error);
-        if (swallowed && error) co_return give_after_swallow<R>(error);
-    } else {
-        co_await exit_of(static_cast<plain&>(manager), error);
+    bool swallowed = false;
+    try {
+        if constexpr (may_swallow<plain>) {
+            swallowed = co_await exit_of(static_cast<plain&>(manager), error);
+        } else {
+            co_await exit_of(static_cast<plain&>(manager), error);
+        }
+    } catch (...) {
+        trace_replaced(std::current_exception(), error);
+        throw;
     }
+    if (swallowed && error) co_return give_after_swallow<R>(error);
     if (error) std::rethrow_exception(error);
     co_return std::move(outcome).value();
 }
@@ -368,7 +374,7 @@ struct context_promise : awaiting_promise<context_promise<T>> {
     };
     last final_suspend() const noexcept { return {}; }
     void return_void() const noexcept {}
-    void unhandled_exception() noexcept { thrown = std::current_exception(); }
+    void unhandled_exception() noexcept { thrown = trace_ended(*this); }
 
     struct yield_awaiter {
         bool await_ready() const noexcept { return false; }
