@@ -3,8 +3,8 @@
 // A trace belongs to an exception object, of which we see only exception_ptrs. So a thread has a table, keyed by the address of that
 // object; each record holds the error, so that no address can come again while it is a key. The last 64 records stay in any case.
 // Older ones stay while somebody else holds the error, too: a task, an exit that it waits for, a group, a user. The standard has no
-// count of an exception_ptr's owners; libstdc++'s stands at the begin of the header that lies before each exception object. Its place is part of
-// the C++ ABI and has not moved since GCC 4.5; it is tried out once, and where it is not found only the last 64 records stay.
+// count of an exception_ptr's owners; libstdc++'s stands at the begin of the header that lies before each exception object. Its
+// place has not moved since GCC 4.5; it is tried out once, and where it is not found only the last 64 records stay.
 // Rejected: a count of our own in tasks, groups, exits (frames would grow, and what users hold would not count); a trace inside of
 // the exception objects (they are not ours).
 //
@@ -304,7 +304,7 @@ traces::look::look(loop_core& l) noexcept : loop(&l) {
 }
 
 void note(const promise_base& coroutine, const std::exception_ptr& error) noexcept {
-    traces* t = made();
+    traces* t = error ? made() : nullptr;  // null: of another language
     if (!t) return;
     try {
         record& r = t->obtain(error);

@@ -102,6 +102,7 @@ std::vector<task_base*>& abandoned_tasks() {
 
 loop_owner::loop_owner(const run_options& options, const testing_options& testing) : options_(options) {
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
+    tell_replaced_errors();  // those of an earlier loop are not for this one's exception handler
     choose_backend(options.io);
     loop_.reset(new event_loop);
     context_ = share_context(local().context);

@@ -33,7 +33,7 @@ std::string lines(auto... line) {
     return all;
 }
 
-/// What the exception handler was told; the default one is back at the end of the test, with its loop.
+/// What the exception handler was told as long as this lives.
 struct ears {
     std::vector<std::string> told;
     ears() {
@@ -42,6 +42,7 @@ struct ears {
     }
     ears(const ears&) = delete;
     ears& operator=(const ears&) = delete;
+    ~ears() { aio::get_running_loop().set_exception_handler(nullptr); }
     std::size_t count(const std::string& what) const {
         std::size_t n = 0;
         for (const std::string& t : told) n += contains(t, what) ? 1 : 0;
@@ -182,7 +183,8 @@ AIO_TEST("from a task to who joins it the trace goes on; each of several goes on
     auto joins_too = [](aio::task<> t) -> aio::coro<> { co_await t; };
     auto a = aio::create_task(joins(task));
     auto b = aio::create_task(joins_too(task));
-    co_await aio::wait(std::vector<aio::task<>>{a, b});
+    const std::vector<aio::task<>> both{a, b};
+    co_await aio::wait(both);
     const std::string way = lines(outer_line, fails_line);
     EXPECT_EQ(lines_in(a.exception()), lines(first) + " " + way);
     EXPECT_EQ(lines_in(b.exception()), lines(second) + " " + way);
@@ -565,6 +567,23 @@ PLAIN_TEST("semantics 15m: told on stderr where no loop runs: an error that left
     const std::string text = testing::internal::GetCapturedStderr();
     EXPECT_EQ(count_of(text, "aiocxx: an error was replaced by another at an exit"), 2u) << text;
     EXPECT_TRUE(contains(text, "std::runtime_error: body failed\n")) << text;
+}
+
+PLAIN_TEST("semantics 15m: what an earlier run() left unread is not told to the exception handler of the next") {
+    EXPECT_THROW(aio::run(entered_twice()), std::runtime_error);
+    testing::internal::CaptureStderr();
+    std::size_t told = 1;
+    auto listens = [&]() -> aio::coro<> {
+        ears e;
+        co_await error_of(fails());
+        co_await turns(3);
+        told = e.told.size();
+    };
+    aio::run(listens());
+    EXPECT_EQ(told, 0u);
+    const std::string text = testing::internal::GetCapturedStderr();
+    EXPECT_EQ(count_of(text, "an error was replaced by another at an exit"), 1u) << text;
+    EXPECT_TRUE(contains(text, "body failed\n\nDuring handling") && text.ends_with("inner exit\n")) << text;
 }
 
 AIO_TEST("the default exception handler prints the trace, with what was replaced") {

@@ -14,7 +14,8 @@
 //
 // What enter and defer do happens after the coroutine's locals are gone: enter takes an rvalue, or std::ref of a manager that
 // outlives the coroutine; defer's function captures nothing. Exits run last entered first, however the coroutine ends; each sees
-// the error under way, may throw another instead, or give true to swallow it. Awaits in exits work although the task is cancelled;
+// the error under way, may throw another instead (which async_trace keeps as the context() of the new one, semantics 15m), or give
+// true to swallow it. Awaits in exits work although the task is cancelled;
 // a second cancel interrupts them (rule 12). Source: contextlib, AsyncExitStack.
 
 #include <aio/coro.hpp>
