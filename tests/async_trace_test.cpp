@@ -227,12 +227,11 @@ AIO_TEST("through gather, race and wait_for the trace goes on") {
 }
 
 AIO_TEST("each error in a group has its trace, and all are written out with it") {
-    const int line = __LINE__ + 2;
-    auto group = []() -> aio::coro<> {
-        co_await aio::with(aio::task_group(), [](aio::task_group& tg) {
-            for (int i = 0; i < 21; ++i) tg.create_task(fails("error " + std::to_string(i)));
-        });
+    auto body = [](aio::task_group& tg) {
+        for (int i = 0; i < 21; ++i) tg.create_task(fails("error " + std::to_string(i)));
     };
+    const int line = __LINE__ + 1;  // one line: of several, g++ names the last
+    auto group = [&]() -> aio::coro<> { co_await aio::with(aio::task_group(), body); };
     const std::exception_ptr error = co_await error_of(group());
     const aio::async_trace trace(error);
     EXPECT_EQ(lines_in(trace), lines(line));
