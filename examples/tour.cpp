@@ -364,6 +364,8 @@ int main(int argc, char** argv) {
     } catch (const std::exception& e) {
         std::fflush(stdout);
         std::fprintf(stderr, "aiocxx_tour: %s\n", e.what());
+        const aio::async_trace trace(std::current_exception());
+        if (!trace.frames().empty()) std::fputs(trace.to_string().c_str(), stderr);
         return 1;
     }
 }

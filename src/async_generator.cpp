@@ -80,6 +80,7 @@ void end_at_yield(generator_promise& promise) noexcept {
     promise.error = std::make_exception_ptr(
         std::logic_error(promise.exit_request ? "an async generator yielded an item while it was being closed"
                                               : "an async generator was destroyed while its next item was awaited"));
+    trace_through(promise, promise.error);
     if (promise.exits) {
         run_exits(promise);
     } else {

@@ -37,6 +37,7 @@ bool holds(const std::exception_ptr& error) noexcept {
 
 bool is_cancelled(const std::exception_ptr& error) noexcept { return holds<cancelled_error>(error); }
 bool is_keyboard_interrupt(const std::exception_ptr& error) noexcept { return holds<keyboard_interrupt>(error); }
+bool is_generator_exit(const std::exception_ptr& error) noexcept { return holds<generator_exit>(error); }
 
 namespace {
 std::string type_name(const std::type_info& type) {

@@ -1,5 +1,6 @@
 #include "loop/loop.hpp"
 
+#include <aio/async_trace.hpp>
 #include <aio/context_var.hpp>
 
 #include <cstdio>
@@ -180,8 +181,15 @@ void event_loop::call_exception_handler(const exception_context& context) {
 void event_loop::default_exception_handler(const exception_context& context) {
     std::string text = "aiocxx: " + context.message;
     if (context.task) text += " (" + context.task.name() + ")";
-    if (context.error) text += "\n    " + detail::describe(context.error);
     text += '\n';
+    if (context.error) {
+        bool begins = true;  // a line
+        for (const char c : async_trace(context.error).to_string()) {
+            if (begins && c != '\n') text += "    ";
+            text += c;
+            begins = c == '\n';
+        }
+    }
     std::fputs(text.c_str(), stderr);
 }
 

@@ -43,7 +43,11 @@ exit_runner leave_all(promise_base& coroutine) {
         } catch (...) {
             thrown = std::current_exception();
         }
-        if (thrown) error = thrown;
+        if (thrown) {
+            if (thrown != error) trace_through(coroutine, thrown);
+            trace_replaced(thrown, error);
+            error = thrown;
+        }
         delete node;
     }
     if (error != original) scope.settle(coroutine, error);

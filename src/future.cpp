@@ -93,7 +93,8 @@ bool future_base::report_unretrieved() noexcept {
 
 void check_result_ready(const future_base& state) {
     if (!state.done()) throw invalid_state_error("the result is not there yet");
-    if (state.cancelled()) std::rethrow_exception(state.error());
+    if (state.cancelled()) throw_error_of(state);
+    if (state.failed()) trace_again(state, state.error());
 }
 void throw_empty_handle() { throw_logic_error("this handle is empty: it was default-constructed or moved from"); }
 void check_own_thread(const future_base& state, const char* what) { state.loop()->check_thread(what); }
@@ -124,7 +125,7 @@ join_any::join_any(state_ptr<task_base> state)
 void join_any::await_resume() {
     join_base::await_resume();
     state_->mark_retrieved();
-    if (std::exception_ptr error = state_->error()) std::rethrow_exception(error);
+    if (state_->failed() || state_->cancelled()) throw_error_of(*state_);
 }
 
 }  // namespace aio::detail

@@ -9,7 +9,7 @@ coro<> gather_all(children& set, bool return_exceptions) {
         co_return;
     }
     set.first_error()->mark_retrieved();
-    std::rethrow_exception(set.first_error()->error());
+    throw_error_of(*set.first_error());
 }
 
 }  // namespace aio::detail

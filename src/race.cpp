@@ -20,9 +20,9 @@ coro<std::size_t> race_all(children& set) {
     if (cancelled && first->state->cancelled()) throw cancelled_error(std::move(message));
     // The outcome, a value or an error, is not lost to a cancel; that stays pending.
     if (cancelled) local().task->keep_cancel_pending(std::move(message));
-    if (std::exception_ptr error = first->state->error()) {
+    if (first->state->failed() || first->state->cancelled()) {
         first->state->mark_retrieved();
-        std::rethrow_exception(std::move(error));
+        throw_error_of(*first->state);
     }
     co_return first->index;
 }

@@ -124,6 +124,7 @@ void throw_forked() {
 
 loop_owner::loop_owner(const run_options& options, const testing_options& testing) : options_(options) {
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
+    tell_replaced_errors();  // those of an earlier loop are not for this one's exception handler
     choose_backend(options.io);
     watch_forks();
     loop_.reset(new event_loop);
@@ -237,6 +238,7 @@ void loop_owner::finish() noexcept {
         }
     }
     report_unread();
+    tell_replaced_errors();
     core.cold().in->close();
     while (loop_end* node = core.cold().at_end.pop_front()) node->loop_ended(*node);
     enter.reset();

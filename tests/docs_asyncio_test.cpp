@@ -108,6 +108,15 @@ aio::coro<std::vector<std::optional<int>>> known_prices(std::vector<std::string>
 // [end]
 
 // [async and await: lazily]
+std::string why(std::string item) {
+    try {
+        aio::run(price_of(std::move(item)));
+    } catch (const std::out_of_range&) {
+        return aio::async_trace(std::current_exception()).to_string();
+    }
+    return "";
+}
+
 aio::coro<std::vector<int>> prices_of_many(std::vector<std::string> items) {
     co_return co_await aio::gather(items | std::views::transform(price_of), {.limit = 100});
 }
@@ -516,6 +525,13 @@ AIO_REAL_TEST("sync code from async code") {
     const names two{"tea", "bread"};
     EXPECT_EQ(co_await vowels_in_all(two), 4);
     EXPECT_EQ(co_await count_vowels_async("queue"), 4);
+}
+
+PLAIN_TEST("the traceback of an error") {
+    EXPECT_EQ(why("tea"), "");
+    const std::string text = why("unicorn");
+    EXPECT_NE(text.find("price_of"), std::string::npos) << text;
+    EXPECT_TRUE(text.ends_with("std::out_of_range: unicorn\n")) << text;
 }
 
 PLAIN_TEST("async code from sync code") { EXPECT_EQ(price_now("tea"), 3); }

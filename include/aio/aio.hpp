@@ -3,6 +3,7 @@
 
 #include <aio/as_completed.hpp>
 #include <aio/async_generator.hpp>
+#include <aio/async_trace.hpp>
 #include <aio/background_tasks.hpp>
 #include <aio/barrier.hpp>
 #include <aio/call_graph.hpp>

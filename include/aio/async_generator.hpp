@@ -64,7 +64,7 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
     void return_void() noexcept { value = nullptr; }
     void unhandled_exception() noexcept {
         value = nullptr;
-        error = std::current_exception();
+        error = trace_ended(*this);
     }
 
     static void* operator new(std::size_t bytes) { return allocate(bytes); }

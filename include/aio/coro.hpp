@@ -55,7 +55,7 @@ struct coro_promise_base : awaiting_promise<coro_promise<T>> {
     std::suspend_always initial_suspend() const noexcept { return {}; }
     final_awaiter final_suspend() const noexcept { return {}; }
     void unhandled_exception() noexcept {
-        slot->set_error(std::current_exception());
+        slot->set_error(trace_ended(*this));
         this->failed = true;
     }
 

@@ -112,13 +112,14 @@ private:
 
 namespace detail {
 /// Thrown at a co_yield when a generator is closed with clean-up to do. Not a std::exception.
-struct generator_exit {};
+struct generator_exit final {};
 
 [[noreturn]] void throw_logic_error(const char* message);
 [[noreturn]] void throw_logic_error(const std::string& message);
 [[noreturn]] void throw_system_error(int error, const std::string& operation);
 bool is_cancelled(const std::exception_ptr& error) noexcept;          // holds a cancelled_error
 bool is_keyboard_interrupt(const std::exception_ptr& error) noexcept;
+bool is_generator_exit(const std::exception_ptr& error) noexcept;
 std::string describe(const std::exception_ptr& error) noexcept;       // its type and what(), for reports
 }  // namespace detail
 

@@ -80,7 +80,8 @@ public:
     /// The loop's clock: std::chrono::steady_clock, or the virtual one of testing::run.
     time_point time() const noexcept;
 
-    /// fn gets the errors that no code is there to catch. An empty one restores the default, which prints to stderr.
+    /// fn gets the errors that no code is there to catch. An empty one restores the default, which prints them to stderr, each with
+    /// its async_trace.
     void set_exception_handler(detail::function<void(const exception_context&)> fn);
     void call_exception_handler(const exception_context& context);
     void default_exception_handler(const exception_context& context);

@@ -120,6 +120,8 @@ public:
     T await_resume() {
         join_base::await_resume();
         state_->mark_retrieved();
+        if (!state_->outcome.has_value()) [[unlikely]]
+            throw_error_of(*state_);
         if constexpr (std::is_void_v<T> || std::is_reference_v<T>) {
             return static_cast<T>(static_cast<const result<T>&>(state_->outcome).value());
         } else if constexpr (Move) {

@@ -88,12 +88,15 @@ T run_in(loop_owner& owner, coro<T>&& main) {
     state->give_context_at_end();
     owner.run_until_done(*state);
     state->mark_retrieved();
+    if (!state->outcome.has_value()) [[unlikely]]
+        throw_out_of_run(*state);
     return std::move(state->outcome).value();
 }
 
 }  // namespace detail
 
 /// Runs main on a new loop. Throws what main throws; std::logic_error inside a running loop; deadlock_error; keyboard_interrupt.
+/// What main throws and nobody catches is printed with its async_trace before the program terminates.
 template<class T>
 T run(coro<T> main, run_options options = {}) {
     detail::loop_owner owner(options);

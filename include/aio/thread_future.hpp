@@ -130,7 +130,8 @@ struct thread_task final : thread_task_base {
 }  // namespace detail
 
 /// The result of a coroutine that runs on another thread's loop. A handle: copyable, all copies are the same. For any thread but
-/// the loop's own. Dropping it changes nothing; an error that nobody can fetch any more goes to the loop's exception handler.
+/// the loop's own. Dropping it changes nothing; an error that nobody can fetch any more goes to the loop's exception handler. The
+/// async_trace of an error stays on the loop's thread.
 template<class T = void>
 class [[nodiscard]] thread_future {
 public:

@@ -14,7 +14,8 @@
 //
 // What enter and defer do happens after the coroutine's locals are gone: enter takes an rvalue, or std::ref of a manager that
 // outlives the coroutine; defer's function captures nothing. Exits run last entered first, however the coroutine ends; each sees
-// the error under way, may throw another instead, or give true to swallow it. Awaits in exits work although the task is cancelled;
+// the error under way, may throw another instead (which async_trace keeps as the context() of the new one, semantics 15m), or give
+// true to swallow it. Awaits in exits work although the task is cancelled;
 // a second cancel interrupts them (rule 12). Source: contextlib, AsyncExitStack.
 
 #include <aio/coro.hpp>
@@ -156,12 +157,18 @@ coro<body_result_t<std::remove_reference_t<M>, Body>> with_manager(M manager, Bo
     } catch (...) {
         error = std::current_exception();
     }
-    if constexpr (may_swallow<plain>) {
-        const bool swallowed = co_await exit_of(static_cast<plain&>(manager), error);
-        if (swallowed && error) co_return give_after_swallow<R>(error);
-    } else {
-        co_await exit_of(static_cast<plain&>(manager), error);
+    bool swallowed = false;
+    try {
+        if constexpr (may_swallow<plain>) {
+            swallowed = co_await exit_of(static_cast<plain&>(manager), error);
+        } else {
+            co_await exit_of(static_cast<plain&>(manager), error);
+        }
+    } catch (...) {
+        trace_replaced(std::current_exception(), error);
+        throw;
     }
+    if (swallowed && error) co_return give_after_swallow<R>(error);
     if (error) std::rethrow_exception(error);
     co_return std::move(outcome).value();
 }
@@ -370,7 +377,7 @@ struct context_promise : awaiting_promise<context_promise<T>> {
     };
     last final_suspend() const noexcept { return {}; }
     void return_void() const noexcept {}
-    void unhandled_exception() noexcept { thrown = std::current_exception(); }
+    void unhandled_exception() noexcept { thrown = trace_ended(*this); }
 
     struct yield_awaiter {
         bool await_ready() const noexcept { return false; }

@@ -137,6 +137,7 @@ void loop_core::report(std::string message, std::exception_ptr error, task_base*
     } catch (...) {
         std::fputs("aiocxx: out of memory while reporting an error\n", stderr);
     }
+    look_for_replaced_errors();
     if (task) {
         drop_context(std::exchange(t.context, outer));
         t.task = running;

@@ -8,6 +8,7 @@
 // unit of the step's budget, so the depth of the C++ stack is bounded by the budget, too.
 
 #include <aio/detail/core.hpp>
+#include <aio/detail/trace.hpp>
 
 #include <coroutine>
 #include <source_location>
