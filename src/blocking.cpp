@@ -67,6 +67,7 @@ void blocking_pool::state::start_thread(const std::shared_ptr<state>& self) {
 }
 
 void blocking_pool::state::serve(worker& w) noexcept {
+    arm_thread_end();
     std::unique_lock lock(mutex);
     for (;;) {
         work.wait(lock, [this] { return !queue.empty() || finishing; });

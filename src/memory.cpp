@@ -1,28 +1,36 @@
 #include <aio/detail/memory.hpp>
 #include <aio/testing.hpp>
 
+#include <atomic>
+
 namespace aio::detail {
 
 constinit thread_local thread_state this_thread_state;
 
 namespace {
 
-// Gives the cached blocks back when the thread ends.
-struct cache_owner {
-    ~cache_owner() { trim_free_lists(0); }
-    void touch() noexcept {}
-};
-thread_local cache_owner owner;
-
 // Looked at on the cold path alone: what comes from a free list is counted by nobody.
 struct accounts {
-    std::ptrdiff_t from_malloc = 0;  // and not given back
+    std::ptrdiff_t from_malloc = 0;  // and not given back; negative where other threads took them
     std::size_t until_failure = 0;   // 0: none is to fail
     bool failed = false;
 };
 constinit thread_local accounts counts;
+std::atomic<std::ptrdiff_t> of_ended_threads{0};
+
+// Gives the cached blocks back when the thread ends.
+struct cache_owner {
+    ~cache_owner() {
+        trim_free_lists(0);
+        of_ended_threads += counts.from_malloc;
+    }
+    void touch() noexcept {}
+};
+thread_local cache_owner owner;
 
 }  // namespace
+
+void arm_thread_end() noexcept { owner.touch(); }
 
 void* allocate_fresh(std::size_t bytes) {
     owner.touch();
@@ -75,7 +83,7 @@ bool allocation_failed() noexcept { return detail::counts.failed; }
 
 std::ptrdiff_t live_blocks() noexcept {
     detail::trim_free_lists(0);
-    return detail::counts.from_malloc;
+    return detail::counts.from_malloc + detail::of_ended_threads;
 }
 
 }  // namespace detail_

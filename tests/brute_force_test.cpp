@@ -602,13 +602,13 @@ PLAIN_TEST("the queues hand each item over once") {
     each(&put_get_join<aio::priority_queue<counted, by_value>>);
 }
 
-// ---- threads and sockets: the real kernel takes part, and blocks go from thread to thread
+// ---- threads and sockets: the real kernel takes part, on the real clock
 
 namespace {
 
 template<class Scenario>
-void withstands_with_threads(Scenario scenario) {
-    withstands(scenario, {.real_time = true, .other_threads = true});
+void withstands_in_real_time(Scenario scenario) {
+    withstands(scenario, {.real_time = true});
 }
 
 }  // namespace
@@ -635,7 +635,7 @@ PLAIN_TEST("executor jobs: each that began has ended when its awaiter goes on") 
         co_await pool.shutdown();
         if (error) std::rethrow_exception(error);
     };
-    withstands_with_threads(scenario);
+    withstands_in_real_time(scenario);
     EXPECT_EQ(begun, ended);
 }
 
@@ -662,7 +662,7 @@ PLAIN_TEST("the bridge to a thread: what it asks the loop for has an end") {
         if (error) std::rethrow_exception(error);
     };
     // The frame of gives() is allocated on the other thread: its allocations do not fail here.
-    auto options = aio::testing::brute_force_options{.real_time = true, .other_threads = true};
+    auto options = aio::testing::brute_force_options{.real_time = true};
     EXPECT_GT(aio::testing::cancel_at_every_step(scenario, nothing_is_left, options), 2u);
     EXPECT_GT(aio::testing::end_at_every_step(scenario, nothing_is_left, options), 2u);
     EXPECT_GT(aio::testing::fail_every_allocation(scenario, nothing_is_left, options), 1u);
@@ -699,5 +699,5 @@ PLAIN_TEST("a stream and a server: each byte that one end has written the other 
         co_await aio::shield(v.wait_closed(), 1h);
         if (error) std::rethrow_exception(error);
     };
-    withstands_with_threads(scenario);
+    withstands_in_real_time(scenario);
 }

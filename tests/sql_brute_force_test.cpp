@@ -43,7 +43,7 @@ PLAIN_TEST("SQLite: a transaction happens or does not, and a pool gets its conne
         rows_then = aio::run(count());
         EXPECT_EQ(rows_then % 2, 0u);
     };
-    EXPECT_GT(aio::testing::brute_force(scenario, whole_transactions, {.real_time = true, .other_threads = true}), 10u);
+    EXPECT_GT(aio::testing::brute_force(scenario, whole_transactions, {.real_time = true}), 10u);
     EXPECT_GT(rows_then, 0u);
     std::remove(file.c_str());
 }

@@ -54,12 +54,11 @@ any_task next_task() noexcept;
 // Each of these runs scenario() (a function that gives a coroutine) again and again, each time in a new loop on virtual time, with
 // something done to it at step 0, 1, 2, ..., until it runs through untouched. After each run check() is called: it throws, or uses
 // the test framework's assertions, if anything was lost. An error of the scenario other than what was done to it is thrown: a
-// deadlock_error shows a lost wake-up. So is std::logic_error if coroutine frames, tasks or futures of this thread are left after
-// check() (blocks that go to other threads are not counted right: {.other_threads = true}). All give the number of runs.
+// deadlock_error shows a lost wake-up. So is std::logic_error if coroutine frames, tasks or futures are left after check(), where the
+// process has no other thread that could hold them. All give the number of runs.
 
 struct brute_force_options {
-    bool real_time = false;      // for scenarios that sleep while a socket or a thread is at work: virtual time would stand still then
-    bool other_threads = false;  // blocks of this thread are freed by others, or the other way round: they are not counted
+    bool real_time = false;  // for scenarios that sleep while a socket or a thread is at work: virtual time would stand still then
 };
 
 namespace detail_ {
@@ -74,12 +73,12 @@ void check_nothing_is_left(std::ptrdiff_t before, const char* how, std::size_t a
 
 /// run(step): true if something was done at that step.
 template<class Check, class Run>
-std::size_t again_and_again(Check& check, brute_force_options options, const char* how, Run run) {
+std::size_t again_and_again(Check& check, const char* how, Run run) {
     const std::ptrdiff_t before = live_blocks();
     for (std::size_t step = 0; step < 100'000; ++step) {
         const bool reached = run(step);
         check();
-        if (!options.other_threads) check_nothing_is_left(before, how, step);
+        check_nothing_is_left(before, how, step);
         if (!reached) return step + 1;
     }
     throw_endless(how);
@@ -157,7 +156,7 @@ coro<bool> failing_at(Scenario& scenario, std::size_t allocation) {
 /// run yet. The scenario ends with that cancellation, or as it will.
 template<class Scenario, class Check>
 std::size_t cancel_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, options, "cancel_at_every_step", [&](std::size_t step) {
+    return detail_::again_and_again(check, "cancel_at_every_step", [&](std::size_t step) {
         return testing::run(detail_::cancelled_at(scenario, step, false), {.virtual_time = !options.real_time});
     });
 }
@@ -166,7 +165,7 @@ std::size_t cancel_at_every_step(Scenario scenario, Check check, brute_force_opt
 /// its first are cancelled, too, so it must be one in which the others can do without any of them.
 template<class Scenario, class Check>
 std::size_t cancel_every_wake_up(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, options, "cancel_every_wake_up", [&](std::size_t step) {
+    return detail_::again_and_again(check, "cancel_every_wake_up", [&](std::size_t step) {
         return testing::run(detail_::cancelled_at(scenario, step, true), {.virtual_time = !options.real_time});
     });
 }
@@ -174,7 +173,7 @@ std::size_t cancel_every_wake_up(Scenario scenario, Check check, brute_force_opt
 /// Ends the main coroutine at each step: the scenario is cancelled and awaited by the end of run(). Errors that it ends with are thrown.
 template<class Scenario, class Check>
 std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, options, "end_at_every_step", [&](std::size_t step) {
+    return detail_::again_and_again(check, "end_at_every_step", [&](std::size_t step) {
         any_task subject;
         const bool reached = testing::run(detail_::ended_at(scenario, step, subject), {.virtual_time = !options.real_time});
         if (!subject.done()) detail_::throw_not_ended();
@@ -187,7 +186,7 @@ std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_option
 /// containers where the program's operator new calls allocation(). The scenario ends with std::bad_alloc, a group of them, or well.
 template<class Scenario, class Check>
 std::size_t fail_every_allocation(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, options, "fail_every_allocation", [&](std::size_t allocation) {
+    return detail_::again_and_again(check, "fail_every_allocation", [&](std::size_t allocation) {
         return testing::run(detail_::failing_at(scenario, allocation), {.virtual_time = !options.real_time});
     });
 }

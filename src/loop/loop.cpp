@@ -13,9 +13,11 @@ std::atomic<int> interrupts::count{0};
 std::atomic<int> interrupts::last_signal{0};
 std::atomic<int> idle_library_threads{0};
 
-bool foreign_threads_alive() noexcept {
+namespace {
+// 0: cannot know.
+int count_threads() noexcept {
     DIR* directory = ::opendir("/proc/self/task");
-    if (!directory) return true;  // cannot know: never a false alarm
+    if (!directory) return 0;
     int threads = 0;
     while (const dirent* entry = ::readdir(directory)) {
         if (entry->d_name[0] != '.') ++threads;
@@ -28,8 +30,16 @@ bool foreign_threads_alive() noexcept {
     --threads;
 #endif
 #endif
-    return threads > 1 + idle_library_threads.load(std::memory_order_acquire);
+    return threads;
 }
+}  // namespace
+
+bool foreign_threads_alive() noexcept {
+    const int threads = count_threads();
+    return threads == 0 || threads > 1 + idle_library_threads.load(std::memory_order_acquire);  // never a false alarm
+}
+
+bool only_thread() noexcept { return count_threads() == 1; }
 
 void wake_entry::on_events(std::uint32_t) noexcept {}
 

@@ -119,5 +119,7 @@ struct forced_end {};
 extern std::atomic<int> idle_library_threads;
 /// True if some thread of the process is neither this one nor idle in the library.
 bool foreign_threads_alive() noexcept;
+/// True if the process has but this one.
+bool only_thread() noexcept;
 
 }  // namespace aio::detail

@@ -47,6 +47,7 @@ extern constinit thread_local thread_state this_thread_state;
 [[gnu::always_inline]] inline thread_state& local() noexcept { return this_thread_state; }
 
 void* allocate_fresh(std::size_t bytes);                  // malloc, and arms the clean-up at thread exit
+void arm_thread_end() noexcept;                           // for a thread that may free blocks and never take one
 void free_counted(void* memory) noexcept;                 // back to malloc
 void trim_free_lists(std::size_t keep_per_class) noexcept;  // gives cached blocks of this thread back to malloc
 
