@@ -1084,6 +1084,44 @@ AIO_REAL_TEST("a canceller cancels from another thread, and outlives the task an
     EXPECT_EQ(done.result(), 7);
 }
 
+PLAIN_TEST("eight threads cancel tasks that run, end and have ended: each ends once, with its value or cancelled") {
+    counted::alive = 0;
+    auto main = []() -> aio::coro<> {
+        const aio::loop_handle h = aio::get_running_loop().handle();
+        auto work = [](counted c) -> aio::coro<int> {
+            for (int i = 0; i < c.value % 40; ++i) co_await aio::sleep(0s);
+            co_return c.value;
+        };
+        std::vector<aio::task<int>> tasks;
+        std::vector<aio::task_canceller> cancellers;
+        for (int i = 0; i < 400; ++i) {
+            tasks.push_back(aio::create_task(work(counted(i))));
+            cancellers.push_back(tasks.back().canceller());
+        }
+        aio::future<> over;
+        int left = 8;
+        auto cancel = [&](std::size_t seed) {
+            for (std::size_t i = 0; i < cancellers.size(); ++i) {
+                const aio::task_canceller mine = cancellers[(i * 7 + seed * 50) % cancellers.size()];
+                if ((i + seed) % 3 == 0) mine.cancel("from thread " + std::to_string(seed));
+            }
+            h.call_soon_threadsafe([&] {
+                if (--left == 0) over.set_result();
+            });
+        };
+        std::vector<std::thread> threads;
+        for (std::size_t i = 0; i < 8; ++i) threads.emplace_back(cancel, i);
+        co_await over;
+        for (auto& t : threads) t.join();
+        co_await aio::wait(tasks);
+        for (std::size_t i = 0; i < tasks.size(); ++i) {
+            EXPECT_TRUE(tasks[i].cancelled() || tasks[i].result() == static_cast<int>(i));
+        }
+    };
+    aio::run(main());
+    EXPECT_EQ(counted::alive, 0);
+}
+
 PLAIN_TEST("cancellers and handles that outlive the loop are harmless") {
     aio::task_canceller early, late;
     aio::task<> kept;

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <memory>
+#include <ranges>
 #include <span>
 
 using aio_test::counted;
@@ -183,6 +184,25 @@ AIO_TEST("rule 99: over coroutines, with a limit: tasks, in the order in which t
     co_await aio::for_each(aio::as_completed(std::move(coros), {.limit = 2}), take);
     EXPECT_EQ(order, (std::vector{1, 0, 2, 3}));  // 10 and 8 s, then 6 s from the 8th on, 4 s from the 10th on
     EXPECT_EQ(aio::get_running_loop().time() - start, 14s);
+}
+
+AIO_TEST("as_completed pulls its coroutines as it needs them: of a million with limit = 100 at most about 100 exist at once") {
+    counted::alive = 0;
+    int most = 0;
+    auto work = [&most](int i) {
+        return [](int n, counted, int& highest) -> aio::coro<int> {
+            highest = std::max(highest, counted::alive.load());
+            if (n % 3 == 0) co_await aio::sleep(0s);
+            co_return n;
+        }(i, counted(i), most);
+    };
+    long long sum = 0;
+    const auto add = [&sum](const aio::task<int>& t) { sum += t.result(); };
+    co_await aio::for_each(aio::as_completed(std::views::iota(0, 1'000'000) | std::views::transform(work), {.limit = 100}), add);
+    EXPECT_EQ(sum, 999'999LL * 500'000);
+    EXPECT_LE(most, 101);
+    EXPECT_GE(most, 100);
+    EXPECT_EQ(counted::alive, 0);
 }
 
 AIO_TEST("rule 100: its timeout leaves the iteration and lets the tasks run; duplicates are given once") {
