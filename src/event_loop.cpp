@@ -98,7 +98,7 @@ std::shared_ptr<inbox> inbox_of(const loop_handle& handle) { return handle.inbox
 
 void callback_handle::cancel() {
     if (!callback_ || callback_->is_cancelled) return;
-    callback_->loop->check_thread("callback_handle::cancel");
+    if (callback_->self) callback_->loop->check_thread("callback_handle::cancel");  // later there may be no loop
     const auto callback = callback_;  // what fn holds may hold this handle
     callback->is_cancelled = true;
     const auto fn = std::move(callback->fn);
