@@ -14,6 +14,14 @@ std::atomic<int> interrupts::last_signal{0};
 std::atomic<int> idle_library_threads{0};
 
 namespace {
+#if defined(__SANITIZE_THREAD__)
+constexpr bool thread_sanitizer = true;
+#elif defined(__has_feature)
+constexpr bool thread_sanitizer = __has_feature(thread_sanitizer);
+#else
+constexpr bool thread_sanitizer = false;
+#endif
+
 // 0: cannot know.
 int count_threads() noexcept {
     DIR* directory = ::opendir("/proc/self/task");
@@ -23,13 +31,7 @@ int count_threads() noexcept {
         if (entry->d_name[0] != '.') ++threads;
     }
     ::closedir(directory);
-#if defined(__SANITIZE_THREAD__)
-    --threads;  // the sanitizer's own
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-    --threads;
-#endif
-#endif
+    if (thread_sanitizer && threads > 1) --threads;  // its own, which comes with the first thread that is started
     return threads;
 }
 }  // namespace
