@@ -1,7 +1,13 @@
 #include <aio/detail/memory.hpp>
 #include <aio/testing.hpp>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <atomic>
+#include <cstdint>
+#include <utility>
 
 namespace aio::detail {
 
@@ -16,12 +22,28 @@ struct accounts {
     bool failed = false;
 };
 constinit thread_local accounts counts;
+constinit thread_local free_block* set_aside[block_classes] = {};
+constexpr std::size_t few = 64;
+constinit thread_local std::size_t tidied_bytes = 0;  // since malloc was last asked to give back what it has
+
+/// Cuts off all but the first few.
+free_block* after_few(free_block*& head) noexcept {
+    free_block** link = &head;
+    for (std::size_t n = 0; *link && n < few; ++n) link = &(*link)->next;
+    return std::exchange(*link, nullptr);
+}
+/// Frees at most that many; false if there are more.
+bool free_some(free_block*& head, std::size_t& most) noexcept {
+    for (; head && most > 0; --most) free_counted(std::exchange(head, head->next));
+    return !head;
+}
+
 std::atomic<std::ptrdiff_t> of_ended_threads{0};
 
 // Gives the cached blocks back when the thread ends.
 struct cache_owner {
     ~cache_owner() {
-        trim_free_lists(0);
+        empty_free_lists();
         of_ended_threads += counts.from_malloc;
     }
     void touch() noexcept {}
@@ -33,6 +55,11 @@ thread_local cache_owner owner;
 void arm_thread_end() noexcept { owner.touch(); }
 
 void* allocate_fresh(std::size_t bytes) {
+    if (const std::size_t index = bytes / block_granularity; index < block_classes && set_aside[index]) {
+        free_block* const block = set_aside[index];
+        set_aside[index] = after_few(local().free[index] = block->next);
+        return block;
+    }
     owner.touch();
     aio::testing::allocation();
     void* memory = std::malloc(bytes);
@@ -46,19 +73,39 @@ void free_counted(void* memory) noexcept {
     std::free(memory);
 }
 
-void trim_free_lists(std::size_t keep_per_class) noexcept {
-    for (free_block*& head : local().free) {
-        free_block** link = &head;
-        for (std::size_t kept = 0; *link && kept < keep_per_class; ++kept) link = &(*link)->next;
-        free_block* rest = *link;
-        *link = nullptr;
-        while (rest) {
-            free_block* next = rest->next;
-            free_counted(rest);
-            rest = next;
+void empty_free_lists() noexcept {
+    for (std::size_t c = 0; c < block_classes; ++c) {
+        for (free_block** head : {&local().free[c], &set_aside[c]}) {
+            std::size_t all = SIZE_MAX;
+            free_some(*head, all);
         }
     }
 }
+
+tidied tidy_free_lists(bool idle) noexcept {
+    std::size_t left = 1000;  // some 50 us, so that nobody waits for it
+    for (std::size_t c = 0; c < block_classes; ++c) {
+        const std::size_t before = left;
+        const bool all = free_some(set_aside[c], left);
+        tidied_bytes += (before - left) * c * block_granularity;
+        if (!all) return tidied::partly;
+    }
+#ifdef __GLIBC__
+    if (idle && tidied_bytes >= 16'000'000) {  // it keeps what lies below a block in use, and takes some 50 us a megabyte to give it back
+        ::malloc_trim(0);
+        tidied_bytes = 0;
+    }
+#else
+    static_cast<void>(idle);
+#endif
+    bool any = false;
+    for (std::size_t c = 0; c < block_classes; ++c) {
+        if ((set_aside[c] = after_few(local().free[c]))) any = true;
+    }
+    return any ? tidied::for_now : tidied::wholly;
+}
+
+bool has_many_blocks() noexcept { return counts.from_malloc > 1024; }
 
 }  // namespace aio::detail
 
@@ -74,7 +121,7 @@ void allocation() {
 namespace detail_ {
 
 void fail_allocation(std::optional<std::size_t> n) noexcept {
-    if (n) detail::trim_free_lists(0);
+    if (n) detail::empty_free_lists();
     detail::counts.until_failure = n ? *n + 1 : 0;
     detail::counts.failed = false;
 }
@@ -82,7 +129,7 @@ void fail_allocation(std::optional<std::size_t> n) noexcept {
 bool allocation_failed() noexcept { return detail::counts.failed; }
 
 std::ptrdiff_t live_blocks() noexcept {
-    detail::trim_free_lists(0);
+    detail::empty_free_lists();
     return detail::counts.from_malloc + detail::of_ended_threads;
 }
 

@@ -1,8 +1,10 @@
 // What the hot paths allocate in the steady state: nothing. Counted at malloc itself, which the sanitizers have taken.
 #include "aio_test.hpp"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdlib>
+#include <latch>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define COUNTS_MALLOC 0
@@ -25,12 +27,20 @@ PLAIN_TEST("what the hot paths allocate") {
 
 namespace {
 constinit thread_local std::size_t allocations = 0;
+constinit thread_local std::size_t frees = 0;
+constinit thread_local std::size_t frees_expected = 0;
+std::latch freed(1);  // once, when frees_expected are there
 }
 
 extern "C" void* __libc_malloc(std::size_t) noexcept;
 extern "C" void* malloc(std::size_t bytes) noexcept {
     ++allocations;
     return __libc_malloc(bytes);
+}
+extern "C" void __libc_free(void*) noexcept;
+extern "C" void free(void* memory) noexcept {
+    if (memory && ++frees == frees_expected) freed.count_down();
+    __libc_free(memory);
 }
 
 namespace {
@@ -55,8 +65,10 @@ PLAIN_TEST("allocations are counted at all") {
     const std::size_t before = allocations;
     auto* block = static_cast<volatile char*>(std::malloc(1000));
     block[0] = 1;
+    const std::size_t freed_before = frees;
     std::free(const_cast<char*>(block));
     EXPECT_EQ(allocations - before, 1u);
+    EXPECT_EQ(frees - freed_before, 1u);
 }
 
 AIO_TEST("a nested await, a task that is started and joined, and a yield allocate nothing") {
@@ -149,6 +161,58 @@ AIO_TEST("a group of tasks allocates nothing") {
         });
     };
     co_await expect_no_allocation(round);
+}
+
+AIO_TEST("ten million tasks that are started and joined allocate nothing") {
+    const auto cycles = [](int times) -> aio::coro<> {
+        int done = 0;
+        for (int i = 0; i < times; ++i) done += co_await aio::create_task(give(1));
+        EXPECT_EQ(done, times);
+    };
+    co_await cycles(1000);
+    const std::size_t before = allocations;
+    co_await cycles(10'000'000);
+    EXPECT_EQ(allocations - before, 0u);
+}
+
+// ---- after a peak ----
+
+namespace {
+
+constexpr std::size_t many = 20'000;
+
+aio::coro<> peak() {
+    std::vector<aio::task<int>> tasks;
+    for (std::size_t i = 0; i < many; ++i) tasks.push_back(aio::create_task(give(1)));
+    for (auto& task : tasks) EXPECT_EQ(co_await task, 1);
+}
+
+}  // namespace
+
+AIO_TEST("what a peak has left on the free lists is freed when it has not been wanted for a second, in portions") {
+    co_await peak();
+    co_await aio::sleep(1s);  // set aside by now
+    const std::size_t before = frees;
+    co_await peak();
+    EXPECT_LT(frees - before, 100u);  // it was wanted: only the vector's
+    co_await aio::sleep(1s);
+    std::size_t most = 0;
+    for (int i = 0; i < 100 && frees - before < many - 100; ++i) {
+        const std::size_t so_far = frees;
+        co_await aio::sleep(100ms);
+        most = std::max(most, frees - so_far);
+    }
+    EXPECT_GE(frees - before, many - 100);
+    EXPECT_LE(most, 1010u);
+}
+
+PLAIN_TEST("a loop that has nothing more to do wakes up for it") {
+    auto main = []() -> aio::coro<> {
+        co_await peak();
+        frees_expected = frees + many - 100;
+        co_await aio::to_thread([] { freed.wait(); });
+    };
+    aio::run(main());
 }
 
 #endif

@@ -134,7 +134,7 @@ coro<bool> ended_at(Scenario& scenario, std::size_t step, any_task& subject) {
 template<class Scenario>
 coro<bool> failing_at(Scenario& scenario, std::size_t allocation) {
     get_running_loop().set_exception_handler([](const exception_context&) {});
-    set_step_hook([] { detail::trim_free_lists(0); });  // what was freed in earlier steps is allocated anew
+    set_step_hook([] { detail::empty_free_lists(); });  // what was freed in earlier steps is allocated anew
     std::exception_ptr error;
     fail_allocation(allocation);
     try {

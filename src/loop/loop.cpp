@@ -280,6 +280,7 @@ void turns::look() {
         if (!core_.ready.empty() || !may_block) return;
         if (core_.outstanding == 0 && !heap.empty() && heap.next() != time_point::max()) {
             cold_.virtual_now = std::max(cold_.virtual_now, heap.next());
+            static_cast<void>(tidy(cold_.virtual_now, true));
             heap.fire_due(cold_.virtual_now);
             return;
         }
@@ -293,6 +294,7 @@ void turns::look() {
         cold_.look_interval = since > std::chrono::milliseconds(1) ? 1 : std::max(1, cold_.look_interval / 2);
     }
 
+    const bool untidy = !cold_.testing.virtual_time && tidy(now, may_block);
     std::optional<std::chrono::nanoseconds> timeout = std::chrono::nanoseconds(0);
     if (may_block) {
         if (heap.empty() || heap.next() == time_point::max() || cold_.testing.virtual_time) {
@@ -304,6 +306,7 @@ void turns::look() {
             timeout = cold_.patience;
             cold_.patience = std::min(cold_.patience * 2, std::chrono::milliseconds(1000));
         }
+        if (untidy) timeout = std::min(timeout.value_or(std::chrono::seconds(1)), std::chrono::nanoseconds(cold_.tidy_at - now));
         if ((!timeout || timeout->count() > 0) && !cold_.in->prepare_to_block()) timeout = std::chrono::nanoseconds(0);
         // A signal may have come since the last look: its handler writes to the inbox's eventfd, so the poll returns at once.
     }
@@ -315,6 +318,15 @@ void turns::look() {
         heap.fire_due(later);
         if (!timeout || timeout->count() != 0) cold_.last_look = later;
     }
+}
+
+// The free lists and the room for timers, when their time has come. True if it will have to come again, whether something happens until then or not.
+bool turns::tidy(time_point now, bool idle) noexcept {
+    if (now < cold_.tidy_at) return has_many_blocks();
+    cold_.timer_heap.shrink();
+    const tidied how = tidy_free_lists(idle);
+    cold_.tidy_at = how == tidied::partly ? now : now + std::chrono::seconds(1);
+    return how != tidied::wholly;
 }
 
 // Throws deadlock_error where nothing can ever happen. False if only a thread that is not ours could make something happen.

@@ -58,6 +58,7 @@ struct loop_cold {
 
     std::int32_t look_interval = 1;  // how many steps may pass before the clock and the kernel are looked at
     time_point last_look{};
+    time_point tidy_at{};  // when the thread's free lists are looked at
     std::chrono::milliseconds patience{1};  // how long to block where only a foreign thread could wake the loop
     bool told_of_foreign_threads = false;
 
@@ -96,6 +97,7 @@ private:
     void turn(thread_state& t);
     void watched_turn(thread_state& t, runnable* batch);  // in debug mode and tests
     void look();
+    bool tidy(time_point now, bool idle) noexcept;
     bool may_be_woken();
     void on_interrupt();
     loop_core& core_;

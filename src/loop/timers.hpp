@@ -16,6 +16,11 @@ public:
     std::size_t size() const noexcept { return heap_.size(); }
     time_point next() const noexcept { return heap_.front().deadline; }
 
+    /// After a peak.
+    void shrink() noexcept {
+        if (heap_.capacity() / 4 > heap_.size() + 256) heap_.shrink_to_fit();  // or nothing happens
+    }
+
     void arm(timer_node& node, time_point deadline) {
         node.deadline = deadline;
         node.sequence = ++sequence_;

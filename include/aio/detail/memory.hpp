@@ -2,9 +2,10 @@
 // Memory of frames, task states and nodes: a free list a size class a thread.
 //
 // Coroutine frames come and go in a few sizes, millions of times a second, on one thread. Each block is a malloc of its own,
-// so that a block may be given back by another thread than the one that took it, and so that lists can be trimmed after a
-// peak. Rejected: slabs (they cannot be given back piecewise), std::pmr (a virtual call a block). Under AddressSanitizer the
-// lists are bypassed, so that a use after free is seen.
+// so that a block may be given back by another thread than the one that took it, and so that a loop can give back what it does
+// not need any more: once a second it sets all but a few of the free blocks aside, and frees those of them that nobody has wanted a
+// second later. Rejected: slabs (they cannot be given back piecewise), std::pmr (a virtual call a block). Under AddressSanitizer
+// the lists are bypassed, so that a use after free is seen.
 
 #include <aio/detail/config.hpp>
 
@@ -46,10 +47,16 @@ extern constinit thread_local thread_state this_thread_state;
 
 [[gnu::always_inline]] inline thread_state& local() noexcept { return this_thread_state; }
 
-void* allocate_fresh(std::size_t bytes);                  // malloc, and arms the clean-up at thread exit
+void* allocate_fresh(std::size_t bytes);                  // of what was set aside, or malloc
 void arm_thread_end() noexcept;                           // for a thread that may free blocks and never take one
 void free_counted(void* memory) noexcept;                 // back to malloc
-void trim_free_lists(std::size_t keep_per_class) noexcept;  // gives cached blocks of this thread back to malloc
+void empty_free_lists() noexcept;                         // gives all free blocks of this thread back to malloc
+
+enum class tidied { partly, for_now, wholly };
+/// A loop's thread calls it every second, and again at once if it has tidied partly; for_now: it has set blocks aside. idle: there
+/// is time to give much back to the system.
+tidied tidy_free_lists(bool idle) noexcept;
+bool has_many_blocks() noexcept;  // so many that it is worth a wake-up to look at them a last time
 
 inline void* allocate(std::size_t bytes) {
     const std::size_t index = (bytes + block_granularity - 1) / block_granularity;
