@@ -247,7 +247,7 @@ private:
     }
 
     // At the loop's next turn: what has just replaced another error may have been caught by then.
-    struct look : runnable, pooled {
+    struct look : ready_callback, pooled {
         loop_core* loop;
         explicit look(loop_core& l) noexcept;
     };
@@ -292,7 +292,7 @@ traces* made() noexcept {
 }
 
 traces::look::look(loop_core& l) noexcept : loop(&l) {
-    run = [](runnable& item) noexcept {
+    run = [](ready_callback& item) noexcept {
         look* self = static_cast<look*>(&item);
         const bool closed = self->loop->closed;
         delete self;

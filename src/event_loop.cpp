@@ -8,7 +8,7 @@
 namespace aio {
 namespace detail {
 
-struct scheduled_callback : runnable, list_node {
+struct scheduled_callback : ready_callback, list_node {
     function<void()> fn;
     context_map* context = nullptr;
     loop_core* loop = nullptr;
@@ -20,7 +20,7 @@ struct scheduled_callback : runnable, list_node {
 
     explicit scheduled_callback(loop_core& l, function<void()> f)
         : fn(std::move(f)), context(share_context(current_context())), loop(&l) {
-        run = [](runnable& r) noexcept { static_cast<scheduled_callback&>(r).call(); };
+        run = [](ready_callback& r) noexcept { static_cast<scheduled_callback&>(r).call(); };
         timer.owner = this;
         timer.fire = [](timer_node& t) noexcept {
             scheduled_callback& callback = *static_cast<node&>(t).owner;

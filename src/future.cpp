@@ -27,7 +27,7 @@ done_callback* done_callback::from(waiter& w) noexcept {
 done_callback::done_callback(function<void(future_base&)> f) noexcept
     : context(share_context(current_context())), fn(std::move(f)) {
     notify = &queue_callback;
-    run = [](runnable& r) noexcept {
+    run = [](ready_callback& r) noexcept {
         auto& self = static_cast<done_callback&>(r);
         future_base* future = self.owner;
         if (!future->loop()->closed) {

@@ -53,7 +53,7 @@ thread_local std::vector<pending_cancel>* cancel_stack = nullptr;
 bool task_base::cancel(std::string message) {
     loop_->check_thread("task::cancel");
     if (done()) return false;
-    ++cancel_requests_;
+    if (cancel_requests_ != UINT16_MAX) ++cancel_requests_;
     if (cancel_stack) {
         if (on_cancel_path()) return true;  // a circle through a gather, say
         cancel_stack->push_back({state_ptr<task_base>(this), std::move(message)});

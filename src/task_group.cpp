@@ -8,7 +8,7 @@ namespace aio {
 // A task of the group: in held_ until it may run, then in children_; hears of the task's end as its waiter. The first that fails is
 // then queued to cancel the others at the next turn, as asyncio's done callback does: tasks that are ready in the same turn still run,
 // so two that fail together are both in the group. Outlives its group then if that ends before.
-struct task_group::child : detail::list_node, detail::runnable, detail::pooled {
+struct task_group::child : detail::list_node, detail::ready_callback, detail::pooled {
     struct end_waiter : detail::waiter {
         child* owner = nullptr;
     } end;
@@ -22,7 +22,7 @@ struct task_group::child : detail::list_node, detail::runnable, detail::pooled {
             child& self = *static_cast<end_waiter&>(w).owner;
             self.group->child_done(self);
         };
-        run = [](detail::runnable& r) noexcept {
+        run = [](detail::ready_callback& r) noexcept {
             const std::unique_ptr<child> self(static_cast<child*>(&r));
             if (!self->group) return;
             self->group->failure_ = nullptr;

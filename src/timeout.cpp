@@ -5,10 +5,10 @@
 namespace aio {
 
 // Queued to run at the next turn; outlives its timeout if that is left before.
-struct timeout::soon : detail::runnable, detail::pooled {
+struct timeout::soon : detail::ready_callback, detail::pooled {
     timeout* owner;
     explicit soon(timeout* t) noexcept : owner(t) {
-        run = [](detail::runnable& r) noexcept {
+        run = [](detail::ready_callback& r) noexcept {
             std::unique_ptr<soon> self(static_cast<soon*>(&r));
             if (!self->owner) return;
             self->owner->soon_ = nullptr;

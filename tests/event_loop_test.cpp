@@ -7,10 +7,13 @@
 
 #include <algorithm>
 #include <csignal>
+#include <deque>
 #include <future>
 #include <latch>
 #include <memory>
 #include <optional>
+#include <random>
+#include <set>
 #include <thread>
 
 #include <sys/eventfd.h>
@@ -93,16 +96,61 @@ AIO_TEST("call_later and call_at call at their time, on the loop's clock") {
 
 AIO_TEST("rule 137: cancelled timers leave nothing in the heap") {
     auto& loop = aio::get_running_loop();
-    auto& heap = loop.core().cold().timer_heap;
-    const std::size_t before = heap.size();
+    auto& timers = loop.core().cold().timer_heap;
+    const std::size_t before = timers.count();
     std::vector<aio::callback_handle> handles;
     for (int i = 0; i < 1000; ++i) handles.push_back(loop.call_later(1h + i * 1ms, [] { ADD_FAILURE() << "called"; }));
-    EXPECT_EQ(heap.size(), before + 1000);
+    EXPECT_EQ(timers.count(), before + 1000);
     for (std::size_t i = 0; i < handles.size(); i += 2) handles[i].cancel();
-    EXPECT_EQ(heap.size(), before + 500);
+    EXPECT_EQ(timers.count(), before + 500);
     for (auto& handle : handles) handle.cancel();
-    EXPECT_EQ(heap.size(), before);
+    EXPECT_EQ(timers.count(), before);
     co_return;
+}
+
+PLAIN_TEST("timers fire in the order of (deadline, sequence), whatever is armed and cancelled meanwhile") {
+    struct node : aio::detail::timer_node {
+        int number = 0;
+        std::vector<int>* fired = nullptr;
+    };
+    for (unsigned seed = 1; seed <= 200; ++seed) {
+        std::mt19937 random(seed);
+        const auto below = [&](unsigned n) { return static_cast<int>(random() % n); };
+        const unsigned spread = seed % 2 == 0 ? 1000 : 5;  // many deadlines, or many of one
+        aio::detail::timers timers;
+        std::vector<int> fired, expected;
+        std::set<std::tuple<aio::time_point, int>> armed;
+        std::deque<node> nodes;
+        aio::time_point now{};
+        for (int step = 0; step < 300; ++step) {
+            if (const int what = below(10); what < 6) {
+                node& n = nodes.emplace_back();
+                n.number = step;
+                n.fired = &fired;
+                n.fire = [](aio::detail::timer_node& t) noexcept { static_cast<node&>(t).fired->push_back(static_cast<node&>(t).number); };
+                const auto deadline = now + std::chrono::milliseconds(below(spread)) + std::chrono::milliseconds(below(3) * 1000);
+                timers.arm(n, deadline);
+                armed.emplace(deadline, step);
+            } else if (what < 8 && !nodes.empty()) {
+                node& n = nodes[static_cast<std::size_t>(below(static_cast<unsigned>(nodes.size())))];
+                if (n.armed()) armed.erase({n.deadline, n.number});
+                timers.disarm(n);
+                EXPECT_FALSE(n.armed());
+            } else {
+                now += std::chrono::milliseconds(below(spread));
+                timers.fire_due(now);
+                while (!armed.empty() && std::get<0>(*armed.begin()) <= now) {
+                    expected.push_back(std::get<1>(*armed.begin()));
+                    armed.erase(armed.begin());
+                }
+            }
+            ASSERT_EQ(fired, expected) << "seed " << seed << ", step " << step;
+            ASSERT_EQ(timers.count(), armed.size());
+            if (!armed.empty()) {
+                ASSERT_EQ(timers.next(), std::get<0>(*armed.begin()));
+            }
+        }
+    }
 }
 
 AIO_TEST("rule 138: negative delays run in deadline order") {

@@ -29,7 +29,7 @@ class any_task;
 namespace detail {
 
 /// A done callback, waiting for its future and then for its turn in the loop.
-struct done_callback : waiter, runnable, pooled {
+struct done_callback : waiter, ready_callback, pooled {
     std::uint64_t id = 0;
     future_base* owner = nullptr;   // retained while the callback is queued
     context_map* context = nullptr;

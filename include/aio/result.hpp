@@ -22,28 +22,63 @@ template<class T>
 using stored_t = std::conditional_t<std::is_void_v<T>, nothing,
                                     std::conditional_t<std::is_reference_v<T>, std::remove_reference_t<T>*, T>>;
 [[noreturn]] void throw_empty_result();
+
+enum class result_kind : std::uint8_t { empty, value, error };
+
+template<class T>
+struct result_store {
+    union {
+        stored_t<T> value_;
+        std::exception_ptr error_;
+    };
+    result_kind kind_ = result_kind::empty;
+
+    result_store() noexcept {}
+    ~result_store() {}
+    result_kind kind() const noexcept { return kind_; }
+    void set_kind(result_kind kind) noexcept { kind_ = kind; }
+};
+/// In one word, for there are many tasks that give nothing: an exception_ptr, or else how it ended.
+template<>
+struct result_store<void> {
+    union {
+        nothing value_;
+        std::exception_ptr error_;
+        std::uintptr_t word_ = 0;
+    };
+    static_assert(sizeof(std::exception_ptr) == sizeof(std::uintptr_t));
+
+    result_store() noexcept {}
+    ~result_store() {}
+    result_kind kind() const noexcept { return word_ > 1 ? result_kind::error : static_cast<result_kind>(word_); }
+    void set_kind(result_kind kind) noexcept {
+        if (kind != result_kind::error) word_ = static_cast<std::uintptr_t>(kind);
+    }
+};
 }  // namespace detail
 
 /// Holds a T, a T& or nothing (void), or the exception that came instead. Also the place a coroutine writes its outcome to.
 template<class T>
-class result {
+class result : detail::result_store<T> {
     using stored = detail::stored_t<T>;
-    enum class kind : std::uint8_t { empty, value, error };
+    using ending = detail::result_kind;
+    using detail::result_store<T>::error_;
+    using detail::result_store<T>::value_;
 
 public:
     using value_type = T;
 
-    result() noexcept : kind_(kind::empty) {}
-    result(result&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) : kind_(kind::empty) { take(other); }
+    result() noexcept = default;
+    result(result&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) { take(other); }
     result(const result& other)
         requires std::is_copy_constructible_v<stored>
-        : kind_(kind::empty) {
-        if (other.kind_ == kind::value) {
+    {
+        if (other.kind() == ending::value) {
             std::construct_at(&value_, other.value_);
-        } else if (other.kind_ == kind::error) {
+        } else if (other.kind() == ending::error) {
             std::construct_at(&error_, other.error_);
         }
-        kind_ = other.kind_;
+        this->set_kind(other.kind());
     }
     result& operator=(result&& other) noexcept(std::is_nothrow_move_constructible_v<stored>) {
         if (this != &other) {
@@ -54,10 +89,10 @@ public:
     }
     ~result() { reset(); }
 
-    bool has_value() const noexcept { return kind_ == kind::value; }
+    bool has_value() const noexcept { return this->kind() == ending::value; }
     explicit operator bool() const noexcept { return has_value(); }
     /// The exception, or null if there is a value.
-    std::exception_ptr error() const noexcept { return kind_ == kind::error ? error_ : nullptr; }
+    std::exception_ptr error() const noexcept { return this->kind() == ending::error ? error_ : nullptr; }
     /// The value; rethrows the exception if there is none.
     std::conditional_t<std::is_void_v<T>, void, std::add_lvalue_reference_t<T>> value() & {
         check();
@@ -80,7 +115,7 @@ public:
         }
     }
 
-    bool empty() const noexcept { return kind_ == kind::empty; }
+    bool empty() const noexcept { return this->kind() == ending::empty; }
     template<class... Args>
         requires(std::is_reference_v<T> || std::is_constructible_v<stored, Args...>)
     void set_value(Args&&... args) {
@@ -90,27 +125,27 @@ public:
         } else {
             std::construct_at(&value_, std::forward<Args>(args)...);
         }
-        kind_ = kind::value;
+        this->set_kind(ending::value);
     }
     void set_error(std::exception_ptr error) noexcept {
         reset();
         std::construct_at(&error_, std::move(error));
-        kind_ = kind::error;
+        this->set_kind(ending::error);
     }
     void reset() noexcept {
-        if (kind_ == kind::value) {
+        if (this->kind() == ending::value) {
             std::destroy_at(&value_);
-        } else if (kind_ == kind::error) {
+        } else if (this->kind() == ending::error) {
             std::destroy_at(&error_);
         }
-        kind_ = kind::empty;
+        this->set_kind(ending::empty);
     }
 
 private:
     void check() const {
-        if (kind_ == kind::value) [[likely]]
+        if (this->kind() == ending::value) [[likely]]
             return;
-        if (kind_ == kind::error) std::rethrow_exception(error_);
+        if (this->kind() == ending::error) std::rethrow_exception(error_);
         detail::throw_empty_result();
     }
     decltype(auto) get() noexcept {
@@ -123,19 +158,14 @@ private:
         }
     }
     void take(result& other) {
-        if (other.kind_ == kind::value) {
+        const ending how = other.kind();
+        if (how == ending::value) {
             std::construct_at(&value_, std::move(other.value_));
-        } else if (other.kind_ == kind::error) {
+        } else if (how == ending::error) {
             std::construct_at(&error_, std::move(other.error_));
         }
-        kind_ = other.kind_;
+        this->set_kind(how);
     }
-
-    union {
-        stored value_;
-        std::exception_ptr error_;
-    };
-    kind kind_;
 };
 
 }  // namespace aio

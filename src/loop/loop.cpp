@@ -68,10 +68,10 @@ void loop_core::close() noexcept {
     closed = true;
     if (debug) note_debug_loop(*this, false);
     while (!ready.empty()) {
-        runnable* batch = ready.take_all();
-        while (batch != ready_queue::end()) {
-            runnable& item = ready_queue::take_first(batch);
-            if (item.run) item.run(item);  // a callback, which sees that it is too late
+        ready_link batch = ready.take_all();
+        while (batch != ready_link::end()) {
+            const ready_link item = ready_queue::take_first(batch);
+            if (item.is_callback()) item.callback().run(item.callback());  // which sees that it is too late
         }
     }
     drop_callbacks(*this);
@@ -195,7 +195,7 @@ void step_timed(loop_core& core, task_base& task) noexcept {
     }
 }
 
-void call_timed(loop_core& core, runnable& item) noexcept {
+void call_timed(loop_core& core, ready_callback& item) noexcept {
     const time_point start = clock::now();
     item.run(item);
     const auto took = clock::now() - start;
@@ -206,17 +206,17 @@ void call_timed(loop_core& core, runnable& item) noexcept {
 }
 
 // Tasks change places with tasks. Callbacks stay where they are: their order is promised (rule 29).
-runnable* shuffled(runnable* batch, std::mt19937_64& random) {
-    std::vector<runnable*> items;
+ready_link shuffled(ready_link batch, std::mt19937_64& random) {
+    std::vector<ready_link> items;
     std::vector<std::size_t> places;  // of tasks
-    for (; batch != ready_queue::end(); batch = batch->next_ready) {
-        if (!batch->run) places.push_back(items.size());
+    for (; batch != ready_link::end(); batch = batch.item().next_ready) {
+        if (!batch.is_callback()) places.push_back(items.size());
         items.push_back(batch);
     }
     for (std::size_t i = places.size(); i > 1; --i) std::swap(items[places[i - 1]], items[places[random() % i]]);
-    runnable* next = ready_queue::end();
+    ready_link next = ready_link::end();
     for (std::size_t i = items.size(); i-- > 0;) {
-        items[i]->next_ready = next;
+        items[i].item().next_ready = next;
         next = items[i];
     }
     return next;
@@ -225,40 +225,40 @@ runnable* shuffled(runnable* batch, std::mt19937_64& random) {
 }  // namespace
 
 // Runs a callback or a step; true if what the loop runs for may have come to its end with it.
-[[gnu::always_inline]] inline bool run_one(loop_core& core, thread_state& t, runnable& item) noexcept {
-    if (item.run) {
+[[gnu::always_inline]] inline bool run_one(loop_core& core, thread_state& t, ready_link item) noexcept {
+    if (item.is_callback()) {
         t.task = nullptr;
-        item.run(item);
+        item.callback().run(item.callback());
         return true;
     }
-    return core.step(t, static_cast<task_base&>(item));
+    return core.step(t, item.task());
 }
 
 // What is ready now, and not what becomes ready meanwhile.
 void turns::turn(thread_state& t) {
-    runnable* batch = core_.ready.take_all();
+    ready_link batch = core_.ready.take_all();
     if (core_.watched) {
         watched_turn(t, batch);
         return;
     }
-    while (batch != ready_queue::end()) run_one(core_, t, ready_queue::take_first(batch));
+    while (batch != ready_link::end()) run_one(core_, t, ready_queue::take_first(batch));
     t.task = nullptr;
 }
 
-void turns::watched_turn(thread_state& t, runnable* batch) {
+void turns::watched_turn(thread_state& t, ready_link batch) {
     if (cold_.testing.seeded) batch = shuffled(batch, cold_.random);
-    while (batch != ready_queue::end()) {
+    while (batch != ready_link::end()) {
         if (cold_.step_hook) {  // the next one is in the queue still
-            cold_.next = batch->run ? nullptr : &static_cast<task_base&>(*batch);
+            cold_.next = batch.is_callback() ? nullptr : &batch.task();
             cold_.step_hook();
         }
-        runnable& item = ready_queue::take_first(batch);
+        const ready_link item = ready_queue::take_first(batch);
         if (!core_.debug) {
             run_one(core_, t, item);
-        } else if (item.run) {
-            call_timed(core_, item);
+        } else if (item.is_callback()) {
+            call_timed(core_, item.callback());
         } else {
-            step_timed(core_, static_cast<task_base&>(item));
+            step_timed(core_, item.task());
         }
         t.task = nullptr;
     }

@@ -95,7 +95,7 @@ private:
     template<class Done>
     void run(Done done);
     void turn(thread_state& t);
-    void watched_turn(thread_state& t, runnable* batch);  // in debug mode and tests
+    void watched_turn(thread_state& t, ready_link batch);  // in debug mode and tests
     void look();
     bool tidy(time_point now, bool idle) noexcept;
     bool may_be_woken();

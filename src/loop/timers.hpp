@@ -1,11 +1,16 @@
 #pragma once
-// The timers of a loop: a 4-ary heap of nodes that live in their waiters, ordered by (deadline, sequence).
+// The timers of a loop: nodes that live in their waiters, ordered by (deadline, sequence).
 //
+// Timers are mostly armed in the order of their deadlines: those of one timeout, or of many sleeps of one length. So they stand in
+// runs, lists in which each is due no sooner than the one before, and only the first of each run is in a 4-ary heap: a million sleeps
+// of a second are one run, which takes and gives them in no time and without a visit to each other. A node is appended to that one of
+// a few open runs whose end is the nearest before it, or else it begins a run; in the worst case each is alone and this is a heap.
 // Each node knows its place, so a cancelled timer leaves at once: no dead entries to purge (rule 137 has no object here).
 // Rejected: a timing wheel, which gives up the exact order, and a binary heap, which misses the cache twice as often.
 
 #include <aio/detail/core.hpp>
 
+#include <array>
 #include <vector>
 
 namespace aio::detail {
@@ -13,8 +18,14 @@ namespace aio::detail {
 class timers {
 public:
     bool empty() const noexcept { return heap_.empty(); }
-    std::size_t size() const noexcept { return heap_.size(); }
     time_point next() const noexcept { return heap_.front().deadline; }
+    std::size_t count() const noexcept {  // looks at each
+        std::size_t n = 0;
+        for (const entry& e : heap_) {
+            for (const timer_node* node = e.node; node; node = node->later) ++n;
+        }
+        return n;
+    }
 
     /// After a peak.
     void shrink() noexcept {
@@ -24,19 +35,59 @@ public:
     void arm(timer_node& node, time_point deadline) {
         node.deadline = deadline;
         node.sequence = ++sequence_;
-        heap_.push_back({deadline, &node});
-        sift_up(heap_.size() - 1);
+        node.later = nullptr;
+        if (heap_.empty()) {
+            heap_.push_back({deadline, &node});
+            node.place = 1;
+            runs_[0] = {deadline, &node};
+            return;
+        }
+        open_run* nearest = nullptr;
+        open_run* farthest = &runs_[0];  // or one that is free
+        for (open_run& run : runs_) {
+            if (!run.last) {
+                farthest = &run;
+            } else if (run.end <= deadline) {
+                if (!nearest || run.end > nearest->end) nearest = &run;
+            } else if (farthest->last && run.end > farthest->end) {
+                farthest = &run;
+            }
+        }
+        if (nearest) {
+            nearest->last->later = &node;
+            node.place = reinterpret_cast<std::uintptr_t>(nearest->last);
+            *nearest = {deadline, &node};
+        } else {
+            heap_.push_back({deadline, &node});
+            sift_up(heap_.size() - 1);
+            *farthest = {deadline, &node};
+        }
     }
     void disarm(timer_node& node) noexcept {
         if (!node.armed()) return;
-        const std::size_t at = node.heap_index;
-        node.heap_index = timer_node::unarmed;
-        const entry last = heap_.back();
-        heap_.pop_back();
-        if (at == heap_.size()) return;
-        place(at, last);
-        sift_up(at);
-        sift_down(last.node->heap_index);
+        if (!node.later && heap_.size() == 1 && first_of_run(node)) {  // the last of all
+            heap_.clear();
+            runs_ = {};
+            node.place = 0;
+            return;
+        }
+        timer_node* const later = node.later;
+        timer_node* const sooner = first_of_run(node) ? nullptr : reinterpret_cast<timer_node*>(node.place);
+        if (!later) {
+            for (open_run& run : runs_) {
+                if (run.last == &node) run = {sooner ? sooner->deadline : time_point(), sooner};
+            }
+        }
+        if (sooner) {
+            sooner->later = later;
+            if (later) later->place = node.place;
+        } else if (later) {
+            put(index_of(node), {later->deadline, later});
+            sift_down(index_of(*later));
+        } else {
+            remove(index_of(node));
+        }
+        node.place = 0;
     }
     /// Fires all that are due at now, in order. What they arm meanwhile waits for the next call.
     bool fire_due(time_point now) noexcept {
@@ -56,22 +107,39 @@ private:
         time_point deadline;
         timer_node* node;
     };
+    struct open_run {
+        time_point end;  // the deadline of last
+        timer_node* last = nullptr;
+    };
+
+    // A node's place is the address of the one before it in its run, or, for the first, its index in the heap: an odd number.
+    static bool first_of_run(const timer_node& node) noexcept { return node.place & 1; }
+    static std::size_t index_of(const timer_node& node) noexcept { return node.place >> 1; }
+
     static bool before(const entry& a, const entry& b) noexcept {
         return a.deadline < b.deadline || (a.deadline == b.deadline && a.node->sequence < b.node->sequence);
     }
-    void place(std::size_t at, entry e) noexcept {
+    void put(std::size_t at, entry e) noexcept {
         heap_[at] = e;
-        e.node->heap_index = static_cast<std::uint32_t>(at);
+        e.node->place = at << 1 | 1;
+    }
+    void remove(std::size_t at) noexcept {
+        const entry last = heap_.back();
+        heap_.pop_back();
+        if (at == heap_.size()) return;
+        put(at, last);
+        sift_up(at);
+        sift_down(index_of(*last.node));
     }
     void sift_up(std::size_t at) noexcept {
         const entry moving = heap_[at];
         while (at > 0) {
             const std::size_t parent = (at - 1) / 4;
             if (!before(moving, heap_[parent])) break;
-            place(at, heap_[parent]);
+            put(at, heap_[parent]);
             at = parent;
         }
-        place(at, moving);
+        put(at, moving);
     }
     void sift_down(std::size_t at) noexcept {
         const entry moving = heap_[at];
@@ -85,13 +153,14 @@ private:
                 if (before(heap_[child], heap_[least])) least = child;
             }
             if (!before(heap_[least], moving)) break;
-            place(at, heap_[least]);
+            put(at, heap_[least]);
             at = least;
         }
-        place(at, moving);
+        put(at, moving);
     }
 
     std::vector<entry> heap_;
+    std::array<open_run, 4> runs_;
     std::uint64_t sequence_ = 0;
 };
 

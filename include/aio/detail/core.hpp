@@ -20,50 +20,73 @@
 namespace aio::detail {
 
 class future_base;
+class task_base;
+struct ready_callback;
 struct done_callback;
 class operation;
 class context_map;
 struct timer_node;
 
-/// Something in the ready queue: a task (run is null), or a callback.
-struct runnable {
-    runnable* next_ready = nullptr;  // null: not in the queue
-    void (*run)(runnable&) noexcept = nullptr;
+struct runnable;
 
-    bool queued() const noexcept { return next_ready != nullptr; }
+/// What stands in the ready queue, and whether it is a task or a callback: the lowest bit of the address says so. Null: nothing.
+class ready_link {
+public:
+    ready_link() = default;
+    ready_link(runnable& item, bool callback) noexcept : bits_(reinterpret_cast<std::uintptr_t>(&item) | std::uintptr_t{callback}) {}
+    static ready_link end() noexcept {  // what the last one in the queue has as its next
+        ready_link link;
+        link.bits_ = 2;
+        return link;
+    }
+
+    explicit operator bool() const noexcept { return bits_ != 0; }
+    bool is_callback() const noexcept { return bits_ & 1; }
+    runnable& item() const noexcept { return *reinterpret_cast<runnable*>(bits_ & ~std::uintptr_t{1}); }
+    inline ready_callback& callback() const noexcept;
+    inline task_base& task() const noexcept;
+    friend bool operator==(const ready_link&, const ready_link&) noexcept = default;
+
+private:
+    std::uintptr_t bits_ = 0;
 };
+
+/// A task, or a ready_callback.
+struct runnable {
+    ready_link next_ready;  // null: not in the queue
+
+    bool queued() const noexcept { return static_cast<bool>(next_ready); }
+};
+
+struct ready_callback : runnable {
+    void (*run)(ready_callback&) noexcept = nullptr;
+};
+
+inline ready_callback& ready_link::callback() const noexcept { return static_cast<ready_callback&>(item()); }
 
 class ready_queue {
 public:
-    /// What the last one in the queue has as its next.
-    static runnable* end() noexcept { return reinterpret_cast<runnable*>(std::uintptr_t{1}); }
-
-    bool empty() const noexcept { return head_ == end(); }
+    bool empty() const noexcept { return head_ == ready_link::end(); }
     /// It must not be queued already.
-    void push(runnable& item) noexcept {
-        item.next_ready = end();
-        *tail_ = &item;
-        tail_ = &item.next_ready;
-    }
-    runnable& pop() noexcept {
-        runnable& first = *head_;
-        head_ = first.next_ready;
-        if (head_ == end()) tail_ = &head_;
-        first.next_ready = nullptr;
+    void push(runnable& task) noexcept { push(task, false); }
+    void push(ready_callback& callback) noexcept { push(callback, true); }
+    ready_link pop() noexcept {
+        const ready_link first = take_first(head_);
+        if (empty()) tail_ = &head_;
         return first;
     }
     /// Everything that is queued now: a turn.
-    runnable* take_all() noexcept {
-        runnable* first = head_;
-        head_ = end();
+    ready_link take_all() noexcept {
+        const ready_link first = head_;
+        head_ = ready_link::end();
         tail_ = &head_;
         return first;
     }
     /// The first of a batch; the batch goes on behind it.
-    static runnable& take_first(runnable*& batch) noexcept {
-        runnable& first = *batch;
-        batch = first.next_ready;
-        first.next_ready = nullptr;
+    static ready_link take_first(ready_link& batch) noexcept {
+        const ready_link first = batch;
+        batch = first.item().next_ready;
+        first.item().next_ready = {};
         return first;
     }
     ready_queue() = default;
@@ -71,22 +94,27 @@ public:
     ready_queue& operator=(const ready_queue&) = delete;
 
 private:
-    runnable* head_ = end();
-    runnable** tail_ = &head_;
+    void push(runnable& item, bool callback) noexcept {
+        item.next_ready = ready_link::end();
+        *tail_ = ready_link(item, callback);
+        tail_ = &item.next_ready;
+    }
+    ready_link head_ = ready_link::end();
+    ready_link* tail_ = &head_;
 };
 
-/// A timer, embedded in who waits for it. Ordered by (deadline, sequence): stable (semantics 15a).
+/// A timer, embedded in who waits for it. Ordered by (deadline, sequence): stable (semantics 15a). See timers.hpp for the rest.
 struct timer_node {
-    static constexpr std::uint32_t unarmed = ~std::uint32_t{0};
-    time_point deadline;      // these three are set when it is armed
+    time_point deadline;  // these four are set when it is armed
     std::uint64_t sequence;
     void (*fire)(timer_node&) noexcept;
-    std::uint32_t heap_index = unarmed;
+    timer_node* later;
+    std::uintptr_t place = 0;
 
     timer_node() noexcept {}
     timer_node(const timer_node&) noexcept {}  // a copy is not armed
     timer_node& operator=(const timer_node&) = delete;
-    bool armed() const noexcept { return heap_index != unarmed; }
+    bool armed() const noexcept { return place != 0; }
 };
 
 /// Who wants to hear that a future is done. notify() is called by the loop's thread while the future completes, in order of
@@ -153,6 +181,7 @@ protected:
 
     std::uint32_t references_ = 1;
     std::uint16_t flags_ = 0;
+    std::uint16_t cancel_requests_ = 0;  // of tasks; it ends at 65,535
     loop_core* loop_;
     list<waiter> waiters_;
 
@@ -280,7 +309,6 @@ protected:
 
     promise_base* leaf_ = nullptr;   // where it goes on
     operation* waiting_ = &first_step;  // what it waits in, while it is suspended
-    std::uint32_t cancel_requests_ = 0;
     std::uint64_t id_;
     context_map* context_ = nullptr;
     task_extra* extra_ = nullptr;
@@ -290,6 +318,8 @@ private:
     void request_cancel(std::string message);
     void drop_extra() noexcept;
 };
+
+inline task_base& ready_link::task() const noexcept { return static_cast<task_base&>(item()); }
 
 struct loop_cold;  // src/loop/loop.hpp
 
@@ -314,7 +344,8 @@ public:
     loop_core(const loop_core&) = delete;
     loop_core& operator=(const loop_core&) = delete;
 
-    void push(runnable& item) noexcept { ready.push(item); }
+    void push(runnable& task) noexcept { ready.push(task); }
+    void push(ready_callback& callback) noexcept { ready.push(callback); }
 
     /// The end: drops callbacks that were not called, gives descriptors back. The memory goes with the last holder.
     void close() noexcept;

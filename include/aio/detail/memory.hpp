@@ -25,8 +25,8 @@ struct promise_base;
 class loop_core;
 class context_map;
 
-inline constexpr std::size_t block_granularity = 32;
-inline constexpr std::size_t block_classes = 65;  // class c holds blocks of c * 32 bytes; larger ones go to malloc
+inline constexpr std::size_t block_granularity = 16;
+inline constexpr std::size_t block_classes = 129;  // class c holds blocks of c * 16 bytes; larger ones go to malloc
 
 struct free_block {
     free_block* next;
