@@ -6,9 +6,14 @@
 
 #include <benchmark/benchmark.h>
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <coroutine>
 #include <ctime>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace {
 
@@ -152,6 +157,47 @@ void measure_sleepers(benchmark::State& state) {
     state.counters["ms_above_1s"] = (seconds - 1) * 1000;
 }
 
+// ---- what a task takes, and one that waits ----
+
+struct waits {
+    aio::event event;
+    aio::lock lock;
+    aio::queue<int> queue;
+    aio::future<int> future;
+};
+aio::coro<> for_nothing(waits&) { co_return; }
+aio::coro<> for_time(waits&) { co_await aio::sleep(std::chrono::hours(1)); }
+aio::coro<> for_an_event(waits& w) { co_await w.event.wait(); }
+aio::coro<> for_a_lock(waits& w) { co_await w.lock.acquire(); }
+aio::coro<> for_an_item(waits& w) { static_cast<void>(co_await w.queue.get()); }
+aio::coro<> for_a_future(waits& w) { static_cast<void>(co_await w.future); }
+aio::coro<> in_a_nested_coroutine(waits& w) { co_await for_an_event(w); }
+aio::coro<> under_a_timeout(waits& w) { co_await aio::with(aio::timeout(std::chrono::hours(1)), [&] { return for_an_event(w); }); }
+
+/// With its handle and malloc's own bytes.
+aio::coro<double> bytes_of_waiting(aio::coro<> (*wait)(waits&)) {
+    constexpr std::size_t count = 100'000;
+    waits w;
+    co_await w.lock.acquire();
+    std::vector<aio::task<>> tasks;
+    const std::size_t before = ::mallinfo2().uordblks;
+    tasks.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) tasks.push_back(aio::create_task(wait(w)));
+    if (wait != &for_nothing) co_await aio::sleep(std::chrono::seconds(0));  // else they have ended by then
+    const double bytes = static_cast<double>(::mallinfo2().uordblks - before) / count;
+    for (auto& task : tasks) task.cancel();
+    co_await aio::wait(tasks);
+    w.lock.release();
+    co_return bytes;
+}
+
+void measure_bytes(benchmark::State& state, aio::coro<> (*wait)(waits&)) {
+    for (auto _ : state) {
+        aio::detail::empty_free_lists();
+        state.counters["bytes"] = aio::run(bytes_of_waiting(wait));
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -167,6 +213,16 @@ int main(int argc, char** argv) {
         ->UseManualTime()
         ->Iterations(1)
         ->Unit(benchmark::kMillisecond);
+    const std::pair<const char*, aio::coro<> (*)(waits&)> kinds[] = {
+        {"a_task", &for_nothing},           {"that_sleeps", &for_time},
+        {"for_an_event", &for_an_event},    {"for_a_lock", &for_a_lock},
+        {"for_an_item", &for_an_item},      {"for_a_future", &for_a_future},
+        {"in_a_nested_coroutine", &in_a_nested_coroutine}, {"under_a_timeout", &under_a_timeout}};
+    for (const auto& [name, wait] : kinds) {
+        benchmark::RegisterBenchmark((std::string("bytes/") + name).c_str(), [kind = wait](benchmark::State& state) {
+            measure_bytes(state, kind);
+        })->Iterations(1);
+    }
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
     benchmark::RunSpecifiedBenchmarks();

@@ -3,6 +3,7 @@
 #include <aio/detail/blocking.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <csignal>
 #include <mutex>
@@ -28,7 +29,8 @@ struct blocking_pool::state {
     mutable std::mutex mutex;
     std::condition_variable work;
     list<blocking_job> queue;
-    std::size_t queued = 0;
+    std::atomic<std::size_t> queued = 0;  // changed under the mutex
+    std::size_t spinning = 0;             // idle threads that look at queued
     std::size_t running = 0;
     std::size_t idle = 0;   // threads that wait for work, or are about to
     std::size_t alive = 0;  // threads of the pool that have not ended
@@ -68,9 +70,21 @@ void blocking_pool::state::start_thread(const std::shared_ptr<state>& self) {
 
 void blocking_pool::state::serve(worker& w) noexcept {
     arm_thread_end();
+    spinner before_sleep;
     std::unique_lock lock(mutex);
     for (;;) {
-        work.wait(lock, [this] { return !queue.empty() || finishing; });
+        if (queue.empty() && before_sleep.worth()) {
+            ++spinning;
+            lock.unlock();
+            before_sleep.until([this] { return queued.load(std::memory_order_relaxed) != 0; });
+            lock.lock();
+            --spinning;
+        }
+        if (queue.empty()) {
+            const auto start = clock::now();
+            work.wait(lock, [this] { return !queue.empty() || finishing; });
+            before_sleep.slept(clock::now() - start);
+        }
         if (queue.empty()) return thread_ends(w);
         blocking_job& job = *queue.pop_front();
         --queued;
@@ -126,6 +140,7 @@ blocking_pool::~blocking_pool() { finish(); }
 
 void blocking_pool::submit(blocking_job& job) {
     state& s = *state_;
+    bool wake;
     {
         const std::lock_guard lock(s.mutex);
         if (s.closed) throw_logic_error("this executor has been shut down: it takes no more jobs");
@@ -137,9 +152,9 @@ void blocking_pool::submit(blocking_job& job) {
             }
         }
         s.queue.push_back(job);
-        ++s.queued;
+        wake = ++s.queued > s.spinning;
     }
-    s.work.notify_one();
+    if (wake) s.work.notify_one();
 }
 
 bool blocking_pool::withdraw(blocking_job& job) noexcept {

@@ -4,13 +4,17 @@
 
 namespace aio::detail {
 
-std::vector<std::size_t> first_occurrences(const std::vector<const void*>& pointers) {
-    std::vector<std::size_t> places;
+bool forget_repeated(std::vector<const void*>& pointers) {
+    if (pointers.size() < 2) return false;
+    bool any = false;
     std::unordered_set<const void*> seen;
-    for (std::size_t i = 0; i < pointers.size(); ++i) {
-        if (seen.insert(pointers[i]).second) places.push_back(i);
+    seen.reserve(pointers.size());
+    for (const void*& p : pointers) {
+        if (seen.insert(p).second) continue;
+        p = nullptr;
+        any = true;
     }
-    return places;
+    return any;
 }
 
 void wait_operation::add(future_base& state) {

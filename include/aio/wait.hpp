@@ -32,21 +32,28 @@ struct wait_result {
 
 namespace detail {
 
-/// The places at which each pointer occurs for the first time, in order.
-std::vector<std::size_t> first_occurrences(const std::vector<const void*>& pointers);
+/// Makes those null that have occurred before. False if there are none.
+bool forget_repeated(std::vector<const void*>& pointers);
 
 /// The handles of a range, each once; throws std::logic_error if one is empty.
 template<class R>
 auto distinct_handles(R& range) {
     std::vector<std::remove_cvref_t<element_t<R>>> handles;
     std::vector<const void*> states;
+    if constexpr (requires { static_cast<std::size_t>(range.size()); }) {
+        handles.reserve(static_cast<std::size_t>(range.size()));
+        states.reserve(static_cast<std::size_t>(range.size()));
+    }
     for (auto&& h : range) {
         if (!static_cast<bool>(h)) throw_empty_handle();
         handles.push_back(h);
         states.push_back(h.detail_state());
     }
+    if (!forget_repeated(states)) return handles;
     std::size_t kept = 0;
-    for (std::size_t index : first_occurrences(states)) handles[kept++] = handles[index];
+    for (std::size_t i = 0; i < handles.size(); ++i) {
+        if (states[i]) handles[kept++] = handles[i];
+    }
     handles.resize(kept);
     return handles;
 }
@@ -54,7 +61,7 @@ auto distinct_handles(R& range) {
 /// Waits for futures without touching them: neither a timeout nor a cancel of the waiter reaches them (rules 95, 98).
 class [[nodiscard("co_await it")]] wait_operation final : public revertible<wait_operation> {
 public:
-    explicit wait_operation(const wait_options& options) noexcept : options_(options) {}
+    wait_operation(const wait_options& options, std::size_t most) : options_(options) { members_.reserve(most); }
     wait_operation(wait_operation&&) = delete;
     ~wait_operation() { forget(); }
     void add(future_base& state);
@@ -84,7 +91,7 @@ template<class Handle>
 coro<wait_result<Handle>> wait_handles(std::vector<Handle> handles, wait_options options) {
     if (handles.empty()) throw std::invalid_argument("wait() needs at least one task or future");
     {
-        wait_operation operation(options);
+        wait_operation operation(options, handles.size());
         for (const Handle& h : handles) operation.add(*h.detail_state());
         co_await operation;
     }

@@ -307,17 +307,21 @@ void turns::look() {
             cold_.patience = std::min(cold_.patience * 2, std::chrono::milliseconds(1000));
         }
         if (untidy) timeout = std::min(timeout.value_or(std::chrono::seconds(1)), std::chrono::nanoseconds(cold_.tidy_at - now));
+        if (core_.outstanding != 0 && (!timeout || *timeout > spinner::most) &&
+            cold_.for_threads.until([this] { return !cold_.in->empty(); })) {
+            timeout = std::chrono::nanoseconds(0);
+        }
         if ((!timeout || timeout->count() > 0) && !cold_.in->prepare_to_block()) timeout = std::chrono::nanoseconds(0);
         // A signal may have come since the last look: its handler writes to the inbox's eventfd, so the poll returns at once.
     }
+    const bool slept = !timeout || timeout->count() > 0;
     cold_.io->poll(timeout);
     cold_.in->awake();
-    cold_.in->drain();
-    if (!heap.empty() && !cold_.testing.virtual_time) {
-        const time_point later = timeout && timeout->count() == 0 ? now : clock::now();
-        heap.fire_due(later);
-        if (!timeout || timeout->count() != 0) cold_.last_look = later;
-    }
+    const bool by_thread = cold_.in->drain();
+    const time_point later = slept ? clock::now() : now;
+    if (slept && by_thread) cold_.for_threads.slept(later - now);
+    if (slept) cold_.last_look = later;
+    if (!heap.empty() && !cold_.testing.virtual_time) heap.fire_due(later);
 }
 
 // The free lists and the room for timers, when their time has come. True if it will have to come again, whether something happens until then or not.

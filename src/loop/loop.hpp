@@ -2,6 +2,7 @@
 // The cold part of a loop, and the loop itself: turns of the ready queue, timers, the reactor, the inbox.
 
 #include "reactor.hpp"
+#include "spin.hpp"
 #include "timers.hpp"
 
 #include <aio/call_graph.hpp>
@@ -59,6 +60,7 @@ struct loop_cold {
     std::int32_t look_interval = 1;  // how many steps may pass before the clock and the kernel are looked at
     time_point last_look{};
     time_point tidy_at{};  // when the thread's free lists are looked at
+    spinner for_threads;   // before it sleeps
     std::chrono::milliseconds patience{1};  // how long to block where only a foreign thread could wake the loop
     bool told_of_foreign_threads = false;
 
