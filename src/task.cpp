@@ -30,7 +30,11 @@ task_extra& task_base::extra() {
 
 task_extra* make_task_extra(std::string_view name) { return new task_extra{std::string(name), {}, {}}; }
 
-void task_base::drop_extra() noexcept { delete extra_; }
+void task_base::drop_rest() noexcept {
+    delete extra_;
+    if (context_) drop_context(context_);
+    if (task_link::linked()) task_link::unlink();
+}
 
 std::string task_base::name() const {
     if (extra_ && !extra_->name.empty()) return extra_->name;
@@ -153,21 +157,6 @@ bool task_base::prepare_step() noexcept {
         return false;
     }
     return !waiting_ || waiting_->attempt();
-}
-
-void task_base::finish(promise_base& root) noexcept {
-    const bool ended_by_exception = root.failed;
-    waiting_ = nullptr;
-    root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end (semantics 8b)
-    leaf_ = nullptr;
-    task_link::unlink();
-    --loop_->live_tasks;
-    if (!ended_by_exception && !context_ && !extra_ && !(flags_ & (flag_must_cancel | flag_cancel_taken | flag_gives_context))) [[likely]] {
-        complete(false, false);
-    } else {
-        settle(ended_by_exception);
-    }
-    release();
 }
 
 // The end of a task that has failed, was cancelled, or has something to tidy up.

@@ -71,6 +71,23 @@ struct loop_cold {
     list<loop_end> at_end;
 };
 
+// In the one place where every task ends.
+[[gnu::always_inline]] inline void task_base::finish(promise_base& root) noexcept {
+    const bool ended_by_exception = root.failed;
+    waiting_ = nullptr;
+    root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end (semantics 8b)
+    leaf_ = nullptr;
+    task_link::unlink();
+    --loop_->live_tasks;
+    constexpr std::uint16_t to_settle = flag_must_cancel | flag_cancel_taken | flag_gives_context;
+    if (!ended_by_exception && none(context_, extra_) && !(flags_ & to_settle)) [[likely]] {
+        complete(false, false);
+    } else {
+        settle(ended_by_exception);
+    }
+    release();
+}
+
 void set_running_loop(event_loop* loop) noexcept;
 /// In the child, before fork() returns.
 void forked_child() noexcept;

@@ -316,7 +316,7 @@ protected:
 
 private:
     void request_cancel(std::string message);
-    void drop_extra() noexcept;
+    void drop_rest() noexcept;
 };
 
 inline task_base& ready_link::task() const noexcept { return static_cast<task_base&>(item()); }
@@ -402,13 +402,15 @@ inline context_map*& current_context() noexcept {
     return t.task ? t.task->context() : t.context;
 }
 
+/// One test for all, where each is unlikely.
+template<class... Pointers>
+bool none(Pointers... pointers) noexcept {
+    return (reinterpret_cast<std::uintptr_t>(pointers) | ...) == 0;
+}
+
 inline void task_base::leave() noexcept {
-    if (extra_) [[unlikely]]
-        drop_extra();
-    if (context_) [[unlikely]]
-        drop_context(context_);
-    if (task_link::linked()) [[unlikely]]
-        task_link::unlink();
+    if (!none(extra_, context_, task_link::next)) [[unlikely]]
+        drop_rest();
     future_base::leave();
 }
 
@@ -424,7 +426,7 @@ inline void task_base::begin(promise_base& root, bool hold) noexcept {
         context_ = share_context(context);
     loop_->tasks.push_back(*this);
     ++loop_->live_tasks;
-    if (!hold) schedule();
+    if (!hold) loop_->push(*this);
 }
 
 inline void task_base::schedule() noexcept {
