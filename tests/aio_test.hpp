@@ -23,6 +23,8 @@
 #include <string>
 #include <vector>
 
+#include <unistd.h>
+
 using namespace std::chrono_literals;
 
 namespace aio_test {
@@ -54,6 +56,13 @@ struct counted {
     counted& operator=(counted&&) = default;
     ~counted() { --alive; }
 };
+
+/// Rises where descriptors leak. It may fall: a look-up that an earlier test has given up ends in its thread.
+inline int lowest_free_descriptor() {
+    const int fd = ::dup(0);
+    ::close(fd);
+    return fd;
+}
 
 /// What happened, in order.
 struct journal {
