@@ -324,7 +324,8 @@ void turns::look() {
     if (!heap.empty() && !cold_.testing.virtual_time) heap.fire_due(later);
 }
 
-// The free lists and the room for timers, when their time has come. True if it will have to come again, whether something happens until then or not.
+// The free lists and the room for timers, when their time has come. True if it will have to come again, whether something happens
+// until then or not.
 bool turns::tidy(time_point now, bool idle) noexcept {
     if (now < cold_.tidy_at) return has_many_blocks();
     cold_.timer_heap.shrink();
