@@ -84,7 +84,7 @@ void end_at_yield(generator_promise& promise) noexcept {
     if (promise.exits) {
         run_exits(promise);
     } else {
-        complete(promise);
+        give(promise);
     }
 }
 

@@ -17,7 +17,14 @@ struct exit_runner {
         struct last {
             bool await_ready() const noexcept { return false; }
             // The frame is destroyed with that of the coroutine whose exits these were.
-            void await_suspend(std::coroutine_handle<promise_type> h) const noexcept { complete(*h.promise().parent); }
+            void await_suspend(std::coroutine_handle<promise_type> h) const noexcept {
+                promise_base& coroutine = *h.promise().parent;
+                if (coroutine.state == progress::attached) {
+                    coroutine.parent = nullptr;  // a generator that ends at a co_yield is seen to have ended by that
+                } else {
+                    complete(coroutine);
+                }
+            }
             void await_resume() const noexcept {}
         };
         last final_suspend() const noexcept { return {}; }
@@ -61,7 +68,11 @@ std::coroutine_handle<> make_exit_runner(promise_base& coroutine) {
     return runner.handle;
 }
 
-void run_exits(promise_base& coroutine) noexcept { coroutine.exits->runner.resume(); }
+void run_exits(promise_base& coroutine) noexcept {
+    const std::coroutine_handle<> runner = coroutine.exits->runner;
+    runner.resume();
+    if (!runner.done()) coroutine.state = progress::detached;
+}
 
 namespace {
 void tell_skipped(const exit_node& node, const char* why) noexcept {

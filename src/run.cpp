@@ -206,7 +206,6 @@ void loop_owner::abandon() noexcept {
                      task.name().c_str(), created.file_name(), static_cast<unsigned>(created.line()));
         if (task.leaf()) tell_skipped_exits(*task.leaf());
         abandoned_tasks().push_back(&task);
-        --core.live_tasks;
     }
 }
 
@@ -222,7 +221,7 @@ void loop_owner::finish() noexcept {
         const signal_guard signals(core.cold().in->wake_fd(), options_.handle_sigterm, signals_);
         try {
             turns loop(core, nullptr, signals.installed(), signals_);
-            while (core.live_tasks > 0) {  // again: what ends may have created others
+            while (!core.tasks.empty()) {  // again: what ends may have created others
                 if (cancel_all()) {
                     loop.run_while(ending_);
                 } else {

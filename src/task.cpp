@@ -33,7 +33,7 @@ task_extra* make_task_extra(std::string_view name) { return new task_extra{std::
 void task_base::drop_rest() noexcept {
     delete extra_;
     if (context_) drop_context(context_);
-    if (task_link::linked()) task_link::unlink();
+    if (failed() && task_link::linked()) task_link::unlink();  // of those that nobody has looked at
 }
 
 std::string task_base::name() const {
@@ -138,12 +138,12 @@ cancelled_error task_base::take_cancellation() {
     return cancelled_error(std::exchange(extra_->cancel_message, {}));
 }
 
+void task_base::throw_cancelled() { throw take_cancellation(); }
+
 void task_base::keep_cancel_pending(std::string message) {
     set_cancel_message(std::move(message));
     flags_ |= flag_must_cancel | flag_overtaken;
 }
-
-void task_base::throw_cancelled() { throw take_cancellation(); }
 
 bool task_base::prepare_step() noexcept {
     if (loop_->closed) [[unlikely]] return false;  // in the child of a fork(): see forked_child()

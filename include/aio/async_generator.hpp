@@ -35,14 +35,30 @@ namespace detail {
 
 class generator_base;
 class closing_slot;
+struct generator_promise;
+
+/// Hands an item to whoever waits in next(), and is resumed by the next next().
+class yielded {
+public:
+    explicit yielded(generator_promise& promise) noexcept : promise_(&promise) {}
+    bool await_ready() const noexcept { return false; }
+    template<class Promise>
+    AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) const noexcept;
+    void await_resume() const;
+
+protected:
+    generator_promise* promise_;
+};
 
 /// Not a template: closing needs no type of the items. Started ones are in the loop's list, which closes them at its end.
+/// It has a parent while it runs for one; before it has begun, it is its own.
 struct generator_promise : awaiting_promise<generator_promise>, generator_link {
     void* value = nullptr;            // the last item, in the generator's frame; null at its end
     generator_base* owner = nullptr;  // null: dropped
     std::exception_ptr error;         // what ended it
     std::exception_ptr exit_request;  // what is thrown at the co_yield, once it is being closed
     closing_slot* closer = nullptr;   // the loop's task that is to close it
+    yielded at_yield{*this};          // what a co_yield awaits
     bool ending = false;              // the next co_yield is not to be answered: closed, or dropped while it ran
 
     static constexpr bool is_block_scope = false;
@@ -50,14 +66,15 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
     std::exception_ptr exit_error() const noexcept { return error; }
     void settle_exit(std::exception_ptr e) noexcept { error = std::move(e); }
 
-    generator_promise() noexcept { is_generator = true; }
+    generator_promise() noexcept { parent = this; }
     ~generator_promise() {
         if (linked()) unlink();
         if (closer) [[unlikely]]
             forget_closer();
     }
     void forget_closer() noexcept;
-    bool running() const noexcept { return state == progress::inlined || state == progress::detached; }
+    bool running() const noexcept { return parent && parent != this; }
+    static bool has_given(generator_promise& promise) noexcept { return !promise.parent || ended_attached(promise); }
 
     std::suspend_always initial_suspend() const noexcept { return {}; }
     final_awaiter final_suspend() const noexcept { return {}; }
@@ -76,33 +93,32 @@ void begin_generator(generator_promise& promise);
 [[noreturn]] void throw_exit_request(generator_promise& promise);
 /// A co_yield that nobody is to get: the generator ends there, with an error.
 void end_at_yield(generator_promise& promise) noexcept;
+/// The generator stands at a co_yield: whoever has asked for the item goes on.
+inline void give(generator_promise& promise) noexcept {
+    promise_base* const parent = std::exchange(promise.parent, nullptr);
+    if (promise.state == progress::attached) [[likely]]
+        return;
+    promise.state = progress::attached;
+    local().next = parent;
+}
 /// Destroys the frame; its owner is empty then.
 void end_frame(generator_promise& promise) noexcept;
 /// It has ended: destroys the frame, and throws the error that ended it, if there was one.
 void throw_end(generator_promise& promise);
 
-/// Hands an item to whoever waits in next(), and is resumed by the next next().
-class [[nodiscard]] yielded {
-public:
-    explicit yielded(generator_promise& promise) noexcept : promise_(&promise) {}
-    bool await_ready() const noexcept { return false; }
-    template<class Promise>
-    AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) const noexcept {
-        generator_promise& promise = h.promise();
-        if (promise.ending) [[unlikely]] {
-            end_at_yield(promise);
-        } else {
-            complete(promise);
-        }
+template<class Promise>
+void yielded::await_suspend(std::coroutine_handle<Promise> h) const noexcept {
+    generator_promise& promise = h.promise();
+    if (promise.ending) [[unlikely]] {
+        end_at_yield(promise);
+    } else {
+        give(promise);
     }
-    void await_resume() const {
-        if (promise_->ending) [[unlikely]]
-            throw_exit_request(*promise_);
-    }
-
-protected:
-    generator_promise* promise_;
-};
+}
+inline void yielded::await_resume() const {
+    if (promise_->ending) [[unlikely]]
+        throw_exit_request(*promise_);
+}
 
 /// The same, of a copy: the consumer may move its item away, the generator's variable stays as it is.
 template<class T>
@@ -121,18 +137,42 @@ private:
 };
 
 template<class T>
+inline constexpr bool is_small_item = false;
+template<class T>
+    requires(!std::is_reference_v<T> && !std::is_const_v<T> && std::is_trivially_copyable_v<T> &&
+                std::is_copy_constructible_v<T> && sizeof(T) <= 16)
+inline constexpr bool is_small_item<T> = true;
+
+template<class T>
 struct async_generator_promise : generator_promise {
     async_generator<T> get_return_object(std::source_location where = std::source_location::current()) noexcept;
 
-    yielded yield_value(T&& item) noexcept {  // T& if T is a reference
+    yielded& yield_value(T&& item) noexcept {  // T& if T is a reference
         value = const_cast<void*>(static_cast<const void*>(std::addressof(item)));
-        return yielded(*this);
+        return at_yield;
     }
     yielded_copy<T> yield_value(const T& item)
         requires(!std::is_reference_v<T> && std::is_copy_constructible_v<T>)
     {
         return yielded_copy<T>(*this, item);
     }
+};
+/// A copy is kept here, always in the same place: value is set once.
+template<class T>
+    requires is_small_item<T>
+struct async_generator_promise<T> : generator_promise {
+    async_generator_promise() noexcept { value = std::addressof(item_); }
+    async_generator<T> get_return_object(std::source_location where = std::source_location::current()) noexcept;
+
+    yielded& yield_value(const T& item) noexcept {
+        std::construct_at(std::addressof(item_), item);
+        return at_yield;
+    }
+
+private:
+    union {
+        T item_;
+    };
 };
 
 /// co_await generator.aclose().
@@ -144,7 +184,7 @@ public:
     template<class Promise>
     AIO_DETAIL_SUSPEND bool await_suspend(std::coroutine_handle<Promise> h) noexcept {
         promise_->parent = &h.promise();
-        return run_nested(*promise_);
+        return run_nested(*promise_, generator_promise::has_given);
     }
     void await_resume() {
         if (promise_) throw_end(*promise_);
@@ -195,27 +235,23 @@ private:
     generator_promise* promise_ = nullptr;
 };
 
-/// co_await generator.next().
 template<class T>
-class [[nodiscard("co_await it")]] generator_next {
+class [[nodiscard]] generator_awaiter {
 public:
     using pointer = std::remove_reference_t<T>*;
-    explicit generator_next(generator_base& generator) noexcept : generator_(&generator) {}
-    generator_next operator co_await() const noexcept { return *this; }  // awaited in place: an awaiter_ref less on the way
-
-    bool await_ready() {
-        promise_ = generator_->promise_;
+    explicit generator_awaiter(generator_promise* promise) noexcept : promise_(promise) {}
+    bool await_ready() const {
         if (!promise_) return true;
-        if (promise_->state != progress::done) [[unlikely]]
+        if (promise_->parent) [[unlikely]]
             begin_generator(*promise_);
         return false;
     }
     template<class Promise>
-    AIO_DETAIL_SUSPEND bool await_suspend(std::coroutine_handle<Promise> h) noexcept {
+    AIO_DETAIL_SUSPEND bool await_suspend(std::coroutine_handle<Promise> h) const noexcept {
         promise_->parent = &h.promise();
-        return run_nested(*promise_);
+        return run_nested(*promise_, generator_promise::has_given);
     }
-    pointer await_resume() {
+    pointer await_resume() const {
         if (!promise_) return nullptr;
         if (promise_->value) [[likely]]
             return static_cast<pointer>(promise_->value);
@@ -224,8 +260,18 @@ public:
     }
 
 private:
+    generator_promise* promise_;  // null: it has ended
+};
+
+/// co_await generator.next().
+template<class T>
+class [[nodiscard("co_await it")]] generator_next {
+public:
+    explicit generator_next(generator_base& generator) noexcept : generator_(&generator) {}
+    generator_awaiter<T> operator co_await() const noexcept { return generator_awaiter<T>(generator_->promise_); }
+
+private:
     generator_base* generator_;
-    generator_promise* promise_ = nullptr;
 };
 
 }  // namespace detail
@@ -261,6 +307,12 @@ private:
 namespace detail {
 
 template<class T>
+async_generator<T> async_generator_promise<T>::get_return_object(std::source_location where) noexcept {
+    place = where;
+    return async_generator<T>(*this);
+}
+template<class T>
+    requires is_small_item<T>
 async_generator<T> async_generator_promise<T>::get_return_object(std::source_location where) noexcept {
     place = where;
     return async_generator<T>(*this);

@@ -44,13 +44,13 @@ void report_never_awaited(std::source_location defined) noexcept;
 
 /// Lies directly before every frame of a coro: whether the block has become a task, whose state stands before it.
 struct block_tag {
-    std::uint32_t bytes;
+    std::uint32_t size_class;
     std::uint32_t is_task;
 };
 
 template<class T>
 struct coro_promise_base : awaiting_promise<coro_promise<T>> {
-    result<T>* slot = nullptr;  // where the outcome goes: the awaiter in the parent's frame, or the task
+    result<T>* slot;  // where the outcome goes: the awaiter in the parent's frame, or the task; set when it is started
 
     std::suspend_always initial_suspend() const noexcept { return {}; }
     final_awaiter final_suspend() const noexcept { return {}; }
@@ -81,6 +81,8 @@ struct coro_promise_base : awaiting_promise<coro_promise<T>> {
         this->failed = true;
     }
 
+    coro_promise_base() noexcept {}
+
     static void* operator new(std::size_t frame_bytes);
     static void operator delete(void* frame) noexcept;
 };
@@ -91,18 +93,18 @@ struct coro_promise : coro_promise_base<T> {
     template<class U = T>
         requires std::is_constructible_v<T, U>
     void return_value(U&& value) {
-        this->slot->set_value(std::forward<U>(value));
+        this->slot->set_returned(std::forward<U>(value));
     }
 };
 template<class T>
 struct coro_promise<T&> : coro_promise_base<T&> {
     coro<T&> get_return_object(std::source_location where = std::source_location::current()) noexcept;
-    void return_value(T& value) noexcept { this->slot->set_value(value); }
+    void return_value(T& value) noexcept { this->slot->set_returned(value); }
 };
 template<>
 struct coro_promise<void> : coro_promise_base<void> {
     coro<void> get_return_object(std::source_location where = std::source_location::current()) noexcept;
-    void return_void() noexcept { slot->set_value(); }
+    void return_void() noexcept { slot->set_returned(); }
 };
 
 /// Runs a coro inside the coroutine that awaits it, and owns its frame meanwhile.
@@ -128,7 +130,7 @@ public:
         coro_promise<T>& promise = child_.promise();
         promise.parent = &parent.promise();
         promise.slot = &outcome_;
-        return run_nested(promise);
+        return run_nested(promise, ended_attached);
     }
     T await_resume() {
         std::exchange(child_, {}).destroy();  // its arguments go before the awaiter goes on

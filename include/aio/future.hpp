@@ -112,13 +112,40 @@ private:
     future_base* awaited_;
 };
 
-/// co_await on a handle: Move says whether the value may be moved out.
+/// co_await on a handle: Move says whether the value may be moved out, and the handle is given away. What is done already is not
+/// waited for: the operation is made only where there is something to wait for.
 template<class T, class State, bool Move>
-class [[nodiscard]] join : public join_base {
+class [[nodiscard]] join {
 public:
-    explicit join(state_ptr<State> state) : join_base(require(state)), state_(std::move(state)) {}
+    explicit join(const state_ptr<State>& state) : state_(state.get()) { require(); }
+    explicit join(state_ptr<State>&& state)
+        requires Move
+        : state_(state.detach()) {
+        require();
+    }
+    join(const join&) = delete;
+    join& operator=(const join&) = delete;
+    ~join() {
+        if (Move || waits_) state_->release();
+    }
+
+    bool await_ready() {
+        thread_state& t = local();
+        if (state_->done() && t.budget > 0) {
+            --t.budget;
+            return true;
+        }
+        if constexpr (!Move) state_->retain();
+        std::construct_at(&operation_, *state_);
+        waits_ = true;
+        return operation_.await_ready();
+    }
+    template<class Promise>
+    AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        operation_.await_suspend(h);
+    }
     T await_resume() {
-        join_base::await_resume();
+        if (waits_) operation_.await_resume();
         state_->mark_retrieved();
         if (!state_->outcome.has_value()) [[unlikely]]
             throw_error_of(*state_);
@@ -135,11 +162,16 @@ public:
     }
 
 private:
-    static State& require(const state_ptr<State>& state) {
-        if (!state) throw_empty_handle();
-        return *state;
+    void require() const {
+        if (!state_) [[unlikely]]
+            throw_empty_handle();
     }
-    state_ptr<State> state_;
+    State* state_;
+    bool waits_ = false;
+    union {
+        join_base operation_;
+    };
+    static_assert(std::is_trivially_destructible_v<join_base>);
 };
 
 /// The readers that task<T> and future<T> have in common. Self is the handle.

@@ -87,7 +87,7 @@ public:
         }
         return *this;
     }
-    ~result() { reset(); }
+    ~result() { destroy(); }
 
     bool has_value() const noexcept { return this->kind() == ending::value; }
     explicit operator bool() const noexcept { return has_value(); }
@@ -120,12 +120,13 @@ public:
         requires(std::is_reference_v<T> || std::is_constructible_v<stored, Args...>)
     void set_value(Args&&... args) {
         reset();
-        if constexpr (std::is_reference_v<T>) {
-            std::construct_at(&value_, std::addressof(args)...);
-        } else {
-            std::construct_at(&value_, std::forward<Args>(args)...);
-        }
-        this->set_kind(ending::value);
+        put_value(std::forward<Args>(args)...);
+    }
+    /// Of a coroutine that returns: it may have returned before, where a destructor threw and that was caught, but has not failed.
+    template<class... Args>
+    void set_returned(Args&&... args) {
+        if constexpr (!std::is_trivially_destructible_v<stored>) reset();
+        put_value(std::forward<Args>(args)...);
     }
     void set_error(std::exception_ptr error) noexcept {
         reset();
@@ -133,15 +134,27 @@ public:
         this->set_kind(ending::error);
     }
     void reset() noexcept {
+        destroy();
+        this->set_kind(ending::empty);
+    }
+
+private:
+    template<class... Args>
+    void put_value(Args&&... args) {
+        if constexpr (std::is_reference_v<T>) {
+            std::construct_at(&value_, std::addressof(args)...);
+        } else {
+            std::construct_at(&value_, std::forward<Args>(args)...);
+        }
+        this->set_kind(ending::value);
+    }
+    void destroy() noexcept {
         if (this->kind() == ending::value) {
             std::destroy_at(&value_);
         } else if (this->kind() == ending::error) {
             std::destroy_at(&error_);
         }
-        this->set_kind(ending::empty);
     }
-
-private:
     void check() const {
         if (this->kind() == ending::value) [[likely]]
             return;

@@ -50,7 +50,7 @@ namespace detail {
 template<class T>
 class task_state final : public with_outcome<T, task_base> {
 public:
-    task_state(loop_core* loop, std::source_location created) noexcept : with_outcome<T, task_base>(loop, created) {}
+    using with_outcome<T, task_base>::with_outcome;
 
     static constexpr std::size_t room = (sizeof(with_outcome<T, task_base>) + sizeof(block_tag) + 15) / 16 * 16;
     static block_tag& tag(void* frame) noexcept {
@@ -61,10 +61,17 @@ public:
 private:
     void destroy() noexcept override {
         char* const block = reinterpret_cast<char*>(this);
-        const std::uint32_t bytes = tag(block + room).bytes;
+        if (std::is_trivially_destructible_v<stored_t<T>> && this->leave_simply()) [[likely]] {
+            deallocate_class(block, tag(block + room).size_class);
+        } else {
+            destroy_wholly(block);
+        }
+    }
+    [[gnu::noinline]] void destroy_wholly(char* block) noexcept {
+        const std::uint32_t size_class = tag(block + room).size_class;
         this->leave();
         this->~task_state();
-        deallocate(block, bytes);
+        deallocate_class(block, size_class);
     }
     void set_cancelled(cancelled_error error) noexcept override {
         this->outcome.set_error(std::make_exception_ptr(std::move(error)));
@@ -88,13 +95,14 @@ void* coro_promise_base<T>::operator new(std::size_t frame_bytes) {
     static_assert(alignof(task_state<T>) <= 16, "results that are aligned beyond 16 bytes are not supported: use a pointer");
     constexpr std::size_t room = task_state<T>::room;
     char* block = static_cast<char*>(allocate(room + frame_bytes));
-    ::new (block + room - sizeof(block_tag)) block_tag{static_cast<std::uint32_t>(room + frame_bytes), 0};
+    ::new (block + room - sizeof(block_tag)) block_tag{size_class_of(room + frame_bytes), 0};
     return block + room;
 }
 template<class T>
 void coro_promise_base<T>::operator delete(void* frame) noexcept {
     block_tag& tag = task_state<T>::tag(frame);
-    if (!tag.is_task) deallocate(task_state<T>::block(frame), tag.bytes);  // a task's state frees the block itself
+    if (!tag.is_task)
+        deallocate_class(task_state<T>::block(frame), tag.size_class);  // a task's state frees the block itself
 }
 
 /// Makes a task of a coroutine that has not started. The caller owns one reference; the loop owns another until it ends.
@@ -106,19 +114,20 @@ task_state<T>* spawn(loop_core& loop, coro<T>&& c, std::source_location created,
     std::coroutine_handle<coro_promise<T>> h = coro_access::release(c);
     void* frame = h.address();
     task_state<T>::tag(frame).is_task = 1;
-    auto* state = ::new (task_state<T>::block(frame)) task_state<T>(&loop, created);
+    auto* state = ::new (task_state<T>::block(frame)) task_state<T>(&loop, created, h.promise());
+    h.promise().parent = nullptr;
     h.promise().slot = &state->outcome;
-    state->begin(h.promise(), hold);
+    state->begin(hold);
     return state;
 }
 
-/// Any awaitable, as a coro: a coro is given back as it is.
+/// Any awaitable, as a coro: a coro is given back as it is, by reference.
 template<class A>
 coro<awaited_t<A>> await_in_coro(A awaitable) {
     co_return co_await std::move(awaitable);
 }
 template<class T>
-coro<T> to_coro(coro<T>&& c) noexcept {
+coro<T>&& to_coro(coro<T>&& c) noexcept {
     return std::move(c);
 }
 template<awaitable A>

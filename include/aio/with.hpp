@@ -348,6 +348,7 @@ struct context_promise : awaiting_promise<context_promise<T>> {
     value* given = nullptr;        // what it has co_yielded
     std::exception_ptr error;      // how the body ended; then, what goes on
     std::exception_ptr thrown;
+    bool entered = false;
     bool ended = false;
 
     static constexpr bool is_block_scope = true;
@@ -410,7 +411,9 @@ public:
     template<class Promise>
     AIO_DETAIL_SUSPEND bool await_suspend(std::coroutine_handle<Promise> parent) noexcept {
         promise_->parent = &parent.promise();
-        return run_nested(*promise_);
+        const bool leaving = promise_->given != nullptr;
+        return run_nested(
+            *promise_, [leaving](context_promise<T>& p) { return (!leaving && p.given) || ended_attached(p); });
     }
 
 protected:
@@ -444,7 +447,7 @@ public:
 
 template<class T>
 auto context<T>::enter() {
-    if (!handle_ || handle_.promise().state != detail::progress::initial) {
+    if (!handle_ || std::exchange(handle_.promise().entered, true)) {
         detail::throw_logic_error("a context is entered once");
     }
     return detail::context_enter<T>(&handle_.promise());

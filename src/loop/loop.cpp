@@ -164,17 +164,20 @@ void loop_core::report(std::string message, std::exception_ptr error, task_base*
         if (!task.prepare_step()) return true;
     }
     task.waiting_ = nullptr;
-    task.leaf_->handle().resume();
-    while (promise_base* next = t.next) {
+    promise_base* coroutine = task.leaf_;
+    for (;;) {
+        coroutine->handle().resume();
+        if (task.waiting_) return false;
+        promise_base* const next = t.next;
+        if (!next) break;
         t.next = nullptr;
-        task.leaf_ = next;  // its child has just ended: a call graph must not look at that any more
-        if (next->state == progress::done) {
-            task.finish(*next);
-            return true;
-        }
-        next->handle().resume();
+        task.leaf_ = coroutine = next;  // its child has just ended: a call graph must not look at that any more
+        if (next->state == progress::ended) break;
     }
-    return false;
+    if (!coroutine->handle().done())
+        return false;  // it awaits something that is not of this library, and hears of nothing
+    task.finish(*coroutine);
+    return true;
 }
 
 namespace {
@@ -336,7 +339,7 @@ bool turns::tidy(time_point now, bool idle) noexcept {
 
 // Throws deadlock_error where nothing can ever happen. False if only a thread that is not ours could make something happen.
 bool turns::may_be_woken() {
-    if (core_.outstanding != 0 || !cold_.timer_heap.empty() || core_.live_tasks == 0) return true;
+    if (core_.outstanding != 0 || !cold_.timer_heap.empty() || core_.tasks.empty()) return true;
     if (foreign_threads_alive()) {
         if (core_.debug && cold_.patience.count() >= 1000 && !std::exchange(cold_.told_of_foreign_threads, true)) {
             core_.report("every task waits for another; only a thread of the program's own could wake one\n" +
@@ -379,11 +382,11 @@ void turns::run_until(const future_base& task) {
 }
 
 void turns::run_while_tasks() {
-    run([this] { return core_.live_tasks == 0; });
+    run([this] { return core_.tasks.empty(); });
 }
 
 void turns::run_while(const std::size_t& tasks) {
-    run([&] { return tasks == 0 || core_.live_tasks == 0; });
+    run([&] { return tasks == 0 || core_.tasks.empty(); });
 }
 
 void turns::drain_ready() {

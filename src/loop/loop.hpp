@@ -74,11 +74,8 @@ struct loop_cold {
 // In the one place where every task ends.
 [[gnu::always_inline]] inline void task_base::finish(promise_base& root) noexcept {
     const bool ended_by_exception = root.failed;
-    waiting_ = nullptr;
     root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end (semantics 8b)
-    leaf_ = nullptr;
-    task_link::unlink();
-    --loop_->live_tasks;
+    task_link::leave_list();
     constexpr std::uint16_t to_settle = flag_must_cancel | flag_cancel_taken | flag_gives_context;
     if (!ended_by_exception && none(context_, extra_) && !(flags_ & to_settle)) [[likely]] {
         complete(false, false);

@@ -32,7 +32,8 @@ struct runnable;
 /// What stands in the ready queue, and whether it is a task or a callback: the lowest bit of the address says so. Null: nothing.
 class ready_link {
 public:
-    ready_link() = default;
+    ready_link() noexcept : bits_(0) {}
+    explicit ready_link(unset) noexcept {}
     ready_link(runnable& item, bool callback) noexcept : bits_(reinterpret_cast<std::uintptr_t>(&item) | std::uintptr_t{callback}) {}
     static ready_link end() noexcept {  // what the last one in the queue has as its next
         ready_link link;
@@ -48,13 +49,15 @@ public:
     friend bool operator==(const ready_link&, const ready_link&) noexcept = default;
 
 private:
-    std::uintptr_t bits_ = 0;
+    std::uintptr_t bits_;
 };
 
 /// A task, or a ready_callback.
 struct runnable {
     ready_link next_ready;  // null: not in the queue
 
+    runnable() = default;
+    explicit runnable(unset u) noexcept : next_ready(u) {}
     bool queued() const noexcept { return static_cast<bool>(next_ready); }
 };
 
@@ -151,7 +154,7 @@ public:
     /// Marks it done and notifies its waiters, first come first served.
     void complete(bool cancelled, bool failed) noexcept {
         flags_ |= static_cast<std::uint16_t>(flag_done | (cancelled ? flag_cancelled : 0) | (failed ? flag_failed : 0));
-        while (waiter* w = waiters_.pop_front()) w->notify(*w);
+        if (!waiters_.empty()) notify_waiters();
     }
 
     /// Adds a callback, which the loop calls soon after completion, never inline (rules 29, 30). Gives its id.
@@ -163,6 +166,8 @@ public:
 
 protected:
     inline explicit future_base(loop_core* loop) noexcept;
+    future_base(loop_core* loop, std::uint32_t references, std::uint16_t flags) noexcept
+        : references_(references), flags_(flags), loop_(loop) {}  // the caller has told the loop
     ~future_base() = default;
     virtual void destroy() noexcept = 0;  // the last handle is gone: leave(), and give the memory back
     inline void leave() noexcept;
@@ -186,6 +191,9 @@ protected:
     list<waiter> waiters_;
 
 private:
+    void notify_waiters() noexcept {
+        while (waiter* w = waiters_.pop_front()) w->notify(*w);
+    }
     inline void forget() noexcept;
     void drop_callbacks() noexcept;
     bool report_unretrieved() noexcept;
@@ -225,25 +233,36 @@ public:
     void describe(std::string& out) const override { out += "its first step"; }
 };
 inline constinit not_started first_step;
+/// The same for one that has used up the budget of its step.
+class not_continued final : public operation {
+public:
+    cancel_reply cancel(const std::string&) noexcept override { return cancel_reply::refused; }
+    void describe(std::string& out) const override { out += "its next step"; }
+};
+inline constinit not_continued next_step;
 
 /// The rarely needed part of a task.
 struct task_extra;
 task_extra* make_task_extra(std::string_view name);
 
 /// The link in the loop's list of tasks, and of async generators that have started.
-struct task_link : list_node {};
+struct task_link : list_node {
+    using list_node::list_node;
+};
 struct generator_link : list_node {};
 
 class task_base : public future_base, public runnable, public task_link {
 public:
-    inline task_base(loop_core* loop, std::source_location created) noexcept;
+    /// To begin at once. One reference is the caller's, the other the loop's.
+    task_base(loop_core* loop, std::source_location created, promise_base& root) noexcept
+        : future_base(loop, 2, flag_task), runnable(unset()), task_link(unset()), leaf_(&root), created_(created) {}
+    /// Becomes part of the loop, to start at its next turn; a held one, when it is scheduled.
+    inline void begin(bool hold) noexcept;
 
     /// Puts it at the end of the ready queue, once.
     void schedule() noexcept;
     /// Rules 1, 2, 5.
     bool cancel(std::string message);
-    /// Becomes part of the loop, to start at its next turn, or when it is scheduled.
-    inline void begin(promise_base& root, bool hold) noexcept;
     std::uint32_t uncancel() noexcept;
     std::uint32_t cancelling() const noexcept { return cancel_requests_; }
 
@@ -272,7 +291,7 @@ public:
     /// Continues at a coroutine that has not begun (a nested await beyond the budget).
     void continue_at(promise_base& coroutine) noexcept {
         leaf_ = &coroutine;
-        waiting_ = nullptr;
+        waiting_ = &next_step;
         schedule();
     }
     std::uint64_t id() const noexcept { return id_; }
@@ -301,14 +320,16 @@ protected:
 
     ~task_base() = default;
     inline void leave() noexcept;
+    /// The same for most tasks; false if there is more to do: leave() then.
+    inline bool leave_simply() noexcept;
     /// Before a step that asked for it: false if there is nothing to step.
     bool prepare_step() noexcept;
     /// The coroutine is at its final suspension: destroys its frame, settles the outcome, tells the waiters.
     void finish(promise_base& root) noexcept;
     void settle(bool ended_by_exception) noexcept;
 
-    promise_base* leaf_ = nullptr;   // where it goes on
-    operation* waiting_ = &first_step;  // what it waits in, while it is suspended
+    promise_base* leaf_;                // where it goes on
+    operation* waiting_ = &first_step;  // what it waits in; null while it runs
     std::uint64_t id_;
     context_map* context_ = nullptr;
     task_extra* extra_ = nullptr;
@@ -331,9 +352,8 @@ public:
     list<task_link> tasks;          // all that have not ended, oldest first
     list<generator_link> generators;  // all that have started and not ended
     list<task_link> unread;         // tasks that failed, and had not been looked at when they ended
-    std::size_t live_tasks = 0;
-    std::size_t holders = 0;        // futures, tasks and descriptors, which may outlive the loop: they keep its memory
-    std::uint64_t last_task_id = 0;
+    std::size_t held = 0;           // how often hold() was called, less the calls of let_go()
+    std::uint64_t last_task_id = 0;  // a task, too, holds the loop, by having been created
     std::size_t outstanding = 0;    // waits that something outside of the loop can end: I/O, executor jobs, signals
     bool debug = false;
     bool watched = false;           // debug mode, a test's step hook or seed: turns take the slow way; see look_who_watches()
@@ -349,9 +369,11 @@ public:
 
     /// The end: drops callbacks that were not called, gives descriptors back. The memory goes with the last holder.
     void close() noexcept;
-    void hold() noexcept { ++holders; }
+    /// Futures, tasks and descriptors may outlive the loop: they keep its memory.
+    void hold() noexcept { ++held; }
     void let_go() noexcept {
-        if (--holders == 0 && closed) [[unlikely]]
+        --held;
+        if (closed && held + last_task_id == 0) [[unlikely]]
             destroy();
     }
 
@@ -408,25 +430,27 @@ bool none(Pointers... pointers) noexcept {
     return (reinterpret_cast<std::uintptr_t>(pointers) | ...) == 0;
 }
 
+inline bool task_base::leave_simply() noexcept {
+    if (!none(extra_, context_) || (flags_ & (flag_failed | flag_cancelled)) || loop_->closed) return false;
+    --loop_->held;
+    return true;
+}
 inline void task_base::leave() noexcept {
-    if (!none(extra_, context_, task_link::next)) [[unlikely]]
+    if (!none(extra_, context_) || failed()) [[unlikely]]
         drop_rest();
     future_base::leave();
 }
 
-inline task_base::task_base(loop_core* loop, std::source_location created) noexcept
-    : future_base(loop), id_(++loop->last_task_id), created_(created) {
-    flags_ = flag_task;
-}
-
-inline void task_base::begin(promise_base& root, bool hold) noexcept {
-    leaf_ = &root;
-    retain();  // the loop's own
+inline void task_base::begin(bool hold) noexcept {
+    id_ = ++loop_->last_task_id;
+    loop_->tasks.push_back(*this);
+    if (hold) [[unlikely]] {
+        next_ready = {};
+    } else {
+        loop_->push(*this);
+    }
     if (context_map* context = current_context()) [[unlikely]]
         context_ = share_context(context);
-    loop_->tasks.push_back(*this);
-    ++loop_->live_tasks;
-    if (!hold) loop_->push(*this);
 }
 
 inline void task_base::schedule() noexcept {
@@ -471,6 +495,12 @@ public:
         if (state_) state_->release();
     }
     State* get() const noexcept { return state_; }
+    /// The reference is the caller's.
+    State* detach() noexcept {
+        State* const state = state_;
+        state_ = nullptr;
+        return state;
+    }
     State* operator->() const noexcept { return state_; }
     State& operator*() const noexcept { return *state_; }
     explicit operator bool() const noexcept { return state_ != nullptr; }

@@ -5,18 +5,26 @@
 
 namespace aio::detail {
 
-struct list_node {
-    list_node* prev = nullptr;
-    list_node* next = nullptr;
+/// To a constructor: leave it as the memory is, for it is about to be set.
+struct unset {};
 
-    list_node() = default;
-    list_node(const list_node&) noexcept {}  // a copy is in no list
+struct list_node {
+    list_node* prev;
+    list_node* next;
+
+    list_node() noexcept : prev(nullptr), next(nullptr) {}
+    explicit list_node(unset) noexcept {}
+    list_node(const list_node&) noexcept : list_node() {}  // a copy is in no list
     list_node& operator=(const list_node&) noexcept { return *this; }
     bool linked() const noexcept { return next != nullptr; }
     void unlink() noexcept {
+        leave_list();
+        prev = next = nullptr;
+    }
+    /// The same for one of which nobody will ask whether it is linked.
+    void leave_list() noexcept {
         prev->next = next;
         next->prev = prev;
-        prev = next = nullptr;
     }
 };
 

@@ -58,6 +58,12 @@ enum class tidied { partly, for_now, wholly };
 tidied tidy_free_lists(bool idle) noexcept;
 bool has_many_blocks() noexcept;  // so many that it is worth a wake-up to look at them a last time
 
+/// 0: too large to be kept on a list.
+constexpr std::uint32_t size_class_of(std::size_t bytes) noexcept {
+    const std::size_t index = (bytes + block_granularity - 1) / block_granularity;
+    return index < block_classes ? static_cast<std::uint32_t>(index) : 0;
+}
+
 inline void* allocate(std::size_t bytes) {
     const std::size_t index = (bytes + block_granularity - 1) / block_granularity;
 #ifndef AIO_DETAIL_ASAN
@@ -72,18 +78,18 @@ inline void* allocate(std::size_t bytes) {
     return allocate_fresh(index * block_granularity);
 }
 
-inline void deallocate(void* memory, std::size_t bytes) noexcept {
+inline void deallocate_class(void* memory, std::uint32_t size_class) noexcept {
 #ifndef AIO_DETAIL_ASAN
-    const std::size_t index = (bytes + block_granularity - 1) / block_granularity;
-    if (index < block_classes) [[likely]] {
-        free_block*& head = local().free[index];
+    if (size_class != 0) [[likely]] {
+        free_block*& head = local().free[size_class];
         head = ::new (memory) free_block{head};
         return;
     }
 #endif
-    static_cast<void>(bytes);
+    static_cast<void>(size_class);
     free_counted(memory);
 }
+inline void deallocate(void* memory, std::size_t bytes) noexcept { deallocate_class(memory, size_class_of(bytes)); }
 
 /// Base of nodes that live on the free lists.
 struct pooled {

@@ -18,10 +18,9 @@ namespace aio::detail {
 inline constexpr std::int32_t step_budget = 256;
 
 enum class progress : std::uint8_t {
-    initial,   // not started
-    inlined,   // runs inside its parent's await_suspend
-    detached,  // has suspended at least once since: its parent is suspended, too
-    done,
+    attached,  // not started, or runs inside its parent's await_suspend; the root of a task, inside the loop's step
+    detached,  // has suspended since: its parent is suspended, too
+    ended,     // the root of a task, after that
 };
 
 struct exit_scope;  // the managers entered and functions deferred in a coroutine: see exits.hpp
@@ -29,14 +28,13 @@ void drop_exits(exit_scope* exits) noexcept;
 
 /// First base of every promise of ours, at its address, so that a coroutine can be handled without its type.
 struct promise_base {
-    promise_base* parent = nullptr;  // who awaits this coroutine; null for the root of a task
-    std::source_location place;      // where it waits; before its first await: where it is defined
+    promise_base* parent;        // who awaits this coroutine: set when it is started; null for the root of a task
+    std::source_location place;  // where it waits; before its first await: where it is defined
     exit_scope* exits = nullptr;
-    progress state = progress::initial;
-    bool is_generator = false;
-    bool failed = false;             // ended by an exception
+    progress state = progress::attached;
+    bool failed = false;  // ended by an exception
 
-    promise_base() noexcept = default;
+    promise_base() noexcept {}  // what is set later is not set twice: stores are most of what a short coroutine costs
     promise_base(const promise_base&) = delete;
     promise_base& operator=(const promise_base&) = delete;
     ~promise_base() {
@@ -50,17 +48,21 @@ struct promise_base {
     }
 };
 
-/// Runs the scope exits of a coroutine that is at its final suspension, then completes it.
+/// Runs the scope exits of a coroutine that is at its final suspension, then completes it. It is detached if they have not ended
+/// when this returns.
 void run_exits(promise_base& coroutine) noexcept;
 
-/// A coroutine has reached its end, exits included: its parent goes on.
+/// A coroutine stands at its end, exits included, or has an item to give. Where its parent is on the C++ stack nothing needs to be
+/// said: the parent looks at the coroutine itself, in run_nested(). Else it goes on from the loop.
 inline void complete(promise_base& coroutine) noexcept {
-    if (coroutine.state == progress::inlined) {
-        coroutine.state = progress::done;  // the parent's await_suspend is on the C++ stack and sees this
-        return;
+    if (coroutine.state == progress::attached) return;
+    if (coroutine.parent) {
+        coroutine.state = progress::attached;
+        local().next = coroutine.parent;
+    } else {
+        coroutine.state = progress::ended;
+        local().next = &coroutine;
     }
-    coroutine.state = progress::done;
-    local().next = coroutine.parent ? coroutine.parent : &coroutine;
 }
 
 struct final_awaiter {
@@ -77,17 +79,24 @@ struct final_awaiter {
     void await_resume() const noexcept {}
 };
 
-/// Starts (or continues) child for the coroutine that awaits it. True if the awaiting coroutine stays suspended.
-inline bool run_nested(promise_base& child) noexcept {
+/// True of a coroutine that has ended, exits included, since it was last resumed; not where it has been detached meanwhile.
+inline bool ended_attached(promise_base& coroutine) noexcept {
+    return coroutine.handle().done() && coroutine.state == progress::attached;
+}
+
+/// Starts (or continues) child for the coroutine that awaits it. has_completed(child) is asked when it has suspended.
+/// True if the awaiting coroutine stays suspended.
+template<class Child, class Completed>
+bool run_nested(Child& child, Completed has_completed) noexcept {
     thread_state& t = local();
     if (--t.budget < 0) [[unlikely]] {
         child.state = progress::detached;
         t.task->continue_at(child);
         return true;
     }
-    child.state = progress::inlined;
     child.handle().resume();
-    if (child.state == progress::done) return false;
+    if (has_completed(child)) [[likely]]
+        return false;
     child.state = progress::detached;
     return true;
 }
