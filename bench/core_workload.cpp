@@ -24,7 +24,7 @@ int usage() {
         stderr);
     for (const workloads::workload& w : workloads::all)
         std::fprintf(stderr, ", %.*s", static_cast<int>(short_name(w).size()), w.name);
-    std::fputs("\n  W1, W5 and W10 round OPERATIONS down, to a multiple of 1000, 100 and 100\n", stderr);
+    std::fputs("\n  W1 rounds OPERATIONS down to a multiple of 1000; W5, W7r and W10, of 100\n", stderr);
     return 2;
 }
 
@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
     std::size_t operations = std::strtoull(argv[2], nullptr, 10);
     if (name == "W1") operations = operations / 1000 * 1000;
     if (name == "W2") operations = operations / 2 * 2;
-    if (name == "W5" || name == "W10") operations = operations / 100 * 100;
+    if (name == "W5" || name == "W7r" || name == "W10") operations = operations / 100 * 100;
     if (operations == 0 || (name == "W12") != (argc == 4)) return usage();
 
     double bytes_per_task = 0;

@@ -189,18 +189,19 @@ aio::coro<double> cancel_waiters(std::size_t count) {
 }
 
 struct scenario {
+    const char* of;  // which plot it stands in
     const char* name;
     aio::coro<double> (*run)(std::size_t count);
 };
 constexpr scenario scenarios[] = {
-    {"spawn and join, N at once", spawn_and_join},
-    {"yield, N tasks ready", yield_among},
-    {"sleep up to 1 ms, N at once", sleep_and_wake},
-    {"timeout that never fires, N timers", timeout_among},
-    {"start and cancel a sleeper, N at once", cancel_sleepers},
-    {"wake by an event, N waiters", wake_waiters},
-    {"pass a lock on, N waiters", pass_lock_on},
-    {"cancel a waiter, N waiters", cancel_waiters},
+    {"tasks", "spawn and join, N at once", spawn_and_join},
+    {"tasks", "yield, N tasks ready", yield_among},
+    {"timers", "sleep up to 1 ms, N at once", sleep_and_wake},
+    {"timers", "timeout that never fires, N timers", timeout_among},
+    {"timers", "start and cancel a sleeper, N at once", cancel_sleepers},
+    {"waiters", "wake by an event, N waiters", wake_waiters},
+    {"waiters", "pass a lock on, N waiters", pass_lock_on},
+    {"waiters", "cancel a waiter, N waiters", cancel_waiters},
 };
 
 }  // namespace
@@ -210,8 +211,8 @@ int main(int argc, char** argv) {
     if (most == 0) return std::fputs("usage: growth [MOST]\n", stderr), 2;
     for (const scenario& s : scenarios) {
         for (std::size_t count = 1; count <= most; count *= 10) {
-            std::printf(
-                "{\"scenario\": \"%s\", \"count\": %zu, \"ns\": %.1f}\n", s.name, count, aio::run(s.run(count)));
+            std::printf("{\"of\": \"%s\", \"scenario\": \"%s\", \"count\": %zu, \"ns\": %.1f}\n", s.of, s.name, count,
+                        aio::run(s.run(count)));
             std::fflush(stdout);
         }
     }

@@ -23,7 +23,7 @@ def arguments():
     add("--core", type=int, help="the core to run on (the last one)")
     add("--timeout", type=float, default=300, help="seconds after which a run is ended (300)")
     add("--json", metavar="FILE", type=pathlib.Path, help="write the figures there")
-    add("--plot", metavar="FILE.svg", type=pathlib.Path, help="draw them as lines")
+    add("--plot", metavar="FOLDER", type=pathlib.Path, help="draw them as lines: growth-tasks.svg, -timers, -waiters")
     add("--program", type=pathlib.Path, default=HERE.parent / "build/release/bench/growth", help="the program growth")
     options = parser.parse_args()
     if options.most < 1 or options.rounds < 1:
@@ -35,13 +35,14 @@ def main():
     options = arguments()
     core = options.core if options.core is not None else max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, [core])  # inherited by the program
-    runs = {}
+    runs, plots = {}, {}
     for number in range(options.rounds):
         print(f"growth: round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
         command = [str(options.program.resolve()), str(options.most)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=options.timeout, check=True)
         for line in done.stdout.splitlines():
             figure = json.loads(line)
+            plots.setdefault(figure["of"], {})[figure["scenario"]] = None
             runs.setdefault(figure["scenario"], {}).setdefault(figure["count"], []).append(figure["ns"])
     lines = {name: [(count, statistics.median(ns)) for count, ns in counts.items()] for name, counts in runs.items()}
 
@@ -52,7 +53,9 @@ def main():
     if options.json:
         options.json.write_text(json.dumps(runs, indent=1) + "\n")
     if options.plot:
-        svg.line_chart(options.plot, "What an operation costs among N tasks, timers or waiters", "N", "nanoseconds", lines)
+        for of, names in plots.items():
+            title = f"What an operation costs among N {of}"
+            svg.line_chart(options.plot / f"growth-{of}.svg", title, "N", "nanoseconds", {name: lines[name] for name in names})
 
 
 if __name__ == "__main__":

@@ -151,6 +151,18 @@ inline aio::coro<> nested(std::size_t operations) {
     require(sum == operations * (operations - 1) / 2);
 }
 
+// ---- W7r nested awaits, 100 deep, by recursion ----
+
+inline aio::coro<std::size_t> depth(std::size_t n) {
+    if (n == 0) co_return 0;
+    co_return 1 + co_await depth(n - 1);
+}
+inline aio::coro<> recursion(std::size_t operations) {
+    std::size_t sum = 0;
+    for (std::size_t i = 0; i < operations / 100; ++i) sum += co_await depth(99);
+    require(sum == operations / 100 * 99);
+}
+
 // ---- W8 async generator ----
 
 inline aio::async_generator<std::size_t> count_to(std::size_t n) {
@@ -291,6 +303,7 @@ inline constexpr workload all[] = {
     {"W5_lock", lock_contention, 1'000'000, false},
     {"W6b_timeout", timeouts, 500'000, false},
     {"W7_nested_await", nested, 4'000'000, false},
+    {"W7r_recursion", recursion, 4'000'000, false},
     {"W8_generator", generate, 4'000'000, false},
     {"W9_thread_pool", thread_round_trips, 20'000, true},
     {"W11_cancel", cancellations, 50'000, false},

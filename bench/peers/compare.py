@@ -58,6 +58,7 @@ WORKLOADS = [
     Workload("W6m", "the memory they take", wall=True, program="W6a"),
     Workload("W6b", "timeout that never fires"),
     Workload("W7", "nested await"),
+    Workload("W7r", "nested awaits, 100 deep"),
     Workload("W8", "async generator, an item"),
     Workload("W9", "thread pool and back, 2 cores", cores=2, wall=True),
     Workload("W10", "TCP echo, 100 connections"),

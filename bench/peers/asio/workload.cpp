@@ -224,6 +224,18 @@ coro<> nested(executor, std::size_t operations) {
     require(sum == operations * (operations - 1) / 2);
 }
 
+// ---- W7r nested awaits, 100 deep, by recursion ----
+
+coro<std::size_t> depth(std::size_t n) {
+    if (n == 0) co_return 0;
+    co_return 1 + co_await depth(n - 1);
+}
+coro<> recursion(executor, std::size_t operations) {
+    std::size_t sum = 0;
+    for (std::size_t i = 0; i < operations / 100; ++i) sum += co_await depth(99);
+    require(sum == operations / 100 * 99);
+}
+
 // ---- W8 an item of a generator ----
 
 asio::experimental::coro<std::size_t, void, executor> count_to(executor, std::size_t n) {
@@ -385,6 +397,8 @@ coro<> run(executor ex, std::string_view name, std::size_t operations, found& re
         co_await timeouts(ex, operations);
     else if (name == "W7")
         co_await nested(ex, operations);
+    else if (name == "W7r")
+        co_await recursion(ex, operations);
     else if (name == "W8")
         co_await generate(ex, operations);
 #ifdef WITH_THREADS
@@ -419,7 +433,7 @@ int main(int argc, char** argv) {
     }
     if (name == "W1") operations = operations / 1000 * 1000;
     if (name == "W2") operations = operations / 2 * 2;
-    if (name == "W5" || name == "W10") operations = operations / 100 * 100;
+    if (name == "W5" || name == "W7r" || name == "W10") operations = operations / 100 * 100;
 
     found result;
     const double cpu_start = cpu_seconds();

@@ -156,6 +156,20 @@ async def nested(operations):
     require(total == operations * (operations - 1) // 2)
 
 
+# ---- W7r nested awaits, 100 deep, by recursion
+
+
+async def depth(n):
+    return 1 + await depth(n - 1) if n else 0
+
+
+async def recursion(operations):
+    total = 0
+    for _ in range(operations // 100):
+        total += await depth(99)
+    require(total == operations // 100 * 99)
+
+
 # ---- W8 an item of an async generator
 
 
@@ -333,6 +347,7 @@ WORKLOADS = {
     "W6a": (sleepers, 1),
     "W6b": (timeouts, 1),
     "W7": (nested, 1),
+    "W7r": (recursion, 100),
     "W8": (generate, 1),
     "W9": (thread_round_trips, 1),
     "W10": (echo, 100),

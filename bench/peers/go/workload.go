@@ -211,6 +211,24 @@ func nested(operations int) found {
 	return found{}
 }
 
+// ---- W7r nested calls, 100 deep, by recursion
+
+func depth(n int) int {
+	if n == 0 {
+		return 0
+	}
+	return 1 + depth(n-1)
+}
+
+func recursion(operations int) found {
+	sum := 0
+	for i := 0; i < operations/100; i++ {
+		sum += depth(99)
+	}
+	require(sum == operations/100*99)
+	return found{}
+}
+
 // ---- W8 a generator: a goroutine and a channel. Buffered, because that is faster; so it runs ahead of its consumer.
 
 func countTo(n int) <-chan int {
@@ -393,7 +411,7 @@ var workloads = map[string]struct {
 	multiple int
 }{
 	"W1": {spawnJoin, 1000}, "W2": {yields, 2}, "W3": {pingPong, 1}, "W4": {pipeline, 1}, "W5": {lockContention, 100},
-	"W6a": {sleepers, 1}, "W6b": {timeouts, 1}, "W7": {nested, 1}, "W8": {generate, 1}, "W10": {echo, 100},
+	"W6a": {sleepers, 1}, "W6b": {timeouts, 1}, "W7": {nested, 1}, "W7r": {recursion, 100}, "W8": {generate, 1}, "W10": {echo, 100},
 	"W11": {cancellations, 1}, "tail": {tail, 1},
 }
 

@@ -4,6 +4,8 @@
 //! Prints one JSON line, and fails if the work was not really done. See ../../../README.md.
 
 use futures_util::stream::{self, Stream, StreamExt};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -190,6 +192,21 @@ async fn nested(operations: usize) -> Found {
     Found::default()
 }
 
+// ---- W7r nested awaits, 100 deep, by recursion: each future is boxed, for its size cannot be known
+
+fn depth(n: usize) -> Pin<Box<dyn Future<Output = usize> + Send>> {
+    Box::pin(async move { if n == 0 { 0 } else { 1 + depth(n - 1).await } })
+}
+
+async fn recursion(operations: usize) -> Found {
+    let mut sum = 0;
+    for _ in 0..operations / 100 {
+        sum += depth(99).await;
+    }
+    require(sum == operations / 100 * 99);
+    Found::default()
+}
+
 // ---- W8 an item of a stream
 
 fn count_to(n: usize) -> impl Stream<Item = usize> {
@@ -363,6 +380,7 @@ async fn run(name: String, operations: usize, file: Option<String>) -> Option<Fo
         "W6a" => sleepers(operations).await,
         "W6b" => timeouts(operations).await,
         "W7" => nested(operations).await,
+        "W7r" => recursion(operations).await,
         "W8" => generate(operations).await,
         "W9" => thread_round_trips(operations).await,
         "W10" => echo(operations).await,
@@ -398,7 +416,7 @@ fn main() {
     let multiple = match name.as_str() {
         "W1" => 1000,
         "W2" => 2,
-        "W5" | "W10" => 100,
+        "W5" | "W7r" | "W10" => 100,
         _ => 1,
     };
     let operations = arguments[2].parse::<usize>().unwrap() / multiple * multiple;
