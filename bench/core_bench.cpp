@@ -123,6 +123,70 @@ double measure_switch() {
 
 const double switch_ns = measure_switch();
 
+// ---- limits: what no library can do without ----
+
+/// A bare generator, resumed as a function is called.
+struct counter {
+    struct promise_type : bare::promise_type {
+        counter get_return_object() { return {std::coroutine_handle<promise_type>::from_promise(*this)}; }
+        std::suspend_always yield_value(std::size_t v) noexcept {
+            value = v;
+            return {};
+        }
+        std::size_t value = 0;
+    };
+    std::coroutine_handle<promise_type> handle;
+};
+[[gnu::noinline]] counter count_to(std::size_t n) {
+    for (std::size_t i = 0; i < n; ++i) co_yield i;
+}
+bare add_up(std::size_t n, std::size_t& sum) {
+    struct next {
+        std::coroutine_handle<counter::promise_type> numbers;
+        bool await_ready() const noexcept { return false; }
+        bool await_suspend(std::coroutine_handle<>) const noexcept {
+            numbers.resume();
+            return false;
+        }
+        bool await_resume() const noexcept { return !numbers.done(); }
+    };
+    const counter numbers = count_to(n);
+    while (co_await next{numbers.handle}) sum += numbers.handle.promise().value;
+    numbers.handle.destroy();
+}
+void measure_bare_generator(benchmark::State& state) {
+    constexpr std::size_t items = 4'000'000;
+    for (auto _ : state) {
+        std::size_t sum = 0;
+        bare consumer = add_up(items, sum);
+        const auto start = cpu_clock::now();
+        consumer.handle.resume();
+        const double seconds = seconds_since(start);
+        consumer.handle.destroy();
+        workloads::require(sum == items * (items - 1) / 2);
+        state.SetIterationTime(seconds);
+        state.counters["ns/op"] = seconds / items * 1e9;
+    }
+}
+
+[[gnu::noinline]] void fail() { throw aio::cancelled_error(); }
+void measure_throw(benchmark::State& state) {
+    constexpr std::size_t times = 20'000;
+    for (auto _ : state) {
+        std::size_t caught = 0;
+        const auto start = cpu_clock::now();
+        for (std::size_t i = 0; i < times; ++i) {
+            try {
+                fail();
+            } catch (...) { ++caught; }
+        }
+        const double seconds = seconds_since(start);
+        workloads::require(caught == times);
+        state.SetIterationTime(seconds);
+        state.counters["ns/op"] = seconds / times * 1e9;
+    }
+}
+
 // ---- the workloads ----
 
 template<class Clock>
@@ -209,6 +273,12 @@ int main(int argc, char** argv) {
             ->UseManualTime()
             ->Unit(benchmark::kMillisecond);
     }
+    benchmark::RegisterBenchmark("limit/generator_item", measure_bare_generator)
+        ->UseManualTime()
+        ->Unit(benchmark::kMillisecond);
+    benchmark::RegisterBenchmark("limit/throw_catch", measure_throw)
+        ->UseManualTime()
+        ->Unit(benchmark::kMillisecond);
     benchmark::RegisterBenchmark("W6a_million_sleepers", measure_sleepers)
         ->UseManualTime()
         ->Iterations(1)

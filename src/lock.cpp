@@ -5,7 +5,7 @@ namespace aio {
 void lock::throw_not_held() { detail::throw_logic_error("release() of a lock that is not held"); }
 
 void lock::wake_first() noexcept {
-    woken_ = waiters_.pop_front();
+    woken_ = waiters_.take_first();
     if (woken_) woken_->tell(*woken_, nullptr);
 }
 

@@ -57,7 +57,7 @@ private:
 namespace detail {
 
 /// Once woken it has nothing more to do with the event.
-class [[nodiscard("co_await it")]] event_wait : public sync_operation<event_wait> {
+class [[nodiscard("co_await it")]] event_wait : public sync_operation<event_wait, waiting_node> {
 public:
     explicit event_wait(event& e) noexcept : event_(&e) {}
     bool start() noexcept {
@@ -84,7 +84,7 @@ inline detail::event_wait event::wait() noexcept { return detail::event_wait(*th
 inline void event::set() {
     check_thread("event::set");
     set_ = true;
-    while (detail::event_wait* w = waiters_.pop_front()) w->wake();
+    while (detail::event_wait* w = waiters_.take_first()) w->wake();
 }
 
 }  // namespace aio

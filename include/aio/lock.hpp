@@ -37,9 +37,11 @@ class lock_scoped;
 class condition_wait;
 
 /// Who waits for a lock: an acquire(), or the wait() of a condition on its way back.
-struct lock_waiter : list_node {
-    /// Its turn has come; or, with a farewell, never will.
-    void (*tell)(lock_waiter&, farewell*) noexcept = nullptr;
+struct lock_waiter : waiting_node {
+    /// Its turn has come; or, with a farewell, never will. Set when it is linked.
+    void (*tell)(lock_waiter&, farewell*) noexcept;
+
+    lock_waiter() noexcept {}
 
     template<class Operation>
     static void tell_operation(lock_waiter& w, farewell* goodbye) noexcept {

@@ -28,6 +28,11 @@ struct list_node {
     }
 };
 
+/// Of something that is linked before anybody asks whether it is.
+struct waiting_node : list_node {
+    waiting_node() noexcept : list_node(unset()) {}
+};
+
 /// T derives from list_node. The list owns nothing.
 template<class T>
 class list {
@@ -48,6 +53,12 @@ public:
     T* pop_front() noexcept {
         T* first = front();
         if (first) static_cast<list_node*>(first)->unlink();
+        return first;
+    }
+    /// The same where nobody will ask whether that one is linked.
+    T* take_first() noexcept {
+        T* first = front();
+        if (first) static_cast<list_node*>(first)->leave_list();
         return first;
     }
     std::size_t size() const noexcept {  // O(n): for statistics

@@ -109,6 +109,7 @@ public:
 protected:
     basic_operation() = default;
     phase phase_ = phase::idle;
+    bool refused_ = false;  // what is awaited belongs to another loop: for finish(), where start() has found that
 
 private:
     Self& self() noexcept { return static_cast<Self&>(*this); }

@@ -82,17 +82,16 @@ protected:
     /// For start(): the primitive belongs to another loop; finish() will say so.
     bool refuse(const char* kind) noexcept {
         gone_ = kind;
-        foreign_ = true;
+        this->refused_ = true;
         return true;
     }
     /// For finish(): throws if the wait did not end as it should.
     void check() const {
         if (gone_) [[unlikely]] {
-            foreign_ ? throw_other_loop(gone_) : throw_gone(gone_);
+            this->refused_ ? throw_other_loop(gone_) : throw_gone(gone_);
         }
     }
     const char* gone_ = nullptr;  // "aio::lock": destroyed, or of another loop
-    bool foreign_ = false;
 };
 
 /// What a primitive's destructor says to those who wait on it. Debug mode tells it once.
