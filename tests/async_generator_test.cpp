@@ -93,6 +93,38 @@ AIO_TEST("an item that is an lvalue is copied: the consumer may move it away, th
     EXPECT_EQ(sizes, (std::vector<std::size_t>{33, 66, 99}));
 }
 
+AIO_TEST("a small item is the consumer's own copy; it needs no default constructor, and may be converted, aligned or braced") {
+    struct alignas(16) point {
+        point(int x_, int y_) : x(x_), y(y_) {}
+        int x, y;
+    };
+    auto walk = []() -> aio::async_generator<point> {
+        point here(1, 2);
+        co_yield here;
+        co_yield here;  // the consumer has changed its own
+        co_yield {5, 6};
+    };
+    auto points = walk();
+    point* p = co_await points.next();
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(p) % 16, 0u);
+    p->x = 10;
+    p = co_await points.next();
+    EXPECT_EQ(p->x, 1);
+    p = co_await points.next();
+    EXPECT_EQ(p->x + p->y, 11);
+    EXPECT_TRUE(co_await points.next() == nullptr);
+
+    auto widened = []() -> aio::async_generator<long> {
+        co_yield 1;
+        const long two = 2;
+        co_yield two;
+    };
+    auto longs = widened();
+    std::vector<long> seen;
+    while (const long* n = co_await longs.next()) seen.push_back(*n);
+    EXPECT_EQ(seen, (std::vector<long>{1, 2}));
+}
+
 AIO_TEST("items may be move-only, converted, references and const references") {
     auto owned = []() -> aio::async_generator<std::unique_ptr<int>> {
         co_yield std::make_unique<int>(7);
