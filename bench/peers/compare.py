@@ -1,6 +1,7 @@
 """The same workloads in aiocxx and in its peers, in one run and one table. ./dev bench --peers calls this; ../README.md says how to read it."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -9,6 +10,7 @@ import pathlib
 import platform
 import random
 import re
+import select
 import shutil
 import statistics
 import subprocess
@@ -26,6 +28,7 @@ from svg import short  # noqa: E402
 
 NOT_OFFERED = 3  # exit status of a program that has no such workload; its reason is on stderr
 BUILD_TIMEOUT = 900
+SERVER_TIMEOUT = 120  # until it is there, and until it is gone
 
 
 class Problem(Exception):
@@ -46,6 +49,7 @@ class Workload:
     cores: int = 1
     program: str = ""  # its name in the programs, if that is another one
     wall: bool = False  # waits for other threads or the clock: its time is the wall's
+    server: str = ""  # is a client of this one, which has the other cores: its time is always the client's processor time
 
 
 WORKLOADS = [
@@ -64,6 +68,8 @@ WORKLOADS = [
     Workload("W10", "TCP echo, 100 connections"),
     Workload("W11", "start, cancel, join a task"),
     Workload("W12", "lines of a large file", wall=True),
+    Workload("W13", "HTTP GET, 100 at once: the client", server="nginx"),
+    Workload("W14", "SQL query, 10 at once: the client", server="PostgreSQL"),
 ]
 TAIL = Workload("tail", "lateness of a 1 ms tick", wall=True)
 
@@ -80,7 +86,7 @@ class Row:
 
 
 def nanoseconds(workload, time_of):
-    field = "seconds" if workload.wall or time_of == "wall" else "cpu_seconds"
+    field = "seconds" if workload.wall or (time_of == "wall" and not workload.server) else "cpu_seconds"
     return lambda run: run[field] / run["operations"] * 1e9
 
 
@@ -150,33 +156,86 @@ class Peer:
     name: str
     version: str
     command: object
+    clients: dict = dataclasses.field(default_factory=dict)  # of the workloads with a server: the Client, or the Problem with it
+
+    def program(self, workload):
+        client = self.clients.get(workload.name)
+        if isinstance(client, Problem):
+            raise Problem(f"left out: {client}")
+        return client.command if client else self.command(workload)
+
+    def versions(self):
+        named = [f"{name} {client.version}" for name, client in self.clients.items() if getattr(client, "version", "")]
+        return "; ".join([self.version, *named])
+
+
+@dataclasses.dataclass
+class Client:
+    """The program of a workload with a server, and the library that it uses."""
+
+    version: str
+    command: list
+
+
+def clients_of(options, **makers):
+    """Makes those that are wanted. One that cannot be made is left out alone."""
+    clients = {}
+    for name, make in makers.items():
+        if name not in options.wanted:
+            continue
+        try:
+            clients[name] = make()
+        except Problem as problem:
+            clients[name] = problem
+    return clients
 
 
 def make_aiocxx(options):
     if not options.aiocxx.exists():
         raise Problem(f"{options.aiocxx} is not built")
+
+    def client():
+        program = options.aiocxx.with_name("io_workload")
+        if not program.exists():
+            raise Problem(f"{program} is not built")
+        return Client("", [program])
+
     version = "of this folder"
     try:
         changed = output_of("git", "status", "--porcelain", "--untracked-files=no", cwd=ROOT)
         version = output_of("git", "rev-parse", "--short", "HEAD", cwd=ROOT) + (" and changes" if changed else "")
     except Problem:
         pass
-    return Peer("aiocxx", f"{version}, {first_line_of(options.cxx)}, -O3", lambda workload: [options.aiocxx])
+    clients = clients_of(options, W13=client, W14=client)
+    return Peer("aiocxx", f"{version}, {first_line_of(options.cxx)}, -O3", lambda workload: [options.aiocxx], clients)
 
 
 def first_line_of(compiler):
     return output_of(compiler, "--version").splitlines()[0]
 
 
+def module_version(python, name):
+    return output_of(python, "-c", f"import {name}; print({name}.__version__)")
+
+
+def python_clients(options, python, command):
+    def client_with(module):
+        return lambda: Client(f"{module} {module_version(python, module)}", command)
+
+    return clients_of(options, W13=client_with("aiohttp"), W14=client_with("asyncpg"))
+
+
 def make_asyncio(options):
     python = tool("python3")
-    return Peer("asyncio", output_of(python, "--version"), lambda workload: [python, HERE / "asyncio/workload.py"])
+    command = [python, HERE / "asyncio/workload.py"]
+    return Peer("asyncio", output_of(python, "--version"), lambda workload: command, python_clients(options, python, command))
 
 
 def make_uvloop(options):
     python = tool("python3")
-    version = output_of(python, "-c", "import uvloop; print(uvloop.__version__)")
-    return Peer("uvloop", f"uvloop {version}", lambda workload: [python, HERE / "asyncio/workload.py", "--uvloop"])
+    command = [python, HERE / "asyncio/workload.py", "--uvloop"]
+    version = module_version(python, "uvloop")
+    return Peer("uvloop", f"uvloop {version}", lambda workload: command, python_clients(options, python, command))
 
 
 def make_go(options):
@@ -191,17 +250,31 @@ def make_go(options):
     }
     build([go, "build", "-o", folder / "workload", "."], cwd=HERE / "go", env=environment)
     version = output_of(go, "version").removeprefix("go version ")
-    return Peer("go", version, lambda workload: [folder / "workload"])
+
+    def http():
+        build([go, "build", "-o", folder / "http", "."], cwd=HERE / "go/http", env=environment)
+        return Client("net/http", [folder / "http"])
+
+    def postgres():
+        # Debian's packages of libraries are no modules, but a GOPATH.
+        if not (options.go_code / "src/github.com/jackc/pgx/v4").exists():
+            raise Problem(f"there is no pgx 4 in {options.go_code}")
+        packages = environment | {"GO111MODULE": "off", "GOPATH": str(options.go_code)}
+        build([go, "build", "-o", folder / "postgres", "."], cwd=HERE / "go/postgres", env=packages)
+        return Client("pgx 4", [folder / "postgres"])
+
+    return Peer("go", version, lambda workload: [folder / "workload"], clients_of(options, W13=http, W14=postgres))
 
 
-def make_tokio(options):
-    cargo, rustc, folder = tool("cargo"), tool("rustc"), options.build_dir / "tokio"
+def build_crate(options, folder, sources, program, crate):
+    """Builds a program that needs this crate; gives its path and the crate's version."""
+    cargo, rustc = tool("cargo"), tool("rustc")
     registry = options.cargo_registry
-    if not list(registry.glob("tokio-[0-9]*")):
-        raise Problem(f"there is no tokio in {registry}")
+    if not list(registry.glob(f"{crate}-[0-9]*")):
+        raise Problem(f"there is no {crate} in {registry}")
     # Built from a copy, because Cargo writes its lock file beside the sources.
     for name in ("Cargo.toml", "src/main.rs"):
-        source, copy = HERE / "tokio" / name, folder / "source" / name
+        source, copy = sources / name, folder / "source" / name
         if not copy.exists() or copy.read_bytes() != source.read_bytes():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
@@ -211,13 +284,28 @@ def make_tokio(options):
         "RUSTC": rustc,
         "RUSTUP_TOOLCHAIN": "",
     }
-    sources = ['source.crates-io.replace-with="installed"', f'source.installed.directory="{registry}"']
-    settings = [part for source in sources for part in ("--config", source)]
+    crates = ['source.crates-io.replace-with="installed"', f'source.installed.directory="{registry}"']
+    settings = [part for source in crates for part in ("--config", source)]
     build([cargo, "build", "--release", "--offline", *settings], cwd=folder / "source", env=environment)
     lock = (folder / "source/Cargo.lock").read_text()
-    tokio = re.search(r'name = "tokio"\nversion = "([^"]+)"', lock)[1]
-    version = f"tokio {tokio}, {output_of(rustc, '--version')}, LTO"
-    return Peer("tokio", version, lambda workload: [folder / "target/release/workload"])
+    version = re.search(rf'name = "{crate}"\nversion = "([^"]+)"', lock)[1]
+    return folder / "target/release" / program, f"{crate} {version}"
+
+
+def make_tokio(options):
+    folder = options.build_dir / "tokio"
+    program, tokio = build_crate(options, folder, HERE / "tokio", "workload", "tokio")
+    version = f"{tokio}, {output_of(tool('rustc'), '--version')}, LTO"
+
+    def http():
+        client, hyper = build_crate(options, folder / "http", HERE / "tokio/http", "http_workload", "hyper")
+        return Client(hyper, [client])
+
+    def postgres():
+        client, library = build_crate(options, folder / "postgres", HERE / "tokio/postgres", "postgres_workload", "tokio-postgres")
+        return Client(library, [client])
+
+    return Peer("tokio", version, lambda workload: [program], clients_of(options, W13=http, W14=postgres))
 
 
 def make_asio(options):
@@ -231,9 +319,9 @@ def make_asio(options):
     version = f"{number // 100000}.{number // 100 % 1000}"
     if number < 108000:
         raise Problem(f"Boost {version} in {include} is too old: its channels and generators came with 1.80")
-    source = HERE / "asio/workload.cpp"
-    for program, more in (("workload", ["-DBOOST_ASIO_DISABLE_THREADS"]), ("workload_threads", ["-DWITH_THREADS", "-pthread"])):
-        target = folder / program
+
+    def build_program(program, source, *more):
+        source, target = HERE / "asio" / source, folder / program
         stamp = folder / f"{program}.txt"
         command = [options.cxx, "-std=c++20", "-O3", "-DNDEBUG", *more, "-isystem", include, source, "-o", target]
         recipe = " ".join(map(str, command)) + first_line_of(options.cxx) + version
@@ -241,11 +329,19 @@ def make_asio(options):
         if not (fresh and stamp.exists() and stamp.read_text() == recipe):
             build(command)
             stamp.write_text(recipe)
+        return target
+
+    def http():
+        return Client(f"Boost.Beast {version}", [build_program("http_workload", "http_workload.cpp", "-DBOOST_ASIO_DISABLE_THREADS")])
+
     # Without threads in all but the workload that needs one.
+    build_program("workload", "workload.cpp", "-DBOOST_ASIO_DISABLE_THREADS")
+    build_program("workload_threads", "workload.cpp", "-DWITH_THREADS", "-pthread")
     return Peer(
         "asio",
         f"Boost.Asio {version}, {first_line_of(options.cxx)}, -O3",
         lambda workload: [folder / ("workload_threads" if workload.cores > 1 else "workload")],
+        clients_of(options, W13=http),
     )
 
 
@@ -261,6 +357,37 @@ MAKERS = {
 
 # ---- running
 
+# The scripts that run a command beside a server, and the variable that has its address then.
+SERVERS = {
+    "nginx": (HERE / "with_nginx", "AIO_BENCH_HTTP"),
+    "PostgreSQL": (ROOT / "tests/with_postgres", "AIO_TEST_POSTGRES"),
+}
+
+
+@contextlib.contextmanager
+def address_of_server(name, cores):
+    """Starts it on these cores. It stops when its input ends, and so does not outlive this process, whatever the end of that is."""
+    script, variable = SERVERS[name]
+    os.sched_setaffinity(0, cores)  # inherited by the server
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([script, "sh", "-c", f'echo "${variable}"; exec cat'], start_new_session=True, **pipes)
+    address = errors = ""
+    try:
+        there = select.select([process.stdout], [], [], SERVER_TIMEOUT)[0]
+        address = process.stdout.readline().strip() if there else ""
+        if address:
+            yield address
+    finally:
+        if not address:
+            process.terminate()
+        try:
+            errors = process.communicate(timeout=SERVER_TIMEOUT)[1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if not address:
+        raise Problem(last_lines(errors) or f"{name} did not start")
+
 
 class Runner:
     def __init__(self, options):
@@ -271,10 +398,10 @@ class Runner:
             raise SystemExit(f"compare.py: core {first} is not one of {available}")
         self.order = [first] + [core for core in reversed(available) if core != first]
 
-    def run(self, peer, workload, operations, file=None):
-        """One run; gives what the program has printed."""
+    def run(self, peer, workload, operations, extra=None):
+        """One run; gives what the program has printed. extra: a file, or the address of a server."""
         os.sched_setaffinity(0, self.order[: workload.cores])  # inherited by the program
-        command = [*map(str, peer.command(workload)), workload.program or workload.name, str(operations)] + ([str(file)] if file else [])
+        command = [*map(str, peer.program(workload)), workload.program or workload.name, str(operations)] + ([str(extra)] if extra else [])
         environment = os.environ | {"GOMAXPROCS": str(min(workload.cores, len(self.order)))}
         timeout = self.options.timeout
         try:
@@ -292,11 +419,11 @@ class Runner:
         except ValueError:
             raise Problem(f"printed no JSON: {done.stdout[:100]!r}") from None
 
-    def calibrate(self, peer, workload):
+    def calibrate(self, peer, workload, extra=None):
         """So many operations that a run takes about the target time."""
         target, operations = self.options.seconds, 2000
         while True:
-            run = self.run(peer, workload, operations)
+            run = self.run(peer, workload, operations, extra)
             seconds = max(run["seconds"], 1e-7)
             if seconds >= target / 8 or operations >= 10**10:
                 break
@@ -332,8 +459,10 @@ class LargeFile:
         return path, megabytes * self.lines
 
 
-def prepare(runner, peer, workload, options, files):
+def prepare(runner, peer, workload, options, files, address):
     """The arguments of this peer's runs."""
+    if workload.server:
+        return runner.calibrate(peer, workload, address), address
     if workload.name == "tail":
         return (options.tail_ms,)
     if workload.name == "W6a":
@@ -353,12 +482,23 @@ def prepare(runner, peer, workload, options, files):
     return (runner.calibrate(peer, workload),)
 
 
-def measure(runner, peers, workload, options, files, problems):
+def measure_beside_server(runner, peers, workload, options, files, problems):
+    if not workload.server:
+        return measure(runner, peers, workload, options, files, problems)
+    try:
+        with address_of_server(workload.server, runner.order[1:] or runner.order) as address:
+            return measure(runner, peers, workload, options, files, problems, address)
+    except Problem as problem:
+        problems.append((workload.name, workload.server, f"left out: {problem}"))
+        return {}
+
+
+def measure(runner, peers, workload, options, files, problems, address=None):
     """{peer name: [run]}, of runs round robin over the peers, so that what disturbs one disturbs all."""
     arguments = {}
     for peer in peers:
         try:
-            arguments[peer.name] = prepare(runner, peer, workload, options, files)
+            arguments[peer.name] = prepare(runner, peer, workload, options, files, address)
         except Problem as problem:
             problems.append((workload.name, peer.name, str(problem)))
     runs = {name: [] for name in arguments}
@@ -498,11 +638,12 @@ def arguments():
     add("--cxx", default=os.environ.get("CXX", "clang++-19"), help="the compiler of Asio and of our program")
     add("--build-dir", type=pathlib.Path, default=ROOT / "build/peers", help="where the peers are built")
     add("--boost-include", type=pathlib.Path, default=pathlib.Path("/usr/include"), help="where Boost's headers are")
+    add("--go-code", type=pathlib.Path, default=pathlib.Path("/usr/share/gocode"), help="where Go's packages are")
     add("--cargo-registry", type=pathlib.Path, default=pathlib.Path("/usr/share/cargo/registry"), help="where crates are")
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds <= 0 or options.sleepers < 10 or options.file_mb < 1:
         parser.error("rounds, seconds, sleepers and megabytes are at least 1, 0, 10 and 1")
-    for path in ("aiocxx", "build_dir", "boost_include", "cargo_registry"):
+    for path in ("aiocxx", "build_dir", "boost_include", "go_code", "cargo_registry"):
         setattr(options, path, getattr(options, path).resolve())
     return options
 
@@ -513,6 +654,7 @@ def main():
     if options.only and not options.tail:
         wanted = names_from(options.only, [workload.name for workload in WORKLOADS], "workload")
         workloads = [workload for workload in WORKLOADS if workload.name in wanted]
+    options.wanted = [workload.name for workload in workloads]
     wanted = ["aiocxx"] + [name for name in MAKERS if name != "aiocxx"]
     if options.peers:
         wanted = names_from("aiocxx," + options.peers, wanted, "peer")
@@ -528,7 +670,7 @@ def main():
     about = machine()
     print(f"{about['cpu']}, {about['cores']} cores, {about['kernel']}, {about['date']}, load {about['load']:.1f}")
     for peer in peers:
-        print(f"  {peer.name:8} {peer.version}")
+        print(f"  {peer.name:8} {peer.versions()}")
     left_out = [(name, why) for workload, name, why in problems if not workload]
     for name, why in left_out:
         print(f"  {name:8} LEFT OUT: {why}")
@@ -538,7 +680,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="aiocxx-bench-") as folder:
         files = LargeFile(folder)
         for workload in workloads:
-            results[workload.name] = measure(runner, peers, workload, options, files, problems)
+            results[workload.name] = measure_beside_server(runner, peers, workload, options, files, problems)
     rows = [row for workload in workloads for row in rows_of(workload, options.time)]
     names = [peer.name for peer in peers]
     table = table_of(rows, results)
@@ -554,12 +696,12 @@ def main():
         figures = {
             f"{row.workload} {row.title}": {"unit": row.unit, "peers": cells} for row, cells in table
         }
-        about["versions"] = {peer.name: peer.version for peer in peers}
+        about["versions"] = {peer.name: peer.versions() for peer in peers}
         about["left_out"] = [{"workload": workload, "peer": name, "why": why} for workload, name, why in problems]
         options.json.write_text(json.dumps({"machine": about, "table": figures, "runs": results}, indent=1) + "\n")
     if options.plot:
         plot(options, table, names)
-    failed = [why for workload, _, why in problems if workload and not why.startswith("not offered")]
+    failed = [why for workload, _, why in problems if workload and not why.startswith(("not offered", "left out"))]
     return 1 if failed or not any(peer.name == "aiocxx" for peer in peers) else 0
 
 

@@ -431,6 +431,10 @@ int main(int argc, char** argv) {
         std::fputs("Asio reads files through io_uring alone, which it is not built with as a header\n", stderr);
         return 3;
     }
+    if (name == "W14") {
+        std::fputs("Boost has no client of PostgreSQL\n", stderr);
+        return 3;
+    }
     if (name == "W1") operations = operations / 1000 * 1000;
     if (name == "W2") operations = operations / 2 * 2;
     if (name == "W5" || name == "W7r" || name == "W10") operations = operations / 100 * 100;

@@ -1,6 +1,6 @@
 """The workloads of bench/workloads.hpp in asyncio.
 
-Usage: workload.py [--uvloop] NAME OPERATIONS [FILE]
+Usage: workload.py [--uvloop] NAME OPERATIONS [FILE, or ADDRESS of a server]
 Prints one JSON line, and fails if the work was not really done. See ../../README.md.
 """
 
@@ -293,6 +293,67 @@ async def lines(operations, path):
     return {"bytes": size}
 
 
+# ---- W13 HTTP GETs of 1,024 bytes, 100 at once, on a connection each: with aiohttp
+
+
+def stopwatch():
+    """Gives what has gone by since, in place of what main() measures: without the connecting."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    return lambda: {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+
+
+async def get_often(session, url, times):
+    size = 0
+    for _ in range(times):
+        async with session.get(url) as response:
+            require(response.status == 200)
+            size += len(await response.read())
+    return size
+
+
+async def get_all(session, url, operations):
+    sizes = await asyncio.gather(*[get_often(session, url, operations // 100) for _ in range(100)])
+    require(sum(sizes) == operations * 1024)
+
+
+async def gets(operations, address):
+    import aiohttp
+    import yarl
+
+    url = yarl.URL(address)
+    connector, cookies = aiohttp.TCPConnector(limit=100), aiohttp.DummyCookieJar()
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=cookies) as session:
+        await get_all(session, url, 100)  # connects
+        elapsed = stopwatch()
+        await get_all(session, url, operations)
+        return elapsed()
+
+
+# ---- W14 queries with a parameter, on 10 connections: with asyncpg, prepared
+
+
+async def query_often(statement, times):
+    total = 0
+    for i in range(times):
+        total += await statement.fetchval(i)
+    return total
+
+
+async def queries(operations, address):
+    import asyncpg
+
+    each = operations // 10
+    connections = [await asyncpg.connect(address) for _ in range(10)]
+    statements = [await connection.prepare("SELECT $1::int") for connection in connections]
+    elapsed = stopwatch()
+    sums = await asyncio.gather(*[query_often(statement, each) for statement in statements])
+    found = elapsed()
+    require(sum(sums) == 10 * (each * (each - 1) // 2))
+    for connection in connections:
+        await connection.close()
+    return found
+
+
 # ---- tail: 10,000 tasks that work a little and yield, and one that is woken every millisecond
 
 
@@ -353,6 +414,8 @@ WORKLOADS = {
     "W10": (echo, 100),
     "W11": (cancellations, 1),
     "W12": (lines, 1),
+    "W13": (gets, 100),
+    "W14": (queries, 100),
     "tail": (tail, 1),
 }
 
@@ -366,7 +429,7 @@ def main():
         arguments.pop(0)
         loop_factory = uvloop.new_event_loop
     if len(arguments) not in (2, 3) or arguments[0] not in WORKLOADS:
-        sys.exit("usage: workload.py [--uvloop] NAME OPERATIONS [FILE]\n  NAME: " + ", ".join(WORKLOADS))
+        sys.exit("usage: workload.py [--uvloop] NAME OPERATIONS [FILE or ADDRESS]\n  NAME: " + ", ".join(WORKLOADS))
     name = arguments[0]
     run, multiple = WORKLOADS[name]
     operations = int(arguments[1]) // multiple * multiple
