@@ -127,7 +127,7 @@ def output_of(*command, **options):
 def last_lines(text, count=3):
     """The end of it, without the colours, as one line."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if line.strip()]
-    errors = [line for line in lines if re.search(r"\berror\b", line)]
+    errors = [line for line in lines if re.search(r"\berror\b|^\w+Error: ", line)]
     return "; ".join((errors[:1] or lines[-count:]))[:500]
 
 
