@@ -480,3 +480,42 @@ PLAIN_TEST("rule 15i: a foreign thread that ends without a word does not hide th
     };
     EXPECT_THROW(aio::run(main()), aio::deadlock_error);
 }
+
+// ---- who goes first
+
+AIO_REAL_TEST("a timer that is due does not wait behind ten thousand busy tasks") {
+    using clock = std::chrono::steady_clock;
+    constexpr std::size_t busy = 10'000;
+    std::size_t steps = 0, fired_at = 0;
+    std::vector<aio::task<>> tasks;
+    clock::time_point due = clock::time_point::max();
+    std::optional<std::size_t> due_at;
+    for (std::size_t i = 0; i < busy; ++i) {
+        tasks.push_back(aio::create_task([&]() -> aio::coro<> {
+            while (!fired_at) {
+                ++steps;
+                if (!due_at && clock::now() >= due) due_at = steps;
+                co_await aio::sleep(0s);
+            }
+        }));
+    }
+    while (steps < 10 * busy) co_await aio::sleep(0s);  // by now the loop knows how long a step takes
+    aio::get_running_loop().call_later(2ms, [&] { fired_at = steps; });
+    due = clock::now() + 2ms;
+    for (auto& task : tasks) co_await task;
+    EXPECT_LT(
+        fired_at - due_at.value_or(fired_at), busy / 2);  // in steps: how long this process had to wait does not count
+}
+
+AIO_REAL_TEST("timers that are always due leave the others their turn") {
+    bool stop = false;
+    std::vector<aio::task<>> tasks;
+    for (int i = 0; i < 5'000; ++i) {
+        tasks.push_back(aio::create_task([&]() -> aio::coro<> {
+            while (!stop) co_await aio::sleep(1ns);
+        }));
+    }
+    for (int i = 0; i < 1'000; ++i) co_await aio::sleep(0s);
+    stop = true;
+    for (auto& task : tasks) co_await task;
+}

@@ -85,6 +85,18 @@ public:
         tail_ = &head_;
         return first;
     }
+    bool has_more_than(std::size_t count) const noexcept {
+        ready_link at = head_;
+        for (; at != ready_link::end() && count > 0; --count) at = at.item().next_ready;
+        return at != ready_link::end();
+    }
+    /// Takes all of the other's, behind those that are here.
+    void append(ready_queue& other) noexcept {
+        if (other.empty()) return;
+        *tail_ = other.head_;
+        tail_ = other.tail_;
+        static_cast<void>(other.take_all());
+    }
     /// The first of a batch; the batch goes on behind it.
     static ready_link take_first(ready_link& batch) noexcept {
         const ready_link first = batch;
