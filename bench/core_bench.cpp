@@ -151,7 +151,9 @@ bare add_up(std::size_t n, std::size_t& sum) {
         bool await_resume() const noexcept { return !numbers.done(); }
     };
     const counter numbers = count_to(n);
-    while (co_await next{numbers.handle}) sum += numbers.handle.promise().value;
+    while (co_await next{numbers.handle}) {
+        sum += numbers.handle.promise().value;
+    }
     numbers.handle.destroy();
 }
 void measure_bare_generator(benchmark::State& state) {

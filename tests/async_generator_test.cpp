@@ -121,7 +121,7 @@ AIO_TEST("a small item is the consumer's own copy; it needs no default construct
     };
     auto longs = widened();
     std::vector<long> seen;
-    while (const long* n = co_await longs.next()) seen.push_back(*n);
+    while (const long* n = co_await longs.next()) { seen.push_back(*n); }
     EXPECT_EQ(seen, (std::vector<long>{1, 2}));
 }
 
