@@ -269,24 +269,24 @@ void turns::watched_turn(thread_state& t, ready_link batch) {
 
 namespace {
 
-/// While it lives, what becomes ready is kept apart from what was. Then it goes first: a timer that is due, or a descriptor, does not
-/// wait behind ten thousand busy tasks. But not if it is more than `most`: else the others would hardly have their turn.
-class newcomers_first {
+/// While it lives, what becomes ready is kept apart from what was. Then it goes behind that, as everywhere; but before it where that
+/// is a long line: a timer that is due, or a descriptor, does not wait for ten thousand busy tasks. Not if it is more than `most`,
+/// else the others would hardly have their turn.
+class newcomers {
 public:
-    newcomers_first(ready_queue& ready, std::size_t most) noexcept : ready_(ready), most_(most) {
-        earlier_.append(ready);
-    }
-    ~newcomers_first() {
+    newcomers(ready_queue& ready, std::size_t most) noexcept : ready_(ready), most_(most) { earlier_.append(ready); }
+    ~newcomers() {
         ready_queue late;
-        if (ready_.has_more_than(most_)) late.append(ready_);
+        if (!ready_.empty() && (ready_.has_more_than(most_) || !earlier_.has_more_than(long_line))) late.append(ready_);
         ready_.append(earlier_);
         ready_.append(late);
     }
-    newcomers_first(const newcomers_first&) = delete;
-    newcomers_first& operator=(const newcomers_first&) = delete;
+    newcomers(const newcomers&) = delete;
+    newcomers& operator=(const newcomers&) = delete;
     bool alone() const noexcept { return earlier_.empty() && ready_.empty(); }
 
 private:
+    static constexpr std::size_t long_line = 64;
     ready_queue& ready_;
     const std::size_t most_;
     ready_queue earlier_;
@@ -299,18 +299,18 @@ private:
 void turns::look() {
     if (core_.closed) [[unlikely]] throw_forked();
     if (signals_ && interrupts::count.load(std::memory_order_relaxed) != seen_) [[unlikely]] on_interrupt();
-    // Half of the steps until the next look are left for the others. Nobody goes first where the order is to be always the same.
+    // Half of the steps until the next look are left for the others. None goes first where the order is to be always the same.
     const bool in_order = cold_.testing.virtual_time || core_.watched;
-    newcomers_first newcomers(core_.ready, in_order ? 0 : static_cast<std::size_t>(cold_.look_interval / 2));
+    newcomers heard(core_.ready, in_order ? 0 : static_cast<std::size_t>(std::max(1, cold_.look_interval / 2)));
     cold_.in->drain();
-    const bool may_block = newcomers.alone();
+    const bool may_block = heard.alone();
     if (!may_block) cold_.patience = std::chrono::milliseconds(1);
     timers& heap = cold_.timer_heap;
     if (cold_.testing.virtual_time) {
         if (!heap.empty()) heap.fire_due(cold_.virtual_now);
         cold_.io->poll(std::chrono::nanoseconds(0));
         cold_.in->drain();
-        if (!newcomers.alone() || !may_block) return;
+        if (!heard.alone() || !may_block) return;
         if (core_.outstanding == 0 && !heap.empty() && heap.next() != time_point::max()) {
             cold_.virtual_now = std::max(cold_.virtual_now, heap.next());
             static_cast<void>(tidy(cold_.virtual_now, true));

@@ -57,7 +57,7 @@ struct loop_cold {
     time_point virtual_now{std::chrono::seconds(1)};
     std::mt19937_64 random;
 
-    std::int32_t look_interval = 2;  // how many steps may pass before the clock and the kernel are looked at
+    std::int32_t look_interval = 1;  // how many steps may pass before the clock and the kernel are looked at
     time_point last_look{};
     time_point last_poll{};
     time_point tidy_at{};  // when the thread's free lists are looked at
