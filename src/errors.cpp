@@ -15,6 +15,9 @@ void throw_system_error(int error, const std::string& operation) {
     throw std::system_error(error, std::generic_category(), operation);
 }
 void throw_nan_delay() { throw std::invalid_argument("a delay must be a number (NaN was given)"); }
+void throw_empty_function(const char* where) {
+    throw std::invalid_argument(std::string(where) + " was given an empty function");
+}
 void throw_empty_result() { throw invalid_state_error("this result is empty"); }
 
 namespace {

@@ -109,6 +109,7 @@ bool callback_handle::cancelled() const noexcept { return callback_ && callback_
 
 void loop_handle::call_soon_threadsafe(detail::function<void()> fn) const {
     if (!inbox_) detail::throw_logic_error("this loop_handle is empty");
+    if (!fn) detail::throw_empty_function("call_soon_threadsafe()");
     auto call = std::make_unique<detail::posted_call>();
     call->fn = std::move(fn);
     call->context.take();
@@ -135,6 +136,7 @@ event_loop::~event_loop() {
 callback_handle event_loop::call_soon(detail::function<void()> fn) {
     if (core_.cold().generation != detail::fork_generation()) [[unlikely]] detail::throw_forked();
     core_.check_thread("call_soon");
+    if (!fn) detail::throw_empty_function("call_soon()");
     auto callback = detail::scheduled_callback::make(core_, std::move(fn));
     core_.push(*callback);
     return callback_handle(std::move(callback));
@@ -147,6 +149,7 @@ callback_handle event_loop::call_later(delay d, detail::function<void()> fn) {
 callback_handle event_loop::call_at(time_point when, detail::function<void()> fn) {
     if (core_.cold().generation != detail::fork_generation()) [[unlikely]] detail::throw_forked();
     core_.check_thread("call_at or call_later");
+    if (!fn) detail::throw_empty_function("call_later() or call_at()");
     auto callback = detail::scheduled_callback::make(core_, std::move(fn));
     core_.arm(callback->timer, when);
     return callback_handle(std::move(callback));

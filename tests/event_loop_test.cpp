@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <csignal>
 #include <deque>
+#include <functional>
 #include <future>
 #include <latch>
 #include <memory>
@@ -519,4 +520,82 @@ AIO_REAL_TEST("timers that are always due leave the others their turn") {
     for (int i = 0; i < 300; ++i) co_await aio::sleep(0s);
     stop = true;
     for (auto& task : tasks) co_await task;
+}
+
+// ---- functions that are not there ----
+
+AIO_TEST("fault C17: an empty function is refused where it is given") {
+    auto& loop = aio::get_running_loop();
+    void (*const null)() = nullptr;
+    const std::function<void()> empty;
+    EXPECT_THROW(loop.call_soon(null), std::invalid_argument);
+    EXPECT_THROW(loop.call_soon(empty), std::invalid_argument);
+    EXPECT_THROW(loop.call_soon(nullptr), std::invalid_argument);
+    EXPECT_THROW(loop.call_later(1ms, null), std::invalid_argument);
+    EXPECT_THROW(loop.call_at(loop.time(), empty), std::invalid_argument);
+    EXPECT_THROW(loop.handle().call_soon_threadsafe(null), std::invalid_argument);
+    EXPECT_THROW(loop.handle().call_soon_threadsafe(empty), std::invalid_argument);
+
+    aio::future<int> f;
+    std::string (aio::task<int>::*const no_member)() const = nullptr;
+    EXPECT_THROW(f.add_done_callback(null), std::invalid_argument);
+    EXPECT_THROW(f.add_done_callback(empty), std::invalid_argument);
+    auto sleeper = aio::create_task(aio::sleep(1ms));
+    EXPECT_THROW(aio::any_task(sleeper).add_done_callback(empty), std::invalid_argument);
+    EXPECT_THROW(aio::create_task(null), std::invalid_argument);
+    EXPECT_THROW(aio::create_task(aio::task_options{}, empty), std::invalid_argument);
+    EXPECT_THROW(aio::create_task(no_member, aio::task<int>()), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(aio::run_coroutine_threadsafe(loop.handle(), empty)), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(aio::to_thread(null)), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(aio::to_thread(aio::abandon_on_cancel, null)), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(aio::to_async(empty)), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(aio::defer(null)), std::invalid_argument);
+    aio::lock lock;
+    EXPECT_THROW(static_cast<void>(aio::with(lock, null)), std::invalid_argument);
+    void (*const no_handler)(aio::stream) = nullptr;
+    EXPECT_THROW(static_cast<void>(aio::start_server(no_handler, "localhost", 0)), std::invalid_argument);
+    bool (*const no_predicate)(int) = nullptr;
+    EXPECT_THROW(static_cast<void>(aio::views::filter(no_predicate)), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(aio::views::concurrent(2, no_predicate)), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(aio::for_each(std::vector<int>{1} | aio::views::take(1), no_predicate)), std::invalid_argument);
+    try {
+        loop.call_soon(null);
+    } catch (const std::invalid_argument& e) {
+        EXPECT_STREQ(e.what(), "call_soon() was given an empty function");
+    }
+    co_await sleeper;
+}
+
+AIO_TEST("fault C17: an empty exception handler restores the default, also an empty std::function") {
+    auto& loop = aio::get_running_loop();
+    int told = 0;
+    loop.set_exception_handler([&](const aio::exception_context&) { ++told; });
+    loop.call_exception_handler({"one", nullptr, {}});
+    EXPECT_EQ(told, 1);
+    loop.set_exception_handler(std::function<void(const aio::exception_context&)>());
+    testing::internal::CaptureStderr();
+    loop.call_exception_handler({"the default prints this", nullptr, {}});
+    EXPECT_NE(testing::internal::GetCapturedStderr().find("the default prints this"), std::string::npos);
+    EXPECT_EQ(told, 1);
+    co_return;
+}
+
+AIO_TEST("a callback may be a member pointer, or start a task and drop its handle") {
+    struct counter {
+        int calls = 0;
+        void see(aio::future<int>) { ++calls; }
+    } seen;
+    aio::future<int> f;
+    f.add_done_callback([&](aio::future<int> done) { seen.see(done); });
+    f.set_result(1);
+    bool ran = false;
+    aio::get_running_loop().call_soon([&] {  // as asyncio's call_soon(lambda: create_task(...))
+        return aio::create_task([&]() -> aio::coro<> {
+            ran = true;
+            co_return;
+        });
+    });
+    co_await aio_test::turns(3);
+    EXPECT_EQ(seen.calls, 1);
+    EXPECT_TRUE(ran);
 }

@@ -402,6 +402,7 @@ concept async_iterable = detail::has_next<std::remove_reference_t<S>>;
 /// Source: async for in contextlib.aclosing.
 template<detail::iterable S, class F>
 coro<> for_each(S&& source, F fn) {
+    detail::require_function(fn, "for_each()");
     return detail::iterate<S, F>(std::forward<S>(source), std::move(fn));
 }
 

@@ -53,7 +53,8 @@ private:
 class loop_handle {
 public:
     loop_handle() = default;
-    /// Calls fn on the loop's thread, soon. From any thread. An exception of fn goes to the loop's exception handler.
+    /// Calls fn, a plain function, on the loop's thread, soon. From any thread. An exception of fn goes to the loop's exception
+    /// handler. Throws std::invalid_argument if fn is empty.
     void call_soon_threadsafe(detail::function<void()> fn) const;
     /// False once the loop has ended.
     bool running() const noexcept;
@@ -73,7 +74,8 @@ public:
     event_loop(const event_loop&) = delete;
     event_loop& operator=(const event_loop&) = delete;
 
-    /// Calls fn at the next turn, in the order of the calls. It sees the context variables of the caller.
+    /// Calls fn, a plain function, at the next turn, in the order of the calls. It sees the context variables of the caller. Throws
+    /// std::invalid_argument if fn is empty: a null pointer, or an empty std::function.
     callback_handle call_soon(detail::function<void()> fn);
     callback_handle call_later(delay d, detail::function<void()> fn);  // std::nullopt: never
     callback_handle call_at(time_point when, detail::function<void()> fn);

@@ -59,7 +59,9 @@ public:
     static_assert(!awaitable<value_type>, "what runs on a thread is a plain function: a coroutine is awaited, or given to create_task()");
 
     template<class G, class... Given>
-    explicit thread_call(std::in_place_t, G&& fn, Given&&... args) : fn_(std::forward<G>(fn)), args_(std::forward<Given>(args)...) {}
+    explicit thread_call(std::in_place_t, G&& fn, Given&&... args) : fn_(std::forward<G>(fn)), args_(std::forward<Given>(args)...) {
+        require_function(fn_, "to_thread() or run_in_executor()");
+    }
 
     void prepare() { context_.take(); }
     void request_stop() noexcept {
@@ -270,6 +272,7 @@ private:
 /// to_thread(fn, args...) gives. Each call copies fn. Source: asgiref.sync_to_async, and a common asyncio recipe.
 template<class F>
 auto to_async(F fn) {
+    detail::require_function(fn, "to_async()");
     return detail::async_function<F>(std::move(fn));
 }
 

@@ -41,6 +41,22 @@ struct done_callback : waiter, ready_callback, pooled {
     static done_callback* from(waiter& w) noexcept;
 };
 
+/// Of fn(Handle), or fn().
+template<class Handle, class State, class F>
+done_callback* make_done_callback(F fn) {
+    static_assert(std::is_invocable_v<F&, Handle> || std::is_invocable_v<F&>, "a done callback takes the handle, or nothing");
+    require_function(fn, "add_done_callback()");
+    if constexpr (std::is_invocable_v<F&, Handle>) {
+        require_plain<std::invoke_result_t<F&, Handle>>();
+        return new done_callback([fn = std::move(fn)](future_base& state) mutable {
+            detail::invoke(fn, Handle(state_ptr<State>(&static_cast<State&>(state))));
+        });
+    } else if constexpr (std::is_invocable_v<F&>) {
+        require_plain<std::invoke_result_t<F&>>();
+        return new done_callback([fn = std::move(fn)](future_base&) mutable { fn(); });
+    }
+}
+
 /// Throws what result() and exception() throw of a future that is not done or was cancelled.
 void check_result_ready(const future_base& state);
 [[noreturn]] void throw_empty_handle();
@@ -209,17 +225,11 @@ public:
         get().mark_retrieved();
         return get().error();
     }
-    /// Calls fn(handle), or fn(), from the loop once it is done; soon, if it is done already. Gives the id to remove it by.
+    /// Calls fn(handle), or fn(), from the loop once it is done; soon, if it is done already. Gives the id to remove it by. fn is a
+    /// plain function; std::invalid_argument if it is empty.
     template<class F>
     std::uint64_t add_done_callback(F fn) {
-        return get().add_callback(new done_callback([fn = std::move(fn)](future_base& state) mutable {
-            if constexpr (std::is_invocable_v<F&, Self>) {
-                fn(Self(state_ptr<State>(&static_cast<State&>(state))));
-            } else {
-                static_assert(std::is_invocable_v<F&>, "a done callback takes the handle, or nothing");
-                fn();
-            }
-        }));
+        return get().add_callback(make_done_callback<Self, State>(std::move(fn)));
     }
     /// False if there is no such callback (any more).
     bool remove_done_callback(std::uint64_t id) {

@@ -67,6 +67,7 @@ template<class F>
 connection_handler make_handler(F&& handler) {
     using stored = std::decay_t<F>;
     static_assert(std::is_invocable_v<stored&, stream>, "the handler of a server takes an aio::stream");
+    require_function<stored>(handler, "start_server()");
     if constexpr (std::is_same_v<std::invoke_result_t<stored&, stream>, coro<>>) {
         return connection_handler(std::forward<F>(handler));
     } else {

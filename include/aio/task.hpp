@@ -136,13 +136,6 @@ coro<awaited_t<A>> to_coro(A&& a) {
     return await_in_coro<A>(std::forward<A>(a));
 }
 
-/// task<T>, future<T>, any_task.
-template<class H>
-concept handle = requires(H& h) {
-    h.detail_state();
-    h.done();
-    h.cancel();
-};
 /// What a function was given as an A&& and keeps by value: an rvalue is awaited as one, an lvalue (a handle) as an lvalue.
 template<class A>
 decltype(auto) as_given(std::decay_t<A>& kept) noexcept {
@@ -169,6 +162,7 @@ coro<final_result_t<F, Args...>> call_in_coro(F fn, Args... args) {
 }
 template<class F, class... Args>
 auto invoke_in_coro(F&& fn, Args&&... args) -> coro<final_result_t<std::decay_t<F>, std::decay_t<Args>...>> {
+    require_function<std::decay_t<F>>(fn, "create_task()");
     return call_in_coro<std::decay_t<F>, std::decay_t<Args>...>(std::forward<F>(fn), std::forward<Args>(args)...);
 }
 
@@ -228,13 +222,7 @@ public:
     std::exception_ptr exception() const;
     template<class F>
     std::uint64_t add_done_callback(F fn) {
-        return get().add_callback(new detail::done_callback([fn = std::move(fn)](detail::future_base& state) mutable {
-            if constexpr (std::is_invocable_v<F&, any_task>) {
-                fn(any_task(detail::state_ptr<detail::task_base>(&static_cast<detail::task_base&>(state))));
-            } else {
-                fn();
-            }
-        }));
+        return get().add_callback(detail::make_done_callback<any_task, detail::task_base>(std::move(fn)));
     }
     bool remove_done_callback(std::uint64_t id) { return get().remove_callback(id); }
     std::string name() const { return get().name(); }

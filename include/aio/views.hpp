@@ -226,11 +226,13 @@ namespace views {
 /// The items for which fn is true. fn sees the item as an lvalue; member pointers will do.
 template<class F>
 auto filter(F fn) {
+    detail::require_function(fn, "views::filter()");
     return detail::adaptor<detail::filter_items, F>(std::in_place, std::move(fn));
 }
 /// What fn gives for each item.
 template<class F>
 auto transform(F fn) {
+    detail::require_function(fn, "views::transform()");
     return detail::adaptor<detail::transform_items, F>(std::in_place, std::move(fn));
 }
 /// The first n items; no more are asked for.
@@ -240,6 +242,7 @@ inline auto drop(std::size_t n) { return detail::adaptor<detail::drop_items, std
 /// The items before the first for which fn is false; that one is lost.
 template<class F>
 auto take_while(F fn) {
+    detail::require_function(fn, "views::take_while()");
     return detail::adaptor<detail::take_while_items, F>(std::in_place, std::move(fn));
 }
 /// std::pair of the index, from 0, and the item.
@@ -282,12 +285,14 @@ auto merge(Other&& other) {
 /// end. The first error in order ends it; those of others go to the exception handler. Throws std::invalid_argument if n is 0.
 template<class F>
 auto concurrent(std::size_t n, F fn) {
+    detail::require_function(fn, "views::concurrent()");
     return detail::adaptor<detail::concurrent_items<true>, F, std::size_t>(std::in_place, std::move(fn),
                                                                            detail::at_least_one(n, "views::concurrent"));
 }
 /// The same with the results in the order in which the calls end; the first error to come ends it.
 template<class F>
 auto unordered_concurrent(std::size_t n, F fn) {
+    detail::require_function(fn, "views::unordered_concurrent()");
     return detail::adaptor<detail::concurrent_items<false>, F, std::size_t>(
         std::in_place, std::move(fn), detail::at_least_one(n, "views::unordered_concurrent"));
 }

@@ -20,6 +20,7 @@
 
 #include <aio/coro.hpp>
 #include <aio/detail/exits.hpp>
+#include <aio/detail/function.hpp>
 
 #include <coroutine>
 #include <exception>
@@ -281,6 +282,7 @@ private:
 template<class M, class Body>
     requires detail::manager<std::remove_reference_t<M>>
 auto with(M&& manager, Body&& body) {
+    detail::require_function<std::decay_t<Body>>(body, "with()");
     return detail::with_manager<M, std::decay_t<Body>>(std::forward<M>(manager), std::forward<Body>(body));
 }
 
@@ -305,6 +307,7 @@ detail::defer_request defer(F&& fn, Args&&... args) {
     using stored = std::decay_t<F>;
     static_assert(std::is_empty_v<stored> || std::is_pointer_v<stored> || std::is_member_pointer_v<stored>,
                   "defer's function must capture nothing: the coroutine's locals are gone when it runs; give it arguments");
+    detail::require_function<stored>(fn, "defer()");
     return detail::defer_request(
         new detail::deferred_exit<stored, std::decay_t<Args>...>(std::forward<F>(fn), std::forward<Args>(args)...));
 }

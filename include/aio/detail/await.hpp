@@ -27,6 +27,14 @@ concept binds_to = requires(A&& a, Promise& p) { static_cast<A&&>(a).bind_to(p);
 template<class A>
 concept awaitable = has_member_co_await<A> || has_free_co_await<A> || is_awaiter<A>;
 
+/// task<T>, future<T>, any_task.
+template<class H>
+concept handle = requires(H& h) {
+    h.detail_state();
+    h.done();
+    h.cancel();
+};
+
 /// An awaiter by pointer. For g++ 12 what await_transform gives must be a value: of a reference it makes a copy, and awaits that.
 template<class A>
 class awaiter_ref {

@@ -1,12 +1,44 @@
 #pragma once
-// A move-only function with a small buffer: std::function copies, and <functional> is dear to include.
+// A move-only function with a small buffer: std::function copies, and <functional> is dear to include. And what is checked of every
+// function that users give us: that it is there, and that a plain one is plain.
 
+#include <aio/detail/await.hpp>
 #include <aio/detail/memory.hpp>
 
 #include <type_traits>
 #include <utility>
 
 namespace aio::detail {
+
+/// Throws std::invalid_argument: "call_soon() was given an empty function".
+[[noreturn]] void throw_empty_function(const char* where);
+
+/// True for null pointers to functions and members, and for empty std::functions and their like.
+template<class F>
+bool is_empty_function(const F& fn) noexcept {
+    if constexpr (std::is_pointer_v<F> || std::is_member_pointer_v<F>) {
+        return fn == nullptr;
+    } else if constexpr (requires { fn.operator bool(); fn == nullptr; }) {
+        return !static_cast<bool>(fn);
+    } else {
+        return false;
+    }
+}
+/// For every function that is called later than it is given: where says who was given it.
+template<class F>
+void require_function(const F& fn, const char* where) {
+    if (is_empty_function(fn)) throw_empty_function(where);
+}
+
+/// What nobody would await, if a plain function gave it. A handle may be dropped: what it stands for goes on.
+template<class R>
+concept lost_awaitable = awaitable<R> && !handle<std::remove_cvref_t<R>>;
+/// R is what a function gives that is called where nobody can await.
+template<class R>
+constexpr void require_plain() noexcept {
+    static_assert(!lost_awaitable<R>, "this must be a plain function: what it returns would never be awaited. Give a plain lambda "
+                                      "that calls create_task(...)");
+}
 
 template<class Signature>
 class function;
@@ -20,9 +52,9 @@ public:
         requires(!std::is_same_v<std::remove_cvref_t<F>, function> && std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
     function(F&& f) {
         using stored = std::decay_t<F>;
-        constexpr bool is_pointer = std::is_pointer_v<stored> || std::is_member_pointer_v<stored>;
-        if constexpr (is_pointer && !std::is_function_v<std::remove_reference_t<F>>) {
-            if (!f) return;
+        if constexpr (std::is_void_v<R>) require_plain<std::invoke_result_t<stored&, Args...>>();
+        if constexpr (!std::is_function_v<std::remove_reference_t<F>>) {
+            if (is_empty_function(f)) return;
         }
         if constexpr (fits<stored>) {
             ::new (static_cast<void*>(buffer_)) stored(std::forward<F>(f));
@@ -79,9 +111,9 @@ private:
     template<class F>
     static R call_impl(void* buffer, Args&&... args) {
         if constexpr (std::is_void_v<R>) {
-            static_cast<void>(get<F>(buffer)(std::forward<Args>(args)...));
+            static_cast<void>(detail::invoke(get<F>(buffer), std::forward<Args>(args)...));
         } else {
-            return get<F>(buffer)(std::forward<Args>(args)...);
+            return detail::invoke(get<F>(buffer), std::forward<Args>(args)...);
         }
     }
     template<class F>

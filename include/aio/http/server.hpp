@@ -65,6 +65,7 @@ template<class F>
 http_handler make_http_handler(F&& handler) {
     using stored = std::decay_t<F>;
     static_assert(std::is_invocable_v<stored&, http::request>, "the handler of an HTTP server takes an http::request");
+    require_function<stored>(handler, "http::start_server()");
     return http_handler([fn = stored(std::forward<F>(handler))](
                             http::request request) mutable { return call_http_handler(fn, std::move(request)); });
 }
