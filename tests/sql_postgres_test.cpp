@@ -1,5 +1,6 @@
 // aio::sql with PostgreSQL: a real server, which tests/with_postgres starts.
 #include "aio_test.hpp"
+#include "faulty_proxy.hpp"
 
 #include <aio/sql.hpp>
 #include <aio/with.hpp>
@@ -39,6 +40,9 @@ std::string port() {
     const std::size_t at = url.find("127.0.0.1:") + 10;
     return url.substr(at, url.find('/', at) - at);
 }
+
+int port_number() { return std::atoi(port().c_str()); }
+std::string through(const faulty_proxy& proxy) { return server_with(port() + "/aio", std::to_string(proxy.port()) + "/aio"); }
 
 struct failure {
     std::string what = "nothing", code, statement;
@@ -481,6 +485,180 @@ AIO_REAL_TEST("semantics 15b: a cancelled query is cancelled on the server, and 
         EXPECT_EQ(message, "enough");
         EXPECT_EQ((co_await db.query("SELECT $1::int", i))[0][0].as<int>(), i);
     }
+}
+
+AIO_REAL_TEST("fault N1: a request to cancel that is under way is over before the connection's next statement is sent") {
+    faulty_proxy proxy("127.0.0.1", port_number());
+    aio::event let_cancel_pass;
+    proxy.plan = [&](std::size_t connection) {
+        faulty_proxy::faults f;
+        if (connection % 2 == 1) f.hold_to_server = &let_cancel_pass;  // each connection here asks to cancel once
+        return f;
+    };
+    co_await aio::enter(std::ref(proxy));
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    // A row comes in spite of the cancel, and the stream is read to its end: nothing is left of it but the request.
+    auto read_all = [&](sql::connection& db) -> aio::coro<> {
+        auto rows = db.stream("SELECT pg_advisory_lock(7)::text");
+        EXPECT_TRUE(co_await rows.next());
+        EXPECT_EQ(aio::current_task().uncancel(), 0);
+        EXPECT_FALSE(co_await rows.next());
+    };
+    for (const bool pooled : {false, true}) {
+        let_cancel_pass.clear();
+        sql::pool pool(through(proxy), {.max_size = 1});
+        const std::size_t before = proxy.accepted();
+        auto reading = aio::create_task([&]() -> aio::coro<> {
+            auto conn = co_await pool.acquire();
+            const int backend = co_await backend_of(*conn);
+            co_await observer.query("SELECT pg_advisory_lock(7)");
+            auto job = aio::create_task(read_all(*conn));
+            co_await until_active(observer, backend, "wait_event_type = 'Lock'");
+            job.cancel();
+            co_await proxy.until_accepted(before + 2);
+            co_await observer.query("SELECT pg_advisory_unlock(7)");
+            co_await job;
+            if (!pooled) {
+                auto next = aio::create_task(conn->query("SELECT 5 FROM pg_sleep(0.1)"));
+                co_await aio::sleep(10ms);
+                let_cancel_pass.set();
+                EXPECT_EQ((co_await next)[0][0].as<int>(), 5);
+            }
+        });
+        co_await reading;
+        auto others = aio::create_task(pool.query("SELECT 6 FROM pg_sleep(0.1)"));
+        co_await aio::sleep(10ms);
+        let_cancel_pass.set();
+        EXPECT_EQ((co_await others)[0][0].as<int>(), 6);
+        co_await pool.aclose();
+    }
+}
+
+AIO_REAL_TEST("fault N1: rows given in spite of a deadline leave nothing that cancels the next query") {
+    std::chrono::duration<double> limit{0.001};  // becomes about as long as it takes
+    std::size_t in_time = 0, late = 0;
+    auto try_one = [&](sql::connection& db) -> aio::coro<> {
+        auto rows = db.stream("SELECT x FROM generate_series(1, 6) x, pg_sleep(0.0005)");
+        std::string code;
+        try {
+            while (co_await aio::wait_for(rows.next(), limit)) {}
+            limit *= 0.97;
+            ++in_time;
+        } catch (const aio::timeout_error&) {
+            limit *= 1.03;
+            ++late;
+        } catch (const sql::error& e) { code = e.code(); }
+        if (!code.empty()) EXPECT_EQ(code, "57014");
+    };
+    const char* more = std::getenv("AIO_SQL_ROUNDS");
+    const int rounds = more ? std::atoi(more) : 150;
+    auto& db = co_await aio::enter(sql::connect(server()));
+    sql::pool pool(server(), {.max_size = 1});
+    for (int i = 0; i < rounds; ++i) {
+        co_await try_one(db);
+        EXPECT_EQ((co_await db.query("SELECT $1::int", i))[0][0].as<int>(), i);
+        {
+            auto conn = co_await pool.acquire();
+            co_await try_one(*conn);
+        }
+        EXPECT_EQ((co_await pool.query("SELECT $1::int", i))[0][0].as<int>(), i);
+    }
+    EXPECT_GT(in_time, 20u);
+    EXPECT_GT(late, 20u);
+    co_await pool.aclose();
+}
+
+AIO_REAL_TEST("fault N2: a row given in spite of a cancel, then a statement that the server stops: the next row is 57014") {
+    faulty_proxy proxy("127.0.0.1", port_number());
+    aio::event let_cancel_pass, let_rows_pass;
+    let_rows_pass.set();
+    proxy.plan = [&](std::size_t connection) {
+        faulty_proxy::faults f;
+        if (connection == 0) f.hold_to_client = &let_rows_pass;
+        if (connection == 1) f.hold_to_server = &let_cancel_pass;
+        return f;
+    };
+    co_await aio::enter(std::ref(proxy));
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto& db = co_await aio::enter(sql::connect(through(proxy)));
+    const int backend = co_await backend_of(db);
+    co_await observer.query("SELECT pg_advisory_lock(7)");
+    let_rows_pass.clear();
+    int rows_read = 0;
+    failure f;
+    std::exception_ptr of_group;
+    auto job = aio::create_task([&]() -> aio::coro<> {
+        auto rows = db.stream(
+            "SELECT x, repeat('y', 20000), CASE WHEN x = 3 THEN pg_advisory_lock(7)::text END FROM generate_series(1, "
+            "3) x");
+        if (co_await rows.next()) ++rows_read;
+        EXPECT_EQ(aio::current_task().uncancel(), 0);  // as wait_for() does whose deadline a result has overtaken
+        let_cancel_pass.set();
+        auto rest = [&]() -> aio::coro<> {
+            while (co_await rows.next()) ++rows_read;
+        };
+        f = co_await failure_of(rest());
+    });
+    co_await until_active(observer, backend, "wait_event_type = 'Lock'");
+    job.cancel();
+    co_await proxy.until_accepted(2);
+    let_rows_pass.set();
+    co_await job;
+    EXPECT_GE(rows_read, 1);
+    EXPECT_LT(rows_read, 3);
+    EXPECT_EQ(f.code, "57014");
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
+}
+
+AIO_REAL_TEST("a cancel that is withdrawn while the server stops the statement is the server's 57014, no cancelled_error") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const int backend = co_await backend_of(db);
+    failure f;
+    auto job = aio::create_task([&]() -> aio::coro<> { f = co_await failure_of(db.query("SELECT pg_sleep(60)")); });
+    co_await until_active(observer, backend, sleeping);
+    job.cancel();
+    job.uncancel();
+    co_await job;
+    EXPECT_EQ(f.code, "57014");
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
+}
+
+AIO_REAL_TEST("a connection closed with a stream open has stopped its statement on the server") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto connecting = sql::connect(server());
+    sql::connection& db = co_await connecting.enter();
+    const int backend = co_await backend_of(db);
+    auto rows = db.stream("SELECT generate_series(1, 1000000000)");
+    co_await rows.next();
+    co_await connecting.exit(nullptr);
+    for (;;) {
+        const sql::rows left = co_await observer.query("SELECT 1 FROM pg_stat_activity WHERE pid = $1", backend);
+        if (left.empty()) break;
+        co_await aio::sleep(1ms);
+    }
+}
+
+PLAIN_TEST("a connection may outlive its loop while a request to cancel is on its way; the loop finds deadlocks after one") {
+    std::unique_ptr<sql::pool> pool;
+    aio::run([](std::unique_ptr<sql::pool>& p) -> aio::coro<> {
+        p = std::make_unique<sql::pool>(server(), sql::pool_options{.max_size = 1});
+        auto conn = co_await p->acquire();
+        auto rows = conn->stream("SELECT generate_series(1, 1000000000)");
+        co_await rows.next();
+    }(pool));  // the stream is dropped at the end: its request is under way
+    pool.reset();
+    EXPECT_THROW(aio::run([]() -> aio::coro<> {
+        auto& db = co_await aio::enter(sql::connect(server()));
+        {
+            auto rows = db.stream("SELECT generate_series(1, 1000000000)");
+            co_await rows.next();
+        }
+        co_await db.query("SELECT 1");
+        aio::future<int> never;
+        co_await never;
+    }()),
+        aio::deadlock_error);
 }
 
 AIO_REAL_TEST("cancelled again and again while it is being cancelled, a query ends once and the connection is good") {

@@ -2,8 +2,16 @@
 // ready. Two things in it can only block, resolving names and asking the server to cancel; they run on threads of their own.
 //
 // A cancel does not abandon a query: the server would go on with it, and its answer would be taken for the next one's. It asks the
-// server to stop (PQcancel), reads until the connection is idle, and waits for the request itself to have ended, lest it hit the
-// next query. Where that takes longer than cancel_deadline the connection is closed for good.
+// server to stop (PQcancel), which goes over a connection of its own, and reads until the connection is idle.
+//
+// Such a request names no statement: it stops whatever the server's process does when it arrives. So the next statement is sent
+// only when the request has ended (settle()). PQcancel returns once the server has closed the request's connection, which it does
+// after it has sent the signal to the process; the process takes a signal before the next message that it reads, and ignores
+// it while it is idle. What stands between (a pooler, a proxy) has to close the request's connection after the server, as PgBouncer does.
+// Where any of this takes longer than cancel_deadline the connection is closed for good.
+//
+// A stream's statement outlives the calls of fetch(): a request that one of them has made may stop the statement while a later
+// one reads. Whether a cancel has come is noted for each operation by itself, so the later one gets the server's error 57014.
 
 #include "driver.hpp"
 
@@ -77,20 +85,22 @@ error connect_error(const PGconn* conn) {
 
 class postgres;
 
-/// Something blocking, on a thread of the pool. It belongs to itself, so that nobody has to wait for it.
+/// Something blocking, on a thread of the pool. Its owner and the pool share it, so that neither has to wait for the other.
 class errand final : public detail::blocking_job {
 public:
-    /// fn is called in the thread; done, if the owner still lives and cares, in the loop.
+    /// fn is called in the thread; postgres::errand_done(), if the owner still lives and cares, in the loop.
     template<class F>
-    static errand* start(postgres& owner, F fn);
-    void abandon() noexcept { owner_ = nullptr; }
+    static std::shared_ptr<errand> start(postgres& owner, F fn);
+    /// Nobody waits for it any more. It may hang for ever: its thread does not count among the pool's from here on.
+    void abandon() noexcept;
 
 private:
     errand(postgres& owner, detail::loop_core& loop, detail::function<void()> fn);
     postgres* owner_;
     detail::loop_core* loop_;
+    std::shared_ptr<detail::inbox> inbox_;  // the loop's: home is the pool's to move
     detail::function<void()> fn_;
-    friend class postgres;
+    std::shared_ptr<errand> self_;  // until it has been delivered
 };
 
 /// Waits for the connection's descriptor, the end of its errand, its deadline, or a cancel: whatever comes first ends the wait, and
@@ -138,8 +148,9 @@ public:
     coro<table_ptr> fetch() override;
     void drop_stream() noexcept override;
     coro<> close() override {
-        shut();  // libpq says goodbye without waiting
-        co_return;
+        no_cancel();
+        co_await settle();  // the request may still have to stop a statement that was left behind
+        shut();             // libpq says goodbye without waiting
     }
     bool usable() noexcept override;
     bool in_transaction() const noexcept override {
@@ -152,11 +163,14 @@ public:
     const char* aborted_code() const noexcept override { return "25P01"; }
 
     void errand_done() noexcept {
-        errand_ = nullptr;
+        errand_.reset();
         if (wait_) wait_->end();
     }
     /// When there is something to do even if nothing comes.
-    time_point next_look() const noexcept { return errand_ ? deadline_ : std::min(deadline_, cancel_again_); }
+    time_point next_look() const noexcept {
+        return errand_ || !cancel_seen_ || cancel_again_ == time_point::min() ? deadline_
+                                                                              : std::min(deadline_, cancel_again_);
+    }
 
 private:
     friend class io_wait;
@@ -170,6 +184,7 @@ private:
     coro<> resolve();
     coro<> begin(on_cancel rule, std::string statement);
     coro<> drain();
+    coro<> settle();
     coro<> command(std::string text);
     void send(const std::string& statement, const std::vector<parameter>& parameters, bool stream);
     coro<> input(on_cancel rule);
@@ -185,11 +200,11 @@ private:
     std::vector<std::pair<std::string, std::string>> options_;  // as libpq has read the URL
     std::chrono::seconds connect_timeout_{0};
     PGconn* conn_ = nullptr;
-    errand* errand_ = nullptr;
+    std::shared_ptr<errand> errand_;
     io_wait* wait_ = nullptr;
     time_point deadline_ = time_point::max();
-    bool cancel_seen_ = false;
-    time_point cancel_again_ = time_point::max();
+    bool cancel_seen_ = false;  // by the operation under way
+    time_point cancel_again_ = time_point::min();  // when the server is asked to cancel, again if need be
     std::chrono::milliseconds cancel_pause_{0};
     bool savepoint_ = false;  // the stream has one
     bool draining_ = false;   // what comes belongs to a stream that was dropped
@@ -201,24 +216,41 @@ private:
 // ---- errands ----
 
 errand::errand(postgres& owner, detail::loop_core& loop, detail::function<void()> fn)
-    : owner_(&owner), loop_(&loop), fn_(std::move(fn)) {
-    home = detail::inbox_of(loop);
+    : owner_(&owner), loop_(&loop), inbox_(detail::inbox_of(loop)), fn_(std::move(fn)) {
+    home = inbox_;
     run = [](detail::blocking_job& job) noexcept { static_cast<errand&>(job).fn_(); };
     deliver = [](detail::inbox_node& node) noexcept {
-        const std::unique_ptr<errand> self(static_cast<errand*>(&node));
+        const std::shared_ptr<errand> self = std::move(static_cast<errand&>(node).self_);
         --self->loop_->outstanding;
         if (self->owner_) self->owner_->errand_done();
     };
-    orphaned = [](detail::blocking_job& job) noexcept { delete &static_cast<errand&>(job); };
+    orphaned = [](detail::blocking_job& job) noexcept { static_cast<errand&>(job).self_.reset(); };
 }
 
 template<class F>
-errand* errand::start(postgres& owner, F fn) {
+std::shared_ptr<errand> errand::start(postgres& owner, F fn) {
     detail::loop_core& loop = detail::require_loop();
-    std::unique_ptr<errand> self(new errand(owner, loop, std::move(fn)));
-    network_pool().submit(*self);
+    std::shared_ptr<errand> e(new errand(owner, loop, std::move(fn)));
+    e->self_ = e;
+    try {
+        network_pool().submit(*e);
+    } catch (...) {
+        e->self_.reset();
+        throw;
+    }
     ++loop.outstanding;
-    return self.release();
+    return e;
+}
+
+void errand::abandon() noexcept {
+    owner_ = nullptr;
+    const bool loop_lives = !inbox_->closed();  // the loop's end has given it up
+    switch (network_pool().give_up(*this)) {
+        case detail::blocking_pool::given_up::withdrawn: self_.reset(); break;
+        case detail::blocking_pool::given_up::running: break;
+        case detail::blocking_pool::given_up::finished: return;  // delivered, if there is a loop
+    }
+    if (loop_lives) --loop_->outstanding;
 }
 
 // ---- waiting ----
@@ -461,7 +493,9 @@ bool postgres::usable() noexcept {
 // ---- statements ----
 
 coro<> postgres::begin(on_cancel rule, std::string statement) {
+    no_cancel();
     if (conn_ && draining_) co_await drain();
+    co_await settle();
     if (conn_ && PQtransactionStatus(conn_) == PQTRANS_ACTIVE) lose("an operation on it was broken off");
     if (!conn_ || PQstatus(conn_) != CONNECTION_OK) {
         throw error("the connection to PostgreSQL is gone: " + (lost_.empty() ? "the server has closed it" : lost_),
@@ -472,10 +506,23 @@ coro<> postgres::begin(on_cancel rule, std::string statement) {
     statement_ = std::move(statement);
 }
 
+/// An operation begins: no cancel has come to it yet.
 void postgres::no_cancel() noexcept {
     cancel_seen_ = false;
-    deadline_ = cancel_again_ = time_point::max();
+    deadline_ = time_point::max();
+    cancel_again_ = time_point::min();
     cancel_pause_ = std::chrono::milliseconds(5);
+}
+
+/// Waits until the request to cancel that is under way, if there is one, has ended: it must not hit what comes next. Where that takes
+/// too long, the connection is lost.
+coro<> postgres::settle() {
+    if (errand_ && deadline_ == time_point::max()) deadline_ = detail::require_loop().now() + cancel_deadline;
+    while (errand_) {
+        co_await io_wait(*this, 0);
+        if (late())
+            lose("a request to cancel did not end within " + std::to_string(cancel_deadline.count()) + " seconds");
+    }
 }
 
 /// Ends a stream that was dropped. A cancel that comes meanwhile waits.
@@ -558,17 +605,16 @@ void postgres::ask_to_cancel() noexcept {
 coro<> postgres::input(on_cancel rule) {
     const int unsent = PQflush(conn_);
     if (PQstatus(conn_) != CONNECTION_OK || (unsent == 0 && !PQisBusy(conn_))) co_return;
+    if (cancel_seen_) {
+        const time_point now = detail::require_loop().now();
+        if (deadline_ == time_point::max()) deadline_ = now + cancel_deadline;
+        if (rule == on_cancel::interrupt && !errand_ && now >= cancel_again_) ask_to_cancel();
+    }
     co_await io_wait(*this, detail::io_entry::readable | (unsent > 0 ? detail::io_entry::writable : 0u));
     if (late()) {
         lose("the server did not end a cancelled statement within " + std::to_string(cancel_deadline.count()) +
             " seconds");
         co_return;
-    }
-    if (cancel_seen_) {
-        const time_point now = detail::require_loop().now();
-        const bool first = deadline_ == time_point::max();
-        if (first) deadline_ = now + cancel_deadline;
-        if (rule == on_cancel::interrupt && !errand_ && (first || now >= cancel_again_)) ask_to_cancel();
     }
     PQconsumeInput(conn_);  // of a lost connection libpq makes an error result
 }
@@ -642,18 +688,16 @@ coro<> postgres::finish(outcome& o, on_cancel rule) {
             co_await input(rule);
         }
     }
-    while (errand_) {
-        co_await io_wait(*this, 0);
-        if (late())
-            lose("a request to cancel did not end within " + std::to_string(cancel_deadline.count()) + " seconds");
-    }
-    deadline_ = cancel_again_ = time_point::max();
+    co_await settle();
+    deadline_ = time_point::max();
     if (conn_ && PQstatus(conn_) != CONNECTION_OK) lose(o.failed.empty() ? "the server has closed it" : o.failed);
 }
 
 void postgres::fail(const outcome& o, on_cancel rule) {
     detail::task_base& task = detail::require_task();
-    if (cancel_seen_ && rule == on_cancel::interrupt && (!conn_ || o.code == "57014")) task.throw_cancelled();
+    // A cancel that was withdrawn meanwhile (uncancel()) is none.
+    if (cancel_seen_ && task.must_cancel() && rule == on_cancel::interrupt && (!conn_ || o.code == "57014"))
+        task.throw_cancelled();
     if (!o.failed.empty()) throw error(o.failed, o.code, statement_);
     throw error("the connection to PostgreSQL is lost: " + lost_, "08006", statement_);
 }
@@ -673,7 +717,9 @@ coro<table_ptr> postgres::execute(std::string statement, std::vector<parameter> 
 
 /// A statement of our own, around a stream.
 coro<> postgres::command(std::string text) {
+    co_await settle();
     outcome o;
+    if (!conn_) fail(o, on_cancel::finish);
     send(text, std::vector<parameter>(), false);
     co_await finish(o, on_cancel::finish);
     if (!conn_ || !o.failed.empty()) fail(o, on_cancel::finish);
@@ -693,6 +739,7 @@ coro<> postgres::open_stream(std::string statement, std::vector<parameter> param
 
 coro<table_ptr> postgres::fetch() {
     if (detail::require_task().must_cancel()) co_await sleep(std::chrono::seconds(0));
+    no_cancel();
     outcome& o = stream_;
     const auto has_rows = [&o] { return o.last && o.last->row_count > 0; };
     while (conn_ && !o.ended && o.failed.empty()) {
