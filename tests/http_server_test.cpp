@@ -1,4 +1,5 @@
 // The server: its parser fed piece by piece, then the whole over sockets, with clients with and without manners.
+#include "http_corpus.hpp"
 #include "http_raw.hpp"
 
 #include <aio/event_loop.hpp>
@@ -63,16 +64,12 @@ PLAIN_TEST("a chunked body is put together") {
     }
 }
 
+const std::string get = "GET /page?q=1 HTTP/1.1\r\nHost: h\r\n\r\n";
+
 int status_of(std::string_view text, std::size_t header = 1000, std::size_t body = 100) {
     http_request_parser p(header, body);
     feed(p, text, 10000);
-    if (p.complete()) {
-        try {
-            p.take("");
-        } catch (const std::invalid_argument&) { return 400; }
-        return 200;
-    }
-    return p.bad_status();
+    return p.complete() ? 200 : p.bad_status();
 }
 
 PLAIN_TEST("what is no request, too long, or ambiguous is refused with the status that says so") {
@@ -103,6 +100,108 @@ PLAIN_TEST("what is no request, too long, or ambiguous is refused with the statu
     EXPECT_EQ(status_of("GET / HTTP/3.0\r\nHost: h\r\n\r\n"), 505);
 }
 
+std::string shown(const std::string& text) { return text.size() > 200 ? text.substr(0, 200) + "..." : text; }
+
+PLAIN_TEST("fault N11: requests without a meaning are refused, as the first and as the second of a connection, however they are cut") {
+    const std::string first = "PUT /first HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc";
+    for (const auto& [text, status] : aio_test::request_corpus()) {
+        for (const std::string& before : {std::string(), first}) {
+            for (const std::size_t n : {std::size_t(1), std::size_t(7), text.size() + first.size()}) {
+                http_request_parser p(32 * 1024, 1000);
+                std::string left = feed(p, before + text, n);
+                if (!before.empty()) {
+                    AIO_REQUIRE(p.complete());
+                    EXPECT_EQ(p.take("").path(), "/first");
+                    left = feed(p, left, n);
+                }
+                EXPECT_EQ(p.complete() ? 200 : p.bad_status(), status) << shown(text) << p.bad_reason();
+                if (p.complete()) {
+                    EXPECT_EQ(left, "") << shown(text);
+                }
+            }
+        }
+    }
+}
+
+PLAIN_TEST("fault N11: path() and query() are those of the target, and a target with a host overrules Host") {
+    const auto read = [](const std::string& line) {
+        http_request_parser p(1000, 100);
+        feed(p, line + " HTTP/1.1\r\nHost: other\r\n\r\n", 1000);
+        AIO_REQUIRE(p.complete());
+        return p.take("");
+    };
+    EXPECT_EQ(read("GET /a?u=http://h/admin").path(), "/a");
+    EXPECT_EQ(read("GET /a?u=http://h/admin").query("u"), "http://h/admin");
+    EXPECT_EQ(read("GET /a").headers()["Host"], "other");
+    EXPECT_EQ(read("GET http://h:81/b?x=1").path(), "/b");
+    EXPECT_EQ(read("GET http://h:81/b?x=1").headers().get_all("Host"), std::vector<std::string>{"h:81"});
+    EXPECT_EQ(read("GET http://h?x=1").path(), "/");
+    EXPECT_EQ(read("GET http://h?x=1").query("x"), "1");
+    EXPECT_EQ(read("OPTIONS *").path(), "*");
+    for (const char* bad : {"foo?u=http://h/admin", "../../etc", "", "*", "h:80", "http://u@h/"}) {
+        EXPECT_THROW(http::request("GET", bad), std::invalid_argument) << bad;
+    }
+}
+
+PLAIN_TEST("fault N4: trailers are kept apart from the headers") {
+    http_request_parser p(1000, 100);
+    feed(p,
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\n\r\n2\r\nab\r\n0\r\nAuthorization: Basic eA==\r\n"
+        "Cookie: a=b\r\nX-Forwarded-For: 1.2.3.4\r\nConnection: close\r\nContent-Length: 7\r\nHost: evil\r\nX-A: 2\r\n\r\n",
+        1000);
+    AIO_REQUIRE(p.complete());
+    EXPECT_TRUE(p.keep_alive());
+    const http::request r = p.take("");
+    EXPECT_EQ(r.headers().size(), 3u);
+    EXPECT_EQ(r.headers().get_all("X-A"), std::vector<std::string>{"1"});
+    EXPECT_EQ(r.headers()["Host"], "h");
+    EXPECT_FALSE(r.headers().contains("Authorization"));
+    EXPECT_EQ(r.trailers().size(), 7u);
+    EXPECT_EQ(r.trailers()["x-forwarded-for"], "1.2.3.4");
+    EXPECT_EQ(r.body(), "ab");
+    feed(p, get, 1000);
+    AIO_REQUIRE(p.complete());
+    EXPECT_TRUE(p.take("").trailers().empty());
+}
+
+PLAIN_TEST("fault N3: a parser keeps no more of a request than its limits, whichever part of it does not end") {
+    const std::string chunked = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (const std::string& begin : {std::string("GET /"), std::string("GET / HTTP/1.1\r\nX: "), chunked, chunked + "3;",
+             chunked + "3\r\nabc", chunked + "0\r\nX: "}) {
+        http_request_parser p(4000, 1000);
+        std::string buffer = begin;
+        std::size_t most = 0, sent = 0;
+        const std::string piece(100, '0');
+        for (; sent < 10'000'000 && p.bad_status() == 0; sent += piece.size()) {
+            buffer.erase(0, p.feed(buffer));
+            most = std::max(most, buffer.size());
+            buffer += piece;
+        }
+        EXPECT_TRUE(p.bad_status() == 400 || p.bad_status() == 431) << begin << p.bad_status();
+        EXPECT_LT(most, 5000u) << begin;
+        EXPECT_LT(sent, 5000u) << begin;
+    }
+}
+
+PLAIN_TEST("fault N3: many chunks or trailers that are small by themselves are bounded together") {
+    http_request_parser p(4000, 1'000'000);
+    std::string text = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (int i = 0; i < 100; ++i) text += "1;" + std::string(1000, 'x') + "\r\na\r\n";
+    feed(p, text, 1000);
+    EXPECT_EQ(p.bad_status(), 400);
+    http_request_parser tiny(4000, 1'000'000);
+    text = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (int i = 0; i < 100'000; ++i) text += "1\r\na\r\n";
+    feed(tiny, text + "0\r\n\r\n", 1000);
+    AIO_REQUIRE(tiny.complete());
+    EXPECT_EQ(tiny.take("").body().size(), 100'000u);
+    http_request_parser trailers(4000, 1000);
+    text = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+    for (int i = 0; i < 1000; ++i) text += "X: a\r\n";
+    feed(trailers, text, 100);
+    EXPECT_EQ(trailers.bad_status(), 431);
+}
+
 PLAIN_TEST("keep-alive is the default of HTTP/1.1, and asked for in HTTP/1.0") {
     const auto kept = [](const std::string& head) {
         http_request_parser p(1000, 100);
@@ -122,14 +221,37 @@ PLAIN_TEST("the head of a response says how the message ends, whatever the handl
         http::headers("X-A", "1", "Content-Length", "99", "Transfer-Encoding", "chunked", "Connection", "x"));
     std::string head = http_response_head(r, false, true, false);
     EXPECT_TRUE(head.starts_with("HTTP/1.1 200 OK\r\nX-A: 1\r\nDate: ")) << head;
+    EXPECT_EQ(head.find("Date: "), head.rfind("Date: ")) << head;
     EXPECT_TRUE(head.ends_with(" GMT\r\nContent-Length: 4\r\n\r\n")) << head;
     head = http_response_head(r, false, false, false);
     EXPECT_TRUE(head.ends_with("\r\nConnection: close\r\n\r\n")) << head;
     EXPECT_TRUE(contains(http_response_head(r, false, true, true), "Connection: keep-alive"));
     EXPECT_FALSE(contains(http_response_head(http::response(204), false, true, false), "Content-Length"));
+    EXPECT_FALSE(contains(http_response_head(http::response(304), false, true, false), "Content-Length"));
+    const http::response reset(205, "body", http::headers("Content-Length", "4"));
+    for (const bool to_head : {false, true}) {
+        head = http_response_head(reset, to_head, true, false);
+        EXPECT_EQ(head.substr(head.find("Content-Length: ")), "Content-Length: 0\r\n\r\n");
+        EXPECT_EQ(head.find("Content-Length: "), head.rfind("Content-Length: "));
+    }
+    const http::response empty(200, "", http::headers("Content-Length", "7"));
+    EXPECT_TRUE(contains(http_response_head(empty, false, true, false), "\r\nContent-Length: 0\r\n"));
+    EXPECT_FALSE(contains(http_response_head(empty, false, true, false), "7"));
+    head = http_response_head(http::response(200, "", http::headers("date", "yesterday")), false, true, false);
+    EXPECT_TRUE(contains(head, "date: yesterday\r\n")) << head;
+    EXPECT_FALSE(contains(head, "Date: ")) << head;
     EXPECT_TRUE(
         contains(http_response_head(http::response(200, "", http::headers("Content-Length", "7")), true, true, false),
             "Content-Length: 7\r\n"));
+}
+
+PLAIN_TEST("the date is that of each second, in English and UTC") {
+    using aio::detail::http_date;
+    EXPECT_EQ(http_date(784111777), "Sun, 06 Nov 1994 08:49:37 GMT");
+    EXPECT_EQ(http_date(784111777), "Sun, 06 Nov 1994 08:49:37 GMT");
+    EXPECT_EQ(http_date(784111778), "Sun, 06 Nov 1994 08:49:38 GMT");
+    EXPECT_EQ(http_date(951782400), "Tue, 29 Feb 2000 00:00:00 GMT");
+    EXPECT_EQ(http_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
 }
 
 // ---- the whole, over sockets: on the real clock ----
@@ -154,7 +276,6 @@ std::string body_of(const std::string& response) {
     return at == response.npos ? "no response: " + response : response.substr(at + 4);
 }
 int status_in(const std::string& response) { return response.size() > 12 ? std::stoi(response.substr(9, 3)) : 0; }
-const std::string get = "GET /page?q=1 HTTP/1.1\r\nHost: h\r\n\r\n";
 
 AIO_REAL_TEST("a session gets from our server what its handler gives") {
     auto server = co_await http::start_server(echo, "127.0.0.1", 0);
@@ -265,6 +386,130 @@ AIO_REAL_TEST("what is no request or too long is refused, and the connection clo
         EXPECT_EQ(status_in(all), status) << all;
         EXPECT_TRUE(contains(all, "Connection: close")) << all;
     }
+}
+
+// What a server says to the text, and how much of it the server had taken when it began to answer.
+aio::coro<std::string> answer_to(int port, std::string text) {
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(port));
+    co_await c.write(std::move(text));
+    c.shut_down_writing();
+    std::string all = co_await c.read_to_end();
+    co_return all;
+}
+
+AIO_REAL_TEST("fault N11: over a connection, too, requests without a meaning are refused, and the connection closed") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0);
+    for (const auto& [text, status] : aio_test::request_corpus()) {
+        std::string all = co_await answer_to(server.port(), text);
+        EXPECT_EQ(status_in(all), status) << shown(text);
+        if (status != 200) {
+            EXPECT_TRUE(contains(all, "\r\nConnection: close\r\n")) << shown(text);
+        }
+        all = co_await answer_to(server.port(), get + text);
+        EXPECT_EQ(status_in(all), 200) << shown(text);
+        EXPECT_EQ(status_in(all.substr(std::min(all.size(), all.find("\r\n\r\nGET /page ") + 14))), status) << shown(text);
+    }
+    EXPECT_TRUE(co_await server.drain(30s));
+}
+
+AIO_REAL_TEST("fault N3: a part of a request that does not end is refused after a few KiB") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0);
+    const std::string chunked = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (const std::string& begin : {chunked, chunked + "3;", chunked + "0\r\nX: ", std::string("GET /")}) {
+        raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+        co_await c.write(begin + std::string(40'000, '0'));  // it answers though no more comes
+        const std::string all = co_await read_response(c);
+        EXPECT_TRUE(status_in(all) == 400 || status_in(all) == 431) << begin << " -> " << all;
+    }
+}
+
+AIO_REAL_TEST("fault N16: a client that sends everything before it reads gets the 413") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0, {.max_body_size = 1000});
+    for (const std::size_t size : {9'000'000, 60'000'000}) {
+        raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+        const std::string length = std::to_string(size);
+        co_await c.write("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: " + length + "\r\n\r\n");
+        const std::string piece(1'000'000, 'x');
+        for (std::size_t sent = 0; sent < size; sent += piece.size()) co_await c.write(piece);
+        const std::string all = co_await c.read_to_end();
+        EXPECT_EQ(status_in(all), 413) << all;
+    }
+    http::session s;
+    const http::response r =
+        co_await s.post("http://127.0.0.1:" + std::to_string(server.port()), std::string(60'000'000, 'x'));
+    EXPECT_EQ(r.status(), 413);
+}
+
+AIO_REAL_TEST("fault N16: a client that never ends its sending is left after linger_timeout, and does not keep a drain waiting") {
+    auto server = co_await http::start_server(
+        echo, "127.0.0.1", 0, {.max_body_size = 1000, .linger_timeout = 50ms});
+    auto patient = co_await http::start_server(
+        echo, "127.0.0.1", 0, {.max_body_size = 1000, .linger_timeout = std::nullopt});
+    const std::string text = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n";
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    co_await c.write(text);
+    EXPECT_EQ(status_in(co_await c.read_to_end()), 413);
+    bool gone = false;
+    while (!gone) {  // it sends for ever, and is not heard for ever
+        try {
+            co_await c.write("x");
+            co_await aio_test::turns();
+        } catch (const std::system_error&) { gone = true; }
+    }
+    raw_connection d = co_await raw_connect(static_cast<std::uint16_t>(patient.port()));
+    co_await d.write(text);
+    EXPECT_EQ(status_in(co_await d.read_to_end()), 413);
+    EXPECT_TRUE(co_await patient.drain(30s));
+}
+
+AIO_REAL_TEST("fault N17: 205 has no body, and the next response is where it should be") {
+    auto handler = [](http::request r) {
+        return r.path() == "/reset" ? http::response(205, "ignored") : http::response(200, "text");
+    };
+    auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);
+    const std::string all = co_await answer_to(server.port(), "GET /reset HTTP/1.1\r\nHost: h\r\n\r\n" + get);
+    EXPECT_EQ(status_in(all), 205);
+    EXPECT_TRUE(contains(all, "Content-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\n")) << all;
+}
+
+AIO_REAL_TEST("fault N17: empty lines do not keep an idle connection alive") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0, {.idle_timeout = 100ms});
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    bool gone = false;
+    for (int n = 0; !gone && n < 16'000; ++n) {
+        try {
+            co_await c.write("\r\n");
+            co_await aio::sleep(10ms);
+        } catch (const std::system_error&) { gone = true; }
+    }
+    EXPECT_TRUE(gone);
+    EXPECT_EQ(server.connections(), 0u);
+}
+
+AIO_REAL_TEST("100 Continue is said once, however the body is cut, and not at all where the body is too long") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0, {.max_body_size = 10});
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    co_await c.write("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    EXPECT_EQ(co_await c.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+    for (const char* piece : {"h", "e", "l"}) {
+        co_await c.write(piece);
+        co_await aio_test::turns(10);
+    }
+    co_await c.write("lo");
+    const std::string all = co_await read_response(c);
+    EXPECT_EQ(status_in(all), 200);
+    EXPECT_EQ(body_of(all), "PUT / hello");
+    co_await c.write("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 50\r\nExpect: 100-continue\r\n\r\n");
+    EXPECT_EQ(status_in(co_await c.read_to_end()), 413);
+}
+
+AIO_REAL_TEST("a handler's Connection: close closes the connection") {
+    auto handler = [](http::request) { return http::response(200, "text", http::headers("connection", "x, Close")); };
+    auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    co_await c.write(get);
+    const std::string all = co_await c.read_to_end();
+    EXPECT_TRUE(contains(all, "\r\nConnection: close\r\n") && all.ends_with("\r\n\r\ntext")) << all;
 }
 
 AIO_REAL_TEST("who is too slow is told so, who says nothing is hung up on") {

@@ -9,13 +9,16 @@
 namespace aio::detail {
 
 struct http_access {
-    static void append(http::headers& h, std::string name, std::string value) {
-        h.fields_.push_back({std::move(name), std::move(value)});
+    /// A field whose name and value are known to be good.
+    static void append(http::headers& h, std::string_view name, std::string_view value) {
+        h.fields_.push_back({std::string(name), std::string(value)});
     }
     /// A folded line: more of the last value.
     static void extend_last(http::headers& h, std::string_view more) {
         if (!h.fields_.empty()) h.fields_.back().value.append(" ").append(more);
     }
+    static http::headers& trailers(http::request& r) noexcept { return r.trailers_; }
+    static http::headers& trailers(http::response& r) noexcept { return r.trailers_; }
     static void set_status(http::response& r, int status) noexcept { r.status_ = status; }
     static std::string& body(http::response& r) noexcept { return r.body_; }
     static void set_url(http::response& r, std::string url) noexcept { r.url_ = std::move(url); }

@@ -1,6 +1,7 @@
 #include <aio/http/message.hpp>
 
 #include "access.hpp"
+#include "target.hpp"
 
 #include <ostream>  // Boost 1.74 forgets it
 
@@ -17,9 +18,8 @@ int hex(char c) noexcept {
     return -1;
 }
 
-// %XX as the byte it stands for. In a query '+' is a space, and what cannot be decoded stays as it is: false says so.
-bool decode(std::string_view text, bool in_query, std::string& out) {
-    bool good = true;
+// %XX as the byte it stands for. In a query '+' is a space. What cannot be decoded stays as it is.
+void decode(std::string_view text, bool in_query, std::string& out) {
     out.clear();
     out.reserve(text.size());
     for (std::size_t i = 0; i < text.size(); ++i) {
@@ -32,20 +32,13 @@ bool decode(std::string_view text, bool in_query, std::string& out) {
                 i += 2;
                 continue;
             }
-            good = false;
         }
         out.push_back(in_query && c == '+' ? ' ' : c);
     }
-    return good;
 }
 
-// "/path?query", or "http://host/path?query" as a proxy is asked.
-std::string_view without_origin(std::string_view target) noexcept {
-    const std::size_t scheme = target.find("://");
-    if (target.empty() || target.front() == '/' || scheme == target.npos) return target;
-    const std::size_t path = target.find_first_of("/?", scheme + 3);
-    return path == target.npos ? "/" : target.substr(path);
-}
+// No client sends one, but a request made by hand may have it.
+std::string_view without_fragment(std::string_view target) noexcept { return target.substr(0, target.find('#')); }
 
 }  // namespace
 
@@ -77,18 +70,15 @@ request::request(std::string method, std::string target, http::headers fields, s
       headers_(std::move(fields)),
       body_(std::move(body)),
       peer_(std::move(peer)) {
-    std::string_view path = without_origin(target_);
-    path = path.substr(0, path.find_first_of("?#"));
-    if (path.empty()) path = "/";
-    if (!decode(path, false, path_)) throw std::invalid_argument("http::request: bad percent-encoding in " + target_);
+    const std::optional<detail::http_target> parts = detail::parse_target(method_, without_fragment(target_));
+    if (!parts) throw std::invalid_argument("http::request: \"" + target_ + "\" is no target of " + method_);
+    decode(parts->path, false, path_);
 }
 
 std::optional<std::string> request::query(std::string_view name) const {
-    std::string_view rest = without_origin(target_);
-    rest = rest.substr(0, rest.find('#'));
-    const std::size_t mark = rest.find('?');
-    if (mark == rest.npos) return std::nullopt;
-    rest.remove_prefix(mark + 1);
+    const std::optional<detail::http_target> parts = detail::parse_target(method_, without_fragment(target_));
+    if (!parts || !parts->query) return std::nullopt;
+    std::string_view rest = *parts->query;
     std::string decoded;
     while (!rest.empty()) {
         const std::string_view pair = rest.substr(0, rest.find('&'));

@@ -32,6 +32,8 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t read_size = 64 * 1024;
 constexpr std::size_t write_size = 256 * 1024;
+constexpr auto most_silence = 5s;  // of a client whose connection will be closed
+constexpr auto linger_of_a_closing_server = 1s;
 
 /// A connection, in the frame of its task.
 struct http_connection : list_node {
@@ -99,36 +101,50 @@ coro<bool> send(http_connection& c, const http::response& r, response_form form,
     co_return sent;
 }
 
-// What the peer is still sending is read away for a while: a connection that is closed with bytes unread is reset, and the reset
-// overtakes the response that says why.
-coro<> read_away(http_connection& c) {
-    const time_point until = get_running_loop().time() + 1s;
-    for (std::size_t most = 64; most > 0; --most) {
+// Before the connection is closed, what the peer is still sending is read and thrown away: a connection that is closed with bytes unread
+// is reset, and the reset overtakes the response. A client that reads only once it has sent everything needs that, however much it
+// is, so the bound is time: linger_timeout for all, most_silence between two pieces. A server that is closing does not wait so long.
+coro<> linger(http_connection& c, const http_server_state& server) {
+    c.client.write_eof();
+    const delay most = server.draining ? delay(linger_of_a_closing_server) : server.options.linger_timeout;
+    std::optional<time_point> until;
+    if (most) until = most.from(get_running_loop().time());
+    for (;;) {
         c.buffer.clear();
-        const got what = co_await read_more(c, until - get_running_loop().time());
+        delay limit = most_silence;
+        if (until) limit = std::min<time_point::duration>(most_silence, *until - get_running_loop().time());
+        c.idle = true;
+        const got what = co_await read_more(c, limit);
+        c.idle = false;
         if (what != got::bytes) co_return;
     }
 }
 
 // Answers what cannot be handled, after which the two sides do not agree where the next request begins.
-coro<> refuse(http_connection& c, const http::server_options& options, int status, std::string why) {
+coro<> refuse(http_connection& c, const http_server_state& server, int status, std::string why) {
     const http::response r(
         status, std::string(http::reason(status)) + ": " + why + "\n", http::headers("Content-Type", "text/plain"));
-    const bool sent = co_await send(c, r, response_form{}, options.write_timeout);
-    if (!sent) co_return;
-    c.client.write_eof();
-    co_await read_away(c);
+    const bool sent = co_await send(c, r, response_form{}, server.options.write_timeout);
+    if (sent) co_await linger(c, server);
 }
 
 // The next request into the parser. False: there is none, and the connection is at its end.
 coro<bool> read_request(http_connection& c, const http_server_state& server, http_request_parser& parser) {
     const http::server_options& options = server.options;
     bool continued = false;
-    std::optional<time_point> header_deadline;
+    std::optional<time_point> deadline;  // of the first byte, then of the header; empty lines do not put it off
+    bool begun = false;
+    const auto left = [&deadline] {
+        return deadline ? delay(*deadline - get_running_loop().time()) : delay(std::nullopt);
+    };
+    const auto start = [&deadline](delay d) {
+        deadline = d ? std::optional<time_point>(d.from(get_running_loop().time())) : std::nullopt;
+    };
+    start(options.idle_timeout);
     for (;;) {
         if (!c.buffer.empty()) c.buffer.erase(0, parser.feed(c.buffer));
         if (parser.bad_status() != 0) {
-            co_await refuse(c, options, parser.bad_status(), parser.bad_reason());
+            co_await refuse(c, server, parser.bad_status(), parser.bad_reason());
             co_return false;
         }
         if (parser.complete()) co_return true;
@@ -137,15 +153,14 @@ coro<bool> read_request(http_connection& c, const http_server_state& server, htt
         if (!parser.begun()) {
             if (server.draining) co_return false;
             c.idle = true;
-            what = co_await read_more(c, options.idle_timeout);
+            what = co_await read_more(c, left());
             c.idle = false;
             if (what != got::bytes) co_return false;
             continue;
         }
         if (!parser.header_done()) {
-            const time_point now = get_running_loop().time();
-            if (!header_deadline && options.header_timeout) header_deadline = options.header_timeout.from(now);
-            what = co_await read_more(c, header_deadline ? delay(*header_deadline - now) : delay(std::nullopt));
+            if (!std::exchange(begun, true)) start(options.header_timeout);
+            what = co_await read_more(c, left());
         } else {
             if (!continued && parser.expects_continue()) {
                 continued = true;
@@ -154,7 +169,7 @@ coro<bool> read_request(http_connection& c, const http_server_state& server, htt
             }
             what = co_await read_more(c, options.body_timeout);
         }
-        if (what == got::nothing) co_await refuse(c, options, 408, "the request did not come in time");
+        if (what == got::nothing) co_await refuse(c, server, 408, "the request did not come in time");
         if (what != got::bytes) co_return false;
     }
 }
@@ -180,24 +195,14 @@ coro<> handle_requests(http_connection& c, http_server_state& server) {
         response_form form;
         form.keep_alive = parser.keep_alive();
         form.http_1_0 = parser.is_http_1_0();
-        http::request request;
-        std::string undecodable;
-        try {
-            request = parser.take(c.client.peer());
-        } catch (const std::invalid_argument& e) { undecodable = e.what(); }
-        if (!undecodable.empty()) {
-            co_await refuse(c, server.options, 400, std::move(undecodable));
-            co_return;
-        }
+        http::request request = parser.take(c.client.peer());
         form.head_only = request.method() == "HEAD";
         const http::response r = co_await answer(server, std::move(request));
         if (server.draining || http_asks_to_close(r)) form.keep_alive = false;
         const bool sent = co_await send(c, r, form, server.options.write_timeout);
         if (!sent) co_return;
         if (!form.keep_alive) {
-            if (c.buffer.empty()) co_return;
-            c.client.write_eof();  // pipelined requests that will not be answered
-            co_await read_away(c);
+            if (!c.buffer.empty()) co_await linger(c, server);  // pipelined requests that will not be answered
             co_return;
         }
     }

@@ -59,6 +59,8 @@ public:
     bool ok() const noexcept { return status_ < 400; }
     const http::headers& headers() const noexcept { return headers_; }
     http::headers& headers() noexcept { return headers_; }
+    /// Of a client's response: the fields that came behind a body in chunks. They are never merged into headers().
+    const http::headers& trailers() const noexcept { return trailers_; }
     /// The body. `std::move(r).text()` moves it out.
     const std::string& text() const& noexcept { return body_; }
     std::string text() && noexcept { return std::move(body_); }
@@ -77,24 +79,28 @@ private:
     int status_ = 200;
     std::string body_;
     http::headers headers_;
+    http::headers trailers_;
     std::string url_;
 };
 
 class request {
 public:
     request() = default;
-    /// What a client sent; made by hand in tests of handlers. Throws std::invalid_argument for a target that cannot be decoded.
+    /// What a client sent; made by hand in tests of handlers. Throws std::invalid_argument for a target that is none of RFC 9112:
+    /// "/path?query", "http://host/path?query", "*" of OPTIONS, "host:port" of CONNECT.
     request(std::string method, std::string target, http::headers fields = {}, std::string body = {},
         std::string peer = {});
 
     const std::string& method() const noexcept { return method_; }
     /// As it was sent: "/a%20b?x=1".
     const std::string& target() const noexcept { return target_; }
-    /// Percent-decoded, without the query: "/a b".
+    /// Percent-decoded, without the query: "/a b". "*" of OPTIONS *.
     const std::string& path() const noexcept { return path_; }
     /// The first value of this name in the query, decoded ('+' is a space); "" for a name without "=".
     std::optional<std::string> query(std::string_view name) const;
     const http::headers& headers() const noexcept { return headers_; }
+    /// What came behind a body in chunks. Nobody has checked it: never trust it as a header.
+    const http::headers& trailers() const noexcept { return trailers_; }
     const std::string& body() const& noexcept { return body_; }
     std::string body() && noexcept { return std::move(body_); }
     /// The body as JSON: a nlohmann::json. Throws nlohmann::json::parse_error.
@@ -111,6 +117,7 @@ private:
     std::string target_ = "/";
     std::string path_ = "/";
     http::headers headers_;
+    http::headers trailers_;
     std::string body_;
     std::string peer_;
 };

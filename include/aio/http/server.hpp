@@ -12,7 +12,8 @@
 //
 // Requests of one connection are handled one after the other, in order, pipelined ones too; those of different connections at
 // once, each connection in a task of its own. The server answers by itself what is no request (400), too long (431, 413), too slow
-// (408), or beyond it (501, 505), and closes the connection. HEAD is given to the handler; the body of its response is not sent.
+// (408), or beyond it (501, 505), and closes the connection; it reads away what is still being sent, for a while, so that the client
+// reads the answer. CONNECT is beyond it. Every part of a request has a limit, chunks and trailers too. HEAD is given to the handler; the body of its response is not sent.
 // An exception of the handler is told to the loop's exception handler, and the client gets a 500.
 
 #include <aio/coro.hpp>
@@ -30,7 +31,7 @@
 namespace aio::http {
 
 struct server_options {
-    std::size_t max_header_size = 32 * 1024;          // bytes, request line included
+    std::size_t max_header_size = 32 * 1024;          // bytes, request line included; trailers have as much again
     std::size_t max_body_size = 8 * 1024 * 1024;      // bytes
     delay header_timeout = std::chrono::seconds(10);  // from a request's first byte to the end of its header
     delay body_timeout = std::chrono::seconds(30);    // between two pieces of its body
@@ -39,6 +40,7 @@ struct server_options {
     delay drain_timeout = std::chrono::seconds(30);   // of serve(), once it is cancelled
     int backlog = 100;
     bool reuse_port = false;
+    delay linger_timeout = std::chrono::seconds(30);  // after a refusal: for the client to end its sending and read the answer
 };
 
 }  // namespace aio::http
