@@ -61,16 +61,15 @@ public:
             if (a.signalled) look_at(a);
         }
         loop_core& loop = *task_->loop();
-        while (!won_ && next_ < where_->size() && (pending_ == 0 || hurry_ || loop.now() >= next_start_)) {
-            hurry_ = false;
+        while (!won_ && next_ < where_->size() && (hurry_ || loop.now() >= next_start_)) {
             errors_[next_] = begin((*where_)[next_], next_);
-            if (errors_[next_] != 0) hurry_ = true;
+            hurry_ = errors_[next_] != 0;
             ++next_;
             next_start_ = loop.now() + stagger;
         }
         loop.disarm(timer_);
-        if (won_ || pending_ == 0) {
-            attempts_.clear();
+        if (won_ || (pending_ == 0 && next_ == where_->size())) {
+            unpark();
             return true;
         }
         if (next_ < where_->size()) {
@@ -80,6 +79,7 @@ public:
         }
         return false;
     }
+    /// Ends the attempts that are under way: none of them may wake the task any more.
     void unpark() noexcept {
         task_->loop()->disarm(timer_);
         for (connect_attempt& a : attempts_) {
@@ -163,7 +163,7 @@ private:
     std::vector<connect_attempt> attempts_;
     std::size_t next_ = 0;
     std::size_t pending_ = 0;
-    bool hurry_ = false;  // one has failed: the next one begins now
+    bool hurry_ = true;  // the first one, or one has failed: the next one begins now
     time_point next_start_{};
     node timer_;
     stream_ptr won_;

@@ -186,7 +186,7 @@ bool read_operation::start() noexcept {
         }
         if (calls == calls_in_a_row) {
             s.reader = this;
-            wake_to_retry();
+            start_again();
             return false;
         }
         if (!s.receive(what_ == read_until_what::count ? count_ - s.buffer.size() : 0)) {
@@ -352,7 +352,7 @@ bool write_operation::send_all() noexcept {
     for (int calls = 0; sent_ < size_; ++calls) {
         if (calls == calls_in_a_row) {
             if (!linked()) s.writers.push_back(*this);
-            wake_to_retry();
+            start_again();
             return false;
         }
         const ssize_t n = ::send(s.fd, data_ + sent_, std::min(size_ - sent_, 4 * largest_chunk), MSG_NOSIGNAL);

@@ -19,10 +19,10 @@ public:
         return start();
     }
     bool start() noexcept {
+        phase_ = phase::parked;
         if (delay_.has_value() && delay_.value().count() <= 0) {
             wake();
         } else {
-            phase_ = phase::parked;
             arm();
         }
         return false;

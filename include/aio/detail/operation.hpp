@@ -11,7 +11,7 @@
 //     void describe(std::string&) const;
 //
 // Whoever completes the wait calls wake(); wake_to_retry() where nothing has taken effect yet and start() has to look again
-// (an irrevocable operation is reverted only in that state). await_ready is start() unless the step's budget is used up: then the task first
+// (an irrevocable operation is reverted only in that state). start() leaves nothing registered where it returns true. await_ready is start() unless the step's budget is used up: then the task first
 // yields to the loop, and start() is called after that (15j). A pending cancel is delivered where the task suspends, and not
 // where it does not (rule 6); an irrevocable operation is not even begun under a pending cancel.
 
@@ -91,16 +91,20 @@ public:
         return false;
     }
 
-    /// The wait is over; the task resumes in its turn.
+    /// The wait is over; the task resumes in its turn. Nothing happens where nobody waits in this operation: a wake-up that comes
+    /// late, or while start() runs, does not reach what the task does next.
     void wake() noexcept {
+        if (phase_ != phase::parked) [[unlikely]] {
+            if (phase_ != phase::retrying) return;
+            task_->withdraw_prepare();
+        }
         phase_ = phase::woken;
         task_->schedule();
     }
-    /// Something has changed: before the task resumes, start() is called again.
+    /// Something has changed: before the task resumes, start() is called again. Nothing happens where nobody waits, as for wake().
     void wake_to_retry() noexcept {
-        phase_ = phase::retrying;
-        task_->request_prepare();
-        task_->schedule();
+        if (phase_ == phase::parked) [[likely]]
+            start_again();
     }
     task_base* task() const noexcept { return task_; }
     bool parked() const noexcept { return phase_ == phase::parked; }
@@ -110,6 +114,13 @@ protected:
     basic_operation() = default;
     phase phase_ = phase::idle;
     bool refused_ = false;  // what is awaited belongs to another loop: for finish(), where start() has found that
+
+    /// For start(), which then returns false: it is called again at the task's next step, without a wake-up.
+    void start_again() noexcept {
+        phase_ = phase::retrying;
+        task_->request_prepare();
+        task_->schedule();
+    }
 
 private:
     Self& self() noexcept { return static_cast<Self&>(*this); }

@@ -63,10 +63,7 @@ public:
     /// The primitive is being destroyed: the wait ends with a cancelled_error that names it, whoever else cancels meanwhile.
     void orphan(const char* kind) noexcept {
         gone_ = kind;
-        if (this->phase_ == phase::parked || this->phase_ == phase::retrying) {
-            this->task_->withdraw_prepare();
-            this->wake();
-        }
+        this->wake();
     }
     void unpark() noexcept { Node::unlink(); }
     void revert() noexcept {

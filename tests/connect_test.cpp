@@ -1,0 +1,424 @@
+// open_connection and open_unix_connection: several addresses, of which each answers when the test says so.
+#include "aio_test.hpp"
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <optional>
+#include <utility>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+namespace {
+
+sockaddr_in loopback(int port) {
+    sockaddr_in a{};
+    a.sin_family = AF_INET;
+    a.sin_port = htons(static_cast<std::uint16_t>(port));
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return a;
+}
+
+int real_connect(int fd, const void* to, socklen_t length) { return static_cast<int>(::syscall(SYS_connect, fd, to, length)); }
+int connect_to(int fd, int port) {
+    const sockaddr_in a = loopback(port);
+    return real_connect(fd, &a, sizeof a);
+}
+
+/// A socket of the test's own on a port that the kernel chose.
+class own_socket {
+public:
+    explicit own_socket(std::optional<int> backlog) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+        sockaddr_in a = loopback(0);
+        socklen_t size = sizeof a;
+        AIO_REQUIRE(::bind(fd_, reinterpret_cast<sockaddr*>(&a), sizeof a) == 0);
+        if (backlog) AIO_REQUIRE(::listen(fd_, *backlog) == 0);
+        AIO_REQUIRE(::getsockname(fd_, reinterpret_cast<sockaddr*>(&a), &size) == 0);
+        port = ntohs(a.sin_port);
+    }
+    ~own_socket() { ::close(fd_); }
+    own_socket(const own_socket&) = delete;
+    own_socket& operator=(const own_socket&) = delete;
+    int fd() const { return fd_; }
+    int port = 0;
+
+private:
+    int fd_;
+};
+
+/// Accepts whoever comes; nobody listens on the other one's port.
+struct live_peer : own_socket {
+    live_peer() : own_socket(16) {}
+};
+struct dead_peer : own_socket {
+    dead_peer() : own_socket(std::nullopt) {}
+};
+
+/// What "several.test" stands for, and what happens to attempts at its addresses. A scripted port is no peer's: the attempt is under
+/// way until the test says how it ends.
+struct script {
+    struct attempt {
+        int port;
+        int fd;
+        aio::time_point when;
+        int turn;  // of the loop
+    };
+    std::vector<int> ports;          // the addresses of several.test, in order
+    std::vector<attempt> attempts;   // at any of them
+    std::function<void(int port)> on_attempt;
+    int turn = 0;
+
+    const attempt* at(int port) const {
+        for (const attempt& a : attempts) {
+            if (a.port == port) return &a;
+        }
+        return nullptr;
+    }
+    bool open(int port) const { return ::fcntl(at(port)->fd, F_GETFD) >= 0; }
+    /// Now it ends: as a connection to that peer would.
+    void end(int port, const own_socket& as) const { connect_to(at(port)->fd, as.port); }
+    std::string order() const {
+        std::string text;
+        for (const attempt& a : attempts) text += (text.empty() ? "" : " ") + std::to_string(a.port);
+        return text;
+    }
+};
+script* playing = nullptr;
+constexpr int scripted_below = 100;
+
+/// For as long as it lives.
+class stage : public script {
+public:
+    explicit stage(std::vector<int> addresses) {
+        ports = std::move(addresses);
+        playing = this;
+    }
+    ~stage() { playing = nullptr; }
+    stage(const stage&) = delete;
+    stage& operator=(const stage&) = delete;
+};
+
+}  // namespace
+
+// In place of the system's: the library calls these.
+extern "C" int getaddrinfo(const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
+    std::vector<int> ports;
+    if (playing && host && std::strcmp(host, "several.test") == 0) {
+        if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
+        ports = playing->ports;
+    } else if (host && std::strcmp(host, "127.0.0.1") == 0) {
+        ports = {std::atoi(service)};
+    } else {
+        return EAI_NONAME;
+    }
+    addrinfo* first = nullptr;
+    addrinfo** last = &first;
+    for (const int port : ports) {
+        auto* a = static_cast<addrinfo*>(std::calloc(1, sizeof(addrinfo) + sizeof(sockaddr_in)));
+        auto* address = reinterpret_cast<sockaddr_in*>(a + 1);
+        *address = loopback(port);
+        a->ai_family = AF_INET;
+        a->ai_socktype = SOCK_STREAM;
+        a->ai_addr = reinterpret_cast<sockaddr*>(address);
+        a->ai_addrlen = sizeof *address;
+        *last = a;
+        last = &a->ai_next;
+    }
+    *found = first;
+    return 0;
+}
+
+extern "C" void freeaddrinfo(addrinfo* list) noexcept {
+    while (list) std::free(std::exchange(list, list->ai_next));
+}
+
+extern "C" int connect(int fd, const sockaddr* to, socklen_t length) {
+    if (!playing || to->sa_family != AF_INET) return real_connect(fd, to, length);
+    const int port = ntohs(reinterpret_cast<const sockaddr_in*>(to)->sin_port);
+    playing->attempts.push_back({port, fd, aio::clock::now(), playing->turn});
+    if (playing->on_attempt) playing->on_attempt(port);
+    if (port >= scripted_below) return real_connect(fd, to, length);
+    errno = EINPROGRESS;
+    return -1;
+}
+
+namespace {
+
+/// What a task may do after a connection: none of it is disturbed by an attempt that has lost.
+aio::coro<> go_on() {
+    const aio::time_point before = aio::clock::now();
+    co_await aio::sleep(20ms);
+    EXPECT_GE(aio::clock::now() - before, 20ms);
+    aio::event e;
+    const aio::task<> setter = aio::create_task([&]() -> aio::coro<> {
+        co_await aio::sleep(5ms);
+        e.set();
+    });
+    co_await e.wait();
+    EXPECT_TRUE(e.is_set());
+    int jobs = 0;
+    co_await aio::to_thread([&] { ++jobs; });
+    EXPECT_EQ(jobs, 1);
+    co_await setter;
+}
+
+/// Counts the turns of the loop in the script while it lives.
+class turn_counter {
+public:
+    explicit turn_counter(script& s)
+        : task_(aio::create_task([](script& counted) -> aio::coro<> {
+              for (;; ++counted.turn) co_await aio::sleep(0s);
+          }, std::ref(s))) {}
+    ~turn_counter() { task_.cancel(); }
+    turn_counter(const turn_counter&) = delete;
+    turn_counter& operator=(const turn_counter&) = delete;
+
+private:
+    aio::task<> task_;
+};
+
+std::string refused(int port) { return "127.0.0.1:" + std::to_string(port) + ": " + std::strerror(ECONNREFUSED); }
+
+}  // namespace
+
+AIO_REAL_TEST("fault C1: an attempt that is under way when another one wins is gone, and the task goes on undisturbed") {
+    const live_peer live;
+    stage s({1, live.port});
+    {
+        aio::stream connection = co_await aio::open_connection("several.test", 9);
+        EXPECT_EQ(connection.peer(), "127.0.0.1:" + std::to_string(live.port));
+        EXPECT_FALSE(s.open(1));
+        EXPECT_TRUE(s.open(live.port));
+        co_await go_on();
+        co_await connection.aclose();
+    }
+    co_await go_on();
+}
+
+AIO_REAL_TEST("fault C1: the first address never answers because its backlog is full, and the second one does") {
+    const own_socket full(0);
+    const live_peer live;
+    std::vector<std::unique_ptr<own_socket>> waiting;
+    for (int i = 0; i < 4; ++i) {
+        waiting.push_back(std::make_unique<own_socket>(std::nullopt));
+        connect_to(waiting.back()->fd(), full.port);
+    }
+    stage s({full.port, live.port});
+    aio::stream connection = co_await aio::open_connection("several.test", 9);
+    EXPECT_EQ(connection.peer(), "127.0.0.1:" + std::to_string(live.port));
+    co_await go_on();
+    co_await connection.aclose();
+}
+
+AIO_REAL_TEST("fault C1: three attempts are under way, one fails, another one wins, and the third is gone") {
+    const live_peer live;
+    const dead_peer dead;
+    stage s({1, 2, 3});
+    s.on_attempt = [&](int port) {
+        if (port == 3) aio::get_running_loop().call_soon([&] {
+            s.end(1, dead);
+            s.end(2, live);
+        });
+    };
+    aio::stream connection = co_await aio::open_connection("several.test", 9);
+    EXPECT_EQ(connection.peer(), "127.0.0.1:2");  // the address, whoever answers for it
+    EXPECT_FALSE(s.open(1));
+    EXPECT_TRUE(s.open(2));
+    EXPECT_FALSE(s.open(3));
+    co_await go_on();
+    co_await connection.aclose();
+}
+
+AIO_REAL_TEST("fault C1: a connect that is cancelled ends all its attempts, and the task goes on undisturbed") {
+    const live_peer live;
+    stage s({1, 2, 3});
+    aio::event two_under_way;
+    s.on_attempt = [&](int port) {
+        if (port == 2) two_under_way.set();
+    };
+    bool cancelled = false;
+    const auto connecting = [](bool& noted) -> aio::coro<> {
+        try {
+            co_await aio::open_connection("several.test", 9);
+        } catch (const aio::cancelled_error&) {
+            noted = true;
+        }
+        co_await go_on();
+    };
+    aio::task<> t = aio::create_task(connecting, std::ref(cancelled));
+    co_await two_under_way.wait();
+    t.cancel();
+    co_await t;
+    EXPECT_TRUE(cancelled);
+    EXPECT_EQ(s.order(), "1 2");
+    EXPECT_FALSE(s.open(1));
+    EXPECT_FALSE(s.open(2));
+}
+
+AIO_REAL_TEST("a connect that is cancelled in the turn in which an attempt fails, or answers, ends as it should") {
+    const live_peer live;
+    const dead_peer dead;
+    for (const bool answers : {false, true}) {
+        stage s({1, 2});
+        aio::event under_way;
+        s.on_attempt = [&](int port) {
+            if (port == 1) under_way.set();
+        };
+        const aio::task<aio::stream> t = aio::create_task(aio::open_connection("several.test", 9));
+        co_await under_way.wait();
+        co_await aio::sleep(0s);
+        s.end(1, answers ? static_cast<const own_socket&>(live) : dead);
+        // The loop sees the end of the attempt when it looks; this cancel comes right behind that, before the task's step.
+        while (s.order() == "1" && !t.done()) {
+            co_await aio::sleep(0s);
+            aio::task<aio::stream>(t).cancel();
+        }
+        co_await aio::wait(std::vector<aio::any_task>{t});
+        EXPECT_TRUE(t.cancelled());
+        EXPECT_FALSE(s.open(1));
+    }
+    co_await go_on();
+}
+
+AIO_REAL_TEST("the second attempt begins 250 ms after the first, if that has not answered, and not sooner") {
+    const live_peer live;
+    stage s({1, 2, live.port});
+    aio::stream connection = co_await aio::open_connection("several.test", 9);
+    AIO_REQUIRE(s.attempts.size() == 3);
+    for (std::size_t i = 1; i < 3; ++i) {
+        EXPECT_GE(s.attempts[i].when - s.attempts[i - 1].when, 249ms) << i;
+        EXPECT_LT(s.attempts[i].when - s.attempts[i - 1].when, 2s) << i;  // RFC 8305: never more
+    }
+    co_await connection.aclose();
+}
+
+AIO_REAL_TEST("the next attempt begins in the same step in which an address refuses") {
+    const live_peer live;
+    const dead_peer dead;
+    stage s({1, dead.port, dead.port, live.port});
+    const turn_counter turns(s);
+    aio::stream connection = co_await aio::open_connection("several.test", 9);
+    EXPECT_EQ(connection.peer(), "127.0.0.1:" + std::to_string(live.port));
+    AIO_REQUIRE(s.attempts.size() == 4);
+    EXPECT_EQ(s.attempts[1].turn, s.attempts[2].turn);
+    EXPECT_EQ(s.attempts[2].turn, s.attempts[3].turn);
+    EXPECT_FALSE(s.open(1));
+    co_await connection.aclose();
+}
+
+AIO_REAL_TEST("an attempt that fails while it is under way lets the next one begin at once, and the delay begins anew") {
+    const live_peer live;
+    const dead_peer dead;
+    stage s({1, 2, live.port});
+    aio::event under_way;
+    s.on_attempt = [&](int port) {
+        if (port == 1) under_way.set();
+    };
+    aio::task<aio::stream> t = aio::create_task(aio::open_connection("several.test", 9));
+    co_await under_way.wait();
+    s.end(1, dead);
+    aio::stream connection = co_await std::move(t);
+    EXPECT_EQ(s.order(), "1 2 " + std::to_string(live.port));
+    EXPECT_GE(s.attempts[2].when - s.attempts[1].when, 249ms);
+    co_await connection.aclose();
+}
+
+AIO_REAL_TEST("the first attempt may still win when others have begun after it") {
+    const live_peer live;
+    const dead_peer dead;
+    stage s({1, 2});
+    s.on_attempt = [&](int port) {
+        if (port == 2) aio::get_running_loop().call_soon([&] { s.end(1, live); });
+    };
+    aio::stream connection = co_await aio::open_connection("several.test", 9);
+    EXPECT_EQ(connection.peer(), "127.0.0.1:1");
+    EXPECT_FALSE(s.open(2));
+    co_await go_on();
+    co_await connection.aclose();
+}
+
+AIO_REAL_TEST("where all addresses fail, the error names each with its reason, and has the errno of the first") {
+    const dead_peer dead;
+    stage s({1, dead.port, 2});
+    s.on_attempt = [&](int port) {
+        if (port == 2) aio::get_running_loop().call_soon([&] {
+            s.end(2, dead);
+            s.end(1, dead);
+        });
+    };
+    std::string what;
+    int code = 0;
+    try {
+        co_await aio::open_connection("several.test", 9);
+    } catch (const std::system_error& e) {
+        what = e.what();
+        code = e.code().value();
+    }
+    EXPECT_EQ(code, ECONNREFUSED);
+    EXPECT_NE(what.find("connect to several.test:9, each address failed (" + refused(1) + "; " + refused(dead.port) + "; " + refused(2) + ")"),
+              std::string::npos)
+        << what;
+    co_await go_on();
+}
+
+AIO_REAL_TEST("where one address fails, the error has its errno and names it") {
+    const dead_peer dead;
+    stage s({dead.port});
+    std::string what;
+    int code = 0;
+    try {
+        co_await aio::open_connection("several.test", 9);
+    } catch (const std::system_error& e) {
+        what = e.what();
+        code = e.code().value();
+    }
+    EXPECT_EQ(code, ECONNREFUSED);
+    EXPECT_NE(what.find("connect to several.test:9 (127.0.0.1:" + std::to_string(dead.port) + ")"), std::string::npos) << what;
+}
+
+AIO_REAL_TEST("a connection sends without delay, and no child process inherits it") {
+    const live_peer live;
+    stage s({1});
+    s.on_attempt = [&](int) { aio::get_running_loop().call_soon([&] { s.end(1, live); }); };
+    aio::stream connection = co_await aio::open_connection("several.test", 9);
+    const int fd = s.at(1)->fd;
+    int on = 0;
+    socklen_t size = sizeof on;
+    EXPECT_EQ(::getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &size), 0);
+    EXPECT_NE(on, 0);
+    EXPECT_TRUE(::fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    EXPECT_TRUE(::fcntl(fd, F_GETFL) & O_NONBLOCK);
+    co_await connection.aclose();
+}
+
+AIO_REAL_TEST("a connection to itself, where nobody listens on a port that the kernel gives to our end, is refused") {
+    stage s({1});
+    s.on_attempt = [&](int) {
+        aio::get_running_loop().call_soon([&] {
+            const int fd = s.at(1)->fd;
+            sockaddr_in own = loopback(0);
+            socklen_t size = sizeof own;
+            AIO_REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&own), sizeof own) == 0);
+            AIO_REQUIRE(::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0);
+            AIO_REQUIRE(real_connect(fd, &own, size) == 0 || errno == EINPROGRESS);
+        });
+    };
+    int code = 0;
+    try {
+        co_await aio::open_connection("several.test", 9);
+    } catch (const std::system_error& e) {
+        code = e.code().value();
+    }
+    EXPECT_EQ(code, ECONNREFUSED);
+    EXPECT_FALSE(s.open(1));
+}
