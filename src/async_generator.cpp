@@ -73,9 +73,31 @@ void begin_generator(generator_promise& promise) {
     local().loop->generators.push_back(promise);
 }
 
-void throw_exit_request(generator_promise& promise) { std::rethrow_exception(promise.exit_request); }
+void task_scope::find_generator(promise_base& coroutine) noexcept {
+    for (promise_base* p = &coroutine; p; p = p->parent) {
+        if (!p->is_generator) continue;
+        auto& generator = static_cast<generator_promise&>(*p);
+        leave_generator();
+        generator.scopes.push_back(*this);
+        generator.attention |= generator_promise::has_scopes;
+        return;
+    }
+}
 
-void end_at_yield(generator_promise& promise) noexcept {
+void throw_at_yield(generator_promise& promise) {
+    if (promise.attention & generator_promise::ending) std::rethrow_exception(promise.exit_request);
+    throw_logic_error("a task group or a timeout must not span a co_yield: whoever asks for the next item may be another task, or never "
+                      "come back. Use it around the code between two co_yields: " + place_of(promise));
+}
+
+bool stop_at_yield(generator_promise& promise) noexcept {
+    if (!(promise.attention & generator_promise::ending)) {
+        if (!promise.scopes.empty()) return false;
+        promise.attention = 0;
+        give(promise);
+        return true;
+    }
+    // Nobody is to get the item: the generator ends here, with an error.
     promise.value = nullptr;
     promise.error = std::make_exception_ptr(
         std::logic_error(promise.exit_request ? "an async generator yielded an item while it was being closed"
@@ -86,6 +108,7 @@ void end_at_yield(generator_promise& promise) noexcept {
     } else {
         give(promise);
     }
+    return true;
 }
 
 void end_frame(generator_promise& promise) noexcept {
@@ -114,7 +137,7 @@ bool generator_close::await_ready() {
         return true;
     }
     promise.exit_request = std::make_exception_ptr(generator_exit());
-    promise.ending = true;
+    promise.attention |= generator_promise::ending;
     return false;
 }
 
@@ -123,7 +146,7 @@ bool generator_close::await_ready() {
 void generator_base::close_later(generator_promise& promise) noexcept {
     if (promise.closer) return;
     if (promise.running()) {
-        promise.ending = true;
+        promise.attention |= generator_promise::ending;
         return;
     }
     loop_core* loop = local().loop;

@@ -52,12 +52,15 @@ private:
 };
 
 task_group::task_group(task_group&& other) : options_(other.options_), cancel_called_(other.cancel_called_) {
-    if (other.parent_) detail::throw_logic_error("a task group cannot be moved once it is entered");
+    if (other.scope_.task()) detail::throw_logic_error("a task group cannot be moved once it is entered");
 }
 
 task_group::~task_group() {
     if (leaving_) leaving_->close();
-    if (children_count_ == 0) return;
+    if (children_count_ == 0) {
+        if (!finished_) report_errors();
+        return;
+    }
     std::fputs("aiocxx: a task_group was destroyed with work left; it must be left through with():\n", stderr);
     for (auto* tasks : {&children_, &held_}) {
         for (child* c = tasks->front(); c; c = tasks->after(*c)) std::fprintf(stderr, "    %s\n", c->task->name().c_str());
@@ -65,15 +68,23 @@ task_group::~task_group() {
     std::terminate();
 }
 
+// Errors that no exception_group brings to anybody.
+void task_group::report_errors() noexcept {
+    for (const std::exception_ptr& error : errors_) {
+        scope_.task()->loop()->report("exception of a task of a task group that was not left where it was entered", error, nullptr);
+    }
+    errors_.clear();
+}
+
 const char* task_group::refusal() const noexcept {
-    if (!parent_) return "this task group has not been entered: use co_await with(task_group(), body)";
+    if (!scope_.task()) return "this task group has not been entered: use co_await with(task_group(), body)";
     if (finished_ || (exiting_ && children_count_ == 0)) return "this task group has finished";
     if (aborting_) return "this task group is shutting down";
     return nullptr;
 }
 
 task_group::entry task_group::reserve(const task_options& options) const {
-    parent_->loop()->check_thread("task_group::create_task");
+    scope_.task()->loop()->check_thread("task_group::create_task");
     auto place = std::make_unique<child>();
     detail::task_extra* const extra = options.name.empty() ? nullptr : detail::make_task_extra(options.name);
     return {place.release(), extra};
@@ -89,14 +100,15 @@ void task_group::add(child& place, detail::task_base& task, bool held) noexcept 
     if (!held) ++running_;
 }
 
-detail::ready<task_group&> task_group::enter() {
-    if (parent_) detail::throw_logic_error("a task group can be entered only once");
-    detail::task_base& parent = detail::require_task();
+detail::scope_entered<task_group> task_group::enter() {
+    if (scope_.task()) detail::throw_logic_error("a task group can be entered only once");
+    static_cast<void>(detail::require_task());
     leaving_.emplace(leave());
-    parent_ = &parent;
-    cancelling_ = parent_->must_cancel() ? 0 : parent_->cancelling();  // one that is not delivered yet may be met inside
+    scope_.enter();
+    const detail::task_base* const parent = scope_.task();
+    cancelling_ = parent->must_cancel() ? 0 : parent->cancelling();  // one that is not delivered yet may be met inside
     if (cancel_called_) abort_with_body();
-    return detail::ready<task_group&>(*this);
+    return {*this, scope_};
 }
 
 void task_group::child_done(child& c) noexcept {
@@ -108,7 +120,7 @@ void task_group::child_done(child& c) noexcept {
         errors_.push_back(c.task->error());
         if (!aborting_ && !failure_) {
             failure_ = owned.release();
-            parent_->loop()->push(*failure_);
+            scope_.task()->loop()->push(*failure_);
         }
     }
     if (!c.held) {
@@ -137,32 +149,35 @@ void task_group::abort_with_body() noexcept {
     abort();
     if (!exiting_) {
         parent_cancel_requested_ = true;
-        parent_->cancel({});
+        scope_.task()->cancel({});
     }
 }
 
 void task_group::cancel() {
-    if (parent_ && !finished_) parent_->loop()->check_thread("task_group::cancel");
+    if (scope_.task() && !finished_) scope_.task()->loop()->check_thread("task_group::cancel");
     cancel_called_ = true;
-    if (parent_ && !finished_ && !aborting_) abort_with_body();
+    if (scope_.task() && !finished_ && !aborting_) abort_with_body();
 }
 
 coro<bool> task_group::exit(std::exception_ptr error) noexcept {
     body_error_ = std::move(error);
+    scope_.leave_generator();
     return std::move(*leaving_);
 }
 
 coro<bool> task_group::leave() {
+    detail::task_base* const parent = scope_.task();
+    const bool elsewhere = !scope_.entered_by_running_task();
     const std::exception_ptr error = std::exchange(body_error_, nullptr);
     exiting_ = true;
     std::exception_ptr cancellation;
     const bool body_cancelled = error && detail::is_cancelled(error);
     if (body_cancelled) cancellation = error;
-    if (parent_cancel_requested_ && parent_->uncancel() <= cancelling_) {  // it was ours alone
+    if (parent_cancel_requested_ && !elsewhere && parent->uncancel() <= cancelling_) {  // it was ours alone
         cancellation = nullptr;
-        if (parent_->must_cancel()) static_cast<void>(parent_->take_cancellation());  // not delivered, and not needed any more
+        if (parent->must_cancel()) static_cast<void>(parent->take_cancellation());  // not delivered, and not needed any more
     }
-    if (error && !aborting_) abort();
+    if ((error || elsewhere) && !aborting_) abort();
     while (children_count_ > 0) {
         std::exception_ptr interrupted;
         try {
@@ -177,6 +192,10 @@ coro<bool> task_group::leave() {
     }
     finished_ = true;
     if (failure_) std::exchange(failure_, nullptr)->group = nullptr;
+    if (elsewhere) {
+        report_errors();
+        detail::throw_logic_error("a task group must be left in the task that has entered it");
+    }
     for (const std::exception_ptr& e : errors_) {
         if (detail::is_keyboard_interrupt(e)) std::rethrow_exception(e);  // rule 74
     }
@@ -184,9 +203,9 @@ coro<bool> task_group::leave() {
     if (error && !body_cancelled) errors_.push_back(error);
     if (cancellation && errors_.empty()) std::rethrow_exception(cancellation);
     if (errors_.empty()) co_return error != nullptr;  // the body's cancellation was the group's own: cancel()
-    if (parent_->cancelling() > 0) {  // a cancel from outside is not lost: the next await raises it (rule 70)
-        parent_->uncancel();
-        parent_->cancel({});
+    if (parent->cancelling() > 0) {  // a cancel from outside is not lost: the next await raises it (rule 70)
+        parent->uncancel();
+        parent->cancel({});
     }
     throw exception_group("unhandled errors in a task group", std::move(errors_), body_cancelled ? error : nullptr);
 }

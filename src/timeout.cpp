@@ -32,36 +32,44 @@ timeout timeout_at(std::optional<time_point> when) {
     return t;
 }
 
-detail::ready<timeout&> timeout::enter() {
+detail::scope_entered<timeout> timeout::enter() {
     if (state_ != state::created) detail::throw_logic_error("a timeout can be entered only once");
-    task_ = &detail::require_task();
+    scope_.enter();
     state_ = state::active;
-    cancelling_ = task_->cancelling();
-    past_ = past_ || (when_ && *when_ <= task_->loop()->lately());  // made long before
+    const detail::task_base& task = *scope_.task();
+    cancelling_ = task.cancelling();
+    past_ = past_ || (when_ && *when_ <= task.loop()->lately());  // made long before
     arm();
-    return detail::ready<timeout&>(*this);
+    return {*this, scope_};
 }
 
 void timeout::arm() {
     if (!when_) return;
     if (past_) {
         soon_ = new soon(this);
-        task_->loop()->push(*soon_);
+        scope_.task()->loop()->push(*soon_);
         return;
     }
     timer_.owner = this;
     timer_.fire = [](detail::timer_node& t) noexcept { static_cast<node&>(t).owner->expire(); };
-    task_->loop()->arm(timer_, *when_);
+    scope_.task()->loop()->arm(timer_, *when_);
 }
 
 void timeout::disarm() noexcept {
     if (soon_) std::exchange(soon_, nullptr)->owner = nullptr;
-    if (timer_.armed()) task_->loop()->disarm(timer_);
+    if (timer_.armed()) scope_.task()->loop()->disarm(timer_);
 }
 
 void timeout::expire() noexcept {
+    detail::task_base& task = *scope_.task();
+    if (task.done()) {
+        state_ = state::expired;
+        task.loop()->report("a timeout has passed whose task had ended: it was entered with enter() and never left with exit()",
+                            nullptr, &task);
+        return;
+    }
     state_ = state::expiring;
-    task_->cancel({});
+    task.cancel({});
 }
 
 const char* timeout::state_name() const noexcept {
@@ -79,10 +87,10 @@ void timeout::reschedule(std::optional<time_point> when) {
     if (state_ != state::active) {
         detail::throw_logic_error(std::string("cannot reschedule a timeout that ") + state_name());
     }
-    task_->loop()->check_thread("timeout::reschedule");
+    scope_.task()->loop()->check_thread("timeout::reschedule");
     disarm();
     when_ = when;
-    past_ = when_ && *when_ <= task_->loop()->now();
+    past_ = when_ && *when_ <= scope_.task()->loop()->now();
     arm();
 }
 
@@ -103,9 +111,14 @@ void attach_timeout(const std::exception_ptr& error, bool members) {
 
 detail::ready<bool> timeout::exit(std::exception_ptr error) {
     disarm();
+    scope_.leave_generator();
+    if (scope_.task() && !scope_.entered_by_running_task()) {
+        state_ = state::finished;
+        detail::throw_logic_error("a timeout must be left in the task that has entered it");
+    }
     if (state_ == state::expiring) {
         state_ = state::expired;
-        if (task_->uncancel() <= cancelling_ && error) {
+        if (scope_.task()->uncancel() <= cancelling_ && error) {
             if (detail::is_cancelled(error)) throw timeout_error("timed out", std::move(error));
             attach_timeout(error, true);
         }

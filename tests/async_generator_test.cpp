@@ -807,4 +807,144 @@ PLAIN_TEST("cancelled at every step, a generator and what it entered are closed,
     EXPECT_GT(runs, 15u);
 }
 
+// ---- a timeout or a task group may not span a co_yield ----
+
+const char* const spans = "a task group or a timeout must not span a co_yield";
+
+aio::context<int> limited() {
+    co_await aio::enter(aio::timeout(20ms));
+    int v = 1;
+    co_yield v;
+}
+aio::context<int> grouped() {
+    aio::task_group& tg = co_await aio::enter(aio::task_group());
+    tg.create_task(aio::sleep_forever());
+    int v = 1;
+    co_yield v;
+}
+// Managers of one's own around a timeout: its enter() is a coroutine, or gives what the timeout's gives.
+struct limit_by_coroutine {
+    aio::timeout t{20ms};
+    aio::coro<> enter() { co_await t.enter(); }
+    aio::coro<bool> exit(std::exception_ptr error) { co_return co_await t.exit(error); }
+};
+struct limit_by_hand {
+    aio::timeout t{20ms};
+    auto enter() { return t.enter(); }
+    auto exit(std::exception_ptr error) { return t.exit(error); }
+};
+
+template<class Make>
+aio::async_generator<int> inside(Make make) {
+    auto manager = make();
+    co_await aio::enter(std::move(manager));
+    for (int i = 0;; ++i) co_yield i;
+}
+aio::async_generator<int> by_hand(std::shared_ptr<aio::timeout> t) {
+    co_await t->enter();
+    for (int i = 0;; ++i) co_yield i;
+}
+
+aio::coro<std::string> error_of_next(aio::async_generator<int>& g) {
+    try {
+        co_await g.next();
+    } catch (const std::logic_error& e) {
+        co_return e.what();
+    } catch (const aio::exception_group& group) {  // of a task group
+        co_return aio::detail::describe(group.exceptions().front());
+    }
+    co_return "no error";
+}
+
+AIO_TEST("fault C21: a timeout or task group inside something that a generator entered: the co_yield throws") {
+    auto a = inside(&limited);
+    auto b = inside(&grouped);
+    auto c = inside([] { return limit_by_coroutine(); });
+    auto d = inside([] { return limit_by_hand(); });
+    auto e = by_hand(std::make_shared<aio::timeout>(20ms));
+    for (auto* g : {&a, &b, &c, &d, &e}) {
+        const std::string error = co_await error_of_next(*g);
+        EXPECT_NE(error.find(spans), std::string::npos) << error;
+        EXPECT_NE(error.find("async_generator_test.cpp"), std::string::npos) << error;
+        EXPECT_EQ(co_await g->next(), nullptr);  // it has ended
+    }
+    co_await aio::sleep(1s);  // nothing fires
+    EXPECT_EQ(aio::current_task().cancelling(), 0u);
+}
+
+AIO_TEST("fault C21: a task that goes on with a generator is not cancelled by a timeout that another one entered in it") {
+    auto g = std::make_shared<aio::async_generator<int>>(inside(&limited));
+    auto work = [g](bool first) -> aio::coro<> {
+        if (!first) {
+            co_await aio::sleep(60ms);
+            co_return;
+        }
+        const std::string error = co_await error_of_next(*g);
+        EXPECT_NE(error.find(spans), std::string::npos) << error;
+    };
+    co_await aio::create_task(work, true);
+    co_await aio::create_task(work, false);
+    co_await g->aclose();
+}
+
+AIO_TEST("fault C21: between two co_yields timeouts and groups are free, also in a context and in nested coroutines") {
+    auto nested = [](aio::async_generator<int>& inner) -> aio::coro<int> {
+        aio::timeout t(1s);
+        co_await t.enter();
+        auto item = co_await inner.next();  // the inner generator yields inside of it: it is not in that one
+        co_await t.exit(nullptr);
+        co_return *item;
+    };
+    auto items = [&]() -> aio::async_generator<int> {
+        auto inner = count(10);
+        for (int i = 0; i < 3; ++i) {
+            co_await aio::with(limited(), [] {});
+            co_await aio::with(aio::task_group(), [](aio::task_group& tg) { tg.create_task(aio::sleep(1ms)); });
+            co_await aio::wait_for(aio::sleep(1ms), 1s);
+            const int value = co_await nested(inner);
+            co_yield value;
+            limit_by_hand manager;
+            co_await aio::with(manager, [] {});
+        }
+    };
+    auto g = items();
+    for (int i = 0; i < 3; ++i) {  // each item is asked for by another task, inside its own timeout
+        const int value = co_await aio::create_task(aio::wait_for(
+            aio::create_task([](auto* from) -> aio::coro<int> { co_return *co_await from->next(); }, &g), 1s));
+        EXPECT_EQ(value, i);
+    }
+    EXPECT_EQ(co_await g.next(), nullptr);
+}
+
+AIO_TEST("fault C21: a generator that catches the error and leaves the timeout may go on") {
+    auto items = []() -> aio::async_generator<int> {
+        aio::timeout t(1s);
+        co_await t.enter();
+        bool refused = false;
+        try {
+            co_yield 1;
+        } catch (const std::logic_error&) {
+            refused = true;
+        }
+        EXPECT_TRUE(refused);
+        co_await t.exit(nullptr);
+        co_yield 2;
+        co_yield 3;
+    };
+    std::vector<int> got;
+    co_await aio::for_each(items(), [&](int i) { got.push_back(i); });
+    EXPECT_EQ(got, (std::vector<int>{2, 3}));
+}
+
+AIO_TEST("fault C21: a timeout that is entered by hand in a generator may outlive it") {
+    auto t = std::make_shared<aio::timeout>(20ms);
+    {
+        auto g = by_hand(t);
+        EXPECT_NE((co_await error_of_next(g)).find(spans), std::string::npos);
+    }
+    co_await t->exit(nullptr);  // the same task
+    co_await aio::sleep(1s);
+    EXPECT_FALSE(t->expired());
+}
+
 }  // namespace

@@ -928,3 +928,55 @@ PLAIN_TEST("cancelled at any step, a group that cancels itself loses no cancel f
     };
     EXPECT_GT(aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); }), 5u);
 }
+
+AIO_TEST("fault C21: a group that is left in another task cancels and awaits its tasks, and throws") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    aio::task_group tg;
+    aio::event may_end;
+    auto owner = aio::create_task([](aio::task_group* entered, aio::event* end) -> aio::coro<> {
+        co_await entered->enter();
+        co_await end->wait();
+    }, &tg, &may_end);
+    co_await turns(1);
+    auto sleeper = tg.create_task(aio::sleep_forever());
+    auto fails_late = tg.create_task([]() -> aio::coro<> {
+        try {
+            co_await aio::sleep_forever();
+        } catch (const aio::cancelled_error&) {
+        }
+        throw std::runtime_error("late");
+    });
+    co_await turns(1);
+    try {
+        co_await tg.exit(nullptr);
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const std::logic_error& e) {
+        EXPECT_STREQ(e.what(), "a task group must be left in the task that has entered it");
+    }
+    EXPECT_TRUE(sleeper.cancelled());
+    EXPECT_TRUE(fails_late.done());
+    EXPECT_EQ(told, (std::vector<std::string>{"exception of a task of a task group that was not left where it was entered"}));
+    EXPECT_FALSE(owner.done());
+    may_end.set();
+    co_await owner;
+    EXPECT_EQ(cancelling(), 0u);
+}
+
+AIO_TEST("fault C21: a group that outlives the task that entered it by hand cancels nobody else when a task of it fails") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    auto tg = std::make_unique<aio::task_group>();
+    co_await aio::create_task([](aio::task_group* entered) -> aio::coro<> {
+        co_await entered->enter();
+        entered->create_task([]() -> aio::coro<> {
+            co_await aio::sleep(1s);
+            throw std::runtime_error("late");
+        });
+    }, tg.get());
+    auto innocent = aio::create_task(sleeps(2s));
+    co_await innocent;
+    EXPECT_EQ(tg->size(), 0u);
+    tg.reset();
+    EXPECT_EQ(told, (std::vector<std::string>{"exception of a task of a task group that was not left where it was entered"}));
+}

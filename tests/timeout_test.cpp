@@ -750,3 +750,50 @@ PLAIN_TEST("cancelled at any step, a cancel never comes out as a timeout, and it
     EXPECT_EQ(all.timeouts, 1);
     EXPECT_GE(all.cancels, 1);
 }
+
+AIO_TEST("fault C21: a timeout that is entered by hand and outlives its task cancels nobody, and that is told") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    for (const aio::delay d : {aio::delay(1s), aio::delay(0s)}) {  // by a timer, and at the next turn
+        const std::size_t before = told.size();
+        auto t = std::make_shared<aio::timeout>(d);
+        aio::task<> forgets = aio::create_task([](std::shared_ptr<aio::timeout> kept) -> aio::coro<> {
+            co_await kept->enter();
+            if (kept->when() > aio::get_running_loop().time()) co_await aio::sleep(1ms);
+        }, t);
+        co_await forgets;
+        co_await aio::sleep(2s);
+        AIO_REQUIRE(told.size() == before + 1);
+        EXPECT_NE(told.back().find("a timeout has passed whose task had ended"), std::string::npos);
+        EXPECT_TRUE(t->expired());
+        EXPECT_FALSE(forgets.cancelled());
+    }
+    EXPECT_EQ(aio::current_task().cancelling(), 0u);
+}
+
+AIO_TEST("fault C21: a timeout that is left in another task throws, and disarms") {
+    aio::timeout t(1s);
+    auto owner = aio::create_task([](aio::timeout* entered) -> aio::coro<> {
+        co_await entered->enter();
+        co_await aio::sleep(3s);
+    }, &t);
+    co_await aio::sleep(1ms);
+    try {
+        co_await t.exit(nullptr);
+        ADD_FAILURE() << "nothing was thrown";
+    } catch (const std::logic_error& e) {
+        EXPECT_STREQ(e.what(), "a timeout must be left in the task that has entered it");
+    }
+    co_await owner;  // is not cancelled
+    EXPECT_FALSE(t.expired());
+}
+
+PLAIN_TEST("fault C21: a timeout may outlive its loop") {
+    std::shared_ptr<aio::timeout> t;
+    aio::testing::run([](std::shared_ptr<aio::timeout>* kept) -> aio::coro<> {
+        *kept = std::make_shared<aio::timeout>(1h);
+        co_await (*kept)->enter();
+    }(&t));
+    EXPECT_FALSE(t->expired());
+    t.reset();
+}

@@ -12,11 +12,12 @@
 //     co_await aio::for_each(ticks(10), [](int tick) -> aio::coro<> { co_await send(tick); });   // closes it, too
 //
 // Inside, enter() and defer() work: they are left when the generator ends or is closed. A task group or a timeout must not span
-// a co_yield. A generator that is dropped before its end is destroyed where it stands at its co_yield; if something is entered
+// a co_yield: the co_yield throws std::logic_error. A generator that is dropped before its end is destroyed where it stands at its co_yield; if something is entered
 // or deferred in it, the loop closes it soon (semantics 15e): for_each, with, enter and aclose() close it at a known place.
 // Source: PEP 525, asyncio's hooks for asynchronous generators.
 
 #include <aio/detail/await.hpp>
+#include <aio/detail/scope.hpp>
 #include <aio/with.hpp>
 
 #include <coroutine>
@@ -43,7 +44,7 @@ public:
     explicit yielded(generator_promise& promise) noexcept : promise_(&promise) {}
     bool await_ready() const noexcept { return false; }
     template<class Promise>
-    AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) const noexcept;
+    AIO_DETAIL_SUSPEND bool await_suspend(std::coroutine_handle<Promise> h) const noexcept;
     void await_resume() const;
 
 protected:
@@ -59,15 +60,23 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
     std::exception_ptr exit_request;  // what is thrown at the co_yield, once it is being closed
     closing_slot* closer = nullptr;   // the loop's task that is to close it
     yielded at_yield{*this};          // what a co_yield awaits
-    bool ending = false;              // the next co_yield is not to be answered: closed, or dropped while it ran
+    list<task_scope> scopes;          // timeouts and task groups that have been entered in it, and not left
+    std::uint8_t attention = 0;       // what a co_yield has to look at: 0 is the rule
+
+    static constexpr std::uint8_t ending = 1;      // the next co_yield is not to be answered: closed, or dropped while it ran
+    static constexpr std::uint8_t has_scopes = 2;  // a scope has been entered since a co_yield has looked
 
     static constexpr bool is_block_scope = false;
     static constexpr bool spans_yields = true;
     std::exception_ptr exit_error() const noexcept { return error; }
     void settle_exit(std::exception_ptr e) noexcept { error = std::move(e); }
 
-    generator_promise() noexcept { parent = this; }
+    generator_promise() noexcept {
+        parent = this;
+        is_generator = true;
+    }
     ~generator_promise() {
+        while (scopes.pop_front()) {}  // entered by hand, and somewhere else
         if (linked()) unlink();
         if (closer) [[unlikely]]
             forget_closer();
@@ -90,9 +99,10 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
 
 /// At the first next(), or when it runs already: throws.
 void begin_generator(generator_promise& promise);
-[[noreturn]] void throw_exit_request(generator_promise& promise);
-/// A co_yield that nobody is to get: the generator ends there, with an error.
-void end_at_yield(generator_promise& promise) noexcept;
+/// A co_yield that does not simply give its item. True if the generator stands there; false if throw_at_yield() throws at once.
+bool stop_at_yield(generator_promise& promise) noexcept;
+/// The generator goes on from its co_yield, and there is something to look at: it is being closed, or a scope spans the co_yield.
+void throw_at_yield(generator_promise& promise);
 /// The generator stands at a co_yield: whoever has asked for the item goes on.
 inline void give(generator_promise& promise) noexcept {
     promise_base* const parent = std::exchange(promise.parent, nullptr);
@@ -107,17 +117,16 @@ void end_frame(generator_promise& promise) noexcept;
 void throw_end(generator_promise& promise);
 
 template<class Promise>
-void yielded::await_suspend(std::coroutine_handle<Promise> h) const noexcept {
+bool yielded::await_suspend(std::coroutine_handle<Promise> h) const noexcept {
     generator_promise& promise = h.promise();
-    if (promise.ending) [[unlikely]] {
-        end_at_yield(promise);
-    } else {
-        give(promise);
-    }
+    if (promise.attention) [[unlikely]]
+        return stop_at_yield(promise);
+    give(promise);
+    return true;
 }
 inline void yielded::await_resume() const {
-    if (promise_->ending) [[unlikely]]
-        throw_exit_request(*promise_);
+    if (promise_->attention) [[unlikely]]
+        throw_at_yield(*promise_);
 }
 
 /// The same, of a copy: the consumer may move its item away, the generator's variable stays as it is.
@@ -127,9 +136,9 @@ public:
     yielded_copy(generator_promise& promise, const T& value) : yielded(promise), value_(value) {}
     ~yielded_copy() {}  // user-written: g++ 12 destroys some others twice (PR99576)
     template<class Promise>
-    AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) noexcept {
+    AIO_DETAIL_SUSPEND bool await_suspend(std::coroutine_handle<Promise> h) noexcept {
         promise_->value = const_cast<void*>(static_cast<const void*>(std::addressof(value_)));
-        yielded::await_suspend(h);
+        return yielded::await_suspend(h);
     }
 
 private:

@@ -9,6 +9,7 @@
 //
 // Errors leave as one exception_group, always (rules 65 to 84). Source: asyncio.TaskGroup, of Python 3.13; cancel() of 3.15.
 
+#include <aio/detail/scope.hpp>
 #include <aio/exception_group.hpp>
 #include <aio/task.hpp>
 #include <aio/with.hpp>
@@ -62,8 +63,9 @@ public:
     /// Tasks that have not ended.
     std::size_t size() const noexcept { return children_count_; }
 
-    detail::ready<task_group&> enter();
-    /// Throws nothing before it is awaited.
+    detail::scope_entered<task_group> enter();
+    /// Throws nothing before it is awaited. In another task than the one that has entered it: cancels and awaits the tasks of the
+    /// group, then throws std::logic_error.
     coro<bool> exit(std::exception_ptr error) noexcept;
 
     static constexpr bool needs_block_scope = true;
@@ -81,7 +83,7 @@ private:
         if (!c) detail::throw_awaited_twice();
         const entry reserved = reserve(options);  // throws before anything has begun
         const bool hold = options_.max_running != 0 && running_ >= options_.max_running;
-        auto* state = detail::spawn(*parent_->loop(), std::move(c), where, hold);
+        auto* state = detail::spawn(*scope_.task()->loop(), std::move(c), where, hold);
         if (reserved.extra) state->give_extra(reserved.extra);
         add(*reserved.place, *state, hold);
         return task<T>(detail::state_ptr<detail::task_state<T>>::adopt(state));
@@ -96,10 +98,11 @@ private:
     void add(child& place, detail::task_base& task, bool held) noexcept;
     void child_done(child& c) noexcept;
     void abort() noexcept;
+    void report_errors() noexcept;
     void abort_with_body() noexcept;
 
     task_group_options options_;
-    detail::task_base* parent_ = nullptr;
+    detail::task_scope scope_;  // its task is the parent
     std::uint32_t cancelling_ = 0;  // the parent's requests at entry
     detail::list<child> children_;
     std::size_t children_count_ = 0;

@@ -13,6 +13,7 @@
 // When the deadline passes the task is cancelled where it waits; when that cancellation leaves the block it becomes timeout_error,
 // unless somebody else has cancelled the task, too (rules 39 to 46). A block without an await is never interrupted.
 
+#include <aio/detail/scope.hpp>
 #include <aio/task.hpp>
 #include <aio/with.hpp>
 
@@ -39,8 +40,9 @@ public:
     /// True once the deadline has passed while the block was active.
     bool expired() const noexcept { return state_ == state::expiring || state_ == state::expired; }
 
-    /// Both are ready at once. Throws std::logic_error outside of a task, or the second time (rule 52).
-    detail::ready<timeout&> enter();
+    /// Both are ready at once. enter() throws std::logic_error outside of a task, or the second time (rule 52); exit(), in another task
+    /// than the one that has entered it.
+    detail::scope_entered<timeout> enter();
     detail::ready<bool> exit(std::exception_ptr error);
 
     static constexpr bool bound_to_task = true;
@@ -62,7 +64,7 @@ private:
     bool past_ = false;  // due when it was made
     state state_ = state::created;
     std::uint32_t cancelling_ = 0;  // at entry
-    detail::task_base* task_ = nullptr;
+    detail::task_scope scope_;
     soon* soon_ = nullptr;
     node timer_;
 };
@@ -103,7 +105,7 @@ coro<awaited_t<A>> wait_for_due(std::decay_t<A> given) {
 template<class A>
 coro<awaited_t<A>> wait_for_until(std::decay_t<A> given, delay d) {
     timeout scope(d);
-    co_await scope.enter();
+    static_cast<void>(scope.enter());  // what follows leaves it before it gives control back
     result<awaited_t<A>> outcome;
     std::exception_ptr error;
     try {

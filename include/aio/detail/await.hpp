@@ -46,6 +46,11 @@ public:
         return awaiter_->await_suspend(h);
     }
     decltype(auto) await_resume() { return awaiter_->await_resume(); }
+    template<class Promise>
+        requires binds_to<A&, Promise>
+    void bind_to(Promise& promise) {
+        static_cast<void>(awaiter_->bind_to(promise));
+    }
 
 private:
     A* awaiter_;
@@ -82,6 +87,12 @@ public:
     template<class Promise>
     auto await_suspend(std::coroutine_handle<Promise> h) {
         return awaiter_.await_suspend(h);
+    }
+    template<class Promise>
+        requires binds_to<A, Promise>
+    decltype(auto) bind_to(Promise& promise) && {
+        static_cast<void>(awaiter_.bind_to(promise));
+        return get_awaiter(static_cast<no_void&&>(*this));
     }
     decltype(auto) await_resume() {
         if constexpr (std::is_void_v<awaited_t<A>>) {

@@ -33,6 +33,8 @@ struct promise_base {
     exit_scope* exits = nullptr;
     progress state = progress::attached;
     bool failed = false;  // ended by an exception
+    bool is_generator = false;
+    bool unused = false;  // these four are one store
 
     promise_base() noexcept {}  // what is set later is not set twice: stores are most of what a short coroutine costs
     promise_base(const promise_base&) = delete;

@@ -1,0 +1,59 @@
+#pragma once
+// A scope that belongs to the task that entered it: a timeout, a task group. It cancels that task, so it may neither outlast it nor
+// be left by another one, and a generator may not co_yield inside it: whoever asks for the next item may be another task.
+
+#include <aio/detail/await.hpp>
+#include <aio/detail/core.hpp>
+#include <aio/detail/promise.hpp>
+
+#include <coroutine>
+
+namespace aio::detail {
+
+/// While it is entered in an async generator it is in the list of that generator, which looks at it at each co_yield.
+class task_scope : public list_node {
+public:
+    task_scope() noexcept = default;
+    task_scope(const task_scope&) = delete;
+    task_scope& operator=(const task_scope&) = delete;
+    ~task_scope() { leave_generator(); }
+
+    /// Remembers the running task; throws std::logic_error outside of one. The task's state is kept, also when the task has ended.
+    void enter() { task_ = state_ptr<task_base>(&require_task()); }
+    /// Null before enter().
+    task_base* task() const noexcept { return task_.get(); }
+    bool entered_by_running_task() const noexcept { return task_.get() == local().task; }
+    /// From here on a co_yield is allowed again.
+    void leave_generator() noexcept {
+        if (linked()) unlink();
+    }
+    /// Called where it is entered: if a generator runs this coroutine, directly or not, the scope is in it.
+    void note_generator(promise_base& coroutine) noexcept {
+        if (!task_->loop()->generators.empty()) [[unlikely]]
+            find_generator(coroutine);
+    }
+
+private:
+    void find_generator(promise_base& coroutine) noexcept;
+    state_ptr<task_base> task_;
+};
+
+/// What enter() of such a manager gives: it is entered already, and awaiting it says in which coroutine.
+template<class Manager>
+class [[nodiscard("co_await it")]] scope_entered {
+public:
+    scope_entered(Manager& manager, task_scope& scope) noexcept : manager_(&manager), scope_(&scope) {}
+    bool await_ready() const noexcept { return true; }
+    void await_suspend(std::coroutine_handle<>) const noexcept {}
+    Manager& await_resume() const noexcept { return *manager_; }
+    scope_entered bind_to(promise_base& coroutine) const noexcept {
+        scope_->note_generator(coroutine);
+        return *this;
+    }
+
+private:
+    Manager* manager_;
+    task_scope* scope_;
+};
+
+}  // namespace aio::detail
