@@ -53,6 +53,11 @@ function(aio_add_library component target)
     target_compile_features(${target} PUBLIC cxx_std_20)
     set_target_properties(${target} PROPERTIES
         EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION 0.1 VERIFY_INTERFACE_HEADER_SETS ON)
+    # The libraries export everything, whatever the visibility of the code that uses them.
+    set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET default VISIBILITY_INLINES_HIDDEN OFF)
+    if(NOT DEFINED CMAKE_POSITION_INDEPENDENT_CODE) # so that a static library can become part of a plugin
+        set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+    endif()
     aio_warnings(${target})
 endfunction()
 

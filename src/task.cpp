@@ -11,6 +11,9 @@
 namespace aio {
 namespace detail {
 
+constinit not_started first_step;
+constinit not_continued next_step;
+
 /// Shared by the cancellers of a task. task is touched on the loop's thread only.
 struct canceller_state {
     std::shared_ptr<inbox> in;
@@ -179,14 +182,22 @@ void task_base::settle(bool ended_by_exception) noexcept {
 
 task_base& require_task() {
     task_base* task = local().task;
-    if (!task) throw_logic_error("this needs a running task: call it from a coroutine that aio::run runs");
+    if (!task) throw_no_task();
     if (task->loop()->closed) throw_forked();
     return *task;
 }
 
+void throw_no_task() {
+    throw_logic_error(
+        "this needs a running task: call it from a coroutine that aio::run runs (a program and its plugins must share one copy of "
+        "aiocxx: build it with BUILD_SHARED_LIBS=ON)");
+}
+
 void throw_no_loop() {
     if (local().task) throw_forked();
-    throw_logic_error("no event loop runs on this thread: call this from a coroutine or callback that aio::run runs");
+    throw_logic_error(
+        "no event loop runs on this thread: call this from a coroutine or callback that aio::run runs (a program and its plugins must "
+        "share one copy of aiocxx: build it with BUILD_SHARED_LIBS=ON)");
 }
 
 void throw_awaited_twice() {

@@ -2,6 +2,8 @@
 // The errors of aio::core. Two of them are deliberately no std::exceptions, so that `catch (const std::exception&)` cannot
 // swallow a cancellation or Ctrl-C. A caller's mistake is a std::logic_error, the world's a std::system_error with its errno.
 
+#include <aio/detail/config.hpp>
+
 #include <cstddef>
 #include <exception>
 #include <stdexcept>
@@ -11,7 +13,7 @@
 namespace aio {
 
 /// Thrown at the co_await where a cancelled task waits. Not a std::exception. Source: asyncio.CancelledError.
-class cancelled_error final {
+class AIO_API cancelled_error final {
 public:
     explicit cancelled_error(std::string message = {}) noexcept : message_(static_cast<std::string&&>(message)) {}
     const std::string& message() const noexcept { return message_; }
@@ -21,7 +23,7 @@ private:
 };
 
 /// Thrown out of run() after SIGINT. Not a std::exception. Source: KeyboardInterrupt.
-class keyboard_interrupt final {
+class AIO_API keyboard_interrupt final {
 public:
     explicit keyboard_interrupt(int signal = 2) noexcept : signal_(signal) {}
     int signal() const noexcept { return signal_; }
@@ -31,7 +33,7 @@ private:
 };
 
 /// A deadline passed. context() is the cancellation that it was, null where nothing had been cancelled (semantics 15g).
-class timeout_error : public std::runtime_error {
+class AIO_API timeout_error : public std::runtime_error {
 public:
     explicit timeout_error(const std::string& message = "timed out", std::exception_ptr context = nullptr)
         : std::runtime_error(message), context_(static_cast<std::exception_ptr&&>(context)) {}
@@ -42,19 +44,19 @@ private:
 };
 
 /// Nothing can ever happen again: what() names every waiting task, what it waits for and where (semantics 15i).
-class deadlock_error : public std::runtime_error {
+class AIO_API deadlock_error : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;
 };
 
 /// A future or task is not in the state that the call needs. Source: asyncio.InvalidStateError.
-class invalid_state_error : public std::logic_error {
+class AIO_API invalid_state_error : public std::logic_error {
 public:
     using std::logic_error::logic_error;
 };
 
 /// A manager swallowed the error of a body whose result cannot be left out; context() is that error.
-class swallowed_error : public std::logic_error {
+class AIO_API swallowed_error : public std::logic_error {
 public:
     explicit swallowed_error(std::exception_ptr context)
         : std::logic_error("an error was swallowed by a context manager, and there is no result to give instead"),
@@ -65,26 +67,26 @@ private:
     std::exception_ptr context_;
 };
 
-class queue_empty : public std::runtime_error {
+class AIO_API queue_empty : public std::runtime_error {
 public:
     queue_empty() : std::runtime_error("the queue is empty") {}
 };
-class queue_full : public std::runtime_error {
+class AIO_API queue_full : public std::runtime_error {
 public:
     queue_full() : std::runtime_error("the queue is full") {}
 };
-class queue_shut_down : public std::runtime_error {
+class AIO_API queue_shut_down : public std::runtime_error {
 public:
     queue_shut_down() : std::runtime_error("the queue has been shut down") {}
 };
-class broken_barrier_error : public std::runtime_error {
+class AIO_API broken_barrier_error : public std::runtime_error {
 public:
     broken_barrier_error() : std::runtime_error("the barrier is broken") {}
     explicit broken_barrier_error(const std::string& message) : std::runtime_error(message) {}
 };
 
 /// The stream ended before what was asked for had arrived. Source: asyncio.IncompleteReadError.
-class incomplete_read_error : public std::runtime_error {
+class AIO_API incomplete_read_error : public std::runtime_error {
 public:
     incomplete_read_error(std::string partial, std::size_t expected)
         : std::runtime_error(std::to_string(partial.size()) + " bytes read, but " +
@@ -100,7 +102,7 @@ private:
 };
 
 /// No separator within the limit. Source: asyncio.LimitOverrunError.
-class limit_overrun_error : public std::runtime_error {
+class AIO_API limit_overrun_error : public std::runtime_error {
 public:
     limit_overrun_error(const std::string& message, std::size_t consumed)
         : std::runtime_error(message), consumed_(consumed) {}

@@ -21,7 +21,7 @@
 namespace aio {
 
 /// A message and at least one exception; groups may hold groups. Copies share their content. Source: ExceptionGroup.
-class exception_group : public std::exception {
+class AIO_API exception_group : public std::exception {
 public:
     /// Throws std::invalid_argument if there is no exception, or a null one.
     exception_group(std::string message, std::vector<std::exception_ptr> exceptions, std::exception_ptr context = nullptr);

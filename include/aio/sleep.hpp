@@ -14,9 +14,15 @@ namespace detail {
 class [[nodiscard("co_await it")]] sleep_operation : public revertible<sleep_operation>, timer_node {
 public:
     explicit sleep_operation(delay d) noexcept : delay_(d) {}
-    bool await_ready() noexcept {  // it never completes at once, so it needs no budget
+    bool await_ready() {  // it never completes at once, so it needs no budget
         task_ = local().task;
+        if (!task_) [[unlikely]]
+            throw_no_task();
         return start();
+    }
+    template<class Promise>
+    AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        task_->suspended(h.promise(), *this);
     }
     bool start() noexcept {
         phase_ = phase::parked;

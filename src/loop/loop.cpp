@@ -231,6 +231,7 @@ ready_link shuffled(ready_link batch, std::mt19937_64& random) {
 [[gnu::always_inline]] inline bool run_one(loop_core& core, thread_state& t, ready_link item) noexcept {
     if (item.is_callback()) {
         t.task = nullptr;
+        t.budget = 0;
         item.callback().run(item.callback());
         return true;
     }

@@ -21,3 +21,7 @@
 #else
 #define AIO_DETAIL_SUSPEND
 #endif
+
+// What must be the same in a shared library and in all code that uses it, also in code that is compiled with -fvisibility=hidden: data
+// that is known by its address, and the types of exceptions.
+#define AIO_API [[gnu::visibility("default")]]

@@ -244,14 +244,14 @@ public:
     cancel_reply cancel(const std::string&) noexcept override { return cancel_reply::refused; }
     void describe(std::string& out) const override { out += "its first step"; }
 };
-inline constinit not_started first_step;
+AIO_API extern not_started first_step;  // one in the whole process: it is known by its address
 /// The same for one that has used up the budget of its step.
 class not_continued final : public operation {
 public:
     cancel_reply cancel(const std::string&) noexcept override { return cancel_reply::refused; }
     void describe(std::string& out) const override { out += "its next step"; }
 };
-inline constinit not_continued next_step;
+AIO_API extern not_continued next_step;
 
 /// The rarely needed part of a task.
 struct task_extra;
@@ -472,6 +472,7 @@ inline void task_base::schedule() noexcept {
 /// The running task; throws std::logic_error outside of one.
 task_base& require_task();
 [[noreturn]] void throw_no_loop();
+[[noreturn]] void throw_no_task();
 inline loop_core& require_loop() {
     loop_core* loop = local().loop;
     if (!loop) [[unlikely]]

@@ -43,7 +43,7 @@ struct thread_state {
     free_block* free[block_classes] = {};
 };
 
-extern constinit thread_local thread_state this_thread_state;
+AIO_API extern constinit thread_local thread_state this_thread_state;
 
 [[gnu::always_inline]] inline thread_state& local() noexcept { return this_thread_state; }
 

@@ -37,15 +37,16 @@ public:
     bool await_ready() {
         thread_state& t = local();
         task_ = t.task;
+        if (--t.budget < 0) [[unlikely]] {  // outside of a task it always is
+            if (!task_) throw_no_task();
+            phase_ = phase::postponed;
+            return false;
+        }
         if constexpr (Irrevocable) {
             if (task_->must_cancel()) [[unlikely]] {
                 phase_ = phase::postponed;
                 return false;
             }
-        }
-        if (--t.budget < 0) [[unlikely]] {
-            phase_ = phase::postponed;
-            return false;
         }
         if (self().start()) return true;
         if (phase_ == phase::idle) phase_ = phase::parked;

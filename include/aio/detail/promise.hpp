@@ -92,9 +92,11 @@ template<class Child, class Completed>
 bool run_nested(Child& child, Completed has_completed) noexcept {
     thread_state& t = local();
     if (--t.budget < 0) [[unlikely]] {
-        child.state = progress::detached;
-        t.task->continue_at(child);
-        return true;
+        if (t.task) {  // else it goes on until it awaits an operation, which throws
+            child.state = progress::detached;
+            t.task->continue_at(child);
+            return true;
+        }
     }
     child.handle().resume();
     if (has_completed(child)) [[likely]]

@@ -9,6 +9,7 @@
 //
 // All of them are values that own what they say.
 
+#include <aio/detail/config.hpp>
 #include <aio/http/headers.hpp>
 
 #include <optional>
@@ -29,13 +30,13 @@ namespace aio::http {
 
 /// The peer does not keep to HTTP, or beyond our limits: a short body, garbage, a certificate that is not trusted, endless
 /// redirects. What the system refused is a std::system_error, a deadline a timeout_error.
-class error : public std::runtime_error {
+class AIO_API error : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;
 };
 
 /// Thrown by raise_for_status(), and by stream(), whose caller sees no status.
-class status_error : public error {
+class AIO_API status_error : public error {
 public:
     status_error(int status, std::string url);
     int status() const noexcept { return status_; }

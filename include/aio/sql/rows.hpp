@@ -10,6 +10,8 @@
 //
 // rows, row and field share what the database sent: each may be kept and copied on its own, and read by any thread.
 
+#include <aio/detail/config.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -25,7 +27,7 @@
 namespace aio::sql {
 
 /// The database said no. what() has its message, the code and the beginning of the statement; never a password or a parameter.
-class error : public std::runtime_error {
+class AIO_API error : public std::runtime_error {
 public:
     error(const std::string& message, std::string code, std::string statement = {});
     /// PostgreSQL: the SQLSTATE, "23505"; "08..." where the connection itself failed. SQLite: its extended code, "SQLITE_CONSTRAINT_UNIQUE".
