@@ -1,0 +1,338 @@
+#!/usr/bin/env python3
+"""Puts single faults into src/, one at a time, and tells which of them no test notices.
+
+A fault is a small change of the text: a condition negated, removed or cut, a comparison off by one, a statement removed or swapped with the
+next one, an early return, the last one taken for the first one, a wake-up, a decrement, an unlinking or an error check removed.
+Faults are made in a copy of the tree below the build folder, never in the work tree. The libraries are shared there, so that a fault costs
+the compilation of one file; the suites of its area then run, the nearest ones first, until one fails.
+"""
+
+import argparse
+import collections
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Which suites are nearest to a file of src/ that has no suite of its own name.
+NEAR = {
+    "blocking": ["blocking", "executor", "file", "run"],
+    "children": ["gather", "race", "views", "async_generator"],
+    "connect": ["connect", "stream", "server"],
+    "errors": ["task", "exception_group", "async_trace"],
+    "exits": ["with", "async_generator"],
+    "inbox": ["event_loop", "thread_future", "executor"],
+    "io": ["stream", "server"],
+    "loop": ["event_loop", "run", "sleep", "testing"],
+    "memory": ["allocations", "out_of_memory", "testing"],
+    "resolver": ["stream", "connect"],
+    "sync": ["lock", "event", "semaphore"],
+    "timers": ["sleep", "event_loop", "timeout"],
+    "epoll_reactor": ["stream", "event_loop"],
+    "request_parser": ["http_server"],
+    "server": ["server", "http_server"],
+    "transfer": ["http_client"],
+    "session": ["http_client"],
+    "postgres": ["sql_postgres"],
+    "sqlite": ["sql"],
+    "pool": ["sql", "sql_postgres"],
+}
+WHOLE = ["brute_force", "model", "out_of_memory"]  # last among the suites of the core: they take the longest
+
+KEYWORDS = {"return", "co_return", "co_await", "co_yield", "throw", "using", "static_assert", "break", "continue", "goto", "delete", "case",
+            "default", "public", "private", "protected", "typedef", "friend", "template", "namespace", "else", "if", "while", "for", "do"}
+
+Fault = collections.namedtuple("Fault", "file start end text kind")
+
+
+def blanked(text):
+    """The text with comments and literals replaced by spaces, in the same places."""
+    literal = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:[^"\\\n]|\\.)*"|(?<!\w)\'(?:[^\'\\\n]|\\.)+\'', re.S)
+    return literal.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
+
+
+def closing(text, at):
+    """The place of the bracket that closes the one at `at`."""
+    depth = 0
+    for i in range(at, len(text)):
+        if text[i] in "([{":
+            depth += 1
+        elif text[i] in ")]}":
+            depth -= 1
+            if depth == 0:
+                return i
+    return -1
+
+
+def operands(condition, operator):
+    """The places of an operator that stands outside of all brackets."""
+    depth, places = 0, []
+    for i, c in enumerate(condition):
+        if c in "([{":
+            depth += 1
+        elif c in ")]}":
+            depth -= 1
+        elif depth == 0 and condition.startswith(f" {operator} ", i):
+            places.append(i)
+    return places
+
+
+def is_statement(line):
+    """A line that is an assignment, a call, an increment or a decrement, and nothing else."""
+    code = line.strip()
+    first = re.match(r"\w+", code)
+    if not code.endswith(";") or code.count(";") != 1 or (first and first[0] in KEYWORDS):
+        return False
+    if code.count("(") != code.count(")") or code.count("{") != code.count("}"):
+        return False
+    return bool(re.match(r"(?:\+\+|--)?[*]?(?:::)?[\w:.\->\[\]]+(?:\(.*\))?(?:(?:\.|->)\w+\(.*\))*(?:(?:\+\+|--)|\s*[-+|&^*/]?=\s.*)?;$", code)
+                and re.search(r"\(|=|\+\+|--", code))
+
+
+def faults_in(path):
+    """All faults that this file can be given."""
+    text = (ROOT / path).read_text()
+    code = blanked(text)
+    found = []
+
+    def add(start, end, new, kind):
+        found.append(Fault(str(path), start, end, new, kind))
+
+    for match in re.finditer(r"\b(if|while)\s*\(", code):
+        open_at = match.end() - 1
+        end = closing(code, open_at)
+        if end < 0:
+            continue
+        start = open_at + 1
+        if ";" in code[start:end]:
+            start += code[start:end].rindex(";") + 1
+        condition, shown = text[start:end].strip(), code[start:end]
+        start += len(shown) - len(shown.lstrip())
+        if re.match(r"(?:const\s+)?[\w:<>,*&\s]+\s[*&]?\w+\s*=\s", condition):
+            continue  # it declares a variable
+        add(start, end, f"!({condition})", "a condition negated")
+        if match[1] == "if":
+            check = re.search(r"errno|< 0|!= 0|error", condition)
+            for value in ("true", "false"):
+                add(start, end, value, "an error check removed" if check and value == "false" else f"a condition that is always {value}")
+        for operator in ("&&", "||"):
+            for at in operands(shown.lstrip(), operator):
+                if not operands(shown, "||" if operator == "&&" else "&&"):
+                    add(start, end, condition[:at], f"a condition cut before {operator}")
+                    add(start, end, condition[at + 4:], f"a condition cut behind {operator}")
+
+    swaps = [(" < ", " <= "), (" <= ", " < "), (" > ", " >= "), (" >= ", " > "), (" == ", " != "), (" != ", " == "),
+             (" && ", " || "), (" || ", " && "), (" + 1", ""), (" - 1", ""), ("std::min", "std::max"), ("std::max", "std::min"),
+             ("push_back(", "push_front("), ("pop_front(", "pop_back("), (".front()", ".back()"), ("push_front(", "push_back("),
+             (" + ", " - ")]
+    for old, new in swaps:
+        for match in re.finditer(re.escape(old) + (r"\b" if old[-1].isdigit() else ""), code):
+            kind = "last first" if "(" in old else "an operator or an end off by one"
+            add(match.start(), match.end(), new, kind)
+    for match in re.finditer(r"--(?=\w)|(?<=\w)--", code):
+        add(match.start(), match.end(), "++", "a decrement turned round")
+    for match in re.finditer(r"\btrue\b|\bfalse\b", code):
+        add(match.start(), match.end(), "false" if match[0] == "true" else "true", "true for false, or false for true")
+
+    at, previous = 0, None
+    for line in code.splitlines(keepends=True):
+        if is_statement(line) and text[at:at + len(line)].strip():
+            start = at + len(line) - len(line.lstrip())
+            end = at + len(line.rstrip())
+            kind = "a statement removed"
+            if re.search(r"\b(wake|wake_to_retry|schedule|notify\w*|set|write_to)\(", line):
+                kind = "a wake-up removed"
+            elif re.search(r"\b(unlink|unpark|disarm|erase|remove|clear|reset|close)\(", line):
+                kind = "an unlinking removed"
+            elif "--" in line:
+                kind = "a decrement removed"
+            add(start, end, ";", kind)
+            add(start, start, "return; ", "an early return")
+            indent = start - at
+            if previous and previous[2] == indent and previous[1] == at - 1:
+                first, second = text[previous[0]:previous[1]], text[start:end]
+                add(previous[0], end, second + "\n" + " " * indent + first, "two statements swapped")
+            previous = (start, at + len(line) - 1, indent) if at + len(line.rstrip()) == at + len(line) - 1 else None
+        else:
+            previous = None
+        at += len(line)
+    return found
+
+
+class Copy:
+    """A copy of the tree with a build of its own."""
+
+    def __init__(self, folder, cmake_options):
+        self.tree = folder / "tree"
+        self.build = folder / "build"
+        self.build_options = cmake_options
+
+    def refresh(self):
+        """Takes over what has changed in the work tree."""
+        files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True)
+        wanted = {name for name in files.stdout.splitlines() if (ROOT / name).is_file()}
+        for old in self.tree.rglob("*"):
+            if old.is_file() and str(old.relative_to(self.tree)) not in wanted:
+                old.unlink()
+        for name in wanted:
+            source, target = ROOT / name, self.tree / name
+            if not target.exists() or target.read_bytes() != source.read_bytes():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+
+    def cmake_build(self, *targets):
+        command = ["cmake", "--build", str(self.build)]
+        if targets:
+            command += ["--target", *targets]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    def prepare(self):
+        self.refresh()
+        configure = subprocess.run(
+            ["cmake", "-S", str(self.tree), "-B", str(self.build), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
+             "-DCMAKE_CXX_FLAGS_DEBUG=-O0 -D_GLIBCXX_ASSERTIONS", "-DBUILD_SHARED_LIBS=ON", "-DAIO_BUILD_EXAMPLES=OFF",
+             "-DAIO_BUILD_BENCH=OFF", "-DAIO_BUILD_TESTS=ON", *self.build_options], capture_output=True, text=True)
+        if configure.returncode:
+            sys.exit(f"mutate: cmake failed:\n{configure.stdout}{configure.stderr}")
+        built = self.cmake_build()
+        if built.returncode:
+            sys.exit(f"mutate: the unchanged tree does not build:\n{built.stdout[-4000:]}{built.stderr[-2000:]}")
+        self.libraries = [t for t in ("aiocxx", "aiocxx_http", "aiocxx_sql") if list(self.build.glob(f"lib{t}.so"))]
+
+    def suites(self):
+        return sorted(p.name for p in (self.build / "tests").glob("*_test") if p.is_file())
+
+    def run(self, suite, limit):
+        """True if the suite passes within the limit."""
+        program = self.build / "tests" / suite
+        process = subprocess.Popen([str(program), "--gtest_brief=1", "--gtest_fail_fast"], cwd=program.parent, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            return process.wait(limit) == 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)  # children that a test has left, too
+            except ProcessLookupError:
+                pass
+            process.wait()
+
+
+def suites_for(path, suites, seconds):
+    """The suites of the area, nearest first."""
+    stem = pathlib.Path(path).stem
+    if "/http/" in path:
+        area = [s for s in suites if s.startswith("http")]
+    elif "/sql/" in path:
+        area = [s for s in suites if s.startswith("sql")]
+    else:
+        area = [s for s in suites if not s.startswith(("http", "sql", "docs"))]
+    near = [f"{name}_test" for name in [stem, *NEAR.get(stem, [])]]
+    whole = [f"{name}_test" for name in WHOLE]
+    return sorted(area, key=lambda s: (near.index(s) if s in near else len(near), s in whole, seconds[s]))
+
+
+def described(fault):
+    text = (ROOT / fault.file).read_text()
+    line = text.count("\n", 0, fault.start) + 1
+    old = " ".join(text[fault.start:fault.end].split()) or text[fault.start:].split("\n", 1)[0].strip()
+    new = " ".join(fault.text.split())
+    return f"{fault.file}:{line}: {fault.kind}: `{old}` -> `{new}`"
+
+
+def changed_files(base):
+    out = subprocess.run(["git", "diff", "--name-only", base, "--", "src"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return [name for name in out.stdout.splitlines() if name.endswith(".cpp") and (ROOT / name).exists()]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev mutate", description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", metavar="FILE", help="of src/; otherwise all of them")
+    parser.add_argument("--most", type=int, default=50, help="how many faults (50); 0: all")
+    parser.add_argument("--seed", type=int, help="of the choice; otherwise one of the day, which is printed")
+    parser.add_argument("--changed", metavar="COMMIT", help="only files of src/ that differ from that commit")
+    parser.add_argument("--seconds", type=int, default=0, help="stop after that many (0: never)")
+    parser.add_argument("--list", action="store_true", help="only print the faults that would be made")
+    parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build/mutate", help=argparse.SUPPRESS)
+    parser.add_argument("--cmake", action="append", default=[], help="an option for cmake")
+    options = parser.parse_args()
+
+    files = [str(pathlib.Path(f).resolve().relative_to(ROOT)) for f in options.files]
+    if options.changed:
+        files = changed_files(options.changed)
+        if not files:
+            print("mutate: no file of src/ has changed")
+            return 0
+    if not files:
+        files = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "src").rglob("*.cpp"))
+    for name in files:
+        if not (ROOT / name).is_file() or not name.startswith("src/"):
+            sys.exit(f"mutate: {name} is no file of src/")
+
+    seed = options.seed if options.seed is not None else int(time.strftime("%Y%m%d"))
+    faults = [fault for name in files for fault in faults_in(name)]
+    random.Random(seed).shuffle(faults)
+    if options.list:
+        for fault in faults[:options.most or None]:
+            print(described(fault))
+        return 0
+
+    copy = Copy(options.folder, options.cmake)
+    print(f"mutate: seed {seed}, {len(faults)} possible faults in {len(files)} files; building the tests", flush=True)
+    copy.prepare()
+    seconds, suites = {}, []
+    for suite in copy.suites():
+        start = time.monotonic()
+        if not copy.run(suite, 300):
+            sys.exit(f"mutate: {suite} fails on the unchanged tree")
+        seconds[suite] = time.monotonic() - start
+        suites.append(suite)
+
+    found, survivors, began, made = collections.Counter(), [], time.monotonic(), 0
+    total = collections.Counter()
+    for fault in faults:
+        if (options.most and made >= options.most) or (options.seconds and time.monotonic() - began > options.seconds):
+            break
+        target = copy.tree / fault.file
+        text = (ROOT / fault.file).read_text()
+        target.write_text(text[:fault.start] + fault.text + text[fault.end:])
+        try:
+            if copy.cmake_build(*copy.libraries).returncode:
+                continue  # no program: it does not count
+            made += 1
+            total[fault.file] += 1
+            killer = None
+            for suite in suites_for(fault.file, suites, seconds):
+                if not copy.run(suite, 20 + 5 * seconds[suite]):
+                    killer = suite
+                    break
+        finally:
+            target.write_text(text)
+        if killer:
+            found[fault.file] += 1
+            print(f"  found by {killer}: {described(fault)}", flush=True)
+        else:
+            survivors.append(fault)
+            print(f"  NOT FOUND: {described(fault)}", flush=True)
+    copy.cmake_build(*copy.libraries)
+
+    print(f"\n{'file':40} found / made")
+    for name in sorted(total):
+        print(f"{name:40} {found[name]:5} / {total[name]}")
+    score = 100 * sum(found.values()) / made if made else 100
+    print(f"mutate: {sum(found.values())} of {made} faults found, {score:.0f} %; not found:")
+    for fault in survivors:
+        print(f"  {described(fault)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
