@@ -191,9 +191,9 @@ coro<stream> open_connection(std::string host, int port, stream_options options)
 }
 
 coro<stream> open_unix_connection(std::string path, stream_options options) {
-    const std::string what = "connect to " + path;
+    const std::vector<detail::address> where(1, detail::unix_address(path, "open_unix_connection: the path"));
+    const std::string what = "connect to " + where.front().text();
     detail::refuse_tls(options, what);
-    const std::vector<detail::address> where(1, detail::unix_address(path));
     detail::connect_operation connecting(where, options.limit, what);
     co_return stream(co_await std::move(connecting));
 }

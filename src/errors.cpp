@@ -14,6 +14,14 @@ void throw_logic_error(const std::string& message) { throw std::logic_error(mess
 void throw_system_error(int error, const std::string& operation) {
     throw std::system_error(error, std::generic_category(), operation);
 }
+void require_no_nul(const std::string& text, const char* what) {
+    const std::size_t at = text.find('\0');
+    if (at == std::string::npos) return;
+    std::string shown = text;
+    for (std::size_t i = at; i != std::string::npos; i = shown.find('\0', i)) shown.replace(i, 1, "\\0");
+    throw std::invalid_argument(std::string(what) + " \"" + shown + "\" has a NUL at byte " + std::to_string(at) +
+                                ", where the system would end it");
+}
 void throw_nan_delay() { throw std::invalid_argument("a delay must be a number (NaN was given)"); }
 void throw_empty_function(const char* where) {
     throw std::invalid_argument(std::string(where) + " was given an empty function");

@@ -163,11 +163,12 @@ std::string address::text() const {
     return "a unix socket";
 }
 
-address unix_address(const std::string& path) {
+address unix_address(const std::string& path, const char* what) {
     address a;
     auto& unix_socket = *reinterpret_cast<sockaddr_un*>(&a.storage);
     unix_socket.sun_family = AF_UNIX;
-    if (path.empty()) throw std::invalid_argument("the path of a unix socket is empty");
+    if (path.empty()) throw std::invalid_argument(std::string(what) + " is empty");
+    if (path[0] != '\0') require_no_nul(path, what);
     if (path.size() >= sizeof unix_socket.sun_path) throw_system_error(ENAMETOOLONG, "unix socket " + path);
     std::memcpy(unix_socket.sun_path, path.data(), path.size());
     const std::size_t end = path[0] == '\0' ? path.size() : path.size() + 1;
@@ -187,7 +188,7 @@ void check_port(int port) {
 coro<std::vector<address>> resolve(std::string host, int port, bool passive) {
     std::vector<address> found;
     const int flags = passive ? AI_PASSIVE : 0;
-    if (host.find('\0') != std::string::npos) throw std::invalid_argument("a host name contains a zero byte");
+    require_no_nul(host, "the host name");
     if (host.empty() && !passive) host = "localhost";
     if (look_up(host, port, flags | AI_NUMERICHOST, found)) {
         found.clear();

@@ -24,8 +24,9 @@ struct address {
     std::string text() const;
 };
 
-/// Throws std::system_error with ENAMETOOLONG.
-address unix_address(const std::string& path);
+/// A path that begins with a NUL is an abstract name. Throws std::system_error with ENAMETOOLONG, std::invalid_argument for an
+/// empty path and for a NUL elsewhere; what is the beginning of that sentence.
+address unix_address(const std::string& path, const char* what);
 /// "host:port", "[::1]:80".
 std::string host_and_port(const std::string& host, int port);
 /// Throws std::invalid_argument unless it is between 0 and 65535.

@@ -1,3 +1,4 @@
+#include "loop/loop.hpp"
 #include "resolver.hpp"
 
 #include <aio/event_loop.hpp>
@@ -15,7 +16,10 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/file.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 namespace aio {
@@ -41,14 +45,18 @@ struct listener {
     listener(const listener&) = delete;
     listener& operator=(const listener&) = delete;
 
+    bool in_file_system() const noexcept {
+        return where.family() == AF_UNIX && reinterpret_cast<const sockaddr_un*>(&where.storage)->sun_path[0] != '\0';
+    }
     void close() noexcept {
         if (fd < 0) return;
         source.detach();
         ::close(std::exchange(fd, -1));
-        if (inode == 0) return;
+        const ino_t made = std::exchange(inode, 0);
+        if (made == 0) return;
         const std::string path = where.text();
         struct stat now {};
-        if (::lstat(path.c_str(), &now) == 0 && now.st_dev == device && now.st_ino == inode) ::unlink(path.c_str());
+        if (::lstat(path.c_str(), &now) == 0 && now.st_dev == device && now.st_ino == made) ::unlink(path.c_str());
     }
 };
 
@@ -128,8 +136,10 @@ public:
     list<stream_state> connections;
     list<running_handler> handlers;
     std::vector<future<>> waiters;
+    list<server_leaving> leaving;
     std::optional<future<>> serving_forever;
     bool closed = false;
+    bool told = false;  // that it was not left
 
 private:
     std::uint32_t references_ = 0;
@@ -173,10 +183,33 @@ void server_state::changed() noexcept {
         if (!f.done()) f.set_result();
     }
     if (closed && handlers.empty()) {
+        while (server_leaving* l = leaving.pop_front()) l->wake_to_retry();
         // It may hold streams of ours, which hold us: a room of a chat, say.
         const connection_handler gone_now = std::exchange(handler, nullptr);
     }
 }
+
+// Begun even under a pending cancel: whoever leaves a scope has to be sure that no handler refers to it any more.
+bool server_leaving::await_ready() {
+    task_ = &require_task();
+    server_->close();
+    server_->cancel_handlers();
+    phase_ = phase::parked;
+    if (!start()) return false;
+    phase_ = phase::idle;
+    return true;
+}
+
+bool server_leaving::start() noexcept {
+    if (!server_->handlers.empty()) {
+        server_->leaving.push_back(*this);
+        return false;
+    }
+    while (stream_state* s = server_->connections.front()) s->close(false);  // what handlers have moved elsewhere
+    return true;
+}
+
+void server_leaving::describe(std::string& out) const { out += "the handlers of the server on " + server_->name(); }
 
 future<> server_state::next_change() {
     std::erase_if(waiters, [](const future<>& f) { return f.done(); });
@@ -195,6 +228,14 @@ void server_state::cancel_handlers() noexcept {
 
 namespace {
 
+// In debug mode, at the end of run(): a server that has not been left cancels its handlers there, when what they refer to may be gone.
+void tell_not_left(server_state& server, loop_core& loop, const char* how) {
+    if (!loop.debug || std::exchange(server.told, true)) return;
+    loop.report("the server on " + server.name() + how +
+                    ": its handlers may use what is gone by then; leave it with aio::with(server, body) or aio::enter, or await its drain()",
+                nullptr, nullptr);
+}
+
 // The handler has a task of its own; its end is ours.
 coro<> run_handler(std::unique_ptr<running_handler> self, stream client) {
     self->task = local().task;
@@ -206,7 +247,13 @@ coro<> run_handler(std::unique_ptr<running_handler> self, stream client) {
     }
     if (error) {
         self->connection->close(false);
-        if (is_cancelled(error)) std::rethrow_exception(error);
+        if (is_cancelled(error)) {
+            loop_core& loop = *self->task->loop();
+            if (loop.cold().closing && self->server->closed) {
+                tell_not_left(*self->server.get(), loop, " was closed, but its handlers went on until the end of run()");
+            }
+            std::rethrow_exception(error);
+        }
         self->task->loop()->report("exception in the handler of a connection from " + self->connection->peer, error, self->task);
     }
 }
@@ -240,7 +287,7 @@ coro<> accept_loop(server_ref server, listener& from) {
     } catch (const cancelled_error&) {
         if (server->closed) co_return;
         loop_core& loop = get_running_loop().core();  // run() is ending
-        if (loop.debug) loop.report("the server on " + server->name() + " was never closed", nullptr, nullptr);
+        tell_not_left(*server.get(), loop, " was never closed");
         server->close();
         throw;
     }
@@ -281,6 +328,7 @@ namespace {
 // Gives 0, or the errno of what failed, with its name in what.
 int try_to_listen(listener& l, const server_options& options, const char*& what) {
     what = "socket";
+    l.close();
     l.fd = ::socket(l.where.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (l.fd < 0) return errno;
     const int on = 1;
@@ -289,6 +337,11 @@ int try_to_listen(listener& l, const server_options& options, const char*& what)
     if (l.where.family() == AF_INET6) ::setsockopt(l.fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     what = "listen";
     if (::bind(l.fd, l.where.get(), l.where.length) != 0) return errno;
+    struct stat made {};
+    if (l.in_file_system() && ::lstat(l.where.text().c_str(), &made) == 0) {
+        l.device = made.st_dev;
+        l.inode = made.st_ino;
+    }
     if (::listen(l.fd, options.backlog) != 0) return errno;
     l.where.length = sizeof l.where.storage;
     if (::getsockname(l.fd, l.where.get(), &l.where.length) != 0) return errno;
@@ -333,6 +386,43 @@ void start_accepting(const server_ref& server) {
 
 }  // namespace
 
+namespace {
+
+/// 0: nobody. A process that is killed leaves the file of its socket behind. EADDRINUSE: somebody, or it is no socket's file.
+int who_is_bound_to(const address& a) noexcept {
+    struct stat there {};
+    if (::lstat(a.text().c_str(), &there) != 0) return errno == ENOENT ? 0 : errno;
+    if (!S_ISSOCK(there.st_mode)) return EADDRINUSE;
+    const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return errno;
+    // A datagram socket disturbs no server. To one of another type it is EPROTOTYPE, whether that listens already or not.
+    const int error = ::connect(fd, a.get(), a.length) == 0 ? 0 : errno;
+    ::close(fd);
+    return error == ECONNREFUSED || error == ENOENT ? 0 : EADDRINUSE;
+}
+
+/// Two processes that replace the same abandoned file: one has to be the first, or it would remove the file of the other's new server.
+class folder_lock {
+public:
+    explicit folder_lock(const std::string& path) noexcept {
+        const std::size_t slash = path.rfind('/');
+        const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+        fd_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
+    ~folder_lock() {
+        if (fd_ >= 0) ::close(fd_);
+    }
+    folder_lock(const folder_lock&) = delete;
+    folder_lock& operator=(const folder_lock&) = delete;
+    /// False while somebody else has it. A folder that cannot be locked counts as taken.
+    bool try_to_take() noexcept { return fd_ < 0 || ::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
+
+private:
+    int fd_ = -1;
+};
+
+}  // namespace
+
 coro<server> listen_on(connection_handler handler, std::string host, int port, server_options options) {
     check_port(port);
     const server_ref state(new server_state(std::move(handler), options.limit));
@@ -346,16 +436,19 @@ coro<server> listen_on(connection_handler handler, std::string host, int port, s
 
 coro<server> listen_on_path(connection_handler handler, std::string path, server_options options) {
     const server_ref state(new server_state(std::move(handler), options.limit));
-    auto l = std::make_unique<listener>(unix_address(path));
-    struct stat there {};
-    const bool file = path[0] != '\0';
-    if (file && ::lstat(path.c_str(), &there) == 0 && S_ISSOCK(there.st_mode)) ::unlink(path.c_str());
+    auto l = std::make_unique<listener>(unix_address(path, "start_unix_server: the path"));
     const char* what = "";
-    if (const int error = try_to_listen(*l, options, what)) throw_system_error(error, std::string(what) + " on " + path);
-    if (file && ::lstat(path.c_str(), &there) == 0) {
-        l->device = there.st_dev;
-        l->inode = there.st_ino;
+    int error = try_to_listen(*l, options, what);
+    for (int attempts = 0; error == EADDRINUSE && l->in_file_system() && attempts < 10; ++attempts) {
+        folder_lock alone(path);
+        for (int waits = 0; waits < 100 && !alone.try_to_take(); ++waits) co_await sleep(1ms);
+        what = "listen";
+        error = who_is_bound_to(l->where);
+        if (error != 0) break;
+        ::unlink(path.c_str());
+        error = try_to_listen(*l, options, what);
     }
+    if (error != 0) throw_system_error(error, std::string(what) + " on " + l->where.text());
     state->listeners.push_back(std::move(l));
     start_accepting(state);
     co_return server(state);
@@ -380,9 +473,7 @@ coro<> serve(server_ref server) {
     } catch (...) {
         cancelled = std::current_exception();
     }
-    server->close();
-    server->cancel_handlers();
-    co_await wait_until_gone(server);
+    co_await server_leaving(server);
     server->serving_forever.reset();
     std::rethrow_exception(cancelled);
 }
@@ -425,6 +516,7 @@ int server::port() const {
 }
 coro<> server::serve_forever() { return detail::serve(detail::server_ref(&get())); }
 void server::close() { get().close(); }
+detail::server_leaving server::exit(const std::exception_ptr&) { return detail::server_leaving(detail::server_ref(&get())); }
 coro<> server::wait_closed() { return detail::wait_until_gone(detail::server_ref(&get())); }
 coro<bool> server::drain(delay d) { return detail::drain_server(detail::server_ref(&get()), d); }
 void server::abort_clients() { get().abort_all(); }

@@ -710,6 +710,51 @@ AIO_REAL_TEST("a client that goes away in the middle, or resets, harms nobody") 
     EXPECT_TRUE(co_await server.drain(30s));
 }
 
+AIO_REAL_TEST("fault P2: an HTTP server is left before the locals that its handlers refer to, also when the body throws") {
+    std::string log;
+    int handling = 0;
+    auto scope = [&]() -> aio::coro<> {
+        struct at_the_end {
+            std::string& text;
+            ~at_the_end() { text += "locals gone, "; }
+        } const after{log};
+        const std::string local = "a local";
+        auto handler = [&](http::request) -> aio::coro<http::response> {
+            ++handling;
+            bool cancelled = false;
+            try {
+                co_await aio::sleep_forever();
+            } catch (const aio::cancelled_error&) { cancelled = true; }
+            co_await aio::sleep(0s);
+            log += "handler of " + local + (cancelled ? " cancelled, " : " at its end, ");
+            co_return http::response(200, local);
+        };
+        http::server server = co_await http::start_server(handler, "127.0.0.1", 0);
+        std::optional<raw_connection> idle, busy;
+        co_await aio::with(server, [&](http::server& entered) -> aio::coro<> {
+            EXPECT_EQ(&entered, &server);
+            idle.emplace(co_await raw_connect(static_cast<std::uint16_t>(server.port())));
+            busy.emplace(co_await raw_connect(static_cast<std::uint16_t>(server.port())));
+            co_await busy->write(get);
+            while (handling == 0 || server.connections() < 2) co_await aio::sleep(0s);
+            throw std::runtime_error("the body fails");
+        });
+    };
+    try {
+        co_await scope();
+    } catch (const std::runtime_error& e) { log += e.what(); }
+    EXPECT_EQ(log, "handler of a local cancelled, locals gone, the body fails");
+
+    auto entered = [](std::string& text) -> aio::coro<> {
+        auto handler = [&text](http::request) { return http::response(200, text); };
+        auto& server = co_await aio::enter(co_await http::start_server(handler, "127.0.0.1", 0));
+        raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+        co_await c.write(get);
+        EXPECT_EQ(status_in(co_await read_response(c)), 200);
+    };
+    co_await entered(log);
+}
+
 aio::coro<> ask_and_drain(int& answered) {
     auto server = co_await http::start_server(echo, "127.0.0.1", 0);
     http::session s;

@@ -3,13 +3,17 @@
 #include "aio_test.hpp"
 
 #include <cerrno>
+#include <ctime>
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 namespace {
@@ -117,6 +121,18 @@ AIO_REAL_TEST("a name is listened on at all its addresses, on one port; \"\" is 
     co_await s.aclose();
     aio::server all = co_await aio::start_server(echo, "", 0);
     EXPECT_EQ(co_await ask(all.port(), "any\n"), "any\n");
+    const int v6 = ::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in6 loopback{};
+    loopback.sin6_family = AF_INET6;
+    loopback.sin6_addr = in6addr_loopback;
+    const bool has_v6 = v6 >= 0 && ::bind(v6, reinterpret_cast<const sockaddr*>(&loopback), sizeof loopback) == 0;
+    ::close(v6);
+    if (has_v6) {  // another address, the same port
+        aio::stream six = co_await aio::open_connection("::1", all.port());
+        co_await six.write("six\n");
+        EXPECT_EQ(co_await six.read_line(), "six\n");
+        co_await six.aclose();
+    }
     v.close();
     all.close();
     co_await v.wait_closed();
@@ -211,8 +227,34 @@ AIO_REAL_TEST("rule 151: without descriptors accepting pauses, says so once, and
     AIO_REQUIRE(client);
     co_await client->write("late\n");
     EXPECT_EQ(co_await client->read_line(), "late\n");
-    EXPECT_EQ(told.entries.size(), 1u);
+    EXPECT_EQ(told.entries.size(), 1u) << told.text();
     EXPECT_EQ(told.text().find("accept on 127.0.0.1:"), 0u) << told.text();
+    v.close();
+    aio::get_running_loop().set_exception_handler(nullptr);
+}
+
+AIO_REAL_TEST("rule 151: without descriptors accepting takes no processor time") {
+    aio_test::journal told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told(c.message); });
+    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+    const int client = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons(static_cast<std::uint16_t>(v.port()));
+    rlimit before{};
+    ::getrlimit(RLIMIT_NOFILE, &before);
+    rlimit tight = before;
+    tight.rlim_cur = 0;
+    ::setrlimit(RLIMIT_NOFILE, &tight);
+    EXPECT_EQ(::connect(client, reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
+    while (told.entries.empty()) co_await aio::sleep(1ms);
+    const std::clock_t used = std::clock();
+    co_await aio::sleep(250ms);
+    EXPECT_LT(std::clock() - used, CLOCKS_PER_SEC / 10) << "it spins";
+    ::setrlimit(RLIMIT_NOFILE, &before);
+    EXPECT_EQ(told.entries.size(), 1u) << told.text();
+    ::close(client);
     v.close();
     aio::get_running_loop().set_exception_handler(nullptr);
 }
@@ -512,6 +554,364 @@ PLAIN_TEST("rule 181: debug mode tells of a server that was never closed") {
     EXPECT_EQ(told.entries.size(), 1u) << told.text();
     EXPECT_NE(told.text().find("the server on 127.0.0.1:"), std::string::npos) << told.text();
     EXPECT_NE(told.text().find("was never closed"), std::string::npos) << told.text();
+}
+
+// ---- leaving ----
+
+namespace {
+
+/// A server whose handlers say when they have ended, and the text that they use till then.
+struct scene {
+    aio_test::journal log;
+    one_signal begun;
+    aio::coro<> handle(aio::stream s, const std::string& text) {
+        begun.set();
+        std::string end = "cancelled, slowly";
+        try {
+            co_await s.read();
+            end = "at its end";
+        } catch (const aio::cancelled_error&) {
+        }
+        co_await aio_test::turns(3);  // clean-up that waits
+        log("handler of " + text + " " + end);
+    }
+};
+
+struct says_when_it_goes {
+    aio_test::journal& log;
+    ~says_when_it_goes() { log("locals gone,"); }
+};
+
+}  // namespace
+
+AIO_REAL_TEST("fault P2: handlers have ended before the locals around with(server, body) go, also when the body throws") {
+    for (const bool fails : {true, false}) {
+        scene here;
+        auto scope = [&]() -> aio::coro<> {
+            const says_when_it_goes after{here.log};
+            const std::string text = "a local";
+            aio::server v = co_await aio::start_server([&](aio::stream s) { return here.handle(std::move(s), text); }, "127.0.0.1", 0);
+            std::optional<aio::stream> client;
+            co_await aio::with(v, [&](aio::server& entered) -> aio::coro<> {
+                EXPECT_EQ(&entered, &v);
+                client.emplace(co_await aio::open_connection("127.0.0.1", v.port()));
+                co_await here.begun.wait();
+                if (fails) throw std::runtime_error("the body fails");
+            });
+            EXPECT_FALSE(v.is_serving());
+            EXPECT_EQ(v.connections(), 0u);
+            EXPECT_EQ(co_await client->read(), "");
+        };
+        try {
+            co_await scope();
+        } catch (const std::runtime_error& e) {
+            here.log(e.what());
+        }
+        EXPECT_EQ(here.log.text(),
+                  std::string("handler of a local cancelled, slowly locals gone,") + (fails ? " the body fails" : ""));
+    }
+}
+
+AIO_REAL_TEST("fault P2: a server that is entered is left, and its handlers have ended, before the caller goes on") {
+    scene here;
+    auto scope = [](scene& in, const std::string& text) -> aio::coro<int> {
+        auto handler = [&in, &text](aio::stream s) { return in.handle(std::move(s), text); };
+        auto& v = co_await aio::enter(co_await aio::start_server(handler, "127.0.0.1", 0));
+        aio::stream client = co_await aio::open_connection("127.0.0.1", v.port());
+        co_await client.write("x");
+        co_await in.begun.wait();
+        co_return v.port();
+    };
+    const int port = co_await scope(here, "the caller's");
+    here.log("caller goes on");
+    EXPECT_EQ(here.log.text().find("handler of the caller's"), 0u) << here.log.text();
+    bool refused = false;
+    try {
+        co_await ask(port, "x\n");
+    } catch (const std::system_error& e) {
+        refused = e.code() == std::errc::connection_refused;
+    }
+    EXPECT_TRUE(refused);
+    EXPECT_THROW(static_cast<void>(aio::server().exit(nullptr)), std::logic_error);
+}
+
+AIO_REAL_TEST("irrevocable: a cancel does not hurry the exit of a server; it comes after the handlers have ended") {
+    scene here;
+    bool went_on = false;
+    auto scope = [&]() -> aio::coro<> {
+        const says_when_it_goes after{here.log};
+        const std::string text = "a local";
+        aio::server v = co_await aio::start_server([&](aio::stream s) { return here.handle(std::move(s), text); }, "127.0.0.1", 0);
+        aio::stream client = co_await aio::open_connection("127.0.0.1", v.port());
+        co_await aio::with(v, [&]() -> aio::coro<> { co_await here.begun.wait(); });
+        here.log("left,");
+        co_await aio::sleep(0s);
+        went_on = true;
+    };
+    auto leaving = aio::create_task(scope());
+    co_await here.begun.wait();
+    co_await aio_test::turns(2);
+    leaving.cancel();
+    try {
+        co_await leaving;
+    } catch (const aio::cancelled_error&) {
+        here.log("cancelled");
+    }
+    EXPECT_EQ(here.log.text(), "handler of a local cancelled, slowly left, locals gone, cancelled");
+    EXPECT_FALSE(went_on);
+}
+
+AIO_REAL_TEST("the exit of a server closes the connections that its handlers have moved elsewhere") {
+    std::vector<aio::stream> room;
+    aio::server v = co_await aio::start_server([&](aio::stream s) { room.push_back(std::move(s)); }, "127.0.0.1", 0);
+    std::vector<aio::stream> clients;
+    auto body = [&]() -> aio::coro<> {
+        for (int i = 0; i < 3; ++i) clients.push_back(co_await aio::open_connection("127.0.0.1", v.port()));
+        while (room.size() < 3) co_await aio::sleep(0s);
+    };
+    co_await aio::with(v, body);
+    EXPECT_EQ(v.connections(), 0u);
+    for (auto& c : clients) EXPECT_EQ(co_await c.read(), "");
+}
+
+AIO_REAL_TEST("the exit of a server that was drained or closed before has nothing left to do") {
+    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+    bool drained = false;
+    auto body = [&]() -> aio::coro<> {
+        EXPECT_EQ(co_await ask(v.port(), "x\n"), "x\n");
+        drained = co_await v.drain(30s);
+    };
+    co_await aio::with(v, body);
+    EXPECT_TRUE(drained);
+    co_await aio::with(v, [] {});
+}
+
+PLAIN_TEST("fault P2: debug mode tells of a server whose handlers went on until the end of run()") {
+    aio_test::journal told;
+    aio::run(
+        [](aio_test::journal& to) -> aio::coro<> {
+            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { to(c.message); });
+            one_signal begun;
+            aio::server v = co_await aio::start_server(
+                [&](aio::stream s) -> aio::coro<> {
+                    begun.set();
+                    co_await s.read();
+                },
+                "127.0.0.1", 0);
+            static aio::stream client;
+            client = co_await aio::open_connection("127.0.0.1", v.port());
+            co_await begun.wait();
+            v.close();
+        }(told),
+        {.debug = true});
+    EXPECT_EQ(told.entries.size(), 1u) << told.text();
+    EXPECT_NE(told.text().find("its handlers went on until the end of run()"), std::string::npos) << told.text();
+    EXPECT_NE(told.text().find("aio::with(server, body)"), std::string::npos) << told.text();
+}
+
+PLAIN_TEST("a server that is left, cancelled at every step, leaves no handler behind") {
+    aio_test::counted::alive = 0;
+    const int before = aio_test::lowest_free_descriptor();
+    aio::testing::cancel_at_every_step(
+        []() -> aio::coro<> {
+            int running = 0;
+            auto handler = [&running](aio::stream s) -> aio::coro<> {
+                const aio_test::counted here;
+                ++running;
+                co_await s.read();
+            };
+            aio::server v = co_await aio::start_server(handler, "127.0.0.1", 0);
+            auto body = [&]() -> aio::coro<> {
+                aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+                while (running == 0) co_await aio::sleep(0s);
+            };
+            std::exception_ptr error;
+            try {
+                co_await aio::with(v, body);
+            } catch (...) {
+                error = std::current_exception();
+            }
+            EXPECT_EQ(v.connections(), 0u);
+            if (error) std::rethrow_exception(error);
+        },
+        [] { EXPECT_EQ(aio_test::counted::alive, 0); });
+    EXPECT_LE(aio_test::lowest_free_descriptor(), before) << "descriptors leaked";
+}
+
+AIO_REAL_TEST("serve_forever awaits the clean-up of its handlers") {
+    scene here;
+    const std::string text = "serve";
+    aio::server v = co_await aio::start_server([&](aio::stream s) { return here.handle(std::move(s), text); }, "127.0.0.1", 0);
+    auto serving = aio::create_task(v.serve_forever());
+    aio::stream client = co_await aio::open_connection("127.0.0.1", v.port());
+    co_await here.begun.wait();
+    serving.cancel();
+    try {
+        co_await serving;
+    } catch (const aio::cancelled_error&) {
+        here.log("served");
+    }
+    EXPECT_EQ(here.log.text(), "handler of serve cancelled, slowly served");
+}
+
+PLAIN_TEST("the timer of a drain does not outlive it") {
+    std::optional<aio::time_point> begun, ended;
+    auto main = [&]() -> aio::coro<> {
+        aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+        EXPECT_TRUE(co_await v.drain(1h));
+        begun = aio::get_running_loop().time();
+        aio::future<> never;
+        try {
+            co_await never;
+        } catch (const aio::cancelled_error&) {
+            ended = aio::get_running_loop().time();
+        }
+    };
+    EXPECT_THROW(aio::testing::run(main(), {.virtual_time = true}), aio::deadlock_error);
+    EXPECT_TRUE(ended && *ended == *begun);  // the clock had nothing to jump to
+}
+
+AIO_REAL_TEST("after close_clients nothing more is written to a connection") {
+    const std::string data(16 << 20, 'd');
+    one_signal closed;
+    aio::any_task second;
+    std::optional<std::system_error> error;
+    aio::server v = co_await aio::start_server(
+        [&](aio::stream s) -> aio::coro<> {
+            auto first = aio::create_task(s.write(data));
+            co_await aio_test::turns(2);
+            EXPECT_FALSE(first.done());
+            v.close_clients();
+            try {
+                co_await s.write("too late");
+            } catch (const std::system_error& e) {
+                error = e;
+            }
+            closed.set();
+            co_await first;
+        },
+        "127.0.0.1", 0);
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    co_await closed.wait();
+    EXPECT_EQ((co_await s.read()).size(), data.size());
+    AIO_REQUIRE(error);
+    EXPECT_TRUE(error->code() == std::errc::broken_pipe);
+    v.close();
+}
+
+AIO_REAL_TEST("several servers share a port where both ask for it") {
+    aio::server one = co_await aio::start_server(echo, "127.0.0.1", 0, {.reuse_port = true});
+    aio::server two = co_await aio::start_server(echo, "127.0.0.1", one.port(), {.reuse_port = true});
+    EXPECT_EQ(one.port(), two.port());
+    one.close();
+    EXPECT_EQ(co_await ask(two.port(), "the other\n"), "the other\n");
+    two.close();
+}
+
+// ---- the files of unix sockets ----
+
+namespace {
+
+/// A socket's file that no process has any more.
+void leave_behind(const std::string& path, int type = SOCK_STREAM) {
+    const int fd = ::socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    sockaddr_un a{};
+    a.sun_family = AF_UNIX;
+    path.copy(a.sun_path, sizeof a.sun_path - 1);
+    AIO_REQUIRE(::bind(fd, reinterpret_cast<const sockaddr*>(&a), sizeof a) == 0);
+    ::close(fd);
+}
+
+}  // namespace
+
+AIO_REAL_TEST("fault N22: the path of a live server is EADDRINUSE, and that one goes on; a path with a NUL is refused") {
+    const std::string path = socket_path("live");
+    aio::server v = co_await aio::start_unix_server(echo, path);
+    std::optional<std::system_error> error;
+    try {
+        co_await aio::start_unix_server(echo, path);
+    } catch (const std::system_error& e) {
+        error = e;
+    }
+    AIO_REQUIRE(error);
+    EXPECT_TRUE(error->code() == std::errc::address_in_use) << error->what();
+    EXPECT_EQ(std::string(error->what()).find("listen on " + path), 0u) << error->what();
+    aio::stream s = co_await aio::open_unix_connection(path);
+    co_await s.write("still there\n");
+    EXPECT_EQ(co_await s.read_line(), "still there\n");
+    EXPECT_EQ(v.connections(), 1u);  // nobody has knocked
+    std::string refused;
+    try {
+        co_await aio::start_unix_server(echo, path + std::string("\0x", 2));
+    } catch (const std::invalid_argument& e) {
+        refused = e.what();
+    }
+    EXPECT_EQ(refused.find("start_unix_server: the path \"" + path + "\\0x\" has a NUL at byte"), 0u) << refused;
+    v.close();
+}
+
+AIO_REAL_TEST("fault N22: the path of a datagram socket, or of one that does not listen yet, is EADDRINUSE") {
+    for (const int type : {SOCK_DGRAM, SOCK_STREAM, SOCK_SEQPACKET}) {
+        const std::string path = socket_path("bound");
+        const int fd = ::socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+        sockaddr_un a{};
+        a.sun_family = AF_UNIX;
+        path.copy(a.sun_path, sizeof a.sun_path - 1);
+        AIO_REQUIRE(::bind(fd, reinterpret_cast<const sockaddr*>(&a), sizeof a) == 0);
+        struct stat before {}, after {};
+        ::lstat(path.c_str(), &before);
+        int error = 0;
+        try {
+            co_await aio::start_unix_server(echo, path);
+        } catch (const std::system_error& e) {
+            error = e.code().value();
+        }
+        EXPECT_EQ(error, EADDRINUSE) << type;
+        EXPECT_EQ(::lstat(path.c_str(), &after), 0) << type;
+        EXPECT_EQ(before.st_ino, after.st_ino) << type;
+        ::close(fd);
+        aio::server v = co_await aio::start_unix_server(echo, path);  // abandoned now
+        v.close();
+        EXPECT_FALSE(exists(path));
+    }
+}
+
+PLAIN_TEST("fault N22: of several that start on an abandoned path at the same time one wins, and is reached") {
+    const std::string path = socket_path("race");
+    for (int round = 0; round < 20; ++round) {
+        leave_behind(path);
+        std::atomic<int> ready = 0, listening = 0, refused = 0, ended = 0;
+        std::string answer;
+        std::vector<std::thread> threads;
+        for (int i = 0; i < 4; ++i) {
+            threads.emplace_back([&] {
+                auto main = [&]() -> aio::coro<> {
+                    ++ready;
+                    while (ready < 4) co_await aio::sleep(0s);
+                    try {
+                        aio::server v = co_await aio::start_unix_server(echo, path);
+                        ++listening;
+                        while (refused + listening < 4) co_await aio::sleep(1ms);
+                        aio::stream s = co_await aio::open_unix_connection(path);
+                        co_await s.write("who is there\n");
+                        answer = co_await s.read_line();
+                        co_await s.aclose();
+                        v.close();
+                        co_await v.wait_closed();
+                    } catch (const std::system_error& e) {
+                        if (e.code() == std::errc::address_in_use) ++refused;
+                    }
+                };
+                aio::run(main());
+                ++ended;
+            });
+        }
+        for (std::thread& t : threads) t.join();
+        EXPECT_EQ(listening, 1);
+        EXPECT_EQ(refused, 3);
+        EXPECT_EQ(answer, "who is there\n");
+        EXPECT_FALSE(exists(path));
+    }
 }
 
 // ---- cancellation ----

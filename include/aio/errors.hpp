@@ -118,6 +118,9 @@ struct generator_exit final {};
 
 [[noreturn]] void throw_logic_error(const char* message);
 [[noreturn]] void throw_logic_error(const std::string& message);
+/// Text that is handed to C ends at its first NUL there. Throws std::invalid_argument that says where it is; what is the
+/// beginning of that sentence ("read_file: the path").
+void require_no_nul(const std::string& text, const char* what);
 [[noreturn]] void throw_system_error(int error, const std::string& operation);
 bool is_cancelled(const std::exception_ptr& error) noexcept;          // holds a cancelled_error
 bool is_keyboard_interrupt(const std::exception_ptr& error) noexcept;

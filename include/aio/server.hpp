@@ -2,18 +2,29 @@
 // Listening for connections: each one is given to a handler, in a task of its own. Source: asyncio.start_server.
 //
 //     aio::coro<> echo(aio::stream client) {
-//         while (auto line = co_await client.read_line(); !line.empty()) { co_await client.write(line); }
+//         for (;;) {
+//             const std::string line = co_await client.read_line();
+//             if (line.empty()) break;
+//             co_await client.write(line);
+//         }
 //     }
 //     aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
-//     std::printf("listening on port %d\n", v.port());
-//     co_await v.serve_forever();                 // until it is cancelled
+//     co_await aio::with(v, [&]() -> aio::coro<> {
+//         std::printf("listening on port %d\n", v.port());
+//         co_await v.serve_forever();             // until it is cancelled
+//     });
 //
-// The loop keeps a server going when its handle is dropped, until close() or the end of run(); debug mode tells of one that was
-// never closed. The handler is kept, with what it captures, until the server is closed and no call of it runs any more. Its exception goes to the loop's exception
+// A server is a manager, which gives itself: with(server, body), or enter(co_await start_server(...)) for the rest of a coroutine. However
+// that is left, the server is closed, its handlers are cancelled, and they have ended before the next statement: a handler may
+// refer to the locals around with(). After enter() it may not refer to those of the same coroutine, which are gone when the server is
+// left, only to its parameters. To let the handlers finish, await drain() at the end of the body.
+// The loop keeps a server going when its handle is dropped, until close() or the end of run(), which cancels its handlers when what
+// they refer to may be gone; debug mode tells of one that was not left. The handler is kept, with what it captures, until the server is closed and no call of it runs any more. Its exception goes to the loop's exception
 // handler and its cancellation is silent; both close the connection, and so does its return, unless it has moved the stream elsewhere.
 
 #include <aio/detail/function.hpp>
 #include <aio/stream.hpp>
+#include <aio/with.hpp>
 
 #include <string>
 #include <type_traits>
@@ -32,6 +43,8 @@ namespace detail {
 
 class server_state;
 
+class server_leaving;
+
 /// The state, held without its definition.
 class server_ref {
 public:
@@ -49,6 +62,22 @@ public:
 
 private:
     server_state* state_ = nullptr;
+};
+
+/// server::exit. Irrevocable, and begun even under a pending cancel: a cancel meanwhile stays pending.
+class [[nodiscard("co_await it")]] server_leaving final : public irrevocable<server_leaving>, public list_node {
+public:
+    explicit server_leaving(server_ref server) noexcept : server_(std::move(server)) {}
+    bool await_ready();
+    bool start() noexcept;
+    cancel_reply cancel(const std::string&) noexcept override { return cancel_reply::refused; }
+    void unpark() noexcept {}
+    void revert() noexcept {}
+    void finish() noexcept {}
+    void describe(std::string& out) const override;
+
+private:
+    server_ref server_;
 };
 
 using connection_handler = function<coro<>(stream)>;
@@ -87,7 +116,11 @@ public:
 
     /// The port it listens on: the real one where 0 was asked for. 0 for unix sockets.
     int port() const;
-    /// Waits until it is cancelled; then closes the server, cancels the handlers and waits for them. close() ends it with
+    /// As a manager: enter gives the server itself; exit closes it, cancels the handlers, waits until they have ended, and then closes
+    /// the connections that they have moved elsewhere. A cancel neither prevents nor interrupts that: it stays pending.
+    detail::ready<server&> enter() { return detail::ready<server&>((get(), *this)); }
+    detail::server_leaving exit(const std::exception_ptr& error);
+    /// Waits until it is cancelled; then ends the server as exit does. close() ends it with
     /// cancelled_error, as in asyncio. Throws std::logic_error if the server is closed or somebody else is in here.
     coro<> serve_forever();
     /// Stops listening, at once. Connections go on. Harmless the second time. A unix socket's file is removed if it is still ours.

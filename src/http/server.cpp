@@ -261,6 +261,11 @@ void server::close() {
     state_->drain_idle();
 }
 
+detail::server_leaving server::exit(const std::exception_ptr& error) {
+    if (state_) state_->draining = true;
+    return listening_.exit(error);
+}
+
 coro<bool> server::drain(delay d) {
     close();
     return listening_.drain(d);

@@ -7,8 +7,13 @@
 //     co_await aio::http::serve(hello, "127.0.0.1", 8080);                       // until it is cancelled
 //
 //     auto server = co_await aio::http::start_server(hello, "127.0.0.1", 0);     // or beside something else
-//     std::printf("listening on port %d\n", server.port());
-//     bool all_done = co_await server.drain(30s);
+//     co_await aio::with(server, [&]() -> aio::coro<> {
+//         std::printf("listening on port %d\n", server.port());
+//         ...
+//         bool all_done = co_await server.drain(30s);
+//     });
+//
+// It is a manager as aio::server is: left, it is closed, and its handlers are cancelled and have ended.
 //
 // Requests of one connection are handled one after the other, in order, pipelined ones too; those of different connections at
 // once, each connection in a task of its own. The server answers by itself what is no request (400), too long (431, 413), too slow
@@ -90,6 +95,10 @@ public:
     coro<> wait_closed() { return listening_.wait_closed(); }
     /// Closes it and waits for the requests under way: true. When d has passed the rest is aborted: false.
     coro<bool> drain(delay d);
+    /// As a manager: enter gives the server itself; exit closes it, cancels the handlers of the requests under way, and waits until they
+    /// have ended. To let them finish, await drain() before. A cancel neither prevents nor interrupts that: it stays pending.
+    detail::ready<server&> enter() noexcept { return detail::ready<server&>(*this); }
+    detail::server_leaving exit(const std::exception_ptr& error);
     /// Waits until it is cancelled; then drains for drain_timeout. A second cancel aborts what is left.
     coro<> serve_forever();
     bool is_serving() const noexcept { return listening_.is_serving(); }
