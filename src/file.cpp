@@ -1,6 +1,7 @@
 #include <aio/detail/blocking.hpp>
 #include <aio/file.hpp>
 #include <aio/lock.hpp>
+#include <aio/sleep.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -10,6 +11,7 @@
 #include <memory>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +21,7 @@ namespace detail {
 namespace {
 
 constexpr std::size_t block_size = 256 * 1024;
+constexpr std::size_t piece_size = 64 * 1024;  // of what is no regular file: what a pipe holds
 constexpr std::size_t most_at_once = std::size_t{1} << 30;  // what one system call takes is limited to 2 GiB
 
 /// What a job on a thread has done: errno, and how far it came.
@@ -81,6 +84,54 @@ int open_cloexec(const char* path, int flags) noexcept {
         fd = ::open(path, flags | O_CLOEXEC, 0666);
     } while (fd < 0 && errno == EINTR);
     return fd;
+}
+
+/// What open(2) gave. It never waits: a FIFO, a terminal or a device could hold the thread for ever.
+struct opening {
+    int error = 0;
+    int fd = -1;
+    mode_t type = 0;         // S_IFREG ...
+    bool no_reader = false;  // a FIFO that cannot be opened for writing until somebody reads
+
+    bool in_pieces() const noexcept { return S_ISFIFO(type) || S_ISCHR(type) || S_ISSOCK(type); }
+};
+
+opening open_at_once(const char* path, int flags) noexcept {
+    opening o;
+    o.fd = open_cloexec(path, flags | O_NONBLOCK);
+    if (o.fd < 0 && errno == EAGAIN) o.fd = open_cloexec(path, flags);  // another process has a lease and is asked to give it up
+    struct stat status {};
+    if (o.fd < 0) {
+        o.error = errno;
+        o.no_reader = o.error == ENXIO && ::stat(path, &status) == 0 && S_ISFIFO(status.st_mode);
+        return o;
+    }
+    o.type = ::fstat(o.fd, &status) == 0 ? status.st_mode & S_IFMT : S_IFREG;
+    if (!o.in_pieces()) ::fcntl(o.fd, F_SETFL, flags);
+    return o;
+}
+
+// One read(2), for what is no regular file. EAGAIN: nothing is there yet.
+outcome read_piece(int fd, void* into, std::size_t size, bool fifo) noexcept {
+    ssize_t n;
+    do {
+        n = ::read(fd, into, size);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) return {errno, 0};
+    if (n == 0 && fifo && size > 0) {
+        // The end of a FIFO comes when its last writer has gone, and not while the first has not come: that is no hang-up yet.
+        pollfd state{fd, POLLIN, 0};
+        if (::poll(&state, 1, 0) >= 0 && !(state.revents & POLLHUP)) return {EAGAIN, 0};
+    }
+    return {0, n};
+}
+
+outcome write_piece(int fd, const char* data, std::size_t size) noexcept {
+    ssize_t n;
+    do {
+        n = ::write(fd, data, size);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? outcome{errno, 0} : outcome{0, n};
 }
 
 int open_flags(const std::string& mode) {
@@ -148,6 +199,14 @@ public:
     std::string path;
     lock turn;  // one operation at a time: they share the position
 
+    // What is no regular file is read and written piece by piece, each a job, and waited for by the loop where the kernel can tell
+    // when it is ready: nobody knows when that is, and no thread may wait for it.
+    bool in_pieces = false;
+    bool polled = false;
+    bool fifo = false;
+    std::string ahead;         // what a read had got when it was cancelled
+    std::size_t torn_at = 0;   // a write was cancelled after so many bytes
+
 private:
     std::uint32_t references_ = 0;
 };
@@ -161,18 +220,137 @@ file_ref::~file_ref() {
 
 namespace {
 
+// False: epoll does not take it (/dev/null), because it is always ready, or nobody knows.
+bool can_be_polled(int fd) {
+    fd_watch watch([](std::uint32_t) {});
+    try {
+        watch.watch(fd, io_entry::readable);
+    } catch (const std::system_error& e) {
+        if (e.code().value() != EPERM) throw;
+        return false;
+    }
+    return true;
+}
+
+/// The state of what has been opened, which it owns from here on.
+file_ref adopt(const opening& o, const std::string& path) {
+    file_ref file;
+    try {
+        file = file_ref(new file_state(o.fd, path));
+    } catch (...) {
+        ::close(o.fd);
+        throw;
+    }
+    file->in_pieces = o.in_pieces();
+    file->fifo = S_ISFIFO(o.type);
+    if (file->in_pieces) {
+        file->polled = can_be_polled(o.fd);
+        if (!file->polled) ::fcntl(o.fd, F_SETFL, ::fcntl(o.fd, F_GETFL) & ~O_NONBLOCK);
+    }
+    return file;
+}
+
+// path lives in the frame of who awaits this.
+coro<file_ref> open_path(const std::string& path, int flags) {
+    for (auto pause = std::chrono::milliseconds(1);; pause = std::min(2 * pause, std::chrono::milliseconds(50))) {
+        auto job = [name = path.c_str(), flags]() noexcept { return open_at_once(name, flags); };
+        const opening o = co_await on_thread("open " + path, std::move(job));
+        if (S_ISDIR(o.type)) {
+            ::close(o.fd);
+            throw_system_error(EISDIR, "open " + path);
+        }
+        if (o.error == 0) co_return adopt(o, path);
+        if (!o.no_reader) throw_system_error(o.error, "open " + path);
+        co_await sleep(pause);  // the kernel has no other way to wait for a reader than to hold a thread
+    }
+}
+
+void require_open(const file_state& file, const char* operation) {
+    if (file.fd < 0) throw_system_error(EBADF, std::string(operation) + " " + file.path + ", which is closed");
+}
+
 /// Calls fn(fd) on a thread, in this file's turn; throws what went wrong.
 template<class F>
 coro<std::int64_t> use(file_ref file, const char* operation, F fn) {
     const auto guard = co_await file->turn.scoped();
-    if (file->fd < 0) throw_system_error(EBADF, std::string(operation) + " " + file->path + ", which is closed");
+    require_open(*file.get(), operation);
     auto job = [fd = file->fd, fn]() mutable { return fn(fd); };
     const outcome o = co_await on_thread(operation + (" " + file->path), std::move(job));
     if (o.error != 0) throw_system_error(o.error, std::string(operation) + " " + file->path);
     co_return o.count;
 }
 
+/// Calls fn() on a thread until it does not say EAGAIN, and gives what it counts. In the turn of the file, which the caller keeps.
+template<class F>
+coro<std::size_t> when_ready(file_state& file, const char* operation, std::uint32_t events, F fn) {
+    for (;;) {
+        const outcome o = co_await on_thread(operation + (" " + file.path), fn);
+        if (o.error == 0) co_return static_cast<std::size_t>(o.count);
+        if (o.error != EAGAIN || !file.polled) throw_system_error(o.error, std::string(operation) + " " + file.path);
+        fd_ready ready(file.fd, events);
+        co_await std::move(ready);
+    }
+}
+
+coro<std::size_t> next_piece(file_state& file, void* into, std::size_t size) {
+    auto job = [fd = file.fd, into, size, fifo = file.fifo]() noexcept { return read_piece(fd, into, size, fifo); };
+    return when_ready(file, "read", io_entry::readable, job);
+}
+
+// A cancel between two pieces loses nothing: what came is read first the next time.
+coro<std::string> read_pieces(file_ref file, std::size_t most) {
+    const auto guard = co_await file->turn.scoped();
+    require_open(*file.get(), "read");
+    std::string& ahead = file->ahead;
+    const std::unique_ptr<char[]> piece(new char[std::min(most, piece_size)]);
+    while (ahead.size() < most) {
+        const std::size_t wanted = std::min(most - ahead.size(), piece_size);
+        ahead.reserve(ahead.size() + wanted);
+        const std::size_t n = co_await next_piece(*file.get(), piece.get(), wanted);
+        if (n == 0) break;
+        ahead.append(piece.get(), n);
+    }
+    if (ahead.size() <= most) co_return std::exchange(ahead, {});
+    std::string first = ahead.substr(0, most);
+    ahead.erase(0, most);
+    co_return first;
+}
+
+coro<std::size_t> read_piece_into(file_ref file, void* into, std::size_t size) {
+    const auto guard = co_await file->turn.scoped();
+    require_open(*file.get(), "read");
+    if (!file->ahead.empty()) {
+        const std::size_t n = file->ahead.copy(static_cast<char*>(into), size);
+        file->ahead.erase(0, n);
+        co_return n;
+    }
+    co_return co_await next_piece(*file.get(), into, std::min(size, most_at_once));
+}
+
+coro<std::size_t> write_pieces(file_ref file, const char* data, std::size_t size) {
+    const auto guard = co_await file->turn.scoped();
+    require_open(*file.get(), "write");
+    if (file->torn_at > 0) {
+        throw_logic_error("an earlier write to " + file->path + " was cancelled after " + std::to_string(file->torn_at) +
+                          " bytes of its data: nothing can follow it, the file can only be closed");
+    }
+    std::size_t done = 0;
+    try {
+        while (done < size) {
+            auto job = [fd = file->fd, from = data + done, rest = std::min(size - done, 4 * piece_size)]() noexcept {
+                return write_piece(fd, from, rest);
+            };
+            done += co_await when_ready(*file.get(), "write", io_entry::writable, job);
+        }
+    } catch (const cancelled_error&) {
+        file->torn_at = done;
+        throw;
+    }
+    co_return size;
+}
+
 coro<std::string> read_most(file_ref file, std::size_t most) {
+    if (file->in_pieces) co_return co_await read_pieces(std::move(file), most);
     std::string content;
     auto job = [most, into = &content](int fd) { return outcome{read_up_to(fd, most, *into), 0}; };
     co_await use(std::move(file), "read", job);
@@ -180,6 +358,7 @@ coro<std::string> read_most(file_ref file, std::size_t most) {
 }
 
 coro<std::size_t> read_into(file_ref file, void* into, std::size_t size) {
+    if (file->in_pieces) co_return co_await read_piece_into(std::move(file), into, size);
     auto job = [into, size](int fd) noexcept {
         ssize_t n;
         do {
@@ -191,6 +370,7 @@ coro<std::size_t> read_into(file_ref file, void* into, std::size_t size) {
 }
 
 coro<std::size_t> write_from(file_ref file, const void* data, std::size_t size) {
+    if (file->in_pieces) co_return co_await write_pieces(std::move(file), static_cast<const char*>(data), size);
     auto job = [data, size](int fd) noexcept { return write_fully(fd, static_cast<const char*>(data), size); };
     co_return static_cast<std::size_t>(co_await use(std::move(file), "write", job));
 }
@@ -200,6 +380,7 @@ coro<std::int64_t> move_position(file_ref file, std::int64_t offset, int whence)
     const auto guard = co_await file->turn.scoped();
     const off_t at = file->fd < 0 ? (errno = EBADF, -1) : ::lseek(file->fd, offset, whence);
     if (at < 0) throw_system_error(errno, "seek " + file->path);
+    if (offset != 0 || whence != SEEK_CUR) file->ahead.clear();
     co_return at;
 }
 
@@ -291,13 +472,45 @@ bool replace(const std::string& path, const struct stat& old, const std::string&
     return false;
 }
 
-failure write_whole(const std::string& path, const std::string& data) {
+/// How far a job came with a whole file. What is no regular file it has only opened, or not even that.
+struct whole_file {
+    failure failed;
+    opening rest;
+};
+
+constexpr int write_whole_flags = O_WRONLY | O_CREAT | O_TRUNC;
+
+whole_file write_whole(const std::string& path, const std::string& data) {
     struct stat status {};
-    failure result;
-    if (replaceable(path.c_str(), status) && replace(path, status, data, result)) return result;
-    const int fd = open_cloexec(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC);
-    if (fd < 0) return {errno, "open"};
-    return write_and_close(fd, data);
+    whole_file result;
+    if (replaceable(path.c_str(), status) && replace(path, status, data, result.failed)) return result;
+    result.rest = open_at_once(path.c_str(), write_whole_flags);
+    if (result.rest.no_reader || result.rest.in_pieces()) return result;
+    if (result.rest.error != 0) {
+        result.failed = {result.rest.error, "open"};
+    } else {
+        result.failed = write_and_close(std::exchange(result.rest.fd, -1), data);
+    }
+    return result;
+}
+
+whole_file read_whole(const std::string& path, std::string& content) {
+    whole_file result;
+    result.rest = open_at_once(path.c_str(), O_RDONLY);
+    if (result.rest.error != 0) {
+        result.failed = {result.rest.error, "open"};
+    } else if (!result.rest.in_pieces()) {
+        result.failed.operation = "read";
+        const int fd = std::exchange(result.rest.fd, -1);
+        try {
+            result.failed.error = read_up_to(fd, std::numeric_limits<std::size_t>::max(), content);
+        } catch (...) {
+            ::close(fd);
+            throw;
+        }
+        ::close(fd);
+    }
+    return result;
 }
 
 }  // namespace
@@ -325,50 +538,48 @@ coro<> file::aclose() { return detail::close_file(state_); }
 const std::string& file::path() const { return ref()->path; }
 
 coro<file> open_file(std::filesystem::path path, std::string mode) {
+    detail::require_no_nul(mode, "open_file: the mode");
     const int flags = detail::open_flags(mode);
-    int opened = -1;
-    auto job = [name = path.c_str(), flags, &opened]() noexcept {
-        opened = detail::open_cloexec(name, flags);
-        if (opened < 0) return detail::outcome{errno, 0};
-        struct stat status {};
-        if (::fstat(opened, &status) == 0 && S_ISDIR(status.st_mode)) return detail::outcome{EISDIR, 0};
-        return detail::outcome{};
-    };
-    const detail::outcome o = co_await detail::on_thread("open " + path.native(), std::move(job));
-    if (o.error != 0) {
-        if (opened >= 0) ::close(opened);
-        detail::throw_system_error(o.error, "open " + path.native());
-    }
-    co_return file(detail::file_ref(new detail::file_state(opened, path.native())));
+    detail::require_no_nul(path.native(), "open_file: the path");
+    detail::file_ref opened = co_await detail::open_path(path.native(), flags);
+    co_return file(std::move(opened));
 }
 
 coro<std::string> read_file(std::filesystem::path path) {
+    detail::require_no_nul(path.native(), "read_file: the path");
     std::string content;
-    auto job = [name = path.c_str(), &content]() {
-        const int fd = detail::open_cloexec(name, O_RDONLY);
-        if (fd < 0) return detail::failure{errno, "open"};
-        detail::failure result{0, "read"};
-        try {
-            result.error = detail::read_up_to(fd, std::numeric_limits<std::size_t>::max(), content);
-        } catch (...) {
-            ::close(fd);
-            throw;
-        }
-        ::close(fd);
-        return result;
-    };
-    const detail::failure f = co_await detail::on_thread("read " + path.native(), std::move(job));
-    if (f.error != 0) detail::throw_system_error(f.error, std::string(f.operation) + " " + path.native());
+    auto job = [&path, &content]() { return detail::read_whole(path.native(), content); };
+    const detail::whole_file whole = co_await detail::on_thread("read " + path.native(), std::move(job));
+    if (whole.failed.error != 0) {
+        detail::throw_system_error(whole.failed.error, std::string(whole.failed.operation) + " " + path.native());
+    }
+    if (whole.rest.fd < 0) co_return content;
+    const detail::file_ref from = detail::adopt(whole.rest, path.native());
+    content = co_await detail::read_pieces(from, std::numeric_limits<std::size_t>::max());
     co_return content;
 }
 
 coro<> write_file(std::filesystem::path path, std::string data) {
+    detail::require_no_nul(path.native(), "write_file: the path");
     auto job = [&path, &data]() { return detail::write_whole(path.native(), data); };
-    const detail::failure f = co_await detail::on_thread("write " + path.native(), std::move(job));
-    if (f.error != 0) detail::throw_system_error(f.error, std::string(f.operation) + " " + path.native());
+    const detail::whole_file whole = co_await detail::on_thread("write " + path.native(), std::move(job));
+    if (whole.failed.error != 0) {
+        detail::throw_system_error(whole.failed.error, std::string(whole.failed.operation) + " " + path.native());
+    }
+    detail::file_ref to;
+    if (whole.rest.no_reader) {
+        to = co_await detail::open_path(path.native(), detail::write_whole_flags);
+    } else if (whole.rest.fd >= 0) {
+        to = detail::adopt(whole.rest, path.native());
+    } else {
+        co_return;
+    }
+    co_await detail::write_from(to, data.data(), data.size());
+    co_await detail::close_file(std::move(to));
 }
 
 async_generator<std::string> read_lines(std::filesystem::path path) {
+    detail::require_no_nul(path.native(), "read_lines: the path");
     file from = co_await open_file(std::move(path));
     const std::unique_ptr<std::byte[]> block(new std::byte[detail::block_size]);
     const char* const begin = reinterpret_cast<const char*>(block.get());

@@ -10,8 +10,13 @@
 #include <optional>
 
 #include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace {
@@ -73,6 +78,79 @@ aio::coro<std::system_error> failure_of(F fn) {
     }
     AIO_REQUIRE(caught);
     co_return *caught;
+}
+
+/// All threads for files are busy while it lives.
+class full_file_pool {
+public:
+    full_file_pool() {
+        for (blocked& b : blocked_) {
+            b.gate = &gate_;
+            b.run = [](aio::detail::blocking_job& job) noexcept { static_cast<blocked&>(job).gate->wait(false); };
+            aio::detail::file_pool().submit(b);
+        }
+    }
+    ~full_file_pool() {
+        gate_ = true;
+        gate_.notify_all();
+        while (aio::detail::file_pool().unfinished() > 0) ::usleep(100);
+    }
+    full_file_pool(const full_file_pool&) = delete;
+    full_file_pool& operator=(const full_file_pool&) = delete;
+
+private:
+    struct blocked : aio::detail::blocking_job {
+        std::atomic<bool>* gate = nullptr;
+    };
+    std::atomic<bool> gate_ = false;
+    std::array<blocked, 4> blocked_;
+};
+
+fs::path fifo(const folder& dir, const char* name) {
+    const fs::path path = dir / name;
+    AIO_REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+    return path;
+}
+
+/// The other end of a FIFO, without aio.
+class raw_end {
+public:
+    raw_end(const fs::path& path, int flags) : fd_(::open(path.c_str(), flags | O_NONBLOCK | O_CLOEXEC)) { AIO_REQUIRE(fd_ >= 0); }
+    ~raw_end() { close(); }
+    raw_end(const raw_end&) = delete;
+    raw_end& operator=(const raw_end&) = delete;
+    void write(std::string_view text) const {
+        AIO_REQUIRE(::write(fd_, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    }
+    std::string read() const {
+        std::string block(65536, '\0');
+        const ssize_t n = ::read(fd_, block.data(), block.size());
+        block.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
+        return block;
+    }
+    int queued() const {
+        int bytes = 0;
+        ::ioctl(fd_, FIONREAD, &bytes);
+        return bytes;
+    }
+    void close() {
+        if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+    }
+
+private:
+    int fd_;
+};
+
+/// Awaits what fn gives, which has to end with std::invalid_argument, and gives what that says.
+template<class F>
+aio::coro<std::string> refusal_of(F fn) {
+    std::string said = "nothing was refused";
+    try {
+        co_await fn();
+    } catch (const std::invalid_argument& e) {
+        said = e.what();
+    }
+    co_return said;
 }
 
 aio::coro<std::vector<std::string>> lines_of(fs::path path) {
@@ -266,11 +344,10 @@ AIO_REAL_TEST("tasks that write to one file take turns, and its close comes afte
 
 // ---- cancellation ----
 
-AIO_REAL_TEST("irrevocable: a read that a thread has begun gives its bytes, and the cancel stays pending") {
+AIO_REAL_TEST("irrevocable: a read that a thread has done gives its bytes, and the cancel stays pending") {
     const folder dir;
-    const fs::path pipe = dir / "pipe";
-    AIO_REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
-    aio::file f = co_await aio::open_file(pipe, "r+");
+    put(dir / "a", "data");
+    aio::file f = co_await aio::open_file(dir / "a");
     std::string got;
     bool went_on = false;
     auto reading = aio::create_task([&]() -> aio::coro<> {
@@ -280,12 +357,9 @@ AIO_REAL_TEST("irrevocable: a read that a thread has begun gives its bytes, and 
         co_await aio::sleep(0s);  // here it is delivered
         went_on = true;
     });
-    while (aio::detail::file_pool().unfinished() == 0) co_await aio::sleep(0s);
-    // A thread has it, or is about to: then the cancel withdraws it, which is right, too.
-    reading.cancel();
-    const int writer = ::open(pipe.c_str(), O_WRONLY | O_CLOEXEC);
-    AIO_REQUIRE(::write(writer, "data", 4) == 4);
-    ::close(writer);
+    co_await aio_test::turns(1);
+    while (aio::detail::file_pool().unfinished() > 0) ::usleep(100);  // done, and the loop does not know it yet
+    EXPECT_TRUE(reading.cancel());
     bool cancelled = false;
     try {
         co_await reading;
@@ -293,10 +367,59 @@ AIO_REAL_TEST("irrevocable: a read that a thread has begun gives its bytes, and 
         cancelled = true;
     }
     EXPECT_TRUE(cancelled);
-    EXPECT_FALSE(went_on);
-    if (got.empty()) got = co_await f.read(4);
     EXPECT_EQ(got, "data");
+    EXPECT_FALSE(went_on);
     co_await f.aclose();
+}
+
+AIO_REAL_TEST("an operation that no thread has begun is withdrawn by a cancel; aclose closes all the same") {
+    const folder dir;
+    put(dir / "a", "data");
+    while (aio::detail::file_pool().unfinished() > 0) ::usleep(100);
+    const std::size_t before = open_descriptors();
+    aio::file f = co_await aio::open_file(dir / "a", "r+");
+    {
+        const full_file_pool full;
+        auto reading = aio::create_task(f.read());
+        co_await aio_test::turns(2);
+        reading.cancel();
+        co_await aio_test::turns(2);
+        EXPECT_TRUE(reading.cancelled());
+        auto closing = aio::create_task(f.aclose());
+        co_await aio_test::turns(2);
+        closing.cancel();
+        co_await aio_test::turns(2);
+        EXPECT_TRUE(closing.cancelled());
+    }
+    auto e = co_await failure_of([&] { return f.read(); });
+    EXPECT_TRUE(e.code() == std::errc::bad_file_descriptor);
+    EXPECT_TRUE(descriptors_come_to(before));
+}
+
+AIO_REAL_TEST("two tasks that read from one file take turns: each gets what is contiguous") {
+    const folder dir;
+    const std::size_t half = 4 << 20;
+    std::string data(2 * half, '\0');
+    for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 2654435761u >> 13);
+    put(dir / "a", data);
+    aio::file f = co_await aio::open_file(dir / "a");
+    auto one = aio::create_task(f.read(half));
+    auto two = aio::create_task(f.read(half));
+    EXPECT_TRUE(co_await one == data.substr(0, half));
+    EXPECT_TRUE(co_await two == data.substr(half));
+}
+
+AIO_REAL_TEST("seek waits for the operation under way") {
+    const folder dir;
+    const std::string data(16 << 20, 'x');
+    put(dir / "a", data);
+    aio::file f = co_await aio::open_file(dir / "a");
+    auto reading = aio::create_task(f.read());
+    co_await aio_test::turns(1);
+    EXPECT_EQ(co_await f.seek(5), 5);
+    EXPECT_TRUE(reading.done());
+    EXPECT_EQ(co_await f.tell(), 5);
+    EXPECT_EQ((co_await reading).size(), data.size());
 }
 
 PLAIN_TEST("files used by tasks that are cancelled at every step leak nothing and are whole") {
@@ -382,4 +505,362 @@ AIO_REAL_TEST("read_lines left or closed early closes its file") {
     co_await closed.next();
     co_await closed.aclose();
     EXPECT_TRUE(descriptors_come_to(before));
+}
+
+// ---- paths that C would cut short ----
+
+AIO_REAL_TEST("fault N5: a path with a NUL is refused, and no other file is read, made or truncated") {
+    const folder dir;
+    put(dir / "secret", "of somebody");
+    const fs::path bad = (dir / "secret").native() + std::string("\0.png", 5);
+    const std::string at = " has a NUL at byte " + std::to_string((dir / "secret").native().size());
+    std::string said = co_await refusal_of([&] { return aio::read_file(bad); });
+    EXPECT_EQ(said.find("read_file: the path \"" + (dir / "secret").native() + "\\0.png\"" + at), 0u) << said;
+    said = co_await refusal_of([&] { return aio::write_file(bad, "x"); });
+    EXPECT_EQ(said.find("write_file: the path"), 0u) << said;
+    EXPECT_NE(said.find(at), std::string::npos) << said;
+    for (const char* mode : {"r", "w", "a", "x", "r+"}) {
+        said = co_await refusal_of([&] { return aio::open_file(bad, mode); });
+        EXPECT_EQ(said.find("open_file: the path"), 0u) << said;
+    }
+    said = co_await refusal_of([&] { return lines_of(bad); });
+    EXPECT_EQ(said.find("read_lines: the path"), 0u) << said;
+    said = co_await refusal_of([&] { return aio::open_file(dir / "secret", std::string("r\0", 2)); });
+    EXPECT_EQ(said.find("open_file: the mode \"r\\0\" has a NUL at byte 1"), 0u) << said;
+    EXPECT_EQ(content_of(dir / "secret"), "of somebody");
+    EXPECT_EQ(dir.files(), 1u);
+}
+
+// ---- what is no regular file ----
+
+AIO_REAL_TEST("fault N21: FIFOs that nobody writes to hold no thread: other files go on, and a timeout ends the reads") {
+    const folder dir;
+    std::vector<aio::task<std::string>> reading;
+    for (const char* name : {"1", "2", "3", "4", "5", "6"}) reading.push_back(aio::create_task(aio::read_file(fifo(dir, name))));
+    co_await aio::sleep(1ms);
+    co_await aio::write_file(dir / "a", "other files go on");
+    EXPECT_EQ(co_await aio::read_file(dir / "a"), "other files go on");
+    bool timed_out = false;
+    try {
+        co_await aio::wait_for(aio::read_file(dir / "1"), 10ms);
+    } catch (const aio::timeout_error&) {
+        timed_out = true;
+    }
+    EXPECT_TRUE(timed_out);
+    for (auto& t : reading) {
+        EXPECT_FALSE(t.done());
+        t.cancel();
+    }
+    co_await aio_test::turns(3);
+    for (auto& t : reading) EXPECT_TRUE(t.cancelled());
+}
+
+AIO_REAL_TEST("fault N21: a FIFO is read from its first writer to the end of its last") {
+    const folder dir;
+    const fs::path path = fifo(dir, "pipe");
+    for (const char* how : {"whole", "lines", "open file"}) {
+        std::string got;
+        auto reading = aio::create_task([&]() -> aio::coro<> {
+            if (how[0] == 'w') {
+                got = co_await aio::read_file(path);
+            } else if (how[0] == 'l') {
+                const auto all = co_await lines_of(path);
+                for (const std::string& line : all) got += line + "\n";
+            } else {
+                aio::file f = co_await aio::open_file(path);
+                got = co_await f.read();
+                EXPECT_EQ(co_await f.read(), "");
+                co_await f.aclose();
+            }
+        });
+        co_await aio::sleep(2ms);
+        EXPECT_FALSE(reading.done()) << how;  // no writer yet: that is not the end
+        int fd;
+        do {
+            co_await aio::sleep(0s);
+            fd = ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+        } while (fd < 0);
+        {
+            const raw_end second(path, O_WRONLY);
+            ::close(fd);
+            second.write("one\n");
+            co_await aio::sleep(1ms);
+            second.write("two\n");
+        }
+        co_await aio::wait_for(reading, 20s);
+        EXPECT_EQ(got, "one\ntwo\n") << how;
+    }
+    auto empty = aio::create_task(aio::read_file(path));
+    int fd;
+    do {
+        co_await aio::sleep(0s);
+        fd = ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    } while (fd < 0);
+    ::close(fd);
+    EXPECT_EQ(co_await aio::wait_for(empty, 20s), "");  // a writer that had nothing to say
+}
+
+AIO_REAL_TEST("fault N21: a FIFO is written when somebody reads it, as fast as that one does; without readers EPIPE") {
+    const folder dir;
+    const fs::path path = fifo(dir, "pipe");
+    const std::string data(300000, 'd');
+    for (const bool whole : {true, false}) {
+        auto writing = aio::create_task([&, whole]() -> aio::coro<> {
+            if (whole) {
+                co_await aio::write_file(path, data);
+                co_return;
+            }
+            aio::file f = co_await aio::open_file(path, "w");
+            EXPECT_EQ(co_await f.write(data), data.size());
+            co_await f.aclose();
+        });
+        co_await aio::sleep(2ms);
+        EXPECT_FALSE(writing.done());
+        const raw_end reader(path, O_RDONLY);
+        std::string got;
+        while (!writing.done()) {
+            co_await aio::sleep(0s);
+            got += reader.read();
+        }
+        co_await writing;
+        got += reader.read();
+        EXPECT_TRUE(got == data);
+    }
+    std::optional<raw_end> reader(std::in_place, path, O_RDONLY);
+    aio::file f = co_await aio::open_file(path, "w");
+    EXPECT_EQ(co_await f.write("x"), 1u);
+    reader.reset();
+    auto e = co_await failure_of([&] { return f.write("nobody reads"); });
+    EXPECT_TRUE(e.code() == std::errc::broken_pipe);
+    EXPECT_EQ(std::string(e.what()).find("write " + path.string()), 0u) << e.what();
+    co_await f.aclose();
+    aio::task<> given_up = aio::create_task(aio::write_file(path, "x"));
+    co_await aio::sleep(2ms);
+    given_up.cancel();
+    while (!given_up.done()) co_await aio::sleep(0s);
+    EXPECT_TRUE(given_up.cancelled());
+}
+
+AIO_REAL_TEST("a read of a FIFO that is cancelled half-way loses no byte; a write leaves a file that can only be closed") {
+    const folder dir;
+    const fs::path path = fifo(dir, "pipe");
+    aio::file f = co_await aio::open_file(path);
+    const raw_end writer(path, O_WRONLY);
+    writer.write("12345");
+    auto reading = aio::create_task(f.read(10));
+    while (writer.queued() > 0) co_await aio::sleep(0s);
+    reading.cancel();
+    while (!reading.done()) co_await aio::sleep(0s);
+    EXPECT_TRUE(reading.cancelled());
+    writer.write("67890abc");
+    EXPECT_EQ(co_await f.read(10), "1234567890");
+    std::array<std::byte, 8> block{};
+    EXPECT_EQ(co_await f.read_some(block), 3u);
+
+    aio::file out = co_await aio::open_file(path, "w");
+    const std::string data(1 << 20, 'd');
+    auto writing = aio::create_task(out.write(data));
+    auto next = aio::create_task(out.write("next"));
+    auto closing = aio::create_task(out.aclose());
+    while (writer.queued() == 0) co_await aio::sleep(0s);  // the kernel has taken some of it
+    writing.cancel();
+    std::string said;
+    try {
+        co_await next;
+    } catch (const std::logic_error& e) {
+        said = e.what();
+    }
+    EXPECT_TRUE(writing.cancelled());
+    EXPECT_NE(said.find("was cancelled after"), std::string::npos) << said;
+    co_await closing;
+}
+
+AIO_REAL_TEST("several tasks that write to one FIFO take turns: each text is whole") {
+    const folder dir;
+    const fs::path path = fifo(dir, "pipe");
+    aio::file in = co_await aio::open_file(path);
+    aio::file out = co_await aio::open_file(path, "w");
+    const std::string a(500000, 'a'), b(500000, 'b');
+    auto one = aio::create_task(out.write(a));
+    auto two = aio::create_task(out.write(b));
+    EXPECT_TRUE(co_await in.read(a.size() + b.size()) == a + b);
+    co_await one;
+    co_await two;
+}
+
+AIO_REAL_TEST("a terminal is polled: its lines come one by one, and a read that waits can be given up") {
+    const int master = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    AIO_REQUIRE(master >= 0 && ::grantpt(master) == 0 && ::unlockpt(master) == 0);
+    const std::string name = ::ptsname(master);
+    auto lines = aio::read_lines(name);
+    auto first = aio::create_task(lines.next());
+    co_await aio::sleep(1ms);
+    EXPECT_FALSE(first.done());
+    AIO_REQUIRE(::write(master, "typed\n", 6) == 6);
+    auto line = co_await aio::wait_for(first, 20s);
+    AIO_REQUIRE(line);
+    EXPECT_EQ(*line, "typed");
+    bool timed_out = false;
+    try {
+        co_await aio::wait_for(aio::read_file(name), 5ms);
+    } catch (const aio::timeout_error&) {
+        timed_out = true;
+    }
+    EXPECT_TRUE(timed_out);
+    co_await lines.aclose();
+    ::close(master);
+}
+
+AIO_REAL_TEST("devices: an endless one can be given up, one that takes everything and one that gives nothing do so") {
+    for (const char* endless : {"/dev/zero", "/dev/urandom"}) {
+        aio::file f = co_await aio::open_file(endless);
+        EXPECT_EQ((co_await f.read(100000)).size(), 100000u) << endless;
+        bool timed_out = false;
+        try {
+            co_await aio::wait_for(aio::read_file(endless), 5ms);
+        } catch (const aio::timeout_error&) {
+            timed_out = true;
+        }
+        EXPECT_TRUE(timed_out) << endless;
+        co_await f.aclose();
+    }
+    co_await aio::write_file("/dev/null", std::string(1000000, 'x'));
+    EXPECT_EQ(co_await aio::read_file("/dev/null"), "");
+}
+
+PLAIN_TEST("a FIFO that is read and written, cancelled at every step, leaks nothing") {
+    const folder dir;
+    const fs::path path = fifo(dir, "pipe");
+    while (aio::detail::file_pool().unfinished() > 0) ::usleep(100);
+    const std::size_t before = open_descriptors();
+    aio::testing::cancel_at_every_step(
+        [&]() -> aio::coro<> {
+            auto reading = aio::create_task(aio::read_file(path));
+            std::exception_ptr error;
+            try {
+                co_await aio::write_file(path, "through the pipe");
+                EXPECT_EQ(co_await reading, "through the pipe");
+            } catch (...) {
+                error = std::current_exception();
+            }
+            if (!error) co_return;
+            reading.cancel();
+            try {
+                co_await reading;
+            } catch (const aio::cancelled_error&) {
+            }
+            std::rethrow_exception(error);
+        },
+        [&] { EXPECT_TRUE(descriptors_come_to(before)); });
+}
+
+// ---- small print ----
+
+AIO_REAL_TEST("opening a folder leaks no descriptor") {
+    const folder dir;
+    while (aio::detail::file_pool().unfinished() > 0) ::usleep(100);
+    const std::size_t before = open_descriptors();
+    for (int i = 0; i < 5; ++i) {
+        auto e = co_await failure_of([&] { return aio::open_file(dir / "."); });
+        EXPECT_TRUE(e.code() == std::errc::is_a_directory);
+        e = co_await failure_of([&] { return aio::read_file(dir / "."); });
+        EXPECT_TRUE(e.code() == std::errc::is_a_directory);
+    }
+    EXPECT_TRUE(descriptors_come_to(before));
+}
+
+AIO_REAL_TEST("a child process sees no descriptor of an open file") {
+    const folder dir;
+    aio::file f = co_await aio::open_file(dir / "a", "w");
+    int found = 0;
+    for (const auto& entry : fs::directory_iterator("/proc/self/fd")) {
+        std::error_code gone;
+        if (fs::read_symlink(entry.path(), gone) != dir / "a") continue;
+        ++found;
+        EXPECT_TRUE(::fcntl(std::stoi(entry.path().filename()), F_GETFD) & FD_CLOEXEC);
+        EXPECT_FALSE(::fcntl(std::stoi(entry.path().filename()), F_GETFL) & O_NONBLOCK);
+    }
+    EXPECT_EQ(found, 1);
+    co_await f.aclose();
+}
+
+AIO_REAL_TEST("truncate(0) empties a file wherever its position is, and does not move that") {
+    const folder dir;
+    put(dir / "a", "0123456789");
+    aio::file f = co_await aio::open_file(dir / "a", "r+");
+    co_await f.seek(6);
+    EXPECT_EQ(co_await f.truncate(0), 0);
+    EXPECT_EQ(co_await f.tell(), 6);
+    co_await f.aclose();
+    EXPECT_EQ(content_of(dir / "a"), "");
+}
+
+PLAIN_TEST("write_file writes in place what belongs to somebody else") {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file away";
+    const folder dir;
+    put(dir / "a", "old");
+    AIO_REQUIRE(::chown((dir / "a").c_str(), 4711, 4711) == 0);
+    struct stat before {}, after {};
+    ::stat((dir / "a").c_str(), &before);
+    aio::run(aio::write_file(dir / "a", "new"));
+    ::stat((dir / "a").c_str(), &after);
+    EXPECT_EQ(after.st_uid, 4711u);
+    EXPECT_EQ(after.st_ino, before.st_ino);
+    EXPECT_EQ(content_of(dir / "a"), "new");
+}
+
+PLAIN_TEST("write_file writes in place, and leaves nothing beside, where it cannot give the new file the old one's group") {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file a group that its owner is not in";
+    const folder dir;
+    const fs::path path = dir / "a";
+    put(path, "old");
+    AIO_REQUIRE(::chown((dir / ".").c_str(), 65534, 65534) == 0);
+    AIO_REQUIRE(::chown(path.c_str(), 65534, 4711) == 0 && ::chmod(path.c_str(), 0660) == 0);
+    struct stat before {}, after {};
+    ::stat(path.c_str(), &before);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        if (::setgroups(0, nullptr) != 0 || ::setegid(65534) != 0 || ::seteuid(65534) != 0) ::_exit(2);
+        try {
+            aio::run(aio::write_file(path, "new"));
+        } catch (...) {
+            ::_exit(1);
+        }
+        ::_exit(0);
+    }
+    int status = -1;
+    AIO_REQUIRE(::waitpid(child, &status, 0) == child);
+    EXPECT_EQ(status, 0);
+    ::stat(path.c_str(), &after);
+    EXPECT_EQ(after.st_ino, before.st_ino);
+    EXPECT_EQ(after.st_gid, 4711u);
+    EXPECT_EQ(content_of(path), "new");
+    EXPECT_EQ(dir.files(), 1u);
+}
+
+PLAIN_TEST("write_file writes in place, and leaves nothing beside, where the file cannot be replaced") {
+    const folder dir;
+    const fs::path path = dir / "a";
+    put(path, "old");
+    put(dir / "below", "below");
+    const pid_t child = ::fork();
+    if (child == 0) {  // a file that something is mounted on
+        if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+            ::mount((dir / "below").c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) {
+            ::_exit(77);
+        }
+        try {
+            aio::run(aio::write_file(path, "new"));
+        } catch (...) {
+            ::_exit(1);
+        }
+        ::_exit(0);
+    }
+    int status = -1;
+    AIO_REQUIRE(::waitpid(child, &status, 0) == child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) GTEST_SKIP() << "this process may not mount anything";
+    EXPECT_EQ(status, 0);
+    EXPECT_EQ(content_of(path), "old");
+    EXPECT_EQ(content_of(dir / "below"), "new");
+    EXPECT_EQ(dir.files(), 2u);
 }

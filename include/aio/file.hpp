@@ -3,6 +3,13 @@
 // however much it moves: prefer large blocks. Bytes are std::string; nothing is buffered or translated, so what a write has
 // completed other processes see.
 //
+// A FIFO, a terminal, a device or a socket may have nothing to read for ever. Such a file is read and written piece by piece, and
+// the loop waits for it where the kernel can tell when it is ready, so it holds no thread and can be cancelled at any time. Opening a FIFO
+// does not wait for the other end: the first read waits for a writer; open_file for writing and write_file look every 1 to 50 ms
+// whether somebody reads.
+// A regular file on a device that does not answer (a dead network file system) holds a thread until the kernel gives up: nothing
+// can be done about that, and a cancel waits for it, too.
+//
 //     std::string text = co_await aio::read_file("in.txt");
 //     co_await aio::write_file("out.txt", text);                 // all of it, or the old content stays
 //     aio::async_generator<std::string> lines = aio::read_lines("large.txt");
@@ -12,7 +19,8 @@
 //     co_await log.aclose();
 //
 // Errors are std::system_errors that name the operation and the path; an empty file object or a mode that is none are the caller's
-// mistakes. A job that a thread has begun is irrevocable: a cancel waits for it, its value is delivered (semantics 15b).
+// mistakes, and so is a path with a NUL in it (std::invalid_argument). A job that a thread has begun is irrevocable: a cancel waits
+// for it, its value is delivered (semantics 15b). Reads of what is no regular file are revertible: what has come is kept for the next read.
 
 #include <aio/async_generator.hpp>
 #include <aio/coro.hpp>
@@ -64,7 +72,8 @@ public:
     coro<std::string> read();
     /// One read(2): as many bytes as it gives, at least one; 0 at the end. `into` must live until then.
     coro<std::size_t> read_some(std::span<std::byte> into);
-    /// All of data, which must live until then; gives its size. In mode "a" always at the end of the file.
+    /// All of data, which must live until then; gives its size. In mode "a" always at the end of the file. One that is cancelled
+    /// half-way, which only happens with what is no regular file, leaves a file that can only be closed, and later writes say so.
     coro<std::size_t> write(std::string_view data);
     coro<std::size_t> write(std::span<const std::byte> data);
     /// Moves the position, counted from whence (SEEK_SET, SEEK_CUR, SEEK_END), and gives it.
@@ -90,7 +99,7 @@ private:
 
 /// Opens path as Python's open does: "r" reads, "w" truncates or creates, "a" appends, "x" creates and must not exist; "+" adds the
 /// other direction, "b" and "t" change nothing. std::invalid_argument for another mode; std::system_error (ENOENT, EACCES,
-/// EISDIR).
+/// EISDIR). A FIFO is opened for reading at once, for writing when somebody reads from it.
 coro<file> open_file(std::filesystem::path path, std::string mode = "r");
 
 /// The whole content.
