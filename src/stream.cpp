@@ -68,6 +68,14 @@ void stream_state::close(bool abort) noexcept {
     if (server) connection_closed(*this);
 }
 
+void stream_state::abort() noexcept {
+    if (fd < 0) return;
+    read_error = write_error = ECONNABORTED;
+    buffer.release();
+    eof = false;
+    close(true);
+}
+
 void stream_state::close_when_written() noexcept {
     if (writers.empty()) {
         close(false);
@@ -274,8 +282,8 @@ bool read_some_operation::start() noexcept {
         s.buffer.consume(got_);
         return true;
     }
-    if (s.eof || s.closed()) return true;
     if ((error_ = s.read_error) != 0) return true;
+    if (s.eof || s.closed()) return true;
     for (;;) {
         const ssize_t n = ::recv(s.fd, into_, size_, 0);
         if (n >= 0) {
@@ -422,6 +430,15 @@ detail::already_done stream::write_eof() {
     state_->write_eof = true;
     if (state_->writers.empty()) state_->shut_down_writing();
     return {};
+}
+
+void stream::abort() {
+    if (!state_) detail::throw_stream_misuse(detail::stream_misuse::no_stream, nullptr);
+    const detail::loop_core* const loop = detail::local().loop;
+    if (loop && !state_->closed() && state_->source.loop() != loop) {
+        detail::throw_stream_misuse(detail::stream_misuse::other_loop, state_.get());
+    }
+    state_->abort();
 }
 
 std::string stream::peer() const {

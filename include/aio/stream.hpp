@@ -80,6 +80,11 @@ public:
     /// the second time. Source: StreamWriter.close and wait_closed.
     detail::write_operation aclose() { return detail::write_operation(state_); }
 
+    /// Closes at once, and tells the peer by a reset: what it has not read, and what is being written now, is lost. Operations that other
+    /// tasks have under way, and later ones, end with std::system_error (ECONNABORTED); an aclose() under way completes. Harmless
+    /// once the stream is closed. For a peer that is too slow or does not behave. Source: WriteTransport.abort.
+    void abort();
+
     /// "127.0.0.1:8080", "[::1]:8080", or a path; of unnamed sockets "a unix socket".
     std::string peer() const;
     std::string local() const;  // empty once closed

@@ -65,6 +65,8 @@ public:
     bool closed() const noexcept { return fd < 0; }
     /// Closes the socket; who reads or writes is woken. abort: the peer is told by a reset.
     void close(bool abort) noexcept;
+    /// The same by a reset; whoever uses it hears ECONNABORTED.
+    void abort() noexcept;
     /// Closes as soon as everybody who writes now has finished (server::close_clients).
     void close_when_written() noexcept;
     void shut_down_writing() noexcept;
