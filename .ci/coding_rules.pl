@@ -1,13 +1,21 @@
 #!/usr/bin/env perl
-# Usage: coding_rules.pl FILE...
-# Checks what a reader of text can check of the coding rules in CONTRIBUTING.md:
-#   R1  no lambda that captures by value inside a co_await or co_yield expression (g++ 12 destroys the captures twice)
-#   R2  no co_await beside && || ?: nor in a switch; `if (co_await ...)` and `while (co_await ...)` with braces
-#   headers of include/aio name no dependency, nothing of the platform, and none of the slow standard headers
+# Usage: aiocxx-check FILE...
+# Looks in C++ sources for what g++ 12 breaks in coroutines without a warning, as far as the text alone shows it:
+#   R1  a lambda that captures by value, or a temporary that is made with braces, inside a co_await or co_yield expression: g++ 12 destroys
+#       what is in it twice (a temporary that is trivially destructible, or has a constructor, is fine: the text cannot tell)
+#   R2  co_await beside && || ?: or in a switch, a temporary in a ?: inside a co_await expression, `if (co_await ...)` and
+#       `while (co_await ...)` without braces
 # Prints FILE:LINE: what, and exits with 1 if there was anything.
+# With --own, for the sources of aiocxx itself: temporaries are left to the reader, and headers of include/aio may name no dependency,
+# nothing of the platform, and none of the slow standard headers.
 use strict;
 use warnings;
 
+my $own = @ARGV && $ARGV[0] eq '--own' && shift @ARGV;
+if (!@ARGV || $ARGV[0] =~ /^-/) {
+    print STDERR "Usage: aiocxx-check FILE...\nIt looks for what g++ 12 breaks in coroutines (docs/compilers.md of aiocxx).\n";
+    exit 2;
+}
 my $faults = 0;
 
 sub report {
@@ -20,7 +28,13 @@ sub report {
 # The text with comments and literals blanked out, line by line and character by character in the same places.
 sub bare {
     my ($text) = @_;
-    my $blank = sub { my $s = shift; $s =~ s/[^\n]/ /g; return $s };
+    my $blank = sub {
+        my $s = shift;
+        my $quote = $s =~ /^"/ ? '"' : ' ';    # a string stays one, if an empty one
+        $s =~ s/[^\n]/ /g;
+        $s =~ s/^ (.*) $/$quote$1$quote/s;
+        return $s;
+    };
     $text =~ s{ ( //[^\n]* | /\*.*?\*/ | R"(\w*)\(.*?\)\2" | "(?:[^"\\\n]|\\.)*" | (?<!\w)'(?:[^'\\\n]|\\.)+' ) }
               { $blank->($1) }gesx;
     return $text;
@@ -54,6 +68,13 @@ sub check_expression {
             $before = '}';
             next;
         }
+        if (!$own && $token eq '{' && $before =~ /^(\w+|>|\(|,)$/ && $text !~ /\G\s*[.}]/) {
+            report($file, $text, $at, "R1: a temporary made with braces in a co_await expression; if it has no constructor and is not "
+                . "trivially destructible, make it a named local and move that in");
+        }
+        if (!$own && $token eq '?' && $depth > 0 && $text =~ /\G[^;]*?\w\s*[({]/) {
+            report($file, $text, $at, "R2: ?: with a temporary in a co_await expression; make it a named local");
+        }
         $depth++ if $token =~ /^[(\[{]$/;
         if ($token =~ /^[)\]}]$/) { return if --$depth < 0; }
         return if $depth == 0 && $token =~ /^[;,]$/;
@@ -70,7 +91,7 @@ my $foreign = qr{^(curl|boost|nlohmann|openssl|gtest|benchmark|sys|linux|netinet
                 |^(libpq-fe|sqlite3|zlib|liburing|unistd|pthread|netdb|fcntl|poll|signal)\.h$}x;
 
 for my $file (@ARGV) {
-    open(my $in, '<', $file) or die "$file: $!\n";
+    open(my $in, '<', $file) or do { print STDERR "aiocxx-check: $file: $!\n"; exit 2 };
     my $original = do { local $/; <$in> };
     my $text = bare($original);
 
@@ -88,7 +109,7 @@ for my $file (@ARGV) {
         report($file, $text, $at, "R2: $word (co_await ...) without braces");
     }
 
-    next unless $file =~ m{(^|/)include/};
+    next unless $own && $file =~ m{(^|/)include/};
     while ($original =~ /^\s*#\s*include\s*[<"]([^>"]+)[>"]/mg) {
         my ($header, $at) = ($1, $-[1]);
         report($file, $original, $at, "<$header> is too slow to compile for a public header") if $slow{$header};

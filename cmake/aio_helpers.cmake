@@ -1,14 +1,32 @@
 # What CMakeLists.txt and the folders below it share.
 
+# Takes clang for this project where it is installed and nobody has named another compiler; to be called before project().
+macro(aio_prefer_clang)
+    if(NOT DEFINED CMAKE_CXX_COMPILER AND NOT DEFINED ENV{CXX} AND CMAKE_SOURCE_DIR STREQUAL CMAKE_CURRENT_SOURCE_DIR)
+        set(names clang++-19)
+        foreach(version RANGE 40 16 -1)
+            list(APPEND names clang++-${version})
+        endforeach()
+        find_program(AIO_CLANG NAMES ${names} DOC "The clang that is taken as the compiler")
+        if(AIO_CLANG)
+            set(CMAKE_CXX_COMPILER ${AIO_CLANG})
+        endif()
+    endif()
+endmacro()
+
 # Refuses the compilers whose coroutines are known to be broken.
 function(aio_check_compiler)
     set(id ${CMAKE_CXX_COMPILER_ID})
     set(found "${id} ${CMAKE_CXX_COMPILER_VERSION} (${CMAKE_CXX_COMPILER})")
+    set(way_out "On Debian 12: apt-get install clang-19 libclang-rt-19-dev, then configure a new build folder with CXX=clang++-19.")
     if(id STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 16)
-        message(FATAL_ERROR "aiocxx needs clang 16 or later, or g++ 12 or later; this is ${found}. "
-            "On Debian 12: apt-get install clang-19, then configure a new build folder with CXX=clang++-19.")
+        message(FATAL_ERROR "aiocxx needs clang 16 or later, or g++ 13 or later; this is ${found}. ${way_out}")
     elseif(id STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 12)
-        message(FATAL_ERROR "aiocxx needs g++ 12 or later, or clang 16 or later; this is ${found}.")
+        message(FATAL_ERROR "aiocxx needs g++ 13 or later, or clang 16 or later; this is ${found}. ${way_out}")
+    elseif(id STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13 AND NOT AIO_ALLOW_GCC_12)
+        message(FATAL_ERROR "aiocxx refuses g++ 12, which destroys temporaries in co_await expressions twice, without a warning; this is "
+            "${found}. Take clang 16 or later, or g++ 13 or later. ${way_out} Who has read docs/compilers.md and checks the code "
+            "with aiocxx-check sets -DAIO_ALLOW_GCC_12=ON.")
     elseif(NOT id MATCHES "^(Clang|GNU)$")
         message(WARNING "aiocxx is tested with clang and g++ alone; this is ${found}.")
     endif()
@@ -51,6 +69,9 @@ function(aio_add_library component target)
     target_sources(${target} PUBLIC FILE_SET HEADERS BASE_DIRS include FILES ${headers})
     target_include_directories(${target} PRIVATE src)
     target_compile_features(${target} PUBLIC cxx_std_20)
+    if(AIO_ALLOW_GCC_12) # users of an installed package allow it for themselves: see aiocxxConfig.cmake
+        target_compile_definitions(${target} PUBLIC $<BUILD_INTERFACE:AIO_ALLOW_GCC_12>)
+    endif()
     set_target_properties(${target} PROPERTIES
         EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION 0.1 VERIFY_INTERFACE_HEADER_SETS ON)
     # The libraries export everything, whatever the visibility of the code that uses them.

@@ -9,15 +9,33 @@ build=$1
 cmake=${CMAKE_COMMAND:-cmake}
 export CXX=${CXX:-c++} CXXFLAGS=${CXXFLAGS:-}
 
+configure=("$cmake" -G Ninja -S "$here" -DCMAKE_BUILD_TYPE=Release)
+refused=no # g++ 12: only who asks for it
+if [[ $("$CXX" --version | head -n 1) =~ ^g\+\+ ]] && (($("$CXX" -dumpversion | cut -d. -f1) < 13)); then refused=yes; fi
+
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "$cmake" --install "$build" --prefix "$folder/prefix" >"$folder/install.log" || { cat "$folder/install.log"; exit 1; }
 
 echo "== find_package(aiocxx)"
-"$cmake" -G Ninja -S "$here" -B "$folder/build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$folder/prefix"
+configure+=(-DCMAKE_PREFIX_PATH="$folder/prefix")
+if [[ $refused == yes ]]; then
+    if "${configure[@]}" -B "$folder/refused" >"$folder/refused.log" 2>&1; then echo "fault P1: g++ 12 was not refused"; exit 1; fi
+    tr -s ' \n' ' ' <"$folder/refused.log" | grep -q 'aiocxx refuses g++ 12' || { cat "$folder/refused.log"; exit 1; }
+    configure+=(-DAIO_ALLOW_GCC_12=ON)
+    CXXFLAGS+=" -DAIO_ALLOW_GCC_12"
+fi
+"${configure[@]}" -B "$folder/build"
 "$cmake" --build "$folder/build"
 "$folder/build/consumer_core"
 "$folder/build/consumer_aio"
+
+echo "== aiocxx-check"
+check=$folder/prefix/bin/aiocxx-check
+printf 'aio::coro<> f() { co_await q.put(item{"a", "b"}); }\n' >"$folder/broken.cpp"
+if "$check" "$folder/broken.cpp" >"$folder/check.log"; then echo "fault P1: aiocxx-check found nothing"; exit 1; fi
+grep -q 'broken.cpp:1: R1:' "$folder/check.log"
+"$check" "$here/../../examples/"*.cpp
 
 echo "== pkg-config"
 modules=$(dirname "$(find "$folder/prefix" -name aiocxx.pc)")

@@ -2,9 +2,12 @@
 // What every header needs to know of the compiler.
 
 #if defined(__clang__) && __clang_major__ < 16
-#error "aiocxx needs clang 16 or later (earlier ones have no std::source_location with libstdc++) or g++ 12 or later"
+#error "aiocxx needs clang 16 or later (earlier ones have no std::source_location with libstdc++) or g++ 13 or later"
 #elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 12
-#error "aiocxx needs g++ 12 or later, or clang 16 or later"
+#error "aiocxx needs g++ 13 or later, or clang 16 or later"
+#elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 13 && !defined(AIO_ALLOW_GCC_12)
+#error "aiocxx refuses g++ 12: it destroys temporaries in co_await expressions twice, without a warning. Take clang 16 or later, or g++ 13 or later; \
+or read docs/compilers.md, check your code with aiocxx-check, and define AIO_ALLOW_GCC_12"
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
