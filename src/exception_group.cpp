@@ -1,29 +1,79 @@
 #include <aio/exception_group.hpp>
 
+#include <atomic>
+#include <new>
+#include <string_view>
+#include <typeinfo>
+
 namespace aio {
 
 struct exception_group::content {
     std::string message;
     std::vector<std::exception_ptr> exceptions;
-    std::string what;
+    mutable std::atomic<const std::string*> text{nullptr};  // what what() gives, made when it is first asked for
+    content* next_dying = nullptr;
+
+    content(std::string m, std::vector<std::exception_ptr> e) noexcept : message(std::move(m)), exceptions(std::move(e)) {}
+    ~content() { delete text.load(std::memory_order_acquire); }
+    content(const content&) = delete;
+    content& operator=(const content&) = delete;
+
+    std::string head() const {
+        return message + " (" + std::to_string(exceptions.size()) +
+               (exceptions.size() == 1 ? " sub-exception)" : " sub-exceptions)");
+    }
+
+    /// Groups may be nested to any depth, so one that goes takes the others with it by a list, not by recursion.
+    static void destroy(content* gone) noexcept {
+        static constinit thread_local content** dying = nullptr;
+        if (dying) {
+            gone->next_dying = std::exchange(*dying, gone);
+            return;
+        }
+        content* all = gone;
+        dying = &all;
+        while (all) delete std::exchange(all, all->next_dying);
+        dying = nullptr;
+    }
 };
 
 namespace {
 
-void indent(std::string& out, const std::string& text) {
-    out += "\n  - ";
-    for (char c : text) {
+// What is deeper or longer is left out: a text that is indented by its depth grows by the square of that, and a group may be in
+// others more than once.
+constexpr std::size_t most_depth = 50;
+constexpr std::size_t most_lines = 10000;
+
+// A class derived from exception_group may have a what() of its own, which is asked then.
+bool is_plain_group(const std::exception_ptr& error) noexcept {
+#ifdef __GLIBCXX__
+    return *error.__cxa_exception_type() == typeid(exception_group);
+#else
+    try {
+        std::rethrow_exception(error);
+    } catch (const exception_group& group) {
+        return typeid(group) == typeid(exception_group);
+    } catch (...) {
+        return false;
+    }
+#endif
+}
+
+void add_line(std::string& out, std::size_t depth, std::string_view text) {
+    out += '\n';
+    out.append(4 * (depth - 1), ' ');
+    out += "  - ";
+    for (const char c : text) {
         out += c;
-        if (c == '\n') out += "    ";
+        if (c == '\n') out.append(4 * depth, ' ');
     }
 }
 
-std::string tree(const std::string& message, const std::vector<std::exception_ptr>& exceptions) {
-    std::string out = message + " (" + std::to_string(exceptions.size()) +
-                      (exceptions.size() == 1 ? " sub-exception)" : " sub-exceptions)");
-    for (const std::exception_ptr& e : exceptions) indent(out, detail::describe(e));
-    return out;
-}
+/// Where a walk through nested groups stands.
+struct walk_place {
+    const std::vector<std::exception_ptr>* members;
+    std::size_t next = 0;
+};
 
 }  // namespace
 
@@ -33,41 +83,112 @@ exception_group::exception_group(std::string message, std::vector<std::exception
     for (const std::exception_ptr& e : exceptions) {
         if (!e) throw std::invalid_argument("an exception_group cannot hold a null exception_ptr");
     }
-    std::string what = tree(message, exceptions);
-    content_ = std::make_shared<const content>(content{std::move(message), std::move(exceptions), std::move(what)});
+    content_ = std::shared_ptr<const content>(new content(std::move(message), std::move(exceptions)),
+                                              [](const content* c) noexcept { content::destroy(const_cast<content*>(c)); });
 }
 
-const char* exception_group::what() const noexcept { return content_->what.c_str(); }
+std::string exception_group::tree() const {
+    std::string out = content_->head();
+    std::vector<walk_place> path{{&content_->exceptions}};
+    std::size_t lines = 0;
+    while (!path.empty()) {
+        walk_place& at = path.back();
+        if (at.next == at.members->size()) {
+            path.pop_back();
+            continue;
+        }
+        if (++lines > most_lines) {
+            add_line(out, path.size(), "...");
+            return out;
+        }
+        const std::exception_ptr& e = (*at.members)[at.next++];
+        const exception_group* const group = is_plain_group(e) ? as<exception_group>(e) : nullptr;
+        if (!group) {
+            add_line(out, path.size(), detail::describe(e));
+            continue;
+        }
+        add_line(out, path.size(), "aio::exception_group: " + group->content_->head());
+        if (path.size() < most_depth) {
+            path.push_back({&group->content_->exceptions});
+        } else {
+            add_line(out, path.size() + 1, "...");
+        }
+    }
+    return out;
+}
+
+const char* exception_group::what() const noexcept {
+    static constinit thread_local std::size_t asking = 0;  // groups of derived classes ask each other
+    if (const std::string* text = content_->text.load(std::memory_order_acquire)) return text->c_str();
+    if (asking == most_depth) return content_->message.c_str();
+    ++asking;
+    const std::string* text = nullptr;
+    try {
+        auto made = std::make_unique<const std::string>(tree());
+        if (content_->text.compare_exchange_strong(text, made.get(), std::memory_order_acq_rel)) text = made.release();
+    } catch (...) {  // no memory: the next call may find some
+    }
+    --asking;
+    return text ? text->c_str() : content_->message.c_str();
+}
+
 const std::string& exception_group::message() const noexcept { return content_->message; }
 const std::vector<std::exception_ptr>& exception_group::exceptions() const noexcept { return content_->exceptions; }
 
 exception_group::parts exception_group::split_by(predicate matches, void* data) const {
-    std::vector<std::exception_ptr> matching, rest;
-    for (const std::exception_ptr& e : content_->exceptions) {
-        if (matches(e, data)) {
-            matching.push_back(e);
-        } else if (const exception_group* group = as<exception_group>(e)) {
-            parts inner = group->split_by(matches, data);
-            if (inner.matching) matching.push_back(std::make_exception_ptr(*std::move(inner.matching)));
-            if (inner.rest) rest.push_back(std::make_exception_ptr(*std::move(inner.rest)));
-        } else {
-            rest.push_back(e);
+    struct place {
+        const exception_group* group;
+        std::size_t next = 0;
+        std::vector<std::exception_ptr> matching = {}, rest = {};
+    };
+    std::vector<place> path(1, place{this});
+    for (;;) {
+        place& at = path.back();
+        const std::vector<std::exception_ptr>& members = at.group->content_->exceptions;
+        if (at.next < members.size()) {
+            const std::exception_ptr& e = members[at.next++];
+            if (matches(e, data)) {
+                at.matching.push_back(e);
+            } else if (const exception_group* inner = as<exception_group>(e)) {
+                path.push_back(place{inner});
+            } else {
+                at.rest.push_back(e);
+            }
+            continue;
         }
+        parts result;
+        const exception_group& whole = *at.group;
+        if (!at.matching.empty()) result.matching.emplace(whole.message(), std::move(at.matching), whole.context_);
+        if (!at.rest.empty()) result.rest.emplace(whole.message(), std::move(at.rest), whole.context_);
+        path.pop_back();
+        if (path.empty()) return result;
+        if (result.matching) path.back().matching.push_back(std::make_exception_ptr(*std::move(result.matching)));
+        if (result.rest) path.back().rest.push_back(std::make_exception_ptr(*std::move(result.rest)));
     }
-    parts result;
-    if (!matching.empty()) result.matching.emplace(content_->message, std::move(matching), context_);
-    if (!rest.empty()) result.rest.emplace(content_->message, std::move(rest), context_);
-    return result;
 }
 
 bool exception_group::visit(predicate fn, void* data) const {
-    for (const std::exception_ptr& e : content_->exceptions) {
-        if (fn(e, data)) return true;
-        if (const exception_group* group = as<exception_group>(e)) {
-            if (group->visit(fn, data)) return true;
+    std::vector<walk_place> path;  // of groups in this one
+    walk_place at{&content_->exceptions};
+    for (;;) {
+        if (at.next == at.members->size()) {
+            if (path.empty()) return false;
+            at = path.back();
+            path.pop_back();
+            continue;
         }
+        const std::exception_ptr& e = (*at.members)[at.next++];
+        if (fn(e, data)) return true;
+        const exception_group* group = as<exception_group>(e);
+        if (!group) continue;
+        try {
+            path.push_back(at);
+        } catch (const std::bad_alloc&) {  // find() throws nothing: by recursion, then
+            if (group->visit(fn, data)) return true;
+            continue;
+        }
+        at = {&group->content_->exceptions};
     }
-    return false;
 }
 
 void exception_group::rethrow_single() const {

@@ -3,7 +3,9 @@
 #include "aio_test.hpp"
 
 #include <stdexcept>
+#include <string_view>
 #include <system_error>
+#include <thread>
 
 namespace {
 
@@ -36,6 +38,13 @@ std::string what_of(const std::exception_ptr& e) {
         return std::to_string(x.code);
     } catch (...) {
         return "?";
+    }
+}
+aio::exception_group as_group(const std::exception_ptr& e) {
+    try {
+        std::rethrow_exception(e);
+    } catch (const aio::exception_group& group) {
+        return group;
     }
 }
 std::string shape(const std::optional<aio::exception_group>& eg) {
@@ -145,4 +154,80 @@ PLAIN_TEST("a group is caught as std::exception, and its parts keep its context"
     } catch (const std::exception& e) {
         EXPECT_NE(std::string(e.what()).find("2 sub-exceptions"), std::string::npos);
     }
+}
+
+namespace {
+
+aio::exception_group nested_deep(std::size_t depth) {
+    aio::exception_group group("innermost", {made<std::out_of_range>("range"), std::make_exception_ptr(no_std_exception{7})});
+    for (std::size_t i = 1; i < depth; ++i) group = aio::exception_group("g", {std::make_exception_ptr(std::move(group))});
+    return group;
+}
+
+struct own_words : aio::exception_group {
+    using exception_group::exception_group;
+    const char* what() const noexcept override { return "own words"; }
+};
+
+}  // namespace
+
+PLAIN_TEST("fault C23: groups nested 100,000 deep are made, read, searched, split, handled and destroyed; each step costs the same") {
+    constexpr std::size_t depth = 100'000;
+    std::optional<aio::exception_group> group(nested_deep(depth));
+    EXPECT_LT(std::string_view(group->what()).size(), 100'000u);
+    EXPECT_TRUE(group->find<std::out_of_range>());
+    EXPECT_EQ(group->find<std::bad_alloc>(), nullptr);
+    auto parts = group->split<std::logic_error>();
+    AIO_REQUIRE(parts.matching && parts.rest);
+    EXPECT_TRUE(parts.matching->find<std::out_of_range>());
+    EXPECT_TRUE(parts.rest->find<no_std_exception>());
+    EXPECT_FALSE(parts.rest->find<std::out_of_range>());
+    int handled = 0;
+    const auto rest = group->handle<no_std_exception>([&](const no_std_exception&) { ++handled; });
+    EXPECT_EQ(handled, 1);
+    EXPECT_TRUE(rest);
+    EXPECT_THROW(parts.matching->rethrow_single(), std::out_of_range);
+    EXPECT_LT(aio::async_trace(std::make_exception_ptr(*group)).to_string().size(), 100'000u);
+    group.reset();
+}
+
+PLAIN_TEST("fault C23: the text of a group is made when it is first asked for, once, and shared by its copies") {
+    const aio::exception_group group = nested_deep(2);
+    const aio::exception_group copy = group;
+    const char* const text = copy.what();
+    EXPECT_EQ(group.what(), text);
+    EXPECT_STREQ(text, "g (1 sub-exception)\n  - aio::exception_group: innermost (2 sub-exceptions)\n"
+                       "      - std::out_of_range: range\n      - (anonymous namespace)::no_std_exception");
+}
+
+PLAIN_TEST("fault C23: a group that is in others again and again has a text of bounded length, and its members' lines are indented") {
+    auto same = made<std::runtime_error>("two\nlines");
+    for (int i = 0; i < 40; ++i) same = std::make_exception_ptr(aio::exception_group("twice", {same, same}));
+    const std::string text = as_group(same).what();
+    EXPECT_LT(text.size(), 4'000'000u);
+    EXPECT_NE(text.find("..."), std::string::npos);
+    const aio::exception_group lines("two", {made<std::runtime_error>("two\nlines")});
+    EXPECT_STREQ(lines.what(), "two (1 sub-exception)\n  - std::runtime_error: two\n    lines");
+}
+
+PLAIN_TEST("fault C23: a derived group is asked for its own words, and derived groups nested deep do not overflow the stack") {
+    const aio::exception_group one("one", {std::make_exception_ptr(own_words("x", {made<std::runtime_error>("y")}))});
+    EXPECT_NE(std::string_view(one.what()).find("own words"), std::string_view::npos);
+    struct derived : aio::exception_group {
+        using exception_group::exception_group;
+    };
+    auto error = made<std::runtime_error>("innermost");
+    for (int i = 0; i < 10'000; ++i) error = std::make_exception_ptr(derived("d", {error}));
+    EXPECT_TRUE(std::string_view(as_group(error).what()).starts_with("d (1 sub-exception)"));
+}
+
+PLAIN_TEST("fault C23: threads that ask for the same text at once all get it") {
+    const aio::exception_group group = nested_deep(5);
+    std::vector<const char*> texts(8);
+    {
+        std::vector<std::thread> threads;
+        for (auto& text : texts) threads.emplace_back([&] { text = group.what(); });
+        for (auto& t : threads) t.join();
+    }
+    for (const char* text : texts) EXPECT_EQ(text, texts.front());
 }

@@ -26,7 +26,8 @@ public:
     /// Throws std::invalid_argument if there is no exception, or a null one.
     exception_group(std::string message, std::vector<std::exception_ptr> exceptions, std::exception_ptr context = nullptr);
 
-    /// The whole tree, an error a line.
+    /// The tree, an error a line; groups nested more than 50 deep and more than 10,000 errors are left out. Made when it is first
+    /// asked for; the message alone where there is no memory for it.
     const char* what() const noexcept override;
     const std::string& message() const noexcept;
     const std::vector<std::exception_ptr>& exceptions() const noexcept;
@@ -55,6 +56,7 @@ private:
     using predicate = bool (*)(const std::exception_ptr&, void*);
     parts split_by(predicate matches, void* data) const;
     bool visit(predicate fn, void* data) const;  // until fn gives true
+    std::string tree() const;
 
     template<class E>
     static const E* as(const std::exception_ptr& error) noexcept {
