@@ -12,19 +12,21 @@ namespace aio::detail {
 /// The generator that a task of the loop's own is to close; it may end before that task begins, and the other way round.
 class closing_slot {
 public:
-    explicit closing_slot(generator_promise& promise) noexcept : promise_(&promise) { promise.closer = this; }
-    closing_slot(closing_slot&& other) noexcept : promise_(std::exchange(other.promise_, nullptr)) {
-        if (promise_) promise_->closer = this;
-    }
-    closing_slot& operator=(closing_slot&&) = delete;
+    closing_slot() noexcept = default;
+    closing_slot(const closing_slot&) = delete;
+    closing_slot& operator=(const closing_slot&) = delete;
     ~closing_slot() {
         if (promise_) promise_->closer = nullptr;
     }
     generator_promise* promise() const noexcept { return promise_; }
+    void take(generator_promise& promise) noexcept {
+        promise_ = &promise;
+        promise.closer = this;
+    }
     void forget() noexcept { promise_ = nullptr; }
 
 private:
-    generator_promise* promise_;
+    generator_promise* promise_ = nullptr;
 };
 
 void generator_promise::forget_closer() noexcept { closer->forget(); }
@@ -42,11 +44,11 @@ std::vector<generator_promise*>& abandoned_generators() {
     return *generators;
 }
 
-coro<> close_for_the_loop(closing_slot slot) {
-    if (!slot.promise() || slot.promise()->running()) co_return;
+coro<> close_for_the_loop(std::unique_ptr<closing_slot> slot) {
+    if (!slot->promise() || slot->promise()->running()) co_return;
     std::exception_ptr error;
     try {
-        co_await generator_close(*slot.promise());
+        co_await generator_close(*slot->promise());
     } catch (const cancelled_error&) {
         throw;
     } catch (...) {
@@ -59,14 +61,22 @@ coro<> close_for_the_loop(closing_slot slot) {
     throw_logic_error("this async generator is running already, in another next() or aclose()");
 }
 
+// Nothing is allocated here: prepare_closing() has done that.
 void start_closing(loop_core& loop, generator_promise& promise) {
-    auto state = state_ptr<task_state<void>>::adopt(
-        spawn(loop, close_for_the_loop(closing_slot(promise)), std::source_location::current()));
+    exit_scope& scope = *promise.exits;
+    scope.slot->take(promise);
+    auto state = state_ptr<task_state<void>>::adopt(spawn(loop, std::move(*scope.closing), std::source_location::current()));
     state->set_internal();
     state->set_closes();
 }
 
 }  // namespace
+
+void prepare_closing(exit_scope& scope) {
+    auto slot = std::make_unique<closing_slot>();
+    scope.slot = slot.get();
+    scope.closing.emplace(close_for_the_loop(std::move(slot)));
+}
 
 void begin_generator(generator_promise& promise) {
     if (promise.running()) throw_running();
@@ -152,33 +162,42 @@ void generator_base::close_later(generator_promise& promise) noexcept {
     loop_core* loop = local().loop;
     if (!loop) return;  // between two runs of a runner its list holds it; else it is among the abandoned, and that has been told
     if (loop->debug) {
-        loop->report("an async generator with clean-up left was dropped, and is closed by the loop: what it refers to may be gone "
-                     "by then. Close it with for_each, with, enter or aclose(): " + place_of(promise),
-                     nullptr, nullptr);
+        loop->report(
+            [&] {
+                return "an async generator with clean-up left was dropped, and is closed by the loop: what it refers to may be gone "
+                       "by then. Close it with for_each, with, enter or aclose(): " + place_of(promise);
+            },
+            nullptr, nullptr);
     }
     start_closing(*loop, promise);
 }
 
 bool close_generators(loop_core& loop) {
-    std::vector<generator_promise*> rest;
-    while (generator_link* link = loop.generators.pop_front()) rest.push_back(static_cast<generator_promise*>(link));
-    for (generator_promise* promise : rest) {
-        if (promise->exits) {
-            start_closing(loop, *promise);
+    list<generator_link> rest;
+    rest.splice(loop.generators);
+    const bool any = !rest.empty();
+    while (generator_link* link = rest.pop_front()) {  // one may end others of them
+        auto& promise = static_cast<generator_promise&>(*link);
+        if (promise.exits) {
+            start_closing(loop, promise);
         } else {
-            end_frame(*promise);
+            end_frame(promise);
         }
     }
-    return !rest.empty();
+    return any;
 }
 
 void abandon_generators(loop_core& loop) noexcept {
     while (generator_link* link = loop.generators.pop_front()) {
         auto* promise = static_cast<generator_promise*>(link);
         if (!promise->exits) continue;
-        std::fprintf(stderr, "aiocxx: an async generator was not closed when its loop was forced to end: its clean-up has not run: %s\n",
-                     place_of(*promise).c_str());
-        abandoned_generators().push_back(promise);
+        std::fprintf(stderr, "aiocxx: an async generator was not closed when its loop was forced to end: its clean-up has not run: "
+                             "%s, %s:%u\n",
+                     promise->place.function_name(), promise->place.file_name(), static_cast<unsigned>(promise->place.line()));
+        try {
+            abandoned_generators().push_back(promise);
+        } catch (...) {  // then a leak checker will tell of it
+        }
     }
 }
 

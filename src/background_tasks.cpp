@@ -20,6 +20,7 @@ struct background_state {
     std::size_t size = 0;
     bool closed = false;
     list<list_node> shutdowns;  // who waits for the last to end
+    std::unique_ptr<entry> spare;  // for the next task: it is there before that is started
 
     background_state() = default;
     background_state(const background_state&) = delete;
@@ -34,8 +35,11 @@ struct background_state {
         while (entry_link* link = failed.pop_front()) delete static_cast<entry*>(link);
     }
 
-    void add(task_base& task) {
-        auto* e = new entry;
+    void reserve() {
+        if (!spare) spare = std::make_unique<entry>();
+    }
+    void add(task_base& task) noexcept {
+        entry* const e = spare.release();
         e->owner = this;
         e->task = state_ptr<task_base>(&task);
         e->notify = [](waiter& w) noexcept {
@@ -58,11 +62,8 @@ struct background_state {
         if (size > 0) return;
         while (list_node* node = shutdowns.pop_front()) static_cast<background_shutdown::node*>(node)->owner->wake();
     }
-    void cancel_all() {
-        std::vector<state_ptr<task_base>> tasks;  // cancelling one may end others
-        tasks.reserve(size);
-        for (entry_link* link = running.front(); link; link = running.after(*link)) tasks.push_back(static_cast<entry*>(link)->task);
-        for (auto& task : tasks) task->cancel({});
+    void cancel_all() noexcept {  // a cancelled task ends in a step of its own, never here
+        for (entry_link* link = running.front(); link; link = running.after(*link)) static_cast<entry*>(link)->task->cancel({});
     }
     void report_failed() noexcept {
         while (entry_link* link = failed.pop_front()) {
@@ -85,12 +86,13 @@ struct background_state {
 
 std::shared_ptr<background_state> make_background_state() { return std::make_shared<background_state>(); }
 
-void check_background(const background_state* state) {
+void prepare_background(background_state* state) {
     if (!state) throw_logic_error("these background_tasks have been moved from");
     if (state->closed) throw_logic_error("these background_tasks have been shut down: they take no more");
+    state->reserve();
 }
 
-void add_background(background_state& state, task_base& task) { state.add(task); }
+void add_background(background_state& state, task_base& task) noexcept { state.add(task); }
 
 std::size_t background_size(const background_state* state) noexcept { return state ? state->size : 0; }
 

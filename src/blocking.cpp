@@ -280,7 +280,11 @@ std::size_t default_pool_threads() noexcept {
 
 blocking_pool& default_pool() {
     loop_cold& cold = require_loop().cold();
-    if (!cold.default_pool) cold.default_pool = std::make_unique<blocking_pool>(default_pool_threads(), "aio-executor");
+    if (!cold.default_pool) {
+        auto pool = std::make_unique<blocking_pool>(default_pool_threads(), "aio-executor");
+        cold.closing_pool.emplace(to_coro(pool_shutdown(pool.get())));
+        cold.default_pool = std::move(pool);
+    }
     return *cold.default_pool;
 }
 

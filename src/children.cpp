@@ -36,10 +36,8 @@ void children::add(future_base& state, std::size_t index, bool owned) {
 
 children::~children() {
     while (child* c = running_.pop_front()) {
-        // Rule 87: gather has left, later errors count as retrieved. The callback holds no reference, so nothing keeps alive what
-        // never ends.
         c->end.unlink();
-        if (!keep_errors) c->state->add_callback(new done_callback([](future_base& state) { state.mark_retrieved(); }));
+        if (!keep_errors) c->state->mark_retrieved();  // rule 87: gather has left, later errors count as retrieved
         delete c;
     }
     while (child* c = ended_.pop_front()) delete c;
@@ -74,7 +72,7 @@ void children::ended(child& c) noexcept {
 void children::leave(const std::exception_ptr& error) const {
     if (cancel_requested_) {
         if (is_cancelled(error)) throw_cancelled();
-        if (cancelled_late_) local().task->keep_cancel_pending(cancel_message_);
+        if (cancelled_late_) local().task->keep_cancel_pending(copied(cancel_message_));
     }
     std::rethrow_exception(error);
 }
@@ -84,7 +82,7 @@ void children::cancel(bool only_owned, const std::string& message) noexcept {
     list<child> seen;
     while (child* c = running_.pop_front()) {
         seen.push_back(*c);
-        if (c->owned || !only_owned) c->state->cancel(message);
+        if (c->owned || !only_owned) c->state->cancel(copied(message));
     }
     running_.splice(seen);
 }
@@ -110,7 +108,7 @@ cancel_reply children::waiting::cancel(const std::string& message) noexcept {
     if (set_->running_count_ == 0) return cancel_reply::refused;
     set_->cancel_requested_ = true;
     set_->cancelled_late_ = set_->ending_;
-    set_->cancel_message_ = message;
+    set_->cancel_message_ = copied(message);
     if (!set_->race_ || !set_->ending_) set_->cancel(set_->ending_, message);
     return cancel_reply::handed_on;
 }
@@ -131,12 +129,12 @@ void children::cancelled_meanwhile(std::string message) noexcept {
 
 cancel_reply children::ending::cancel(const std::string& message) noexcept {
     if (phase_ != phase::postponed) return waiting::cancel(message);
-    set_->cancelled_meanwhile(message);
+    set_->cancelled_meanwhile(copied(message));
     return cancel_reply::handed_on;
 }
 
 void children::ending::await_resume() {
-    if (phase_ != phase::idle && task_->cancel_due()) set_->cancelled_meanwhile(task_->take_cancellation().message());
+    if (phase_ != phase::idle && task_->cancel_due()) set_->cancelled_meanwhile(copied(task_->take_cancellation().message()));
     if (throw_cancel_ && set_->cancel_requested()) set_->throw_cancelled();
 }
 

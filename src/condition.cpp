@@ -58,7 +58,7 @@ void condition_wait::go_back() noexcept {
 cancel_reply condition_wait::cancel(const std::string& message) noexcept {
     if (stage_ == stage::fresh) return sync_operation::cancel(message);
     cancelled_ = true;
-    task_->set_cancel_message(message);
+    task_->set_cancel_message(copied(message));
     if (stage_ == stage::waiting) {
         condition_link::unlink();
         go_back();

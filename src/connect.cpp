@@ -89,6 +89,7 @@ public:
     }
     void revert() noexcept { unpark(); }
     stream_ptr finish() {
+        if (!won_ && no_memory_) throw std::bad_alloc();
         if (!won_) throw_failure();
         return std::move(won_);
     }
@@ -109,6 +110,7 @@ private:
             connection = stream_ptr(new stream_state(fd, to.text(), limit_));
         } catch (...) {
             ::close(fd);
+            no_memory_ = true;
             return ENOMEM;
         }
         const int error = ::connect(fd, to.get(), to.length) == 0 ? 0 : errno;
@@ -117,6 +119,9 @@ private:
             connection->attach();
         } catch (const std::system_error& e) {
             return e.code().value();
+        } catch (...) {
+            no_memory_ = true;
+            return ENOMEM;
         }
         attempts_.push_back({this, std::move(connection), index});
         ++pending_;
@@ -163,6 +168,7 @@ private:
     std::vector<connect_attempt> attempts_;
     std::size_t next_ = 0;
     std::size_t pending_ = 0;
+    bool no_memory_ = false;
     bool hurry_ = true;  // the first one, or one has failed: the next one begins now
     time_point next_start_{};
     node timer_;

@@ -76,7 +76,7 @@ std::string describe(const std::exception_ptr& error) noexcept {
             return type ? type_name(*type) : "an unknown exception";
         }
     } catch (...) {
-        return "an exception that cannot be described";
+        return "(out of memory)";  // short enough to need none
     }
 }
 

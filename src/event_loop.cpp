@@ -18,8 +18,7 @@ struct scheduled_callback : ready_callback, list_node {
     } timer;
     std::shared_ptr<scheduled_callback> self;  // while it is queued or armed, and so in loop_cold::callbacks
 
-    explicit scheduled_callback(loop_core& l, function<void()> f)
-        : fn(std::move(f)), context(share_context(current_context())), loop(&l) {
+    explicit scheduled_callback(function<void()> f) noexcept : fn(std::move(f)) {
         run = [](ready_callback& r) noexcept { static_cast<scheduled_callback&>(r).call(); };
         timer.owner = this;
         timer.fire = [](timer_node& t) noexcept {
@@ -32,10 +31,15 @@ struct scheduled_callback : ready_callback, list_node {
     scheduled_callback& operator=(const scheduled_callback&) = delete;
 
     static std::shared_ptr<scheduled_callback> make(loop_core& l, function<void()> f) {
-        auto made = std::make_shared<scheduled_callback>(l, std::move(f));
-        made->self = made;
-        l.cold().callbacks.push_back(*made);
+        auto made = std::make_shared<scheduled_callback>(std::move(f));
+        made->attach(l, made);
         return made;
+    }
+    void attach(loop_core& l, std::shared_ptr<scheduled_callback> me) noexcept {
+        loop = &l;
+        context = share_context(current_context());
+        self = std::move(me);
+        l.cold().callbacks.push_back(*this);
     }
     /// No longer queued or armed; the caller keeps it until it is through with it.
     std::shared_ptr<scheduled_callback> detach() noexcept {
@@ -60,7 +64,7 @@ struct scheduled_callback : ready_callback, list_node {
 
 namespace {
 struct posted_call : inbox_node {
-    function<void()> fn;
+    std::shared_ptr<scheduled_callback> callback;  // made by the thread that posts: an error of that is the caller's
     carried_context context;
 };
 thread_local event_loop* running_loop = nullptr;
@@ -111,14 +115,16 @@ void loop_handle::call_soon_threadsafe(detail::function<void()> fn) const {
     if (!inbox_) detail::throw_logic_error("this loop_handle is empty");
     if (!fn) detail::throw_empty_function("call_soon_threadsafe()");
     auto call = std::make_unique<detail::posted_call>();
-    call->fn = std::move(fn);
+    call->callback = std::make_shared<detail::scheduled_callback>(std::move(fn));
     call->context.take();
     call->deliver = [](detail::inbox_node& node) noexcept {
         std::unique_ptr<detail::posted_call> self(static_cast<detail::posted_call*>(&node));
         event_loop* loop = detail::running_loop;
         if (!loop) return;
         self->context.swap_with_thread();
-        loop->call_soon(std::move(self->fn));
+        detail::scheduled_callback& callback = *self->callback;
+        callback.attach(loop->core(), std::move(self->callback));
+        loop->core().push(callback);
         self->context.swap_with_thread();
     };
     if (inbox_->forked()) detail::throw_forked();

@@ -76,9 +76,13 @@ void run_exits(promise_base& coroutine) noexcept {
 
 namespace {
 void tell_skipped(const exit_node& node, const char* why) noexcept {
-    std::string what;
-    node.describe(what);
-    std::fprintf(stderr, "aiocxx: skipped the exit of %s: %s\n", what.c_str(), why);
+    try {
+        std::string what;
+        node.describe(what);
+        std::fprintf(stderr, "aiocxx: skipped the exit of %s: %s\n", what.c_str(), why);
+    } catch (...) {
+        std::fprintf(stderr, "aiocxx: skipped an exit: %s\n", why);
+    }
 }
 }  // namespace
 
@@ -92,6 +96,7 @@ void tell_skipped_exits(const promise_base& innermost) noexcept {
 // With the frame of a coroutine. Exits that are left belong to a coroutine that never came to its end: a forced end of the loop.
 void drop_exits(exit_scope* scope) noexcept {
     if (scope->runner) scope->runner.destroy();
+    if (scope->closing) scope->closing->close();
     while (exit_node* node = scope->top) {
         scope->top = node->next;
         tell_skipped(*node, "its coroutine was destroyed before its end");

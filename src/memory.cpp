@@ -19,6 +19,7 @@ namespace {
 struct accounts {
     std::ptrdiff_t from_malloc = 0;  // and not given back; negative where other threads took them
     std::size_t until_failure = 0;   // 0: none is to fail
+    bool and_all_after = false;
     bool failed = false;
 };
 constinit thread_local accounts counts;
@@ -114,15 +115,17 @@ namespace aio::testing {
 void allocation() {
     if (detail::counts.until_failure == 0) [[likely]] return;
     if (--detail::counts.until_failure > 0) return;
+    if (detail::counts.and_all_after) detail::counts.until_failure = 1;
     detail::counts.failed = true;
     throw std::bad_alloc();
 }
 
 namespace detail_ {
 
-void fail_allocation(std::optional<std::size_t> n) noexcept {
+void fail_allocation(std::optional<std::size_t> n, bool and_all_after) noexcept {
     if (n) detail::empty_free_lists();
     detail::counts.until_failure = n ? *n + 1 : 0;
+    detail::counts.and_all_after = and_all_after;
     detail::counts.failed = false;
 }
 

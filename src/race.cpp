@@ -41,7 +41,10 @@ cancel_reply shield_wait::cancel(const std::string& message) noexcept {
     if (phase_ != phase::parked) return revertible<join_base>::cancel(message);
     unpark();
     phase_ = phase::cancelled;
-    awaited().add_callback(new done_callback(&tell));
+    try {
+        awaited().add_callback(new done_callback(&tell));
+    } catch (...) {  // no memory: its error is reported when nobody has fetched it
+    }
     return cancel_reply::delivered;
 }
 
@@ -67,7 +70,7 @@ bool held_wait::await_ready() {
 cancel_reply held_wait::cancel(const std::string& message) noexcept {
     if (phase_ != phase::parked) return revertible<join_base>::cancel(message);
     held_ = true;
-    message_ = message;
+    message_ = copied(message);
     return cancel_reply::handed_on;
 }
 

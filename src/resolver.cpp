@@ -74,6 +74,7 @@ struct look_up_job : blocking_job, pooled {
     int flags = 0;
     std::vector<address> found;
     std::error_code error;
+    bool no_memory = false;
     resolve_operation* waiter = nullptr;  // the loop's thread's
 };
 
@@ -91,7 +92,7 @@ public:
             try {
                 self.error = look_up(self.host, self.port, self.flags, self.found);
             } catch (...) {
-                self.error = {ENOMEM, std::generic_category()};
+                self.no_memory = true;
             }
         };
         job.deliver = [](inbox_node& node) noexcept {
@@ -106,8 +107,8 @@ public:
         job.orphaned = [](blocking_job& j) noexcept { delete static_cast<look_up_job*>(&j); };
         try {
             resolver_pool().submit(job);
-        } catch (const std::system_error& e) {
-            job.error = e.code();
+        } catch (...) {
+            error_ = std::current_exception();
             return true;
         }
         ++loop.outstanding;
@@ -121,6 +122,8 @@ public:
     }
     void revert() noexcept {}
     std::vector<address> finish() {
+        if (error_) std::rethrow_exception(error_);
+        if (job_->no_memory) throw std::bad_alloc();
         if (job_->error) throw std::system_error(job_->error, "resolve " + job_->host);
         return std::move(job_->found);
     }
@@ -128,6 +131,7 @@ public:
 
 private:
     std::unique_ptr<look_up_job> job_;
+    std::exception_ptr error_;  // no thread could be started
 };
 
 }  // namespace

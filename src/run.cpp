@@ -202,10 +202,15 @@ void loop_owner::abandon() noexcept {
     while (auto* link = core.tasks.pop_front()) {
         auto& task = static_cast<task_base&>(*link);
         const std::source_location created = task.created();
-        std::fprintf(stderr, "aiocxx: %s, created at %s:%u, did not end when it was forced to: it is leaked\n",
-                     task.name().c_str(), created.file_name(), static_cast<unsigned>(created.line()));
+        std::string name = "a task";
+        try {
+            name = task.name();
+            abandoned_tasks().push_back(&task);
+        } catch (...) {  // then a leak checker will tell of it
+        }
+        std::fprintf(stderr, "aiocxx: %s, created at %s:%u, did not end when it was forced to: it is leaked\n", name.c_str(),
+                     created.file_name(), static_cast<unsigned>(created.line()));
         if (task.leaf()) tell_skipped_exits(*task.leaf());
-        abandoned_tasks().push_back(&task);
     }
 }
 
@@ -223,7 +228,7 @@ void loop_owner::finish() noexcept {
             turns loop(core, nullptr, signals.installed(), signals_);
             while (!core.tasks.empty()) {  // again: what ends may have created others
                 if (cancel_all()) {
-                    loop.run_while(ending_);
+                    loop.run_while_some_end(*this);
                 } else {
                     loop.run_while_tasks();
                 }
@@ -244,25 +249,44 @@ void loop_owner::finish() noexcept {
 }
 
 // rule 144: cancel, await, report; generators; executors. False if nothing is left that is cancelled.
-bool loop_owner::cancel_all() {
+bool loop_owner::cancel_all() noexcept {
     loop_core& core = loop_->core();
-    std::vector<state_ptr<task_base>> rest;
-    for (auto* link = core.tasks.front(); link; link = core.tasks.after(*link)) {
-        auto* task = static_cast<task_base*>(link);
-        if (!task->closes()) rest.emplace_back(task);
+    last_ending_ = core.last_task_id;
+    ending_ = 0;
+    uncounted_ = false;
+    bool any = false;
+    for (auto* link = core.tasks.front(); link; link = core.tasks.after(*link)) {  // a task ends in a step of its own, never here
+        auto& task = static_cast<task_base&>(*link);
+        if (task.closes() || task.id() > last_ending_) continue;
+        any = true;
+        task.cancel({});
+        try {
+            task.add_callback(new done_callback([this](future_base& state) {
+                if (ending_ > 0) --ending_;
+                auto& ended = static_cast<task_base&>(state);
+                if (!ended.failed()) return;
+                ended.mark_retrieved();
+                ended.loop()->report("exception of a task that was cancelled when run() ended", ended.error(), &ended);
+            }));
+            ++ending_;
+        } catch (...) {  // no memory: it is looked for instead, and its error is told as one that nobody has fetched
+            uncounted_ = true;
+        }
     }
-    ending_ = rest.size();
-    for (auto& task : rest) {
-        task->cancel({});
-        task->add_callback(new done_callback([this](future_base& state) {
-            if (ending_ > 0) --ending_;
-            auto& ended = static_cast<task_base&>(state);
-            if (!ended.failed()) return;
-            ended.mark_retrieved();
-            ended.loop()->report("exception of a task that was cancelled when run() ended", ended.error(), &ended);
-        }));
+    return any;
+}
+
+// Whether some of those that were cancelled have not ended.
+bool loop_owner::some_end() const noexcept {
+    if (ending_ != 0) return true;
+    if (!uncounted_) return false;
+    const loop_core& core = loop_->core();
+    for (const auto* link = core.tasks.front(); link; link = core.tasks.after(*link)) {
+        const auto& task = static_cast<const task_base&>(*link);
+        if (task.id() > last_ending_) return false;
+        if (!task.closes()) return true;
     }
-    return !rest.empty();
+    return false;
 }
 
 // Who holds a failed task and never looks at it would hide its error.
@@ -276,23 +300,11 @@ void loop_owner::report_unread() noexcept {
 }
 
 void loop_owner::close_rest(turns& loop) {
+    while (close_generators(loop_->core())) loop.run_while_tasks();
     loop_cold& cold = loop_->core().cold();
-    for (;;) {
-        if (close_generators(loop_->core())) {
-            loop.run_while_tasks();
-            continue;
-        }
-        if (cold.at_close.empty()) break;
-        std::vector<function<coro<>()>> closers = std::exchange(cold.at_close, {});
-        for (auto& closer : closers) {
-            auto state = state_ptr<task_state<void>>::adopt(
-                spawn(loop_->core(), closer(), std::source_location::current()));
-        }
-        loop.run_while_tasks();
-    }
     if (cold.default_pool) {  // last: those before may have used it
         auto state = state_ptr<task_state<void>>::adopt(
-            spawn(loop_->core(), to_coro(pool_shutdown(cold.default_pool.get())), std::source_location::current()));
+            spawn(loop_->core(), *std::move(cold.closing_pool), std::source_location::current()));
         loop.run_while_tasks();
     }
     loop.drain_ready();

@@ -54,9 +54,9 @@ struct listener {
         ::close(std::exchange(fd, -1));
         const ino_t made = std::exchange(inode, 0);
         if (made == 0) return;
-        const std::string path = where.text();
+        const char* const path = reinterpret_cast<const sockaddr_un*>(&where.storage)->sun_path;  // where.text() would need memory
         struct stat now {};
-        if (::lstat(path.c_str(), &now) == 0 && now.st_dev == device && now.st_ino == made) ::unlink(path.c_str());
+        if (::lstat(path, &now) == 0 && now.st_dev == device && now.st_ino == made) ::unlink(path);
     }
 };
 
@@ -231,9 +231,12 @@ namespace {
 // In debug mode, at the end of run(): a server that has not been left cancels its handlers there, when what they refer to may be gone.
 void tell_not_left(server_state& server, loop_core& loop, const char* how) {
     if (!loop.debug || std::exchange(server.told, true)) return;
-    loop.report("the server on " + server.name() + how +
-                    ": its handlers may use what is gone by then; leave it with aio::with(server, body) or aio::enter, or await its drain()",
-                nullptr, nullptr);
+    loop.report(
+        [&] {
+            return "the server on " + server.name() + how +
+                   ": its handlers may use what is gone by then; leave it with aio::with(server, body) or aio::enter, or await its drain()";
+        },
+        nullptr, nullptr);
 }
 
 // The handler has a task of its own; its end is ours.
@@ -254,16 +257,19 @@ coro<> run_handler(std::unique_ptr<running_handler> self, stream client) {
             }
             std::rethrow_exception(error);
         }
-        self->task->loop()->report("exception in the handler of a connection from " + self->connection->peer, error, self->task);
+        self->task->loop()->report([&] { return "exception in the handler of a connection from " + self->connection->peer; }, error,
+                                   self->task);
     }
 }
 
-void report_accept_error(const listener& from, int error) {
+void report_accept_error(const listener& from, int error) noexcept try {
     const bool exhausted = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
     const std::string what = "accept on " + from.where.text();
     get_running_loop().core().report(
         what + (exhausted ? ": out of system resources; connections wait until there are some" : " failed; it goes on"),
         std::make_exception_ptr(std::system_error(error, std::generic_category(), what)), nullptr);
+} catch (...) {
+    get_running_loop().core().report("accept failed; it goes on", std::current_exception(), nullptr);
 }
 
 coro<> accept_loop(server_ref server, listener& from) {
@@ -301,7 +307,8 @@ void server_state::begin(const accepted& a) {
         connection = stream_ptr(new stream_state(a.fd, a.peer.text(), limit));
     } catch (...) {
         ::close(a.fd);
-        throw;
+        get_running_loop().core().report("a connection could not be served", std::current_exception(), nullptr);
+        return;
     }
     try {
         connection->attach();
@@ -318,7 +325,7 @@ void server_state::begin(const accepted& a) {
         handler_of.task = t.detail_state();
     } catch (...) {
         connection->close(true);
-        get_running_loop().core().report("a connection from " + connection->peer + " could not be served",
+        get_running_loop().core().report([&] { return "a connection from " + connection->peer + " could not be served"; },
                                          std::current_exception(), nullptr);
     }
 }

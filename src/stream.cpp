@@ -95,7 +95,7 @@ bool stream_state::receive(std::size_t wanted) noexcept {
         try {
             n = ::recv(fd, buffer.room_for(chunk_), chunk_, 0);
         } catch (...) {
-            read_error = ENOMEM;
+            no_memory = true;
             return true;
         }
         if (n > 0) {
@@ -188,7 +188,7 @@ bool read_operation::start() noexcept {
     if (misuse_ != stream_misuse::none) return true;
     stream_state& s = *stream_;
     for (int calls = 0;; ++calls) {
-        if (satisfied() || s.eof || s.read_error != 0 || s.closed()) {
+        if (satisfied() || s.eof || s.read_error != 0 || s.no_memory || s.closed()) {
             s.reader = nullptr;
             return true;
         }
@@ -250,6 +250,8 @@ bool read_operation::find_separator() noexcept {
 std::string read_operation::finish() {
     if (misuse_ != stream_misuse::none) throw_stream_misuse(misuse_, stream_.get());
     stream_state& s = *stream_;
+    const bool no_memory = std::exchange(s.no_memory, false);  // the next read may find some
+    if (no_memory && !complete_ && !overrun_) throw std::bad_alloc();
     if (overrun_) {
         if (what_ == read_until_what::line) {  // rule 170
             s.buffer.consume(complete_ ? count_ : s.buffer.size());
@@ -419,7 +421,8 @@ void stream::drop() noexcept {
     detail::loop_core* const loop = detail::local().loop;
     // The server closes what its handlers leave open, and an error that unwinds is told elsewhere.
     if (!s.closed() && loop && loop->debug && !s.server && !s.eof && std::uncaught_exceptions() == 0) {
-        loop->report("the stream to " + s.peer + " was destroyed before it was closed: co_await its aclose()", nullptr, nullptr);
+        loop->report([&] { return "the stream to " + s.peer + " was destroyed before it was closed: co_await its aclose()"; }, nullptr,
+                     nullptr);
     }
     s.close(false);
     state_ = {};

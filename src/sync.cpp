@@ -4,7 +4,13 @@
 
 namespace aio::detail {
 
-std::string gone_message(const char* kind) { return std::string(kind) + " was destroyed while this task waited on it"; }
+std::string gone_message(const char* kind) noexcept {
+    try {
+        return std::string(kind) + " was destroyed while this task waited on it";
+    } catch (...) {
+        return {};
+    }
+}
 
 void throw_gone(const char* kind) { throw cancelled_error(gone_message(kind)); }
 
@@ -27,16 +33,23 @@ std::string name_of_task(loop_core& loop, std::uint64_t id) {
 bool farewell::reaches(task_base& task) noexcept {
     if (task.loop() != local().loop) return false;  // leaked at a forced end
     loop_ = task.loop();
-    if (loop_->debug && count_++ < 8) names_ += (names_.empty() ? "" : ", ") + task.name();
+    if (!loop_->debug || count_++ >= 8) return true;
+    try {
+        names_ += (names_.empty() ? "" : ", ") + task.name();
+    } catch (...) {  // it is counted without its name
+    }
     return true;
 }
 
 farewell::~farewell() {
     if (count_ == 0) return;
-    loop_->report(std::string(kind_) + " destroyed while " + std::to_string(count_) + (count_ == 1 ? " task waits" : " tasks wait") +
-                      " on it: " + names_ + (count_ > 8 ? ", ..." : "") +
-                      "; the waits are cancelled (let the tasks end before what they wait on)",
-                  nullptr, nullptr);
+    loop_->report(
+        [this] {
+            return std::string(kind_) + " destroyed while " + std::to_string(count_) + (count_ == 1 ? " task waits" : " tasks wait") +
+                   " on it: " + names_ + (count_ > 8 ? ", ..." : "") +
+                   "; the waits are cancelled (let the tasks end before what they wait on)";
+        },
+        nullptr, nullptr);
 }
 
 }  // namespace aio::detail

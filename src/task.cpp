@@ -48,6 +48,7 @@ void task_base::set_name(std::string_view name) { extra().name = name; }
 
 // A cancel is handed from a task to what it awaits, and on from there: chains of any length, so not by recursion. What the
 // operation of one task cancels meanwhile is put on a stack; a task is on the path until all that came of it has been dealt with.
+// Where there is no memory for that stack, it is by recursion after all: no cancel is skipped.
 namespace {
 struct pending_cancel {
     state_ptr<task_base> task;
@@ -63,7 +64,14 @@ bool task_base::cancel(std::string message) {
     if (cancel_requests_ != UINT16_MAX) ++cancel_requests_;
     if (cancel_stack) {
         if (on_cancel_path()) return true;  // a circle through a gather, say
-        cancel_stack->push_back({state_ptr<task_base>(this), std::move(message)});
+        pending_cancel pending{state_ptr<task_base>(this), std::move(message)};
+        try {
+            cancel_stack->push_back(std::move(pending));
+        } catch (...) {
+            flags_ |= flag_cancel_path;
+            request_cancel(std::move(pending.message));
+            flags_ &= static_cast<std::uint16_t>(~flag_cancel_path);
+        }
         return true;
     }
     std::vector<pending_cancel> stack;
@@ -90,7 +98,7 @@ bool task_base::cancel(std::string message) {
     return true;
 }
 
-void task_base::request_cancel(std::string message) {
+void task_base::request_cancel(std::string message) noexcept {
     if (waiting_) {
         switch (waiting_->cancel(message)) {
             case cancel_reply::delivered:
@@ -110,8 +118,20 @@ void task_base::request_cancel(std::string message) {
     }
 }
 
-void task_base::set_cancel_message(std::string message) {
-    if (!message.empty() || extra_) extra().cancel_message = std::move(message);
+void task_base::set_cancel_message(std::string message) noexcept {
+    if (message.empty() && !extra_) return;
+    try {
+        extra().cancel_message = std::move(message);
+    } catch (...) {
+    }
+}
+
+std::string copied(const std::string& message) noexcept {
+    try {
+        return message;
+    } catch (...) {
+        return {};
+    }
 }
 
 std::uint32_t task_base::uncancel() noexcept {
@@ -122,7 +142,7 @@ std::uint32_t task_base::uncancel() noexcept {
 }
 
 void task_base::hand_over_cancel() noexcept {
-    const std::string message = extra_ ? extra_->cancel_message : std::string();
+    const std::string message = extra_ ? copied(extra_->cancel_message) : std::string();
     switch (waiting_->cancel(message)) {
         case cancel_reply::delivered:
             flags_ = static_cast<std::uint16_t>((flags_ & ~(flag_must_cancel | flag_overtaken)) | flag_cancel_taken);
@@ -135,7 +155,7 @@ void task_base::hand_over_cancel() noexcept {
     }
 }
 
-cancelled_error task_base::take_cancellation() {
+cancelled_error task_base::take_cancellation() noexcept {
     flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_cancel_taken | flag_overtaken));
     if (!extra_) return cancelled_error();
     return cancelled_error(std::exchange(extra_->cancel_message, {}));
@@ -143,7 +163,7 @@ cancelled_error task_base::take_cancellation() {
 
 void task_base::throw_cancelled() { throw take_cancellation(); }
 
-void task_base::keep_cancel_pending(std::string message) {
+void task_base::keep_cancel_pending(std::string message) noexcept {
     set_cancel_message(std::move(message));
     flags_ |= flag_must_cancel | flag_overtaken;
 }
@@ -207,9 +227,12 @@ void throw_awaited_twice() {
 void report_never_awaited(std::source_location defined) noexcept {
     loop_core* loop = local().loop;
     if (!loop || !loop->debug) return;
-    loop->report("coroutine was never awaited: " + std::string(defined.function_name()) + ", defined at " + defined.file_name() +
-                     ":" + std::to_string(defined.line()),
-                 nullptr, nullptr);
+    loop->report(
+        [&] {
+            return "coroutine was never awaited: " + std::string(defined.function_name()) + ", defined at " + defined.file_name() + ":" +
+                   std::to_string(defined.line());
+        },
+        nullptr, nullptr);
 }
 
 task_canceller make_canceller(task_base& task) {

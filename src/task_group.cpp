@@ -1,6 +1,7 @@
 #include <aio/event_loop.hpp>
 #include <aio/task_group.hpp>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace aio {
@@ -83,8 +84,11 @@ const char* task_group::refusal() const noexcept {
     return nullptr;
 }
 
-task_group::entry task_group::reserve(const task_options& options) const {
+task_group::entry task_group::reserve(const task_options& options) {
     scope_.task()->loop()->check_thread("task_group::create_task");
+    if (const std::size_t most = errors_.size() + children_count_ + 2; most > errors_.capacity()) {  // this one's, and the body's
+        errors_.reserve(std::max<std::size_t>({most, 2 * errors_.capacity(), 8}));
+    }
     auto place = std::make_unique<child>();
     detail::task_extra* const extra = options.name.empty() ? nullptr : detail::make_task_extra(options.name);
     return {place.release(), extra};
@@ -103,6 +107,7 @@ void task_group::add(child& place, detail::task_base& task, bool held) noexcept 
 detail::scope_entered<task_group> task_group::enter() {
     if (scope_.task()) detail::throw_logic_error("a task group can be entered only once");
     static_cast<void>(detail::require_task());
+    errors_.reserve(1);  // the body's
     leaving_.emplace(leave());
     scope_.enter();
     const detail::task_base* const parent = scope_.task();
@@ -117,7 +122,7 @@ void task_group::child_done(child& c) noexcept {
     --children_count_;
     if (c.task->failed()) {
         c.task->mark_retrieved();
-        errors_.push_back(c.task->error());
+        errors_.push_back(c.task->error());  // into the room that reserve() has made
         if (!aborting_ && !failure_) {
             failure_ = owned.release();
             scope_.task()->loop()->push(*failure_);

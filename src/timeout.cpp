@@ -43,12 +43,15 @@ detail::scope_entered<timeout> timeout::enter() {
     return {*this, scope_};
 }
 
-void timeout::arm() {
+void timeout::arm() noexcept {
     if (!when_) return;
     if (past_) {
-        soon_ = new soon(this);
-        scope_.task()->loop()->push(*soon_);
-        return;
+        try {
+            soon_ = new soon(this);
+            scope_.task()->loop()->push(*soon_);
+            return;
+        } catch (...) {  // no memory: a timer that is due does nearly as well
+        }
     }
     timer_.owner = this;
     timer_.fire = [](detail::timer_node& t) noexcept { static_cast<node&>(t).owner->expire(); };

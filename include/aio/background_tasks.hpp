@@ -24,9 +24,9 @@ namespace detail {
 
 struct background_state;
 std::shared_ptr<background_state> make_background_state();
-/// Throws std::logic_error where no task may be added any more.
-void check_background(const background_state* state);
-void add_background(background_state& state, task_base& task);
+/// Allocates what the next add_background() needs. Throws std::logic_error where no task may be added any more.
+void prepare_background(background_state* state);
+void add_background(background_state& state, task_base& task) noexcept;
 std::size_t background_size(const background_state* state) noexcept;
 
 /// See background_tasks::shutdown.
@@ -98,7 +98,7 @@ private:
     template<class T>
     task<T> start(coro<T>&& c, const task_options& options, std::source_location where) {
         try {
-            detail::check_background(state_.get());
+            detail::prepare_background(state_.get());
         } catch (...) {
             c.close();
             throw;

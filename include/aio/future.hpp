@@ -112,7 +112,7 @@ public:
     cancel_reply cancel(const std::string& message) noexcept override {
         if (phase_ != phase::parked && phase_ != phase::postponed) return revertible<join_base>::cancel(message);
         if (awaited_->on_cancel_path()) return revertible<join_base>::cancel(message);  // tasks in a circle: it is opened here
-        return awaited_->cancel(message) ? cancel_reply::handed_on : cancel_reply::refused;
+        return awaited_->cancel(copied(message)) ? cancel_reply::handed_on : cancel_reply::refused;
     }
     void describe(std::string& out) const override;
     future_base& awaited() const noexcept { return *awaited_; }

@@ -53,17 +53,21 @@ public:
 
 private:
     friend struct entered;
+    friend class turns;
     struct let_go {  // handles may keep its memory longer
         void operator()(event_loop* loop) const noexcept;
     };
     void abandon() noexcept;
-    bool cancel_all();
+    bool cancel_all() noexcept;
+    bool some_end() const noexcept;
     void report_unread() noexcept;
     void close_rest(turns& loop);
     std::unique_ptr<event_loop, let_go> loop_;
     run_options options_;
     context_map* context_;       // kept between runs
     std::size_t ending_ = 0;     // tasks that were cancelled by the end of run(), and have not ended
+    std::uint64_t last_ending_ = 0;  // the id of the youngest of them
+    bool uncounted_ = false;         // there are some beside those that ending_ counts
     int signals_ = 0;            // that came in the last run
     bool finished_ = false;
     bool abandoned_ = false;  // after a forced end: no further wait

@@ -94,7 +94,7 @@ private:
         child* place;
         detail::task_extra* extra;  // null: it has no name
     };
-    entry reserve(const task_options& options) const;
+    entry reserve(const task_options& options);
     void add(child& place, detail::task_base& task, bool held) noexcept;
     void child_done(child& c) noexcept;
     void abort() noexcept;

@@ -64,7 +64,8 @@ struct brute_force_options {
 namespace detail_ {
 
 bool is_bad_alloc(const std::exception_ptr& error) noexcept;  // or a group of nothing else
-void fail_allocation(std::optional<std::size_t> n) noexcept;  // the n-th from now on of this thread; nullopt: none
+/// The n-th from now on of this thread, and all after it if so said; nullopt: none.
+void fail_allocation(std::optional<std::size_t> n, bool and_all_after = false) noexcept;
 bool allocation_failed() noexcept;
 std::ptrdiff_t live_blocks() noexcept;
 void check_nothing_is_left(std::ptrdiff_t before, const char* how, std::size_t at);

@@ -55,7 +55,7 @@ private:
         timeout* owner = nullptr;
     };
     explicit timeout(std::optional<time_point> when, bool) noexcept : when_(when) {}
-    void arm();
+    void arm() noexcept;
     void disarm() noexcept;
     void expire() noexcept;
     const char* state_name() const noexcept;

@@ -63,6 +63,7 @@ void loop_core::close() noexcept {
     cold_->in->close();
     if (cold_->default_pool) cold_->default_pool->let_go();  // it has threads only after a forced end
     cold_->default_pool.reset();
+    if (cold_->closing_pool) cold_->closing_pool->close();
     cold_->exception_handler = nullptr;  // what it refers to may be gone by the time of a late report
     cold_->step_hook = nullptr;
     closed = true;
@@ -130,12 +131,19 @@ void loop_core::look_who_watches() noexcept { watched = debug || cold_->testing.
 
 time_point loop_core::lately() noexcept { return cold_->testing.virtual_time ? cold_->virtual_now : cold_->last_look; }
 
-void loop_core::arm(timer_node& timer, time_point deadline) { cold_->timer_heap.arm(timer, deadline); }
+void loop_core::arm(timer_node& timer, time_point deadline) noexcept { cold_->timer_heap.arm(timer, deadline); }
 void loop_core::disarm(timer_node& timer) noexcept { cold_->timer_heap.disarm(timer); }
 
 std::shared_ptr<inbox> inbox_of(loop_core& loop) noexcept { return loop.cold().in; }
 
+void loop_core::report(const char* message, std::exception_ptr error, task_base* task) noexcept {
+    report([message] { return std::string(message); }, std::move(error), task);
+}
 void loop_core::report(std::string message, std::exception_ptr error, task_base* task) noexcept {
+    report([&message] { return std::move(message); }, std::move(error), task);
+}
+
+void loop_core::report_made(message_maker& message, std::exception_ptr error, task_base* task) noexcept {
     thread_state& t = local();
     task_base* const running = t.task;
     context_map* const outer = t.context;
@@ -144,8 +152,14 @@ void loop_core::report(std::string message, std::exception_ptr error, task_base*
         t.context = share_context(task->context());
     }
     try {
+        std::string text;
+        try {
+            text = message();
+        } catch (...) {
+            text = "(out of memory)";  // short enough to need none
+        }
         cold_->face->call_exception_handler(
-            exception_context{std::move(message), std::move(error), any_task(state_ptr<task_base>(task))});
+            exception_context{std::move(text), std::move(error), any_task(state_ptr<task_base>(task))});
     } catch (...) {
         std::fputs("aiocxx: out of memory while reporting an error\n", stderr);
     }
@@ -184,17 +198,24 @@ namespace {
 
 // A slow step in debug mode: names the task and where it went on.
 void step_timed(loop_core& core, task_base& task) noexcept {
-    const std::string name = task.name();
+    std::string name;
+    try {
+        name = task.name();
+    } catch (...) {
+    }
     const promise_base* leaf = task.leaf();
     const std::source_location place = leaf ? leaf->place : std::source_location();
     const time_point start = clock::now();
     core.step(local(), task);
     const auto took = clock::now() - start;
     if (took > std::chrono::milliseconds(100)) {
-        core.report("a step of " + name + " took " +
-                        std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
-                        " ms; it went on from " + place.file_name() + ":" + std::to_string(place.line()),
-                    nullptr, nullptr);
+        core.report(
+            [&] {
+                return "a step of " + (name.empty() ? "a task" : name) + " took " +
+                       std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms; it went on from " +
+                       place.file_name() + ":" + std::to_string(place.line());
+            },
+            nullptr, nullptr);
     }
 }
 
@@ -203,8 +224,11 @@ void call_timed(loop_core& core, ready_callback& item) noexcept {
     item.run(item);
     const auto took = clock::now() - start;
     if (took > std::chrono::milliseconds(100)) {
-        core.report("a callback took " + std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms",
-                    nullptr, nullptr);
+        core.report(
+            [&] {
+                return "a callback took " + std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms";
+            },
+            nullptr, nullptr);
     }
 }
 
@@ -377,15 +401,20 @@ bool turns::may_be_woken() {
     if (core_.outstanding != 0 || !cold_.timer_heap.empty() || core_.tasks.empty()) return true;
     if (foreign_threads_alive()) {
         if (core_.debug && cold_.patience.count() >= 1000 && !std::exchange(cold_.told_of_foreign_threads, true)) {
-            core_.report("every task waits for another; only a thread of the program's own could wake one\n" +
-                             capture_call_graph().to_string(),
-                         nullptr, nullptr);
+            core_.report(
+                [] { return "every task waits for another; only a thread of the program's own could wake one\n" + capture_call_graph().to_string(); },
+                nullptr, nullptr);
         }
         return false;
     }
     if (!cold_.in->empty() || (signals_ && interrupts::count.load() != seen_)) return true;
-    throw deadlock_error("deadlock: every task waits for another, and nothing outside can wake one\n" +
-                         capture_call_graph().to_string());
+    std::string text = "deadlock: every task waits for another, and nothing outside can wake one\n";
+    try {
+        text += capture_call_graph().to_string();
+    } catch (const std::bad_alloc&) {
+        text.back() = '.';
+    }
+    throw deadlock_error(text);
 }
 
 // Steps are taken from the queue one by one: turns would not show, but where something watches. When the end has come, what is ready
@@ -420,8 +449,8 @@ void turns::run_while_tasks() {
     run([this] { return core_.tasks.empty(); });
 }
 
-void turns::run_while(const std::size_t& tasks) {
-    run([&] { return tasks == 0 || core_.tasks.empty(); });
+void turns::run_while_some_end(const loop_owner& owner) {
+    run([&] { return !owner.some_end() || core_.tasks.empty(); });
 }
 
 void turns::drain_ready() {

@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -65,9 +66,8 @@ struct loop_cold {
     std::chrono::milliseconds patience{1};  // how long to block where only a foreign thread could wake the loop
     bool told_of_foreign_threads = false;
 
-    /// What is closed at the end of run(), each in a task.
-    std::vector<function<coro<>()>> at_close;
-    std::unique_ptr<blocking_pool> default_pool;  // closed after them
+    std::unique_ptr<blocking_pool> default_pool;  // closed at the end of run(), after the generators
+    std::optional<coro<>> closing_pool;           // what will do that
     bool closing = false;                         // run() is at its end: other threads can start nothing more
     list<loop_end> at_end;
 };
@@ -104,7 +104,7 @@ public:
     /// Until task is done. Throws deadlock_error when nothing can ever happen, forced_end at a second signal.
     void run_until(const future_base& task);
     void run_while_tasks();  // until no task is left
-    void run_while(const std::size_t& tasks);  // until they are none, or no task is left
+    void run_while_some_end(const loop_owner& owner);  // or no task is left
     void drain_ready();      // what is ready now, and what that makes ready; no wait
     bool interrupted() const noexcept { return interrupted_; }
 

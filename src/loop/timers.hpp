@@ -7,6 +7,9 @@
 // a few open runs whose end is the nearest before it, or else it begins a run; in the worst case each is alone and this is a heap.
 // Each node knows its place, so a cancelled timer leaves at once: no dead entries to purge (rule 137 has no object here).
 // Rejected: a timing wheel, which gives up the exact order, and a binary heap, which misses the cache twice as often.
+//
+// Arming never fails: operations arm their timers where nothing may be thrown. Where the heap cannot grow for want of memory, a node
+// is put into a run that is there, at the place of its deadline. That takes a visit to those before it, but no memory.
 
 #include <aio/detail/core.hpp>
 
@@ -17,6 +20,7 @@ namespace aio::detail {
 
 class timers {
 public:
+    timers() { heap_.reserve(least_room); }
     bool empty() const noexcept { return heap_.empty(); }
     time_point next() const noexcept { return heap_.front().deadline; }
     std::size_t count() const noexcept {  // looks at each
@@ -29,10 +33,17 @@ public:
 
     /// After a peak.
     void shrink() noexcept {
-        if (heap_.capacity() / 4 > heap_.size() + 256) heap_.shrink_to_fit();  // or nothing happens
+        if (heap_.capacity() / 4 <= heap_.size() + 256) return;
+        try {
+            std::vector<entry> smaller;
+            smaller.reserve(heap_.size() + least_room);
+            smaller.insert(smaller.end(), heap_.begin(), heap_.end());
+            heap_.swap(smaller);
+        } catch (...) {  // then it stays as it is
+        }
     }
 
-    void arm(timer_node& node, time_point deadline) {
+    void arm(timer_node& node, time_point deadline) noexcept {
         node.deadline = deadline;
         node.sequence = ++sequence_;
         node.later = nullptr;
@@ -58,6 +69,9 @@ public:
             node.place = reinterpret_cast<std::uintptr_t>(nearest->last);
             *nearest = {deadline, &node};
         } else {
+            if (heap_.size() == heap_.capacity()) [[unlikely]] {
+                if (!grow()) return insert_into_a_run(node);
+            }
             heap_.push_back({deadline, &node});
             sift_up(heap_.size() - 1);
             *farthest = {deadline, &node};
@@ -115,6 +129,34 @@ private:
     // A node's place is the address of the one before it in its run, or, for the first, its index in the heap: an odd number.
     static bool first_of_run(const timer_node& node) noexcept { return node.place & 1; }
     static std::size_t index_of(const timer_node& node) noexcept { return node.place >> 1; }
+
+    static constexpr std::size_t least_room = 4;  // never less than one: a run can begin where there is none
+
+    bool grow() noexcept {
+        try {
+            heap_.reserve(2 * heap_.capacity());
+            return true;
+        } catch (...) {
+            return false;
+        }
+    }
+    // It is the youngest, so it stands behind all that are due when it is. It is not the last of an open run: none ends before it.
+    void insert_into_a_run(timer_node& node) noexcept {
+        timer_node* sooner = nullptr;
+        timer_node* later = heap_.front().node;
+        while (later && later->deadline <= node.deadline) {
+            sooner = later;
+            later = later->later;
+        }
+        node.later = later;
+        if (sooner) {
+            sooner->later = &node;
+            node.place = reinterpret_cast<std::uintptr_t>(sooner);
+        } else {
+            put(0, {node.deadline, &node});
+        }
+        if (later) later->place = reinterpret_cast<std::uintptr_t>(&node);
+    }
 
     static bool before(const entry& a, const entry& b) noexcept {
         return a.deadline < b.deadline || (a.deadline == b.deadline && a.node->sequence < b.node->sequence);

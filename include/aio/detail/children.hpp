@@ -56,7 +56,7 @@ public:
     /// The caller was cancelled while it waited.
     bool cancel_requested() const noexcept { return cancel_requested_; }
     const std::string& cancel_message() const noexcept { return cancel_message_; }
-    [[noreturn]] void throw_cancelled() const { throw cancelled_error(cancel_message_); }
+    [[noreturn]] void throw_cancelled() const { throw cancelled_error(copied(cancel_message_)); }
     /// Throws the error that ended the wait; a cancel of the caller instead of a child's. A real error is thrown in spite of one, as
     /// from a plain co_await: a cancel that came when the error was there already stays pending then.
     [[noreturn]] void leave(const std::exception_ptr& error) const;

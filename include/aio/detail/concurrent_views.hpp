@@ -160,14 +160,23 @@ struct concurrent_state : owned_tasks {
     bool exhausted = false;
     std::exception_ptr source_error;
 
-    explicit concurrent_state(std::size_t n) noexcept : limit(n) {}
+    explicit concurrent_state(std::size_t n) : limit(n) {}
 
     void begin(coro<R>&& call) {
         tasks.reserve();
-        if constexpr (Ordered) calls.emplace_back();
-        task<R> t = start_child(std::move(call));
-        tasks.add(*t.detail_state(), caller, true);
-        if constexpr (Ordered) calls.back() = std::move(t);
+        if constexpr (Ordered) {
+            calls.emplace_back();
+            try {
+                calls.back() = start_child(std::move(call));
+            } catch (...) {
+                calls.pop_back();
+                throw;
+            }
+            tasks.add(*calls.back().detail_state(), caller, true);
+        } else {
+            const task<R> t = start_child(std::move(call));
+            tasks.add(*t.detail_state(), caller, true);
+        }
         ++busy;
     }
     /// Throws the source's error, once the calls of the items before it have been given.

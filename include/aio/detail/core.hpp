@@ -253,6 +253,9 @@ public:
 };
 AIO_API extern not_continued next_step;
 
+/// The message of a cancel, for whom it is handed on to. Empty where there is no memory: a cancel goes on without its message.
+std::string copied(const std::string& message) noexcept;
+
 /// The rarely needed part of a task.
 struct task_extra;
 task_extra* make_task_extra(std::string_view name);
@@ -287,9 +290,9 @@ public:
         flags_ = static_cast<std::uint16_t>((flags_ & ~flag_cancel_taken) | flag_must_cancel | flag_overtaken);
     }
     /// The running task's next suspension point is cancelled; no new request, a value goes first.
-    void keep_cancel_pending(std::string message);
+    void keep_cancel_pending(std::string message) noexcept;
     [[noreturn]] void throw_cancelled();
-    cancelled_error take_cancellation();
+    cancelled_error take_cancellation() noexcept;
 
     /// The task has just suspended: its innermost coroutine is leaf, and it waits in op.
     void suspended(promise_base& leaf, operation& op) noexcept {
@@ -310,7 +313,7 @@ public:
     std::string name() const;
     void set_name(std::string_view name);
     void give_extra(task_extra* extra) noexcept { extra_ = extra; }  // to one that has none
-    void set_cancel_message(std::string message);
+    void set_cancel_message(std::string message) noexcept;  // not where there is no memory for it
     task_extra& extra();
     std::source_location created() const noexcept { return created_; }
     promise_base* leaf() const noexcept { return leaf_; }
@@ -348,7 +351,7 @@ protected:
     std::source_location created_;
 
 private:
-    void request_cancel(std::string message);
+    void request_cancel(std::string message) noexcept;
     void drop_rest() noexcept;
 };
 
@@ -393,13 +396,26 @@ public:
     time_point now() noexcept;
     /// A time that has passed for certain: when the loop has looked at the clock last.
     time_point lately() noexcept;
-    void arm(timer_node& timer, time_point deadline);
+    void arm(timer_node& timer, time_point deadline) noexcept;
     void disarm(timer_node& timer) noexcept;  // nothing happens if it is not armed
 
     loop_cold& cold() noexcept { return *cold_; }
 
     /// Tells the exception handler, or prints. Never throws.
+    void report(const char* message, std::exception_ptr error, task_base* task) noexcept;
     void report(std::string message, std::exception_ptr error, task_base* task) noexcept;
+    /// The same with the message that make() gives. For callers that are noexcept: a message costs memory to put together, and where
+    /// there is none the rest is told without it.
+    template<class Make>
+        requires std::is_invocable_r_v<std::string, Make>
+    void report(Make make, std::exception_ptr error, task_base* task) noexcept {
+        struct maker final : message_maker {
+            Make make;
+            explicit maker(Make m) noexcept : make(static_cast<Make&&>(m)) {}
+            std::string operator()() override { return make(); }
+        } message(static_cast<Make&&>(make));
+        report_made(message, std::move(error), task);
+    }
 
     /// One step of a task: resumes it until it suspends or ends. True if it may have ended.
     bool step(thread_state& t, task_base& task) noexcept;
@@ -412,6 +428,13 @@ public:
     }
 
 private:
+    struct message_maker {
+        virtual std::string operator()() = 0;
+
+    protected:
+        ~message_maker() = default;
+    };
+    void report_made(message_maker& message, std::exception_ptr error, task_base* task) noexcept;
     void destroy() noexcept;  // the event_loop that this is part of
     void require_own_thread(const char* what);
     std::unique_ptr<loop_cold> cold_;

@@ -30,16 +30,25 @@ struct exit_node : pooled {
     }
 };
 
+struct generator_promise;
+class closing_slot;
+
 /// All exits of one coroutine, and how to read and change its outcome.
 struct exit_scope : pooled {
     exit_node* top = nullptr;
     std::exception_ptr (*error)(promise_base&) = nullptr;
     void (*settle)(promise_base&, std::exception_ptr) = nullptr;  // null: the error was swallowed
     std::coroutine_handle<> runner;
+    // of a generator: what closes it if it is dropped, not started, and where that coroutine will find it
+    std::optional<coro<>> closing;
+    closing_slot* slot = nullptr;
 };
 
 /// The coroutine that runs the exits of this one; not started.
 std::coroutine_handle<> make_exit_runner(promise_base& coroutine);
+
+/// Makes what closes a generator that is dropped.
+void prepare_closing(exit_scope& scope);
 
 /// Allocates all that running this exit will need: no exit is skipped for want of memory. Before its manager is entered.
 template<class Promise>
@@ -49,6 +58,7 @@ void prepare_exit(Promise& promise, exit_node& node) {
     auto scope = std::make_unique<exit_scope>();
     scope->error = [](promise_base& p) { return static_cast<Promise&>(p).exit_error(); };
     scope->settle = [](promise_base& p, std::exception_ptr e) { static_cast<Promise&>(p).settle_exit(std::move(e)); };
+    if constexpr (Promise::spans_yields) prepare_closing(*scope);
     scope->runner = make_exit_runner(promise);
     promise.exits = scope.release();
 }

@@ -86,6 +86,7 @@ public:
     int read_error = 0;
     int write_error = 0;
     std::size_t torn_at = 0;            // a write was cancelled after so many bytes of its data
+    bool no_memory = false;             // for the buffer, just now
     bool eof = false;
     bool write_eof = false;             // asked for: no more writes
     bool closing = false;

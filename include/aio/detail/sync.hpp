@@ -49,7 +49,7 @@ private:
     std::uint64_t loop_id_ = 0;
 };
 
-std::string gone_message(const char* kind);
+std::string gone_message(const char* kind) noexcept;      // empty where there is no memory
 [[noreturn]] void throw_gone(const char* kind);           // cancelled_error
 [[noreturn]] void throw_other_loop(const char* kind);     // std::logic_error
 void report_guard_error(std::exception_ptr error) noexcept;

@@ -1,0 +1,206 @@
+#pragma once
+// Runs a scenario again and again, and lets each allocation fail in its turn: the library's own and every operator new, so that those
+// of the standard library fail, too. Each run is in a child process, so that an abort, a crash and a hang are a failure of one run.
+//
+//     PLAIN_TEST("fault C11: ...") { aio_test::survives_without_memory([]() -> aio::coro<> { ... }); }
+//
+// AIO_TEST_ALLOCATION=15 lets that one alone fail, 15+ all after it, too, in this process: for a debugger.
+//
+// To be included once in a program: it replaces operator new.
+
+#include "aio_test.hpp"
+#include "loop/loop.hpp"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <new>
+#include <string>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define AIO_TEST_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define AIO_TEST_SANITIZED 1
+#endif
+#endif
+#ifndef AIO_TEST_SANITIZED
+#define AIO_TEST_SANITIZED 0
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define AIO_TEST_LEAKS 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define AIO_TEST_LEAKS 1
+#endif
+#endif
+#ifdef AIO_TEST_LEAKS
+#include <sanitizer/lsan_interface.h>
+#endif
+
+void* operator new(std::size_t bytes) {
+    aio::testing::allocation();
+    if (void* memory = std::malloc(bytes ? bytes : 1)) return memory;
+    throw std::bad_alloc();
+}
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+    try {
+        return ::operator new(bytes);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+void* operator new[](std::size_t bytes) { return ::operator new(bytes); }
+void* operator new[](std::size_t bytes, const std::nothrow_t& nothrow) noexcept { return ::operator new(bytes, nothrow); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+
+namespace aio_test {
+
+struct memory_options {
+    bool real_time = false;       // for what talks to the kernel or to threads
+    bool deadlock_is_fine = false;  // the scenario leads to one where nothing fails
+    std::size_t at_least = 2;     // so many allocations are made
+};
+
+namespace memory_detail {
+
+enum verdict : int { survived = 10, through = 11, leaked = 12, wrong_error = 13, unusable = 14, descriptor = 15 };
+
+/// What the loop has to be good for after the failure.
+inline aio::coro<int> something_ordinary() {
+    aio::lock lock;
+    aio::queue<std::string> queue(1);
+    int done = 0;
+    auto putter = [&]() -> aio::coro<> {
+        for (int i = 0; i < 3; ++i) {
+            const auto guard = co_await lock.scoped();
+            co_await queue.put(std::string(40, 'x'));
+        }
+    };
+    co_await aio::with(aio::task_group(), [&](aio::task_group& group) -> aio::coro<> {
+        group.create_task(putter);
+        for (int i = 0; i < 3; ++i) {
+            const std::string item = co_await aio::wait_for(queue.get(), 5s);
+            done += static_cast<int>(item.size());
+        }
+    });
+    co_await aio::sleep(1ms);
+    co_return done;
+}
+
+template<class Scenario>
+aio::coro<bool> failing(Scenario& scenario, std::size_t allocation, bool and_all_after, int& result) {
+    aio::get_running_loop().set_exception_handler([](const aio::exception_context&) {});
+    aio::testing::set_step_hook([] { aio::detail::empty_free_lists(); });  // what was freed in earlier steps is allocated anew
+    std::exception_ptr error;
+    aio::testing::detail_::fail_allocation(allocation, and_all_after);
+    try {
+        co_await scenario();
+    } catch (...) {
+        error = std::current_exception();
+    }
+    const bool reached = aio::testing::detail_::allocation_failed();
+    aio::testing::detail_::fail_allocation(std::nullopt);
+    aio::testing::set_step_hook(nullptr);
+    if (error && !(reached && aio::testing::detail_::is_bad_alloc(error))) {
+        std::fprintf(stderr, "ended with %s\n", aio::detail::describe(error).c_str());
+        result = wrong_error;
+    }
+    error = nullptr;
+    if (co_await something_ordinary() != 120) result = unusable;
+    co_return reached;
+}
+
+template<class Scenario>
+int run_in_child(Scenario& scenario, std::size_t allocation, bool and_all_after, memory_options options) {
+    int result = survived;
+    bool reached = true;
+    const int descriptors = lowest_free_descriptor();
+    const std::ptrdiff_t blocks = aio::testing::detail_::live_blocks();
+    try {
+        reached = aio::testing::run(failing(scenario, allocation, and_all_after, result), {.virtual_time = !options.real_time});
+    } catch (...) {
+        std::fprintf(stderr, "run() threw %s\n", aio::detail::describe(std::current_exception()).c_str());
+        result = wrong_error;
+    }
+    if (counted::alive != 0) {
+        std::fprintf(stderr, "%d instances are left\n", counted::alive.load());
+        result = leaked;
+    }
+    if (aio::detail::only_thread()) {
+        if (const std::ptrdiff_t left = aio::testing::detail_::live_blocks() - blocks; left != 0) {
+            std::fprintf(stderr, "%td blocks are left\n", left);
+            result = leaked;
+        }
+    }
+    if (!options.real_time && lowest_free_descriptor() > descriptors) result = descriptor;
+    if (result == survived && !reached) result = through;
+    return result;
+}
+
+}  // namespace memory_detail
+
+/// The scenario ends with std::bad_alloc, a group of them, or well; nothing leaks; the loop can be used afterwards.
+template<class Scenario>
+void survives_without_memory(Scenario scenario, memory_options options = {}) {
+    using namespace memory_detail;
+#ifdef AIO_TEST_SANITIZED_THREADS
+    GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
+#endif
+    if (const char* only = std::getenv("AIO_TEST_ALLOCATION")) {
+        const int result = run_in_child(scenario, std::strtoul(only, nullptr, 10), std::strchr(only, '+') != nullptr, options);
+        EXPECT_TRUE(result == survived || result == through) << result;
+        return;
+    }
+    for (const bool and_all_after : {false, true}) {
+        std::size_t allocation = 0;
+        for (; allocation < 2000; allocation += AIO_TEST_SANITIZED ? 1 + allocation % 5 : 1) {
+            std::FILE* const said = std::tmpfile();
+            ASSERT_TRUE(said);
+            const pid_t child = ::fork();
+            ASSERT_GE(child, 0) << std::strerror(errno);
+            if (child == 0) {
+                ::dup2(::fileno(said), 2);
+                ::alarm(AIO_TEST_SANITIZED ? 60 : 20);
+                const int result = run_in_child(scenario, allocation, and_all_after, options);
+#ifdef AIO_TEST_LEAKS
+                if (__lsan_do_recoverable_leak_check()) ::_exit(leaked);
+#endif
+                ::_exit(result);
+            }
+            int status = 0;
+            ASSERT_EQ(::waitpid(child, &status, 0), child);
+            const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+            if (code == through) {
+                std::fclose(said);
+                break;
+            }
+            if (code != survived) {
+                static const std::map<int, const char*> names{{leaked, "something leaked"},
+                                                              {wrong_error, "it ended with another error"},
+                                                              {unusable, "the loop was of no use afterwards"},
+                                                              {descriptor, "a descriptor leaked"}};
+                std::string text(4000, '\0');
+                std::rewind(said);
+                text.resize(std::fread(text.data(), 1, text.size(), said));
+                const auto name = names.find(code);
+                ADD_FAILURE() << "allocation " << allocation << (and_all_after ? " and all after it" : "") << " failed: "
+                              << (WIFSIGNALED(status) ? ::strsignal(WTERMSIG(status)) : name != names.end() ? name->second : "it ended")
+                              << " (" << code << ")\n"
+                              << text;
+            }
+            std::fclose(said);
+        }
+        EXPECT_GE(allocation, options.at_least);
+    }
+}
+
+}  // namespace aio_test
