@@ -115,7 +115,8 @@ aio::coro<bool> failing(Scenario& scenario, std::size_t allocation, bool and_all
         result = wrong_error;
     }
     error = nullptr;
-    if (co_await something_ordinary() != 120) result = unusable;
+    const int done = co_await something_ordinary();
+    if (done != 120) result = unusable;
     co_return reached;
 }
 

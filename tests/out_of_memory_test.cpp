@@ -400,7 +400,8 @@ PLAIN_TEST("fault C11: what is left at the end of run() is cancelled and awaited
 PLAIN_TEST("fault C11: threads: to_thread, an executor and its shutdown, a coroutine from another thread") {
     survives_without_memory(
         []() -> aio::coro<> {
-            EXPECT_EQ(co_await aio::to_thread([text = long_text] { return text.size(); }), 60u);
+            auto measures = [text = long_text] { return text.size(); };
+            EXPECT_EQ(co_await aio::to_thread(measures), 60u);
             aio::thread_pool_executor pool(2);
             std::exception_ptr error;
             try {
