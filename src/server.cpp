@@ -396,7 +396,7 @@ void start_accepting(const server_ref& server) {
 namespace {
 
 /// 0: nobody. A process that is killed leaves the file of its socket behind. EADDRINUSE: somebody, or it is no socket's file.
-int who_is_bound_to(const address& a) noexcept {
+int who_is_bound_to(const address& a) {
     struct stat there {};
     if (::lstat(a.text().c_str(), &there) != 0) return errno == ENOENT ? 0 : errno;
     if (!S_ISSOCK(there.st_mode)) return EADDRINUSE;
@@ -411,7 +411,7 @@ int who_is_bound_to(const address& a) noexcept {
 /// Two processes that replace the same abandoned file: one has to be the first, or it would remove the file of the other's new server.
 class folder_lock {
 public:
-    explicit folder_lock(const std::string& path) noexcept {
+    explicit folder_lock(const std::string& path) {
         const std::size_t slash = path.rfind('/');
         const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
         fd_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
