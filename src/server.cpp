@@ -217,7 +217,7 @@ future<> server_state::next_change() {
 }
 
 void server_state::abort_all() noexcept {
-    while (stream_state* s = connections.front()) s->close(true);
+    while (stream_state* s = connections.front()) s->abort();
 }
 
 void server_state::cancel_handlers() noexcept {

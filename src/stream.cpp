@@ -104,7 +104,7 @@ bool stream_state::receive(std::size_t wanted) noexcept {
             return true;
         }
         if (n == 0) {
-            eof = true;
+            end_reached();
             return true;
         }
         if (errno == EINTR) continue;
@@ -114,6 +114,15 @@ bool stream_state::receive(std::size_t wanted) noexcept {
         }
         read_error = errno;
         return true;
+    }
+}
+
+// The kernel tells of a reset once, to a read or a write, whichever comes first; from then on it says that this is the end.
+void stream_state::end_reached() noexcept {
+    if (write_error != 0 && write_error != EPIPE) {
+        read_error = write_error;
+    } else {
+        eof = true;
     }
 }
 
@@ -290,7 +299,8 @@ bool read_some_operation::start() noexcept {
         const ssize_t n = ::recv(s.fd, into_, size_, 0);
         if (n >= 0) {
             got_ = static_cast<std::size_t>(n);
-            s.eof = n == 0;
+            if (n == 0) s.end_reached();
+            error_ = s.read_error;
             return true;
         }
         if (errno == EINTR) continue;

@@ -2,7 +2,9 @@
 
 #include "aio_test.hpp"
 
+#include <array>
 #include <cerrno>
+#include <cstdio>
 #include <ctime>
 #include <memory>
 #include <optional>
@@ -554,6 +556,74 @@ PLAIN_TEST("rule 181: debug mode tells of a server that was never closed") {
     EXPECT_EQ(told.entries.size(), 1u) << told.text();
     EXPECT_NE(told.text().find("the server on 127.0.0.1:"), std::string::npos) << told.text();
     EXPECT_NE(told.text().find("was never closed"), std::string::npos) << told.text();
+}
+
+// ---- a peer that is not ours ----
+
+namespace {
+
+constexpr const char* python_peer = R"(
+import socket, struct, sys, threading
+def connect(unix=False):
+    s = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+    s.settimeout(60)
+    s.connect(sys.argv[2] if unix else ("127.0.0.1", int(sys.argv[1])))
+    return s
+def read_all(s):
+    got = b""
+    while True:
+        some = s.recv(65536)
+        if not some: return got
+        got += some
+for unix in (False, True):
+    s = connect(unix)                      # a line in pieces, and a half-close
+    s.sendall(b"one\ntw")
+    s.sendall(b"o\nthree")
+    s.shutdown(socket.SHUT_WR)
+    assert read_all(s) == b"one\ntwo\nthree"
+    s = connect(unix)                      # 5 MB there and back at once
+    data = (b"x" * 60000 + b"\n") * 80
+    sender = threading.Thread(target=lambda: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
+    sender.start()
+    assert read_all(s) == data
+    sender.join()
+    connect(unix).close()                  # nothing to say
+many = [connect() for i in range(50)]      # a crowd that stays silent, then leaves
+for s in many: s.close()
+s = connect()                              # a reset in the middle of a line
+s.sendall(b"half a li")
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+s.close()
+print("all is well")
+)";
+
+std::string output_of(const std::string& command) {
+    std::string text;
+    FILE* const from = ::popen(command.c_str(), "re");
+    AIO_REQUIRE(from != nullptr);
+    std::array<char, 4096> block{};
+    while (const std::size_t n = std::fread(block.data(), 1, block.size(), from)) text.append(block.data(), n);
+    ::pclose(from);
+    return text;
+}
+
+}  // namespace
+
+PLAIN_TEST("Python's sockets are served: lines in pieces, half-closes, 5 MB both ways, a crowd, a reset") {
+    if (output_of("python3 -c 'print(1)' 2>&1") != "1\n") GTEST_SKIP() << "there is no python3";
+    const std::string path = socket_path("python");
+    auto main = [&]() -> aio::coro<> {
+        reports told;
+        aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+        aio::server u = co_await aio::start_unix_server(echo, path);
+        const std::string command = "python3 - " + std::to_string(v.port()) + " " + path + " 2>&1 <<'end of it'" + python_peer + "end of it\n";
+        EXPECT_EQ(co_await aio::to_thread(output_of, command), "all is well\n");
+        EXPECT_TRUE(co_await v.drain(30s));
+        EXPECT_TRUE(co_await u.drain(30s));
+        EXPECT_EQ(told.entries.size(), 1u) << told.text();  // the reset
+        EXPECT_TRUE(told.contain("Connection reset by peer")) << told.text();
+    };
+    aio::run(main());
 }
 
 // ---- leaving ----

@@ -489,6 +489,74 @@ AIO_REAL_TEST("fault P8: abort() may come twice, after aclose() and on a unix so
     v.close();
 }
 
+AIO_REAL_TEST("a reset of which a write was told is no end of the stream for the reader") {
+    for (const bool some : {false, true}) {
+        connection c = co_await connect();
+        co_await c.peer.write("part of it");
+        EXPECT_EQ(co_await c.client.read(4), "part");
+        c.peer.abort();
+        auto error = co_await error_of<std::system_error>([&]() -> aio::coro<> {
+            for (;;) {
+                co_await c.client.write("x");
+                co_await aio::sleep(0s);
+            }
+        });
+        AIO_REQUIRE(error);
+        EXPECT_TRUE(error->code() == std::errc::connection_reset) << error->what();
+        std::array<std::byte, 8> block{};
+        EXPECT_EQ(co_await c.client.read(6), " of it");
+        error = co_await error_of<std::system_error>([&]() -> aio::coro<> {
+            if (some) {
+                co_await c.client.read_some(block);
+            } else {
+                co_await c.client.read();
+            }
+        });
+        AIO_REQUIRE(error);
+        EXPECT_TRUE(error->code() == std::errc::connection_reset) << error->what();
+    }
+}
+
+AIO_REAL_TEST("what came before a reset is read, then the reset is told") {
+    connection c = co_await connect();
+    co_await c.peer.write("last words");
+    while (c.client.detail_state()->buffer.size() == 0) {
+        auto waiting = aio::create_task(c.client.read_until("#"));
+        co_await aio_test::turns(2);
+        waiting.cancel();
+        co_await aio_test::turns(1);
+    }
+    co_await c.peer.write(", and more");
+    c.peer.abort();
+    std::string got;
+    auto error = co_await error_of<std::system_error>([&]() -> aio::coro<> {
+        for (;;) {
+            const std::string some = co_await c.client.read(100);
+            if (some.empty()) break;
+            got += some;
+        }
+    });
+    AIO_REQUIRE(error);
+    EXPECT_TRUE(error->code() == std::errc::connection_reset);
+    EXPECT_EQ(got.find("last words"), 0u) << got;
+}
+
+AIO_REAL_TEST("half-close: after write_eof the other direction carries as much as it likes") {
+    connection c = co_await connect();
+    const std::string question = pattern(3 << 20), answer = pattern(9 << 20);
+    auto answering = aio::create_task([&]() -> aio::coro<> {
+        const std::string got = co_await c.peer.read();
+        EXPECT_TRUE(got == question);
+        co_await c.peer.write(answer);
+        c.peer.write_eof();
+    });
+    co_await c.client.write(question);
+    c.client.write_eof();
+    c.client.write_eof();  // harmless
+    EXPECT_TRUE(co_await c.client.read() == answer);
+    co_await answering;
+}
+
 AIO_REAL_TEST("write_eof comes after what is being written, also without an aclose") {
     connection c = co_await connect();
     const std::string data = pattern(16 << 20);

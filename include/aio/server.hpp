@@ -129,7 +129,7 @@ public:
     coro<> wait_closed();
     /// Closes all connections as stream::aclose() does: what is being written now still is.
     void close_clients();
-    /// Closes all connections at once; the peers see a reset.
+    /// Closes all connections at once, as stream::abort() does: the peers see a reset, the handlers ECONNABORTED.
     void abort_clients();
     /// Closes the server and waits until its connections are gone and their handlers have ended: true. When d has passed: aborts
     /// and cancels the rest, waits until they have ended, and gives false. std::nullopt: waits as long as it takes.

@@ -77,7 +77,8 @@ public:
     /// allowed. Source: StreamWriter.write_eof.
     detail::already_done write_eof();
     /// Closes, after what is being written now. A task that reads gets the end of the stream. A cancel closes at once. Harmless
-    /// the second time. Source: StreamWriter.close and wait_closed.
+    /// the second time. If the peer has sent what nobody has read, TCP resets the connection, and the peer may lose what was written
+    /// last: where that matters, write_eof() and read to the end before. Source: StreamWriter.close and wait_closed.
     detail::write_operation aclose() { return detail::write_operation(state_); }
 
     /// Closes at once, and tells the peer by a reset: what it has not read, and what is being written now, is lost. Operations that other

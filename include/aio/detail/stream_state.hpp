@@ -72,6 +72,7 @@ public:
     void shut_down_writing() noexcept;
     /// One recv into the buffer: false if nothing is there yet. Sets eof or read_error.
     bool receive(std::size_t wanted) noexcept;
+    void end_reached() noexcept;
     void next_writer() noexcept;
     std::string local() const;
 
