@@ -5,10 +5,22 @@
 #include <aio/sql.hpp>
 #include <aio/with.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <limits>
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#elif __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#include <sanitizer/allocator_interface.h>
+#endif
+#include <malloc.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -45,16 +57,30 @@ int port_number() { return std::atoi(port().c_str()); }
 std::string through(const faulty_proxy& proxy) { return server_with(port() + "/aio", std::to_string(proxy.port()) + "/aio"); }
 
 struct failure {
-    std::string what = "nothing", code, statement;
+    std::string what = "nothing", code, statement, message, detail, constraint, table, column;
 };
 template<class Awaitable>
 aio::coro<failure> failure_of(Awaitable operation) {
     try {
         co_await std::move(operation);
     } catch (const sql::error& e) {
-        co_return failure{e.what(), e.code(), e.statement()};
-    } catch (const std::exception& e) { co_return failure{e.what(), "no sql::error", ""}; }
-    co_return failure{};
+        failure f;
+        f.what = e.what();
+        f.code = e.code();
+        f.statement = e.statement();
+        f.message = e.message();
+        f.detail = e.detail();
+        f.constraint = e.constraint();
+        f.table = e.table();
+        f.column = e.column();
+        co_return f;
+    } catch (const std::exception& e) {
+        failure f;
+        f.what = e.what();
+        f.code = "no sql::error";
+        co_return f;
+    }
+    co_return failure();
 }
 aio::coro<failure> failure_to_connect(std::string url) {
     auto connecting = sql::connect(std::move(url));
@@ -64,6 +90,16 @@ aio::coro<failure> failure_to_connect(std::string url) {
 }
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 #define EXPECT_CONTAINS(text, part) EXPECT_PRED2(contains, text, part)
+
+/// Of malloc, which libpq uses.
+std::size_t allocated_bytes() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return __sanitizer_get_current_allocated_bytes();
+#else
+    const struct mallinfo2 now = ::mallinfo2();
+    return now.uordblks + now.hblkhd;
+#endif
+}
 
 /// Takes connections and says nothing.
 class silent_server {
@@ -231,21 +267,163 @@ AIO_REAL_TEST("errors of statements have their SQLSTATE and statement, and the c
     failure f = co_await failure_of(db.query("SELECT * FORM users"));
     EXPECT_EQ(f.code, "42601");
     EXPECT_EQ(f.statement, "SELECT * FORM users");
-    EXPECT_CONTAINS(f.what, "syntax error at or near \"FORM\" at character 10 (42601), in: SELECT * FORM users");
+    EXPECT_EQ(f.what, "syntax_error (42601) at character 10");
+    EXPECT_EQ(f.message, "syntax error at or near \"FORM\"");
     co_await db.query("CREATE TEMP TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL)");
     co_await db.query("INSERT INTO t VALUES (1, 'a')");
     f = co_await failure_of(db.query("INSERT INTO t VALUES ($1, $2)", 1, "b"));
     EXPECT_EQ(f.code, "23505");
-    EXPECT_CONTAINS(f.what, "Key (id)=(1) already exists.");
-    EXPECT_EQ((co_await failure_of(db.query("INSERT INTO t VALUES (2, NULL)"))).code, "23502");
+    EXPECT_EQ(f.what, "unique_violation (23505), constraint \"t_pkey\", table \"t\"");
+    EXPECT_EQ(f.detail, "Key (id)=(1) already exists.");
+    EXPECT_EQ(f.constraint, "t_pkey");
+    EXPECT_EQ(f.table, "t");
+    f = co_await failure_of(db.query("INSERT INTO t VALUES (2, NULL)"));
+    EXPECT_EQ(f.code, "23502");
+    EXPECT_EQ(f.column, "name");
+    EXPECT_EQ(f.what, "not_null_violation (23502), table \"t\", column \"name\"");
     EXPECT_EQ((co_await failure_of(db.query("SELECT 1 / $1::int", 0))).code, "22012");
     EXPECT_EQ((co_await failure_of(db.query("SELECT $1::int"))).code, "42P02");
     EXPECT_EQ((co_await failure_of(db.query("SELECT $1::int", 1, 2))).code, "42P18");
     EXPECT_EQ((co_await failure_of(db.query("SELECT $1::int; SELECT 2", 1))).code, "42601");
     EXPECT_EQ((co_await failure_of(db.query("SELECT $1::int", "seven"))).code, "22P02");
     EXPECT_CONTAINS(
-        (co_await failure_of(db.query("SELECT $1", std::string("a\0b", 3)))).what, "the text for $1 holds a zero byte");
+        (co_await failure_of(db.query("SELECT $1", std::string("a\0b", 3)))).what, "the text for $1 holds a NUL byte");
     EXPECT_EQ(co_await count(db, "t"), 1);
+}
+
+AIO_REAL_TEST("fault N8: what() of an error has no parameter, no literal and no password; its accessors have everything") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query(
+        "CREATE TEMP TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE CHECK (length(name) < 20), other INTEGER)");
+    co_await db.query("INSERT INTO t VALUES (1, 'hidden')");
+    const std::string secret = "hidden";
+    std::vector<failure> failures;
+    auto keep = [&](auto operation) -> aio::coro<> {
+        failure f = co_await failure_of(std::move(operation));
+        failures.push_back(std::move(f));
+    };
+    co_await keep(db.query("INSERT INTO t VALUES (2, $1)", secret));
+    co_await keep(db.query("INSERT INTO t VALUES (2, 'hidden')"));
+    co_await keep(db.query("INSERT INTO t VALUES (2, $1)", secret + std::string(30, 'x')));
+    co_await keep(db.query("INSERT INTO t (id, other) VALUES (3, length('hidden'))"));
+    co_await keep(db.query("INSERT INTO t VALUES ($1::int, 'a')", secret));
+    for (const char* type : {"int", "float8", "numeric", "boolean", "date", "timestamptz", "interval", "uuid", "jsonb",
+             "bytea", "inet", "regclass", "regtype", "regrole", "regproc", "point", "money", "tsquery", "xid8"}) {
+        co_await keep(db.query(std::string("SELECT $1::") + type, "hidden \\x & '"));
+        co_await keep(db.query(std::string("SELECT 'hidden \\x &'::") + type));
+    }
+    for (const char* statement :
+        {"ALTER USER nobody PASSWORD 'hidden'", "CREATE USER aio PASSWORD 'hidden'", "ALTER USER aio PASSWORD 'hidden' FORM",
+            "SELECT 1 FORM t WHERE 'hidden'", "SELECT 'hidden", "SELECT 'O'hidden'", "SELECT $q$hidden", "SELECT E'\\u00hidden'",
+            "SELECT \"hidden\" FROM t", "SELECT nextval('hidden')", "SELECT regclass 'hidden'", "SELECT to_date('hidden', 'YYYY')",
+            "DO $$ BEGIN RAISE EXCEPTION 'hidden'; END $$",
+            "DO $$ BEGIN RAISE EXCEPTION 'hidden' USING ERRCODE = '42P01'; END $$",
+            "DO $$ BEGIN EXECUTE 'SELECT hidden'; END $$", "SELECT set_config('hidden', 'x', false)",
+            "SELECT 1 / length('') FROM t WHERE name = 'hidden'", "SELECT ('{\"a\": 1}'::jsonb #> '{hidden')"}) {
+        co_await keep(db.query(statement));
+    }
+    for (const failure& f : failures) {
+        if (f.what == "nothing") continue;  // that type takes everything
+        EXPECT_EQ(f.code.size(), 5u) << f.what << " " << f.code;
+        EXPECT_FALSE(contains(f.what, "hidden")) << f.what;
+        EXPECT_CONTAINS(f.what, f.code);
+        EXPECT_FALSE(f.statement.empty());
+        EXPECT_FALSE(f.message.empty());
+    }
+    EXPECT_GT(failures.size(), 60u);
+    EXPECT_LT(std::count_if(failures.begin(), failures.end(), [](const failure& f) { return f.what == "nothing"; }), 4);
+    EXPECT_EQ(failures[0].detail, "Key (name)=(hidden) already exists.");
+    EXPECT_EQ(failures[0].constraint, "t_name_key");
+    EXPECT_EQ(failures[5].message, "invalid input syntax for type integer: \"hidden \\x & '\"");
+    // Names of the statement are shown, where they are nothing but names.
+    EXPECT_EQ((co_await failure_of(db.query("SELECT 'ü' FROM nowhere"))).what,
+        "relation \"nowhere\" does not exist (42P01) at character 17");
+    EXPECT_EQ((co_await failure_of(db.query("SELECT t.nothing FROM t"))).what,
+        "column t.nothing does not exist (42703) at character 8");
+    EXPECT_EQ((co_await failure_of(db.query("SELECT nofunction(1)"))).what,
+        "function nofunction(integer) does not exist (42883) at character 8");
+}
+
+AIO_REAL_TEST("fault N10: more parameters than the protocol has room for are refused, naming the limit") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    std::vector<sql::parameter> many(65536, sql::parameter(1));
+    EXPECT_EQ((co_await failure_of(db.query("SELECT 1", many))).what,
+        "65536 parameters were given: PostgreSQL takes at most 65535");
+    many.pop_back();
+    std::string sum = "SELECT $1::int";
+    for (int i = 2; i <= 65535; ++i) sum += ",$" + std::to_string(i) + "::int";
+    const failure f = co_await failure_of(db.query(sum, many));
+    EXPECT_EQ(f.code, "54011") << f.what;  // it has arrived: so many columns are too many
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
+}
+
+AIO_REAL_TEST("fault N14: notifications that nobody takes are dropped") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    auto& other = co_await aio::enter(sql::connect(server()));
+    co_await db.query("LISTEN news");
+    const std::size_t before = allocated_bytes();
+    for (int i = 0; i < 20; ++i) {
+        co_await other.query("SELECT pg_notify('news', repeat('x', 7900) || i) FROM generate_series(1, 100) i");
+        co_await db.query("SELECT 1");
+        EXPECT_TRUE(db.usable());
+    }
+    EXPECT_LT(allocated_bytes(), before + 4'000'000);  // of 16 MB
+}
+
+AIO_REAL_TEST("fault N23: a COMMIT or ROLLBACK written by hand inside transaction() is told for what it was") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query("CREATE TEMP TABLE t (x INTEGER)");
+    for (const char* by_hand : {"COMMIT", "SELECT 1; END", "ROLLBACK", "ABORT"}) {
+        const bool commits = by_hand[0] == 'C' || by_hand[0] == 'S';
+        failure inside;
+        auto body = [&]() -> aio::coro<> {
+            co_await db.query("INSERT INTO t VALUES (1)");
+            co_await db.query(by_hand);
+            inside = co_await failure_of(db.query("INSERT INTO t VALUES (2)"));
+        };
+        const failure f = co_await failure_of(aio::with(db.transaction(), body));
+        EXPECT_CONTAINS(f.what, commits ? "has been committed already" : "has been rolled back already");
+        EXPECT_CONTAINS(inside.what, commits ? "has been committed already" : "has been rolled back already");
+        EXPECT_EQ(f.code, "25P01");
+    }
+    EXPECT_EQ(co_await count(db, "t"), 2);
+}
+
+AIO_REAL_TEST("fault N23: a bool that becomes text is true or false") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const sql::rows rows = co_await db.query("SELECT $1::text, $2, $3::boolean", true, false, true);
+    EXPECT_EQ(rows[0][0].as<std::string>(), "true");
+    EXPECT_EQ(rows[0][1].as<std::string>(), "false");
+    EXPECT_TRUE(rows[0][2].as<bool>());
+}
+
+AIO_TEST("fault N24: a server that never answers is given up after 30 seconds, or as connect_timeout says") {
+    const silent_server silent;
+    // Virtual time stands still while something may come from outside. Nothing will.
+    auto without_hope = [](auto waiting) -> aio::coro<failure> {
+        auto job = aio::create_task(std::move(waiting));
+        co_await aio_test::turns(3);
+        --aio::detail::local().loop->outstanding;
+        failure f = co_await job;
+        ++aio::detail::local().loop->outstanding;
+        co_return f;
+    };
+    const auto begun = aio::get_running_loop().time();
+    failure f = co_await without_hope(failure_to_connect(silent.url()));
+    EXPECT_EQ(f.code, "08001");
+    EXPECT_CONTAINS(f.what, "no answer within 30 seconds");
+    EXPECT_GE(aio::get_running_loop().time() - begun, 30s);
+    EXPECT_LT(aio::get_running_loop().time() - begun, 31s);
+    f = co_await without_hope(failure_to_connect(silent.url() + "?connect_timeout=7"));
+    EXPECT_CONTAINS(f.what, "no answer within 7 seconds");
+    auto for_ever = sql::connect(silent.url() + "?connect_timeout=0");
+    f = co_await without_hope(failure_of(aio::wait_for(for_ever.enter(), 24h)));
+    EXPECT_EQ(f.code, "no sql::error");
+    EXPECT_GE(aio::get_running_loop().time() - begun, 24h);
+    for (const char* value : {"abc", "7s", "", "99999999999"}) {
+        EXPECT_THROW(static_cast<void>(sql::connect(silent.url() + "?connect_timeout=" + value)), std::invalid_argument)
+            << value;
+    }
 }
 
 AIO_REAL_TEST("COPY is refused, and never hangs") {
@@ -591,11 +769,11 @@ AIO_REAL_TEST("fault N2: a row given in spite of a cancel, then a statement that
         auto rows = db.stream(
             "SELECT x, repeat('y', 20000), CASE WHEN x = 3 THEN pg_advisory_lock(7)::text END FROM generate_series(1, "
             "3) x");
-        if (co_await rows.next()) ++rows_read;
+        if (co_await rows.next()) { ++rows_read; }
         EXPECT_EQ(aio::current_task().uncancel(), 0);  // as wait_for() does whose deadline a result has overtaken
         let_cancel_pass.set();
         auto rest = [&]() -> aio::coro<> {
-            while (co_await rows.next()) ++rows_read;
+            while (co_await rows.next()) { ++rows_read; }
         };
         f = co_await failure_of(rest());
     });

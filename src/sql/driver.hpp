@@ -19,6 +19,9 @@ enum class on_cancel : std::uint8_t {
 /// How long a cancelled operation may take until the connection is given up.
 inline constexpr std::chrono::seconds cancel_deadline{5};
 
+/// How the last transaction came to its end, if a statement of the user's ended it.
+enum class ending : std::uint8_t { committed, rolled_back };
+
 class driver {
 public:
     virtual ~driver() = default;
@@ -36,13 +39,27 @@ public:
     virtual bool usable() noexcept = 0;  // it may look at the connection
     virtual bool in_transaction() const noexcept = 0;
     virtual const char* begin_statement() const noexcept = 0;
-    /// The code for a statement in a transaction that the database itself has ended.
-    virtual const char* aborted_code() const noexcept = 0;
+    /// Of a transaction that is no longer open although connection has not ended it; and the code for a statement in it.
+    virtual ending ended() const noexcept = 0;
+    virtual const char* ended_code() const noexcept = 0;
 
     driver() = default;
     driver(const driver&) = delete;
     driver& operator=(const driver&) = delete;
 };
+
+/// What a database takes at the most: bytes of a statement, of one value and of all values together, and how many parameters.
+struct size_limits {
+    const char* database;
+    std::size_t statement, value, together, parameters;
+};
+/// What a parameter costs beside its bytes, at most: numbers are sent as text.
+inline constexpr std::size_t parameter_overhead = 48;
+/// Throws std::invalid_argument, which names the limit.
+void check_sizes(const std::string& statement, const std::vector<parameter>& parameters, const size_limits& most);
+
+/// The name of a SQLSTATE: "unique_violation".
+std::string condition_of(std::string_view sqlstate);
 
 std::unique_ptr<driver> make_sqlite(std::string path);
 std::unique_ptr<driver> make_postgres(const std::string& url);  // throws std::invalid_argument

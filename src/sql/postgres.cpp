@@ -18,6 +18,7 @@
 #include <aio/detail/blocking.hpp>
 #include <aio/sleep.hpp>
 
+#include <cctype>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -31,6 +32,9 @@ namespace {
 
 constexpr unsigned boolean_type = 16, bytes_type = 17;  // oids of the server's catalogue, fixed for ever
 constexpr std::size_t batch_rows = 256;
+constexpr std::size_t most_bytes = 0x3fffffff;  // of a message, and of a value: the server's MaxAllocSize
+constexpr size_limits limits{"PostgreSQL", most_bytes - 64, most_bytes - 64, most_bytes - 64, 65535};
+constexpr std::chrono::seconds default_connect_timeout{30};
 
 struct result_closer {
     void operator()(PGresult* r) const noexcept { PQclear(r); }
@@ -52,15 +56,56 @@ std::string trimmed(std::string text) {
     return text;
 }
 
-/// What the server said, with its detail and hint.
-std::string message_of(const PGresult* r) {
-    const char* primary = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
-    std::string text = primary ? primary : trimmed(PQresultErrorMessage(r));
-    if (const char* position = PQresultErrorField(r, PG_DIAG_STATEMENT_POSITION))
-        text += std::string(" at character ") + position;
-    if (const char* more = PQresultErrorField(r, PG_DIAG_MESSAGE_DETAIL)) text += std::string("; ") + more;
-    if (const char* hint = PQresultErrorField(r, PG_DIAG_MESSAGE_HINT)) text += std::string("; ") + hint;
-    return text;
+std::string field_of(const PGresult* r, int which) {
+    const char* const text = PQresultErrorField(r, which);
+    return text ? text : "";
+}
+
+/// True if the error is about a word of the statement that is neither a literal nor a parameter, nor in quotes: then the server's
+/// message names tables, columns or functions, and nothing else. position counts characters, the first is 1.
+bool about_a_name(const std::string& code, const std::string& position, const std::string& statement) {
+    if (code != "42P01" && code != "42703" && code != "42883") return false;
+    std::size_t count = 0, at = 0;
+    std::from_chars(position.data(), position.data() + position.size(), count);
+    if (count == 0) return false;
+    const auto goes_on = [&](std::size_t i) { return (static_cast<unsigned char>(statement[i]) & 0xC0) == 0x80; };
+    while (at < statement.size() && --count > 0) {
+        do ++at;
+        while (at < statement.size() && goes_on(at));
+    }
+    const auto in_word = [&](std::size_t i) {
+        const auto c = static_cast<unsigned char>(statement[i]);
+        return std::isalnum(c) || c == '_' || c == '.' || c >= 0x80;
+    };
+    if (at == statement.size() || !in_word(at)) return false;
+    if (at > 0 && (statement[at - 1] == '\'' || statement[at - 1] == '"')) return false;
+    while (at < statement.size() && in_word(at)) ++at;
+    return at == statement.size() || (statement[at] != '\'' && statement[at] != '"' && statement[at] != '&');
+}
+
+/// What the server said. The primary message quotes values as well as the detail does ("invalid input syntax for type integer:
+/// "...""), so what() has neither.
+error error_of(const PGresult* r, const std::string& statement) {
+    error::parts p;
+    p.statement = statement;
+    p.code = field_of(r, PG_DIAG_SQLSTATE);
+    if (p.code.empty()) return error(trimmed(PQresultErrorMessage(r)), "08006", statement);  // libpq's own
+    p.message = field_of(r, PG_DIAG_MESSAGE_PRIMARY);
+    p.detail = field_of(r, PG_DIAG_MESSAGE_DETAIL);
+    p.constraint = field_of(r, PG_DIAG_CONSTRAINT_NAME);
+    p.table = field_of(r, PG_DIAG_TABLE_NAME);
+    p.column = field_of(r, PG_DIAG_COLUMN_NAME);
+    const std::string position = field_of(r, PG_DIAG_STATEMENT_POSITION);
+    // Why the server ends a connection are fixed words, which no statement can choose.
+    const bool fatal = field_of(r, PG_DIAG_SEVERITY_NONLOCALIZED) == "FATAL";
+    std::string text = fatal || about_a_name(p.code, position, statement) ? p.message : condition_of(p.code);
+    text += " (" + p.code + ")";
+    if (!position.empty()) text += " at character " + position;
+    if (!p.constraint.empty()) text += ", constraint \"" + p.constraint + "\"";
+    if (!p.table.empty()) text += ", table \"" + p.table + "\"";
+    if (!p.column.empty()) text += ", column \"" + p.column + "\"";
+    if (const std::string hint = field_of(r, PG_DIAG_MESSAGE_HINT); !hint.empty()) p.message += "; " + hint;
+    return error(text, std::move(p));
 }
 
 /// Why connecting failed. libpq tells the SQLSTATE of a refusal only inside a verbose text: "FATAL:  28P01: password ...".
@@ -160,7 +205,8 @@ public:
                                      : now != PQTRANS_IDLE;  // active: a stream, with a savepoint if in a transaction
     }
     const char* begin_statement() const noexcept override { return "BEGIN"; }
-    const char* aborted_code() const noexcept override { return "25P01"; }
+    ending ended() const noexcept override { return ended_; }
+    const char* ended_code() const noexcept override { return "25P01"; }
 
     void errand_done() noexcept {
         errand_.reset();
@@ -176,7 +222,7 @@ private:
     friend class io_wait;
     struct outcome {
         std::shared_ptr<table> last;
-        std::string failed, code;  // the first error
+        std::optional<error> failed;  // the first error
         bool ended = false;
     };
 
@@ -185,6 +231,7 @@ private:
     coro<> begin(on_cancel rule, std::string statement);
     coro<> drain();
     coro<> settle();
+    void drop_notifications() noexcept;
     coro<> command(std::string text);
     void send(const std::string& statement, const std::vector<parameter>& parameters, bool stream);
     coro<> input(on_cancel rule);
@@ -198,7 +245,7 @@ private:
     void lose(std::string why) noexcept;
 
     std::vector<std::pair<std::string, std::string>> options_;  // as libpq has read the URL
-    std::chrono::seconds connect_timeout_{0};
+    std::chrono::seconds connect_timeout_ = default_connect_timeout;  // 0: none
     PGconn* conn_ = nullptr;
     std::shared_ptr<errand> errand_;
     io_wait* wait_ = nullptr;
@@ -207,6 +254,7 @@ private:
     time_point cancel_again_ = time_point::min();  // when the server is asked to cancel, again if need be
     std::chrono::milliseconds cancel_pause_{0};
     bool savepoint_ = false;  // the stream has one
+    ending ended_ = ending::rolled_back;
     bool draining_ = false;   // what comes belongs to a stream that was dropped
     std::string lost_;        // why the connection is gone
     std::string statement_;   // under way, for errors
@@ -324,7 +372,15 @@ postgres::postgres(const std::string& url) {
             }
         }
         if (!value) continue;
-        if (key == "connect_timeout") connect_timeout_ = std::chrono::seconds(std::atoi(value));
+        if (key == "connect_timeout") {
+            int seconds = 0;
+            const char* const end = value + std::strlen(value);
+            if (const auto [stop, code] = std::from_chars(value, end, seconds); stop != end || code != std::errc()) {
+                throw std::invalid_argument(
+                    "the URL '" + shown + "' makes no sense: its connect_timeout is no number of seconds");
+            }
+            connect_timeout_ = std::chrono::seconds(std::max(seconds, 0));
+        }
         options_.emplace_back(key, value);
     }
 }
@@ -486,6 +542,7 @@ bool postgres::usable() noexcept {
     if (!wait_ && !PQisBusy(conn_) && PQtransactionStatus(conn_) != PQTRANS_ACTIVE) {
         PQconsumeInput(conn_);
         PQconsumeInput(conn_);
+        drop_notifications();
     }
     return PQstatus(conn_) == CONNECTION_OK;
 }
@@ -542,6 +599,7 @@ coro<> postgres::drain() {
 }
 
 void postgres::send(const std::string& statement, const std::vector<parameter>& parameters, bool stream) {
+    check_sizes(statement, parameters, limits);
     bool sent;
     if (parameters.empty() && !stream) {
         sent = PQsendQuery(conn_, statement.c_str()) == 1;
@@ -555,13 +613,13 @@ void postgres::send(const std::string& statement, const std::vector<parameter>& 
             const std::string* value = &texts[i];
             switch (p.type()) {
                 case parameter::kind::null: value = nullptr; break;
-                case parameter::kind::boolean: texts[i] = p.integer() ? "t" : "f"; break;
+                case parameter::kind::boolean: texts[i] = p.integer() ? "true" : "false"; break;
                 case parameter::kind::integer: texts[i] = std::to_string(p.integer()); break;
                 case parameter::kind::real: texts[i] = format_real(p.real()); break;
                 case parameter::kind::text:
                     if (p.bytes().find('\0') != std::string::npos) {
                         throw std::invalid_argument("the text for $" + std::to_string(i + 1) +
-                            " holds a zero byte, which PostgreSQL's text cannot: give std::vector<std::byte>");
+                            " holds a NUL byte, which PostgreSQL's text cannot: give std::vector<std::byte>");
                     }
                     value = &p.bytes();
                     break;
@@ -617,6 +675,12 @@ coro<> postgres::input(on_cancel rule) {
         co_return;
     }
     PQconsumeInput(conn_);  // of a lost connection libpq makes an error result
+    drop_notifications();
+}
+
+/// Nobody takes what LISTEN brings: libpq would keep it for ever.
+void postgres::drop_notifications() noexcept {
+    while (PGnotify* const n = PQnotifies(conn_)) PQfreemem(n);
 }
 
 void postgres::take(outcome& o, result_ptr result) {
@@ -629,17 +693,12 @@ void postgres::take(outcome& o, result_ptr result) {
         case PGRES_COPY_IN:
         case PGRES_COPY_OUT:
         case PGRES_COPY_BOTH:
-            o.failed = "COPY between client and server is not supported; the connection is closed";
-            o.code = "0A000";
+            o.failed.emplace("COPY between client and server is not supported; the connection is closed", "0A000", statement_);
             o.ended = true;
             lose("it was closed because of a COPY");
             return;
         default:
-            if (o.failed.empty()) {
-                const char* code = PQresultErrorField(r, PG_DIAG_SQLSTATE);
-                o.code = code ? code : "08006";
-                o.failed = message_of(r);
-            }
+            if (!o.failed) o.failed = error_of(r, statement_);
             return;
     }
     if (!o.last || PQresultStatus(r) != PGRES_SINGLE_TUPLE) {
@@ -648,6 +707,8 @@ void postgres::take(outcome& o, result_ptr result) {
     }
     table& t = *o.last;
     t.tag = PQcmdStatus(const_cast<PGresult*>(r));
+    if (t.tag == "COMMIT" || t.tag == "PREPARE TRANSACTION") ended_ = ending::committed;
+    if (t.tag == "ROLLBACK") ended_ = ending::rolled_back;
     if (!t.tag.starts_with("SELECT") && !t.tag.starts_with("FETCH") && !t.tag.starts_with("MOVE")) {
         const std::string_view count = PQcmdTuples(const_cast<PGresult*>(r));
         std::from_chars(count.data(), count.data() + count.size(), t.affected);
@@ -689,16 +750,17 @@ coro<> postgres::finish(outcome& o, on_cancel rule) {
         }
     }
     co_await settle();
+    if (conn_) drop_notifications();
     deadline_ = time_point::max();
-    if (conn_ && PQstatus(conn_) != CONNECTION_OK) lose(o.failed.empty() ? "the server has closed it" : o.failed);
+    if (conn_ && PQstatus(conn_) != CONNECTION_OK) lose(o.failed ? o.failed->what() : "the server has closed it");
 }
 
 void postgres::fail(const outcome& o, on_cancel rule) {
     detail::task_base& task = detail::require_task();
     // A cancel that was withdrawn meanwhile (uncancel()) is none.
-    if (cancel_seen_ && task.must_cancel() && rule == on_cancel::interrupt && (!conn_ || o.code == "57014"))
+    if (cancel_seen_ && task.must_cancel() && rule == on_cancel::interrupt && (!conn_ || (o.failed && o.failed->code() == "57014")))
         task.throw_cancelled();
-    if (!o.failed.empty()) throw error(o.failed, o.code, statement_);
+    if (o.failed) throw *o.failed;
     throw error("the connection to PostgreSQL is lost: " + lost_, "08006", statement_);
 }
 
@@ -707,7 +769,7 @@ coro<table_ptr> postgres::execute(std::string statement, std::vector<parameter> 
     send(statement, parameters, false);
     outcome o;
     co_await finish(o, rule);
-    if (!conn_ || !o.failed.empty()) fail(o, rule);
+    if (!conn_ || o.failed) fail(o, rule);
     if (detail::require_task().must_cancel()) detail::require_task().overtake_cancel();
     if (!o.last) o.last = std::make_shared<table>();
     co_return o.last;
@@ -722,7 +784,7 @@ coro<> postgres::command(std::string text) {
     if (!conn_) fail(o, on_cancel::finish);
     send(text, std::vector<parameter>(), false);
     co_await finish(o, on_cancel::finish);
-    if (!conn_ || !o.failed.empty()) fail(o, on_cancel::finish);
+    if (!conn_ || o.failed) fail(o, on_cancel::finish);
     no_cancel();
 }
 
@@ -742,7 +804,7 @@ coro<table_ptr> postgres::fetch() {
     no_cancel();
     outcome& o = stream_;
     const auto has_rows = [&o] { return o.last && o.last->row_count > 0; };
-    while (conn_ && !o.ended && o.failed.empty()) {
+    while (conn_ && !o.ended && !o.failed) {
         if (PQisBusy(conn_)) {
             if (has_rows()) break;
             co_await input(on_cancel::interrupt);
@@ -758,7 +820,7 @@ coro<table_ptr> postgres::fetch() {
         if (has_rows() && o.last->row_count == batch_rows) break;
     }
     if (has_rows()) co_return std::exchange(o.last, nullptr);  // an error comes after the rows before it
-    if (o.ended && o.failed.empty()) {
+    if (o.ended && !o.failed) {
         if (std::exchange(savepoint_, false)) co_await command("RELEASE SAVEPOINT aio_stream");
         co_return nullptr;
     }

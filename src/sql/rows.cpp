@@ -1,4 +1,4 @@
-#include "table.hpp"
+#include "driver.hpp"
 
 #include <charconv>
 #include <cmath>
@@ -14,13 +14,6 @@ std::string excerpt(std::string_view text, std::size_t most) {
     if (text.size() <= most) return std::string(text);
     while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
     return std::string(text.substr(0, most)) + "...";
-}
-
-std::string full_message(const std::string& message, const std::string& code, const std::string& statement) {
-    std::string text = message;
-    if (!code.empty()) text += " (" + code + ")";
-    if (!statement.empty()) text += ", in: " + excerpt(statement, 300);
-    return text;
 }
 
 std::string list_of(const std::vector<std::string>& columns) {
@@ -55,14 +48,37 @@ std::string format_real(double v) {
     return text;
 }
 
-error::error(const std::string& message, std::string code, std::string statement)
-    : std::runtime_error(full_message(message, code, statement)),
-      code_(std::move(code)),
-      statement_(std::move(statement)) {}
+error::error(const std::string& text, std::string code, std::string statement)
+    : std::runtime_error(code.empty() ? text : text + " (" + code + ")") {
+    auto p = std::make_shared<parts>();
+    p->code = std::move(code);
+    p->statement = std::move(statement);
+    p->message = text;
+    parts_ = std::move(p);
+}
 
-void parameter::throw_too_large(std::uint64_t v) {
-    throw std::invalid_argument("the parameter " + std::to_string(v) +
-        " does not fit into a signed 64-bit integer, the largest that databases have: give it as text");
+error::error(const std::string& text, parts p)
+    : std::runtime_error(text), parts_(std::make_shared<const parts>(std::move(p))) {}
+
+void parameter::throw_too_large() {
+    throw std::invalid_argument(
+        "a parameter does not fit into a signed 64-bit integer, the largest that databases have: give it as text");
+}
+
+void check_sizes(const std::string& statement, const std::vector<parameter>& parameters, const size_limits& most) {
+    const auto refuse = [&](const std::string& what, std::size_t has, const char* of, std::size_t limit) {
+        throw std::invalid_argument(what + std::to_string(has) + of + ": " + most.database + " takes at most " +
+            std::to_string(limit));
+    };
+    if (statement.size() > most.statement) refuse("the statement has ", statement.size(), " bytes", most.statement);
+    if (parameters.size() > most.parameters) refuse("", parameters.size(), " parameters were given", most.parameters);
+    std::size_t together = 0;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+        const std::size_t size = parameters[i].bytes().size();
+        if (size > most.value) refuse("the value of $" + std::to_string(i + 1) + " has ", size, " bytes", most.value);
+        together += size + parameter_overhead;  // cannot wrap: the parameters are in memory
+    }
+    if (together > most.together) refuse("the parameters have together ", together, " bytes", most.together);
 }
 
 // ---- field ----

@@ -2,29 +2,62 @@
 
 #include "driver.hpp"
 
+#include <algorithm>
+#include <cctype>
+#include <charconv>
 #include <cstdio>
 
 namespace aio::sql {
 
 // ---- addresses ----
 
+namespace {
+
+/// %40 and so on decoded; what is malformed stays.
+std::string decoded(std::string_view text) {
+    std::string plain;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        unsigned value = 0;
+        const char* const digits = text.data() + i + 1;
+        if (text[i] == '%' && text.size() - i > 2 && std::from_chars(digits, digits + 2, value, 16).ptr == digits + 2) {
+            plain += static_cast<char>(value);
+            i += 2;
+        } else {
+            plain += text[i];
+        }
+    }
+    return plain;
+}
+
+/// What names an option: "password" and "sslpassword", in any case and however they are encoded.
+bool is_secret(std::string_view key) {
+    std::string name = decoded(key);
+    for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return name.find("password") != std::string::npos;
+}
+
+}  // namespace
+
+// A URL that makes no sense is shown, too: where it is in doubt what belongs to a password, more is hidden rather than less.
 std::string without_password(const std::string& url) {
-    std::string text = url;
+    const std::size_t start = url.find("://");
+    // From the first option that is a secret to the end: its value may hold unencoded & and @.
+    std::size_t end = url.size();
+    for (std::size_t key = url.find_first_of("?&"); key != std::string::npos; key = url.find_first_of("?&", key + 1)) {
+        const std::size_t equals = url.find_first_of("=?&", key + 1);
+        if (equals == std::string::npos || url[equals] != '=') continue;
+        if (!is_secret(std::string_view(url).substr(key + 1, equals - key - 1))) continue;
+        end = equals + 1;
+        break;
+    }
+    std::string shown = url.substr(0, end) + (end < url.size() ? "***" : "");
     // The user's part ends at the last @: a password that was not percent-encoded may hold anything.
-    const std::size_t start = text.find("://");
-    const std::size_t at = text.rfind('@');
-    if (start != std::string::npos && at != std::string::npos) {
-        const std::size_t colon = text.find(':', start + 3);
-        if (colon < at) text.replace(colon + 1, at - colon - 1, "***");
-    }
-    for (std::size_t from = 0;;) {
-        const std::size_t key = text.find("password=", from);
-        if (key == std::string::npos) return text;
-        const std::size_t value = key + 9;
-        const std::size_t end = std::min(text.find('&', value), text.size());
-        text.replace(value, end - value, "***");
-        from = value;
-    }
+    const std::size_t at = url.rfind('@');
+    if (start == std::string::npos || at == std::string::npos) return shown;
+    const std::size_t colon = url.find(':', start + 3);
+    if (colon >= at) return shown;
+    if (at >= end) return url.substr(0, colon + 1) + "***";
+    return shown.replace(colon + 1, at - colon - 1, "***");
 }
 
 namespace {
@@ -38,18 +71,18 @@ std::string sqlite_path(const std::string& url) {
     std::string_view rest = std::string_view(url).substr(7);
     if (rest == ":memory:" || rest == "//" || rest == "///:memory:") return ":memory:";
     if (!rest.starts_with("///") || rest.size() == 3) {
-        throw std::invalid_argument("the URL '" + url +
+        throw std::invalid_argument("the URL '" + without_password(url) +
             "' names no file: it is sqlite:///relative/path, sqlite:////absolute/path " + "or sqlite::memory:");
     }
     rest.remove_prefix(3);
-    if (rest.find('\0') != std::string_view::npos)
-        throw std::invalid_argument("the path of a SQLite URL holds a zero byte");
-    return (rest.starts_with(':') ? "./" : "") + std::string(rest);
+    // A path that begins like this would be a name or a URI of SQLite's own.
+    return (rest.starts_with(':') || rest.starts_with("file:") ? "./" : "") + std::string(rest);
 }
 
 }  // namespace
 
 std::unique_ptr<driver> make_driver(const std::string& url) {
+    if (url.find('\0') != std::string::npos) throw std::invalid_argument("a database URL holds a NUL byte");
     if (url.starts_with("postgresql://") || url.starts_with("postgres://")) return make_postgres(url);
     if (url.starts_with("sqlite:")) return make_sqlite(sqlite_path(url));
     const std::size_t colon = url.find(':');
@@ -120,12 +153,18 @@ void connection::check_free() const {
     if (poisoned_) detail::throw_logic_error("a transaction of this sql::connection could not be ended: close it");
 }
 
+namespace {
+error already_ended(const driver& d, const std::string& statement) {
+    const bool committed = d.ended() == ending::committed;
+    return error(committed ? "the transaction has been committed already, by a statement in it: nothing more can be done in it"
+                           : "the transaction has been rolled back already: nothing more can be done in it",
+        d.ended_code(), statement);
+}
+}  // namespace
+
 void connection::check_statement(const std::string& statement) const {
-    if (statement.find('\0') != std::string::npos) throw std::invalid_argument("a statement holds a zero byte");
-    if (level_ > 0 && driver_->usable() && !driver_->in_transaction()) {
-        throw error("the transaction has been rolled back already: nothing more can be done in it",
-            driver_->aborted_code(), statement);
-    }
+    if (statement.find('\0') != std::string::npos) throw std::invalid_argument("a statement holds a NUL byte");
+    if (level_ > 0 && driver_->usable() && !driver_->in_transaction()) throw already_ended(*driver_, statement);
 }
 
 void connection::end_stream() noexcept {
@@ -229,9 +268,7 @@ coro<> connection::commit(std::size_t level) {
         if (!running_) end_stream();
         const use in_use(*this);
         std::string statement = level == 0 ? "COMMIT" : "RELEASE SAVEPOINT " + savepoint(level);
-        if (!driver_->in_transaction() && driver_->usable()) {
-            throw error("the transaction has been rolled back already", driver_->aborted_code(), statement);
-        }
+        if (!driver_->in_transaction() && driver_->usable()) throw already_ended(*driver_, statement);
         const table_ptr done = co_await driver_->execute(statement, std::vector<parameter>(), on_cancel::finish);
         // PostgreSQL answers so to the COMMIT of a transaction in which a statement has failed.
         if (done->tag == "ROLLBACK") {

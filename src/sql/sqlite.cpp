@@ -23,6 +23,8 @@ constexpr std::chrono::milliseconds busy_timeout{5000};
 constexpr int steps_between_looks = 1000;
 constexpr std::size_t batch_rows = 256;
 constexpr std::size_t batch_bytes = 256 * 1024;
+constexpr std::size_t most_bytes = 1'000'000'000;  // SQLITE_MAX_LENGTH and SQLITE_MAX_SQL_LENGTH, as SQLite is built
+constexpr size_limits limits{"SQLite", most_bytes, most_bytes, std::size_t(-1), 32766};
 
 struct code_name {
     int code;
@@ -101,6 +103,8 @@ public:
     void open_stream(std::string text, const std::vector<parameter>& parameters);
     table_ptr fetch();
     bool in_transaction() const noexcept { return db_ && !sqlite3_get_autocommit(db_); }
+    /// SQLite tells of each rollback, but of a commit only if something was written.
+    ending ended() const noexcept { return rolled_back_ ? ending::rolled_back : ending::committed; }
     bool read_only() const noexcept { return sqlite3_db_readonly(db_, "main") == 1; }
 
     // from the loop's thread
@@ -130,6 +134,7 @@ private:
     std::string path_;
     sqlite3* db_ = nullptr;
     drop_job drop_;
+    bool rolled_back_ = false;  // since a statement began in a transaction
     statement_ptr stream_;
     std::string stream_text_;
     std::exception_ptr stream_error_;  // comes after the rows before it
@@ -138,19 +143,73 @@ private:
     std::condition_variable stopped_;
 };
 
+namespace {
+
+/// SQLite's words where they quote only names, else what the code means: "near "secret"", and what functions say, quote literals and
+/// parameters. Fills in the names of a constraint's error: "UNIQUE constraint failed: t.name".
+std::string head_of(int code, error::parts& p) {
+    const std::string_view message = p.message;
+    if ((code & 0xFF) == SQLITE_CONSTRAINT) {
+        constexpr std::string_view failed = " constraint failed: ";
+        const std::size_t at = message.find(failed);
+        const bool of_columns = code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY ||
+            code == SQLITE_CONSTRAINT_NOTNULL;
+        if (at == std::string_view::npos || (!of_columns && code != SQLITE_CONSTRAINT_CHECK)) return sqlite3_errstr(code);
+        const std::string_view what = message.substr(at + failed.size());
+        const std::size_t point = what.find('.');
+        if (what.find('\'') != std::string_view::npos) {
+            // "index 'name'", or a check without a name, whose text may hold literals
+            if (!of_columns) return std::string(message.substr(0, at)) + " constraint failed";
+            const std::size_t quote = what.find('\'') + 1;
+            p.constraint = what.substr(quote, what.rfind('\'') - quote);
+        } else if (!of_columns) {
+            p.constraint = what;
+        } else if (point != std::string_view::npos) {
+            p.table = what.substr(0, point);
+            p.column = what.substr(point + 1, what.find(',') - point - 1);
+        }
+        return std::string(message);
+    }
+    if ((code & 0xFF) == SQLITE_ERROR) {
+        for (const std::string_view about : {"no such table: ", "no such column: ", "no such function: "}) {
+            if (!message.starts_with(about)) continue;
+            // It must be a word of the statement, and not in quotes.
+            const std::string_view name = message.substr(about.size());
+            const std::size_t at = p.statement.find(name);
+            if (at == std::string::npos || name.find_first_of("'\" ") != std::string_view::npos) break;
+            if (at > 0 && std::string_view("'\"`[").find(p.statement[at - 1]) != std::string_view::npos) break;
+            return std::string(message);
+        }
+        if (message == "integer overflow") return std::string(message);
+        if (message.ends_with(": syntax error") || message == "incomplete input") return "syntax error";
+    }
+    return sqlite3_errstr(code);
+}
+
+}  // namespace
+
 void database::fail(int code, const std::string& text) const {
     if (stop_.load(std::memory_order_relaxed) && ((code & 0xFF) == SQLITE_INTERRUPT || (code & 0xFF) == SQLITE_BUSY))
         throw interrupted{};
-    std::string message = db_ ? sqlite3_errmsg(db_) : sqlite3_errstr(code);
+    error::parts p;
+    p.message = db_ ? sqlite3_errmsg(db_) : sqlite3_errstr(code);
+    p.code = name_of(code);
+    p.statement = text;
+    std::string what = head_of(code, p);
     const int primary = code & 0xFF;
     if (primary == SQLITE_CANTOPEN || primary == SQLITE_IOERR || primary == SQLITE_FULL || primary == SQLITE_NOTADB ||
         primary == SQLITE_CORRUPT || primary == SQLITE_READONLY || primary == SQLITE_BUSY) {
-        message = "'" + path_ + "': " + message;
+        what = "'" + path_ + "': " + what;
         const int system_error =
             db_ && (primary == SQLITE_CANTOPEN || primary == SQLITE_IOERR) ? sqlite3_system_errno(db_) : 0;
-        if (system_error != 0) message += ": " + std::generic_category().message(system_error);
+        if (system_error != 0) what += ": " + std::generic_category().message(system_error);
     }
-    throw error(message, name_of(code), text);
+    what += " (" + p.code + ")";
+#if SQLITE_VERSION_NUMBER >= 3038000
+    const int offset = db_ && !text.empty() ? sqlite3_error_offset(db_) : -1;
+    if (offset >= 0) what += " at byte " + std::to_string(offset + 1);
+#endif
+    throw error(what, std::move(p));
 }
 
 // Waits for another connection's lock: a little longer each time, and not at all once a cancel has come.
@@ -179,6 +238,8 @@ void database::open() {
             db_, steps_between_looks,
             [](void* self) { return static_cast<database*>(self)->stop_.load(std::memory_order_relaxed) ? 1 : 0; },
             this);
+        sqlite3_rollback_hook(
+            db_, [](void* self) { static_cast<database*>(self)->rolled_back_ = true; }, this);
         // Opening is lazy: a look at the file now finds one that is no database.
         code = sqlite3_exec(db_, "PRAGMA schema_version", nullptr, nullptr, nullptr);
         if ((code & 0xFF) == SQLITE_BUSY) code = SQLITE_OK;
@@ -191,10 +252,6 @@ void database::open() {
         close();
         throw;
     }
-}
-
-void check_length(const std::string& text) {
-    if (text.size() > 1'000'000'000) throw error("the statement is longer than 1 GB", "SQLITE_TOOBIG");
 }
 
 statement_ptr database::prepare(const char*& at, const char* end, const std::string& text) {
@@ -235,8 +292,7 @@ void database::bind(sqlite3_stmt* s, const std::vector<parameter>& parameters, c
             char* end = nullptr;
             number = std::strtoul(name + 1, &end, 10);
             if (number == 0 || *end != '\0') {
-                throw error(std::string("the parameter ") + name + " has a name: parameters are $1, $2 ...",
-                    "SQLITE_RANGE", text);
+                throw error("a parameter has a name: parameters are $1, $2 ...", "SQLITE_RANGE", text);
             }
         }
         if (number > needed) needed = number;
@@ -278,7 +334,8 @@ void database::add_row(sqlite3_stmt* s, table& t) {
 }
 
 table_ptr database::execute(const std::string& text, const std::vector<parameter>& parameters) {
-    check_length(text);
+    check_sizes(text, parameters, limits);
+    if (in_transaction()) rolled_back_ = false;
     const char* at = text.data();
     const char* const end = at + text.size();
     auto result = std::make_shared<table>();
@@ -305,7 +362,7 @@ table_ptr database::execute(const std::string& text, const std::vector<parameter
 }
 
 void database::open_stream(std::string text, const std::vector<parameter>& parameters) {
-    check_length(text);
+    check_sizes(text, parameters, limits);
     const char* at = text.data();
     const char* const end = at + text.size();
     statement_ptr s;
@@ -477,13 +534,19 @@ public:
     bool usable() noexcept override { return open_; }
     bool in_transaction() const noexcept override { return in_transaction_; }
     const char* begin_statement() const noexcept override { return read_only_ ? "BEGIN" : "BEGIN IMMEDIATE"; }
-    const char* aborted_code() const noexcept override { return "SQLITE_ABORT_ROLLBACK"; }
+    ending ended() const noexcept override { return ended_; }
+    const char* ended_code() const noexcept override {
+        return ended_ == ending::committed ? "SQLITE_MISUSE" : "SQLITE_ABORT_ROLLBACK";
+    }
 
 private:
     /// Notes, in the thread, how a statement left the transaction; the loop reads it after the job.
     struct noting {
         sqlite& self;
-        ~noting() { self.in_transaction_ = self.db_->in_transaction(); }
+        ~noting() {
+            self.in_transaction_ = self.db_->in_transaction();
+            self.ended_ = self.db_->ended();
+        }
     };
 
     std::unique_ptr<database> db_;
@@ -492,6 +555,7 @@ private:
     bool open_ = false;
     bool read_only_ = false;
     bool in_transaction_ = false;
+    ending ended_ = ending::committed;
     bool streaming_ = false;
 };
 

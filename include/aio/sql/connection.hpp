@@ -48,8 +48,9 @@ public:
     /// idle again and then throws cancelled_error; a statement that completed in spite of it gives its rows, and the cancel stays
     /// pending. A PostgreSQL connection that does not become idle within 5 seconds is closed.
     ///
-    /// Throws sql::error; std::invalid_argument for a parameter that the database cannot hold; std::logic_error for a second
-    /// operation at the same time, or after the connection was closed.
+    /// Throws sql::error; std::invalid_argument for what the database cannot take: a statement with a NUL byte, for PostgreSQL
+    /// a text with one, more bytes or parameters than there can be; std::logic_error for a second operation at the same time, or
+    /// after the connection was closed.
     template<parameter_like... Args>
     coro<rows> query(std::string statement, Args&&... args) {
         std::vector<parameter> parameters;
@@ -57,10 +58,15 @@ public:
         (parameters.emplace_back(std::forward<Args>(args)), ...);
         return run(std::move(statement), std::move(parameters));
     }
+    /// The same with parameters whose number is known only when the program runs.
+    coro<rows> query(std::string statement, std::vector<parameter> parameters) {
+        return run(std::move(statement), std::move(parameters));
+    }
 
     /// The same, but gives the rows one by one, and reads them from the database in small batches as they are asked for. A generator
     /// that is closed or dropped before its end stops the statement; until then nothing else can be done on this connection. It ends
-    /// with std::logic_error if the connection, or the transaction around it, was ended meanwhile.
+    /// with std::logic_error if the connection, or the transaction around it, was ended meanwhile. A row that has come is given in
+    /// spite of a cancel; but the server may have been asked to stop by then, and the next row is a sql::error (57014).
     template<parameter_like... Args>
     async_generator<row> stream(std::string statement, Args&&... args) {
         std::vector<parameter> parameters;
@@ -68,10 +74,14 @@ public:
         (parameters.emplace_back(std::forward<Args>(args)), ...);
         return run_stream(std::move(statement), std::move(parameters));
     }
+    async_generator<row> stream(std::string statement, std::vector<parameter> parameters) {
+        return run_stream(std::move(statement), std::move(parameters));
+    }
 
     /// A manager: begins a transaction, commits it when the body has ended, rolls it back when the body threw or was cancelled.
     /// Inside another one it is a savepoint. SQLite's begins IMMEDIATE, so that it never fails half-way because another
-    /// connection writes. A rollback cannot be cancelled; a commit that has begun cannot, either.
+    /// connection writes. A rollback cannot be cancelled; a commit that has begun cannot, either. A body that ends the transaction
+    /// by a COMMIT or ROLLBACK of its own gets sql::error, which says which of the two has happened.
     sql::transaction transaction();
 
     /// Closes it, once the operation under way has ended; an open transaction is rolled back. Harmless the second time. What
@@ -141,6 +151,7 @@ private:
 
 /// url: "postgresql://user:password@host:port/database?option=value", as libpq has it (also postgres://);
 /// "sqlite:///relative/path", "sqlite:////absolute/path" (the rest is the path as it stands) or "sqlite::memory:".
+/// PostgreSQL has 30 seconds to answer; the option connect_timeout=SECONDS says otherwise, and 0 lifts the limit.
 /// Throws std::invalid_argument for another scheme or a URL that makes no sense; no error ever shows the password.
 inline connector connect(std::string url) { return connector(std::move(url)); }
 

@@ -58,6 +58,9 @@ public:
         (parameters.emplace_back(std::forward<Args>(args)), ...);
         return run(std::move(statement), std::move(parameters));
     }
+    coro<rows> query(std::string statement, std::vector<parameter> parameters) {
+        return run(std::move(statement), std::move(parameters));
+    }
 
     /// No more acquire(); waits until all connections have been given back, and closes them. Cancelled, it may be called again.
     /// Harmless once closed.

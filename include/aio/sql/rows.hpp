@@ -26,18 +26,37 @@
 
 namespace aio::sql {
 
-/// The database said no. what() has its message, the code and the beginning of the statement; never a password or a parameter.
+/// The database said no. what() has the condition, its code, the place in the statement, and the constraint, table and column by
+/// name. It never has a parameter, a literal of the statement or a password, so that it can be printed and logged; nor has it
+/// the database's own words, but where they quote only names. Those words, and the statement, may hold all of that: message(),
+/// detail() and statement() give them to who asks.
 class AIO_API error : public std::runtime_error {
 public:
-    error(const std::string& message, std::string code, std::string statement = {});
+    /// What a driver knows of it; empty where it knows nothing.
+    struct parts {
+        std::string code, statement, message, detail, constraint, table, column;
+    };
+
+    /// what() is the text and the code.
+    error(const std::string& text, std::string code, std::string statement = {});
+    /// what() is the text as it stands.
+    error(const std::string& text, parts p);
+
     /// PostgreSQL: the SQLSTATE, "23505"; "08..." where the connection itself failed. SQLite: its extended code, "SQLITE_CONSTRAINT_UNIQUE".
-    const std::string& code() const noexcept { return code_; }
+    const std::string& code() const noexcept { return parts_->code; }
     /// The whole text of the statement that failed; empty if there was none.
-    const std::string& statement() const noexcept { return statement_; }
+    const std::string& statement() const noexcept { return parts_->statement; }
+    /// The database's own words, and its hint. They may quote a parameter or a literal.
+    const std::string& message() const noexcept { return parts_->message; }
+    /// PostgreSQL: the detail, "Key (email)=(ann@example.org) already exists.": it has values. SQLite has none.
+    const std::string& detail() const noexcept { return parts_->detail; }
+    /// The names of what the error is about, where the database tells; else empty. SQLite tells those of constraints.
+    const std::string& constraint() const noexcept { return parts_->constraint; }
+    const std::string& table() const noexcept { return parts_->table; }
+    const std::string& column() const noexcept { return parts_->column; }
 
 private:
-    std::string code_;
-    std::string statement_;
+    std::shared_ptr<const parts> parts_;  // shared: copying an exception throws nothing
 };
 
 /// A value given for $1, $2 ...: made from nothing (nullptr, std::nullopt), bool, integers, floating point, text, bytes
@@ -60,7 +79,7 @@ public:
             real_ = static_cast<double>(v);
         } else {
             if constexpr (std::is_unsigned_v<T> && sizeof(T) >= sizeof(std::int64_t)) {
-                if (v > static_cast<T>(std::numeric_limits<std::int64_t>::max())) throw_too_large(v);
+                if (v > static_cast<T>(std::numeric_limits<std::int64_t>::max())) throw_too_large();
             }
             kind_ = kind::integer;
             integer_ = static_cast<std::int64_t>(v);
@@ -83,7 +102,7 @@ private:
     template<class T>
     static constexpr bool is_character = std::is_same_v<T, char> || std::is_same_v<T, wchar_t> ||
         std::is_same_v<T, char8_t> || std::is_same_v<T, char16_t> || std::is_same_v<T, char32_t>;
-    [[noreturn]] static void throw_too_large(std::uint64_t v);
+    [[noreturn]] static void throw_too_large();
     kind kind_ = kind::null;
     std::int64_t integer_ = 0;
     double real_ = 0;
