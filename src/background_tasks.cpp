@@ -99,7 +99,7 @@ std::size_t background_size(const background_state* state) noexcept { return sta
 // Begun even under a pending cancel: whoever leaves a scope has to be sure of it.
 bool background_shutdown::await_ready() {
     if (!state_) throw_logic_error("these background_tasks have been moved from");
-    task_ = &require_task();
+    begin(&require_task());
     if (state_->contains(task_)) throw_logic_error("a background task cannot shut down the background_tasks that it belongs to");
     return start();
 }

@@ -53,6 +53,7 @@ namespace detail {
 
 bool barrier_wait::start() noexcept {
     if (linked()) unlink();  // woken to look again
+    joined_ = false;         // of an earlier await
     barrier& b = *barrier_;
     switch (b.state_) {
         case barrier::state::broken: return true;

@@ -291,7 +291,7 @@ blocking_pool& default_pool() {
 // Begun even under a pending cancel, and without a look at the budget: whoever leaves a scope has to be sure of it.
 bool pool_shutdown::await_ready() {
     if (!pool_) throw_logic_error("this executor has been moved from");
-    task_ = &require_task();
+    begin(&require_task());
     return start();
 }
 

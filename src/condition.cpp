@@ -1,5 +1,7 @@
 #include <aio/condition.hpp>
 
+#include <utility>
+
 namespace aio {
 
 void condition::throw_not_held() { detail::throw_logic_error("notify() of a condition whose lock is not held"); }
@@ -67,17 +69,19 @@ cancel_reply condition_wait::cancel(const std::string& message) noexcept {
 }
 
 bool condition_wait::finish() {
-    if (stage_ == stage::no_lock) throw_logic_error("wait() on a condition whose lock is not held");
+    if (std::exchange(stage_, stage::fresh) == stage::no_lock) throw_logic_error("wait() on a condition whose lock is not held");
+    const bool was_cancelled = std::exchange(cancelled_, false);
+    const bool was_notified = std::exchange(notified_, false);
     if (condition_link::linked()) condition_link::unlink();
-    if (gone_ && cancelled_) task_->set_cancel_message({});
+    if (gone_ && was_cancelled) task_->set_cancel_message({});
     check();
     lock_->arrive(*this, *task_);
     if (orphaned_) {
-        if (cancelled_) task_->set_cancel_message({});
+        if (was_cancelled) task_->set_cancel_message({});
         throw_gone(condition::kind);
     }
-    if (cancelled_) {
-        if (notified_ && condition_) condition_->wake(1);
+    if (was_cancelled) {
+        if (was_notified && condition_) condition_->wake(1);
         task_->throw_cancelled();
     }
     return true;

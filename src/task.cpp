@@ -60,7 +60,7 @@ thread_local std::vector<pending_cancel>* cancel_stack = nullptr;
 
 bool task_base::cancel(std::string message) {
     loop_->check_thread("task::cancel");
-    if (done()) return false;
+    if (over()) return false;
     if (cancel_requests_ != UINT16_MAX) ++cancel_requests_;
     if (cancel_stack) {
         if (on_cancel_path()) return true;  // a circle through a gather, say
@@ -218,6 +218,15 @@ void throw_no_loop() {
     throw_logic_error(
         "no event loop runs on this thread: call this from a coroutine or callback that aio::run runs (a program and its plugins must "
         "share one copy of aiocxx: build it with BUILD_SHARED_LIBS=ON)");
+}
+
+void throw_not_idle(phase p, const operation& op, const task_base* who) {
+    if (p == phase::over) throw_logic_error("this has been awaited already, and is awaited once: call the function that made it again");
+    std::string what;
+    op.describe(what);
+    const bool here = who && who->loop() == local().loop;  // else it has been left behind by a loop that has ended
+    throw_logic_error("two tasks await one object at once (" + what + "): " + (here ? who->name() : "a task of another loop") +
+                      " waits in it; call the function that made it once for each await");
 }
 
 void throw_awaited_twice() {

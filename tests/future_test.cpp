@@ -1,4 +1,5 @@
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <aio/context_var.hpp>
 
@@ -518,6 +519,102 @@ PLAIN_TEST("a pending future may be completed after its loop's end; its callback
     EXPECT_EQ(f->result(), 2);
     f.reset();
     EXPECT_EQ(counted::alive, 0);
+}
+
+AIO_TEST("fault C26: set_exception(nullptr) is a null exception, not an exception that is a nullptr_t") {
+    aio::future<int> f;
+    EXPECT_THROW(f.set_exception(nullptr), std::invalid_argument);
+    EXPECT_FALSE(f.done());
+    f.set_exception(std::runtime_error("real"));
+    EXPECT_THROW(f.result(), std::runtime_error);
+    co_return;
+}
+
+/// Its constructor runs an action.
+struct made {
+    int value;
+    made(int v, const std::function<void()>& action) : value(v) { action(); }
+    explicit made(aio_test::hostile h) : value(h.value) {}
+};
+
+AIO_TEST("fault C3: a value whose constructor cancels or sets its own future again is what the future gives") {
+    aio::future<made> f;
+    bool accepted = true;
+    std::string told;
+    auto waiter = aio::create_task([](aio::future<made> g) -> aio::coro<int> { co_return (co_await std::move(g)).value; }, f);
+    co_await turns();
+    f.set_result(7, [&] {
+        accepted = f.cancel("late");
+        try {
+            f.set_result(8, [] {});
+        } catch (const aio::invalid_state_error& e) {
+            told = e.what();
+        }
+        EXPECT_THROW(f.set_exception(std::runtime_error("x")), aio::invalid_state_error);
+        EXPECT_FALSE(f.done());
+        EXPECT_THROW(f.result(), aio::invalid_state_error);
+    });
+    EXPECT_FALSE(accepted);
+    EXPECT_NE(told.find("is being set already"), std::string::npos) << told;
+    EXPECT_TRUE(f.done());
+    EXPECT_EQ(co_await waiter, 7);
+}
+
+AIO_TEST("fault C3: a value whose constructor throws leaves its future pending, to be set or cancelled") {
+    aio::future<made> f;
+    EXPECT_THROW(f.set_result(1, [] { throw std::runtime_error("constructor"); }), std::runtime_error);
+    EXPECT_FALSE(f.done());
+    EXPECT_TRUE(f.cancel());
+    aio::future<made> g;
+    EXPECT_THROW(g.set_result(1, [] { throw std::runtime_error("constructor"); }), std::runtime_error);
+    g.set_result(2, [] {});
+    EXPECT_EQ(g.result().value, 2);
+    co_return;
+}
+
+AIO_TEST("fault C3: a value whose constructor drops the last handle of its future") {
+    auto f = std::make_unique<aio::future<made>>();
+    aio::future<made>& handle = *f;
+    handle.set_result(7, [&] { f.reset(); });
+    EXPECT_EQ(f, nullptr);
+    co_return;
+}
+
+AIO_TEST("fault C3: a value whose move throws where it is awaited leaves the future as it was, for the next") {
+    auto script = std::make_shared<aio_test::script>();
+    aio::future<aio_test::hostile> f;
+    f.set_result(aio_test::hostile(5, script));
+    script->on_copy = [] { throw std::runtime_error("copy"); };
+    std::string error;
+    try {
+        static_cast<void>(co_await f);
+    } catch (const std::runtime_error& e) {
+        error = e.what();
+    }
+    EXPECT_EQ(error, "copy");
+    const aio_test::hostile again = co_await f;
+    EXPECT_EQ(again.value, 5);
+}
+
+AIO_TEST("fault C3: the value of a future that dies may cancel another future, which wakes its waiter") {
+    auto script = std::make_shared<aio_test::script>();
+    aio::future<> other;
+    script->on_destroy = [&] { other.cancel("by a destructor"); };
+    std::string message;
+    auto waiter = aio::create_task([&]() -> aio::coro<> {
+        try {
+            co_await other;
+        } catch (const aio::cancelled_error& e) {
+            message = e.message();
+        }
+    });
+    co_await turns();
+    {
+        aio::future<aio_test::hostile> f;
+        f.set_result(aio_test::hostile(1, script));
+    }
+    co_await waiter;
+    EXPECT_EQ(message, "by a destructor");
 }
 
 }  // namespace

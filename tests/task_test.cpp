@@ -1,4 +1,5 @@
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <aio/context_var.hpp>
 
@@ -1159,6 +1160,384 @@ PLAIN_TEST("cancel at every step: nothing of a chain of tasks and coroutines is 
     };
     const std::size_t runs = aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); });
     EXPECT_GT(runs, 8u);
+}
+
+// ---- user code that runs while a task ends ----
+
+aio::coro<int> give_and_keep(aio_test::at_exit, int value) { co_return value; }
+aio::coro<int> fail_and_keep(aio_test::at_exit) {
+    throw std::runtime_error("first");
+    co_return 0;
+}
+aio::coro<> never_begun(aio_test::at_exit, bool* begun) {
+    *begun = true;
+    co_await aio::sleep_forever();
+}
+
+AIO_TEST("fault C3: a task that is cancelled before its first step, and again by the destructor of its argument, never runs") {
+    bool begun = false;
+    int cancelled_again = 0;
+    aio::any_task self;
+    auto t = aio::create_task(never_begun(aio_test::at_exit([&] { cancelled_again += self.cancel("again") ? 10 : 1; }), &begun));
+    self = t;
+    EXPECT_TRUE(t.cancel("first"));
+    const ending e = co_await end_of(t);
+    EXPECT_EQ(e.text, "cancelled first");
+    EXPECT_FALSE(begun);
+    EXPECT_EQ(cancelled_again, 1);  // it was refused: the body has ended, or rather never begins
+    EXPECT_EQ(t.cancelling(), 1u);
+    co_await turns(2);
+    EXPECT_TRUE(t.cancelled());
+}
+
+AIO_TEST("fault C3: tasks that share a session whose destructor cancels them end once, whichever of them goes last") {
+    struct session {
+        std::vector<aio::any_task> tasks;
+        int* gone;
+        explicit session(int* g) : gone(g) {}
+        ~session() {
+            ++*gone;
+            for (auto& t : tasks) t.cancel();
+        }
+    };
+    auto work = [](std::shared_ptr<session>, int steps) -> aio::coro<> {
+        for (int i = 0; i < steps; ++i) co_await aio::sleep(0s);
+    };
+    int gone = 0;
+    std::vector<aio::task<>> kept;
+    for (int stopped = 0; stopped < 3; ++stopped) {
+        auto s = std::make_shared<session>(&gone);
+        for (int steps = 0; steps < 3; ++steps) {
+            kept.push_back(aio::create_task(work(s, steps)));
+            s->tasks.push_back(kept.back());
+        }
+        if (stopped == 1) kept[3].cancel();
+        if (stopped == 2) {
+            for (auto& t : s->tasks) t.cancel();
+        }
+    }
+    co_await turns(6);
+    EXPECT_EQ(gone, 3);
+    for (std::size_t i = 0; i < kept.size(); ++i) EXPECT_EQ(kept[i].cancelled(), i == 3 || i >= 6) << i;
+}
+
+AIO_TEST("fault C3: a cancel by the destructor of an argument does not change how the body has ended") {
+    aio::any_task self;
+    std::vector<bool> accepted;
+    auto cancel_self = [&] { accepted.push_back(self.cancel("late")); };
+    auto value = aio::create_task(give_and_keep(aio_test::at_exit(cancel_self), 7));
+    self = value;
+    EXPECT_EQ((co_await end_of(value)).text, "value");
+    EXPECT_EQ(value.result(), 7);
+    EXPECT_EQ(value.cancelling(), 0u);
+    auto error = aio::create_task(fail_and_keep(aio_test::at_exit(cancel_self)));
+    self = error;
+    EXPECT_EQ((co_await end_of(error)).text, "first");
+    EXPECT_FALSE(error.cancelled());
+    EXPECT_EQ(accepted, std::vector<bool>(2));
+    co_await turns(2);
+}
+
+AIO_TEST("fault C3: a value that is dropped for a cancel may cancel its task while it goes") {
+    auto script = std::make_shared<aio_test::script>();
+    auto body = [](aio_test::hostile h) -> aio::coro<aio_test::hostile> {
+        aio::current_task().cancel("own");
+        co_return std::move(h);
+    };
+    auto t = aio::create_task(body, aio_test::hostile(1, script));
+    bool accepted = true;
+    script->on_destroy = [&] { accepted = t.cancel("late"); };
+    const ending e = co_await end_of(t);
+    EXPECT_EQ(e.text, "cancelled own");  // rule 7
+    EXPECT_FALSE(accepted);
+    EXPECT_EQ(script->destroyed, 1);
+}
+
+AIO_TEST("fault C3: a destructor of a frame that goes may create tasks, join them to others, set events and look at all tasks") {
+    aio::event gone;
+    aio::task<int> started;
+    std::size_t others = 0;
+    auto act = [&] {
+        others = aio::all_tasks().size();
+        for (auto& t : aio::all_tasks()) static_cast<void>(t.name());
+        static_cast<void>(aio::capture_call_graph().to_string());
+        started = aio::create_task([]() -> aio::coro<int> { co_return 5; });
+        gone.set();
+    };
+    auto t = aio::create_task(give_and_keep(aio_test::at_exit(act), 1));
+    co_await gone.wait();
+    EXPECT_TRUE(t.done());
+    EXPECT_EQ(co_await started, 5);
+    EXPECT_GE(others, 2u);
+}
+
+AIO_TEST("fault C3: a context value whose destructor cancels the task that held it comes too late") {
+    static aio::context_var<std::shared_ptr<aio_test::at_exit>> holder("holder", nullptr);
+    aio::any_task self;
+    bool accepted = true;
+    auto t = aio::create_task([&]() -> aio::coro<int> {
+        static_cast<void>(holder.set(std::make_shared<aio_test::at_exit>([&] { accepted = self.cancel(); })));
+        co_await aio::sleep(0s);
+        co_return 3;
+    });
+    self = t;
+    EXPECT_EQ(co_await t, 3);
+    EXPECT_FALSE(accepted);
+}
+
+AIO_TEST("fault C3: a cancel that comes from the last handle's value, a callback's capture or a removed callback finds all in order") {
+    auto script = std::make_shared<aio_test::script>();
+    auto waiting = aio::create_task(aio::sleep_forever());
+    int cancelled = 0;
+    auto cancel = [&] { cancelled += waiting.cancel() ? 1 : 0; };
+    script->on_destroy = cancel;
+    {
+        auto t = aio::create_task([](aio_test::hostile h) -> aio::coro<aio_test::hostile> { co_return std::move(h); },
+                                  aio_test::hostile(1, script));
+        co_await turns(2);
+        EXPECT_TRUE(t.done());
+        EXPECT_EQ(cancelled, 0);
+    }  // the value goes with the handle
+    EXPECT_EQ(cancelled, 1);
+    EXPECT_EQ((co_await end_of(std::move(waiting))).text, "cancelled ");
+
+    auto long_lived = aio::create_task(aio::sleep_forever());
+    const auto id = long_lived.add_done_callback(
+        [held = std::make_shared<aio_test::at_exit>([&] { long_lived.add_done_callback([] {}); })] {});
+    EXPECT_TRUE(long_lived.remove_done_callback(id));
+    long_lived.add_done_callback([held = std::make_shared<aio_test::at_exit>([&] { cancelled += long_lived.cancel() ? 10 : 1; })] {});
+    long_lived.cancel();
+    co_await turns(3);
+    EXPECT_EQ(cancelled, 2);  // it was done by then
+}
+
+// ---- one operation, awaited more than once ----
+
+/// How an await of this operation ends; the operation stays with the test.
+template<class Operation>
+aio::coro<ending> await_shared(Operation& op) {
+    ending e;
+    try {
+        static_cast<void>(co_await aio::detail::no_void(op));
+    } catch (const aio::cancelled_error& c) {
+        e.text = "cancelled " + c.message();
+    } catch (const std::logic_error& l) {
+        e.text = std::string("logic_error ") + l.what();
+    } catch (const std::exception& x) {
+        e.text = x.what();
+    }
+    co_return e;
+}
+bool refused_as_shared(const ending& e) { return e.text.find("logic_error two tasks await one object at once") == 0; }
+
+/// Two tasks await op; let_go lets the first one go on.
+template<class Operation, class Action>
+aio::coro<> expect_second_refused(const char* what, Operation& op, Action let_go) {
+    auto first = aio::create_task(await_shared(op));
+    auto second = aio::create_task(await_shared(op));
+    co_await turns(2);
+    EXPECT_TRUE(second.done()) << what;
+    if (second.done()) EXPECT_TRUE(refused_as_shared(second.result())) << what << ": " << second.result().text;
+    EXPECT_FALSE(first.done()) << what;
+    let_go();
+    const ending e = co_await first;
+    EXPECT_EQ(e.text, "value") << what;
+}
+
+AIO_TEST("fault C24: one operation awaited by two tasks at once throws std::logic_error in the second, and the first goes on") {
+    aio::event e;
+    auto event_wait = e.wait();
+    co_await expect_second_refused("event", event_wait, [&] { e.set(); });
+    aio::lock l;
+    co_await l.acquire();
+    auto acquire = l.acquire();
+    co_await expect_second_refused("lock", acquire, [&] { l.release(); });
+    aio::semaphore s(0);
+    auto permit = s.acquire();
+    co_await expect_second_refused("semaphore", permit, [&] { s.release(); });
+    aio::barrier b(2);
+    auto at_barrier = b.wait();
+    aio::task<> other;
+    auto come = [&] { other = aio::create_task([&]() -> aio::coro<> { co_await b.wait(); }); };
+    co_await expect_second_refused("barrier", at_barrier, come);
+    co_await other;
+    aio::queue<int> q(1);
+    auto get = q.get();
+    co_await expect_second_refused("get", get, [&] { q.put_nowait(1); });
+    q.put_nowait(2);
+    auto put = q.put(3);
+    co_await expect_second_refused("put", put, [&] { static_cast<void>(q.get_nowait()); });
+    auto drained = q.join();
+    co_await expect_second_refused("join", drained, [&] { for (int i = 0; i < 3; ++i) q.task_done(); });
+    aio::condition c;
+    co_await c.acquire();
+    auto notified = c.wait();
+    auto notify = [&] {
+        other = aio::create_task([&]() -> aio::coro<> {
+            co_await c.acquire();
+            c.notify();
+            c.release();
+        });
+    };
+    co_await expect_second_refused("condition", notified, notify);
+    co_await other;
+    c.release();
+    auto nap = aio::sleep(1h);
+    aio::task<ending> sleeper = aio::create_task(await_shared(nap));
+    auto late = aio::create_task(await_shared(nap));
+    const ending refused = co_await late;
+    EXPECT_TRUE(refused_as_shared(refused)) << refused.text;
+    EXPECT_NE(refused.text.find(sleeper.name()), std::string::npos) << refused.text;
+    const ending slept = co_await sleeper;
+    EXPECT_EQ(slept.text, "value");
+}
+
+AIO_TEST("fault C24: an awaiter of a future, a task or an any_task that two tasks share refuses the second") {
+    aio::future<int> f;
+    auto of_future = static_cast<const aio::future<int>&>(f).operator co_await();
+    co_await expect_second_refused("future", of_future, [&] { f.set_result(1); });
+    aio::event go;
+    auto t = aio::create_task([&]() -> aio::coro<> { co_await go.wait(); });
+    auto of_any = aio::any_task(t).operator co_await();
+    co_await expect_second_refused("any_task", of_any, [&] { go.set(); });
+}
+
+AIO_TEST("fault C24: an operation that is postponed or woken is in use, too") {
+    aio::event set;
+    set.set();
+    auto w = set.wait();
+    auto busy = aio::create_task([&]() -> aio::coro<> {
+        for (int i = 0; i < 255; ++i) co_await set.wait();  // and one unit for the lambda's coroutine
+        co_await w;  // the budget is used up: it yields to the loop first
+    });
+    auto second = aio::create_task(await_shared(w));
+    const ending postponed = co_await second;
+    EXPECT_TRUE(refused_as_shared(postponed)) << postponed.text;
+    co_await busy;
+    aio::event e;
+    auto v = e.wait();
+    auto first = aio::create_task(await_shared(v));
+    co_await turns();
+    auto third = aio::create_task(await_shared(v));  // runs before the first, which is woken after that
+    e.set();
+    const ending woken = co_await third;
+    EXPECT_TRUE(refused_as_shared(woken) || woken.text == "value") << woken.text;
+    EXPECT_EQ((co_await first).text, "value");
+}
+
+AIO_TEST("fault C8: an operation awaited again after it has completed waits, and can be cancelled, like a fresh one") {
+    aio::event e;
+    auto w = e.wait();
+    for (int round = 0; round < 3; ++round) {
+        auto t = aio::create_task(await_shared(w));
+        co_await turns();
+        EXPECT_FALSE(t.done());
+        e.set();
+        EXPECT_EQ((co_await t).text, "value");
+        e.clear();
+        auto again = aio::create_task(await_shared(w));
+        co_await turns();
+        EXPECT_TRUE(again.cancel("enough"));
+        EXPECT_EQ((co_await again).text, "cancelled enough");
+    }
+    EXPECT_EQ(e.statistics().tasks_waiting, 0u);
+}
+
+AIO_TEST("fault C8: the operations of all primitives, of sleep, of tasks and of futures can be awaited again") {
+    aio::lock l;
+    auto acquire = l.acquire();
+    aio::semaphore s(1);
+    auto permit = s.acquire();
+    aio::barrier b(1);
+    auto at_barrier = b.wait();
+    aio::queue<int> q;
+    auto get = q.get();
+    auto nap = aio::sleep(1s);
+    auto turn = aio::sleep(0s);
+    aio::future<int> f;
+    f.set_result(4);
+    auto of_future = static_cast<const aio::future<int>&>(f).operator co_await();
+    for (int round = 0; round < 3; ++round) {
+        co_await acquire;
+        EXPECT_TRUE(l.locked());
+        aio::get_running_loop().call_soon([&] { l.release(); });
+        co_await acquire;  // this time it waits
+        l.release();
+        co_await permit;
+        aio::get_running_loop().call_soon([&] { s.release(); });
+        co_await permit;
+        s.release();
+        EXPECT_EQ(co_await at_barrier, 0u);
+        q.put_nowait(round);
+        EXPECT_EQ(co_await get, round);
+        const auto before = aio::get_running_loop().time();
+        co_await nap;
+        EXPECT_EQ(aio::get_running_loop().time() - before, 1s);
+        co_await turn;
+        EXPECT_EQ(co_await of_future, 4);
+    }
+    auto join_queue = q.join();
+    for (int i = 0; i < 3; ++i) q.task_done();
+    co_await join_queue;
+    co_await join_queue;
+}
+
+AIO_TEST("fault C8: a wait for a condition can be awaited again, after a notification and after a cancel") {
+    aio::condition c;
+    auto w = c.wait();
+    auto round = [&]() -> aio::coro<> {
+        co_await c.acquire();
+        auto held = aio_test::at_exit([&] { c.release(); });
+        co_await w;
+    };
+    for (int i = 0; i < 2; ++i) {
+        auto t = aio::create_task(round());
+        co_await turns(2);
+        EXPECT_FALSE(t.done());
+        co_await c.acquire();
+        c.notify();
+        c.release();
+        EXPECT_EQ((co_await end_of(std::move(t))).text, "value");
+        auto cancelled = aio::create_task(round());
+        co_await turns(2);
+        cancelled.cancel("no");
+        EXPECT_EQ((co_await end_of(std::move(cancelled))).text, "cancelled no");
+    }
+}
+
+AIO_TEST("fault C8: what cannot be done twice says so: a put, a function given to a thread") {
+    aio::queue<std::string> q;
+    auto put = q.put("once");
+    co_await put;
+    const ending again = co_await await_shared(put);
+    EXPECT_NE(again.text.find("awaited once"), std::string::npos) << again.text;
+    EXPECT_EQ(q.size(), 1u);
+    int calls = 0;
+    auto job = aio::to_thread([&calls] { return ++calls; });
+    EXPECT_EQ(co_await job, 1);
+    EXPECT_NE((co_await await_shared(job)).text.find("awaited once"), std::string::npos);
+    auto given_up = aio::to_thread(aio::abandon_on_cancel, [&calls] { return ++calls; });
+    EXPECT_EQ(co_await given_up, 2);
+    EXPECT_NE((co_await await_shared(given_up)).text.find("awaited once"), std::string::npos);
+    EXPECT_EQ(calls, 2);
+}
+
+AIO_REAL_TEST("fault C24: a function given to a thread that two tasks await runs once") {
+    std::atomic<int> calls = 0;
+    std::atomic<bool> go = false;
+    auto job = aio::to_thread([&] {
+        while (!go) std::this_thread::yield();
+        return ++calls;
+    });
+    auto first = aio::create_task(await_shared(job));
+    auto second = aio::create_task(await_shared(job));
+    co_await turns(2);
+    EXPECT_TRUE(second.done());
+    go = true;
+    EXPECT_EQ((co_await first).text, "value");
+    const ending refused = co_await second;
+    EXPECT_TRUE(refused_as_shared(refused)) << refused.text;
+    EXPECT_EQ(calls, 1);
 }
 
 }  // namespace

@@ -115,6 +115,7 @@ public:
           call_(std::in_place, std::forward<G>(fn), std::forward<Given>(args)...) {}
 
     bool await_ready() {
+        begin(local().task);  // before anything that the thread uses is touched
         call_.prepare();
         return blocking_base::await_ready();
     }
@@ -146,6 +147,7 @@ public:
     ~abandonable_base() {
         if (job_) job_->destroy(*job_);
     }
+    static constexpr bool awaited_once = true;
     bool start() noexcept;
     void unpark() noexcept;
     void revert() noexcept {}
@@ -180,6 +182,7 @@ public:
     explicit abandonable_call(blocking_pool& pool, Given&&... given)
         : abandonable_base(pool, *new job_type(std::forward<Given>(given)...)) {}
     bool await_ready() {
+        begin(local().task);
         static_cast<job_type&>(job()).call.prepare();
         return abandonable_base::await_ready();
     }

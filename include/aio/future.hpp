@@ -90,6 +90,21 @@ private:
     }
 };
 
+/// While the value of a future is constructed: a cancel comes too late, and nobody else sets it.
+class settling {
+public:
+    explicit settling(future_base& state) noexcept : state_(&state) { state.set_ending(true); }
+    settling(const settling&) = delete;
+    settling& operator=(const settling&) = delete;
+    ~settling() {
+        if (state_) state_->set_ending(false);  // the constructor has thrown
+    }
+    void complete() noexcept { std::exchange(state_, nullptr)->complete(false, false); }
+
+private:
+    future_base* state_;
+};
+
 /// Waits until a future or task is done. Revertible; a cancel is handed on to what is awaited (rule 5).
 class join_base : public revertible<join_base>, public waiter {
 public:
@@ -147,14 +162,11 @@ public:
 
     bool await_ready() {
         thread_state& t = local();
-        if (state_->done() && t.budget > 0) {
+        if (!waits_ && state_->done() && t.budget > 0) {
             --t.budget;
             return true;
         }
-        if constexpr (!Move) state_->retain();
-        std::construct_at(&operation_, *state_);
-        waits_ = true;
-        return operation_.await_ready();
+        return begin_waiting();
     }
     template<class Promise>
     AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) noexcept {
@@ -181,6 +193,14 @@ private:
     void require() const {
         if (!state_) [[unlikely]]
             throw_empty_handle();
+    }
+    [[gnu::noinline]] bool begin_waiting() {
+        if (!waits_) {  // else it is an awaiter that is kept, and awaited again
+            if constexpr (!Move) state_->retain();
+            std::construct_at(&operation_, *state_);
+            waits_ = true;
+        }
+        return operation_.await_ready();
     }
     State* state_;
     bool waits_ = false;
@@ -275,16 +295,20 @@ public:
     future() : base(detail::state_ptr<detail::future_state<T>>::adopt(new detail::future_state<T>(&detail::require_loop()))) {}
     explicit future(detail::state_ptr<detail::future_state<T>> state) noexcept : base(std::move(state)) {}
 
-    /// Throws invalid_state_error if it is done already, cancelled included (rule 28).
+    /// Throws invalid_state_error if it is done already, cancelled included (rule 28), and where the value's constructor sets it again. If
+    /// that constructor throws, the future stays pending.
     template<class... Args>
     void set_result(Args&&... args) {
         require_pending();
-        this->get().outcome.set_value(std::forward<Args>(args)...);
-        this->get().complete(false, false);
+        const detail::state_ptr<detail::future_state<T>> state = this->state_;  // this handle may be gone afterwards
+        detail::settling settling(*state);
+        state->outcome.set_value(std::forward<Args>(args)...);
+        settling.complete();
     }
+    /// invalid_state_error as above; std::invalid_argument for null.
     void set_exception(std::exception_ptr error);
     template<class E>
-        requires(!std::is_same_v<std::remove_cvref_t<E>, std::exception_ptr>)
+        requires(!std::is_convertible_v<E, std::exception_ptr>)
     void set_exception(E error) {
         set_exception(std::make_exception_ptr(std::move(error)));
     }

@@ -209,6 +209,7 @@ template<class Queue, class T>
 class [[nodiscard("co_await it")]] queue_put : public sync_operation<queue_put<Queue, T>> {
 public:
     queue_put(Queue& q, T&& item) : queue_(&q), item_(std::move(item)) {}
+    static constexpr bool awaited_once = true;  // the item is moved from
     bool start() noexcept {
         if (this->linked()) this->unlink();  // woken to look again
         if (!queue_->full() || queue_->shut_down_) [[likely]] return true;

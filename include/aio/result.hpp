@@ -87,7 +87,7 @@ public:
         }
         return *this;
     }
-    ~result() { destroy(); }
+    ~result() { destroy(this->kind()); }
 
     bool has_value() const noexcept { return this->kind() == ending::value; }
     explicit operator bool() const noexcept { return has_value(); }
@@ -134,8 +134,14 @@ public:
         this->set_kind(ending::error);
     }
     void reset() noexcept {
-        destroy();
-        this->set_kind(ending::empty);
+        if constexpr (std::is_void_v<T>) {
+            destroy(this->kind());
+            this->set_kind(ending::empty);
+        } else {  // empty before a destructor of the user's looks at it
+            const ending how = this->kind();
+            this->set_kind(ending::empty);
+            destroy(how);
+        }
     }
 
 private:
@@ -148,10 +154,10 @@ private:
         }
         this->set_kind(ending::value);
     }
-    void destroy() noexcept {
-        if (this->kind() == ending::value) {
+    void destroy(ending how) noexcept {
+        if (how == ending::value) {
             std::destroy_at(&value_);
-        } else if (this->kind() == ending::error) {
+        } else if (how == ending::error) {
             std::destroy_at(&error_);
         }
     }

@@ -15,7 +15,7 @@ class [[nodiscard("co_await it")]] sleep_operation : public revertible<sleep_ope
 public:
     explicit sleep_operation(delay d) noexcept : delay_(d) {}
     bool await_ready() {  // it never completes at once, so it needs no budget
-        task_ = local().task;
+        begin(local().task);
         if (!task_) [[unlikely]]
             throw_no_task();
         return start();

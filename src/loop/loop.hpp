@@ -75,6 +75,7 @@ struct loop_cold {
 // In the one place where every task ends.
 [[gnu::always_inline]] inline void task_base::finish(promise_base& root) noexcept {
     const bool ended_by_exception = root.failed;
+    flags_ |= flag_ending;  // before the first destructor, which may cancel this task
     root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end (semantics 8b)
     task_link::leave_list();
     constexpr std::uint16_t to_settle = flag_must_cancel | flag_cancel_taken | flag_gives_context;

@@ -155,7 +155,7 @@ public:
     /// events: io_entry's bits; 0 waits for the errand alone.
     io_wait(postgres& owner, std::uint32_t events) noexcept;
     bool await_ready() {  // also where a cancel is pending
-        task_ = &detail::require_task();
+        begin(&detail::require_task());
         phase_ = detail::phase::parked;
         return start();
     }

@@ -412,7 +412,7 @@ public:
     bool await_ready() {
         db_->allow();
         if (rule_ != on_cancel::shield) return blocking_base::await_ready();
-        task_ = &detail::require_task();
+        begin(&detail::require_task());
         return start();
     }
     detail::cancel_reply cancel(const std::string& message) noexcept override {

@@ -116,6 +116,7 @@ private:
 /// Awaits a job; what blocking_call has for every function.
 class blocking_base : public irrevocable<blocking_base>, public blocking_job {
 public:
+    static constexpr bool awaited_once = true;  // the function and its arguments are moved from
     bool start() noexcept;
     void unpark() noexcept { --task_->loop()->outstanding; }  // cancel() has withdrawn it
     void revert() noexcept {}

@@ -148,16 +148,20 @@ public:
     std::uint32_t references() const noexcept { return references_; }
 
     bool done() const noexcept { return flags_ & flag_done; }
+    /// Its outcome is settled, or is being settled just now, while user code (a destructor, a constructor) may run: it is too late for
+    /// a cancel.
+    bool over() const noexcept { return flags_ & (flag_done | flag_ending); }
     bool cancelled() const noexcept { return flags_ & flag_cancelled; }
     bool failed() const noexcept { return flags_ & flag_failed; }
     bool is_task() const noexcept { return flags_ & flag_task; }
     bool on_cancel_path() const noexcept { return flags_ & flag_cancel_path; }
+    void set_ending(bool on) noexcept { flags_ = static_cast<std::uint16_t>(on ? flags_ | flag_ending : flags_ & ~flag_ending); }
     void mark_retrieved() noexcept { flags_ |= flag_retrieved; }
     bool retrieved() const noexcept { return flags_ & flag_retrieved; }
     loop_core* loop() const noexcept { return loop_; }
 
     /// False if it is done already.
-    bool cancel(std::string message) { return !done() && cancel_future(std::move(message)); }
+    bool cancel(std::string message) { return !over() && cancel_future(std::move(message)); }
     /// The exception that ended it, a cancelled_error too; null if there is none. Does not mark it as retrieved.
     virtual std::exception_ptr error() const noexcept = 0;
 
@@ -195,6 +199,8 @@ protected:
     static constexpr std::uint16_t flag_gives_context = 1024; // to the thread, for the runner's next run (rule 145)
     static constexpr std::uint16_t flag_cancel_path = 2048;   // being cancelled just now: see task_base::cancel()
     static constexpr std::uint16_t flag_closes = 4096;        // it cleans up for somebody: the end of run() awaits it uncancelled
+    // of both
+    static constexpr std::uint16_t flag_ending = 8192;        // see over()
 
     std::uint32_t references_ = 1;
     std::uint16_t flags_ = 0;
@@ -266,6 +272,16 @@ struct task_link : list_node {
 };
 struct generator_link : list_node {};
 
+/// Where a task is in its life, and what a cancel does there. User code runs in each of these states: destructors of arguments and
+/// locals, moves of results, callbacks. So each is entered before anything of the user's is destroyed or moved.
+///
+///     state       waiting_      flags              a cancel
+///     held, new   &first_step                      stays pending, and the task is scheduled: its body never runs (rule 8)
+///     running     null                             stays pending until it suspends
+///     waiting     an operation                     asks the operation: delivered, handed on, or stays pending
+///     yielding    &next_step                       stays pending
+///     ending      any           flag_ending        false: its body has ended (or will never begin), its frame is being destroyed
+///     done        any           flag_done          false
 class task_base : public future_base, public runnable, public task_link {
 public:
     /// To begin at once. One reference is the caller's, the other the loop's.

@@ -19,24 +19,32 @@
 #include <aio/detail/promise.hpp>
 
 #include <coroutine>
+#include <utility>
 
 namespace aio::detail {
 
+/// An operation serves one await at a time. It is idle again when that is over, and may be awaited once more then; until then a second
+/// await throws std::logic_error, and the first one is undisturbed. What cannot be done twice (a function given to a thread, an item
+/// that has been put) says so with a member `static constexpr bool awaited_once = true;`: then every later await throws.
 enum class phase : std::uint8_t {
-    idle,       // not started, or completed at once
+    idle,       // not awaited, or completed at once
     postponed,  // the budget is used up: starts at the task's next step
     parked,     // registered where it waits
     retrying,   // something has changed: start() is called again before the task's next step
     woken,      // completed, the task is in the ready queue
-    cancelled,
+    cancelled,  // the task is in the ready queue, to throw
+    over,       // has been awaited, and cannot be awaited again
 };
+
+/// An operation is awaited that is not idle; who has awaited it before.
+[[noreturn]] void throw_not_idle(phase p, const operation& op, const task_base* who);
 
 template<class Self, bool Irrevocable>
 class basic_operation : public operation {
 public:
     bool await_ready() {
         thread_state& t = local();
-        task_ = t.task;
+        begin(t.task);
         if (--t.budget < 0) [[unlikely]] {  // outside of a task it always is
             if (!task_) throw_no_task();
             phase_ = phase::postponed;
@@ -63,8 +71,12 @@ public:
     }
 
     decltype(auto) await_resume() {
-        if (phase_ != phase::idle && task_->cancel_due()) [[unlikely]]
-            cancelled_or_overtaken();
+        if (phase_ != phase::idle) {
+            if (task_->cancel_due()) [[unlikely]]
+                cancelled_or_overtaken();
+            phase_ = phase::idle;
+        }
+        if constexpr (after_await() != phase::idle) phase_ = after_await();
         return self().finish();
     }
 
@@ -113,6 +125,12 @@ public:
 
 protected:
     basic_operation() = default;
+    /// What every await_ready() does first.
+    void begin(task_base* task) {
+        if (phase_ != phase::idle) [[unlikely]]
+            throw_not_idle(phase_, *this, task_);
+        task_ = task;
+    }
     phase phase_ = phase::idle;
     bool refused_ = false;  // what is awaited belongs to another loop: for finish(), where start() has found that
 
@@ -125,8 +143,15 @@ protected:
 
 private:
     Self& self() noexcept { return static_cast<Self&>(*this); }
+    static constexpr phase after_await() noexcept {
+        if constexpr (requires { Self::awaited_once; }) {
+            return phase::over;
+        } else {
+            return phase::idle;
+        }
+    }
     void cancelled_or_overtaken() {
-        if (phase_ == phase::woken) {
+        if (std::exchange(phase_, after_await()) == phase::woken) {
             if constexpr (Irrevocable) {
                 task_->overtake_cancel();
                 return;

@@ -114,6 +114,7 @@ public:
     read_operation(stream_ptr stream, read_until_what what, std::size_t count) noexcept
         : stream_(std::move(stream)), what_(what), count_(count) {}
     read_operation(stream_ptr stream, std::vector<std::string> separators);
+    static constexpr bool awaited_once = true;
     bool start() noexcept;
     void unpark() noexcept;
     void revert() noexcept { unpark(); }
@@ -138,6 +139,7 @@ class [[nodiscard("co_await it")]] read_some_operation final : public irrevocabl
 public:
     read_some_operation(stream_ptr stream, void* into, std::size_t size) noexcept
         : stream_(std::move(stream)), into_(static_cast<char*>(into)), size_(size) {}
+    static constexpr bool awaited_once = true;
     bool start() noexcept;
     void unpark() noexcept;
     void revert() noexcept { unpark(); }
@@ -159,6 +161,7 @@ public:
     write_operation(stream_ptr stream, const void* data, std::size_t size) noexcept
         : stream_(std::move(stream)), data_(static_cast<const char*>(data)), size_(size) {}
     explicit write_operation(stream_ptr stream) noexcept : stream_(std::move(stream)), close_(true) {}
+    static constexpr bool awaited_once = true;
     bool start() noexcept;
     void unpark() noexcept;
     void revert() noexcept { unpark(); }

@@ -1,0 +1,79 @@
+#pragma once
+// A value whose special members run an action of the test's: they cancel a task, set an event, put into a queue, destroy an object,
+// throw. What holds such values has to be in order before it destroys, moves, copies or compares one.
+//
+//     auto script = std::make_shared<aio_test::script>();
+//     script->on_destroy = [&] { task.cancel(); };
+//     aio::task<aio_test::hostile> task = aio::create_task(give(aio_test::hostile(7, script)));
+
+#include <functional>
+#include <memory>
+#include <utility>
+
+namespace aio_test {
+
+/// What happens when a special member of a hostile runs. An action runs once: it is taken out first. on_destroy must not throw.
+struct script {
+    std::function<void()> on_destroy, on_move, on_copy, on_compare;
+    int destroyed = 0, moved = 0, copied = 0, compared = 0;
+
+    static void run(std::function<void()>& action) {
+        if (action) std::exchange(action, nullptr)();
+    }
+};
+
+/// One that has been moved from has no script any more, so on_destroy runs when the value itself goes. Where a move throws, the source
+/// keeps its value.
+class hostile {
+public:
+    int value = 0;
+
+    explicit hostile(int v = 0, std::shared_ptr<script> s = nullptr) noexcept : value(v), script_(std::move(s)) {}
+    hostile(hostile&& other) : value(other.value), script_(other.script_) {
+        if (script_) {
+            ++script_->moved;
+            script::run(script_->on_move);
+        }
+        other.script_.reset();
+    }
+    hostile(const hostile& other) : value(other.value), script_(other.script_) {
+        if (!script_) return;
+        ++script_->copied;
+        script::run(script_->on_copy);
+    }
+    hostile& operator=(hostile other) noexcept {
+        std::swap(value, other.value);
+        std::swap(script_, other.script_);
+        return *this;
+    }
+    ~hostile() {
+        if (!script_) return;
+        ++script_->destroyed;
+        script::run(script_->on_destroy);
+    }
+    friend bool operator<(const hostile& a, const hostile& b) {
+        for (const hostile* h : {&a, &b}) {
+            if (!h->script_) continue;
+            ++h->script_->compared;
+            script::run(h->script_->on_compare);
+        }
+        return a.value < b.value;
+    }
+
+private:
+    std::shared_ptr<script> script_;
+};
+
+/// Runs an action when it is destroyed, on every way out.
+class at_exit {
+public:
+    explicit at_exit(std::function<void()> action) : action_(std::move(action)) {}
+    at_exit(at_exit&& other) noexcept : action_(std::exchange(other.action_, nullptr)) {}
+    at_exit& operator=(at_exit&&) = delete;
+    ~at_exit() { script::run(action_); }
+
+private:
+    std::function<void()> action_;
+};
+
+}  // namespace aio_test
