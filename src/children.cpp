@@ -31,13 +31,15 @@ void children::add(future_base& state, std::size_t index, bool owned) {
         ended(*c);
     } else {
         state.add_waiter(c->end);
+        if (race_ && ending_ && owned) state.cancel({});  // it comes when one has ended already
     }
 }
 
 children::~children() {
     while (child* c = running_.pop_front()) {
+        // Rule 87: gather has left, later errors count as retrieved. Nothing of ours stays on what goes on.
         c->end.unlink();
-        if (!keep_errors) c->state->mark_retrieved();  // rule 87: gather has left, later errors count as retrieved
+        if (!keep_errors) c->state->mark_retrieved();
         delete c;
     }
     while (child* c = ended_.pop_front()) delete c;
@@ -53,7 +55,7 @@ void children::ended(child& c) noexcept {
     if (state.failed() || state.cancelled()) {
         if (!first_error_ && !ending_) {
             first_error_ = c.state;  // retrieved when it is thrown
-        } else if (state.failed() && report_) {
+        } else if (state.failed() && report_ && (c.owned || !race_)) {
             state.mark_retrieved();
             if (c.owned) {
                 state.loop()->report(report_, state.error(),
@@ -92,6 +94,7 @@ bool children::waiting::satisfied() const noexcept {
         case until::any: return !set_->ended_.empty() || set_->running_count_ == 0;
         case until::all: return set_->running_count_ == 0;
         case until::error: return set_->running_count_ == 0 || set_->first_error_;
+        case until::first: return set_->owned_count_ == 0 && (!set_->ended_.empty() || set_->cancel_requested_);
         case until::owned_ended: return set_->owned_count_ == 0;
     }
     return true;
@@ -106,10 +109,11 @@ bool children::waiting::start() noexcept {
 cancel_reply children::waiting::cancel(const std::string& message) noexcept {
     if (phase_ != phase::parked) return revertible<waiting>::cancel(message);
     if (set_->running_count_ == 0) return cancel_reply::refused;
+    if (set_->race_ && set_->owned_count_ == 0) return revertible<waiting>::cancel(message);  // all are only watched
     set_->cancel_requested_ = true;
     set_->cancelled_late_ = set_->ending_;
     set_->cancel_message_ = copied(message);
-    if (!set_->race_ || !set_->ending_) set_->cancel(set_->ending_, message);
+    if (!set_->race_ || !set_->ending_) set_->cancel(set_->race_ || set_->ending_, message);
     return cancel_reply::handed_on;
 }
 

@@ -7,8 +7,8 @@ coro<std::size_t> race_all(children& set) {
     bool cancelled = false;
     std::string message;
     try {
-        co_await set.wait(children::until::all);
-    } catch (const cancelled_error& e) {  // it came when all had ended
+        co_await set.wait(children::until::first);
+    } catch (const cancelled_error& e) {  // it came when the race was over, or where all are only watched
         cancelled = true;
         message = e.message();
     }
@@ -17,7 +17,7 @@ coro<std::size_t> race_all(children& set) {
         message = set.cancel_message();
     }
     const std::unique_ptr<children::child> first(set.take_ended());
-    if (cancelled && first->state->cancelled()) throw cancelled_error(std::move(message));
+    if (cancelled && (!first || first->state->cancelled())) throw cancelled_error(std::move(message));
     // The outcome, a value or an error, is not lost to a cancel; that stays pending.
     if (cancelled) local().task->keep_cancel_pending(std::move(message));
     if (first->state->failed() || first->state->cancelled()) {
@@ -28,7 +28,7 @@ coro<std::size_t> race_all(children& set) {
 }
 
 namespace {
-// Tells the error of a shielded task that nobody waits for any more.
+// Tells the error of what was shielded, whose waiter gets a cancelled_error instead.
 void tell(future_base& state) noexcept {
     if (!state.failed()) return;
     state.mark_retrieved();
@@ -37,16 +37,7 @@ void tell(future_base& state) noexcept {
 }
 }  // namespace
 
-cancel_reply shield_wait::cancel(const std::string& message) noexcept {
-    if (phase_ != phase::parked) return revertible<join_base>::cancel(message);
-    unpark();
-    phase_ = phase::cancelled;
-    try {
-        awaited().add_callback(new done_callback(&tell));
-    } catch (...) {  // no memory: its error is reported when nobody has fetched it
-    }
-    return cancel_reply::delivered;
-}
+cancel_reply shield_wait::cancel(const std::string& message) noexcept { return revertible<join_base>::cancel(message); }
 
 held_wait::~held_wait() {
     if (timer_.armed()) task_->loop()->disarm(timer_);
@@ -77,7 +68,7 @@ cancel_reply held_wait::cancel(const std::string& message) noexcept {
 void held_wait::settle() {
     if (timer_.armed()) awaited().loop()->disarm(timer_);
     if (held_) {
-        tell(awaited());
+        if (owned_) tell(awaited());
         throw cancelled_error(std::move(message_));
     }
     if (expired_ && awaited().cancelled()) throw timeout_error("timed out", awaited().error());

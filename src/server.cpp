@@ -191,7 +191,7 @@ void server_state::changed() noexcept {
 
 // Begun even under a pending cancel: whoever leaves a scope has to be sure that no handler refers to it any more.
 bool server_leaving::await_ready() {
-    task_ = &require_task();
+    begin(&require_task());
     server_->close();
     server_->cancel_handlers();
     phase_ = phase::parked;

@@ -137,6 +137,31 @@ PLAIN_TEST("joining tasks, named and with callables that capture") {
     });
 }
 
+namespace {
+
+/// As another library writes it; a callback of the loop resumes it.
+struct foreign {
+    counted held;
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> h) const {
+        aio::get_running_loop().call_later(1ms, [h] { h.resume(); });
+    }
+    int await_resume() const noexcept { return held.value; }
+};
+
+}  // namespace
+
+PLAIN_TEST("awaiters of another library") {
+    withstands([]() -> aio::coro<> {
+        const counted local;
+        foreign first{counted(1)};
+        EXPECT_EQ(co_await first, 1);
+        auto t = aio::create_task(std::move(first));
+        co_await t;
+        co_await aio::sleep(0s);
+    });
+}
+
 PLAIN_TEST("shield: what is inside of it ends, whoever is cancelled") {
     int begun = 0, ended = 0;
     auto careful = [&]() -> aio::coro<int> {
@@ -230,6 +255,22 @@ PLAIN_TEST("gather with return_exceptions") {
     withstands([]() -> aio::coro<> {
         const auto results = co_await aio::gather(aio::return_exceptions, gives(1), fails_after(0ms));
         static_cast<void>(results);
+    });
+}
+
+PLAIN_TEST("race that watches a task of the caller's and owns another") {
+    withstands([]() -> aio::coro<> {
+        const counted local;
+        auto watched = aio::create_task(gives(1));
+        auto owned = aio::create_task(gives(2));
+        std::exception_ptr error;
+        try {
+            static_cast<void>(co_await aio::race(watched, std::move(owned), aio::sleep(1h)));
+        } catch (...) {
+            error = std::current_exception();
+        }
+        watched.cancel();
+        if (error) std::rethrow_exception(error);
     });
 }
 

@@ -3,6 +3,7 @@
 #include <aio/wait.hpp>
 
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <array>
 #include <deque>
@@ -664,4 +665,133 @@ PLAIN_TEST("cancelled at any step, a gather that fails or collects loses neither
         EXPECT_FALSE(requested) << "a cancel was lost";
     };
     EXPECT_GT(aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); }), 10u);
+}
+
+AIO_TEST("fault C9: a gather that fails early leaves nothing on a long-lived task, whose later error counts as retrieved all the same") {
+    reports told;
+    auto lived = aio::create_task(fails("later", 1s));
+    aio::future<int> future;
+    for (int i = 0; i < 50; ++i) {
+        EXPECT_EQ(co_await outcome_of(aio::gather(lived, fails("early"), future)), "early");
+        EXPECT_TRUE(lived.detail_state()->waiters().empty());
+        EXPECT_TRUE(future.detail_state()->waiters().empty());
+    }
+    EXPECT_EQ(future.detail_state()->references(), 1u);
+    lived = {};
+    co_await aio::sleep(2s);
+    future.set_exception(std::runtime_error("later, too"));
+    future = aio::future<int>();
+    co_await turns(2);
+    EXPECT_EQ(told.log.text(), "");  // rule 87
+}
+
+AIO_TEST("fault C3: values that gather moves, copies and drops may cancel its task, its children and what they wait for") {
+    using aio_test::hostile;
+    using aio_test::script;
+    auto give = [](hostile h, aio::delay d) -> aio::coro<hostile> {
+        co_await aio::sleep(d);
+        co_return std::move(h);
+    };
+    for (const bool by_move : {true, false}) {
+        auto actions = std::make_shared<script>();
+        aio::any_task whole;
+        std::string outcome;
+        auto body = [&]() -> aio::coro<> {
+            auto both = co_await aio::gather(give(hostile(1, actions), 1s), give(hostile(2), 2s));
+            outcome = std::to_string(std::get<0>(both).value + std::get<1>(both).value);
+            co_await aio::sleep(1s);
+        };
+        auto t = aio::create_task(body());
+        whole = t;
+        co_await turns(3);
+        (by_move ? actions->on_move : actions->on_destroy) = [&] { whole.cancel("by a value"); };
+        EXPECT_EQ(co_await outcome_of(t), "cancelled:by a value");
+        EXPECT_EQ(outcome, by_move ? "" : "3");
+    }
+    // the argument of one child goes, and cancels the other; the exception of one is dropped, and sets what the other waits for
+    aio::task<int> victim = aio::create_task(gives(1, 1h));
+    auto kept = victim;
+    auto with_argument = [](aio_test::at_exit) -> aio::coro<int> { co_return 2; };
+    aio_test::at_exit cancels([&] { kept.cancel("by an argument"); });
+    EXPECT_EQ(co_await outcome_of(aio::gather(with_argument(std::move(cancels)), victim)), "cancelled:by an argument");
+}
+
+AIO_TEST("fault C3: a value whose move throws leaves gather as an error, with nothing left behind") {
+    using aio_test::hostile;
+    auto actions = std::make_shared<aio_test::script>();
+    auto give = [](hostile h) -> aio::coro<hostile> {
+        co_await aio::sleep(0s);
+        co_return std::move(h);
+    };
+    std::vector<aio::coro<hostile>> coros;
+    coros.push_back(give(hostile(1, actions)));
+    coros.push_back(give(hostile(2)));
+    auto t = aio::create_task(outcome_of(aio::gather(std::move(coros))));
+    co_await turns(3);
+    actions->on_move = [] { throw std::runtime_error("move"); };
+    EXPECT_EQ(co_await t, "move");
+    EXPECT_EQ(aio::all_tasks().size(), 1u);
+}
+
+AIO_TEST("a gather that has failed and ends its children: a cancel meanwhile, and at the very end, is not lost") {
+    // while they clean up
+    journal log;
+    auto whole = [&](aio::delay clean_up) -> aio::coro<> {
+        log(co_await outcome_of(aio::gather(fails("bad"), cleans_up(log, "loser", clean_up))));
+        log(co_await outcome_of(aio::sleep(0s)));
+    };
+    auto t = aio::create_task(whole(10s));
+    co_await aio::sleep(5s);
+    t.cancel("meanwhile");
+    co_await t;
+    EXPECT_EQ(log.text(), "bad cancelled:meanwhile");  // a second cancel breaks off the clean-up (rule 12)
+    // in the turn in which the last of them has ended: the set is empty, its owner has not run yet
+    journal late;
+    aio::future<> end;
+    auto cleans_until = [&]() -> aio::coro<int> {
+        bool cancelled = false;
+        try {
+            co_await aio::sleep_forever();
+        } catch (const aio::cancelled_error&) {
+            cancelled = true;
+        }
+        if (cancelled) co_await end;
+        throw aio::cancelled_error();
+    };
+    aio::any_task self;
+    auto last = [&]() -> aio::coro<> {
+        late(co_await outcome_of(aio::gather(fails("bad"), cleans_until())));
+        late(co_await outcome_of(aio::sleep(0s)));
+    };
+    auto u = aio::create_task(last());
+    self = u;
+    co_await turns(5);
+    auto canceller = aio::create_task([&]() -> aio::coro<> {
+        co_await end;  // after the child
+        self.cancel("at the end");
+    });
+    co_await turns(2);
+    end.set_result();
+    co_await u;
+    co_await canceller;
+    EXPECT_EQ(late.text(), "bad cancelled:at the end");
+}
+
+AIO_TEST("a gather of failed futures, again and again: a cancel that meets it postponed ends the loop") {
+    aio::future<int> failed;
+    failed.set_exception(std::runtime_error("bad"));
+    int rounds = 0;
+    auto t = aio::create_task(outcome_of([](aio::future<int> f, int* n) -> aio::coro<> {
+        for (;; ++*n) {
+            try {
+                co_await aio::gather(f);
+            } catch (const std::runtime_error&) {
+            }
+        }
+    }(failed, &rounds)));
+    co_await turns(2);
+    EXPECT_FALSE(t.done());
+    t.cancel("enough");
+    EXPECT_EQ(co_await t, "cancelled:enough");
+    EXPECT_GT(rounds, 10);
 }

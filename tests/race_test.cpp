@@ -1,4 +1,6 @@
+#include <aio/queue.hpp>
 #include <aio/race.hpp>
+#include <aio/run.hpp>
 #include <aio/wait.hpp>
 
 #include "aio_test.hpp"
@@ -190,17 +192,17 @@ AIO_TEST("race: a loser's own error goes to the exception handler, its value is 
     EXPECT_EQ(counted::alive, 0);
     EXPECT_EQ(co_await outcome_of(aio::race(fails("first", 1s), fails_when_cancelled("second"))), "first");
     EXPECT_EQ(told.log.text(), "loser's clean-up second");
-    auto task = aio::create_task(fails_when_cancelled("a task's"));
-    co_await aio::race(gives(1), task);
-    task = {};
+    co_await aio::race(gives(1), aio::create_task(fails_when_cancelled("a task's")));
     co_await turns(2);
     EXPECT_EQ(told.log.text(), "loser's clean-up second a task's");
 }
 
-AIO_TEST("race takes tasks, futures and operations: losers among them are cancelled, too") {
+AIO_TEST("race takes tasks, futures and operations: losers among them that are given away are cancelled, too") {
     auto task = aio::create_task(gives(1, 10s));
     aio::future<std::string> future;
-    auto won = co_await aio::race(task, aio::sleep(1s), future);
+    auto given_task = task;
+    auto given_future = future;
+    auto won = co_await aio::race(std::move(given_task), aio::sleep(1s), std::move(given_future));
     EXPECT_EQ(won.index(), 1u);
     EXPECT_TRUE(task.cancelled());
     EXPECT_TRUE(future.cancelled());
@@ -233,11 +235,182 @@ AIO_TEST("race: a cancel is handed on to all, awaited, and leaves as cancelled_e
     log(co_await t);
     EXPECT_EQ(log.text(), "a b cancelled:user");
     aio::future<int> f;
-    auto with_future = aio::create_task(outcome_of(aio::race(f, gives(1, 1h))));
+    auto given = f;
+    auto with_future = aio::create_task(outcome_of(aio::race(std::move(given), gives(1, 1h))));
     co_await turns(3);
     with_future.cancel("user");
     EXPECT_EQ(co_await with_future, "cancelled:user");
     EXPECT_TRUE(f.cancelled());
+}
+
+AIO_TEST("fault C27: a task or future given to race as an lvalue is only watched: it goes on when another one wins") {
+    auto task = aio::create_task(gives(1, 10s));
+    const aio::future<int> future;
+    aio::any_task any = aio::create_task(sleeps(10s));
+    const auto start = aio::get_running_loop().time();
+    auto won = co_await aio::race(task, gives(2, 1s), future, any);
+    EXPECT_EQ(won.index(), 1u);
+    EXPECT_EQ(aio::get_running_loop().time() - start, 1s);
+    EXPECT_FALSE(task.done() || future.done() || any.done());
+    EXPECT_EQ(task.cancelling() + any.cancelling(), 0u);
+    auto by_task = co_await aio::race(sleeps(1h), task);
+    EXPECT_EQ(std::get<1>(by_task), 1);
+    EXPECT_EQ(task.result(), 1);
+    EXPECT_FALSE(future.done());
+}
+
+AIO_TEST("fault C27: the same task given to many races as an lvalue, and what is given away is cancelled and awaited") {
+    auto shared = aio::create_task(gives(5, 1s));
+    std::vector<aio::task<std::string>> races;
+    journal log;
+    for (int i = 0; i < 3; ++i) races.push_back(aio::create_task(outcome_of(aio::race(shared, cleans_up(log, "loser", 100ms)))));
+    co_await aio::sleep(500ms);
+    races[1].cancel();
+    co_await turns(2);
+    EXPECT_FALSE(shared.done());
+    for (auto& r : races) log(co_await r);
+    EXPECT_EQ(log.text(), "loser loser loser done cancelled done");
+    // given away, but after one that is done already: it is running, so it belongs to the race all the same
+    aio::future<int> done;
+    done.set_result(1);
+    auto given = aio::create_task(cleans_up(log, "given", 3s));
+    auto kept = given;
+    co_await turns(2);
+    const auto start = aio::get_running_loop().time();
+    EXPECT_EQ((co_await aio::race(done, std::move(given), cleans_up(log, "never", 1s))).index(), 0u);
+    EXPECT_TRUE(kept.cancelled());
+    EXPECT_EQ(aio::get_running_loop().time() - start, 3s);
+}
+
+AIO_TEST("fault C27: a race whose handles are all watched is cancelled at once, and leaves nothing on them") {
+    auto a = aio::create_task(gives(1, 1h));
+    aio::future<int> b;
+    auto t = aio::create_task(outcome_of(aio::race(a, b)));
+    co_await turns(3);
+    t.cancel("user");
+    co_await turns(2);
+    EXPECT_TRUE(t.done());
+    EXPECT_EQ(co_await t, "cancelled:user");
+    EXPECT_FALSE(a.done() || b.done());
+    EXPECT_TRUE(a.detail_state()->waiters().empty());
+    EXPECT_TRUE(b.detail_state()->waiters().empty());
+    EXPECT_EQ(b.detail_state()->references(), 1u);
+    // beside something owned, which takes its time to end
+    journal log;
+    auto mixed = aio::create_task(outcome_of(aio::race(a, cleans_up(log, "owned", 1s), b)));
+    co_await turns(3);
+    mixed.cancel("again");
+    log(co_await mixed);
+    EXPECT_EQ(log.text(), "owned cancelled:again");
+    EXPECT_FALSE(a.done() || b.done());
+}
+
+AIO_TEST("fault C27: the error of a watched loser stays its own; that of a watched winner is thrown, and counts as retrieved") {
+    reports told;
+    auto later = aio::create_task(fails("later", 2s));
+    co_await aio::race(gives(1, 1s), later);
+    co_await aio::sleep(5s);
+    EXPECT_EQ(told.log.text(), "");
+    EXPECT_EQ(co_await outcome_of(later), "later");
+    aio::future<> go, go_too;
+    auto waits = [](aio::future<> f) -> aio::coro<> { co_await f; };
+    auto fails_after = [](aio::future<> f) -> aio::coro<> {
+        co_await f;
+        throw std::runtime_error("same");
+    };
+    auto same_turn = aio::create_task(fails_after(go_too));
+    auto whole = aio::create_task(outcome_of(aio::race(waits(go), same_turn)));
+    co_await turns(3);
+    go.set_result();
+    go_too.set_result();
+    EXPECT_EQ(co_await whole, "done");
+    EXPECT_TRUE(same_turn.done());
+    EXPECT_EQ(told.log.text(), "");
+    same_turn = {};
+    co_await turns(2);
+    EXPECT_EQ(told.log.text(), "same");
+    auto wins = aio::create_task(fails("wins", 1s));
+    EXPECT_EQ(co_await outcome_of(aio::race(wins, sleeps(1h))), "wins");
+    wins = {};
+    EXPECT_EQ(told.log.text(), "same");
+}
+
+AIO_TEST("fault C20: a race whose arguments are ready ends under a timeout, when its task is cancelled, and at the end of run()") {
+    aio::future<int> ready;
+    ready.set_result(1);
+    auto for_ever = [&]() -> aio::coro<> {
+        for (;;) co_await aio::race(ready, aio::sleep_forever());
+    };
+    auto t = aio::create_task(outcome_of(for_ever()));
+    co_await turns(3);
+    t.cancel("enough");
+    EXPECT_EQ(co_await t, "cancelled:enough");
+    auto of_coros = [&]() -> aio::coro<> {
+        auto at_once = []() -> aio::coro<int> { co_return 1; };
+        for (;;) co_await aio::race(at_once(), aio::sleep_forever());
+    };
+    EXPECT_EQ(co_await outcome_of(aio::wait_for(of_coros(), 0s)), "timeout");
+    auto slow_losers = [&]() -> aio::coro<> {
+        journal log;
+        for (;;) co_await aio::race(aio::sleep(0s), cleans_up(log, "loser", 1s));
+    };
+    EXPECT_EQ(co_await outcome_of(aio::wait_for(slow_losers(), 10s)), "timeout");
+    EXPECT_EQ(aio::current_task().cancelling(), 0u);
+    auto left = aio::create_task(for_ever());
+    co_await turns(2);
+    EXPECT_FALSE(left.done());  // run() ends it
+}
+
+AIO_TEST("fault C20: a worker that races a stop that has been set already can be cancelled") {
+    aio::future<> stop;
+    stop.set_result();
+    aio::queue<int> q;
+    for (int i = 0; i < 1000; ++i) q.put_nowait(i);
+    std::size_t rounds = 0;
+    auto worker = [&]() -> aio::coro<> {
+        for (;; ++rounds) co_await aio::race(stop, q.get());
+    };
+    auto t = aio::create_task(outcome_of(worker()));
+    co_await turns(4);
+    t.cancel();
+    EXPECT_EQ(co_await t, "cancelled");
+    EXPECT_GT(rounds, 100u);
+    EXPECT_EQ(q.size(), 1000u);  // what has not begun has taken nothing
+}
+
+AIO_TEST("fault C20: a race does not begin under a pending cancel; what it was given is destroyed, or cancelled and awaited") {
+    counted::alive = 0;
+    journal log;
+    auto given = aio::create_task(cleans_up(log, "given", 1s));
+    auto kept = given;
+    co_await turns(2);
+    bool begun = false;
+    auto child = [&](counted) -> aio::coro<int> {
+        begun = true;
+        co_return 1;
+    };
+    auto whole = [&](aio::task<int> owned) -> aio::coro<> {
+        aio::current_task().cancel("before");
+        co_await aio::race(child(counted()), std::move(owned));
+    };
+    log(co_await outcome_of(aio::create_task(whole(std::move(given)))));
+    EXPECT_EQ(log.text(), "given cancelled:before");
+    EXPECT_TRUE(kept.cancelled());
+    EXPECT_FALSE(begun);
+    EXPECT_EQ(counted::alive, 0);
+}
+
+PLAIN_TEST("race: debug mode does not tell of arguments that did not have to begin") {
+    std::string told;
+    auto main = [&]() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told += c.message; });
+        auto at_once = []() -> aio::coro<int> { co_return 1; };
+        aio::future<int> done;
+        done.set_result(1);
+        co_await aio::race(done, at_once(), at_once());
+    };
+    aio::run(main(), {.debug = true});
+    EXPECT_EQ(told, "");
 }
 
 AIO_TEST("race: a cancel that comes when one has won: its value is given, and the cancel stays pending") {
@@ -338,7 +511,8 @@ PLAIN_TEST("cancelled at any step, race leaves nobody behind, and the winner's v
         auto won = co_await aio::race(child(counted(), 1), child(counted(), 2), aio::sleep(5s));
         EXPECT_EQ(won.index(), 0u);
         auto task = aio::create_task(child, counted(), 3);
-        co_await aio::race(task, child(counted(), 1));
+        auto given = task;
+        co_await aio::race(std::move(given), child(counted(), 1));
         EXPECT_TRUE(task.done());
         const bool requested = aio::current_task().cancelling() > 0;
         co_await aio::sleep(0s);
@@ -436,6 +610,62 @@ AIO_TEST("rule 94: cancelled, and the inner fails later: its error is reported, 
     inner = {};
     co_await aio::sleep(10s);
     EXPECT_EQ(told.log.text(), "later");
+}
+
+AIO_TEST("fault C9: wait_for(shield(task)) in a loop leaves nothing on the task, and no report when the caller catches its error") {
+    reports told;
+    auto t = aio::create_task(fails("in the end", 1s));
+    int rounds = 0;
+    std::string last;
+    do {
+        last = co_await outcome_of(aio::wait_for(aio::shield(t), 10ms));
+        ++rounds;
+        EXPECT_TRUE(t.detail_state()->waiters().empty());
+    } while (last == "timeout");
+    EXPECT_EQ(last, "in the end");
+    EXPECT_GT(rounds, 50);
+    t = {};
+    co_await turns(3);
+    EXPECT_EQ(told.log.text(), "");
+}
+
+AIO_TEST("fault C9: the same for shield with a deadline of its own, for wait_for of a shielded future, and for a watched race") {
+    reports told;
+    aio::future<int> f;
+    for (int i = 0; i < 50; ++i) {
+        EXPECT_EQ(co_await outcome_of(aio::wait_for(aio::shield(f), 1ms)), "timeout");
+        EXPECT_EQ(co_await outcome_of(aio::wait_for(aio::race(f, aio::sleep_forever()), 1ms)), "timeout");
+        EXPECT_EQ((co_await aio::race(f, aio::sleep(1ms))).index(), 1u);
+        EXPECT_TRUE(f.detail_state()->waiters().empty());
+        EXPECT_EQ(f.detail_state()->references(), 1u);
+    }
+    f.set_exception(std::runtime_error("fetched"));
+    EXPECT_EQ(co_await outcome_of(f), "fetched");
+    auto inner = aio::create_task(fails("fetched too", 5s));
+    auto held = aio::create_task(outcome_of(aio::shield(inner, 1h)));
+    co_await turns(3);
+    held.cancel();
+    EXPECT_EQ(co_await held, "cancelled");
+    EXPECT_EQ(co_await outcome_of(inner), "fetched too");
+    EXPECT_EQ(told.log.text(), "");
+}
+
+AIO_TEST("rule 94: a success after the waiter's cancel is not reported, an error that nobody looks at is") {
+    reports told;
+    auto good = aio::create_task(gives(1, 5s));
+    auto bad = aio::create_task(fails("unseen", 5s));
+    auto a = aio::create_task(outcome_of(aio::shield(good)));
+    auto b = aio::create_task(outcome_of(aio::shield(bad)));
+    auto c = aio::create_task(outcome_of(aio::shield(aio::create_task(gives(2, 5s)))));
+    co_await turns(3);
+    for (auto* t : {&a, &b, &c}) {
+        t->cancel();
+        EXPECT_EQ(co_await *t, "cancelled");
+    }
+    good = {};
+    bad = {};
+    co_await aio::sleep(10s);
+    EXPECT_EQ(told.log.text(), "unseen");
 }
 
 AIO_TEST("a future that never ends is let go of once its shield was cancelled") {

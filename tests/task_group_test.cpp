@@ -4,6 +4,7 @@
 #include <aio/wait.hpp>
 
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <memory>
 
@@ -979,4 +980,50 @@ AIO_TEST("fault C21: a group that outlives the task that entered it by hand canc
     EXPECT_EQ(tg->size(), 0u);
     tg.reset();
     EXPECT_EQ(told, (std::vector<std::string>{"exception of a task of a task group that was not left where it was entered"}));
+}
+
+AIO_TEST("a task group takes no more children between the end of its last child and the body's return from the wait") {
+    std::string refused;
+    aio::task_group* group = nullptr;
+    co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
+        group = &tg;
+        auto child = tg.create_task(sleeps(1s));
+        child.add_done_callback([&] {  // the last child has ended, the group has not been left yet
+            try {
+                tg.create_task(sleeps(0s));
+            } catch (const std::logic_error& e) {
+                refused = e.what();
+            }
+        });
+    });
+    EXPECT_NE(refused.find("has finished"), std::string::npos) << refused;
+}
+
+AIO_TEST("values and arguments of a group's children whose destructors cancel the group, its body or a sibling") {
+    journal log;
+    auto keeps = [](aio_test::at_exit, aio::delay d) -> aio::coro<> { co_await aio::sleep(d); };
+    auto whole = [&](int what) -> aio::coro<> {
+        co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
+            aio::any_task body = aio::current_task();
+            auto sibling = tg.create_task(notes_cancel(log, "sibling"));
+            tg.create_task(keeps(aio_test::at_exit([&tg, what, sibling, body]() mutable {
+                if (what == 0) tg.cancel();
+                if (what == 1) sibling.cancel();
+                if (what == 2) body.cancel();
+                if (what == 3) tg.create_task(fails("late child"));
+            }), 1s));
+            if (what == 3) {
+                co_await aio::sleep(2s);
+                sibling.cancel();
+            }
+        });
+    };
+    EXPECT_EQ(co_await outcome_of(whole(0)), "done");
+    EXPECT_EQ(log.text(), "sibling");
+    EXPECT_EQ(co_await outcome_of(whole(1)), "done");
+    EXPECT_EQ(log.text(), "sibling sibling");
+    EXPECT_EQ(co_await outcome_of(aio::create_task(whole(2))), "cancelled");
+    EXPECT_EQ(log.text(), "sibling sibling sibling");
+    EXPECT_EQ(co_await outcome_of(whole(3)), "[late child]");
+    EXPECT_EQ(aio::all_tasks().size(), 1u);
 }

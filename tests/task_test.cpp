@@ -2,6 +2,7 @@
 #include "hostile.hpp"
 
 #include <aio/context_var.hpp>
+#include <aio/gather.hpp>
 
 #include <functional>
 #include <memory>
@@ -1538,6 +1539,146 @@ AIO_REAL_TEST("fault C24: a function given to a thread that two tasks await runs
     const ending refused = co_await second;
     EXPECT_TRUE(refused_as_shared(refused)) << refused.text;
     EXPECT_EQ(calls, 1);
+}
+
+// ---- cancels: counted, in order, never left over ----
+
+AIO_TEST("the count of cancels ends at 65,535 and does not begin again") {
+    auto t = aio::create_task([]() -> aio::coro<> {
+        for (;;) {
+            try {
+                co_await aio::sleep_forever();
+            } catch (const aio::cancelled_error&) {
+                if (aio::current_task().cancelling() >= 65'535) throw;
+            }
+        }
+    });
+    co_await turns(2);
+    for (int i = 0; i < 65'535; ++i) t.cancel();
+    EXPECT_EQ(t.cancelling(), 65'535u);
+    t.cancel();
+    t.cancel();
+    EXPECT_EQ(t.cancelling(), 65'535u);
+    EXPECT_EQ(t.uncancel(), 65'534u);
+    t.cancel();
+    static_cast<void>(co_await end_of(std::move(t)));
+}
+
+AIO_TEST("a second cancel reaches an inner task that has swallowed the first, through all tasks between") {
+    int swallowed = 0;
+    auto inner = [&]() -> aio::coro<> {
+        for (;;) {
+            try {
+                co_await aio::sleep_forever();
+            } catch (const aio::cancelled_error&) {
+                if (++swallowed == 3) throw;
+            }
+        }
+    };
+    auto middle = [&]() -> aio::coro<> { co_await aio::create_task(inner()); };
+    auto outer = aio::create_task([&]() -> aio::coro<> { co_await aio::create_task(middle()); });
+    co_await turns(5);
+    for (int i = 1; i <= 3; ++i) {
+        EXPECT_FALSE(outer.done());
+        outer.cancel();
+        co_await turns(5);
+        EXPECT_EQ(swallowed, i);
+    }
+    EXPECT_EQ((co_await end_of(std::move(outer))).text, "cancelled ");
+}
+
+AIO_TEST("a cancel reaches the children of a gather in their order, and what they await before their neighbours") {
+    journal log;
+    auto leaf = [&](std::string name) -> aio::coro<> {
+        try {
+            co_await aio::sleep_forever();
+        } catch (const aio::cancelled_error&) {
+            log(name);
+            throw;
+        }
+    };
+    auto joins = [&](std::string name) -> aio::coro<> { co_await aio::create_task(leaf(name)); };
+    auto three = [&](std::string name) -> aio::coro<> { co_await aio::gather(joins(name + "1"), leaf(name + "2"), joins(name + "3")); };
+    auto t = aio::create_task([&]() -> aio::coro<> { co_await aio::gather(three("a"), leaf("b"), three("c")); });
+    co_await turns(8);
+    t.cancel();
+    static_cast<void>(co_await end_of(std::move(t)));
+    EXPECT_EQ(log.text(), "a1 a2 a3 b c1 c2 c3");
+}
+
+AIO_TEST("any_task::result() counts as a look at the error; a cancel that was overtaken and comes anew is a fresh one") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    {
+        auto t = aio::create_task([]() -> aio::coro<> {
+            throw std::runtime_error("seen");
+            co_return;
+        });
+        co_await turns(2);
+        EXPECT_THROW(aio::any_task(t).result(), std::runtime_error);
+    }
+    {
+        auto t = aio::create_task([]() -> aio::coro<> {
+            throw std::runtime_error("seen");
+            co_return;
+        });
+        co_await turns(2);
+        EXPECT_TRUE(aio::any_task(t).exception());
+    }
+    co_await turns(2);
+    EXPECT_TRUE(told.empty()) << told[0];
+    aio::get_running_loop().set_exception_handler({});
+}
+
+AIO_REAL_TEST("a cancel after one that a value has overtaken: the task that returns without another await is cancelled") {
+    std::atomic<bool> go = false;
+    bool overtaken = false;
+    auto t = aio::create_task([&]() -> aio::coro<int> {
+        co_await aio::to_thread([&] {
+            while (!go) std::this_thread::yield();
+        });
+        overtaken = true;
+        aio::current_task().cancel("anew");
+        co_return 1;
+    });
+    co_await turns(3);
+    t.cancel("overtaken");
+    go = true;
+    EXPECT_EQ((co_await end_of(t)).text, "cancelled anew");  // rule 7
+    EXPECT_TRUE(overtaken);
+}
+
+AIO_TEST("a canceller that outlives its task reaches nobody, whatever has taken the memory since") {
+    std::vector<aio::task_canceller> cancellers;
+    for (int i = 0; i < 50; ++i) {
+        auto t = aio::create_task([]() -> aio::coro<> { co_await aio::sleep(0s); });
+        cancellers.push_back(t.canceller());
+        co_await t;
+    }
+    std::vector<aio::task<>> others;
+    for (int i = 0; i < 50; ++i) others.push_back(aio::create_task([]() -> aio::coro<> { co_await aio::sleep(1s); }));
+    co_await turns(2);
+    for (auto& c : cancellers) c.cancel("late");
+    co_await turns(2);
+    for (auto& t : others) EXPECT_EQ(t.cancelling(), 0u);
+    for (auto& t : others) co_await t;
+}
+
+AIO_TEST("a cancel that meets an operation postponed to the task's next step is delivered there, once") {
+    aio::event set;
+    set.set();
+    int rounds = 0;
+    auto t = aio::create_task([&]() -> aio::coro<> {
+        for (;; ++rounds) {
+            if (rounds == 100'000) co_return;
+            co_await set.wait();
+        }
+    });
+    co_await turns(1);
+    EXPECT_FALSE(t.done());
+    t.cancel("postponed");
+    EXPECT_EQ((co_await end_of(std::move(t))).text, "cancelled postponed");
+    EXPECT_LT(rounds, 100'000);
 }
 
 }  // namespace

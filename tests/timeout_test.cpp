@@ -1,3 +1,4 @@
+#include <aio/race.hpp>
 #include <aio/task_group.hpp>
 #include <aio/timeout.hpp>
 #include <aio/wait.hpp>
@@ -796,4 +797,56 @@ PLAIN_TEST("fault C21: a timeout may outlive its loop") {
     }(&t));
     EXPECT_FALSE(t->expired());
     t.reset();
+}
+
+AIO_TEST("rule 43: one level, and no more: a group two levels down gets no timeout_error as its context") {
+    auto group_of = [](std::exception_ptr e, const char* message) {
+        std::vector<std::exception_ptr> one;
+        one.push_back(std::move(e));
+        return std::make_exception_ptr(aio::exception_group(message, std::move(one)));
+    };
+    auto body = [&]() -> aio::coro<> {
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+            std::rethrow_exception(group_of(
+                group_of(group_of(std::make_exception_ptr(std::runtime_error("leaf")), "third"), "second"), "first"));
+        }
+    };
+    std::optional<aio::exception_group> caught;
+    try {
+        co_await aio::with(aio::timeout(1s), body);
+    } catch (const aio::exception_group& eg) {
+        caught = eg;
+    }
+    AIO_REQUIRE(caught);
+    EXPECT_TRUE(caught->context());
+    auto context_of = [](const std::exception_ptr& e, auto next) -> bool {
+        try {
+            std::rethrow_exception(e);
+        } catch (const aio::exception_group& eg) {
+            return next(eg);
+        } catch (...) {
+            ADD_FAILURE() << "no group";
+        }
+        return false;
+    };
+    EXPECT_TRUE(context_of(caught->exceptions()[0], [&](const aio::exception_group& second) {
+        EXPECT_FALSE(context_of(second.exceptions()[0], [](const aio::exception_group& third) { return third.context() != nullptr; }));
+        return second.context() != nullptr;
+    }));
+}
+
+AIO_TEST("wait_for that is cancelled while its task fails: the task's error is told if nobody looks at it, and the cancel leaves") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    auto inner = aio::create_task(fails("inner", 1s));
+    auto outer = aio::create_task(outcome_of(aio::wait_for(aio::shield(inner), 1h)));
+    co_await aio::sleep(500ms);
+    outer.cancel("outer");
+    EXPECT_EQ(co_await outer, "cancelled:outer");
+    inner = {};
+    co_await aio::sleep(1s);
+    EXPECT_EQ(told.size(), 1u);
+    aio::get_running_loop().set_exception_handler({});
 }

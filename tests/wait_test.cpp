@@ -342,3 +342,16 @@ PLAIN_TEST("cancelled at any step, a wait leaves its tasks running and nothing b
     });
     EXPECT_GT(count, 5u);
 }
+
+AIO_TEST("rule 97: first_exception is not satisfied by a task that was cancelled before the wait began") {
+    auto tasks = after({1, 100});
+    tasks[0].cancel();
+    co_await turns(3);
+    AIO_REQUIRE(tasks[0].cancelled());
+    const auto start = aio::get_running_loop().time();
+    auto sets = co_await aio::wait(tasks, {.timeout = 5s, .return_when = aio::first_exception});
+    EXPECT_EQ(aio::get_running_loop().time() - start, 5s);
+    EXPECT_EQ(sets.done.size(), 1u);
+    EXPECT_EQ(sets.pending.size(), 1u);
+    cancel_all(tasks);
+}

@@ -187,6 +187,7 @@ private:
 /// co_await generator.aclose().
 class [[nodiscard("co_await it")]] generator_close {
 public:
+    using aio_awaiter = void;
     explicit generator_close(generator_base& generator) noexcept : generator_(&generator) {}
     explicit generator_close(generator_promise& promise) noexcept : promise_(&promise) {}
     bool await_ready();
@@ -247,6 +248,7 @@ private:
 template<class T>
 class [[nodiscard]] generator_awaiter {
 public:
+    using aio_awaiter = void;
     using pointer = std::remove_reference_t<T>*;
     explicit generator_awaiter(generator_promise* promise) noexcept : promise_(promise) {}
     bool await_ready() const {

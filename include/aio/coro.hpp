@@ -111,6 +111,7 @@ struct coro_promise<void> : coro_promise_base<void> {
 template<class T>
 class [[nodiscard]] coro_awaiter {
 public:
+    using aio_awaiter = void;
     using handle = std::coroutine_handle<coro_promise<T>>;
 
     explicit coro_awaiter(handle child) noexcept : child_(child) {}

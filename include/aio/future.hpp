@@ -148,6 +148,7 @@ private:
 template<class T, class State, bool Move>
 class [[nodiscard]] join {
 public:
+    using aio_awaiter = void;
     explicit join(const state_ptr<State>& state) : state_(state.get()) { require(); }
     explicit join(state_ptr<State>&& state)
         requires Move

@@ -2,6 +2,7 @@
 // The first of several, and protection from cancellation.
 //
 //     auto winner = co_await aio::race(fetch(primary), fetch(mirror));      // std::variant; the losers are cancelled and awaited
+//     co_await aio::race(stop, jobs.get());                                 // stop, a future that others share, is only watched
 //     co_await aio::shield(save(document));                                 // a cancel waits until it is saved
 //     co_await aio::shield(std::move(cleanup), 5s);                         // at most so long
 
@@ -18,8 +19,21 @@ namespace detail {
 
 inline constexpr const char* race_report = "exception of a loser of race";
 
-/// Until one has ended; then the rest has been cancelled and has ended. Gives the index of the first; throws its error.
+/// Until one has ended; then the other owned ones have been cancelled and have ended. Gives the index of the first; throws its error.
 coro<std::size_t> race_all(children& set);
+
+/// A handle that was given as an rvalue belongs to the race, as a coroutine does: also where the race ends before it comes to it.
+template<class A>
+inline constexpr bool is_owned_handle = handle<std::decay_t<A>> && !std::is_lvalue_reference_v<A>;
+/// So that debug mode does not tell of a coroutine that was never awaited.
+template<class T>
+void never_begins(coro<T>& c) noexcept {
+    c.close();
+}
+template<class A>
+void never_begins(A&) noexcept {}
+template<class A>
+inline constexpr bool is_watched = handle<std::decay_t<A>> && std::is_lvalue_reference_v<A>;
 
 template<class... A>
 using race_result_t = std::variant<gathered_t<awaited_t<A>>...>;
@@ -29,25 +43,40 @@ coro<race_result_t<A...>> race_tuple(std::decay_t<A>... given) {
     std::tuple<child_handle_t<A>...> handles;
     children set(race_report, true);
     std::exception_ptr error;
-    std::size_t first = 0;
-    try {
+    std::size_t first = 0, begun = 0;
+    bool over = false;  // no more coroutines begin: one has ended, or an error came
+    auto begin_all = [&] {
         [&]<std::size_t... I>(std::index_sequence<I...>) {
-            static_cast<void>((
+            (
                 [&] {
+                    if (I < begun) return;
+                    begun = I + 1;
+                    if (over && !is_owned_handle<A>) return never_begins(given);
                     auto& h = std::get<I>(handles);
                     set.reserve();
                     h = start_child(as_given<A>(given));
-                    set.add(*h.detail_state(), I, true);
-                    return !h.done();  // a task or future that is done already: the rest does not start
-                }() &&
-                ...));
+                    set.add(*h.detail_state(), I, !is_watched<A>);
+                    over = over || h.done();
+                }(),
+                ...);
         }(std::index_sequence_for<A...>());
+    };
+    try {
+        co_await cancel_point();
+        begin_all();
         first = co_await race_all(set);
     } catch (...) {
         error = std::current_exception();
     }
+    while (error && begun < sizeof...(A)) {  // a bad argument, or a cancel: what has been started does not stay behind
+        over = true;
+        try {
+            begin_all();
+        } catch (...) {  // another bad argument
+        }
+    }
     if (error) {
-        co_await set.end_owned();  // a bad argument: what has been started does not stay behind
+        co_await set.end_owned();
         set.leave(error);
     }
     std::optional<race_result_t<A...>> winner;
@@ -63,7 +92,8 @@ coro<race_result_t<A...>> race_tuple(std::decay_t<A>... given) {
     co_return *std::move(winner);
 }
 
-/// Waits for a task or future of the caller: a cancel ends the wait and leaves it alone; its error is then reported (rule 94).
+/// Waits for a task or future of the caller: a cancel ends the wait and leaves it alone; its error is then reported if nobody ever
+/// looks at it (rule 94).
 class [[nodiscard("co_await it")]] shield_wait final : public join_base {
 public:
     explicit shield_wait(future_base& inner) noexcept : join_base(inner) {}
@@ -73,7 +103,8 @@ public:
 /// Waits for a task or future, and holds a cancel until that has ended; at the deadline that is cancelled.
 class [[nodiscard("co_await it")]] held_wait final : public join_base {
 public:
-    held_wait(future_base& inner, delay d) noexcept : join_base(inner), delay_(d) {}
+    /// owned: nobody else can look at its error.
+    held_wait(future_base& inner, delay d, bool owned) noexcept : join_base(inner), delay_(d), owned_(owned) {}
     ~held_wait();
     bool await_ready();
     cancel_reply cancel(const std::string& message) noexcept override;
@@ -87,6 +118,7 @@ private:
     delay delay_;
     node timer_;
     std::string message_;
+    bool owned_;
     bool held_ = false;
     bool expired_ = false;
 };
@@ -100,7 +132,7 @@ template<class A>
 coro<awaited_t<A>> shield_until(std::decay_t<A> given, delay d) {
     auto inner = start_child(as_given<A>(given));
     if (inner.detail_state()) {
-        held_wait wait(*inner.detail_state(), d);
+        held_wait wait(*inner.detail_state(), d, !handle<std::decay_t<A>>);
         co_await wait;
         wait.settle();
     }
@@ -114,9 +146,11 @@ coro<awaited_t<A>> shield_until(std::decay_t<A> given, delay d) {
 }  // namespace detail
 
 /// Starts all in order, and gives the result of the first to end, by its place; void gives std::monostate. In that same step the
-/// others are cancelled, and awaited; what has not begun does not begin. If the first to end fails, its error is thrown. The losers'
-/// errors go to the exception handler, a value of theirs is destroyed. A cancel is handed on to all; if one has won by then, its
-/// value is given and the cancel stays pending, so nothing is lost.
+/// others are cancelled, and awaited; what has not begun does not begin. A task or future given as an lvalue is only watched: it goes on
+/// when another one wins, or when the race is cancelled, and its error stays its own. If the first to end fails, its error is thrown.
+/// The losers' errors go to the exception handler, a value of theirs is destroyed. Irrevocable: it does not begin under a pending cancel;
+/// one that comes later is handed on to all that it owns, and if one has won by then, its value is given and the cancel stays
+/// pending, so nothing is lost.
 template<class... A>
     requires(sizeof...(A) > 0 && (detail::awaitable<A> && ...))
 coro<detail::race_result_t<A...>> race(A&&... awaitables) {
@@ -124,7 +158,7 @@ coro<detail::race_result_t<A...>> race(A&&... awaitables) {
 }
 
 /// Keeps a cancel of the caller away from what it awaits. A task or future goes on when the caller is cancelled, and its error is
-/// then reported; of anything else the cancel is held until it has ended, and is delivered then (semantics 15c): it never outlives the
+/// reported if nobody ever looks at it; of anything else the cancel is held until it has ended, and is delivered then (semantics 15c): it never outlives the
 /// caller. Source: asyncio.shield.
 template<class A>
     requires detail::awaitable<A>

@@ -53,6 +53,7 @@ concept manager = has_enter_exit<M> || has_aclose<M> || has_shutdown<M>;
 template<class T = void>
 class [[nodiscard("co_await it")]] ready {
 public:
+    using aio_awaiter = void;
     explicit ready(T value) : value_(std::move(value)) {}
     bool await_ready() const noexcept { return true; }
     void await_suspend(std::coroutine_handle<>) const noexcept {}
@@ -64,6 +65,7 @@ private:
 template<class T>
 class [[nodiscard("co_await it")]] ready<T&> {
 public:
+    using aio_awaiter = void;
     explicit ready(T& value) noexcept : value_(&value) {}
     bool await_ready() const noexcept { return true; }
     void await_suspend(std::coroutine_handle<>) const noexcept {}
@@ -75,6 +77,7 @@ private:
 template<>
 class [[nodiscard("co_await it")]] ready<void> {
 public:
+    using aio_awaiter = void;
     bool await_ready() const noexcept { return true; }
     void await_suspend(std::coroutine_handle<>) const noexcept {}
     void await_resume() const noexcept {}
@@ -409,6 +412,7 @@ struct context_promise : awaiting_promise<context_promise<T>> {
 template<class T>
 class [[nodiscard("co_await it")]] context_step {
 public:
+    using aio_awaiter = void;
     explicit context_step(context_promise<T>* promise) noexcept : promise_(promise) {}
     bool await_ready() const noexcept { return false; }
     template<class Promise>

@@ -189,7 +189,7 @@ void loop_core::report_made(message_maker& message, std::exception_ptr error, ta
         if (next->state == progress::ended) break;
     }
     if (!coroutine->handle().done())
-        return false;  // it awaits something that is not of this library, and hears of nothing
+        return false;  // suspended by something that has told the task of nothing
     task.finish(*coroutine);
     return true;
 }
@@ -336,7 +336,9 @@ void turns::look() {
         cold_.io->poll(std::chrono::nanoseconds(0));
         cold_.in->drain();
         if (!heard.alone() || !may_block) return;
-        if (core_.outstanding == 0 && !heap.empty() && heap.next() != time_point::max()) {
+        if (core_.outstanding == core_.foreign && !heap.empty() && heap.next() != time_point::max()) {
+            hear_threads();
+            if (!heard.alone()) return;
             cold_.virtual_now = std::max(cold_.virtual_now, heap.next());
             static_cast<void>(tidy(cold_.virtual_now, true));
             heap.fire_due(cold_.virtual_now);
@@ -384,6 +386,15 @@ void turns::look() {
     if (slept && by_thread) cold_.for_threads.slept(later - now);
     if (slept) cold_.last_look = later;
     if (!heap.empty() && !cold_.testing.virtual_time) heap.fire_due(later);
+}
+
+// On virtual time. An awaiter of another library may be resumed by a timer of this loop, or by a thread: that has a little of the real
+// clock's time before the timer's comes.
+void turns::hear_threads() {
+    if (core_.foreign == 0 || !foreign_threads_alive()) return;
+    if (cold_.in->prepare_to_block()) cold_.io->poll(std::chrono::milliseconds(10));
+    cold_.in->awake();
+    cold_.in->drain();
 }
 
 // The free lists and the room for timers, when their time has come. True if it will have to come again, whether something happens

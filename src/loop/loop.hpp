@@ -115,6 +115,7 @@ private:
     void turn(thread_state& t);
     void watched_turn(thread_state& t, ready_link batch);  // in debug mode and tests
     void look();
+    void hear_threads();
     bool tidy(time_point now, bool idle) noexcept;
     bool may_be_woken();
     void on_interrupt();

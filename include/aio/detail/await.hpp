@@ -1,6 +1,7 @@
 #pragma once
 // What can be awaited, what that gives, and the await_transform that every coroutine of ours has.
 
+#include <aio/detail/foreign.hpp>
 #include <aio/detail/operation.hpp>
 #include <aio/detail/promise.hpp>
 
@@ -35,10 +36,16 @@ concept handle = requires(H& h) {
     h.cancel();
 };
 
+/// Ours: its await_suspend takes the coroutines of this library, and tells the task what it waits in. A class that wraps such an awaiter,
+/// and hands its coroutine on to it, says so with a member `using aio_awaiter = void;`. All others are bridged: see foreign.hpp.
+template<class W>
+concept native_awaiter = is_operation<W> || requires { typename std::remove_cvref_t<W>::aio_awaiter; };
+
 /// An awaiter by pointer. For g++ 12 what await_transform gives must be a value: of a reference it makes a copy, and awaits that.
 template<class A>
 class awaiter_ref {
 public:
+    using aio_awaiter = void;
     explicit awaiter_ref(A& awaiter) noexcept : awaiter_(&awaiter) {}
     bool await_ready() { return awaiter_->await_ready(); }
     template<class Promise>
@@ -57,8 +64,23 @@ private:
 };
 
 template<class A>
-decltype(auto) get_awaiter(A&& a) {
+decltype(auto) own_awaiter(A&& a) {
     if constexpr (has_member_co_await<A>) {
+        return static_cast<A&&>(a).operator co_await();
+    } else if constexpr (has_free_co_await<A>) {
+        return operator co_await(static_cast<A&&>(a));
+    } else {
+        return static_cast<A&&>(a);
+    }
+}
+template<class A>
+using own_awaiter_t = decltype(own_awaiter(std::declval<A>()));
+
+template<class A>
+decltype(auto) get_awaiter(A&& a) {
+    if constexpr (!native_awaiter<own_awaiter_t<A>>) {
+        return foreign_wait<own_awaiter_t<A>>(std::in_place, [&a]() -> decltype(auto) { return own_awaiter<A>(static_cast<A&&>(a)); });
+    } else if constexpr (has_member_co_await<A>) {
         return static_cast<A&&>(a).operator co_await();
     } else if constexpr (has_free_co_await<A>) {
         return operator co_await(static_cast<A&&>(a));
@@ -81,6 +103,7 @@ class [[nodiscard("co_await it")]] no_void {
     using awaiter = decltype(get_awaiter(std::declval<A>()));
 
 public:
+    using aio_awaiter = void;
     explicit no_void(A&& a) : awaiter_(get_awaiter(static_cast<A&&>(a))) {}
     ~no_void() {}  // user-written: g++ 12 destroys some others twice (PR99576)
     bool await_ready() { return awaiter_.await_ready(); }

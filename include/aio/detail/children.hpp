@@ -29,19 +29,21 @@ public:
         any,         // one has ended that has not been taken
         all,         // all have ended
         error,       // all have ended, or one has failed or was cancelled
+        first,       // one has ended, or a cancel came; and all owned ones have ended
         owned_ended  // all owned ones have ended
     };
 
     /// report_later_errors: owned children's errors after the first are told to the exception handler with this text. race: the
-    /// end of the first cancels the others in the same step.
+    /// end of the first cancels the other owned ones in the same step, a cancel of the caller too; those that are not owned are only
+    /// watched.
     explicit children(const char* report_later_errors, bool race = false) noexcept
-        : report_(report_later_errors), race_(race) {}
+        : keep_errors(race), report_(report_later_errors), race_(race) {}
     children(const children&) = delete;
     children& operator=(const children&) = delete;
     ~children();
 
     signal* changed = nullptr;  // set when a child ends, for who waits for other things, too
-    bool keep_errors = false;   // later errors of children that are left to themselves do not count as retrieved
+    bool keep_errors;           // later errors of children that are left to themselves do not count as retrieved
 
     /// Allocates what the next add() needs. To be called before an owned child is started: one that is not in the set would be left.
     void reserve();
@@ -115,6 +117,17 @@ private:
     bool cancel_requested_ = false;
     bool cancelled_late_ = false;  // after the outcome was known
     bool ending_ = false;  // the owned ones have been cancelled by us
+};
+
+/// Where something begins that keeps a cancel pending when it has a value in spite of it. A cancel that is pending by then is delivered
+/// here: else a loop of such operations, each of them ready at once, would hand it on from one to the next and never end.
+class [[nodiscard("co_await it")]] cancel_point final : public irrevocable<cancel_point> {
+public:
+    bool start() noexcept { return true; }
+    void unpark() noexcept {}
+    void revert() noexcept {}
+    void finish() noexcept {}
+    void describe(std::string& out) const override { out += "its next step"; }
 };
 
 /// A child of this awaitable: a handle as it is (std::logic_error if it is empty), anything else as a new task that the set owns.

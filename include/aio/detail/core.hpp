@@ -132,6 +132,12 @@ struct timer_node {
     bool armed() const noexcept { return place != 0; }
 };
 
+/// Something delivered to the loop from another thread, through its inbox. deliver() runs on the loop's thread and may free the node.
+struct inbox_node {
+    inbox_node* next = nullptr;
+    void (*deliver)(inbox_node&) noexcept = nullptr;
+};
+
 /// Who wants to hear that a future is done. notify() is called by the loop's thread while the future completes, in order of
 /// registration; it may only schedule something. The node has been unlinked by then.
 struct waiter : list_node {
@@ -386,6 +392,7 @@ public:
     std::size_t held = 0;           // how often hold() was called, less the calls of let_go()
     std::uint64_t last_task_id = 0;  // a task, too, holds the loop, by having been created
     std::size_t outstanding = 0;    // waits that something outside of the loop can end: I/O, executor jobs, signals
+    std::size_t foreign = 0;        // those among them that are awaiters of other libraries: a timer of the loop may end them, too
     bool debug = false;
     bool watched = false;           // debug mode, a test's step hook or seed: turns take the slow way; see look_who_watches()
     bool closed = false;            // nothing runs here any more

@@ -96,12 +96,6 @@ private:
     fd_watch watch_;
 };
 
-/// Something delivered to the loop from another thread. deliver() runs on the loop's thread and may free the node.
-struct inbox_node {
-    inbox_node* next = nullptr;
-    void (*deliver)(inbox_node&) noexcept = nullptr;
-};
-
 /// Wants to hear that its loop has ended (loop_cold::at_end), on the loop's thread.
 struct loop_end : list_node {
     void (*loop_ended)(loop_end&) noexcept = nullptr;

@@ -42,6 +42,7 @@ private:
 template<class Manager>
 class [[nodiscard("co_await it")]] scope_entered {
 public:
+    using aio_awaiter = void;
     scope_entered(Manager& manager, task_scope& scope) noexcept : manager_(&manager), scope_(&scope) {}
     bool await_ready() const noexcept { return true; }
     void await_suspend(std::coroutine_handle<>) const noexcept {}

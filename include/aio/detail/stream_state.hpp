@@ -183,6 +183,7 @@ private:
 
 /// What has happened already; awaiting it is allowed, and does nothing.
 struct already_done {
+    using aio_awaiter = void;
     bool await_ready() const noexcept { return true; }
     template<class Handle>
     void await_suspend(Handle) const noexcept {}
