@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <limits>
+#include <random>
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -124,6 +125,14 @@ private:
     int fd_;
     std::string url_;
 };
+
+/// Those of the library's own, too: attempts of a pool to connect.
+std::size_t tasks_alive() {
+    std::size_t n = 0;
+    auto& tasks = aio::detail::local().loop->tasks;
+    for (auto* t = tasks.front(); t; t = tasks.after(*t)) ++n;
+    return n;
+}
 
 aio::coro<std::int64_t> count(sql::connection& db, std::string table) {
     const sql::rows rows = co_await db.query("SELECT count(*) FROM " + table);
@@ -611,6 +620,148 @@ AIO_REAL_TEST("a pool replaces a connection that was lost, in use or idle") {
     co_await pool.aclose();
 }
 
+AIO_REAL_TEST("fault N13: what impatient callers of a pool have begun to connect is the next caller's") {
+    faulty_proxy proxy("127.0.0.1", port_number());
+    aio::event let_pass;
+    proxy.plan = [&](std::size_t) {
+        faulty_proxy::faults f;
+        f.hold_to_client = &let_pass;
+        return f;
+    };
+    co_await aio::enter(std::ref(proxy));
+    sql::pool pool(through(proxy), {.max_size = 4});
+    for (int i = 0; i < 100; ++i) {
+        EXPECT_THROW(static_cast<void>(co_await aio::wait_for(pool.query("SELECT 1"), 100us)), aio::timeout_error);
+    }
+    EXPECT_EQ(pool.statistics().in_use, 0u);
+    std::size_t in_time = 0, late = 0;
+    const auto with_deadline = [&](aio::delay limit) -> aio::coro<> {
+        try {
+            co_await aio::wait_for(pool.query("SELECT 1"), limit);
+            ++in_time;
+        } catch (const aio::timeout_error&) { ++late; }
+    };
+    std::vector<aio::coro<>> forty;
+    for (int i = 0; i < 40; ++i) forty.push_back(with_deadline(std::chrono::microseconds(200 + 50 * i)));
+    co_await aio::gather(std::move(forty));
+    EXPECT_EQ(late, 40u);
+    EXPECT_LE(proxy.accepted(), 4u);
+    let_pass.set();
+    forty.clear();
+    for (int i = 0; i < 40; ++i) forty.push_back(with_deadline(60s));
+    co_await aio::gather(std::move(forty));
+    EXPECT_EQ(in_time, 40u);
+    EXPECT_LE(proxy.accepted(), 4u);  // nothing was connected twice
+    EXPECT_LE(pool.statistics().idle, 4u);
+    co_await pool.aclose();
+    EXPECT_EQ(pool.statistics().idle, 0u);
+}
+
+AIO_REAL_TEST("fault N13: a connect that nobody waits for any more may fail without a word; the next caller begins anew") {
+    faulty_proxy proxy("127.0.0.1", port_number());
+    aio::event let_pass;
+    proxy.plan = [&](std::size_t connection) {
+        faulty_proxy::faults f;
+        f.hold_to_server = &let_pass;
+        if (connection == 0) f.to_server = 1;
+        return f;
+    };
+    co_await aio::enter(std::ref(proxy));
+    sql::pool pool(through(proxy), {.max_size = 1});
+    int reports = 0;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context&) { ++reports; });
+    EXPECT_THROW(static_cast<void>(co_await aio::wait_for(pool.query("SELECT 1"), 1ms)), aio::timeout_error);
+    co_await proxy.until_accepted(1);
+    let_pass.set();
+    const failure f = co_await failure_of(pool.query("SELECT 1"));  // it may have taken over the one that fails
+    if (f.what != "nothing") EXPECT_EQ(f.code.substr(0, 2), "08");
+    EXPECT_EQ((co_await pool.query("SELECT 2"))[0][0].as<int>(), 2);
+    EXPECT_EQ(proxy.accepted(), 2u);
+    co_await pool.aclose();
+    EXPECT_EQ(reports, 0);
+}
+
+AIO_REAL_TEST("fault N13: closing a pool ends its attempts to connect and sends away who waits for them") {
+    const silent_server silent;
+    for (int turns = 0; turns < 8; ++turns) {
+        sql::pool pool(silent.url(), {.max_size = 3});
+        std::vector<aio::task<sql::rows>> waiting;
+        for (int i = 0; i < 5; ++i) waiting.push_back(aio::create_task(pool.query("SELECT 1")));
+        co_await aio_test::turns(turns);
+        waiting[1].cancel();
+        auto closing = aio::create_task(pool.aclose());
+        auto cancelled = aio::create_task(pool.aclose());
+        co_await aio_test::turns(turns % 3);
+        cancelled.cancel();
+        co_await closing;
+        EXPECT_EQ(pool.statistics().in_use, 0u);
+        for (std::size_t i = 0; i < waiting.size(); ++i) {
+            if (i == 1) {
+                EXPECT_THROW(co_await waiting[i], aio::cancelled_error);
+            } else {
+                EXPECT_THROW(co_await waiting[i], std::logic_error);
+            }
+        }
+    }
+    std::optional<sql::pool> dropped(std::in_place, silent.url());
+    auto waiting = aio::create_task(dropped->query("SELECT 1"));
+    co_await aio_test::turns(4);
+    dropped.reset();
+    EXPECT_THROW(co_await waiting, std::logic_error);
+    for (int i = 0; i < 100 && tasks_alive() > 1; ++i) co_await aio::sleep(0s);
+    EXPECT_EQ(tasks_alive(), 1u);  // no attempt is left
+}
+
+AIO_REAL_TEST("connections of a pool come to those who wait in the order in which they came, whoever began to connect") {
+    faulty_proxy proxy("127.0.0.1", port_number());
+    aio::event let_pass;
+    proxy.plan = [&](std::size_t) {
+        faulty_proxy::faults f;
+        f.hold_to_client = &let_pass;
+        return f;
+    };
+    co_await aio::enter(std::ref(proxy));
+    sql::pool pool(through(proxy), {.max_size = 2});
+    aio_test::journal order;
+    std::vector<aio::task<>> jobs;
+    for (int i = 0; i < 6; ++i) {
+        jobs.push_back(aio::create_task([&pool, &order, i]() -> aio::coro<> {
+            auto conn = co_await pool.acquire();
+            order(std::to_string(i));
+            co_await conn->query("SELECT 1");
+        }));
+    }
+    co_await proxy.until_accepted(2);
+    jobs[0].cancel();
+    jobs[3].cancel();
+    let_pass.set();
+    for (int i : {1, 2, 4, 5}) co_await jobs[static_cast<std::size_t>(i)];
+    EXPECT_EQ(order.text(), "1 2 4 5");
+    EXPECT_EQ(proxy.accepted(), 2u);
+    co_await pool.aclose();
+}
+
+PLAIN_TEST("cancelled at any step while it connects, a pool is whole") {
+    const auto scenario = [&]() -> aio::coro<> {
+        const std::size_t tasks_before = tasks_alive();
+        sql::pool pool(server(), {.max_size = 2});
+        std::exception_ptr cancelled;
+        try {
+            co_await pool.query("SELECT 1");
+            auto a = co_await pool.acquire();
+            auto b = co_await pool.acquire();
+            co_await b->query("SELECT $1", 1);
+        } catch (const aio::cancelled_error&) { cancelled = std::current_exception(); }
+        EXPECT_EQ(pool.statistics().in_use, 0u);
+        EXPECT_EQ((co_await pool.query("SELECT 5"))[0][0].as<int>(), 5);
+        co_await pool.aclose();
+        EXPECT_EQ(pool.statistics().idle, 0u);
+        EXPECT_EQ(tasks_alive(), tasks_before);
+        if (cancelled) std::rethrow_exception(cancelled);
+    };
+    EXPECT_GT(aio::testing::cancel_at_every_step(scenario, [] {}), 10u);
+}
+
 AIO_REAL_TEST("users.md 22: cancelled queries of a pool leave it full of connections that work") {
     sql::pool pool(server(), {.max_size = 3});
     std::vector<aio::task<sql::rows>> jobs;
@@ -949,4 +1100,86 @@ PLAIN_TEST("cancelled at any step, a connection leaves nothing behind and a tran
     const std::size_t runs = aio::testing::cancel_at_every_step(scenario, check);
     EXPECT_GT(runs, 8u);
     EXPECT_GE(seen, 2);
+}
+
+// ---- a network with faults ----
+
+AIO_REAL_TEST("wherever the network cuts a connection, everything ends with its result or with an error, and a pool recovers") {
+    std::size_t to_server = 0, to_client = 0;
+    std::optional<faulty_proxy::faults> of_first;
+    faulty_proxy proxy("127.0.0.1", port_number());
+    proxy.plan = [&](std::size_t) {
+        const faulty_proxy::faults f = of_first.value_or(faulty_proxy::faults());
+        of_first.reset();
+        return f;
+    };
+    co_await aio::enter(std::ref(proxy));
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    co_await observer.query("CREATE TABLE cuts (x INTEGER)");
+    std::int64_t committed = 0, unknown = 0;
+    // Connects, queries, streams, commits, cancels: what a connection does.
+    const auto session = [&](sql::pool& pool) -> aio::coro<> {
+        auto conn = co_await pool.acquire();
+        co_await conn->query("SELECT $1::text", std::string(2000, 'x'));
+        auto rows = conn->stream("SELECT repeat('y', 100) FROM generate_series(1, 50)");
+        int n = 0;
+        while (co_await rows.next()) { ++n; }
+        EXPECT_EQ(n, 50);
+        ++unknown;
+        co_await aio::with(conn->transaction(), [&]() -> aio::coro<> { co_await conn->query("INSERT INTO cuts VALUES (1)"); });
+        --unknown;
+        ++committed;
+        {
+            auto dropped = conn->stream("SELECT generate_series(1, 1000000000)");
+            co_await dropped.next();
+        }
+        co_await conn->query("SELECT 1");
+        auto cancelled = aio::create_task(conn->query("SELECT pg_sleep(60)"));
+        co_await aio_test::turns(5);
+        cancelled.cancel();
+        try {
+            co_await cancelled;
+        } catch (const aio::cancelled_error&) {}
+        co_await conn->query("SELECT 2");
+    };
+    const auto attempt = [&](std::optional<faulty_proxy::faults> faults) -> aio::coro<bool> {
+        sql::pool pool(through(proxy), {.max_size = 1});
+        of_first = faults;
+        bool whole = false;
+        try {
+            co_await aio::wait_for(session(pool), 30s);
+            whole = true;
+        } catch (const sql::error& e) {
+            EXPECT_TRUE(e.code().starts_with("08") || e.code().starts_with("57P")) << e.what();
+            EXPECT_FALSE(contains(e.what(), "secret")) << e.what();
+        } catch (const std::system_error&) {}
+        of_first.reset();
+        EXPECT_EQ((co_await aio::wait_for(pool.query("SELECT 5"), 30s))[0][0].as<int>(), 5);  // it recovers
+        co_await aio::wait_for(pool.aclose(), 30s);
+        EXPECT_EQ(pool.statistics().in_use, 0u);
+        co_return whole;
+    };
+    EXPECT_TRUE(co_await attempt(std::nullopt));
+    to_server = 3500;  // all but what is endless goes over before
+    to_client = 12000;
+    std::mt19937 random(7);
+    std::size_t broken = 0, tries = 0;
+    const char* more = std::getenv("AIO_SQL_ROUNDS");
+    const int rounds = more ? std::atoi(more) : 40;
+    for (int i = 0; i < rounds; ++i) {
+        faulty_proxy::faults f;
+        const bool to = i % 2 == 0;
+        (to ? f.to_server : f.to_client) = std::uniform_int_distribution<std::size_t>(0, to ? to_server : to_client)(random);
+        f.reset = i % 4 < 2;
+        f.piece = i % 3 == 0 ? 7 : 16384;
+        if (i % 5 == 0) f.delay = 100us;
+        ++tries;
+        const bool whole = co_await attempt(f);
+        if (!whole) ++broken;
+    }
+    EXPECT_GT(broken, tries / 2);
+    const std::int64_t there = co_await count(observer, "cuts");
+    EXPECT_GE(there, committed);
+    EXPECT_LE(there, committed + unknown);
+    co_await observer.query("DROP TABLE cuts");
 }

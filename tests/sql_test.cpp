@@ -12,6 +12,8 @@
 #include <limits>
 #include <thread>
 
+#include <unistd.h>
+
 namespace {
 
 namespace sql = aio::sql;
@@ -53,6 +55,14 @@ std::string what(F fn) {
 }
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 #define EXPECT_CONTAINS(text, part) EXPECT_PRED2(contains, text, part)
+
+/// Those of the library's own, too: attempts of a pool to connect.
+std::size_t tasks_alive() {
+    std::size_t n = 0;
+    auto& tasks = aio::detail::local().loop->tasks;
+    for (auto* t = tasks.front(); t; t = tasks.after(*t)) ++n;
+    return n;
+}
 
 aio::coro<std::int64_t> count(sql::connection& db, std::string table) {
     const sql::rows rows = co_await db.query("SELECT count(*) FROM " + table);
@@ -859,6 +869,129 @@ AIO_REAL_TEST("a lease may outlive its pool") {
         conn = co_await pool.acquire();
     }
     EXPECT_EQ((co_await (*conn)->query("SELECT 1"))[0][0].as<int>(), 1);
+}
+
+AIO_REAL_TEST("two who close a pool with two leases out both end when both are given back") {
+    const temporary_folder folder;
+    sql::pool pool(folder.url("pool.db"), {.max_size = 2});
+    auto a = co_await pool.acquire();
+    auto b = co_await pool.acquire();
+    auto first = aio::create_task(pool.aclose());
+    auto second = aio::create_task(pool.aclose());
+    co_await aio_test::turns(3);
+    a.release();
+    co_await aio_test::turns(3);
+    EXPECT_FALSE(first.done() || second.done());
+    b.release();
+    co_await aio::wait_for(std::move(first), 10s);
+    co_await aio::wait_for(std::move(second), 10s);
+    EXPECT_EQ(pool.statistics().idle, 0u);
+}
+
+AIO_REAL_TEST("the connection of a pool that was given back last is used first") {
+    const temporary_folder folder;
+    sql::pool pool(folder.url("pool.db"), {.max_size = 3});
+    auto a = co_await pool.acquire();
+    auto b = co_await pool.acquire();
+    auto c = co_await pool.acquire();
+    const sql::connection* const last = &*b;
+    const sql::connection* const before = &*c;
+    a.release();
+    c.release();
+    b.release();
+    EXPECT_EQ(pool.statistics().idle, 3u);
+    a = co_await pool.acquire();
+    EXPECT_EQ(&*a, last);
+    c = co_await pool.acquire();
+    EXPECT_EQ(&*c, before);
+}
+
+AIO_REAL_TEST("the error of a stream that was left does not reach the next one") {
+    auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
+    for (const bool dropped : {true, false}) {
+        auto wrong = db.stream("SELECT 1 UNION ALL SELECT abs(-9223372036854775807 - 1)");
+        EXPECT_EQ((*co_await wrong.next())[0].as<int>(), 1);  // the error has come with it, and waits
+        if (dropped) {
+            wrong = db.stream("SELECT 2");
+        } else {
+            co_await wrong.aclose();
+            wrong = db.stream("SELECT 2");
+        }
+        EXPECT_EQ((*co_await wrong.next())[0].as<int>(), 2);
+        EXPECT_FALSE(co_await wrong.next());
+    }
+}
+
+AIO_REAL_TEST("a file that another connection has locked can be opened; its statements wait for the lock") {
+    const temporary_folder folder;
+    auto& a = co_await aio::enter(sql::connect(folder.url("locked.db")));
+    co_await a.query("CREATE TABLE t (x)");
+    co_await a.query("BEGIN EXCLUSIVE");
+    co_await a.query("INSERT INTO t VALUES (1)");
+    auto opening = aio::create_task([&]() -> aio::coro<std::int64_t> {
+        auto& b = co_await aio::enter(sql::connect(folder.url("locked.db")));
+        co_return co_await count(b, "t");
+    });
+    co_await aio::sleep(20ms);
+    EXPECT_FALSE(opening.done());
+    co_await a.query("COMMIT");
+    EXPECT_EQ(co_await opening, 1);
+}
+
+AIO_REAL_TEST("a transaction in a database that can only be read does what can be done there") {
+    const temporary_folder folder;
+    co_await aio::with(sql::connect(folder.url("ro.db")),
+        [](sql::connection& db) { return db.query("CREATE TABLE t (x); INSERT INTO t VALUES (1)"); });
+    std::filesystem::permissions(folder.path_ / "ro.db", std::filesystem::perms(0444));
+    std::filesystem::permissions(folder.path_, std::filesystem::perms(0755));
+    const bool root = ::geteuid() == 0;  // who may write whatever the permissions say
+    if (root) AIO_REQUIRE(::seteuid(65534) == 0);
+    auto connecting = sql::connect(folder.url("ro.db"));
+    sql::connection& db = co_await connecting.enter();
+    if (root) AIO_REQUIRE(::seteuid(0) == 0);
+    std::int64_t rows = 0;
+    std::string code;
+    auto body = [&]() -> aio::coro<> {
+        rows = co_await count(db, "t");
+        code = co_await code_of(db.query("INSERT INTO t VALUES (2)"));
+    };
+    co_await aio::with(db.transaction(), body);
+    EXPECT_EQ(rows, 1);
+    EXPECT_EQ(code, "SQLITE_READONLY");
+    co_await connecting.exit(nullptr);
+}
+
+AIO_REAL_TEST("a connection that was closed is not usable, and frees its file at once") {
+    const temporary_folder folder;
+    auto connecting = sql::connect(folder.url("closed.db"));
+    sql::connection& db = co_await connecting.enter();
+    co_await db.query("CREATE TABLE t (x)");
+    co_await db.query("BEGIN EXCLUSIVE");
+    EXPECT_TRUE(db.usable());
+    co_await db.aclose();
+    EXPECT_FALSE(db.usable());
+    auto& other = co_await aio::enter(sql::connect(folder.url("closed.db")));
+    EXPECT_EQ((co_await other.query("INSERT INTO t VALUES (1)")).affected(), 1u);
+    co_await connecting.exit(nullptr);
+}
+
+AIO_REAL_TEST("fault N13: who asks a pool and leaves at once leaves a connection for the next, and nothing else") {
+    const temporary_folder folder;
+    sql::pool pool(folder.url("pool.db"), {.max_size = 2});
+    for (int i = 0; i < 30; ++i) {
+        auto job = aio::create_task(pool.query("SELECT 1"));
+        co_await aio_test::turns(i % 4);
+        job.cancel();
+        try {
+            co_await job;
+        } catch (const aio::cancelled_error&) {}
+        EXPECT_EQ(pool.statistics().in_use, 0u);
+    }
+    EXPECT_EQ((co_await pool.query("SELECT 5"))[0][0].as<int>(), 5);
+    EXPECT_LE(pool.statistics().idle, 2u);
+    co_await pool.aclose();
+    EXPECT_EQ(pool.statistics().idle, 0u);
+    EXPECT_EQ(tasks_alive(), 1u);
 }
 
 PLAIN_TEST("cancelled at any step, a pool is whole") {

@@ -2,12 +2,19 @@
 
 #include "driver.hpp"
 
+#include <aio/event.hpp>
 #include <aio/lock.hpp>
 #include <aio/semaphore.hpp>
+#include <aio/task.hpp>
+
+#include <algorithm>
+#include <list>
 
 namespace aio::sql {
 
-class pool_state {
+// An attempt to connect is a task of the pool's own: who has asked for a connection may lose patience, and then the connection is the
+// next one's. Nobody waits for an attempt of his own, but for the first connection that comes, first come first served.
+class pool_state : public std::enable_shared_from_this<pool_state> {
 public:
     pool_state(std::string u, std::size_t most)
         : url(std::move(u)),
@@ -23,15 +30,13 @@ public:
         c->end_stream();
         // One in a transaction holds locks, so it is not kept; but with a database in memory the database would go.
         const bool keep = !closing && c->usable() && (in_memory || !c->driver_->in_transaction());
-        if (keep) {
-            try {
-                idle.push_back(std::move(c));
-            } catch (const std::bad_alloc&) {}
-        }
+        if (keep) offer(std::move(c));
         c.reset();
         permits.release();
     }
+    /// The caller has a permit. So with the leases, and those that are idle or being made, there are never more than max_size.
     coro<std::unique_ptr<connection>> take();
+    void close() noexcept;
 
     const std::string url;
     const bool in_memory;
@@ -39,24 +44,134 @@ public:
     semaphore permits;
     lock close_lock;
     std::vector<std::unique_ptr<connection>> idle;  // the last one used is the first to be used again
+    std::list<task<>> attempts;
+    event attempt_ended;
     bool closing = false;
 
 private:
+    /// Who waits for a connection.
+    class taker {
+    public:
+        explicit taker(pool_state& state) : state_(&state) { state.takers.push_back(this); }
+        ~taker() {
+            std::erase(state_->takers, this);
+            if (got) state_->offer(std::move(got));  // it came too late
+        }
+        taker(const taker&) = delete;
+        taker& operator=(const taker&) = delete;
+
+        event served;
+        std::unique_ptr<connection> got;
+        std::exception_ptr error;
+
+    private:
+        pool_state* state_;
+    };
+    /// An attempt's place in the list. It lies in the attempt's arguments, which go even where its body never runs.
+    class place {
+    public:
+        explicit place(std::shared_ptr<pool_state> s) : state(std::move(s)), at_(state->attempts.emplace(state->attempts.end())) {}
+        place(place&& other) noexcept : state(std::move(other.state)), failed(std::move(other.failed)), at_(other.at_) {}
+        ~place() {
+            if (state) state->ended(at_, std::move(failed));
+        }
+
+        std::shared_ptr<pool_state> state;
+        std::exception_ptr failed;
+
+    private:
+        std::list<task<>>::iterator at_;
+    };
+
     static bool is_memory(const std::string& url) {
         return url == "sqlite::memory:" || url == "sqlite://" || url == "sqlite:///:memory:";
     }
+    static coro<> attempt(place p);
+    void begin_attempt();
+    void ended(std::list<task<>>::iterator attempt, std::exception_ptr failed) noexcept;
+    void offer(std::unique_ptr<connection> c) noexcept;
+    taker& next_taker() noexcept {
+        taker& t = *takers.front();
+        takers.erase(takers.begin());
+        t.served.set();
+        return t;
+    }
+
+    std::vector<taker*> takers;
 };
 
 coro<std::unique_ptr<connection>> pool_state::take() {
-    while (!idle.empty()) {
-        std::unique_ptr<connection> c = std::move(idle.back());
-        idle.pop_back();
+    for (;;) {
+        std::unique_ptr<connection> c;
+        if (!idle.empty()) {
+            c = std::move(idle.back());
+            idle.pop_back();
+        } else {
+            taker me(*this);
+            if (attempts.size() < takers.size()) begin_attempt();
+            co_await me.served.wait();
+            if (me.error) std::rethrow_exception(me.error);
+            c = std::move(me.got);
+        }
         const bool good = co_await c->reset();
         if (good) co_return c;
     }
-    std::unique_ptr<driver> d = make_driver(url);
-    co_await d->open();
-    co_return std::make_unique<connection>(std::move(d));
+}
+
+void pool_state::begin_attempt() {
+    place p(shared_from_this());
+    const auto at = std::prev(attempts.end());
+    // Until it runs the attempt has failed: it may be cancelled before.
+    p.failed = std::make_exception_ptr(error("the attempt to connect was cancelled", "08001"));
+    task<> t = create_task(attempt(std::move(p)), {.name = "sql::pool connects"});
+    t.detail_state()->set_internal();
+    *at = std::move(t);
+}
+
+coro<> pool_state::attempt(place p) {
+    pool_state& state = *p.state;
+    std::unique_ptr<connection> c;
+    try {
+        std::unique_ptr<driver> d = make_driver(state.url);
+        co_await d->open();
+        c = std::make_unique<connection>(std::move(d));
+        p.failed = nullptr;
+    } catch (const std::exception&) { p.failed = std::current_exception(); }
+    if (p.failed) co_return;
+    if (state.closing) {
+        co_await c->aclose();
+    } else {
+        state.offer(std::move(c));
+    }
+}
+
+/// Its error is told to who waits for it. Where nobody does, the next one who asks begins another attempt.
+void pool_state::ended(std::list<task<>>::iterator attempt, std::exception_ptr failed) noexcept {
+    attempts.erase(attempt);
+    if (failed && takers.size() > attempts.size()) next_taker().error = std::move(failed);
+    attempt_ended.set();
+}
+
+void pool_state::offer(std::unique_ptr<connection> c) noexcept {
+    if (closing) return;
+    if (!takers.empty()) {
+        next_taker().got = std::move(c);
+        return;
+    }
+    try {
+        idle.push_back(std::move(c));
+    } catch (const std::bad_alloc&) {}
+}
+
+/// Nobody waits for a connection, and none is made, from here on.
+void pool_state::close() noexcept {
+    closing = true;
+    while (!takers.empty()) {
+        next_taker().error = std::make_exception_ptr(std::logic_error("this sql::pool is closed"));
+    }
+    for (task<>& attempt : attempts) {
+        if (attempt) attempt.cancel();
+    }
 }
 
 pool::pool(std::string url, pool_options options) {
@@ -66,7 +181,11 @@ pool::pool(std::string url, pool_options options) {
 }
 
 pool::~pool() {
-    state_->closing = true;
+    if (detail::local().loop) {
+        state_->close();
+    } else {
+        state_->closing = true;  // its loop has ended, and with it whoever waited
+    }
     state_->idle.clear();
 }
 
@@ -112,8 +231,12 @@ void pool::lease::release() noexcept {
 
 coro<> pool::aclose() {
     const std::shared_ptr<pool_state> state = state_;
-    state->closing = true;
+    state->close();
     const auto alone = co_await state->close_lock.scoped();
+    while (!state->attempts.empty()) {
+        state->attempt_ended.clear();
+        co_await state->attempt_ended.wait();
+    }
     // With all permits in hand no lease is out: acquire() gives none any more, and who waits in it is sent away.
     struct all_permits {
         pool_state& state;

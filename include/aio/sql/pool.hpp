@@ -46,7 +46,8 @@ public:
     pool(const pool&) = delete;
     pool& operator=(const pool&) = delete;
 
-    /// Waits for a connection, first come first served; connects if none is idle. Revertible: a cancel gives the place to the next.
+    /// Waits for a connection, first come first served; where none is idle the pool makes one. Revertible: a cancel gives the place
+    /// to the next, and so it does with a connection that is being made: that goes on without who has asked for it.
     /// Throws sql::error if connecting fails; std::logic_error once the pool is closed. Source: asyncpg's Pool.acquire.
     coro<lease> acquire();
 
@@ -62,7 +63,7 @@ public:
         return run(std::move(statement), std::move(parameters));
     }
 
-    /// No more acquire(); waits until all connections have been given back, and closes them. Cancelled, it may be called again.
+    /// No more acquire(); ends the attempts to connect, and waits until all connections have been given back, and closes them. Cancelled, it may be called again.
     /// Harmless once closed.
     coro<> aclose();
 
