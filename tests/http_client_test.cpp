@@ -9,12 +9,16 @@
 #include <aio/with.hpp>
 
 #include <fcntl.h>
+#include <netdb.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <thread>
 
 namespace {
 
@@ -528,6 +532,7 @@ AIO_REAL_TEST("a host that does not exist is a system_error of the resolver that
     } catch (const std::system_error& e) {
         thrown = true;
         EXPECT_EQ(&e.code().category(), &aio::resolver_category());
+        EXPECT_EQ(e.code().value(), EAI_NONAME);
         EXPECT_TRUE(contains(e.what(), "no-such-host.invalid")) << e.what();
     }
     EXPECT_TRUE(thrown);
@@ -679,12 +684,650 @@ AIO_REAL_TEST("a certificate is verified: one that is not trusted, or of another
     EXPECT_TRUE(contains(what, "127.0.0.1") && contains(what, "certificate")) << what;
 }
 
+// ---- answers without manners ----
+
+std::string fixed_answer;
+std::vector<std::string> requests_seen;
+
+/// Answers each request with fixed_answer.
+aio::coro<> says(raw_connection c) {
+    for (;;) {
+        std::string request = co_await read_request(c);
+        if (request.empty()) co_return;
+        requests_seen.push_back(std::move(request));
+        co_await c.write(fixed_answer);
+    }
+}
+aio::coro<> says_and_closes(raw_connection c) {
+    requests_seen.push_back(co_await read_request(c));
+    co_await c.write(fixed_answer);
+}
+
+struct outcome {
+    int status = 0;
+    std::string text;
+    std::string error;       // of http::error
+    std::string other_error;
+    http::headers headers, trailers;
+};
+aio::coro<outcome> outcome_of(aio::detail::http_exchange exchange) {
+    outcome o;
+    try {
+        const http::response r = co_await std::move(exchange);
+        o.status = r.status();
+        o.text = r.text();
+        o.headers = r.headers();
+        o.trailers = r.trailers();
+    } catch (const http::error& e) { o.error = e.what(); } catch (const std::exception& e) {
+        o.other_error = e.what();
+    }
+    co_return o;
+}
+
+AIO_REAL_TEST("fault N4: trailers of an answer are kept apart from its headers") {
+    raw_server server(&says);
+    http::session s({.timeout = 20s});
+    fixed_answer =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\n\r\n2\r\nab\r\n0\r\nX-A: 2\r\nSet-Cookie: a=b\r\nETag: x\r\n\r\n";
+    for (int i = 0; i < 2; ++i) {
+        const outcome o = co_await outcome_of(s.get(server.url()));
+        EXPECT_EQ(o.text, "ab") << o.error << o.other_error;
+        EXPECT_EQ(o.headers.size(), 2u);
+        EXPECT_EQ(o.headers.get_all("X-A"), std::vector<std::string>{"1"});
+        EXPECT_EQ(o.trailers.size(), 3u);
+        EXPECT_EQ(o.trailers["etag"], "x");
+    }
+}
+
+AIO_REAL_TEST("fault N12: a header or trailer line that looks like a status line is not one, and other statuses are errors") {
+    raw_server server(&says_and_closes);
+    http::session s({.timeout = 20s});
+    fixed_answer = "HTTP/1.1 200 OK\r\nHTTP/1.1 500: x\r\nContent-Length: 4\r\n\r\nbody";
+    outcome o = co_await outcome_of(s.get(server.url()));
+    EXPECT_TRUE(contains(o.error, "malformed")) << o.status << o.error << o.other_error;
+    fixed_answer = "HTTP/1.1 200 OK\r\nHTTP/ : x\r\nContent-Length: 4\r\n\r\nbody";
+    o = co_await outcome_of(s.get(server.url()));
+    EXPECT_TRUE(contains(o.error, "malformed")) << o.status << o.error << o.other_error;
+    for (const char* trailer : {"HTTP/: x", "HTTP/1.1 500 Oops", "HTTP/1.1: 404 y"}) {
+        fixed_answer =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n" + std::string(trailer) + "\r\n\r\n";
+        o = co_await outcome_of(s.get(server.url()));
+        EXPECT_TRUE(!o.error.empty()) << trailer << o.status << o.other_error;
+        EXPECT_EQ(o.text, "");
+    }
+    for (const char* status : {"0", "000", "099", "600", "999", "1000", "20", "2x0", "-20", "", "101"}) {
+        fixed_answer = "HTTP/1.1 " + std::string(status) + " Text\r\nContent-Length: 4\r\n\r\nbody";
+        o = co_await outcome_of(s.get(server.url()));
+        EXPECT_TRUE(contains(o.error, server.url())) << status << " -> " << o.status << o.error << o.other_error;
+    }
+    fixed_answer = "HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 599\r\nX: y\r\nContent-Length: 4\r\n\r\nbody";
+    o = co_await outcome_of(s.get(server.url()));
+    EXPECT_EQ(o.status, 599) << o.error << o.other_error;
+    EXPECT_EQ(o.headers.size(), 2u);
+    EXPECT_EQ(o.text, "body");
+}
+
+AIO_REAL_TEST("fault N20: answers whose length can be read in two ways are errors, and their connection is closed") {
+    raw_server server(&says);
+    http::session s({.timeout = 20s, .max_connections = 1});
+    for (const char* lengths : {"Content-Length: 4\r\nContent-Length: 2", "Content-Length: 4x", "Content-Length: 4, 2", "Content-Length: +4",
+             "Content-Length: -4", "Content-Length: 99999999999999999999999", "Content-Length:", "Transfer-Encoding: gzip, chunked",
+             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"}) {
+        fixed_answer = "HTTP/1.1 200 OK\r\n" + std::string(lengths) + "\r\n\r\nbody";
+        const outcome o = co_await outcome_of(s.get(server.url()));
+        EXPECT_TRUE(!o.error.empty()) << lengths << " -> " << o.status << o.other_error;
+        fixed_answer = answer("good");
+        const outcome next = co_await outcome_of(s.get(server.url()));  // nothing is left over of the other
+        EXPECT_EQ(next.text, "good") << lengths << next.error << next.other_error;
+    }
+    fixed_answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nbody";
+    const outcome o = co_await outcome_of(s.get(server.url()));
+    EXPECT_EQ(o.text, "body") << o.error << o.other_error;
+}
+
+AIO_REAL_TEST("fault N20: a malformed chunk is an http::error, and not a lost connection") {
+    raw_server server(&says_and_closes);
+    http::session s({.timeout = 20s});
+    for (const char* chunks : {"zz\r\nbody\r\n0\r\n\r\n", "4\r\nbodyXX0\r\n\r\n", "\r\nbody", "fffffffffffffffff\r\nbody"}) {
+        fixed_answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + std::string(chunks);
+        const outcome o = co_await outcome_of(s.get(server.url()));
+        EXPECT_TRUE(contains(o.error, "chunk")) << chunks << " -> " << o.status << o.error << o.other_error;
+    }
+}
+
+AIO_REAL_TEST("fault N18: a received value with a bare carriage return or a NUL is an error; a name that is none, too") {
+    raw_server server(&says_and_closes);
+    http::session s({.timeout = 20s});
+    using namespace std::string_literals;
+    for (const std::string& line : {"X: a\rb"s, "X: a\rSet-Cookie: b"s, "X: a\0b"s, "X: a\r\n b\rc"s, "X Y: a"s, ": a"s, "X"s, "X\rY: a"s}) {
+        fixed_answer = "HTTP/1.1 200 OK\r\n" + line + "\r\nContent-Length: 4\r\n\r\nbody";
+        const outcome o = co_await outcome_of(s.get(server.url()));
+        EXPECT_TRUE(contains(o.error, server.url())) << line << " -> " << o.status << o.error << o.other_error;
+    }
+    fixed_answer = "HTTP/1.1 200 OK\r\nX : a\r\n\tb\r\nContent-Length: 4\r\n\r\nbody";
+    const outcome o = co_await outcome_of(s.get(server.url()));
+    EXPECT_EQ(o.headers["X"], "a b") << o.error << o.other_error;
+}
+
+PLAIN_TEST("fault N18: what becomes a header is checked where the option is given") {
+    using namespace std::string_view_literals;
+    for (const std::string_view bad : {"a\r\nX-Evil: 1"sv, "a\nb"sv, "a\rb"sv, "a\0b"sv}) {
+        EXPECT_THROW(http::session({.user_agent = bad}), std::invalid_argument) << bad;
+    }
+    EXPECT_THROW(http::session({.ca_file = "/tmp/a\0b"sv}), std::invalid_argument);
+}
+
+// ---- bodies that were compressed ----
+
+// window_bits: 31 makes gzip, 15 zlib, -15 a bare stream.
+std::string compressed(const std::string& text, int window_bits) {
+    z_stream z{};
+    AIO_REQUIRE(::deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, window_bits, 8, Z_DEFAULT_STRATEGY) == Z_OK);
+    std::string out(::deflateBound(&z, text.size()) + 100, '\0');
+    z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+    z.avail_in = static_cast<uInt>(text.size());
+    z.next_out = reinterpret_cast<Bytef*>(out.data());
+    z.avail_out = static_cast<uInt>(out.size());
+    AIO_REQUIRE(::deflate(&z, Z_FINISH) == Z_STREAM_END);
+    out.resize(out.size() - z.avail_out);
+    ::deflateEnd(&z);
+    return out;
+}
+std::string gzip(const std::string& text) { return compressed(text, 31); }
+std::string long_text() {
+    std::string text;
+    for (int i = 0; i < 20'000; ++i) text += std::to_string(i * 7919) + " ";
+    return text;
+}
+
+AIO_REAL_TEST("fault N20: bodies are decompressed: gzip of one or several members, deflate with and without its header, one upon the other") {
+    raw_server server(&says);
+    http::session s({.timeout = 20s});
+    const std::string text = long_text();
+    struct {
+        std::string coding, body, expected;
+    } cases[] = {
+        {"gzip", gzip(text), text},
+        {"x-gzip", gzip(text), text},
+        {"GZip", gzip("a"), "a"},
+        {"gzip", gzip(""), ""},
+        {"gzip", gzip("a") + gzip(text) + gzip("") + gzip("b"), "a" + text + "b"},
+        {"gzip", gzip("a") + std::string(1000, '\0'), "a"},
+        {"deflate", compressed(text, 15), text},
+        {"deflate", compressed(text, -15), text},
+        {"deflate, gzip", gzip(compressed(text, 15)), text},
+        {"gzip, gzip, gzip", gzip(gzip(gzip(text))), text},
+        {"identity", "plain", "plain"},
+        {"gzip", "", ""},
+    };
+    for (const auto& [coding, body, expected] : cases) {
+        fixed_answer = answer(body, "Content-Encoding: " + coding + "\r\n");
+        const outcome o = co_await outcome_of(s.get(server.url()));
+        EXPECT_TRUE(o.text == expected) << coding << o.status << o.error << o.other_error << o.text.size();
+        EXPECT_EQ(o.headers["Content-Encoding"], coding);
+    }
+    EXPECT_TRUE(contains(requests_seen.back(), "\r\nAccept-Encoding: gzip, deflate\r\n")) << requests_seen.back();
+    fixed_answer = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 100\r\n\r\n";
+    const outcome head = co_await outcome_of(s.head(server.url()));
+    EXPECT_EQ(head.status, 200) << head.error << head.other_error;
+}
+
+AIO_REAL_TEST("fault N9: a compressed body that was cut short, has garbage behind it, or is none, is an http::error") {
+    raw_server server(&says_and_closes);
+    http::session s({.timeout = 20s});
+    const std::string whole = gzip(long_text());
+    const std::string zlib = compressed(long_text(), 15);
+    struct {
+        const char *coding, *why;
+        std::string body;
+    } cases[] = {
+        {"gzip", "short", whole.substr(0, whole.size() - 1)},
+        {"gzip", "short", whole.substr(0, whole.size() / 2)},
+        {"gzip", "short", whole.substr(0, 5)},
+        {"gzip", "short", whole.substr(0, 1)},
+        {"gzip", "short", whole + whole.substr(0, 20)},
+        {"deflate", "short", zlib.substr(0, zlib.size() - 1)},
+        {"deflate", "short", compressed(long_text(), -15).substr(0, 1000)},
+        {"gzip, gzip", "short", gzip(whole.substr(0, whole.size() - 9))},
+        {"gzip", "what Content-Encoding says", whole + "garbage"},
+        {"gzip", "behind", whole + std::string(10, '\0') + "x"},
+        {"gzip", "what Content-Encoding says", "plain text"},
+        {"deflate", "behind", zlib + "x"},
+        {"gzip", "what Content-Encoding says", whole.substr(0, whole.size() - 8) + std::string(8, 'x')},
+        {"br", "not asked for", "x"},
+        {"gzip, gzip, gzip, gzip", "too many", gzip(gzip(gzip(whole)))},
+    };
+    for (const auto& [coding, why, body] : cases) {
+        const std::string fields = "Content-Encoding: " + std::string(coding) + "\r\n";
+        for (const std::string& text : {answer(body, fields), "HTTP/1.1 200 OK\r\n" + fields + "\r\n" + body}) {
+            fixed_answer = text;
+            const outcome o = co_await outcome_of(s.get(server.url()));
+            EXPECT_TRUE(contains(o.error, why) && contains(o.error, server.url()))
+                << coding << " " << why << " -> " << o.status << o.error << o.other_error;
+        }
+        fixed_answer = answer(body, fields);
+        auto pieces = s.stream(server.url());
+        std::string failure;
+        try {
+            while (co_await pieces.next()) {}
+        } catch (const http::error& e) { failure = e.what(); }
+        EXPECT_TRUE(contains(failure, why)) << coding << " " << why << " -> " << failure;
+    }
+    fixed_answer = answer("x", "Content-Encoding: br\r\n");
+    const http::headers mine("Accept-Encoding", "br");
+    outcome o = co_await outcome_of(s.get(server.url(), {.headers = mine}));
+    EXPECT_EQ(o.text, "x") << o.error << o.other_error;
+    EXPECT_TRUE(contains(requests_seen.back(), "Accept-Encoding: br\r\n")) << requests_seen.back();
+    EXPECT_FALSE(contains(requests_seen.back(), "gzip")) << requests_seen.back();
+}
+
+AIO_REAL_TEST("fault N24: the limit of a body is that of what was decompressed; it is 1 GiB, and can be lifted") {
+    raw_server server(&says_and_closes);
+    http::session s({.timeout = 20s});
+    fixed_answer = answer(gzip(std::string(10'000'000, 'x')), "Content-Encoding: gzip\r\n");
+    outcome o = co_await outcome_of(s.get(server.url(), {.max_body_size = 9'999'999}));
+    EXPECT_TRUE(contains(o.error, "9999999")) << o.status << o.error << o.other_error;
+    o = co_await outcome_of(s.get(server.url(), {.max_body_size = 10'000'000}));
+    EXPECT_EQ(o.text.size(), 10'000'000u);
+    auto pieces = s.stream(server.url(), {.max_body_size = 1'000'000});
+    std::string failure;
+    try {
+        while (co_await pieces.next()) {}
+    } catch (const http::error& e) { failure = e.what(); }
+    EXPECT_TRUE(contains(failure, "1000000")) << failure;
+
+    fixed_answer = "HTTP/1.1 200 OK\r\nContent-Length: 1073741825\r\n\r\n";
+    o = co_await outcome_of(s.get(server.url()));
+    EXPECT_TRUE(contains(o.error, "longer than 1073741824")) << o.error << o.other_error;
+    o = co_await outcome_of(s.get(server.url(), {.max_body_size = 0}));
+    EXPECT_TRUE(contains(o.error, "cut short")) << o.error << o.other_error;
+    o = co_await outcome_of(s.head(server.url()));
+    EXPECT_EQ(o.status, 200);
+    fixed_answer = "HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n";
+    o = co_await outcome_of(s.get(server.url()));
+    EXPECT_TRUE(contains(o.error, "cut short")) << o.error << o.other_error;
+    fixed_answer = "HTTP/1.1 200 OK\r\nContent-Length: 1073741825\r\n\r\n";
+    pieces = s.stream(server.url());
+    failure.clear();
+    try {
+        co_await pieces.next();
+    } catch (const http::error& e) { failure = e.what(); }
+    EXPECT_TRUE(contains(failure, "cut short")) << failure;
+}
+
+PLAIN_TEST("fault N24: a request has five minutes, unless the session says otherwise") {
+    EXPECT_EQ(http::session_options().timeout.value(), 5min);
+    EXPECT_FALSE(http::request_options().timeout.has_value());
+}
+
+AIO_REAL_TEST("a compressed stream comes in pieces, however much it is blown up") {
+    raw_server server(&says_and_closes);
+    http::session s({.timeout = 20s});
+    fixed_answer = answer(gzip(std::string(60'000'000, 'x')), "Content-Encoding: gzip\r\n");
+    std::size_t all = 0, largest = 0;
+    auto pieces = s.stream(server.url());
+    while (auto piece = co_await pieces.next()) {
+        all += piece->size();
+        largest = std::max(largest, piece->size());
+        EXPECT_EQ(piece->find_first_not_of('x'), std::string::npos);
+    }
+    EXPECT_EQ(all, 60'000'000u);
+    EXPECT_LT(largest, 400'000u);
+    EXPECT_EQ(s.running(), 0u);
+}
+
+// ---- what is sent, and how often ----
+
+std::size_t requests_counted = 0;
+/// Answers the first request of a connection, and closes it without an answer to the second.
+aio::coro<> answers_once(raw_connection c) {
+    for (int i = 0; i < 2; ++i) {
+        const std::string request = co_await read_request(c);
+        if (request.empty()) co_return;
+        ++requests_counted;
+        if (i == 0) co_await c.write(answer("done"));
+    }
+}
+
+AIO_REAL_TEST("fault N6: what is not idempotent is not sent again when a kept connection ends without an answer") {
+    raw_server server(&answers_once);
+    for (const auto& [method, body] : {std::pair("POST", "body"), std::pair("POST", ""), std::pair("PATCH", "body"),
+             std::pair("PATCH", ""), std::pair("MOVE", ""), std::pair("get", "")}) {
+        http::session s({.timeout = 20s});
+        const outcome first = co_await outcome_of(s.get(server.url()));
+        EXPECT_EQ(first.text, "done");
+        requests_counted = 0;
+        try {
+            co_await s.request(method, server.url(), body);
+            ADD_FAILURE() << method << " was sent again";
+        } catch (const std::system_error& e) {
+            EXPECT_EQ(e.code(), std::errc::connection_reset) << e.what();
+            EXPECT_TRUE(contains(e.what(), server.url()) && contains(e.what(), "not sent again")) << e.what();
+        }
+        EXPECT_EQ(requests_counted, 1u) << method;
+        EXPECT_EQ(s.running(), 0u);
+        const outcome next = co_await outcome_of(s.request(method, server.url(), body));
+        EXPECT_EQ(next.text, "done") << next.error << next.other_error;
+    }
+    for (const char* method : {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}) {
+        http::session s({.timeout = 20s});
+        const outcome first = co_await outcome_of(s.get(server.url()));
+        EXPECT_EQ(first.text, "done");
+        requests_counted = 0;
+        const outcome again = co_await outcome_of(s.request(method, server.url()));
+        EXPECT_EQ(again.status, 200) << method << again.error << again.other_error;
+        EXPECT_EQ(requests_counted, 2u) << method;
+    }
+}
+
+AIO_REAL_TEST("fault N7: the caller's headers do not say how the message ends") {
+    raw_server server(&echoes);
+    http::session s({.timeout = 20s});
+    const auto send = [&](const http::headers& h, std::string body) {
+        return outcome_of(s.post(server.url(), std::move(body), {.headers = h}));
+    };
+    const http::headers bad[] = {
+        http::headers("Content-Length", "3"),
+        http::headers("content-length", "5"),
+        http::headers("Content-Length", "4", "Content-Length", "0"),
+        http::headers("Content-Length", ""),
+        http::headers("Content-Length", "4x"),
+        http::headers("Transfer-Encoding", "chunked"),
+        http::headers("transfer-encoding", "identity"),
+        http::headers("Trailer", "X"),
+        http::headers("Connection", "upgrade"),
+        http::headers("Connection", "close, Authorization"),
+        http::headers("Upgrade", "websocket"),
+        http::headers("Keep-Alive", "timeout=5"),
+        http::headers("Proxy-Connection", "close"),
+        http::headers("TE", "gzip"),
+        http::headers("Expect", "the unexpected"),
+        http::headers("Host", "a", "Host", "b"),
+        http::headers("Host", "a b@c/"),
+        http::headers("Host", "a, b"),
+        http::headers("Host", ""),
+    };
+    for (const http::headers& h : bad) {
+        const outcome o = co_await send(h, "body");
+        EXPECT_TRUE(contains(o.other_error, "the header " + h.begin()->name) && contains(o.other_error, server.url()))
+            << h.begin()->name << ": " << h.begin()->value << " -> " << o.status << o.error << o.other_error;
+        bool invalid = false;
+        try {
+            co_await s.post(server.url(), "body", {.headers = h});
+        } catch (const std::invalid_argument&) { invalid = true; }
+        EXPECT_TRUE(invalid);
+    }
+    outcome o = co_await send(http::headers("Content-Length", "4", "Connection", "keep-alive", "Host", "virtual.example:8080"), "body");
+    EXPECT_EQ(o.status, 200) << o.error << o.other_error;
+    EXPECT_EQ(o.text.find("Content-Length: 4\r\n"), o.text.rfind("Content-Length: ")) << o.text;
+    EXPECT_TRUE(contains(o.text, "\r\nHost: virtual.example:8080\r\n")) << o.text;
+    EXPECT_EQ(o.text.find("Host: "), o.text.rfind("Host: ")) << o.text;
+    EXPECT_FALSE(contains(o.text, "Connection")) << o.text;
+}
+
+AIO_REAL_TEST("fault N7: Connection: close is sent, and the connection is not kept") {
+    raw_server server(&counts_connections);
+    connections_made = 0;
+    http::session s({.timeout = 20s});
+    const http::headers close("Connection", "close");
+    for (int i = 0; i < 3; ++i) {
+        const outcome o = co_await outcome_of(s.get(server.url(), {.headers = close}));
+        EXPECT_TRUE(contains(o.text, "\r\nConnection: close\r\n")) << o.text << o.error << o.other_error;
+    }
+    EXPECT_EQ(connections_made, 3);
+}
+
+aio::coro<> refuses_the_expectation(raw_connection c) {
+    const std::string head = co_await c.read_until("\r\n\r\n");
+    ++requests_counted;
+    if (contains(head, "/late ")) co_await c.read_exactly(1000);
+    co_await c.write("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno");
+    if (!contains(head, "/late ")) co_await c.read_to_end();
+    co_await aio::sleep_forever();  // reads no more
+}
+
+AIO_REAL_TEST("fault N20: 417 to an Expect is the answer, also while the body is being sent; the request is not sent again") {
+    raw_server server(&refuses_the_expectation);
+    const http::headers expect("Expect", "100-continue");
+    for (const char* path : {"/at_once", "/late"}) {
+        for (const char* method : {"POST", "PUT"}) {
+            http::session s({.timeout = 20s});
+            requests_counted = 0;
+            const outcome o =
+                co_await outcome_of(s.request(method, server.url(path), std::string(20'000'000, 'x'), {.timeout = 20s, .headers = expect}));
+            EXPECT_EQ(o.status, 417) << path << method << o.error << o.other_error;
+            EXPECT_EQ(requests_counted, 1u) << path << method;
+        }
+    }
+}
+
+AIO_REAL_TEST("fault N20: too many open files while connecting is EMFILE") {
+    raw_server server(&echoes);
+    http::session s({.timeout = 20s});
+    rlimit before{};
+    AIO_REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    rlimit none = before;
+    none.rlim_cur = static_cast<rlim_t>(aio_test::lowest_free_descriptor());
+    AIO_REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    std::error_code code;
+    try {
+        co_await s.get(server.url());
+    } catch (const std::system_error& e) { code = e.code(); }
+    AIO_REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+    EXPECT_EQ(code, std::errc::too_many_files_open) << code.message();
+    const outcome o = co_await outcome_of(s.get(server.url()));
+    EXPECT_EQ(o.status, 200);
+}
+
+AIO_REAL_TEST("fault N15: a password is in no message, however malformed the URL is") {
+    http::session s({.timeout = 20s});
+    raw_server server(&says);
+    for (const char* bad : {"http://me:secret@[::1/", "http://me:secret@h:port/", "http://me:secret@a b/", "me:secret@h/", "//me:secret@h/",
+             "http:/me:secret@h/", "http:///me:secret@h/", "ftp://me:secret@h/", "http://me:sec/secret@[::1/", "http://me:secret@", "http://me:secret@b\xc3\xbc" "cher.example/",
+             "me:secret@h", "http://me:secret@@h h/", "http://a@b:secret@h:99999999/"}) {
+        const outcome o = co_await outcome_of(s.get(bad));
+        EXPECT_FALSE(contains(o.other_error + o.error, "secret")) << o.other_error << o.error;
+        EXPECT_FALSE(o.other_error.empty()) << bad << o.error << o.status;
+        if (std::string(bad).starts_with("http")) {
+            fixed_answer = answer("", "Location: " + std::string(bad) + "\r\n", "302 Found");
+            const outcome redirected = co_await outcome_of(s.get(server.url(), {.max_redirects = 1}));
+            EXPECT_FALSE(contains(redirected.error + redirected.other_error, "secret")) << redirected.error << redirected.other_error;
+            const outcome none = co_await outcome_of(s.get(server.url(), {.max_redirects = 0}));
+            EXPECT_TRUE(contains(none.error, "redirects") && !contains(none.error, "secret")) << none.error << none.other_error;
+        }
+    }
+    const std::string nul("http://me:secret@h/\0", 20);
+    const outcome o = co_await outcome_of(s.get(nul));
+    EXPECT_TRUE(contains(o.other_error, "NUL") && !contains(o.other_error, "secret")) << o.other_error;
+}
+
+AIO_REAL_TEST("fault N23: a query and a path beyond ASCII are encoded; other slashes and other alphabets in the host are refused") {
+    raw_server server(&echoes);
+    http::session s({.timeout = 20s});
+    outcome o = co_await outcome_of(s.get(server.url("/b\xc3\xbc" "cher?q=J\xc3\xbcrgen&p=%20+")));
+    EXPECT_TRUE(o.text.starts_with("GET /b%c3%bccher?q=J%c3%bcrgen&p=%20+ HTTP/1.1\r\n") ||
+        o.text.starts_with("GET /b%C3%BCcher?q=J%C3%BCrgen&p=%20+ HTTP/1.1\r\n")) << o.text << o.error << o.other_error;
+    for (const char* bad : {"http:/h", "http:///h", "http:h", "http:////h"}) {
+        o = co_await outcome_of(s.get(bad));
+        EXPECT_TRUE(contains(o.other_error, bad) && contains(o.other_error, "not a URL")) << bad << o.other_error;
+    }
+    for (const char* host : {"http://b\xc3\xbc" "cher.example/", "http://b%C3%BCcher.example/"}) {
+        o = co_await outcome_of(s.get(host));
+        EXPECT_TRUE(contains(o.other_error, "xn--")) << host << o.error << o.other_error;
+    }
+}
+
+AIO_REAL_TEST("fault N19: 301, 302, 303, 307 and 308 are followed, and no other") {
+    raw_server server(&says);
+    http::session s({.timeout = 20s});
+    for (const int status : {300, 304, 305, 306, 399, 201, 200, 404}) {
+        for (const char* method : {"GET", "POST"}) {
+            requests_seen.clear();
+            fixed_answer = "HTTP/1.1 " + std::to_string(status) + " X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
+            const outcome o = co_await outcome_of(s.request(method, server.url(), ""));
+            EXPECT_EQ(o.status, status) << o.error << o.other_error;
+            EXPECT_EQ(o.headers["Location"], "/elsewhere");
+            EXPECT_EQ(requests_seen.size(), 1u) << status;
+        }
+    }
+    for (const int status : {301, 302, 303, 307, 308}) {
+        requests_seen.clear();
+        fixed_answer = "HTTP/1.1 " + std::to_string(status) + " X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
+        const outcome o = co_await outcome_of(s.get(server.url(), {.max_redirects = 2}));
+        EXPECT_TRUE(contains(o.error, "more than 2 redirects")) << status << o.error << o.other_error;
+        EXPECT_EQ(requests_seen.size(), 3u) << status;
+        fixed_answer = "HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Length: 2\r\n\r\nno";  // no Location: an answer
+        const outcome answered = co_await outcome_of(s.get(server.url()));
+        EXPECT_EQ(answered.status, status);
+        EXPECT_EQ(answered.text, "no");
+    }
+}
+
+std::string elsewhere;
+/// /go/STATUS redirects to elsewhere; anything else is echoed.
+aio::coro<> redirects_elsewhere(raw_connection c) {
+    for (;;) {
+        const std::string request = co_await read_request(c);
+        if (request.empty()) co_return;
+        const std::size_t at = request.find("/go/");
+        if (at != request.npos && at < request.find("\r\n")) {
+            co_await c.write(answer("moved", "Location: " + elsewhere + "\r\n", request.substr(at + 4, 3) + " Moved"));
+        } else {
+            co_await c.write(answer(request));
+        }
+    }
+}
+
+AIO_REAL_TEST("fault N19: credentials and Host do not go to another origin, and what describes a body goes with it") {
+    raw_server server(&redirects_elsewhere);
+    raw_server other(&echoes);
+    http::session s({.timeout = 20s});
+    const http::headers h("Authorization", "Bearer secret", "Proxy-Authorization", "Basic secret", "Cookie", "a=secret", "Host", "virtual",
+        "X-Other", "kept", "Content-Type", "text/x", "Content-Language", "de");
+    for (const std::string& status : {std::string("302"), std::string("307")}) {
+        elsewhere = other.url("/end");
+        outcome o = co_await outcome_of(s.post(server.url("/go/" + status), "body", {.headers = h}));
+        EXPECT_FALSE(contains(o.text, "secret")) << o.text;
+        EXPECT_FALSE(contains(o.text, "virtual")) << o.text;
+        EXPECT_TRUE(contains(o.text, "X-Other: kept")) << o.text << o.error << o.other_error;
+        const bool repeated = status == "307";
+        EXPECT_TRUE(o.text.starts_with(repeated ? "POST /end" : "GET /end")) << o.text;
+        EXPECT_EQ(contains(o.text, "Content-Type: text/x"), repeated) << o.text;
+        EXPECT_EQ(contains(o.text, "Content-Language"), repeated) << o.text;
+        EXPECT_EQ(contains(o.text, "Content-Length"), repeated) << o.text;
+        EXPECT_EQ(o.text.ends_with("\r\n\r\nbody"), repeated) << o.text;
+
+        elsewhere = "/end?x=1";
+        o = co_await outcome_of(s.post(server.url("/go/" + status), "body", {.headers = h}));
+        EXPECT_TRUE(contains(o.text, "Authorization: Bearer secret") && contains(o.text, "Cookie: a=secret") && contains(o.text, "Host: virtual")) << o.text;
+        EXPECT_TRUE(o.text.starts_with(repeated ? "POST /end?x=1 " : "GET /end?x=1 ")) << o.text;
+
+        // of the URL, too
+        const std::string with_user = "http://me:secret@" + server.url("/go/" + status).substr(7);
+        elsewhere = other.url("/end");
+        o = co_await outcome_of(s.get(with_user));
+        EXPECT_FALSE(contains(o.text, "Authorization")) << o.text;
+        elsewhere = "/end";
+        o = co_await outcome_of(s.get(with_user));
+        EXPECT_TRUE(contains(o.text, "Authorization: Basic ")) << o.text;
+        elsewhere = server.url("/end");
+        o = co_await outcome_of(s.get(with_user));
+        EXPECT_TRUE(contains(o.text, "Authorization: Basic ")) << o.text;
+        elsewhere = "//localhost:" + std::to_string(server.port()) + "/end";
+        o = co_await outcome_of(s.get(with_user));
+        EXPECT_FALSE(contains(o.text, "Authorization")) << o.text << o.error << o.other_error;
+    }
+}
+
+AIO_REAL_TEST("a redirect with an endless body is followed without it, a stream follows redirects, and the deadline is for all") {
+    raw_server server(&redirects);
+    raw_server endless([](raw_connection c) -> aio::coro<> {
+        co_await read_request(c);
+        co_await c.write("HTTP/1.1 302 Found\r\nLocation: " + elsewhere + "\r\n\r\n");
+        for (;;) co_await c.write(std::string(10'000, 'x'));
+    });
+    http::session s({.timeout = 20s});
+    elsewhere = server.url("/end");
+    const outcome o = co_await outcome_of(s.get(endless.url()));
+    EXPECT_TRUE(o.text.starts_with("GET /end ")) << o.text << o.error << o.other_error;
+    std::string all;
+    auto pieces = s.stream(endless.url());
+    while (auto piece = co_await pieces.next()) all += *piece;
+    EXPECT_TRUE(all.starts_with("GET /end ")) << all;
+    raw_server silent(&hangs);
+    elsewhere = silent.url("/end");
+    const std::string what = co_await failure_of<aio::timeout_error>(s.get(endless.url(), {.timeout = 300ms}));
+    EXPECT_TRUE(contains(what, silent.url("/end"))) << what;
+    EXPECT_EQ(s.running(), 0u);
+}
+
+AIO_REAL_TEST("a GET with a body is a GET, and a large body is sent without waiting for a leave") {
+    raw_server server(&echoes);
+    http::session s({.timeout = 20s});
+    outcome o = co_await outcome_of(s.request("GET", server.url(), "body"));
+    EXPECT_TRUE(o.text.starts_with("GET / ") && o.text.ends_with("\r\n\r\nbody")) << o.text;
+    o = co_await outcome_of(s.put(server.url(), std::string(3'000'000, 'x')));
+    EXPECT_FALSE(contains(o.text.substr(0, 2000), "Expect")) << o.text.substr(0, 2000);
+    EXPECT_GT(o.text.size(), 3'000'000u);
+}
+
+AIO_REAL_TEST("a connect_timeout of zero is one") {
+    // A full backlog: who connects now waits.
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    AIO_REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 && ::listen(fd, 0) == 0 &&
+        ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    std::vector<int> full;
+    for (int i = 0; i < 4; ++i) {
+        full.push_back(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        ::connect(full.back(), reinterpret_cast<sockaddr*>(&address), size);
+    }
+    http::session s({.connect_timeout = 0s});
+    const std::string what = co_await failure_of<aio::timeout_error>(
+        s.get("http://127.0.0.1:" + std::to_string(ntohs(address.sin_port)) + "/", {.timeout = 60s}));
+    EXPECT_TRUE(contains(what, "connecting")) << what;
+    for (const int f : full) ::close(f);
+    ::close(fd);
+}
+
 // ---- ends ----
+
+AIO_REAL_TEST("a session with requests under way is refused on another loop") {
+    raw_server silent(&hangs);
+    http::session s({.timeout = 20s});
+    auto hanging = aio::create_task(s.get(silent.url()));
+    while (s.running() == 0) co_await aio_test::turns();
+    std::string what;
+    std::thread([&] {  // this loop stands still meanwhile
+        try {
+            aio::run([](http::session& session) -> aio::coro<> { co_await session.get("http://127.0.0.1:1/"); }(s));
+        } catch (const std::logic_error& e) { what = e.what(); }
+    }).join();
+    EXPECT_TRUE(contains(what, "another loop")) << what;
+    hanging.cancel();
+}
+
+PLAIN_TEST("a deadlock is still found after an HTTP request") {
+    auto scenario = []() -> aio::coro<> {
+        http::session s({.timeout = 20s});
+        {
+            raw_server server(&echoes);
+            const http::response r = co_await s.get(server.url());
+            EXPECT_EQ(r.status(), 200);
+        }
+        co_await aio_test::turns(5);
+        co_await aio::future<>();
+    };
+    EXPECT_THROW(aio::run(scenario()), aio::deadlock_error);
+}
 
 AIO_REAL_TEST("a cancelled request closes its connection, and the session goes on") {
     raw_server silent(&hangs);
     raw_server server(&echoes);
-    http::session s({.max_connections = 1});
+    http::session s({.timeout = 20s, .max_connections = 1});
     for (int i = 0; i < 3; ++i) {
         auto t = aio::create_task(s.get(silent.url()));
         while (s.running() == 0) co_await aio_test::turns();
@@ -702,7 +1345,7 @@ AIO_REAL_TEST("a cancelled request closes its connection, and the session goes o
 
 AIO_REAL_TEST("a request that is dropped, awaited or not, leaves nothing behind") {
     raw_server server(&echoes);
-    http::session s;
+    http::session s({.timeout = 20s});
     { auto never = s.get(server.url()); }
     EXPECT_EQ(s.running(), 0u);
     http::response r = co_await s.get(server.url());
@@ -714,14 +1357,14 @@ AIO_REAL_TEST("a session that dies lets its requests run; aclose ends them") {
     raw_server silent(&hangs);
     aio::task<http::response> t;
     {
-        http::session s;
+        http::session s({.timeout = 20s});
         t = aio::create_task(s.get(server.url()));
         co_await aio_test::turns();
     }
     http::response r = co_await std::move(t);
     EXPECT_EQ(r.status(), 200);
 
-    http::session s;
+    http::session s({.timeout = 20s});
     auto hanging = aio::create_task(s.get(silent.url()));
     while (s.running() == 0) co_await aio_test::turns();
     co_await s.aclose();
@@ -752,7 +1395,7 @@ AIO_REAL_TEST("a session is a manager, for with() and for enter()") {
 
 AIO_REAL_TEST("requests go into gather, wait_for and task groups as they are") {
     raw_server server(&echoes);
-    http::session s;
+    http::session s({.timeout = 20s});
     auto both = co_await aio::gather(s.get(server.url("/a")), s.get(server.url("/b")));
     EXPECT_TRUE(std::get<0>(both).text().starts_with("GET /a "));
     EXPECT_TRUE(std::get<1>(both).text().starts_with("GET /b "));
@@ -769,7 +1412,7 @@ AIO_REAL_TEST("requests go into gather, wait_for and task groups as they are") {
 
 AIO_REAL_TEST("a request that waits says so in the call graph") {
     raw_server silent(&hangs);
-    http::session s;
+    http::session s({.timeout = 20s});
     auto t = aio::create_task(s.get(silent.url()), {.name = "fetcher"});
     while (s.running() == 0) co_await aio_test::turns();
     const std::string graph = aio::capture_call_graph().to_string();
@@ -787,7 +1430,7 @@ aio::coro<> fetch_three(http::session& s, std::string url, int& got) {
 // Cancelled before every step of the loop: whatever libcurl was about, nothing leaks and the session goes on.
 AIO_REAL_TEST("a request can be cancelled at every step") {
     raw_server server(&echoes);
-    http::session s({.max_connections = 1});
+    http::session s({.timeout = 20s, .max_connections = 1});
     bool reached = true;
     for (std::size_t step = 0; reached; ++step) {
         AIO_REQUIRE(step < 10'000);

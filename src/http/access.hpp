@@ -8,14 +8,15 @@
 
 namespace aio::detail {
 
+/// The one check of what becomes a header, whoever made it: throws std::invalid_argument unless the name is a token and the value has no
+/// line break and no NUL in it.
+void check_field(std::string_view name, std::string_view value);
+
 struct http_access {
-    /// A field whose name and value are known to be good.
-    static void append(http::headers& h, std::string_view name, std::string_view value) {
-        h.fields_.push_back({std::string(name), std::string(value)});
-    }
-    /// A folded line: more of the last value.
+    /// A folded line: more of the last value. Throws std::invalid_argument as headers::add does.
     static void extend_last(http::headers& h, std::string_view more) {
-        if (!h.fields_.empty()) h.fields_.back().value.append(" ").append(more);
+        check_field(h.fields_.back().name, more);
+        h.fields_.back().value.append(" ").append(more);
     }
     static http::headers& trailers(http::request& r) noexcept { return r.trailers_; }
     static http::headers& trailers(http::response& r) noexcept { return r.trailers_; }
@@ -27,6 +28,18 @@ struct http_access {
 /// The characters that methods and header names are made of (RFC 9110, 5.6.2).
 bool is_http_token(std::string_view text) noexcept;
 bool equal_ignoring_case(std::string_view a, std::string_view b) noexcept;
+/// Without the spaces and tabs at both ends.
+std::string_view trimmed(std::string_view text) noexcept;
+/// Calls fn(element) for each element of a comma-separated list, trimmed; empty ones too.
+template<class F>
+void for_each_element(std::string_view list, F&& fn) {
+    for (;;) {
+        const std::size_t comma = list.find(',');
+        fn(trimmed(list.substr(0, comma)));
+        if (comma == list.npos) return;
+        list.remove_prefix(comma + 1);
+    }
+}
 /// True if a comma-separated list has this element, without regard to case: "keep-alive, Upgrade".
 bool list_has(std::string_view list, std::string_view element) noexcept;
 

@@ -27,32 +27,20 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) noexcept {
     return true;
 }
 
+std::string_view trimmed(std::string_view text) noexcept {
+    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+    while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+    return text;
+}
+
 bool list_has(std::string_view list, std::string_view element) noexcept {
-    while (!list.empty()) {
-        const std::size_t comma = std::min(list.find(','), list.size());
-        std::string_view item = list.substr(0, comma);
-        while (!item.empty() && (item.front() == ' ' || item.front() == '\t')) item.remove_prefix(1);
-        while (!item.empty() && (item.back() == ' ' || item.back() == '\t')) item.remove_suffix(1);
-        if (equal_ignoring_case(item, element)) return true;
-        list.remove_prefix(std::min(comma + 1, list.size()));
-    }
-    return false;
+    bool has = false;
+    for_each_element(list, [&](std::string_view item) { has = has || equal_ignoring_case(item, element); });
+    return has;
 }
 
-}  // namespace aio::detail
-
-namespace aio::http {
-
-namespace {
-
-std::string_view trimmed(std::string_view value) noexcept {
-    while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);
-    while (!value.empty() && (value.back() == ' ' || value.back() == '\t')) value.remove_suffix(1);
-    return value;
-}
-
-void check(std::string_view name, std::string_view value) {
-    if (!detail::is_http_token(name)) {
+void check_field(std::string_view name, std::string_view value) {
+    if (!is_http_token(name)) {
         throw std::invalid_argument("http::headers: \"" + std::string(name) + "\" is no name of a header");
     }
     if (value.find_first_of(std::string_view("\r\n\0", 3)) != value.npos) {
@@ -61,16 +49,18 @@ void check(std::string_view name, std::string_view value) {
     }
 }
 
-}  // namespace
+}  // namespace aio::detail
+
+namespace aio::http {
 
 void headers::add(std::string_view name, std::string_view value) {
-    check(name, value);
-    fields_.push_back({std::string(name), std::string(trimmed(value))});
+    detail::check_field(name, value);
+    fields_.push_back({std::string(name), std::string(detail::trimmed(value))});
 }
 
 void headers::set(std::string_view name, std::string_view value) {
-    check(name, value);
-    field replacement{std::string(name), std::string(trimmed(value))};
+    detail::check_field(name, value);
+    field replacement{std::string(name), std::string(detail::trimmed(value))};
     remove(name);
     fields_.push_back(std::move(replacement));
 }

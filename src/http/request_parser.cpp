@@ -19,12 +19,6 @@ constexpr std::string_view line_end = "\r\n";
 
 bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 
-std::string_view without_spaces(std::string_view text) noexcept {
-    while (text.starts_with(' ') || text.starts_with('\t')) text.remove_prefix(1);
-    while (text.ends_with(' ') || text.ends_with('\t')) text.remove_suffix(1);
-    return text;
-}
-
 }  // namespace
 
 void http_request_parser::bad(int status, std::string reason) {
@@ -139,7 +133,7 @@ void http_request_parser::take_field(std::string_view text, http::headers& into)
     if (colon == text.npos) return bad(400, "a line of the header has no colon");
     const std::string_view name = text.substr(0, colon);
     if (!is_http_token(name)) return bad(400, "the name of a header is no token");  // a folded line, too: it begins with a space
-    http_access::append(into, name, without_spaces(text.substr(colon + 1)));
+    into.add(name, text.substr(colon + 1));
 }
 
 void http_request_parser::begin_body() {
@@ -190,7 +184,7 @@ void http_request_parser::take_chunk_size(std::string_view text) {
     }
     if (digits == 0 || digits > 15) return bad(400, "the size of a chunk is no hexadecimal number, or an endless one");
     const std::string_view extension = text.substr(digits);
-    if (!extension.empty() && !without_spaces(extension).starts_with(';')) return bad(400, "garbage after the size of a chunk");
+    if (!extension.empty() && !trimmed(extension).starts_with(';')) return bad(400, "garbage after the size of a chunk");
 
     const std::size_t cost = text.size() + 2 * line_end.size();
     chunk_overhead_ += cost > 16 ? cost - 16 : 0;

@@ -26,6 +26,7 @@ http::response http_exchange::finish() {
     http_access::set_status(r, t.status);
     http_access::body(r) = std::move(t.text);
     r.headers() = std::move(t.answer);
+    http_access::trailers(r) = std::move(t.trailers);
     http_access::set_url(r, std::move(t.from));
     return r;
 }
@@ -117,7 +118,7 @@ detail::http_exchange session::del(std::string url, request_options options) {
 }
 
 async_generator<std::string> session::stream(std::string url, request_options options) {
-    return detail::read_pieces(detail::make_transfer(client_, "GET", std::move(url), {}, options));
+    return detail::read_pieces(detail::make_transfer(client_, "GET", std::move(url), {}, options, true));
 }
 
 coro<> session::aclose() {

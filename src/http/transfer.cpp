@@ -1,16 +1,19 @@
 #include "transfer.hpp"
 
 #include "access.hpp"
+#include "target.hpp"
 
 #include <aio/event_loop.hpp>
 #include <aio/stream.hpp>
 
 #include <netdb.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
+#include <cstring>
 
 namespace aio::detail {
 
@@ -18,6 +21,9 @@ namespace {
 
 constexpr std::size_t most_header_bytes = 256 * 1024;
 constexpr std::size_t most_unread_bytes = 256 * 1024;  // of a streamed body
+constexpr std::size_t most_ignored_bytes = 64 * 1024;  // of the body of a redirect
+constexpr std::size_t decoded_at_once = 64 * 1024;
+constexpr std::size_t default_max_body_size = std::size_t(1) << 30;
 
 void initialise_curl() {
     static const CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -32,36 +38,67 @@ struct url_handle {
     ~url_handle() { curl_url_cleanup(url); }
     url_handle(const url_handle&) = delete;
     url_handle& operator=(const url_handle&) = delete;
-    std::string get(CURLUPart part) const {
+    std::string get(CURLUPart part, unsigned flags = 0) const {
         char* text = nullptr;
         std::string out;
-        if (curl_url_get(url, part, &text, 0) == CURLUE_OK) out = text;
+        if (curl_url_get(url, part, &text, flags) == CURLUE_OK) out = text;
         curl_free(text);
         return out;
     }
 };
 
-// The URL without user and password. Throws std::invalid_argument if it is none that we take.
-std::string check_url(const std::string& method, const std::string& text, bool& local) {
-    if (text.find('\0') != text.npos) {
-        throw std::invalid_argument(method + " \"" + text.c_str() + "...\": not a URL: there is a NUL in it");
-    }
-    url_handle u;
-    const CURLUcode code = curl_url_set(u.url, CURLUPART_URL, text.c_str(), CURLU_NON_SUPPORT_SCHEME);
-    if (code != CURLUE_OK) {
-        throw std::invalid_argument(method + " \"" + text + "\": not a URL: " + curl_url_strerror(code));
-    }
+// A URL that could not be read, for a message: what stands before the last @ may have a password in it.
+std::string masked(const std::string& text) {
+    const std::size_t at = text.rfind('@');
+    if (at == text.npos) return text;
+    const std::size_t scheme = text.find("://");
+    return (scheme < at ? text.substr(0, scheme + 3) : std::string()) + "***" + text.substr(at);
+}
+
+struct checked_url {
+    std::string url;    // what goes beyond ASCII is encoded
+    std::string shown;  // without user and password
+    bool local = false;
+};
+
+[[noreturn]] void refuse_url(const std::string& method, const std::string& shown, const std::string& why) {
+    throw std::invalid_argument(method + " \"" + shown + "\": not a URL: " + why);
+}
+
+// Of a URL that libcurl could read.
+checked_url parts_of(const std::string& method, url_handle& u) {
+    checked_url checked;
+    checked.url = u.get(CURLUPART_URL);
+    const std::string scheme = u.get(CURLUPART_SCHEME);
+    const std::string host = u.get(CURLUPART_HOST);
     curl_url_set(u.url, CURLUPART_USER, nullptr, 0);
     curl_url_set(u.url, CURLUPART_PASSWORD, nullptr, 0);
-    std::string shown = u.get(CURLUPART_URL);
-    const std::string scheme = u.get(CURLUPART_SCHEME);
+    checked.shown = u.get(CURLUPART_URL);
     if (scheme != "http" && scheme != "https") {
         throw std::invalid_argument(
-            method + " " + shown + ": unknown scheme \"" + scheme + "\": only http and https are known");
+            method + " " + checked.shown + ": unknown scheme \"" + scheme + "\": only http and https are known");
     }
-    const std::string host = u.get(CURLUPART_HOST);
-    local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
-    return shown;
+    // libcurl would take such a name for text of the locale, which is "C" unless the program sets one.
+    if (std::any_of(host.begin(), host.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) {
+        refuse_url(method, checked.shown, "the host's name goes beyond ASCII: give it in its ASCII form, which begins with xn--");
+    }
+    checked.local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
+    return checked;
+}
+
+// Throws std::invalid_argument if it is none that we take.
+checked_url check_url(const std::string& method, const std::string& text) {
+    if (text.find('\0') != text.npos) refuse_url(method, masked(text.c_str()) + "...", "there is a NUL in it");
+    url_handle u;
+    const CURLUcode code = curl_url_set(u.url, CURLUPART_URL, text.c_str(), CURLU_NON_SUPPORT_SCHEME | CURLU_URLENCODE);
+    if (code == CURLUE_OUT_OF_MEMORY) throw std::bad_alloc();
+    if (code != CURLUE_OK) refuse_url(method, masked(text), curl_url_strerror(code));
+    // libcurl takes one and three slashes, too.
+    const std::size_t slashes = text.find(':') + 1;
+    if (text.compare(slashes, 2, "//") != 0 || text.compare(slashes, 3, "///") == 0) {
+        refuse_url(method, masked(text), "two slashes stand between scheme and host");
+    }
+    return parts_of(method, u);
 }
 
 void append(curl_slist*& list, const std::string& line) {
@@ -70,13 +107,63 @@ void append(curl_slist*& list, const std::string& line) {
     list = longer;
 }
 
-void copy_headers(http_transfer& t, const http::headers* given) {
-    if (given) {
-        for (const auto& [name, value] : *given) { append(t.fields, value.empty() ? name + ";" : name + ": " + value); }
+[[noreturn]] void refuse_header(std::string_view name, const char* why) {
+    throw std::invalid_argument("the header " + std::string(name) + " " + why);
+}
+
+// The caller's headers. How a message ends and what becomes of its connection is ours to say: a wrong word there makes two requests of
+// one, or a server wait for ever.
+void take_headers(http_transfer& t, const http::headers& given) {
+    for (const auto& [name, value] : given) {
+        if (equal_ignoring_case(name, "Content-Length")) {
+            if (value != std::to_string(t.body.size())) refuse_header(name, "is not the length of the body");
+            continue;
+        }
+        if (equal_ignoring_case(name, "Connection")) {
+            for_each_element(value, [&](std::string_view option) {
+                if (equal_ignoring_case(option, "close")) {
+                    t.close_connection = true;
+                } else if (!equal_ignoring_case(option, "keep-alive")) {
+                    refuse_header(name, "may say \"close\" or \"keep-alive\"");
+                }
+            });
+            continue;
+        }
+        for (const char* ours : {"Transfer-Encoding", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection", "HTTP2-Settings"}) {
+            if (equal_ignoring_case(name, ours)) refuse_header(name, "is the library's to send");
+        }
+        if (equal_ignoring_case(name, "TE") && !equal_ignoring_case(value, "trailers")) {
+            refuse_header(name, "may say \"trailers\"");
+        }
+        if (equal_ignoring_case(name, "Expect") && !equal_ignoring_case(value, "100-continue")) {
+            refuse_header(name, "may say \"100-continue\"");
+        }
+        if (equal_ignoring_case(name, "Host")) {
+            if (t.given.contains("Host")) refuse_header(name, "is given twice");
+            if (!is_authority(value)) refuse_header(name, "is no host");
+        }
+        t.given.add(name, value);
     }
+    t.asks_for_encodings = t.given.contains("Accept-Encoding");
+}
+
+void append_fields(http_transfer& t, const http::headers& more) {
+    for (const auto& [name, value] : t.given) append(t.fields, value.empty() ? name + ";" : name + ": " + value);
+    for (const auto& [name, value] : more) {
+        if (!t.given.contains(name)) append(t.fields, name + ": " + value);
+    }
+    if (t.close_connection) append(t.fields, "Connection: close");
     // libcurl's own ideas: a body is a form, and a large one waits a second for a leave to be sent.
-    if (!given || !given->contains("Content-Type")) append(t.fields, "Content-Type:");
-    if (!given || !given->contains("Expect")) append(t.fields, "Expect:");
+    if (!t.given.contains("Content-Type")) append(t.fields, "Content-Type:");
+    if (!t.given.contains("Expect")) append(t.fields, "Expect:");
+}
+
+// What may be sent twice because it does the same as once (RFC 9110, 9.2.2).
+bool is_idempotent(std::string_view method) noexcept {
+    for (const char* known : {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"}) {
+        if (method == known) return true;
+    }
+    return false;
 }
 
 void check(CURLcode code) {
@@ -84,54 +171,20 @@ void check(CURLcode code) {
     if (code != CURLE_OK) throw std::runtime_error(std::string("http::session: libcurl: ") + curl_easy_strerror(code));
 }
 
-std::string_view stripped(std::string_view line) noexcept {
-    while (!line.empty() && (line.back() == '\r' || line.back() == '\n' || line.back() == ' ' || line.back() == '\t')) {
-        line.remove_suffix(1);
-    }
-    while (!line.empty() && (line.front() == ' ' || line.front() == '\t')) line.remove_prefix(1);
+std::string_view without_line_end(std::string_view line) noexcept {
+    if (line.ends_with('\n')) line.remove_suffix(1);
+    if (line.ends_with('\r')) line.remove_suffix(1);
     return line;
 }
 
-// A line of the headers of an answer; one answer follows the other: 100 Continue, redirects.
-void take_header_line(http_transfer& t, std::string_view line) {
-    t.header_bytes += line.size();
-    if (t.header_bytes > most_header_bytes) {
-        throw http::error(
-            t.what() + ": the headers of the answer are longer than " + std::to_string(most_header_bytes) + " bytes");
-    }
-    if (line.starts_with("HTTP/")) {
-        t.answer = {};
-        t.text.clear();
-        t.body_bytes = 0;
-        t.status = 0;
-        for (std::size_t at = line.find(' '); at < line.size() && t.status < 1000; ++at) {
-            if (line[at] >= '0' && line[at] <= '9') {
-                t.status = t.status * 10 + (line[at] - '0');
-            } else if (t.status) {
-                break;
-            }
-        }
-        // "See Other" means GET, whatever was asked; libcurl keeps a method that it does not know itself.
-        if (t.status == 303 && t.method != "GET" && t.method != "HEAD" && t.method != "POST") {
-            check(curl_easy_setopt(t.easy, CURLOPT_CUSTOMREQUEST, nullptr));
-            check(curl_easy_setopt(t.easy, CURLOPT_POSTREDIR, 0L));
-        }
-        return;
-    }
-    if (line.front() == ' ' || line.front() == '\t') {
-        http_access::extend_last(t.answer, stripped(line));
-        return;
-    }
-    const std::size_t colon = line.find(':');
-    if (colon == line.npos || colon == 0) return;  // the empty line at the end
-    http_access::append(
-        t.answer, std::string(stripped(line.substr(0, colon))), std::string(stripped(line.substr(colon + 1))));
+bool is_redirect(int status) noexcept {
+    return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
 std::size_t on_header(char* data, std::size_t, std::size_t size, void* self) noexcept {
     http_transfer& t = *static_cast<http_transfer*>(self);
     try {
-        if (size > 0) take_header_line(t, {data, size});
+        if (size > 0) t.take_header_line({data, size});
         return size;
     } catch (...) {
         t.error = std::current_exception();
@@ -141,24 +194,40 @@ std::size_t on_header(char* data, std::size_t, std::size_t size, void* self) noe
 
 std::size_t on_body(char* data, std::size_t, std::size_t size, void* self) noexcept {
     http_transfer& t = *static_cast<http_transfer*>(self);
-    if (t.streaming && t.text.size() >= most_unread_bytes) {
+    if (t.streaming && (t.text.size() >= most_unread_bytes || (t.decoder && t.decoder->has_more()))) {
         t.paused = true;
         return CURL_WRITEFUNC_PAUSE;
     }
     try {
-        t.body_bytes += size;
-        if (t.max_body_size != 0 && t.body_bytes > t.max_body_size) {
-            throw http::error(
-                t.what() + ": the body of the answer is longer than " + std::to_string(t.max_body_size) + " bytes");
-        }
-        t.text.append(data, size);
-        if (t.streaming && size > 0) t.notify();
-        return size;
+        t.take_body({data, size});
+        return t.enough ? 0 : size;
     } catch (...) {
         t.error = std::current_exception();
         return 0;
     }
 }
+
+curl_socket_t on_open(void* self, curlsocktype, curl_sockaddr* address) noexcept {
+    const int fd = ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    if (fd < 0) static_cast<http_transfer*>(self)->open_error = errno;  // libcurl does not keep it
+    return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+#if LIBCURL_VERSION_NUM >= 0x075000
+// Before a request is sent, and again before it is repeated: libcurl does so when a kept connection ends without an answer, whatever
+// the method is, and when 417 answers an Expect.
+int on_send(void* self, char*, char*, int, int) noexcept {
+    http_transfer& t = *static_cast<http_transfer*>(self);
+    if (++t.tries == 1) return CURL_PREREQFUNC_OK;
+    if (t.at == http_transfer::section::rest) return CURL_PREREQFUNC_ABORT;  // there is an answer
+    if (is_idempotent(t.method)) return CURL_PREREQFUNC_OK;
+    try {
+        throw_system_error(ECONNRESET, t.what() + ": the server closed the connection without an answer; " + t.method +
+                " is not sent again, because the server may have done it");
+    } catch (...) { t.error = std::current_exception(); }
+    return CURL_PREREQFUNC_ABORT;
+}
+#endif
 
 // libcurl takes milliseconds in a long, and 0 as "the default".
 long milliseconds(delay d) noexcept {
@@ -174,8 +243,10 @@ long milliseconds(delay d) noexcept {
 http_client::http_client(const http::session_options& options)
     : timeout(options.timeout),
       connect_timeout_(options.connect_timeout),
-      user_agent_(options.user_agent),
       ca_file_(options.ca_file) {
+    if (ca_file_.find('\0') != ca_file_.npos) throw std::invalid_argument("http::session: there is a NUL in ca_file");
+    if (!options.user_agent.empty()) fields_.add("User-Agent", options.user_agent);
+    fields_.add("Accept-Encoding", http_known_codings);
     initialise_curl();
     multi_ = curl_multi_init();
     if (!multi_) throw std::bad_alloc();
@@ -248,23 +319,29 @@ void http_client::set_up(http_transfer& t) {
     set(CURLOPT_NOSIGNAL, 1L);
 #if LIBCURL_VERSION_NUM >= 0x075500
     set(CURLOPT_PROTOCOLS_STR, "http,https");
-    set(CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
 #else
     set(CURLOPT_PROTOCOLS, static_cast<long>(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-    set(CURLOPT_REDIR_PROTOCOLS, static_cast<long>(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
 #if LIBCURL_VERSION_NUM >= 0x075700
     set(CURLOPT_QUICK_EXIT, 1L);  // else the removal of a request waits for getaddrinfo to end in its thread
 #endif
-    set(CURLOPT_FOLLOWLOCATION, t.follow_redirects ? 1L : 0L);
-    set(CURLOPT_MAXREDIRS, static_cast<long>(std::min<std::size_t>(t.max_redirects, INT_MAX)));
+#if LIBCURL_VERSION_NUM >= 0x075000
+    set(CURLOPT_PREREQFUNCTION, &on_send);
+    set(CURLOPT_PREREQDATA, &t);
+#else
+    if (!is_idempotent(t.method)) set(CURLOPT_FRESH_CONNECT, 1L);  // else libcurl may send it twice
+#endif
+    set(CURLOPT_OPENSOCKETFUNCTION, &on_open);
+    set(CURLOPT_OPENSOCKETDATA, &t);
+    set(CURLOPT_FORBID_REUSE, t.close_connection ? 1L : 0L);
     set(CURLOPT_CONNECTTIMEOUT_MS, milliseconds(connect_timeout_));
-    set(CURLOPT_ACCEPT_ENCODING, "");  // all that this libcurl can decode
+    set(CURLOPT_HTTP_CONTENT_DECODING, 0L);
     set(CURLOPT_BUFFERSIZE, 65536L);
     set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    if (!user_agent_.empty()) set(CURLOPT_USERAGENT, user_agent_.c_str());
     if (!ca_file_.empty()) set(CURLOPT_CAINFO, ca_file_.c_str());
     if (t.local) set(CURLOPT_PROXY, "");
+    curl_slist_free_all(std::exchange(t.fields, nullptr));
+    append_fields(t, fields_);
     set(CURLOPT_HTTPHEADER, t.fields);
     set(CURLOPT_HEADERFUNCTION, &on_header);
     set(CURLOPT_HEADERDATA, &t);
@@ -279,11 +356,17 @@ void http_client::set_up(http_transfer& t) {
         set(CURLOPT_POST, 1L);
         set(CURLOPT_POSTFIELDS, t.body.data());
         set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(t.body.size()));
-        // 301 and 302 turn a POST into a GET, as everywhere; any other method is repeated, with its body.
-        if (t.method != "POST") set(CURLOPT_POSTREDIR, static_cast<long>(CURL_REDIR_POST_ALL));
     }
     if (t.method != "GET" && t.method != "POST") set(CURLOPT_CUSTOMREQUEST, t.method.c_str());
     if (t.method == "GET" && !t.body.empty()) set(CURLOPT_CUSTOMREQUEST, "GET");
+}
+
+void http_client::ask_again(http_transfer& t) {
+    curl_multi_remove_handle(multi_, t.easy);
+    curl_easy_reset(t.easy);
+    set_up(t);
+    const CURLMcode code = curl_multi_add_handle(multi_, t.easy);
+    if (code != CURLM_OK) throw std::runtime_error(t.what() + ": libcurl: " + curl_multi_strerror(code));
 }
 
 void http_client::leave(http_transfer& t) noexcept {
@@ -410,23 +493,203 @@ void http_transfer::notify() noexcept {
 
 std::string http_transfer::take_piece() {
     std::string piece = std::exchange(text, {});
-    if (easy && std::exchange(paused, false)) {
+    if (decoder && !error) {
+        try {
+            decode();
+            if (ended && !decoder->has_more()) decoder->finish();
+        } catch (...) { end(std::current_exception()); }
+    }
+    if (easy && text.empty() && std::exchange(paused, false)) {
         const CURLcode code = curl_easy_pause(easy, CURLPAUSE_CONT);
         if (code != CURLE_OK) end_with(code);
     }
     return piece;
 }
 
+// A line of the header of an answer, or of its trailers. Answers may follow each other: 100 Continue.
+void http_transfer::take_header_line(std::string_view line) {
+    header_bytes += line.size();
+    if (header_bytes > most_header_bytes) {
+        throw http::error(
+            what() + ": the headers of the answer are longer than " + std::to_string(most_header_bytes) + " bytes");
+    }
+    line = without_line_end(line);
+    if (at == section::status_line) return take_status_line(line);
+    if (line.empty()) {
+        if (at == section::header) end_of_header();
+        return;
+    }
+    http::headers& into = at == section::header ? answer : trailers;
+    try {
+        if (line.front() == ' ' || line.front() == '\t') {
+            if (into.empty()) throw std::invalid_argument("the first line is the rest of another");
+            return http_access::extend_last(into, trimmed(line));
+        }
+        const std::size_t colon = line.find(':');
+        if (colon == line.npos) throw std::invalid_argument("a line has no colon");
+        into.add(trimmed(line.substr(0, colon)), line.substr(colon + 1));
+    } catch (const std::invalid_argument& e) {
+        throw http::error(what() + ": the header of the answer is malformed: " + e.what());
+    }
+}
+
+void http_transfer::take_status_line(std::string_view line) {
+    const std::size_t space = line.find(' ');
+    const std::string_view digits = space == line.npos ? std::string_view() : line.substr(space + 1, 3);
+    const bool ends = line.size() == space + 4 || (line.size() > space + 4 && line[space + 4] == ' ');
+    int number = 0;
+    for (const char c : digits) number = c >= '0' && c <= '9' ? number * 10 + (c - '0') : 10'000;
+    if (!line.starts_with("HTTP/") || digits.size() != 3 || !ends || number < 100 || number > 599) {
+        throw http::error(what() + ": the answer begins with no status from 100 to 599");
+    }
+    status = number;
+    answer = {};
+    at = section::header;
+}
+
+void http_transfer::end_of_header() {
+    if (status == 101) throw http::error(what() + ": the server changes the protocol (101), which nobody asked for");
+    if (status < 200) {
+        at = section::status_line;
+        return;
+    }
+    at = section::rest;
+    // Two who read these otherwise do not agree on where the answer ends.
+    std::string length;
+    bool chunked = false;
+    for (const auto& [name, value] : answer) {
+        if (equal_ignoring_case(name, "Content-Length")) {
+            for_each_element(value, [&](std::string_view element) {
+                const bool good = !element.empty() && element.size() <= 18 &&
+                    element.find_first_not_of("0123456789") == element.npos && (length.empty() || length == element);
+                if (!good) throw http::error(what() + ": Content-Length of the answer is no length, or several: " + value);
+                length = element;
+            });
+        } else if (equal_ignoring_case(name, "Transfer-Encoding") &&
+            (std::exchange(chunked, true) || !equal_ignoring_case(value, "chunked"))) {
+            throw http::error(what() + ": the answer has a Transfer-Encoding that was not asked for: " + value);
+        }
+    }
+    redirecting = follow_redirects && is_redirect(status) && answer.contains("Location");
+    if (redirecting || method == "HEAD" || status == 304) return;
+    try {
+        decoder = http_decoder::of(answer, asks_for_encodings);
+    } catch (const http::error& e) { throw http::error(what() + ": " + e.what()); }
+    if (!decoder && !length.empty() && max_body_size != 0 && std::stoull(length) > max_body_size) refuse_length();
+}
+
+void http_transfer::refuse_length() const {
+    throw http::error(what() + ": the body of the answer is longer than " + std::to_string(max_body_size) + " bytes");
+}
+
+void http_transfer::take_body(std::string_view data) {
+    if (redirecting) {  // nobody wants it; reading a small one keeps the connection
+        body_bytes += data.size();
+        enough = body_bytes > most_ignored_bytes;
+        return;
+    }
+    if (decoder) {
+        decoder->give(data);
+        decode();
+    } else {
+        add_text(data);
+    }
+    if (streaming && !text.empty()) notify();
+}
+
+void http_transfer::add_text(std::string_view data) {
+    body_bytes += data.size();
+    if (max_body_size != 0 && body_bytes > max_body_size) refuse_length();
+    text += data;
+}
+
+void http_transfer::decode() {
+    std::string piece;
+    while (decoder->has_more() && (!streaming || text.size() < most_unread_bytes)) {
+        piece.clear();
+        try {
+            decoder->read(piece, decoded_at_once);
+        } catch (const http::error& e) { throw http::error(what() + ": " + e.what()); }
+        add_text(piece);
+    }
+}
+
+// What is asked next, after an answer that says to ask elsewhere.
+void http_transfer::prepare_redirect() {
+    const std::string location = answer["Location"];
+    const std::string before = what();
+    if (redirects == max_redirects) {
+        throw http::error(before + ": more than " + std::to_string(max_redirects) + " redirects; the next one is to " + masked(location));
+    }
+    ++redirects;
+    url_handle from_url, to_url;
+    curl_url_set(from_url.url, CURLUPART_URL, url.c_str(), 0);
+    curl_url_set(to_url.url, CURLUPART_URL, url.c_str(), 0);
+    const CURLUcode code = curl_url_set(to_url.url, CURLUPART_URL, location.c_str(),
+        CURLU_NON_SUPPORT_SCHEME | CURLU_URLENCODE | CURLU_ALLOW_SPACE);
+    if (code == CURLUE_OUT_OF_MEMORY) throw std::bad_alloc();
+    if (code != CURLUE_OK) {
+        throw http::error(before + ": redirected to \"" + masked(location) + "\": not a URL: " + curl_url_strerror(code));
+    }
+    const auto same = [&](CURLUPart part) {
+        return equal_ignoring_case(from_url.get(part, CURLU_DEFAULT_PORT), to_url.get(part, CURLU_DEFAULT_PORT));
+    };
+    const bool same_origin = same(CURLUPART_SCHEME) && same(CURLUPART_HOST) && same(CURLUPART_PORT);
+    if (same_origin && to_url.get(CURLUPART_USER).empty()) {
+        for (const CURLUPart part : {CURLUPART_USER, CURLUPART_PASSWORD}) {
+            const std::string value = from_url.get(part);
+            if (!value.empty()) curl_url_set(to_url.url, part, value.c_str(), 0);
+        }
+    }
+    if (!same_origin) {
+        for (const char* name : {"Authorization", "Proxy-Authorization", "Cookie", "Host"}) given.remove(name);
+    }
+    // "See Other" means GET; 301 and 302 turn a POST into one, as everywhere. Any other request is repeated, with its body.
+    const bool get = status == 303 ? method != "HEAD" : status <= 302 && method == "POST";
+    if (get && method != "GET") {
+        method = "GET";
+        body.clear();
+        for (const char* name : {"Content-Type", "Content-Encoding", "Content-Language", "Content-Location", "Expect"}) {
+            given.remove(name);
+        }
+    }
+    checked_url next;
+    try {
+        next = parts_of(method, to_url);
+    } catch (const std::invalid_argument& e) { throw http::error(before + ": redirected: " + e.what()); }
+    url = std::move(next.url);
+    shown = std::move(next.shown);
+    local = next.local;
+    at = section::status_line;
+    status = 0;
+    answer = {};
+    header_bytes = 0;
+    body_bytes = 0;
+    tries = 0;
+    open_error = 0;
+    error_text[0] = '\0';
+    redirecting = false;
+    enough = false;
+}
+
 void http_transfer::end_with(CURLcode code) noexcept {
     std::exception_ptr why;
     try {
-        if (code == CURLE_OK) {
-            const char* last = nullptr;
-            curl_easy_getinfo(easy, CURLINFO_EFFECTIVE_URL, &last);
-            bool ignored;
-            from = last ? check_url(method, last, ignored) : shown;
-        } else if (!error) {
+        if (code == CURLE_WRITE_ERROR && enough) code = CURLE_OK;
+        if (code == CURLE_ABORTED_BY_CALLBACK && at == section::rest) code = CURLE_OK;  // see on_send
+        if (error) {
+            // why it was aborted
+        } else if (code != CURLE_OK) {
             why = failure(code);
+        } else if (redirecting) {
+            prepare_redirect();
+            client->ask_again(*this);
+            return;
+        } else {
+            from = shown;
+            try {
+                if (decoder && !decoder->has_more()) decoder->finish();
+            } catch (const http::error& e) { throw http::error(what() + ": " + e.what()); }
         }
     } catch (...) { why = std::current_exception(); }
     end(std::move(why));
@@ -467,9 +730,12 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
         case CURLE_COULDNT_RESOLVE_HOST:
         case CURLE_COULDNT_RESOLVE_PROXY:
             return std::make_exception_ptr(std::system_error(EAI_NONAME, resolver_category(), message));
-        case CURLE_COULDNT_CONNECT: return system(ECONNREFUSED);
+        case CURLE_COULDNT_CONNECT: return system(open_error ? open_error : ECONNREFUSED);
         case CURLE_SEND_ERROR: return system(EPIPE);
         case CURLE_RECV_ERROR:
+            // Of chunks that are malformed, too, and then no system call has failed.
+            if (number == 0 && std::strstr(error_text, "chunk")) return std::make_exception_ptr(http::error(message));
+            return system(ECONNRESET);
         case CURLE_GOT_NOTHING: return system(ECONNRESET);
         case CURLE_PARTIAL_FILE:
             return std::make_exception_ptr(http::error(what() + ": the body was cut short: " + error_text));
@@ -478,7 +744,7 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
 }
 
 std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>& client, std::string method,
-    std::string url, std::string body, const http::request_options& options) {
+    std::string url, std::string body, const http::request_options& options, bool streaming) {
     if (!client) throw_logic_error("this http::session was moved from");
     auto t = std::make_unique<http_transfer>();
     t->client = client;
@@ -488,11 +754,16 @@ std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>&
     t->timeout = options.timeout.has_value() ? options.timeout : client->timeout;
     t->follow_redirects = options.follow_redirects;
     t->max_redirects = options.max_redirects;
-    t->max_body_size = options.max_body_size;
+    t->max_body_size = options.max_body_size.value_or(streaming ? 0 : default_max_body_size);
     try {
         if (!is_http_token(t->method)) throw std::invalid_argument("\"" + t->method + "\" is no HTTP method");
-        t->shown = check_url(t->method, t->url, t->local);
-        copy_headers(*t, options.headers.get());
+        checked_url checked = check_url(t->method, t->url);
+        t->url = std::move(checked.url);
+        t->shown = std::move(checked.shown);
+        t->local = checked.local;
+        try {
+            if (options.headers.get()) take_headers(*t, *options.headers.get());
+        } catch (const std::invalid_argument& e) { throw std::invalid_argument(t->what() + ": " + e.what()); }
     } catch (...) {
         t->error = std::current_exception();
         t->ended = true;

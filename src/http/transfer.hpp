@@ -6,8 +6,13 @@
 // told through curl_multi_socket_action, from the reactor and from our timers, always outside of its own callbacks. Transfers that
 // have ended are collected after each such call; that only schedules the tasks that wait for them.
 //
+// One request of libcurl's is one message there and one back: redirects are followed here, which decides what goes to another origin, and
+// bodies are decompressed here.
+//
 // A client is bound to a loop only while transfers run. Idle connections are not watched: libcurl looks at one when it takes it.
 // So a session may be made before run(), and destroyed after it.
+
+#include "decoder.hpp"
 
 #include <aio/detail/io.hpp>
 #include <aio/http/client.hpp>
@@ -15,8 +20,10 @@
 #include <curl/curl.h>
 
 #include <exception>
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 namespace aio::detail {
@@ -32,6 +39,8 @@ public:
     void enter(http_transfer& t);
     /// Takes it away from libcurl: closes its connection unless it has ended well.
     void leave(http_transfer& t) noexcept;
+    /// What it asks now, after a redirect. Throws; then it has still to leave.
+    void ask_again(http_transfer& t);
     void close() noexcept;
 
     list<http_transfer> running;
@@ -58,7 +67,7 @@ private:
     timer timer_;
     std::unordered_map<curl_socket_t, socket> sockets_;  // by number, for good: a number comes again
     delay connect_timeout_ = std::nullopt;
-    std::string user_agent_;
+    http::headers fields_;  // of each request that has none of that name
     std::string ca_file_;
     std::exception_ptr watch_error_;  // why socket_function or timer_function failed
 };
@@ -75,12 +84,15 @@ struct http_transfer : list_node {
     std::string url;
     std::string shown;  // the URL without user and password, for messages
     std::string body;
-    curl_slist* fields = nullptr;
+    http::headers given;          // by the caller; without what says how the message ends
+    curl_slist* fields = nullptr;  // what libcurl sends of them
     delay timeout = std::nullopt;
     bool follow_redirects = true;
     std::size_t max_redirects = 0;
-    std::size_t max_body_size = 0;
-    bool local = false;      // to this machine: not through a proxy
+    std::size_t max_body_size = 0;     // 0: no limit
+    bool local = false;                // to this machine: not through a proxy
+    bool close_connection = false;     // the caller asks for it
+    bool asks_for_encodings = false;   // the caller does, with a header
     bool streaming = false;  // text is read while it comes: see session::stream
 
     // while it runs
@@ -92,12 +104,22 @@ struct http_transfer : list_node {
     void* waiter = nullptr;
     void (*wake)(void* waiter) noexcept = nullptr;
     bool paused = false;  // streaming: nobody reads what has come
+    std::size_t redirects = 0;
+
+    // of the message under way
+    enum class section : std::uint8_t { status_line, header, rest } at = section::status_line;
+    int tries = 0;              // how often libcurl has begun to send it
+    int open_error = 0;         // errno of socket()
+    bool redirecting = false;   // what comes is not the answer
+    bool enough = false;        // the rest of its body is not waited for
+    std::unique_ptr<http_decoder> decoder;
 
     // what has come
     bool ended = false;
     std::exception_ptr error;
     int status = 0;
     http::headers answer;
+    http::headers trailers;
     std::size_t header_bytes = 0;
     std::size_t body_bytes = 0;
     std::string text;
@@ -106,6 +128,9 @@ struct http_transfer : list_node {
     bool begin() noexcept;  // false: it has ended already, error says why
     /// The time that is allowed begins now.
     void arm_deadline();
+    /// Of the answer. They throw http::error for one that does not keep to the protocol.
+    void take_header_line(std::string_view line);
+    void take_body(std::string_view data);
     /// Schedules who waits for it.
     void notify() noexcept;
     /// Takes what has come of a streamed body; lets more come.
@@ -117,11 +142,17 @@ struct http_transfer : list_node {
     const char* phase() const noexcept;
 
 private:
+    void take_status_line(std::string_view line);
+    void end_of_header();
+    [[noreturn]] void refuse_length() const;
+    void add_text(std::string_view data);
+    void decode();
+    void prepare_redirect();
     std::exception_ptr failure(CURLcode code) const;
 };
 
 /// An error in the arguments is kept in the transfer, for whoever awaits it.
 std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>& client, std::string method,
-    std::string url, std::string body, const http::request_options& options);
+    std::string url, std::string body, const http::request_options& options, bool streaming = false);
 
 }  // namespace aio::detail

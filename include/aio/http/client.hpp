@@ -19,6 +19,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -28,13 +29,14 @@ namespace aio::http {
 struct request_options {
     delay timeout = std::nullopt;  // for the whole exchange, redirects and body included; std::nullopt: the session's
     headers_ref headers = {};      // sent beside, or instead of, those that are sent anyway
-    bool follow_redirects = true;  // within http and https; credentials do not go to another host
+    bool follow_redirects = true;  // 301, 302, 303, 307 and 308, within http and https; credentials do not go to another origin
     std::size_t max_redirects = 20;
-    std::size_t max_body_size = 0;  // bytes after decompression; 0: no limit
+    // bytes after decompression; 0: no limit; std::nullopt: 1 GiB, and for stream(), which keeps little, no limit
+    std::optional<std::size_t> max_body_size = std::nullopt;
 };
 
 struct session_options {
-    delay timeout = std::nullopt;                      // of requests that have none of their own
+    delay timeout = std::chrono::minutes(5);           // of requests that have none of their own; std::nullopt: none
     delay connect_timeout = std::chrono::seconds(30);  // names, connection and TLS together
     std::size_t max_connections = 100;                 // further requests wait for one; 0: no limit
     std::size_t max_connections_per_host = 0;          // 0: no limit of its own
@@ -80,10 +82,17 @@ public:
 
     /// Sends a request when awaited, and gives the response, whatever its status, once its body is there. Irrevocable (semantics
     /// 15b): a cancel while it runs closes its connection at once (with HTTP/2, its stream); a response that has arrived is
-    /// given. Errors, each naming method and URL: std::invalid_argument for a URL that is none or neither http nor https;
-    /// std::system_error for a host that cannot be found or reached and a connection that was lost; timeout_error, which says
-    /// what it was waiting for; http::error for a peer that does not keep to the protocol, a short body, an untrusted
-    /// certificate, too many redirects. The session may go before it is awaited.
+    /// given. Errors, each naming method and URL: std::invalid_argument for a URL that is none or neither http nor https, and for
+    /// headers that say how the message ends (the library does); std::system_error for a host that cannot be found or reached
+    /// and a connection that was lost; timeout_error, which says what it was waiting for; http::error for a peer that does not
+    /// keep to the protocol, a short body, an untrusted certificate, too many redirects. The session may go before it is awaited.
+    ///
+    /// A kept connection may turn out to be closed: GET, HEAD, PUT, DELETE, OPTIONS and TRACE, which may be repeated (RFC 9110,
+    /// 9.2.2), are then sent again over a new one; for any other method that is a std::system_error (ECONNRESET), because the
+    /// server may have done what was asked. `Connection: close` in the headers asks for a connection that is not kept. gzip and
+    /// deflate are asked for and decoded; with an Accept-Encoding of your own, what you asked for is given as it came unless it
+    /// is one of these. A URL is ASCII but for its path and query, which are encoded: a name such as "bücher.example" is given in
+    /// its ASCII form, "xn--bcher-kva.example".
     detail::http_exchange get(std::string url, request_options options = {});
     detail::http_exchange head(std::string url, request_options options = {});
     detail::http_exchange post(std::string url, std::string body, request_options options = {});
