@@ -1252,7 +1252,7 @@ AIO_REAL_TEST("a redirect with an endless body is followed without it, a stream 
     EXPECT_TRUE(o.text.starts_with("GET /end ")) << o.text << o.error << o.other_error;
     std::string all;
     auto pieces = s.stream(endless.url());
-    while (auto piece = co_await pieces.next()) all += *piece;
+    while (auto piece = co_await pieces.next()) { all += *piece; }
     EXPECT_TRUE(all.starts_with("GET /end ")) << all;
     raw_server silent(&hangs);
     elsewhere = silent.url("/end");
