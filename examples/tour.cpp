@@ -263,16 +263,8 @@ aio::coro<> run_sections(state& t) {
     }
 }
 
-aio::coro<> async_main(state& t) {
-    std::exception_ptr error;
-    try {
-        co_await run_sections(t);
-    } catch (...) {
-        error = std::current_exception();
-    }
-    co_await t.aclose();
-    if (error) std::rethrow_exception(error);
-}
+// The servers are closed, and their handlers have ended, before anybody lets go of what they refer to: a state has aclose().
+aio::coro<> async_main(state& t) { co_await aio::with(t, run_sections); }
 
 constexpr const char* usage =
     "usage: aiocxx_tour [--input FILE] [--db URL] [--section N] [--json]\n"

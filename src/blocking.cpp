@@ -263,7 +263,8 @@ void blocking_pool::let_go() noexcept {
     s.work.notify_all();
 }
 
-constinit process_pool files(4, "aio-file"), look_ups(8, "aio-resolver");
+// A look-up holds its thread until the name server answers or is given up, and a stranger may choose the name.
+constinit process_pool files(4, "aio-file"), look_ups(32, "aio-resolver");
 
 blocking_pool& process_pool::get() {
     blocking_pool* pool = pool_.load(std::memory_order_acquire);

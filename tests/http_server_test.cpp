@@ -755,6 +755,33 @@ AIO_REAL_TEST("fault P2: an HTTP server is left before the locals that its handl
     co_await entered(log);
 }
 
+AIO_REAL_TEST("a second cancel of serve_forever() cancels the handlers that are left, and awaits them") {
+    int handling = 0, ended = 0;
+    auto handler = [&](http::request) -> aio::coro<http::response> {
+        ++handling;
+        try {
+            co_await aio::sleep_forever();
+        } catch (const aio::cancelled_error&) { ++ended; }
+        co_return http::response(200, "");
+    };
+    http::server server = co_await http::start_server(handler, "127.0.0.1", 0);
+    auto serving = aio::create_task(server.serve_forever());
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    co_await c.write(get);
+    while (handling == 0) co_await aio::sleep(0s);
+    serving.cancel();
+    co_await aio_test::turns(3);
+    EXPECT_FALSE(serving.done());  // it drains
+    EXPECT_EQ(ended, 0);
+    serving.cancel();
+    bool cancelled = false;
+    try {
+        co_await aio::wait_for(serving, 20s);
+    } catch (const aio::cancelled_error&) { cancelled = true; }
+    EXPECT_TRUE(cancelled);
+    EXPECT_EQ(ended, 1);
+}
+
 aio::coro<> ask_and_drain(int& answered) {
     auto server = co_await http::start_server(echo, "127.0.0.1", 0);
     http::session s;

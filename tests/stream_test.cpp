@@ -971,7 +971,7 @@ AIO_REAL_TEST("a name that is being looked up can be given up") {
         std::atomic<bool>* gate = nullptr;
     };
     std::atomic<bool> gate = false;
-    std::array<blocked, 8> jobs;
+    std::array<blocked, 32> jobs;
     aio::detail::blocking_pool& look_ups = aio::detail::look_ups.get();
     for (blocked& b : jobs) {  // no thread is left for it
         b.gate = &gate;

@@ -284,7 +284,7 @@ coro<> server::serve_forever() {
     } catch (const cancelled_error&) {}
     if (!drained) {
         listening_.abort_clients();
-        co_await listening_.wait_closed();
+        co_await listening_.exit(nullptr);  // their handlers may be waiting for something else
     }
     std::rethrow_exception(cancelled);
 }
