@@ -271,6 +271,19 @@ AIO_REAL_TEST("of several hosts the first that answers is taken") {
     EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
 }
 
+AIO_REAL_TEST("fault N24: of several hosts one that never answers is given up in its time, and the next one is tried") {
+    const silent_server silent;
+    const std::string both = silent.url().substr(silent.url().find("127"));
+    const std::string silent_host = both.substr(0, both.find('/'));
+    const std::string url = "postgresql://aio:secret@" + silent_host + ",127.0.0.1:1,127.0.0.1:";
+    auto& db = co_await aio::enter(sql::connect(url + port() + "/aio?connect_timeout=1"));
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
+    const failure f = co_await failure_to_connect(url + "1/aio?connect_timeout=1");
+    EXPECT_EQ(f.code, "08001");
+    EXPECT_CONTAINS(f.what, "no answer within 1 seconds");
+    EXPECT_CONTAINS(f.what, "port 1 failed: Connection refused");
+}
+
 AIO_REAL_TEST("errors of statements have their SQLSTATE and statement, and the connection goes on") {
     auto& db = co_await aio::enter(sql::connect(server()));
     failure f = co_await failure_of(db.query("SELECT * FORM users"));
@@ -674,7 +687,7 @@ AIO_REAL_TEST("fault N13: a connect that nobody waits for any more may fail with
     co_await proxy.until_accepted(1);
     let_pass.set();
     const failure f = co_await failure_of(pool.query("SELECT 1"));  // it may have taken over the one that fails
-    if (f.what != "nothing") EXPECT_EQ(f.code.substr(0, 2), "08");
+    if (f.what != "nothing") { EXPECT_EQ(f.code.substr(0, 2), "08"); }
     EXPECT_EQ((co_await pool.query("SELECT 2"))[0][0].as<int>(), 2);
     EXPECT_EQ(proxy.accepted(), 2u);
     co_await pool.aclose();
@@ -877,7 +890,7 @@ AIO_REAL_TEST("fault N1: rows given in spite of a deadline leave nothing that ca
             limit *= 1.03;
             ++late;
         } catch (const sql::error& e) { code = e.code(); }
-        if (!code.empty()) EXPECT_EQ(code, "57014");
+        if (!code.empty()) { EXPECT_EQ(code, "57014"); }
     };
     const char* more = std::getenv("AIO_SQL_ROUNDS");
     const int rounds = more ? std::atoi(more) : 150;
@@ -1064,6 +1077,21 @@ AIO_REAL_TEST("users.md 22: a connection whose cancelled query cannot be ended i
     const failure f = co_await failure_of(db.query("SELECT 1"));
     EXPECT_EQ(f.code, "08003");
     EXPECT_CONTAINS(f.what, "did not end a cancelled statement within 5 seconds");
+    co_await connecting.exit(nullptr);
+}
+
+AIO_REAL_TEST("a rollback that is not answered ends with its connection, and the body's error is told") {
+    auto connecting = sql::connect(server());
+    sql::connection& db = co_await connecting.enter();
+    const int backend = co_await backend_of(db);
+    auto body = [&]() -> aio::coro<> {
+        co_await db.query("SELECT 1");
+        AIO_REQUIRE(::kill(backend, SIGSTOP) == 0);
+        throw std::runtime_error("the body's");
+    };
+    EXPECT_EQ((co_await failure_of(aio::with(db.transaction(), body))).what, "the body's");
+    ::kill(backend, SIGCONT);
+    EXPECT_FALSE(db.usable());
     co_await connecting.exit(nullptr);
 }
 

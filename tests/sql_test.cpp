@@ -860,6 +860,7 @@ AIO_REAL_TEST("an attempt to connect that fails gives its place in the pool back
     EXPECT_EQ(pool.statistics().in_use, 0u);
     EXPECT_THROW(sql::pool("nothing://"), std::invalid_argument);
     EXPECT_THROW(sql::pool("sqlite::memory:", {.max_size = 0}), std::invalid_argument);
+    EXPECT_THROW(sql::pool("sqlite::memory:", {.max_size = std::size_t(-1)}), std::invalid_argument);
 }
 
 AIO_REAL_TEST("a lease may outlive its pool") {
@@ -1081,6 +1082,16 @@ AIO_REAL_TEST("a transaction that is cancelled is rolled back, whatever the canc
     auto job = aio::create_task(run_both);
     EXPECT_THROW(co_await job, std::runtime_error);
     EXPECT_EQ(co_await count(db, "t"), 0);
+}
+
+AIO_REAL_TEST("a cancel that is withdrawn while a statement is interrupted is an error of its own, no cancelled_error") {
+    auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
+    auto job = aio::create_task([&]() -> aio::coro<std::string> { co_return co_await code_of(db.query(endless)); });
+    co_await aio::sleep(5ms);
+    job.cancel();
+    job.uncancel();
+    EXPECT_EQ(co_await job, "SQLITE_INTERRUPT");
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
 }
 
 PLAIN_TEST("cancelled at any step, a connection leaves nothing behind and a transaction is whole or not there") {

@@ -12,6 +12,8 @@
 
 namespace aio::sql {
 
+constexpr std::size_t most_connections = 1'000'000;
+
 // An attempt to connect is a task of the pool's own: who has asked for a connection may lose patience, and then the connection is the
 // next one's. Nobody waits for an attempt of his own, but for the first connection that comes, first come first served.
 class pool_state : public std::enable_shared_from_this<pool_state> {
@@ -176,6 +178,10 @@ void pool_state::close() noexcept {
 
 pool::pool(std::string url, pool_options options) {
     if (options.max_size == 0) throw std::invalid_argument("a sql::pool of no connections: max_size is 0");
+    if (options.max_size > most_connections) {
+        throw std::invalid_argument("a sql::pool of " + std::to_string(options.max_size) + " connections: max_size is at most " +
+            std::to_string(most_connections));
+    }
     static_cast<void>(make_driver(url));
     state_ = std::make_shared<pool_state>(std::move(url), options.max_size);
 }

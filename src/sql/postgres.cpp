@@ -226,8 +226,11 @@ private:
         bool ended = false;
     };
 
-    coro<> connect_to(std::vector<std::string> keys, std::vector<std::string> values);
+    using options = std::vector<std::pair<std::string, std::string>>;
     coro<> resolve();
+    std::vector<options> targets();
+    coro<std::optional<error>> connect_to(const options& target);
+    error no_answer(const options& target) const;
     coro<> begin(on_cancel rule, std::string statement);
     coro<> drain();
     coro<> settle();
@@ -240,11 +243,16 @@ private:
     [[noreturn]] void fail(const outcome& o, on_cancel rule);
     void ask_to_cancel() noexcept;
     void no_cancel() noexcept;
+    /// A cancel has come to the operation under way, and was not withdrawn (uncancel()).
+    bool cancelled() noexcept {
+        if (cancel_seen_ && !detail::require_task().must_cancel()) cancel_seen_ = false;
+        return cancel_seen_;
+    }
     bool late() const { return deadline_ != time_point::max() && detail::require_loop().now() >= deadline_; }
     void shut() noexcept;
     void lose(std::string why) noexcept;
 
-    std::vector<std::pair<std::string, std::string>> options_;  // as libpq has read the URL
+    options options_;  // as libpq has read the URL
     std::chrono::seconds connect_timeout_ = default_connect_timeout;  // 0: none
     PGconn* conn_ = nullptr;
     std::shared_ptr<errand> errand_;
@@ -425,7 +433,8 @@ resolved resolve_host(const std::string& host, bool numeric_only) {
     return r;
 }
 
-std::string* find(std::vector<std::pair<std::string, std::string>>& options, std::string_view key) {
+template<class Options>
+auto find(Options& options, std::string_view key) -> decltype(&options.front().second) {
     for (auto& [name, value] : options) {
         if (name == key) return &value;
     }
@@ -453,8 +462,8 @@ coro<> postgres::resolve() {
             if (answer->addresses.empty()) {
                 auto ask = [answer, name = hosts[i]] { *answer = resolve_host(name, false); };
                 errand_ = errand::start(*this, std::move(ask));
-                while (errand_ && !cancel_seen_ && !late()) co_await io_wait(*this, 0);
-                if (cancel_seen_ || late()) co_return;
+                while (errand_ && !cancelled() && !late()) co_await io_wait(*this, 0);
+                if (cancelled() || late()) co_return;
             }
             if (answer->addresses.empty()) {
                 throw error(
@@ -473,56 +482,95 @@ coro<> postgres::resolve() {
     if (port) *find(options_, "port") = all_ports;
 }
 
+/// One set of options for each address: libpq would go on to the next only where the system says that one does not answer, after
+/// minutes. What it has to choose among the addresses itself stays together.
+std::vector<postgres::options> postgres::targets() {
+    const std::string* const addresses = find(options_, "hostaddr");
+    const std::string* const attributes = find(options_, "target_session_attrs");
+    if (!addresses || (attributes && *attributes == "prefer-standby") || find(options_, "load_balance_hosts")) return {options_};
+    std::vector<options> each(split(*addresses).size(), options_);
+    for (const char* const key : {"host", "hostaddr", "port"}) {
+        const std::string* const values = find(options_, key);
+        if (!values) continue;
+        const std::vector<std::string> parts = split(*values);
+        if (parts.size() != 1 && parts.size() != each.size()) return {options_};  // libpq says so
+        for (std::size_t i = 0; i < each.size(); ++i) *find(each[i], key) = parts[parts.size() == 1 ? 0 : i];
+    }
+    return each;
+}
+
 coro<> postgres::open() {
     if (detail::require_task().must_cancel()) co_await sleep(std::chrono::seconds(0));
     if (connect_timeout_.count() > 0) deadline_ = detail::require_loop().now() + connect_timeout_;
     co_await resolve();
-
-    if (!cancel_seen_ && !late()) {
-        std::vector<const char*> keys, values;
-        for (const auto& [key, value] : options_) {
-            keys.push_back(key.c_str());
-            values.push_back(value.c_str());
+    std::optional<error> failed;
+    if (!late()) {
+        const std::vector<options> each = targets();
+        for (std::size_t i = 0; i < each.size() && !cancelled(); ++i) {
+            if (connect_timeout_.count() > 0) deadline_ = detail::require_loop().now() + connect_timeout_;
+            const std::optional<error> why = co_await connect_to(each[i]);
+            if (conn_) co_return;
+            if (!why) break;  // cancelled
+            failed = failed ? error(failed->message() + "; " + why->message(), why->code()) : *why;
+            if (!why->code().starts_with("08") && why->code() != "57P03") break;  // it has answered, and refuses
         }
-        if (!find(options_, "client_encoding")) {
-            keys.push_back("client_encoding");
-            values.push_back("UTF8");
-        }
-        keys.push_back("fallback_application_name");
-        values.push_back("aiocxx");
-        keys.push_back(nullptr);
-        values.push_back(nullptr);
-        conn_ = PQconnectStartParams(keys.data(), values.data(), 0);
-        if (!conn_) throw std::bad_alloc();
-        PQsetErrorVerbosity(conn_, PQERRORS_VERBOSE);
-        PQsetNoticeReceiver(conn_, [](void*, const PGresult*) {}, nullptr);  // libpq would print them
+    } else if (!cancelled()) {
+        failed = no_answer(options_);
     }
+    const bool was_cancelled = cancelled();
+    shut();
+    if (was_cancelled) detail::require_task().throw_cancelled();
+    throw *failed;
+}
+
+error postgres::no_answer(const options& target) const {
+    const std::string* const host = find(target, "host");
+    return error("cannot connect to PostgreSQL at " + (host ? *host : "the local socket") + ": no answer within " +
+            std::to_string(connect_timeout_.count()) + " seconds (connect_timeout)",
+        "08001");
+}
+
+/// Gives why not, or nothing where a cancel has come, and has no connection then.
+coro<std::optional<error>> postgres::connect_to(const options& target) {
+    std::vector<const char*> keys, values;
+    for (const auto& [key, value] : target) {
+        keys.push_back(key.c_str());
+        values.push_back(value.c_str());
+    }
+    if (!find(target, "client_encoding")) {
+        keys.push_back("client_encoding");
+        values.push_back("UTF8");
+    }
+    keys.push_back("fallback_application_name");
+    values.push_back("aiocxx");
+    keys.push_back(nullptr);
+    values.push_back(nullptr);
+    conn_ = PQconnectStartParams(keys.data(), values.data(), 0);
+    if (!conn_) throw std::bad_alloc();
+    PQsetErrorVerbosity(conn_, PQERRORS_VERBOSE);
+    PQsetNoticeReceiver(conn_, [](void*, const PGresult*) {}, nullptr);  // libpq would print them
     PostgresPollingStatusType next = PGRES_POLLING_WRITING;
-    while (!cancel_seen_ && !late()) {
+    while (!cancelled() && !late()) {
         if (PQstatus(conn_) == CONNECTION_BAD) next = PGRES_POLLING_FAILED;
         if (next == PGRES_POLLING_OK || next == PGRES_POLLING_FAILED) break;
         co_await io_wait(
             *this, next == PGRES_POLLING_READING ? detail::io_entry::readable : detail::io_entry::writable);
-        if (!cancel_seen_ && !late()) next = PQconnectPoll(conn_);
+        if (!cancelled() && !late()) next = PQconnectPoll(conn_);
     }
-    if (next == PGRES_POLLING_OK && !cancel_seen_ && !late()) {
+    std::optional<error> why;
+    if (late()) {
+        why = no_answer(target);
+    } else if (next == PGRES_POLLING_OK && !cancelled()) {
         PQsetErrorVerbosity(conn_, PQERRORS_DEFAULT);
         PQsetnonblocking(conn_, 1);
         deadline_ = time_point::max();
-        co_return;
+        co_return why;
+    } else if (!cancelled()) {
+        why = connect_error(conn_);
     }
-    const std::string where = find(options_, "host") ? *find(options_, "host") : "the local socket";
-    if (!cancel_seen_ && !late()) {
-        const error why = connect_error(conn_);
-        shut();
-        throw why;
-    }
-    const bool cancelled = cancel_seen_;
-    shut();
-    if (cancelled) detail::require_task().throw_cancelled();
-    throw error("cannot connect to PostgreSQL at " + where + ": no answer within " +
-            std::to_string(connect_timeout_.count()) + " seconds (connect_timeout)",
-        "08001");
+    PQfinish(std::exchange(conn_, nullptr));
+    if (cancelled()) why.reset();
+    co_return why;
 }
 
 void postgres::shut() noexcept {
@@ -560,6 +608,8 @@ coro<> postgres::begin(on_cancel rule, std::string statement) {
     }
     if (rule != on_cancel::shield && detail::require_task().must_cancel()) co_await sleep(std::chrono::seconds(0));
     no_cancel();
+    // What cleans up gets no more time than a statement that was cancelled.
+    if (rule == on_cancel::shield) deadline_ = detail::require_loop().now() + cancel_deadline;
     statement_ = std::move(statement);
 }
 
@@ -670,8 +720,9 @@ coro<> postgres::input(on_cancel rule) {
     }
     co_await io_wait(*this, detail::io_entry::readable | (unsent > 0 ? detail::io_entry::writable : 0u));
     if (late()) {
-        lose("the server did not end a cancelled statement within " + std::to_string(cancel_deadline.count()) +
-            " seconds");
+        lose(std::string(rule == on_cancel::shield ? "the server did not answer to a rollback within "
+                                                   : "the server did not end a cancelled statement within ") +
+            std::to_string(cancel_deadline.count()) + " seconds");
         co_return;
     }
     PQconsumeInput(conn_);  // of a lost connection libpq makes an error result

@@ -423,7 +423,10 @@ public:
     }
     value_type await_resume() {
         blocking_base::await_resume();
-        if (interrupted_) task_->throw_cancelled();
+        if (interrupted_) {
+            if (task_->must_cancel()) task_->throw_cancelled();
+            throw error("the statement was interrupted by a cancel that was withdrawn", "SQLITE_INTERRUPT");
+        }
         return std::move(outcome_).value();
     }
 

@@ -80,7 +80,8 @@ public:
 
     /// A manager: begins a transaction, commits it when the body has ended, rolls it back when the body threw or was cancelled.
     /// Inside another one it is a savepoint. SQLite's begins IMMEDIATE, so that it never fails half-way because another
-    /// connection writes. A rollback cannot be cancelled; a commit that has begun cannot, either. A body that ends the transaction
+    /// connection writes. A rollback cannot be cancelled, but PostgreSQL has 5 seconds for it, then the connection is closed; a commit
+    /// that has begun cannot be cancelled, either. A body that ends the transaction
     /// by a COMMIT or ROLLBACK of its own gets sql::error, which says which of the two has happened.
     sql::transaction transaction();
 
@@ -151,7 +152,8 @@ private:
 
 /// url: "postgresql://user:password@host:port/database?option=value", as libpq has it (also postgres://);
 /// "sqlite:///relative/path", "sqlite:////absolute/path" (the rest is the path as it stands) or "sqlite::memory:".
-/// PostgreSQL has 30 seconds to answer; the option connect_timeout=SECONDS says otherwise, and 0 lifts the limit.
+/// PostgreSQL has 30 seconds to answer at each of its addresses; the option connect_timeout=SECONDS says otherwise, and 0 lifts
+/// the limit.
 /// Throws std::invalid_argument for another scheme or a URL that makes no sense; no error ever shows the password.
 inline connector connect(std::string url) { return connector(std::move(url)); }
 

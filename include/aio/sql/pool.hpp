@@ -39,7 +39,7 @@ class pool {
 public:
     class lease;
 
-    /// Throws std::invalid_argument as connect() does, or if max_size is 0.
+    /// Throws std::invalid_argument as connect() does, or if max_size is 0 or more than a million.
     explicit pool(std::string url, pool_options options = {});
     /// Closes the connections that are idle; those in use, when they are given back.
     ~pool();
