@@ -51,8 +51,9 @@ struct url_handle {
 std::string masked(const std::string& text) {
     const std::size_t at = text.rfind('@');
     if (at == text.npos) return text;
-    const std::size_t scheme = text.find("://");
-    return (scheme < at ? text.substr(0, scheme + 3) : std::string()) + "***" + text.substr(at);
+    const std::size_t scheme = text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    const bool has_scheme = scheme < at && text.compare(scheme, 3, "://") == 0;
+    return (has_scheme ? text.substr(0, scheme + 3) : std::string()) + "***" + text.substr(at);
 }
 
 struct checked_url {
@@ -68,6 +69,7 @@ struct checked_url {
 // Of a URL that libcurl could read.
 checked_url parts_of(const std::string& method, url_handle& u) {
     checked_url checked;
+    curl_url_set(u.url, CURLUPART_FRAGMENT, nullptr, 0);  // nobody sends it
     checked.url = u.get(CURLUPART_URL);
     const std::string scheme = u.get(CURLUPART_SCHEME);
     const std::string host = u.get(CURLUPART_HOST);

@@ -1,0 +1,163 @@
+#pragma once
+// What must hold for the HTTP parsers whatever the bytes are. Each function gives what is wrong, or nothing. libFuzzer calls them in
+// http_*_fuzz.cpp, and http_fuzz_test.cpp with a fixed sequence of inputs.
+
+#include <aio/http.hpp>
+
+#include "http/request_parser.hpp"
+#include "http/target.hpp"
+#include "http/transfer.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace http_fuzz {
+
+using namespace std::string_view_literals;
+
+inline std::string fields_wrong(const aio::http::headers& fields) {
+    for (const auto& [name, value] : fields) {
+        if (name.empty() || name.find_first_of("\r\n\0 :"sv) != name.npos) return "a bad name: " + name;
+        if (value.find_first_of("\r\n\0"sv) != value.npos) return "a bad value: " + value;
+    }
+    return {};
+}
+
+/// One connection, fed in pieces of this size: what its requests are, and how it ends.
+inline std::string transcript(std::string_view bytes, std::size_t piece, std::string& wrong) {
+    constexpr std::size_t most_header = 300, most_body = 200;
+    aio::detail::http_request_parser parser(most_header, most_body);
+    std::string all, buffer;
+    while (parser.bad_status() == 0) {
+        const std::size_t taken = parser.feed(buffer);
+        if (taken > buffer.size()) wrong = "more taken than there is";
+        buffer.erase(0, taken);
+        if (parser.complete()) {
+            all += parser.keep_alive() ? "kept " : "closed ";
+            const aio::http::request r = parser.take("peer");
+            all += r.method() + " " + r.target() + " " + r.path() + " " + r.body() + "\n";
+            for (const aio::http::headers* fields : {&r.headers(), &r.trailers()}) {
+                for (const auto& [name, value] : *fields) all += name + "=" + value + "\n";
+                if (wrong.empty()) wrong = fields_wrong(*fields);
+            }
+            if (r.path().empty()) wrong = "an empty path";
+            if (r.body().size() > most_body) wrong = "the body is beyond the limit";
+            if (r.headers().get_all("Host").size() > 1) wrong = "two hosts";
+            if (r.headers().contains("Content-Length") && r.headers().contains("Transfer-Encoding")) wrong = "two lengths";
+            continue;
+        }
+        if (parser.bad_status() != 0 || bytes.empty()) break;
+        if (buffer.size() > 5000 + piece) wrong = "the buffer is beyond all limits";
+        buffer += bytes.substr(0, piece);
+        bytes.remove_prefix(std::min(piece, bytes.size()));
+    }
+    if (parser.bad_status() != 0) all += std::to_string(parser.bad_status());
+    return all;
+}
+
+/// The parser of requests: the same whatever the pieces, in its limits, nothing in it that a response could not say again.
+inline std::string request(std::string_view bytes) {
+    std::string wrong;
+    const std::string whole = transcript(bytes, bytes.size() + 1, wrong);
+    for (const std::size_t piece : {std::size_t(1), std::size_t(2), std::size_t(5), std::size_t(64)}) {
+        if (wrong.empty() && transcript(bytes, piece, wrong) != whole) {
+            wrong = "other requests in pieces of " + std::to_string(piece);
+        }
+    }
+    return wrong;
+}
+
+/// path() and query(): every target is understood or refused, and its path says the same when it is encoded again.
+inline std::string target(std::string_view text) {
+    const std::string method = text.starts_with('*') ? "OPTIONS" : "GET";
+    aio::http::request r;
+    try {
+        r = aio::http::request(method, std::string(text));
+    } catch (const std::invalid_argument&) {
+        return text == "/" || text == "*" ? "a good target is refused" : "";
+    }
+    if (r.path() == "*") return text.substr(0, text.find('#')) == "*" ? "" : "another target is the asterisk";
+    if (!r.path().starts_with('/')) return "a path that does not begin with a slash";
+    if (text.find_first_of("\r\n\0 "sv) != text.npos && text.find_first_of("\r\n\0 "sv) < text.find('#')) return "a separator in a target";
+    std::string encoded;
+    for (const char c : r.path()) {
+        constexpr char digits[] = "0123456789ABCDEF";
+        const auto byte = static_cast<unsigned char>(c);
+        if (c == '/') {
+            encoded += c;
+        } else {
+            encoded.append(1, '%').append(1, digits[byte >> 4]).append(1, digits[byte & 15]);
+        }
+    }
+    if (aio::http::request("GET", encoded).path() != r.path()) return "the path is another one when encoded again";
+    std::size_t names = 0;
+    for (const std::string_view name : {"a"sv, ""sv, "q"sv}) {
+        const std::optional<std::string> value = r.query(name);
+        names += value.has_value();
+        if (value && value->size() > text.size()) return "a value longer than the target";
+    }
+    return names > 0 && text.find('?') == text.npos ? "a value without a query" : "";
+}
+
+/// What our client makes of an answer: lines up to an empty one, then a body.
+inline std::string response(std::string_view bytes) {
+    aio::detail::http_transfer t;
+    t.method = "GET";
+    t.shown = "http://h/";
+    t.max_body_size = 100'000;
+    try {
+        bool header = true;
+        while (!bytes.empty()) {
+            const std::size_t size = header ? std::min(bytes.find('\n'), bytes.size() - 1) + 1 : std::min<std::size_t>(bytes.size(), 7);
+            const std::string_view piece = bytes.substr(0, size);
+            bytes.remove_prefix(size);
+            if (header) {
+                t.take_header_line(piece);
+                header = t.at != aio::detail::http_transfer::section::rest;
+            } else {
+                t.take_body(piece);
+                if (t.enough) break;
+            }
+        }
+        if (t.decoder && !t.decoder->has_more()) t.decoder->finish();
+    } catch (const aio::http::error&) {}
+    if (t.status != 0 && (t.status < 100 || t.status > 599)) return "status " + std::to_string(t.status);
+    if (t.text.size() > t.max_body_size) return "the body is beyond the limit";
+    const std::string wrong = fields_wrong(t.answer);
+    return wrong.empty() ? fields_wrong(t.trailers) : wrong;
+}
+
+/// URLs: taken or refused as std::invalid_argument; what is taken is ASCII and means the same when read again; no message has a password.
+inline std::string url(std::string_view text) {
+    static const auto client = std::make_shared<aio::detail::http_client>(aio::http::session_options());
+    const auto read = [](std::string u, std::string& refused) {
+        auto t = aio::detail::make_transfer(client, "GET", std::move(u), {}, {});
+        if (!t->error) return t;
+        try {
+            std::rethrow_exception(t->error);
+        } catch (const std::invalid_argument& e) { refused = e.what(); }
+        return t;
+    };
+    std::string refused;
+    const auto first = read(std::string(text), refused);
+    if (!first->error) {
+        for (const char c : first->shown) {  // the user may be anything: it goes into a header in base64
+            if (c <= ' ' || c > '~') return "a URL with a byte beyond ASCII: " + first->shown;
+        }
+        if (!first->url.starts_with("http://") && !first->url.starts_with("https://")) return "another scheme: " + first->url;
+        const auto again = read(first->url, refused);
+        if (again->error) return "refused when read again: " + refused;
+        if (again->url != first->url || again->shown != first->shown) return "another URL when read again: " + again->url;
+    }
+    for (const char* before : {"http://me:hunter2@", "https://hunter2@", "me:hunter2@", "//me:hunter2@", "ftp://me:hunter2@"}) {
+        refused.clear();
+        const auto t = read(before + std::string(text), refused);
+        if (refused.find("hunter2") != refused.npos) return "a password in a message: " + refused;
+        if (!t->error && t->shown.find("hunter2") != t->shown.npos) return "a password is shown: " + t->shown;
+    }
+    return {};
+}
+
+}  // namespace http_fuzz

@@ -1,0 +1,84 @@
+// The fuzzers of tests/fuzz on a fixed sequence of inputs: pieces of good and bad messages, mixed and damaged.
+
+#include "aio_test.hpp"
+#include "fuzz/http_fuzz.hpp"
+#include "http_corpus.hpp"
+
+#include <random>
+
+namespace {
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+constexpr int inputs = 1500;
+#else
+constexpr int inputs = 6000;
+#endif
+#else
+constexpr int inputs = 6000;
+#endif
+
+// One of the seeds, or the head of one and the tail of another, with a few bytes changed, taken out, or put in twice.
+std::string mutated(const std::vector<std::string>& seeds, std::mt19937& random) {
+    const auto below = [&random](std::size_t n) { return n == 0 ? 0 : random() % n; };
+    std::string text = seeds[below(seeds.size())];
+    if (below(3) == 0) {
+        const std::string& other = seeds[below(seeds.size())];
+        text = text.substr(0, below(text.size() + 1)) + other.substr(below(other.size() + 1));
+    }
+    static constexpr std::string_view special("\r\n\0 \t:;,/?#%@[]*=\x7f\xff\x80""0aF+-.", 30);
+    for (std::size_t changes = below(4); changes > 0; --changes) {
+        const std::size_t at = below(text.size());
+        switch (below(4)) {
+            case 0: text.insert(at, 1, special[below(special.size())]); break;
+            case 1: text.erase(at, 1 + below(4)); break;
+            case 2: text.insert(at, text.substr(at, below(20))); break;
+            default:
+                if (!text.empty()) text[at] = special[below(special.size())];
+        }
+    }
+    return text.substr(0, 2000);
+}
+
+void replay(const std::vector<std::string>& seeds, std::string (*check)(std::string_view)) {
+    std::mt19937 random(42);  // the same everywhere
+    for (const std::string& seed : seeds) EXPECT_EQ(check(seed), "") << seed.substr(0, 300);
+    for (int i = 0; i < inputs; ++i) {
+        const std::string text = mutated(seeds, random);
+        const std::string wrong = check(text);
+        EXPECT_EQ(wrong, "") << "input " << i << ":\n" << text;
+        if (!wrong.empty()) return;
+    }
+}
+
+}  // namespace
+
+PLAIN_TEST("fuzz: requests") {
+    std::vector<std::string> seeds;
+    for (auto& [text, status] : aio_test::request_corpus()) seeds.push_back(text.substr(0, 2000));
+    replay(seeds, &http_fuzz::request);
+}
+
+PLAIN_TEST("fuzz: targets, and the decoding of paths and queries") {
+    replay({"/", "*", "/a%20b/c+d?a=J%C3%BCrgen+M&flag&q=&a%3Db=c&broken=%zz&a=2#part", "http://host:80/x/y?z=1", "https://[::1]", "/?q",
+               "//h/..//%2e%2E/%00", "?a=1", "a=1", "/%zz", "http://u:p@h/", "h:80"},
+        &http_fuzz::target);
+}
+
+PLAIN_TEST("fuzz: answers") {
+    const std::string ok = "HTTP/1.1 200 OK\r\n";
+    // "a", as gzip and as deflate
+    const std::string gzip("\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x04\0\x43\xbe\xb7\xe8\x01\0\0\0", 21);
+    const std::string deflate("\x78\x9c\x4b\x04\0\0\x62\0\x62", 9);
+    replay({ok + "Content-Length: 4\r\nX: a\r\n b\r\n\r\nbody", "HTTP/1.1 100 Continue\r\n\r\n" + ok + "\r\nbody", "HTTP/2 404 \r\nx: y\r\n\r\n",
+               ok + "Content-Encoding: gzip\r\n\r\n" + gzip + gzip + std::string(9, '\0'), ok + "Content-Encoding: deflate\r\n\r\n" + deflate,
+               ok + "Content-Encoding: deflate, gzip\r\n\r\n" + gzip, ok + "Content-Length: 4, 4\r\nContent-Length: 5\r\n\r\n",
+               "HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\nbody", ok + "Transfer-Encoding: chunked\r\n\r\nbody", "HTTP/1.1 999 X\r\n\r\n"},
+        &http_fuzz::response);
+}
+
+PLAIN_TEST("fuzz: URLs") {
+    replay({"http://host/", "https://user:word@host:8443/a/../b?c=d#e", "http://[::1]:80/", "http://h/b\xc3\xbc?q=\xc3\xbc", "http:/h", "http:///h",
+               "ftp://h/", "http://%41/", "http://b\xc3\xbc.example/", "http://h:99999/", "http://a@b@c/", "http://127.1/", "h/x@y", "/path", ""},
+        &http_fuzz::url);
+}
