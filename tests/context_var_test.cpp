@@ -144,3 +144,94 @@ PLAIN_TEST("the values of a context live until the last task that sees them") {
     aio::run(main());
     EXPECT_EQ(aio_test::counted::alive, 0);
 }
+
+AIO_TEST("fault C12: what get() gave stays what it is when a child coroutine sets the variable") {
+    aio::context_var<std::string> id("id", "a default that is too long for the small buffer");
+    static_cast<void>(id.set("a value that is too long for the small buffer of a string"));
+    const auto& seen = id.get();
+    auto child = [&id]() -> aio::coro<> {
+        co_await aio::sleep(0s);
+        static_cast<void>(id.set("another value that is too long for the small buffer"));
+    };
+    co_await child();
+    EXPECT_EQ(seen, "a value that is too long for the small buffer of a string");
+    EXPECT_EQ(id.get(), "another value that is too long for the small buffer");
+}
+
+AIO_TEST("fault C12: a variable at the address of another that is gone has its own default, and the value of the other went with it") {
+    aio_test::counted::alive = 0;
+    alignas(aio::context_var<std::string>) alignas(aio::context_var<aio_test::counted>)
+        unsigned char place[sizeof(aio::context_var<std::string>) + sizeof(aio::context_var<aio_test::counted>)];
+    auto* first = new (place) aio::context_var<aio_test::counted>("first");
+    static_cast<void>(first->set(aio_test::counted(1)));
+    EXPECT_EQ(aio_test::counted::alive, 1);
+    first->~context_var();
+    EXPECT_EQ(aio_test::counted::alive, 0);
+    auto* second = new (place) aio::context_var<std::string>("second", "its own default, too long for the small buffer");
+    EXPECT_EQ(second->get(), "its own default, too long for the small buffer");
+    auto keeps = aio::create_task([second]() -> aio::coro<> {
+        static_cast<void>(second->set("still set in a task"));
+        co_await aio_test::turns(3);
+    });
+    co_await aio_test::turns();
+    second->~context_var();
+    auto* third = new (place) aio::context_var<aio_test::counted>("third", aio_test::counted(3));
+    EXPECT_EQ(third->get().value, 3);
+    co_await keeps;
+    third->~context_var();
+    EXPECT_EQ(aio_test::counted::alive, 0);
+}
+
+AIO_TEST("fault C26: reset() in another task says so, and the token still works for its owner") {
+    auto token = depth.set(1);
+    std::string refused, from_a_callback, from_a_thread;
+    auto reset = [&token](std::string& note) {
+        try {
+            depth.reset(token);
+        } catch (const std::invalid_argument& e) {
+            note = e.what();
+        }
+    };
+    auto child = aio::create_task([&]() -> aio::coro<> {
+        reset(refused);
+        co_return;
+    });
+    co_await child;
+    aio::get_running_loop().call_soon([&] { reset(from_a_callback); });
+    co_await aio_test::turns(2);
+    co_await aio::to_thread([&] { reset(from_a_thread); });
+    EXPECT_NE(refused.find("context variable 'depth' is from a set() in another context, that of the main task: reset() belongs there"), std::string::npos) << refused;
+    EXPECT_EQ(from_a_callback, refused);
+    EXPECT_EQ(from_a_thread, refused);
+    EXPECT_EQ(depth.get(), 1);
+    auto of_a_task = aio::create_task([]() -> aio::coro<aio::context_var<int>::token> { co_return depth.set(2); });
+    const auto foreign = co_await of_a_task;
+    refused.clear();
+    try {
+        depth.reset(foreign);
+    } catch (const std::invalid_argument& e) {
+        refused = e.what();
+    }
+    EXPECT_NE(refused.find("that of Task-"), std::string::npos) << refused;
+    auto nested = [&token]() -> aio::coro<> {  // shares its caller's variables
+        depth.reset(token);
+        co_return;
+    };
+    co_await nested();
+    EXPECT_EQ(depth.get(), 0);
+}
+
+PLAIN_TEST("fault C26: a token of the thread is refused in a task; a runner's main tasks share theirs") {
+    auto outside = depth.set(1);
+    auto resets = [](const aio::context_var<int>::token& token) -> aio::coro<> {
+        depth.reset(token);
+        co_return;
+    };
+    EXPECT_THROW(aio::run(resets(outside)), std::invalid_argument);
+    depth.reset(outside);
+    aio::runner runner;
+    auto sets_it = []() -> aio::coro<aio::context_var<int>::token> { co_return depth.set(5); };
+    const auto token = runner.run(sets_it());
+    runner.run(resets(token));
+    EXPECT_EQ(runner.run(reads()), 0);
+}

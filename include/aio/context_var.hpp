@@ -10,10 +10,12 @@
 
 #include <aio/detail/core.hpp>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace aio {
@@ -21,10 +23,25 @@ namespace aio {
 namespace detail {
 
 using context_value = std::shared_ptr<const void>;
+/// No two variables of a process have the same, whatever addresses they have.
+std::uint64_t new_variable_id() noexcept;
 /// Null if the variable is not set in the current context.
-const context_value* find_in_context(const void* variable) noexcept;
+context_value find_in_context(std::uint64_t variable) noexcept;
 /// Sets it (null: removes it) in the current context; gives what it was.
-context_value set_in_context(const void* variable, context_value value);
+context_value set_in_context(std::uint64_t variable, context_value value);
+/// The variable is gone: so is its value here, where nobody shares it.
+void forget_in_context(std::uint64_t variable) noexcept;
+
+/// Whose variables the current ones are: a task's, or a thread's outside of tasks.
+struct context_owner {
+    std::uint64_t loop = 0, task = 0;  // of the main tasks: 0; of a thread: both
+    const void* thread = nullptr;
+    static context_owner current() noexcept;
+    std::string name() const;
+    friend bool operator==(const context_owner&, const context_owner&) noexcept = default;
+};
+[[noreturn]] void throw_foreign_token(const std::string& variable, const context_owner& owner);
+[[noreturn]] void throw_not_set(const std::string& variable);
 /// A copy that another thread may use; owned by the caller, to be given to adopt_context there.
 context_map* copy_context_for_thread();
 
@@ -45,50 +62,58 @@ private:
 
 }  // namespace detail
 
-/// Usually global: it must outlive the tasks that set it. Values are shared, not copied, by the tasks that inherit them.
+/// Usually global. Values are shared, not copied, by the tasks that inherit them; get() gives a copy, which stays what it is whoever
+/// sets the variable meanwhile. For a T that cannot be copied, or that is large: context_var<std::shared_ptr<const T>>.
 template<class T>
 class context_var {
 public:
-    /// What reset() needs: the value before.
+    /// What reset() needs: the value before, and whose it is.
     class token {
         friend class context_var;
-        const context_var* variable = nullptr;
+        std::uint64_t variable = 0;
+        detail::context_owner owner;
         detail::context_value before;
         mutable bool used = false;
     };
 
     explicit context_var(std::string_view name) : name_(name) {}
     context_var(std::string_view name, T default_value) : name_(name), default_(std::move(default_value)) {}
+    ~context_var() { detail::forget_in_context(id_); }
     context_var(const context_var&) = delete;
     context_var& operator=(const context_var&) = delete;
 
     const std::string& name() const noexcept { return name_; }
     /// The value here, else the default. Throws std::logic_error if there is neither (Python's LookupError).
-    const T& get() const {
-        if (const detail::context_value* value = detail::find_in_context(this)) return *static_cast<const T*>(value->get());
-        if (!default_) detail::throw_logic_error("context variable '" + name_ + "' is not set and has no default");
+    T get() const {
+        static_assert(std::is_copy_constructible_v<T>, "get() gives a copy: use context_var<std::shared_ptr<T>> for a T without one");
+        if (const detail::context_value value = detail::find_in_context(id_)) return *static_cast<const T*>(value.get());
+        if (!default_) detail::throw_not_set(name_);
         return *default_;
     }
     /// The value here, else fallback.
     T get(T fallback) const {
-        if (const detail::context_value* value = detail::find_in_context(this)) return *static_cast<const T*>(value->get());
+        if (const detail::context_value value = detail::find_in_context(id_)) return *static_cast<const T*>(value.get());
         return fallback;
     }
     [[nodiscard("keep it for reset(), or cast it to void")]] token set(T value) {
         token t;
-        t.variable = this;
-        t.before = detail::set_in_context(this, std::make_shared<const T>(std::move(value)));
+        t.variable = id_;
+        t.owner = detail::context_owner::current();
+        t.before = detail::set_in_context(id_, std::make_shared<const T>(std::move(value)));
         return t;
     }
-    /// Back to what it was before the set() that gave the token. Throws std::logic_error for another variable's, or a used one.
+    /// Back to what it was before the set() that gave the token. Throws std::logic_error for another variable's token or a used one,
+    /// std::invalid_argument in another task than that of the set(): there the token stays good.
     void reset(const token& t) {
-        if (t.variable != this) detail::throw_logic_error("this token is not of context variable '" + name_ + "'");
+        if (t.variable != id_) detail::throw_logic_error("this token is not of context variable '" + name_ + "'");
         if (t.used) detail::throw_logic_error("this token of context variable '" + name_ + "' has been used already");
+        if (t.owner != detail::context_owner::current()) detail::throw_foreign_token(name_, t.owner);
+        const detail::context_value dropped = detail::set_in_context(id_, t.before);  // is destroyed when all is done
         t.used = true;
-        detail::set_in_context(this, t.before);
     }
 
 private:
+    std::uint64_t id_ = detail::new_variable_id();
     std::string name_;
     std::optional<T> default_;
 };

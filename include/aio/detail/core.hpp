@@ -349,6 +349,7 @@ public:
 
     context_map*& context() noexcept { return context_; }
     void give_context_at_end() noexcept { flags_ |= flag_gives_context; }
+    bool gives_context() const noexcept { return flags_ & flag_gives_context; }
 
 protected:
     friend class loop_core;
