@@ -44,7 +44,10 @@ void barrier::abort() {
 
 void barrier::abandon() noexcept {
     detail::farewell goodbye("aio::barrier");
-    goodbye.to_all(woken_);
+    while (detail::barrier_wait* w = woken_.pop_front()) {
+        w->broke_ = state_ == state::broken || (w->joined_ && state_ == state::resetting);
+        w->joined_ || w->broke_ ? goodbye.grant(*w) : goodbye.to(*w);
+    }
     goodbye.to_all(inside_);
     goodbye.to_all(blocked_);
 }
@@ -84,14 +87,15 @@ void barrier_wait::pass_on() noexcept {
 }
 
 std::size_t barrier_wait::finish() {
-    check();
+    const bool gone = check();
     if (!joined_) throw broken_barrier_error("the barrier was aborted");
-    if (linked()) unlink();
-    const barrier::state state = barrier_->state_;
-    barrier_->leave();
-    if (state == barrier::state::broken || state == barrier::state::resetting) {
-        throw broken_barrier_error("the barrier was reset or aborted");
+    if (!gone) {
+        if (linked()) unlink();
+        const barrier::state state = barrier_->state_;
+        barrier_->leave();
+        broke_ = state == barrier::state::broken || state == barrier::state::resetting;
     }
+    if (broke_) throw broken_barrier_error("the barrier was reset or aborted");
     return index_;
 }
 

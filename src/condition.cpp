@@ -27,6 +27,11 @@ void condition::abandon() noexcept {
         // Its own lock goes next, finds them on their way back, and tells it.
         if (lock_ == &own_ ? w.task()->loop() == detail::local().loop : goodbye.reaches(*w.task())) w.go_back();
     }
+    while (detail::condition_link* link = postponed_.pop_front()) {
+        auto& w = static_cast<detail::condition_wait&>(*link);
+        w.condition_ = nullptr;
+        goodbye.to(w);
+    }
 }
 
 namespace detail {
@@ -74,18 +79,20 @@ bool condition_wait::finish() {
     const bool was_notified = std::exchange(notified_, false);
     if (condition_link::linked()) condition_link::unlink();
     if (gone_ && was_cancelled) task_->set_cancel_message({});
-    check();
-    lock_->arrive(*this, *task_);
+    const bool no_lock = check();
+    if (!no_lock) lock_->arrive(*this, *task_);
     if (orphaned_) {
         if (was_cancelled) task_->set_cancel_message({});
-        throw_gone(condition::kind);
+        throw_condition_gone();
     }
     if (was_cancelled) {
-        if (was_notified && condition_) condition_->wake(1);
+        if (was_notified && condition_ && !no_lock) condition_->wake(1);
         task_->throw_cancelled();
     }
     return true;
 }
+
+void condition_wait::throw_condition_gone() { throw_gone(condition::kind); }
 
 void condition_wait::describe(std::string& out) const {
     if (gone_ || orphaned_) {

@@ -2,7 +2,11 @@
 
 namespace aio {
 
-void event::abandon() noexcept { detail::farewell("aio::event").to_all(waiters_); }
+void event::abandon() noexcept {
+    detail::farewell goodbye("aio::event");
+    goodbye.to_all(waiters_);
+    while (detail::event_wait* w = postponed_.pop_front()) set_ ? goodbye.grant(*w) : goodbye.to(*w);
+}
 
 void detail::event_wait::describe(std::string& out) const { out += "event to be set"; }
 

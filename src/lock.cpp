@@ -6,7 +6,7 @@ void lock::throw_not_held() { detail::throw_logic_error("release() of a lock tha
 
 void lock::wake_first() noexcept {
     woken_ = waiters_.take_first();
-    if (woken_) woken_->tell(*woken_, nullptr);
+    if (woken_) woken_->tell(*woken_, nullptr, false);
 }
 
 void lock::describe(std::string& out, detail::loop_core& loop) const {
@@ -20,9 +20,14 @@ void lock::describe(std::string& out, detail::loop_core& loop) const {
 
 void lock::abandon() noexcept {
     detail::farewell goodbye(kind_);
-    if (woken_) woken_->tell(*woken_, &goodbye);
-    while (detail::lock_waiter* w = waiters_.pop_front()) w->tell(*w, &goodbye);
-    while (detail::lock_waiter* w = returning_.pop_front()) w->tell(*w, &goodbye);
+    if (woken_) {
+        woken_->tell(*woken_, &goodbye, true);
+    } else if (detail::lock_waiter* next = holder_ == 0 ? returning_.pop_front() : nullptr) {
+        next->tell(*next, &goodbye, true);  // it would have found the lock free
+    }
+    for (auto* list : {&waiters_, &returning_, &postponed_}) {
+        while (detail::lock_waiter* w = list->pop_front()) w->tell(*w, &goodbye, false);
+    }
 }
 
 lock_statistics lock::statistics() const {
@@ -43,6 +48,11 @@ bool lock_acquire::park() noexcept {
     tell = &tell_operation<lock_acquire>;
     lock_->waiters_.push_back(*this);
     return false;
+}
+
+void lock_acquire::postpone() noexcept {
+    tell = &tell_operation<lock_acquire>;
+    lock_->postponed_.push_back(*this);
 }
 
 void lock_acquire::pass_on() noexcept {

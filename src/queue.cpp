@@ -2,6 +2,12 @@
 
 namespace aio::detail {
 
+void throw_changed_by_comparison() {
+    throw_logic_error("an aio::priority_queue was changed, or destroyed, by a comparison of its own items");
+}
+
+void throw_shut_down() { throw queue_shut_down(); }
+
 void queue_base::task_done() {
     check_thread("queue::task_done");
     if (unfinished_ == 0) throw std::invalid_argument("task_done() was called more often than something was put into the queue");

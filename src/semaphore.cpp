@@ -12,8 +12,9 @@ void semaphore::throw_too_many() {
 
 void semaphore::abandon() noexcept {
     detail::farewell goodbye("aio::semaphore");
-    goodbye.to_all(woken_);
+    while (detail::semaphore_acquire* w = woken_.pop_front()) goodbye.grant(*w);
     goodbye.to_all(waiters_);
+    goodbye.to_all(postponed_);
 }
 
 void detail::semaphore_acquire::describe(std::string& out) const { out += "permit of a semaphore"; }

@@ -31,7 +31,7 @@ std::string name_of_task(loop_core& loop, std::uint64_t id) {
 }
 
 bool farewell::reaches(task_base& task) noexcept {
-    if (task.loop() != local().loop) return false;  // leaked at a forced end
+    if (!is_here(task)) return false;  // leaked at a forced end
     loop_ = task.loop();
     if (!loop_->debug || count_++ >= 8) return true;
     try {

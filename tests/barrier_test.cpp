@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 
 using aio_test::counted;
 using aio_test::journal;
@@ -209,6 +210,8 @@ PLAIN_TEST("semantics 15l: main's barrier goes before run() cancels the workers,
             try {
                 co_await b.wait();
                 messages.push_back("met");
+            } catch (const aio::broken_barrier_error&) {
+                messages.push_back("broken");
             } catch (const aio::cancelled_error& e) {
                 messages.push_back(e.message());
                 throw;
@@ -220,9 +223,82 @@ PLAIN_TEST("semantics 15l: main's barrier goes before run() cancels the workers,
     };
     aio::testing::run(main(), {.virtual_time = true, .debug = true});
     const std::string gone = "aio::barrier was destroyed while this task waited on it";
-    EXPECT_EQ(messages, (std::vector<std::string>{"met", gone, gone}));
+    EXPECT_EQ(messages, (std::vector<std::string>{"met", "broken", "broken"}));  // the wait of each was over
+    EXPECT_TRUE(told.empty());
+}
+
+AIO_TEST("fault C27: a barrier that is full and then destroyed lets all of its waiters go on") {
+    auto b = std::make_unique<aio::barrier>(3);
+    std::vector<aio::task<std::size_t>> tasks;
+    for (int i = 0; i < 4; ++i) tasks.push_back(aio::create_task(b->wait()));
+    co_await turns();
+    EXPECT_EQ(b->statistics().tasks_blocked, 1u);
+    b.reset();
+    std::set<std::size_t> places;
+    for (std::size_t i = 0; i < 3; ++i) places.insert(co_await tasks[i]);
+    EXPECT_EQ(places, (std::set<std::size_t>{0, 1, 2}));
+    std::string message;
+    try {
+        co_await tasks[3];
+    } catch (const aio::cancelled_error& e) {
+        message = e.message();
+    }
+    EXPECT_EQ(message, "aio::barrier was destroyed while this task waited on it");
+}
+
+AIO_TEST("semantics 15k2: a barrier that is reset and then destroyed: its waiters are told that it was reset") {
+    auto b = std::make_unique<aio::barrier>(3);
+    auto first = aio::create_task(b->wait()), second = aio::create_task(b->wait());
+    co_await turns();
+    b->reset();
+    b.reset();
+    EXPECT_THROW(co_await first, aio::broken_barrier_error);
+    EXPECT_THROW(co_await second, aio::broken_barrier_error);
+}
+
+PLAIN_TEST("semantics 15l: a barrier destroyed while tasks wait cancels them, and debug mode tells it once") {
+    std::vector<std::string> messages, told;
+    auto main = [&]() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+        aio::barrier b(3);
+        auto worker = [&messages, &b]() -> aio::coro<> {
+            try {
+                co_await b.wait();
+                messages.push_back("met");
+            } catch (const aio::cancelled_error& e) {
+                messages.push_back(e.message());
+                throw;
+            }
+        };
+        for (int i = 0; i < 2; ++i) aio::create_task(worker);
+        co_await turns();
+    };
+    aio::testing::run(main(), {.virtual_time = true, .debug = true});
+    EXPECT_EQ(messages, (std::vector<std::string>(2, "aio::barrier was destroyed while this task waited on it")));
     AIO_REQUIRE(told.size() == 1);
     EXPECT_NE(told[0].find("aio::barrier destroyed while 2 tasks wait on it"), std::string::npos) << told[0];
+}
+
+PLAIN_TEST("semantics 15l: tasks that wait outside of a barrier are told of its destruction") {
+    std::vector<std::string> messages;
+    auto main = [&]() -> aio::coro<> {
+        aio::barrier b(2);
+        auto worker = [&messages, &b]() -> aio::coro<> {
+            try {
+                co_await b.wait();
+                messages.push_back("met");
+            } catch (const aio::cancelled_error& e) {
+                messages.push_back(e.message());
+                throw;
+            }
+        };
+        for (int i = 0; i < 4; ++i) aio::create_task(worker);
+        co_await turns();  // two met, of whom the first has not run yet; two wait outside
+        EXPECT_EQ(b.statistics().tasks_blocked, 2u);
+    };
+    aio::testing::run(main(), {.virtual_time = true});
+    const std::string gone = "aio::barrier was destroyed while this task waited on it";
+    EXPECT_EQ(messages, (std::vector<std::string>{"met", "met", gone, gone}));
 }
 
 PLAIN_TEST("cancelled at every step a barrier stays usable") {

@@ -2,6 +2,8 @@
 
 #include <aio/condition.hpp>
 
+#include <algorithm>
+
 #include <memory>
 #include <optional>
 
@@ -355,6 +357,7 @@ PLAIN_TEST("semantics 15l: main's condition goes before run() cancels the worker
                     auto guard = co_await c.scoped();
                     try {
                         co_await c.wait();
+                        messages.push_back("notified");
                     } catch (const aio::cancelled_error& e) {
                         messages.push_back(e.message());
                         throw;
@@ -373,12 +376,51 @@ PLAIN_TEST("semantics 15l: main's condition goes before run() cancels the worker
         };
         aio::testing::run(main(), {.virtual_time = true, .debug = debug});
         AIO_REQUIRE(messages.size() == 6);
-        for (const std::string& m : messages) EXPECT_EQ(m, "aio::condition was destroyed while this task waited on it");
+        EXPECT_EQ(std::count(messages.begin(), messages.end(), "notified"), 1);  // it had the lock, too
+        EXPECT_EQ(std::count(messages.begin(), messages.end(), "aio::condition was destroyed while this task waited on it"), 5);
         EXPECT_EQ(told.size(), debug ? 1u : 0u);
         if (debug) {
-            EXPECT_NE(told.at(0).find("aio::condition destroyed while 6 tasks wait on it"), std::string::npos) << told[0];
+            EXPECT_NE(told.at(0).find("aio::condition destroyed while 5 tasks wait on it"), std::string::npos) << told[0];
         }
     }
+}
+
+AIO_TEST("semantics 15k2: who was notified of a condition that is destroyed with its lock free goes on; wait_for does not look again") {
+    auto c = std::make_unique<aio::condition>();
+    bool looked_again = false;
+    auto wait = [&]() -> aio::coro<bool> {
+        const auto guard = co_await c->scoped();
+        co_return co_await c->wait();
+    };
+    auto wait_for = [&]() -> aio::coro<> {
+        const auto guard = co_await c->scoped();
+        co_await c->wait_for([&] { return std::exchange(looked_again, true); });
+    };
+    auto first = aio::create_task(wait), second = aio::create_task(wait);
+    co_await turns(2);
+    co_await c->acquire();
+    c->notify_all();
+    c->release();
+    c.reset();  // the lock is free: the first would have had it, and the second after that
+    const bool notified = co_await first;
+    EXPECT_TRUE(notified);
+    EXPECT_THROW(co_await second, aio::cancelled_error);
+    c = std::make_unique<aio::condition>();
+    auto third = aio::create_task(wait_for);
+    co_await turns(2);
+    EXPECT_TRUE(std::exchange(looked_again, false));
+    co_await c->acquire();
+    c->notify_all();
+    c->release();
+    c.reset();
+    std::string message;
+    try {
+        co_await third;
+    } catch (const aio::cancelled_error& e) {
+        message = e.message();
+    }
+    EXPECT_EQ(message, "aio::condition was destroyed while this task waited on it");
+    EXPECT_FALSE(looked_again);
 }
 
 PLAIN_TEST("semantics 15l: who waits for a destroyed condition has the shared lock back when it hears of it") {

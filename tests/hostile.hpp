@@ -6,6 +6,8 @@
 //     script->on_destroy = [&] { task.cancel(); };
 //     aio::task<aio_test::hostile> task = aio::create_task(give(aio_test::hostile(7, script)));
 
+#include <atomic>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -74,6 +76,87 @@ public:
 
 private:
     std::function<void()> action_;
+};
+
+/// A value of which any one, moved from or not, runs an action at the step for which the type is armed, once:
+///
+///     const trapped::armed guard(trapped::step::destruction, [&] { q.put_nowait(trapped(2)); });
+///     q.shutdown(true);
+///     EXPECT_TRUE(guard.done());
+class trapped {
+public:
+    enum class step { destruction, move_construction, move_assignment, copy, comparison, hash, call };
+
+    /// Arms all trapped objects, or those of one value, for as long as it lives.
+    class armed {
+    public:
+        armed(step when, std::function<void()> action, int of_value = any) {
+            state() = {when, of_value, std::move(action), 0};
+        }
+        armed(const armed&) = delete;
+        ~armed() { state().action = nullptr; }
+        /// Whether the action has been taken.
+        bool done() const { return state().times == 1; }
+    };
+    static constexpr int any = -1;
+    static inline std::atomic<int> alive = 0;
+
+    int value;
+
+    explicit trapped(int v = 0) : value(v) { ++alive; }
+    trapped(const trapped& other) : value(other.value) {
+        other.act(step::copy);
+        ++alive;
+    }
+    trapped(trapped&& other) : value(other.value) {
+        other.act(step::move_construction);
+        ++alive;
+    }
+    trapped& operator=(const trapped& other) {
+        value = other.value;
+        act(step::copy);
+        return *this;
+    }
+    trapped& operator=(trapped&& other) {
+        value = other.value;
+        act(step::move_assignment);
+        return *this;
+    }
+    ~trapped() {
+        act(step::destruction);
+        --alive;
+    }
+    void operator()() const { act(step::call); }
+    friend bool operator<(const trapped& a, const trapped& b) {
+        a.act(step::comparison);
+        return a.value < b.value;
+    }
+    friend bool operator==(const trapped& a, const trapped& b) {
+        a.act(step::comparison);
+        return a.value == b.value;
+    }
+    std::size_t hash() const {
+        act(step::hash);
+        return static_cast<std::size_t>(value);
+    }
+
+private:
+    struct armed_state {
+        step when = step::call;
+        int of_value = any;
+        std::function<void()> action;
+        int times = 0;
+    };
+    static armed_state& state() {
+        static armed_state the_state;
+        return the_state;
+    }
+    void act(step now) const {
+        armed_state& s = state();
+        if (!s.action || s.when != now || (s.of_value != any && s.of_value != value)) return;
+        ++s.times;
+        std::exchange(s.action, nullptr)();
+    }
 };
 
 }  // namespace aio_test

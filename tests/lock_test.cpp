@@ -327,7 +327,7 @@ AIO_TEST("semantics 15j: a million uncontended acquires starve nobody") {
     co_await turns(2);
 }
 
-PLAIN_TEST("semantics 15l: a lock that is destroyed cancels those who wait, and debug mode tells it once") {
+PLAIN_TEST("fault C27: a lock that is destroyed cancels those who wait, but for who was woken, and debug mode tells it once") {
     std::vector<std::string> told, messages;
     auto main = [&]() -> aio::coro<> {
         aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
@@ -338,6 +338,7 @@ PLAIN_TEST("semantics 15l: a lock that is destroyed cancels those who wait, and 
             tasks.push_back(aio::create_task([&]() -> aio::coro<> {
                 try {
                     co_await l->acquire();
+                    messages.push_back("has it");
                 } catch (const aio::cancelled_error& e) {
                     messages.push_back(e.message());
                     throw;
@@ -349,17 +350,124 @@ PLAIN_TEST("semantics 15l: a lock that is destroyed cancels those who wait, and 
         tasks[1].cancel("also cancelled");
         l.reset();
         tasks[2].cancel("later");
-        for (auto& t : tasks) {
-            EXPECT_THROW(co_await t, aio::cancelled_error);
-            EXPECT_TRUE(t.cancelled());
+        co_await tasks[0];
+        for (const std::size_t i : {1u, 2u}) {
+            EXPECT_THROW(co_await tasks[i], aio::cancelled_error);
+            EXPECT_TRUE(tasks[i].cancelled());
         }
         aio::get_running_loop().set_exception_handler(nullptr);
     };
     aio::testing::run(main(), {.virtual_time = true, .debug = true});
-    EXPECT_EQ(messages, (std::vector<std::string>{"aio::lock was destroyed while this task waited on it", "also cancelled",
-                                                  "aio::lock was destroyed while this task waited on it"}));
+    EXPECT_EQ(messages, (std::vector<std::string>{"has it", "also cancelled", "aio::lock was destroyed while this task waited on it"}));
     AIO_REQUIRE(told.size() == 1);
-    EXPECT_NE(told[0].find("aio::lock destroyed while 2 tasks wait on it"), std::string::npos) << told[0];
+    EXPECT_NE(told[0].find("aio::lock destroyed while 1 task waits on it"), std::string::npos) << told[0];
+}
+
+AIO_TEST("semantics 15k2: who was woken, and cancelled before the lock was destroyed, is cancelled; a guard of a destroyed lock is empty") {
+    auto l = std::make_unique<aio::lock>();
+    co_await l->acquire();
+    auto woken = aio::create_task([&]() -> aio::coro<bool> {
+        const auto guard = co_await l->scoped();
+        co_return static_cast<bool>(guard);
+    });
+    co_await turns();
+    l->release();
+    l.reset();
+    const bool holds = co_await woken;
+    EXPECT_FALSE(holds);
+    l = std::make_unique<aio::lock>();
+    co_await l->acquire();
+    auto cancelled = aio::create_task(l->acquire());
+    co_await turns();
+    l->release();
+    cancelled.cancel("mine");
+    l.reset();
+    std::string message;
+    try {
+        co_await cancelled;
+    } catch (const aio::cancelled_error& e) {
+        message = e.message();
+    }
+    EXPECT_EQ(message, "mine");
+}
+
+AIO_TEST("semantics 15k2: a lock may be destroyed while with() holds it, or is about to; so may one that was entered") {
+    for (const bool held_already : {true, false}) {
+        auto l = std::make_unique<aio::lock>();
+        if (!held_already) co_await l->acquire();
+        int inside = 0;
+        auto body = [&inside]() -> aio::coro<> {
+            ++inside;
+            co_await turns(3);
+        };
+        auto user = aio::create_task([&]() -> aio::coro<> { co_await aio::with(*l, body); });
+        auto entered = aio::create_task([&l, held_already, body]() -> aio::coro<> {
+            aio::lock other;
+            if (held_already) co_await turns(5);
+            if (!held_already) co_await aio::enter(std::ref(*l));
+            co_await body();
+        });
+        co_await turns();
+        if (!held_already) l->release();
+        l.reset();
+        co_await user;
+        if (held_already) {
+            co_await entered;
+        } else {
+            EXPECT_THROW(co_await entered, aio::cancelled_error);
+        }
+        EXPECT_EQ(inside, held_already ? 2 : 1);
+    }
+    auto l = std::make_unique<aio::lock>();
+    auto holder = aio::create_task([&]() -> aio::coro<> {
+        co_await aio::enter(std::ref(*l));
+        co_await turns(3);
+    });
+    co_await turns();
+    EXPECT_TRUE(l->locked());
+    l.reset();
+    co_await holder;
+}
+
+PLAIN_TEST("semantics 15l: primitives that go while their tasks begin a wait at their next step") {
+    std::vector<std::string> messages;
+    int gone_on = 0;
+    auto main = [&]() -> aio::coro<> {
+        aio::lock l;
+        aio::semaphore s(1);
+        aio::event e, happened;
+        aio::barrier b(1);
+        aio::condition c;
+        auto wait = [&](int which) -> aio::coro<> {
+            if (which == 4) co_await c.acquire();
+            aio::event set;
+            set.set();
+            while (aio::detail::local().budget > 0) co_await set.wait();
+            try {
+                switch (which) {
+                    case 0: { co_await l.acquire(); break; }
+                    case 1: { co_await s.acquire(); break; }
+                    case 2: { co_await e.wait(); break; }
+                    case 3: { co_await b.wait(); break; }
+                    case 4: { co_await c.wait(); break; }
+                    default: { co_await happened.wait(); break; }
+                }
+                ++gone_on;
+            } catch (const aio::cancelled_error& error) {
+                messages.push_back(error.message());
+                throw;
+            }
+        };
+        for (int i = 0; i < 6; ++i) aio::create_task(wait, i);
+        co_await turns();
+        happened.set();
+    };
+    aio::testing::run(main(), {.virtual_time = true});
+    EXPECT_EQ(gone_on, 1);
+    std::vector<std::string> expected;
+    for (const char* kind : {"lock", "semaphore", "event", "barrier", "condition"})
+        expected.push_back(std::string("aio::") + kind + " was destroyed while this task waited on it");
+    EXPECT_EQ(messages, expected);
 }
 
 PLAIN_TEST("semantics 15l: main's lock goes before run() cancels the workers, whoever waits or holds a guard") {

@@ -1,4 +1,5 @@
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <aio/queue.hpp>
 
@@ -8,6 +9,7 @@
 #include <set>
 
 using aio_test::counted;
+using aio_test::trapped;
 using aio_test::journal;
 using aio_test::turns;
 
@@ -607,4 +609,435 @@ PLAIN_TEST("cancelled at every step no item is lost or doubled") {
     });
     EXPECT_GT(runs, 15u);
     EXPECT_GT(complete, 10u);
+}
+
+// ---- items whose own code fails, or uses the queue
+
+namespace {
+
+/// Moving one with a negative value throws, where that is wanted.
+struct hard_to_move {
+    static inline bool refuses = false;
+    int value;
+    explicit hard_to_move(int v) : value(v) {}
+    hard_to_move(hard_to_move&& other) : value(other.value) {
+        if (refuses && value < 0) throw std::runtime_error("cannot be moved");
+    }
+};
+struct hard_to_compare {
+    static inline int comparisons_left = -1;  // then one throws; negative: never
+    bool operator()(const hard_to_move& a, const hard_to_move& b) const {
+        if (comparisons_left >= 0 && comparisons_left-- == 0) throw std::runtime_error("cannot be compared");
+        return a.value < b.value;
+    }
+};
+
+template<class Awaitable>
+aio::coro<std::string> how_it_ends(Awaitable a) {
+    try {
+        co_await std::move(a);
+    } catch (const std::exception& e) {
+        co_return e.what();
+    }
+    co_return "well";
+}
+
+template<class Queue>
+aio::coro<> getters_of_an_item_that_cannot_be_moved() {
+    hard_to_move::refuses = false;
+    Queue q;
+    auto first = aio::create_task([&q]() -> aio::coro<std::string> {
+        std::string how = co_await how_it_ends(q.get());
+        hard_to_move::refuses = false;
+        EXPECT_EQ(q.size(), 1u);
+        co_return how;
+    });
+    auto second = aio::create_task(q.get());
+    co_await turns();
+    q.put_nowait(hard_to_move(-1));
+    hard_to_move::refuses = true;
+    const std::string how = co_await first;
+    EXPECT_EQ(how, "cannot be moved");
+    const hard_to_move item = co_await std::move(second);
+    EXPECT_EQ(item.value, -1);
+    EXPECT_TRUE(q.empty());
+    EXPECT_EQ(q.statistics().unfinished, 1u);
+}
+
+template<class Queue>
+aio::coro<> putters_of_an_item_that_cannot_be_moved() {
+    hard_to_move::refuses = false;
+    Queue q(1);
+    q.put_nowait(hard_to_move(0));
+    auto first = aio::create_task([&q]() -> aio::coro<> { co_await q.put(hard_to_move(-1)); });
+    auto second = aio::create_task([&q]() -> aio::coro<> { co_await q.put(hard_to_move(2)); });
+    co_await turns();
+    hard_to_move::refuses = true;
+    static_cast<void>(q.get_nowait());  // room: the first is woken, and its put fails
+    const std::string how = co_await how_it_ends(std::move(first));
+    hard_to_move::refuses = false;
+    EXPECT_EQ(how, "cannot be moved");
+    co_await second;
+    EXPECT_EQ(q.size(), 1u);
+    EXPECT_EQ(q.statistics().unfinished, 2u);
+    EXPECT_EQ(q.get_nowait().value, 2);
+}
+
+}  // namespace
+
+AIO_TEST("fault C13: an item whose move throws stays in the queue, and the next getter gets it") {
+    co_await getters_of_an_item_that_cannot_be_moved<aio::queue<hard_to_move>>();
+    co_await getters_of_an_item_that_cannot_be_moved<aio::lifo_queue<hard_to_move>>();
+    co_await getters_of_an_item_that_cannot_be_moved<aio::priority_queue<hard_to_move, hard_to_compare>>();
+}
+
+AIO_TEST("fault C13: a putter whose item cannot be moved leaves its room to the next") {
+    co_await putters_of_an_item_that_cannot_be_moved<aio::queue<hard_to_move>>();
+    co_await putters_of_an_item_that_cannot_be_moved<aio::lifo_queue<hard_to_move>>();
+    co_await putters_of_an_item_that_cannot_be_moved<aio::priority_queue<hard_to_move, hard_to_compare>>();
+}
+
+AIO_TEST("fault C13: get_nowait and put_nowait that fail change nothing, and an item keeps its place") {
+    hard_to_move::refuses = false;
+    aio::queue<hard_to_move> q(3);
+    q.put_nowait(hard_to_move(-1));
+    q.put_nowait(hard_to_move(2));
+    hard_to_move::refuses = true;
+    EXPECT_THROW(q.get_nowait(), std::runtime_error);
+    EXPECT_THROW(q.put_nowait(hard_to_move(-3)), std::runtime_error);
+    EXPECT_EQ(q.size(), 2u);
+    EXPECT_EQ(q.statistics().unfinished, 2u);
+    hard_to_move::refuses = false;
+    EXPECT_EQ(q.get_nowait().value, -1);
+    EXPECT_EQ(q.get_nowait().value, 2);
+    for (int i = 0; i < 100; ++i) {  // the ring wraps around and grows
+        if (q.full()) static_cast<void>(q.get_nowait());
+        q.put_nowait(hard_to_move(-i));
+        hard_to_move::refuses = i % 3 == 0;
+        if (hard_to_move::refuses && q.size() == 3) EXPECT_THROW(q.get_nowait(), std::runtime_error);
+        hard_to_move::refuses = false;
+    }
+    EXPECT_EQ(q.get_nowait().value, -97);
+    co_return;
+}
+
+AIO_TEST("fault C22: a comparison that throws in put: the item is not in, the counts agree, and the next putter gets the room") {
+    aio::priority_queue<hard_to_move, hard_to_compare> q(2);
+    q.put_nowait(hard_to_move(5));
+    hard_to_compare::comparisons_left = 0;
+    EXPECT_THROW(q.put_nowait(hard_to_move(4)), std::runtime_error);
+    EXPECT_EQ(q.size(), 1u);
+    EXPECT_EQ(q.statistics().unfinished, 1u);
+    hard_to_compare::comparisons_left = 0;
+    const std::string at_once = co_await how_it_ends(aio::create_task(q.put(hard_to_move(4))));
+    EXPECT_EQ(at_once, "cannot be compared");
+    q.put_nowait(hard_to_move(3));
+    auto first = aio::create_task(q.put(hard_to_move(1))), second = aio::create_task(q.put(hard_to_move(2)));
+    co_await turns();
+    EXPECT_EQ(q.get_nowait().value, 3);
+    hard_to_compare::comparisons_left = 0;
+    const std::string how = co_await how_it_ends(std::move(first));
+    EXPECT_EQ(how, "cannot be compared");
+    co_await second;
+    EXPECT_EQ(q.get_nowait().value, 2);
+    EXPECT_EQ(q.get_nowait().value, 5);
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_EQ(q.statistics().unfinished, 3u - static_cast<unsigned>(i));
+        q.task_done();
+    }
+    co_await q.join();
+}
+
+AIO_TEST("fault C22: a comparison that throws in get leaves all items in order, and the other getter gets the item") {
+    for (int failing = 0; failing < 8; ++failing) {
+        aio::priority_queue<hard_to_move, hard_to_compare> q;
+        for (const int value : {3, 1, 4, 1, 5, 9, 2, 6, 5}) q.put_nowait(hard_to_move(value));
+        hard_to_compare::comparisons_left = failing;
+        try {
+            EXPECT_EQ(q.get_nowait().value, 1);  // there may be fewer comparisons
+            hard_to_compare::comparisons_left = -1;
+            q.put_nowait(hard_to_move(1));
+        } catch (const std::runtime_error&) {
+        }
+        hard_to_compare::comparisons_left = -1;
+        EXPECT_EQ(q.size(), 9u);
+        for (const int value : {1, 1, 2, 3, 4, 5, 5, 6, 9}) EXPECT_EQ(q.get_nowait().value, value) << failing;
+    }
+    aio::priority_queue<hard_to_move, hard_to_compare> q;
+    auto a = aio::create_task(q.get()), b = aio::create_task(q.get());
+    co_await turns();
+    for (int i = 0; i < 3; ++i) q.put_nowait(hard_to_move(i));
+    hard_to_compare::comparisons_left = 0;
+    const std::string how = co_await how_it_ends(std::move(a));
+    EXPECT_EQ(how, "cannot be compared");
+    const hard_to_move item = co_await std::move(b);
+    EXPECT_EQ(item.value, 0);
+    EXPECT_EQ(q.size(), 2u);
+}
+
+AIO_TEST("fault C22: an immediate shutdown compares nothing, and wakes everybody") {
+    aio::priority_queue<hard_to_move, hard_to_compare> q(2);
+    q.put_nowait(hard_to_move(1));
+    q.put_nowait(hard_to_move(2));
+    auto putter = aio::create_task(q.put(hard_to_move(3)));
+    auto joiner = aio::create_task(q.join());
+    co_await turns();
+    hard_to_compare::comparisons_left = 0;
+    q.shutdown(true);
+    hard_to_compare::comparisons_left = -1;
+    EXPECT_TRUE(q.empty());
+    EXPECT_EQ(q.statistics().unfinished, 0u);
+    EXPECT_THROW(co_await putter, aio::queue_shut_down);
+    co_await joiner;
+}
+
+// ---- order
+
+AIO_TEST("semantics 15k3: a getter that was overtaken keeps its place before those who came later") {
+    aio::queue<int> q;
+    journal j;
+    auto a = aio::create_task(get_and_note(q, j, "a"));
+    auto b = aio::create_task(get_and_note(q, j, "b"));
+    auto c = aio::create_task(get_and_note(q, j, "c"));
+    co_await turns();
+    q.put_nowait(1);  // wakes a and b
+    q.put_nowait(2);
+    EXPECT_EQ(q.get_nowait(), 1);  // is faster, which rule 130 allows
+    EXPECT_EQ(q.get_nowait(), 2);
+    co_await turns(2);
+    for (int i = 3; i < 6; ++i) {
+        q.put_nowait(i);
+        co_await turns(2);
+    }
+    EXPECT_EQ(j.text(), "a3 b4 c5");
+}
+
+AIO_TEST("semantics 15k3: a putter that put_nowait has overtaken keeps its place before those who came later") {
+    aio::queue<int> q(1);
+    journal j;
+    q.put_nowait(0);
+    std::vector<aio::task<>> putters;
+    for (int i = 1; i <= 3; ++i) putters.push_back(aio::create_task(put_and_note(q, j, i)));
+    co_await turns();
+    EXPECT_EQ(q.get_nowait(), 0);  // wakes the first
+    q.put_nowait(9);               // is faster
+    co_await turns(2);
+    std::vector<int> order;
+    for (int i = 0; i < 4; ++i) order.push_back(co_await q.get());
+    EXPECT_EQ(order, (std::vector<int>{9, 1, 2, 3}));
+    EXPECT_EQ(j.text(), "put1 put2 put3");
+}
+
+// ---- destroyed
+
+AIO_TEST("semantics 15k2: who was woken by shutdown gets queue_shut_down from a queue that is destroyed before they run") {
+    auto q = std::make_unique<aio::queue<int>>(1);
+    auto full = std::make_unique<aio::queue<int>>(1);
+    full->put_nowait(1);
+    auto getter = aio::create_task(q->get());
+    auto putter = aio::create_task(full->put(2));
+    auto joiner = aio::create_task(full->join());
+    co_await turns();
+    q->shutdown();
+    full->shutdown(true);
+    q.reset();
+    full.reset();
+    EXPECT_THROW(co_await getter, aio::queue_shut_down);
+    EXPECT_THROW(co_await putter, aio::queue_shut_down);
+    co_await joiner;
+}
+
+PLAIN_TEST("semantics 15l: a queue that goes while its workers begin a wait at their next step") {
+    std::vector<std::string> messages;
+    int gone_on = 0;
+    auto main = [&]() -> aio::coro<> {
+        aio::queue<int> q(1);
+        q.put_nowait(1);
+        auto use_up_the_budget = []() -> aio::coro<> {
+            aio::event set;
+            set.set();
+            while (aio::detail::local().budget > 0) co_await set.wait();
+        };
+        auto wait = [&messages, &gone_on, &q, use_up_the_budget](int which) -> aio::coro<> {
+            co_await use_up_the_budget();
+            try {
+                if (which == 0) {
+                    co_await q.get();
+                } else if (which == 1) {
+                    co_await q.put(1);
+                } else {
+                    co_await q.join();
+                }
+                ++gone_on;
+            } catch (const aio::cancelled_error& e) {
+                messages.push_back(e.message());
+                throw;
+            }
+        };
+        for (int i = 0; i < 3; ++i) aio::create_task(wait, i);
+        co_await turns();
+    };
+    aio::testing::run(main(), {.virtual_time = true});
+    EXPECT_EQ(gone_on, 0);
+    EXPECT_EQ(messages, (std::vector<std::string>(3, "aio::queue was destroyed while this task waited on it")));
+}
+
+namespace {
+
+template<class Queue>
+aio::coro<> with_trapped_items(trapped::step when, int what) {
+    auto q = std::make_unique<Queue>(6);
+    int in = 0, out = 0;
+    auto put = [&] {
+        q->put_nowait(trapped(10 + in));
+        ++in;
+    };
+    auto get = [&] {
+        static_cast<void>(q->get_nowait());
+        ++out;
+    };
+    for (int i = 0; i < 5; ++i) put();
+    std::vector<aio::task<>> tasks;
+    auto action = [&] {
+        try {
+            switch (what) {
+                case 0: put(); break;
+                case 1: get(); break;
+                case 2: q->task_done(); break;
+                case 3: q->shutdown(); break;
+                case 4: q->shutdown(true); break;
+                case 5: tasks.front().cancel(); break;
+                case 6: static_cast<void>(q->statistics()); break;
+                default: tasks.back().cancel(); break;
+            }
+        } catch (const aio::queue_full&) {
+        } catch (const aio::queue_empty&) {
+        } catch (const aio::queue_shut_down&) {
+        } catch (const std::logic_error&) {  // task_done(), or the queue is changed by a comparison of its own items
+        }
+    };
+    auto getter = [&]() -> aio::coro<> {
+        for (int i = 0; i < 6; ++i) {
+            const trapped item = co_await q->get();
+            ++out;
+        }
+    };
+    auto putter = [&]() -> aio::coro<> {
+        for (int i = 0; i < 6; ++i) {
+            co_await q->put(trapped(20 + i));
+            ++in;
+        }
+    };
+    tasks.push_back(aio::create_task(putter));
+    tasks.push_back(aio::create_task(getter));
+    tasks.push_back(aio::create_task(putter));
+    tasks.push_back(aio::create_task(getter));
+    const trapped::armed guard(when, action);
+    co_await turns(20);
+    EXPECT_LE(q->size(), 7u);  // a put in the middle of a put may be one too many
+    if (what != 4) EXPECT_EQ(static_cast<int>(q->size()), in - out) << static_cast<int>(when) << ' ' << what;
+    q->shutdown(true);
+    EXPECT_TRUE(q->empty());
+    for (auto& t : tasks) {
+        try {
+            co_await t;
+        } catch (const aio::queue_shut_down&) {
+        } catch (const aio::cancelled_error&) {
+        } catch (const std::logic_error&) {
+        }
+    }
+    EXPECT_EQ(q->statistics().tasks_getting + q->statistics().tasks_putting, 0u);
+}
+
+template<class Queue>
+aio::coro<> with_all_trapped_items() {
+    for (const auto when : {trapped::step::destruction, trapped::step::move_construction, trapped::step::comparison}) {
+        for (int what = 0; what < 8; ++what) {
+            co_await with_trapped_items<Queue>(when, what);
+            EXPECT_EQ(trapped::alive, 0) << static_cast<int>(when) << ' ' << what;
+        }
+    }
+}
+
+}  // namespace
+
+AIO_TEST("items that use their queue while they are moved, compared and destroyed: no item is lost or doubled, and nobody hangs") {
+    co_await with_all_trapped_items<aio::queue<trapped>>();
+    co_await with_all_trapped_items<aio::lifo_queue<trapped>>();
+    co_await with_all_trapped_items<aio::priority_queue<trapped>>();
+}
+
+AIO_TEST("an item that an immediate shutdown destroys may use the queue, and destroy it") {
+    auto q = std::make_unique<aio::queue<trapped>>();
+    for (int i = 0; i < 10; ++i) q->put_nowait(trapped(i));
+    auto joiner = aio::create_task(q->join());
+    auto joiner_of_all = aio::create_task(q->join());
+    co_await turns();
+    bool refused = false;
+    {
+        const trapped::armed guard(trapped::step::destruction, [&] {
+            EXPECT_TRUE(q->empty());
+            EXPECT_EQ(q->statistics().unfinished, 0u);
+            EXPECT_THROW(q->task_done(), std::invalid_argument);
+            EXPECT_THROW(q->get_nowait(), aio::queue_shut_down);
+            try {
+                q->put_nowait(trapped(99));
+            } catch (const aio::queue_shut_down&) {
+                refused = true;
+            }
+            q->shutdown(true);
+            q.reset();
+        });
+        q->shutdown(true);
+        EXPECT_TRUE(guard.done());
+    }
+    EXPECT_TRUE(refused);
+    EXPECT_FALSE(q);
+    EXPECT_EQ(trapped::alive, 0);
+    co_await joiner;
+    co_await joiner_of_all;
+}
+
+AIO_TEST("what is left of an item that was moved out may destroy the queue; so may an item in the queue's own destructor look at it") {
+    auto q = std::make_unique<aio::queue<trapped>>();
+    q->put_nowait(trapped(1));
+    {
+        const trapped::armed guard(trapped::step::destruction, [&] { q.reset(); });
+        const trapped item = q->get_nowait();
+        EXPECT_TRUE(guard.done());
+        EXPECT_EQ(item.value, 1);
+    }
+    q = std::make_unique<aio::queue<trapped>>();
+    for (int i = 0; i < 3; ++i) q->put_nowait(trapped(i));
+    aio::queue<trapped>& dying = *q;
+    {
+        const trapped::armed guard(trapped::step::destruction, [&] {
+            EXPECT_TRUE(dying.empty());
+            EXPECT_THROW(dying.put_nowait(trapped(5)), aio::queue_shut_down);
+        });
+        q.reset();
+        EXPECT_TRUE(guard.done());
+    }
+    EXPECT_EQ(trapped::alive, 0);
+    co_return;
+}
+
+AIO_TEST("a priority queue that is changed by a comparison of its own items says so") {
+    aio::priority_queue<trapped> q;
+    q.put_nowait(trapped(2));
+    std::string message;
+    const trapped::armed guard(trapped::step::comparison, [&] {
+        try {
+            q.put_nowait(trapped(3));
+        } catch (const std::logic_error& e) {
+            message = e.what();
+        }
+    });
+    q.put_nowait(trapped(1));
+    EXPECT_TRUE(guard.done());
+    EXPECT_EQ(message, "an aio::priority_queue was changed, or destroyed, by a comparison of its own items");
+    EXPECT_EQ(q.get_nowait().value, 1);
+    EXPECT_EQ(q.get_nowait().value, 2);
+    EXPECT_TRUE(q.empty());
+    co_return;
 }

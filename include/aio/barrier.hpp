@@ -34,7 +34,8 @@ class barrier : public detail::primitive {
 public:
     /// std::invalid_argument: parties is less than one.
     explicit barrier(std::ptrdiff_t parties);
-    /// Whoever waits gets a cancelled_error that names the barrier.
+    /// Whoever waits gets a cancelled_error that names the barrier; for whom it was full, or was reset or aborted, the wait is over and
+    /// ends so.
     ~barrier() {
         if (!blocked_.empty() || !inside_.empty() || !woken_.empty()) [[unlikely]] abandon();
     }
@@ -86,6 +87,10 @@ class [[nodiscard("co_await it")]] barrier_wait : public sync_operation<barrier_
 public:
     explicit barrier_wait(barrier& b) noexcept : barrier_(&b) {}
     bool start() noexcept;
+    void postpone() noexcept {
+        joined_ = false;
+        barrier_->woken_.push_back(*this);
+    }
     void unpark() noexcept { pass_on(); }
     void pass_on() noexcept;
     std::size_t finish();
@@ -96,6 +101,7 @@ private:
     barrier* barrier_;
     std::size_t index_ = 0;
     bool joined_ = false;  // counts
+    bool broke_ = false;   // the barrier was broken when it was destroyed
 };
 
 }  // namespace detail

@@ -39,9 +39,10 @@ public:
     condition() noexcept : lock_(&own_) { own_.kind_ = kind; }
     /// Uses a lock that others use, too.
     explicit condition(lock& shared) noexcept : lock_(&shared) {}
-    /// Whoever waits gets a cancelled_error that names the condition (first a shared lock back, as always).
+    /// Whoever waits gets a cancelled_error that names the condition (first a shared lock back, as always). The wait of who was notified
+    /// is over: it ends well with a shared lock, and without one if it had the condition's own lock, or found it free.
     ~condition() {
-        if (!waiting_.empty() || !notified_.empty()) [[unlikely]] abandon();
+        if (!waiting_.empty() || !notified_.empty() || !postponed_.empty()) [[unlikely]] abandon();
     }
 
     /// Releases the lock, waits for a notification, and takes the lock again; gives true. Revertible, with a delay: who is
@@ -84,6 +85,7 @@ private:
     lock* lock_;
     detail::list<detail::condition_link> waiting_;
     detail::list<detail::condition_link> notified_;  // have not left wait() yet
+    detail::list<detail::condition_link> postponed_; // begin to wait at their next step
     lock own_;
 };
 
@@ -94,9 +96,13 @@ class [[nodiscard("co_await it")]] condition_wait : public sync_operation<condit
 public:
     explicit condition_wait(condition& c) noexcept : condition_(&c), lock_(c.lock_) {}
     bool start() noexcept;
-    void unpark() noexcept {}  // what a cancel means is all in cancel()
+    void postpone() noexcept { condition_->postponed_.push_back(*this); }
+    void unpostpone() noexcept { condition_link::unlink(); }
+    void unpark() noexcept { unpostpone(); }  // before it has begun; what a later cancel means is all in cancel()
     void pass_on() noexcept {}
     bool finish();
+    bool is_gone() const noexcept { return gone_ || !condition_; }
+    [[noreturn]] static void throw_condition_gone();
     cancel_reply cancel(const std::string& message) noexcept override;
     void describe(std::string& out) const override;
 
@@ -121,7 +127,9 @@ template<class Predicate, class Value>
 coro<Value> condition::wait_for(Predicate predicate) {
     Value value = predicate();
     while (!value) {
-        co_await wait();
+        detail::condition_wait notification = wait();
+        co_await notification;
+        if (notification.is_gone()) detail::condition_wait::throw_condition_gone();  // the predicate's objects may be, too
         value = predicate();
     }
     co_return value;

@@ -29,9 +29,9 @@ class event_wait;
 class event : public detail::primitive {
 public:
     event() noexcept = default;
-    /// Whoever waits gets a cancelled_error that names the event.
+    /// Whoever waits gets a cancelled_error that names the event; for whom it has been set, the wait is over.
     ~event() {
-        if (!waiters_.empty()) [[unlikely]] abandon();
+        if (!waiters_.empty() || !postponed_.empty()) [[unlikely]] abandon();
     }
 
     /// Completes when it is set, at once if it is; gives true. All that wait when it is set go on, even if it is cleared before
@@ -52,6 +52,7 @@ private:
     void abandon() noexcept;
     bool set_ = false;
     detail::list<detail::event_wait> waiters_;
+    detail::list<detail::event_wait> postponed_;  // look at their next step
 };
 
 namespace detail {
@@ -66,6 +67,8 @@ public:
         event_->waiters_.push_back(*this);
         return false;
     }
+    void postpone() noexcept { event_->postponed_.push_back(*this); }
+    void unpostpone() noexcept { leave_list(); }
     void pass_on() noexcept {}
     bool finish() {
         check();

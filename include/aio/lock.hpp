@@ -38,18 +38,21 @@ class condition_wait;
 
 /// Who waits for a lock: an acquire(), or the wait() of a condition on its way back.
 struct lock_waiter : waiting_node {
-    /// Its turn has come; or, with a farewell, never will. Set when it is linked.
-    void (*tell)(lock_waiter&, farewell*) noexcept;
+    /// Its turn has come; with a farewell: the lock is being destroyed, and its turn had come (granted) or never will. Set when it is
+    /// linked.
+    void (*tell)(lock_waiter&, farewell*, bool granted) noexcept;
 
     lock_waiter() noexcept {}
 
     template<class Operation>
-    static void tell_operation(lock_waiter& w, farewell* goodbye) noexcept {
+    static void tell_operation(lock_waiter& w, farewell* goodbye, bool granted) noexcept {
         auto& op = static_cast<Operation&>(w);
-        if (goodbye) {
-            goodbye->to(op);
-        } else {
+        if (!goodbye) {
             op.wake();
+        } else if (granted) {
+            goodbye->grant(op);
+        } else {
+            goodbye->to(op);
         }
     }
 };
@@ -61,9 +64,10 @@ public:
     using guard = scoped_guard<lock>;
 
     lock() noexcept = default;
-    /// Whoever waits gets a cancelled_error that names the lock; guards of it release nothing any more.
+    /// Whoever waits gets a cancelled_error that names the lock, but for who has been woken already: that one has had it. Guards of it
+    /// release nothing any more.
     ~lock() {
-        if (woken_ || !waiters_.empty() || !returning_.empty()) [[unlikely]] abandon();
+        if (woken_ || !waiters_.empty() || !returning_.empty() || !postponed_.empty()) [[unlikely]] abandon();
         guard::disown(guards_);
     }
 
@@ -122,6 +126,7 @@ private:
     detail::lock_waiter* woken_ = nullptr;            // next to have it: is in no list, and has not run yet
     detail::list<detail::lock_waiter> waiters_;
     detail::list<detail::lock_waiter> returning_;     // notified by a condition, not in line yet
+    detail::list<detail::lock_waiter> postponed_;     // not in line before their next step
     detail::list<guard> guards_;
     const char* kind_ = "aio::lock";
 };
@@ -132,10 +137,11 @@ class [[nodiscard("co_await it")]] lock_acquire : public sync_operation<lock_acq
 public:
     explicit lock_acquire(lock& l) noexcept : lock_(&l) {}
     bool start() noexcept { return lock_->take(*task_) || park(); }
+    void postpone() noexcept;
+    void unpostpone() noexcept { leave_list(); }
     void pass_on() noexcept;
     bool finish() {
-        check();
-        lock_->arrive(*this, *task_);
+        if (!check()) lock_->arrive(*this, *task_);
         return true;
     }
     void describe(std::string& out) const override;
@@ -152,7 +158,7 @@ public:
     using lock_acquire::lock_acquire;
     lock::guard await_resume() {
         lock_acquire::await_resume();
-        return lock::guard(*lock_);
+        return gone_ ? lock::guard() : lock::guard(*lock_);
     }
 };
 

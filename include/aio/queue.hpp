@@ -19,6 +19,8 @@
 #include <aio/detail/sync.hpp>
 
 #include <cstddef>
+#include <cstdint>
+#include <type_traits>
 
 namespace aio {
 
@@ -35,12 +37,13 @@ struct queue_statistics {
 namespace detail {
 
 class queue_join;
+[[noreturn]] void throw_shut_down();  // queue_shut_down
 template<class Queue>
 class queue_get;
 template<class Queue, class T>
 class queue_put;
 
-/// What needs not to know T.
+/// The part of a queue that does not depend on T.
 class queue_base : public primitive {
 public:
     /// What was got is done. std::invalid_argument: called more often than something was put. Source: Queue.task_done.
@@ -61,12 +64,15 @@ protected:
     std::size_t unfinished_ = 0;
     bool shut_down_ = false;
     list<queue_join> joiners_;
+    list<queue_join> postponed_;  // look at their next step
 };
 
 class [[nodiscard("co_await it")]] queue_join : public sync_operation<queue_join> {
 public:
     explicit queue_join(queue_base& q) noexcept : queue_(&q) {}
     bool start() noexcept;
+    void postpone() noexcept { queue_->postponed_.push_back(*this); }
+    void unpostpone() noexcept { unlink(); }
     void pass_on() noexcept {}
     void finish() { check(); }
     void describe(std::string& out) const override;
@@ -76,6 +82,46 @@ private:
 };
 
 inline queue_join queue_base::join() noexcept { return queue_join(*this); }
+
+/// Who waits for an item, or for room: first come first served. Who is woken only looks again (rule 130), and keeps its place in line
+/// until it has found something.
+template<class Operation>
+struct queue_line {
+    list<Operation> all;                 // in the order of their turns
+    Operation* first_asleep = nullptr;   // of those that have not been woken
+    std::uint64_t last_turn = 0;
+
+    void enter(Operation& op) noexcept {
+        op.turn_ = ++last_turn;
+        all.push_back(op);
+    }
+    /// It has found nothing, and waits.
+    void sleep(Operation& op) noexcept {
+        if (!first_asleep || op.turn_ < first_asleep->turn_) first_asleep = &op;
+    }
+    void leave(Operation& op) noexcept {
+        if (first_asleep == &op) first_asleep = next_asleep(op);
+        op.unlink();
+    }
+    /// The first asleep; there must be one.
+    void wake() noexcept {
+        Operation& op = *first_asleep;
+        first_asleep = next_asleep(op);
+        op.wake_to_retry();
+    }
+    /// over: what those waited for that have been woken is certain.
+    void abandon(farewell& goodbye, bool over) noexcept {
+        first_asleep = nullptr;
+        while (Operation* op = all.pop_front()) over && op->woken_to_look() ? goodbye.grant(*op) : goodbye.to(*op);
+    }
+
+private:
+    Operation* next_asleep(const Operation& op) noexcept {
+        Operation* next = all.after(op);
+        while (next && !next->parked()) next = all.after(*next);
+        return next;
+    }
+};
 
 /// All three kinds of queues. Store keeps the items.
 template<class T, class Store>
@@ -87,10 +133,15 @@ public:
 
     /// maxsize: how many items fit; 0: no limit.
     explicit basic_queue(std::size_t maxsize = 0) noexcept : queue_base(maxsize) {}
-    /// Whoever waits gets a cancelled_error that names the queue; the items that are left are destroyed.
+    /// Whoever waits gets a cancelled_error that names the queue, also who was woken and would have looked again (rule 130); who was
+    /// woken by shutdown() gets queue_shut_down. The items that are left are destroyed.
     ~basic_queue() {
-        if (!getters_.empty() || !putters_.empty() || !woken_getters_.empty() || !woken_putters_.empty() || !joiners_.empty())
-            [[unlikely]] abandon();
+        if (!getters_.all.empty() || !putters_.all.empty() || !joiners_.empty() || !postponed_.empty()) [[unlikely]] abandon();
+        if constexpr (!std::is_trivially_destructible_v<T>) {
+            shut_down_ = true;
+            Store left;  // the destructors of items find a queue that is shut down and empty
+            store_.exchange(left);
+        }
     }
 
     /// Puts item in, when there is room. Revertible: who is cancelled has put nothing, and the next gets the room (rule 128). The
@@ -104,7 +155,7 @@ public:
     /// Throws queue_full, queue_shut_down.
     void put_nowait(T item) {
         check_thread("queue::put_nowait");
-        if (shut_down_) [[unlikely]] throw queue_shut_down();
+        if (shut_down_) [[unlikely]] throw_shut_down();
         if (full()) throw queue_full();
         add(std::move(item));
     }
@@ -116,66 +167,98 @@ public:
     }
 
     /// From now on put() fails, for those who wait, too; get() fails once the queue is empty. immediate: the items that are left
-    /// are destroyed and count as done. Source: Queue.shutdown.
+    /// are destroyed and count as done; their destructors may use the queue, or destroy it. Source: Queue.shutdown.
     void shutdown(bool immediate = false) {
         check_thread("queue::shutdown");
-        shut_down_ = true;
+        Store dropped;  // is destroyed last, when nothing of the queue is touched any more
         if (immediate) {
-            while (store_.size() > 0) {
-                [[maybe_unused]] const T dropped = store_.pop();
-                if (unfinished_ > 0) --unfinished_;
-            }
+            store_.exchange(dropped);
+            unfinished_ -= dropped.size() < unfinished_ ? dropped.size() : unfinished_;
             if (unfinished_ == 0) finished();
         }
-        while (wake(getters_, woken_getters_)) {
-        }
-        while (wake(putters_, woken_putters_)) {
-        }
+        shut_down_ = true;
+        while (getters_.first_asleep) getters_.wake();
+        while (putters_.first_asleep) putters_.wake();
     }
 
     std::size_t size() const noexcept { return store_.size(); }
     bool empty() const noexcept { return store_.size() == 0; }
     bool full() const noexcept { return maxsize_ != 0 && store_.size() >= maxsize_; }
     queue_statistics statistics() const noexcept {
-        return {size(),      maxsize_,  getters_.size() + woken_getters_.size(), putters_.size() + woken_putters_.size(),
-                joiners_.size(), unfinished_, shut_down_};
+        return {size(), maxsize_, getters_.all.size(), putters_.all.size(), joiners_.size(), unfinished_, shut_down_};
     }
 
 private:
     friend get_operation;
     friend put_operation;
 
+    static constexpr bool adds_without_fail = calm<T> && requires(Store& s) { s.has_room(); };
+    static constexpr bool takes_without_fail = calm<T> && noexcept(std::declval<Store&>().take());
+    /// What fails leaves the item where it was.
     T take() {
-        if (store_.size() == 0) [[unlikely]] throw queue_shut_down();
-        T item = store_.pop();
-        if (!putters_.empty()) wake(putters_, woken_putters_);
-        return item;
+        if (store_.size() == 0) [[unlikely]] throw_shut_down();
+        if constexpr (calm<T>) {
+            typename Store::item first = store_.take();
+            if (putters_.first_asleep) putters_.wake();
+            return std::move(*first);
+        } else {
+            taken_item first(store_);
+            T item(std::move(*first.item));
+            first.store = nullptr;
+            if (putters_.first_asleep) putters_.wake();
+            return item;
+        }
     }
+    /// What fails has put nothing in.
     void add(T&& item) {
-        store_.push(std::move(item));
+        store_.push(typename Store::item(std::move(item)));
         ++unfinished_;
-        if (!getters_.empty()) wake(getters_, woken_getters_);
+        if (getters_.first_asleep) getters_.wake();
     }
-    /// The first who waits shall look again (rule 130); it is not promised anything.
+    /// On its way out; goes back if it cannot be moved.
+    struct taken_item {
+        Store* store;
+        typename Store::item item;
+        explicit taken_item(Store& from) : store(&from), item(from.take()) {}
+        taken_item(const taken_item&) = delete;
+        ~taken_item() {
+            if (!store) return;
+            try {
+                store->put_back(std::move(item));
+            } catch (const std::bad_alloc&) {  // the move that failed has itself put something into its place: the item is gone
+            }
+        }
+    };
+    void pass_item_on() noexcept {
+        if (!empty() && getters_.first_asleep) getters_.wake();
+    }
+    void pass_room_on() noexcept {
+        if (!full() && putters_.first_asleep) putters_.wake();
+    }
+    /// For start(): true if there is nothing to wait for any more. Kept out of the way of those that never wait.
     template<class Operation>
-    static bool wake(list<Operation>& waiting, list<Operation>& woken) noexcept {
-        Operation* first = waiting.pop_front();
-        if (!first) return false;
-        woken.push_back(*first);
-        first->wake_to_retry();
-        return true;
+    [[gnu::noinline]] bool wait(Operation& op, queue_line<Operation>& line, bool over) noexcept {
+        if (over) {
+            line.leave(op);
+            return true;
+        }
+        if (!op.linked()) {
+            if (!bind(*op.task())) return op.refuse("aio::queue");
+            line.enter(op);
+        }
+        line.sleep(op);
+        return false;
     }
     void abandon() noexcept {
         farewell goodbye(Store::kind);
-        goodbye.to_all(woken_getters_);
-        goodbye.to_all(getters_);
-        goodbye.to_all(woken_putters_);
-        goodbye.to_all(putters_);
+        getters_.abandon(goodbye, shut_down_ && empty());
+        putters_.abandon(goodbye, shut_down_);
         goodbye.to_all(joiners_);
+        while (queue_join* w = postponed_.pop_front()) unfinished_ == 0 ? goodbye.grant(*w) : goodbye.to(*w);
     }
 
-    list<get_operation> getters_, woken_getters_;
-    list<put_operation> putters_, woken_putters_;
+    queue_line<get_operation> getters_;
+    queue_line<put_operation> putters_;
     Store store_;
 };
 
@@ -184,25 +267,37 @@ class [[nodiscard("co_await it")]] queue_get : public sync_operation<queue_get<Q
 public:
     explicit queue_get(Queue& q) noexcept : queue_(&q) {}
     bool start() noexcept {
-        if (this->linked()) this->unlink();  // woken to look again
         // The item is taken in finish(), which follows without anything in between.
-        if (!queue_->empty() || queue_->shut_down_) [[likely]] return true;
-        if (!queue_->bind(*this->task_)) [[unlikely]] return this->refuse("aio::queue");
-        queue_->getters_.push_back(*this);
-        return false;
+        const bool over = !queue_->empty() || queue_->shut_down_;
+        return over && !this->linked() ? true : queue_->wait(*this, queue_->getters_, over);
     }
+    void postpone() noexcept { queue_->getters_.enter(*this); }
+    void unpark() noexcept { queue_->getters_.leave(*this); }
     void pass_on() noexcept {
-        this->unlink();
-        if (!queue_->empty()) Queue::wake(queue_->getters_, queue_->woken_getters_);
+        if (this->linked()) unpark();
+        queue_->pass_item_on();
     }
     typename Queue::value_type finish() {
-        this->check();
-        return queue_->take();
+        if (this->check()) throw_shut_down();
+        if constexpr (Queue::takes_without_fail) {
+            return queue_->take();
+        } else {
+            try {
+                return queue_->take();
+            } catch (...) {
+                if (turn_ != 0) queue_->pass_item_on();
+                throw;
+            }
+        }
     }
     void describe(std::string& out) const override { out += "item of an empty queue"; }
 
 private:
+    friend Queue;
+    friend queue_line<queue_get>;
+    bool woken_to_look() const noexcept { return this->phase_ == phase::retrying; }
     Queue* queue_;
+    std::uint64_t turn_ = 0;  // its place in line, once it waits
 };
 
 template<class Queue, class T>
@@ -211,25 +306,48 @@ public:
     queue_put(Queue& q, T&& item) : queue_(&q), item_(std::move(item)) {}
     static constexpr bool awaited_once = true;  // the item is moved from
     bool start() noexcept {
-        if (this->linked()) this->unlink();  // woken to look again
-        if (!queue_->full() || queue_->shut_down_) [[likely]] return true;
-        if (!queue_->bind(*this->task_)) [[unlikely]] return this->refuse("aio::queue");
-        queue_->putters_.push_back(*this);
-        return false;
+        const bool over = !queue_->full() || queue_->shut_down_;
+        return over && !this->linked() ? true : queue_->wait(*this, queue_->putters_, over);
     }
+    void postpone() noexcept { queue_->putters_.enter(*this); }
+    void unpark() noexcept { queue_->putters_.leave(*this); }
     void pass_on() noexcept {
-        this->unlink();
-        if (!queue_->full()) Queue::wake(queue_->putters_, queue_->woken_putters_);
+        if (this->linked()) unpark();
+        queue_->pass_room_on();
     }
     void finish() {
-        this->check();
-        if (queue_->shut_down_) [[unlikely]] throw queue_shut_down();
-        queue_->add(std::move(item_));
+        if (this->check() || queue_->shut_down_) [[unlikely]] throw_shut_down();
+        if constexpr (Queue::adds_without_fail) {
+            if (!queue_->store_.has_room()) [[unlikely]] make_room();
+            queue_->add(std::move(item_));
+        } else {
+            try {
+                queue_->add(std::move(item_));
+            } catch (...) {
+                fail();
+            }
+        }
     }
     void describe(std::string& out) const override { out += "room in a full queue"; }
 
 private:
+    friend Queue;
+    friend queue_line<queue_put>;
+    [[gnu::noinline]] void make_room() {
+        try {
+            queue_->store_.make_room();
+        } catch (...) {
+            fail();
+        }
+    }
+    /// In a handler: the room is the next one's.
+    [[noreturn]] void fail() {
+        if (turn_ != 0) queue_->pass_room_on();
+        throw;
+    }
+    bool woken_to_look() const noexcept { return this->phase_ == phase::retrying; }
     Queue* queue_;
+    std::uint64_t turn_ = 0;  // its place in line, once it waits
     T item_;
 };
 

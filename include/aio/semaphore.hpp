@@ -35,9 +35,10 @@ public:
 
     /// std::invalid_argument: value is negative.
     explicit semaphore(std::ptrdiff_t value = 1) : semaphore(value, std::numeric_limits<std::ptrdiff_t>::max()) {}
-    /// Whoever waits gets a cancelled_error that names the semaphore; guards of it release nothing any more.
+    /// Whoever waits gets a cancelled_error that names the semaphore, but for who has been woken already: those have had a permit.
+    /// Guards of it release nothing any more.
     ~semaphore() {
-        if (!waiters_.empty() || !woken_.empty()) [[unlikely]] abandon();
+        if (!waiters_.empty() || !woken_.empty() || !postponed_.empty()) [[unlikely]] abandon();
         guard::disown(guards_);
     }
 
@@ -86,6 +87,7 @@ private:
     std::ptrdiff_t bound_;
     detail::list<detail::semaphore_acquire> waiters_;
     detail::list<detail::semaphore_acquire> woken_;  // have a permit, have not run yet
+    detail::list<detail::semaphore_acquire> postponed_;  // begin at their next step
     detail::list<guard> guards_;
 };
 
@@ -110,13 +112,15 @@ public:
         semaphore_->waiters_.push_back(*this);
         return false;
     }
+    void postpone() noexcept { semaphore_->postponed_.push_back(*this); }
+    void unpostpone() noexcept { unlink(); }
     void pass_on() noexcept {
         if (linked()) unlink();
         ++semaphore_->value_;
         semaphore_->wake_what_the_value_allows();
     }
     bool finish() {
-        check();
+        if (check()) return true;
         if (linked()) {
             unlink();
             semaphore_->wake_what_the_value_allows();  // rule 122
@@ -134,7 +138,7 @@ public:
     using semaphore_acquire::semaphore_acquire;
     semaphore::guard await_resume() {
         semaphore_acquire::await_resume();
-        return semaphore::guard(*semaphore_);
+        return gone_ ? semaphore::guard() : semaphore::guard(*semaphore_);
     }
 };
 

@@ -107,6 +107,46 @@ template<class M>
 inline constexpr bool may_swallow =
     std::is_same_v<std::remove_cvref_t<awaited_t<decltype(exit_of(std::declval<M&>(), nullptr))>>, bool>;
 
+/// A lock, a semaphore, a condition.
+template<class M>
+concept guarded = has_enter_exit<M> && requires(M& m) {
+    typename M::guard;
+    m.scoped();
+};
+template<class Scoped, class Guard>
+class [[nodiscard("co_await it")]] guarded_enter : public Scoped {
+public:
+    guarded_enter(Scoped&& scoped, Guard& to) noexcept : Scoped(scoped), to_(&to) {}
+    bool await_resume() {
+        *to_ = Scoped::await_resume();
+        return true;
+    }
+
+private:
+    Guard* to_;
+};
+/// What with() and enter() use in their place: a guard knows it when what it holds is destroyed first.
+template<class M>
+class held_by_guard {
+public:
+    explicit held_by_guard(M& m) noexcept : primitive_(&m) {}
+    auto enter() noexcept {
+        using scoped = decltype(primitive_->scoped());
+        return guarded_enter<scoped, typename M::guard>(primitive_->scoped(), guard_);
+    }
+    std::suspend_never exit(std::exception_ptr) {
+        guard_.release();
+        return {};
+    }
+
+private:
+    M* primitive_;
+    typename M::guard guard_;
+};
+/// What a manager given as M becomes.
+template<class M>
+using managed = std::conditional_t<guarded<std::remove_reference_t<M>>, held_by_guard<std::remove_reference_t<M>>, M>;
+
 /// `nothing` stands for what a manager of void gives.
 template<class M>
 using entered_value_t = std::conditional_t<std::is_void_v<entered_t<M>>, nothing, entered_t<M>>;
@@ -286,7 +326,8 @@ template<class M, class Body>
     requires detail::manager<std::remove_reference_t<M>>
 auto with(M&& manager, Body&& body) {
     detail::require_function<std::decay_t<Body>>(body, "with()");
-    return detail::with_manager<M, std::decay_t<Body>>(std::forward<M>(manager), std::forward<Body>(body));
+    using managed = detail::managed<M>;
+    return detail::with_manager<managed, std::decay_t<Body>>(managed(std::forward<M>(manager)), std::forward<Body>(body));
 }
 
 /// Enters the manager for the rest of the awaiting coroutine, which owns it, and gives what its enter() gives (by reference). A
@@ -298,8 +339,9 @@ detail::enter_request<M> enter(M&& manager) {
 }
 /// The same for a manager that outlives the coroutine: enter(std::ref(m)).
 template<detail::manager M>
-detail::enter_request<M&> enter(std::reference_wrapper<M> manager) {
-    return detail::enter_request<M&>(manager.get());
+detail::enter_request<detail::managed<M&>> enter(std::reference_wrapper<M> manager) {
+    using managed = detail::managed<M&>;
+    return detail::enter_request<managed>(managed(manager.get()));
 }
 
 /// Calls fn(args...), plain or async, when the awaiting coroutine ends. fn captures nothing, args are moved in: what it uses must

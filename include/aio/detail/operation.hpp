@@ -39,6 +39,13 @@ enum class phase : std::uint8_t {
 /// An operation is awaited that is not idle; who has awaited it before.
 [[noreturn]] void throw_not_idle(phase p, const operation& op, const task_base* who);
 
+/// What may be destroyed before a postponed operation starts wants to know of it: postpone() registers it there. unpark() takes that
+/// back, and so does unpostpone(), if there is one, before start().
+template<class Self>
+concept says_when_postponed = requires(Self& s) { s.postpone(); };
+template<class Self>
+concept says_when_it_begins = requires(Self& s) { s.unpostpone(); };
+
 template<class Self, bool Irrevocable>
 class basic_operation : public operation {
 public:
@@ -48,6 +55,7 @@ public:
         if (--t.budget < 0) [[unlikely]] {  // outside of a task it always is
             if (!task_) throw_no_task();
             phase_ = phase::postponed;
+            if constexpr (says_when_postponed<Self>) self().postpone();
             return false;
         }
         if constexpr (Irrevocable) {
@@ -86,7 +94,10 @@ public:
     cancel_reply cancel(const std::string&) noexcept override {
         switch (phase_) {
             case phase::parked: self().unpark(); break;
-            case phase::postponed: task_->withdraw_prepare(); break;
+            case phase::postponed:
+                if constexpr (says_when_postponed<Self>) self().unpark();
+                task_->withdraw_prepare();
+                break;
             case phase::retrying:
                 task_->withdraw_prepare();
                 self().revert();
@@ -98,6 +109,9 @@ public:
     }
 
     bool attempt() noexcept final {
+        if constexpr (says_when_it_begins<Self>) {
+            if (phase_ == phase::postponed) self().unpostpone();
+        }
         phase_ = phase::idle;
         if (self().start()) {
             phase_ = phase::woken;

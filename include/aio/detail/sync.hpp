@@ -3,8 +3,9 @@
 // who wait when one of them is destroyed, and the guard.
 //
 // Who waits is an operation in its task's frame, linked into a list of the primitive; also one that has been woken and has not
-// run yet is in a list (or known otherwise) wherever it will touch the primitive again. So a destructor finds them all, and none
-// of them is left with a dangling pointer (semantics 15l).
+// run yet, or that begins at its task's next step (15j), is in a list wherever it will touch the primitive again. So a destructor
+// finds them all, and none of them is left with a dangling pointer. One whose wait was over gets what it waited for, every other one
+// a cancelled_error that names the primitive (semantics 15l, 15k2).
 
 #include <aio/detail/operation.hpp>
 
@@ -61,14 +62,13 @@ template<class Self, class Node = list_node>
 class sync_operation : public revertible<Self>, public Node {
 public:
     /// The primitive is being destroyed: the wait ends with a cancelled_error that names it, whoever else cancels meanwhile.
-    void orphan(const char* kind) noexcept {
-        gone_ = kind;
-        this->wake();
-    }
+    void orphan(const char* kind) noexcept { end(kind, false); }
+    /// The primitive is being destroyed, and this wait is over: it ends as it would have ended, and touches nothing any more.
+    void grant(const char* kind) noexcept { end(kind, true); }
     void unpark() noexcept { Node::unlink(); }
     void revert() noexcept {
         if (gone_) {
-            this->task_->set_cancel_message(gone_message(gone_));
+            if (!granted_) this->task_->set_cancel_message(gone_message(gone_));
         } else {
             static_cast<Self&>(*this).pass_on();
         }
@@ -82,13 +82,26 @@ protected:
         this->refused_ = true;
         return true;
     }
-    /// For finish(): throws if the wait did not end as it should.
-    void check() const {
-        if (gone_) [[unlikely]] {
-            this->refused_ ? throw_other_loop(gone_) : throw_gone(gone_);
-        }
+    /// For finish(): throws if the wait did not end as it should. True if it did, and the primitive is gone.
+    bool check() const {
+        if (!gone_) [[likely]] return false;
+        if (!granted_) this->refused_ ? throw_other_loop(gone_) : throw_gone(gone_);
+        return true;
     }
     const char* gone_ = nullptr;  // "aio::lock": destroyed, or of another loop
+
+private:
+    void end(const char* kind, bool granted) noexcept {
+        gone_ = kind;
+        granted_ = granted;
+        if (this->phase_ == phase::postponed) {  // is in the ready queue
+            this->task_->withdraw_prepare();
+            this->phase_ = phase::woken;
+        } else {
+            this->wake();
+        }
+    }
+    bool granted_ = false;
 };
 
 /// What a primitive's destructor says to those who wait on it. Debug mode tells it once.
@@ -107,10 +120,16 @@ public:
     void to_all(list<Operation>& operations) noexcept {
         while (Operation* op = operations.pop_front()) to(*op);
     }
+    /// For one whose wait is over.
+    template<class Operation>
+    void grant(Operation& op) noexcept {
+        if (is_here(*op.task())) op.grant(kind_);
+    }
     /// Notes it for the report; false if the task was left behind by a loop that has ended.
     bool reaches(task_base& task) noexcept;
 
 private:
+    static bool is_here(const task_base& task) noexcept { return task.loop() == local().loop; }
     const char* kind_;
     loop_core* loop_ = nullptr;
     std::size_t count_ = 0;
