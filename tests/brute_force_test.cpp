@@ -643,6 +643,94 @@ PLAIN_TEST("the queues hand each item over once") {
     each(&put_get_join<aio::priority_queue<counted, by_value>>);
 }
 
+PLAIN_TEST("interval") {
+    withstands([]() -> aio::coro<> {
+        const counted local;
+        auto clock = aio::interval(1ms, {.late = aio::late::burst});
+        for (std::uint64_t i = 0; i < 4; ++i) {
+            const auto tick = co_await clock.next();
+            EXPECT_EQ(*tick, i);
+            if (i == 1) co_await aio::sleep(3ms);
+        }
+    });
+}
+
+PLAIN_TEST("shared_lock, between tasks that share it and tasks that have it alone") {
+    withstands([]() -> aio::coro<> {
+        aio::shared_lock l;
+        int sharing = 0, alone = 0;
+        co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
+            for (int i = 0; i < 5; ++i) {
+                tg.create_task([&l, &sharing, &alone, exclusive = i % 2 == 1]() -> aio::coro<> {
+                    const counted local;
+                    aio::shared_lock::guard guard;
+                    if (exclusive) {
+                        guard = co_await l.exclusive();
+                    } else {
+                        guard = co_await l.shared();
+                    }
+                    int& here = exclusive ? alone : sharing;
+                    struct count {
+                        int& n;
+                        ~count() { --n; }
+                    };
+                    ++here;
+                    const count counting{here};
+                    EXPECT_TRUE(exclusive ? alone == 1 && sharing == 0 : alone == 0);
+                    co_await aio::sleep(1ms);
+                });
+            }
+        });
+        EXPECT_TRUE(static_cast<bool>(l.try_exclusive()));
+        EXPECT_EQ(l.statistics().tasks_waiting, 0u);
+    });
+}
+
+namespace {
+
+template<class Channel, class Send>
+aio::coro<> send_to_two(Channel& channel, Send send) {
+    co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
+        for (int i = 0; i < 2; ++i) {
+            tg.create_task([](typename Channel::subscription in) -> aio::coro<> {
+                const counted local;
+                int last = 0;
+                while (auto item = co_await in.next()) {
+                    EXPECT_GT(item->value, last);
+                    last = item->value;
+                }
+            }, channel.subscribe());
+        }
+        struct closes {
+            Channel& to;
+            ~closes() { to.close(); }
+        };
+        const closes at_the_end{channel};
+        for (int i = 2; i < 5; ++i) {
+            co_await aio::sleep(1ms);
+            send(counted(i));
+        }
+    });
+    EXPECT_EQ(channel.statistics().subscriptions, 0u);
+    EXPECT_EQ(channel.statistics().tasks_waiting, 0u);
+}
+
+}  // namespace
+
+PLAIN_TEST("broadcast") {
+    withstands([]() -> aio::coro<> {
+        aio::broadcast<counted> b(2);
+        co_await send_to_two(b, [&](counted item) { b.send(std::move(item)); });
+    });
+}
+
+PLAIN_TEST("watch") {
+    withstands([]() -> aio::coro<> {
+        aio::watch<counted> w(counted(1));
+        co_await send_to_two(w, [&](counted value) { w.set(std::move(value)); });
+    });
+}
+
 // ---- threads and sockets: the real kernel takes part, on the real clock
 
 namespace {

@@ -6,6 +6,7 @@
 #include <aio/async_trace.hpp>
 #include <aio/background_tasks.hpp>
 #include <aio/barrier.hpp>
+#include <aio/broadcast.hpp>
 #include <aio/call_graph.hpp>
 #include <aio/condition.hpp>
 #include <aio/context_var.hpp>
@@ -19,6 +20,7 @@
 #include <aio/file.hpp>
 #include <aio/future.hpp>
 #include <aio/gather.hpp>
+#include <aio/interval.hpp>
 #include <aio/lock.hpp>
 #include <aio/queue.hpp>
 #include <aio/race.hpp>
@@ -26,6 +28,7 @@
 #include <aio/run.hpp>
 #include <aio/semaphore.hpp>
 #include <aio/server.hpp>
+#include <aio/shared_lock.hpp>
 #include <aio/sleep.hpp>
 #include <aio/stream.hpp>
 #include <aio/task.hpp>
@@ -34,4 +37,5 @@
 #include <aio/timeout.hpp>
 #include <aio/views.hpp>
 #include <aio/wait.hpp>
+#include <aio/watch.hpp>
 #include <aio/with.hpp>

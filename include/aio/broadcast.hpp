@@ -1,0 +1,80 @@
+#pragma once
+// Every subscriber gets every item. Sending never waits: the last few items are kept, and a subscriber that is slower than that is
+// told how many it has missed. Where nothing may be missed, give each consumer a queue. Source: tokio's broadcast channel.
+//
+//     aio::broadcast<std::string> news(16);
+//     aio::coro<> reader(aio::broadcast<std::string>& news) {
+//         auto in = news.subscribe();                              // hears of what is sent from now on
+//         while (auto item = co_await in.next()) {                 // until news.close()
+//             print(*item);
+//         }
+//     }
+//     news.send("it works");
+//
+// A subscription is an async_iterable: for_each and the views take it. It belongs to its loop's thread, and to the loop where it was
+// first waited for.
+
+#include <aio/detail/channel.hpp>
+
+namespace aio {
+
+/// A subscriber was too slow: next() goes on with the oldest item that is kept. Source: tokio's RecvError::Lagged.
+class broadcast_lagged : public std::runtime_error {
+public:
+    explicit broadcast_lagged(std::uint64_t missed);
+    /// How many items.
+    std::uint64_t missed() const noexcept { return missed_; }
+
+private:
+    std::uint64_t missed_;
+};
+
+struct broadcast_statistics {
+    std::size_t capacity;
+    std::size_t kept;            // items
+    std::size_t subscriptions;
+    std::size_t tasks_waiting;
+    bool closed;
+};
+
+namespace detail {
+[[noreturn]] void throw_lagged(std::uint64_t missed);
+std::size_t checked_capacity(std::size_t capacity);  // std::invalid_argument: it is zero
+}  // namespace detail
+
+template<class T>
+class broadcast {
+public:
+    using value_type = T;
+    using subscription = detail::subscription<T>;
+
+    /// capacity: how many items are kept for those who are slow. std::invalid_argument: it is zero.
+    explicit broadcast(std::size_t capacity = 16)
+        : channel_(std::make_shared<detail::channel<T>>("aio::broadcast", detail::checked_capacity(capacity), &detail::throw_lagged)) {}
+    /// As close(), but whoever waits gets a cancelled_error that names the broadcast.
+    ~broadcast() { channel_->abandon(); }
+    broadcast(const broadcast&) = delete;
+    broadcast& operator=(const broadcast&) = delete;
+
+    /// Its next() gives what is sent from now on, and throws broadcast_lagged, once, where it was too slow.
+    subscription subscribe() { return subscription(channel_, channel_->sent()); }
+
+    /// To all who have subscribed; gives how many these are. Nobody waits. std::logic_error: it was closed.
+    std::size_t send(T item) {
+        const std::size_t count = channel_->subscriptions();
+        channel_->send(std::move(item), "broadcast::send");
+        return count;
+    }
+    /// Nothing is sent any more: the subscriptions end when they have given what is kept. May be called again.
+    void close() { channel_->close("broadcast::close"); }
+    bool closed() const noexcept { return channel_->closed(); }
+
+    broadcast_statistics statistics() const noexcept {
+        return {channel_->capacity(), channel_->kept(), channel_->subscriptions(), channel_->tasks_waiting(), channel_->closed()};
+    }
+
+private:
+    std::shared_ptr<detail::channel<T>> channel_;
+};
+
+}  // namespace aio

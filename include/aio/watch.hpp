@@ -1,0 +1,64 @@
+#pragma once
+// A value that others follow: each subscriber gets the newest one that it has not seen, and never an old one. Source: tokio's watch
+// channel.
+//
+//     aio::watch<settings> current(load());
+//     aio::coro<> server(aio::watch<settings>& current) {
+//         auto changes = current.subscribe();
+//         while (auto s = co_await changes.next()) {               // the current one at once, then each change, until close()
+//             apply(*s);
+//         }
+//     }
+//     current.set(load());
+//
+// A subscription is an async_iterable: for_each and the views take it. It belongs to its loop's thread, and to the loop where it was
+// first waited for.
+
+#include <aio/detail/channel.hpp>
+
+namespace aio {
+
+struct watch_statistics {
+    std::size_t subscriptions;
+    std::size_t tasks_waiting;
+    bool closed;
+};
+
+template<class T>
+class watch {
+public:
+    using value_type = T;
+    using subscription = detail::subscription<T>;
+
+    explicit watch(T value) : channel_(std::make_shared<detail::channel<T>>("aio::watch", 1, nullptr)) {
+        channel_->send(std::move(value), "watch");
+    }
+    /// As close(), but whoever waits gets a cancelled_error that names the watch.
+    ~watch() { channel_->abandon(); }
+    watch(const watch&) = delete;
+    watch& operator=(const watch&) = delete;
+
+    /// A copy of the newest value.
+    T get() const {
+        const std::shared_ptr<const T> newest = channel_->newest();  // whatever the copying does
+        return *newest;
+    }
+    /// Also where it is equal to the value before. Nobody waits. std::logic_error: it was closed.
+    void set(T value) { channel_->send(std::move(value), "watch::set"); }
+
+    /// Its first next() gives the current value at once, each further one the newest that it has not given.
+    subscription subscribe() { return subscription(channel_, channel_->sent() - 1); }
+
+    /// Nothing is set any more: the subscriptions end when they have given the newest value. May be called again.
+    void close() { channel_->close("watch::close"); }
+    bool closed() const noexcept { return channel_->closed(); }
+
+    watch_statistics statistics() const noexcept {
+        return {channel_->subscriptions(), channel_->tasks_waiting(), channel_->closed()};
+    }
+
+private:
+    std::shared_ptr<detail::channel<T>> channel_;
+};
+
+}  // namespace aio

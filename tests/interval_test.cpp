@@ -1,0 +1,87 @@
+#include "aio_test.hpp"
+
+#include <aio/interval.hpp>
+
+#include <cmath>
+#include <limits>
+
+namespace {
+
+/// The ticks and the times at which they came, in milliseconds since the start, where the consumer is busy for a while after each.
+aio::coro<std::string> ticks_of(aio::async_generator<std::uint64_t> clock, std::vector<std::chrono::milliseconds> busy) {
+    const aio::time_point start = aio::get_running_loop().time();
+    aio_test::journal j;
+    for (const auto d : busy) {
+        const auto tick = co_await clock.next();
+        const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(aio::get_running_loop().time() - start);
+        j(std::to_string(*tick) + "@" + std::to_string(now.count()));
+        if (d > 0ms) co_await aio::sleep(d);
+    }
+    co_return j.text();
+}
+
+std::vector<std::chrono::milliseconds> stalled() { return {0ms, 3500ms, 0ms, 0ms, 0ms, 0ms, 0ms}; }
+
+}  // namespace
+
+AIO_TEST("fault P16: interval gives its first tick at once, and then one each period") {
+    const std::string ticks = co_await ticks_of(aio::interval(1s), {0ms, 0ms, 300ms, 999ms, 0ms});
+    EXPECT_EQ(ticks, "0@0 1@1000 2@2000 3@3000 4@4000");
+}
+
+AIO_TEST("interval that is late skips the ticks that were missed, and keeps to its times") {
+    const std::string ticks = co_await ticks_of(aio::interval(1s), stalled());
+    EXPECT_EQ(ticks, "0@0 1@1000 2@4500 5@5000 6@6000 7@7000 8@8000");
+}
+
+AIO_TEST("interval that is late may give all ticks that were missed at once") {
+    const std::string ticks = co_await ticks_of(aio::interval(1s, {.late = aio::late::burst}), stalled());
+    EXPECT_EQ(ticks, "0@0 1@1000 2@4500 3@4500 4@4500 5@5000 6@6000");
+}
+
+AIO_TEST("interval that is late may begin anew with the late tick") {
+    const std::string ticks = co_await ticks_of(aio::interval(1s, {.late = aio::late::delay}), stalled());
+    EXPECT_EQ(ticks, "0@0 1@1000 2@4500 3@5500 4@6500 5@7500 6@8500");
+}
+
+AIO_TEST("interval that is late by little keeps to its times in each way") {
+    for (const auto way : {aio::late::skip, aio::late::burst, aio::late::delay}) {
+        const std::string ticks = co_await ticks_of(aio::interval(1s, {.late = way}), {1050ms, 0ms, 0ms});
+        EXPECT_EQ(ticks, "0@0 1@1050 2@2000");
+    }
+}
+
+PLAIN_TEST("interval refuses a period that is not more than zero, in the call itself") {
+    EXPECT_THROW(static_cast<void>(aio::interval(0s)), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(aio::interval(-1s)), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(aio::interval(std::nullopt)), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(aio::interval(std::chrono::duration<double>(std::nan("")))), std::invalid_argument);
+}
+
+AIO_TEST("interval: a period for ever gives its first tick, and a cancel ends the wait and the interval") {
+    auto clock = aio::interval(std::chrono::duration<double>(std::numeric_limits<double>::infinity()));
+    {
+        const auto first = co_await clock.next();
+        EXPECT_EQ(*first, 0u);
+    }
+    auto waits = aio::create_task([&clock]() -> aio::coro<> { co_await clock.next(); });
+    co_await aio_test::turns(2);
+    waits.cancel();
+    EXPECT_THROW(co_await waits, aio::cancelled_error);
+    const auto end = co_await clock.next();
+    EXPECT_FALSE(end);
+}
+
+AIO_TEST("interval ticks keep to each other across many periods, and one that is dropped leaves no timer") {
+    const aio::time_point start = aio::get_running_loop().time();
+    {
+        auto clock = aio::interval(7ms);
+        for (std::uint64_t i = 0; i < 1000; ++i) {
+            const auto tick = co_await clock.next();
+            EXPECT_EQ(*tick, i);
+        }
+    }
+    EXPECT_EQ(aio::get_running_loop().time() - start, 999 * 7ms);
+    co_await aio::sleep(1s);
+    EXPECT_EQ(aio::get_running_loop().time() - start, 999 * 7ms + 1s);
+}
