@@ -2,6 +2,7 @@
 
 #include <aio/stream.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -15,6 +16,8 @@ namespace detail {
 namespace {
 
 constexpr auto stagger = std::chrono::milliseconds(250);  // RFC 8305, section 5: the Connection Attempt Delay
+// Between two attempts at a unix socket whose backlog is full: nothing tells when there is room.
+constexpr auto first_pause = std::chrono::milliseconds(1), longest_pause = std::chrono::milliseconds(64);
 
 class connect_operation;
 
@@ -63,9 +66,15 @@ public:
         loop_core& loop = *task_->loop();
         while (!won_ && next_ < where_->size() && (hurry_ || loop.now() >= next_start_)) {
             errors_[next_] = begin((*where_)[next_], next_);
+            if (errors_[next_] == EAGAIN && (*where_)[next_].family() == AF_UNIX) {
+                hurry_ = false;
+                next_start_ = delay(pause_).from(loop.now());
+                pause_ = std::min(2 * pause_, longest_pause);
+                break;
+            }
             hurry_ = errors_[next_] != 0;
             ++next_;
-            next_start_ = loop.now() + stagger;
+            next_start_ = delay(stagger).from(loop.now());
         }
         loop.disarm(timer_);
         if (won_ || (pending_ == 0 && next_ == where_->size())) {
@@ -171,6 +180,7 @@ private:
     bool no_memory_ = false;
     bool hurry_ = true;  // the first one, or one has failed: the next one begins now
     time_point next_start_{};
+    std::chrono::milliseconds pause_ = first_pause;
     node timer_;
     stream_ptr won_;
 };

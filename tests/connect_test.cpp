@@ -2,6 +2,7 @@
 #include "aio_test.hpp"
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -77,6 +78,7 @@ struct script {
     std::vector<attempt> attempts;   // at any of them
     std::function<void(int port)> on_attempt;
     int turn = 0;
+    int unix_attempts = 0;
 
     const attempt* at(int port) const {
         for (const attempt& a : attempts) {
@@ -143,6 +145,7 @@ extern "C" void freeaddrinfo(addrinfo* list) noexcept {
 }
 
 extern "C" int connect(int fd, const sockaddr* to, socklen_t length) {
+    if (to->sa_family == AF_UNIX && playing) ++playing->unix_attempts;
     if (!playing || to->sa_family != AF_INET) return real_connect(fd, to, length);
     const int port = ntohs(reinterpret_cast<const sockaddr_in*>(to)->sin_port);
     playing->attempts.push_back({port, fd, aio::clock::now(), playing->turn});
@@ -421,4 +424,70 @@ AIO_REAL_TEST("a connection to itself, where nobody listens on a port that the k
     }
     EXPECT_EQ(code, ECONNREFUSED);
     EXPECT_FALSE(s.open(1));
+}
+
+// ---- unix sockets ----
+
+namespace {
+
+/// Listens at an abstract path; as many wait there as its backlog takes.
+class full_unix_peer {
+public:
+    full_unix_peer() : fd_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+        sockaddr_un a{};
+        a.sun_family = AF_UNIX;
+        const std::string name = "aiocxx-connect-test-" + std::to_string(::getpid());
+        std::memcpy(a.sun_path + 1, name.data(), name.size());
+        const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+        AIO_REQUIRE(::bind(fd_, reinterpret_cast<sockaddr*>(&a), size) == 0);
+        AIO_REQUIRE(::listen(fd_, 0) == 0);
+        path = std::string(1, '\0') + name;
+        for (;;) {
+            const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+            waiting_.push_back(fd);
+            if (real_connect(fd, &a, size) != 0) break;
+        }
+        AIO_REQUIRE(errno == EAGAIN);
+    }
+    ~full_unix_peer() {
+        for (const int fd : waiting_) ::close(fd);
+        ::close(fd_);
+    }
+    full_unix_peer(const full_unix_peer&) = delete;
+    full_unix_peer& operator=(const full_unix_peer&) = delete;
+    void accept_one() { waiting_.push_back(::accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC)); }
+    std::string path;
+
+private:
+    int fd_;
+    std::vector<int> waiting_;
+};
+
+}  // namespace
+
+AIO_TEST("fault C19: a connect to a unix socket whose backlog is full waits until there is room, and does not spin") {
+    full_unix_peer peer;
+    stage s({});
+    aio::task<aio::stream> t = aio::create_task(aio::open_unix_connection(peer.path));
+    co_await aio::sleep(10s);  // on virtual time
+    EXPECT_FALSE(t.done());
+    EXPECT_GT(s.unix_attempts, 10);
+    EXPECT_LT(s.unix_attempts, 1'000);
+    peer.accept_one();
+    aio::stream connection = co_await std::move(t);
+    co_await connection.aclose();
+}
+
+AIO_TEST("fault C19: a connect that waits for room in the backlog of a unix socket can be cancelled") {
+    const full_unix_peer peer;
+    stage s({});
+    const int lowest = aio_test::lowest_free_descriptor();
+    EXPECT_THROW(co_await aio::wait_for(aio::open_unix_connection(peer.path), 1s), aio::timeout_error);
+    const int attempts = s.unix_attempts;
+    EXPECT_GT(attempts, 1);
+    const aio::time_point before = aio::get_running_loop().time();
+    co_await aio::sleep(1h);
+    EXPECT_EQ(aio::get_running_loop().time() - before, 1h);
+    EXPECT_EQ(s.unix_attempts, attempts);
+    EXPECT_EQ(aio_test::lowest_free_descriptor(), lowest);
 }

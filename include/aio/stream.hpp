@@ -104,7 +104,9 @@ private:
 /// port and each address with its error; code() is the first one's, of aio::resolver_category() if the name is not known.
 /// Irrevocable; a cancel while it waits gives up. Source: asyncio.open_connection.
 coro<stream> open_connection(std::string host, int port, stream_options options = {});
-/// Connects to the unix socket at path. Source: asyncio.open_unix_connection.
+/// Connects to the unix socket at path; while as many wait there as the server's backlog takes, it tries again every few
+/// milliseconds. Throws std::system_error naming the path. Irrevocable; a cancel while it waits gives up.
+/// Source: asyncio.open_unix_connection.
 coro<stream> open_unix_connection(std::string path, stream_options options = {});
 
 /// Of getaddrinfo's errors (EAI_NONAME ...).
