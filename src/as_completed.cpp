@@ -12,7 +12,7 @@ coro<> await_change(signal& changed, std::optional<time_point> deadline) {
     if (!deadline) {
         co_await change;
     } else {
-        co_await wait_for(std::move(change), *deadline - require_loop().now());
+        co_await wait_for(std::move(change), time_left(*deadline, require_loop().now()));
     }
 }
 

@@ -38,7 +38,7 @@ detail::scope_entered<timeout> timeout::enter() {
     state_ = state::active;
     const detail::task_base& task = *scope_.task();
     cancelling_ = task.cancelling();
-    past_ = past_ || (when_ && *when_ <= task.loop()->lately());  // made long before
+    past_ = past_ || (when_ && *when_ <= task.loop()->now());  // made long before
     arm();
     return {*this, scope_};
 }

@@ -525,6 +525,59 @@ AIO_REAL_TEST("timers that are always due leave the others their turn") {
     for (auto& task : tasks) co_await task;
 }
 
+namespace {
+aio::coro<> extreme_callbacks() {
+    aio::event_loop& loop = aio::get_running_loop();
+    journal log;
+    loop.call_later(1ms, [&] { log("soon"); });
+    loop.call_later(std::chrono::hours::min(), [&] { log("shortest"); });
+    loop.call_later(-1ms, [&] { log("past"); });
+    loop.call_at(aio::time_point::min(), [&] { log("first"); });
+    loop.call_at(aio::time_point::min() + 1ns, [&] { log("second"); });
+    loop.call_at(aio::time_point(), [&] { log("epoch"); });
+    aio::callback_handle never = loop.call_at(aio::time_point::max(), [&] { log("never"); });
+    aio::callback_handle late = loop.call_at(aio::time_point::max() - 1ns, [&] { log("late"); });
+    aio::callback_handle latest = loop.call_later(std::chrono::hours::max(), [&] { log("latest"); });
+    co_await aio::sleep(2ms);
+    EXPECT_EQ(log.text(), "first second shortest epoch past soon");
+    co_await aio::sleep(std::chrono::hours::min());
+    never.cancel();
+    late.cancel();
+    latest.cancel();
+}
+}  // namespace
+
+AIO_REAL_TEST("fault C10: callbacks at the ends of time are called at once, or never, and the loop goes on") {
+    co_await extreme_callbacks();
+    aio::get_running_loop().call_at(aio::time_point::min(), [] {});
+    aio::future<> never;
+    aio::get_running_loop().call_later(1ms, [&] { never.cancel(); });
+    EXPECT_THROW(co_await never, aio::cancelled_error);  // nothing is ready: the loop sleeps for the time that is left
+}
+AIO_TEST("fault C10: callbacks at the ends of time, on virtual time") {
+    aio::event_loop& loop = aio::get_running_loop();
+    journal log;
+    loop.call_at(aio::time_point::min(), [&] { log("first"); });
+    loop.call_later(std::chrono::hours::min(), [&] { log("shortest"); });
+    loop.call_at(aio::time_point(), [&] { log("epoch"); });
+    co_await aio::sleep(1ms);
+    EXPECT_EQ(log.text(), "first shortest epoch");
+}
+PLAIN_TEST("fault C10: the arithmetic of delays and of the time that is left saturates") {
+    using aio::detail::time_left;
+    constexpr aio::time_point first = aio::time_point::min(), last = aio::time_point::max(), zero{};
+    static_assert(time_left(first, last) == 0ns && time_left(first, first) == 0ns && time_left(zero, last) == 0ns);
+    static_assert(time_left(last, first) == std::chrono::nanoseconds::max() && time_left(last, zero - 1ns) == std::chrono::nanoseconds::max());
+    static_assert(time_left(zero + 2ns, zero - 3ns) == 5ns && time_left(zero, first + 1ns) == std::chrono::nanoseconds::max());
+    for (const aio::time_point start : {first, first + 1ns, zero, last - 1ns, last}) {
+        EXPECT_LE(aio::delay(std::chrono::hours::min()).from(start), std::max(start, first + 2ns));
+        EXPECT_GE(aio::delay(std::chrono::hours::max()).from(start), start == last ? last - 1ns : start);
+        EXPECT_EQ(aio::delay(0s).from(start), start);
+    }
+    EXPECT_LE(aio::delay(-1.0e300 * 1s).from(zero), zero - std::chrono::hours(24 * 365 * 290));
+    EXPECT_GE(aio::delay(1.0e300 * 1s).from(zero), zero + std::chrono::hours(24 * 365 * 290));
+}
+
 // ---- functions that are not there ----
 
 AIO_TEST("fault C17: an empty function is refused where it is given") {

@@ -850,3 +850,54 @@ AIO_TEST("wait_for that is cancelled while its task fails: the task's error is t
     EXPECT_EQ(told.size(), 1u);
     aio::get_running_loop().set_exception_handler({});
 }
+
+AIO_REAL_TEST("fault C25: a timeout that is overdue when it is entered expires at the first await, in a busy loop, too") {
+    for (int i = 0; i < 3; ++i) {
+        aio::timeout t(1ms);
+        const auto end = std::chrono::steady_clock::now() + 2ms;
+        while (std::chrono::steady_clock::now() < end) {  // the loop looks at no clock meanwhile
+        }
+        EXPECT_THROW(co_await aio::with(t, []() -> aio::coro<> { co_await aio::sleep(0s); }), aio::timeout_error);
+        EXPECT_TRUE(t.expired());
+    }
+    co_await aio::with(aio::timeout(1h), []() -> aio::coro<> { co_await aio::sleep(0s); });
+}
+
+namespace {
+constexpr aio::time_point first_time = aio::time_point::min(), last_time = aio::time_point::max();
+constexpr auto longest = std::chrono::hours::max();
+constexpr auto shortest = std::chrono::hours::min();
+
+aio::coro<> extreme_timeouts() {
+    const auto yields = []() -> aio::coro<> { co_await aio::sleep(0s); };
+    const auto sleeps = []() -> aio::coro<> { co_await aio::sleep(1ms); };
+    EXPECT_THROW(co_await aio::with(aio::timeout_at(first_time), yields), aio::timeout_error);
+    EXPECT_THROW(co_await aio::with(aio::timeout_at(first_time + 1ns), yields), aio::timeout_error);
+    EXPECT_THROW(co_await aio::with(aio::timeout(shortest), yields), aio::timeout_error);
+    co_await aio::with(aio::timeout_at(last_time), sleeps);
+    co_await aio::with(aio::timeout_at(last_time - 1ns), sleeps);
+    co_await aio::with(aio::timeout(longest), sleeps);
+    const auto reschedules = [](aio::time_point to) -> aio::coro<> {
+        co_await aio::with(aio::timeout(1h), [to](aio::timeout& t) -> aio::coro<> {
+            t.reschedule(to);
+            co_await aio::sleep(1ms);
+        });
+    };
+    EXPECT_THROW(co_await reschedules(first_time), aio::timeout_error);
+    co_await reschedules(last_time);
+    co_await reschedules(last_time - 1ns);
+    EXPECT_THROW(co_await aio::wait_for(aio::sleep(1ms), shortest), aio::timeout_error);
+    co_await aio::wait_for(aio::sleep(1ms), longest);
+    std::vector<aio::task<>> tasks;
+    tasks.push_back(aio::create_task(aio::sleep(1ms)));
+    const auto none = co_await aio::wait(tasks, {.timeout = shortest});
+    EXPECT_EQ(none.pending.size(), 1u);
+    const auto one = co_await aio::wait(tasks, {.timeout = longest});
+    EXPECT_EQ(one.done.size(), 1u);
+    co_await aio::shield(aio::sleep(1ms), longest);
+    EXPECT_THROW(co_await aio::shield(aio::sleep(1s), shortest), aio::timeout_error);
+}
+}  // namespace
+
+AIO_TEST("fault C10: deadlines at the ends of time, on virtual time") { co_await extreme_timeouts(); }
+AIO_REAL_TEST("fault C10: deadlines at the ends of time") { co_await extreme_timeouts(); }

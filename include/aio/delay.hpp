@@ -68,4 +68,14 @@ private:
     std::int64_t nanoseconds_;
 };
 
+namespace detail {
+/// From now until then, saturating; nothing if that has passed.
+constexpr clock::duration time_left(time_point then, time_point now) noexcept {
+    const std::int64_t end = then.time_since_epoch().count(), begin = now.time_since_epoch().count();
+    if (end <= begin) return clock::duration(0);
+    if (begin < 0 && end > std::numeric_limits<std::int64_t>::max() + begin) return clock::duration::max();
+    return clock::duration(end - begin);
+}
+}  // namespace detail
+
 }  // namespace aio

@@ -112,7 +112,7 @@ coro<> linger(http_connection& c, const http_server_state& server) {
     for (;;) {
         c.buffer.clear();
         delay limit = most_silence;
-        if (until) limit = std::min<time_point::duration>(most_silence, *until - get_running_loop().time());
+        if (until) limit = std::min<time_point::duration>(most_silence, detail::time_left(*until, get_running_loop().time()));
         c.idle = true;
         const got what = co_await read_more(c, limit);
         c.idle = false;

@@ -69,8 +69,9 @@ private:
                 return wait(timeout);
             }
         } else {
-            const auto ms = (timeout->count() + 999'999) / 1'000'000;
-            n = ::epoll_wait(epoll_, events_, most, ms > 3'600'000 ? 3'600'000 : static_cast<int>(ms));
+            const auto most_time = std::chrono::hours(1);
+            const auto rounded = std::chrono::ceil<std::chrono::milliseconds>(*timeout < most_time ? *timeout : most_time);
+            n = ::epoll_wait(epoll_, events_, most, static_cast<int>(rounded.count()));
         }
         if (n < 0) {
             if (errno == EINTR) return 0;
