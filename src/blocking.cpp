@@ -65,7 +65,7 @@ void blocking_pool::state::start_thread(const std::shared_ptr<state>& self) {
     workers.push_back(std::move(w));
     ++idle;
     ++alive;
-    idle_library_threads.fetch_add(1, std::memory_order_acq_rel);
+    idle_library_threads.add();
 }
 
 void blocking_pool::state::serve(worker& w) noexcept {
@@ -91,7 +91,7 @@ void blocking_pool::state::serve(worker& w) noexcept {
         --idle;
         ++running;
         w.job = &job;
-        idle_library_threads.fetch_sub(1, std::memory_order_acq_rel);
+        idle_library_threads.remove();
         lock.unlock();
         std::shared_ptr<inbox> home = std::move(job.home);
         job.run(job);
@@ -104,26 +104,23 @@ void blocking_pool::state::serve(worker& w) noexcept {
             if (w.let_go) return;
             w.job_given_up = false;
             ++idle;
-            idle_library_threads.fetch_add(1, std::memory_order_acq_rel);
+            idle_library_threads.add();
             continue;
         }
         --running;
         ++idle;
-        // Before the delivery: the loop may look for a deadlock as soon as it has the result, and this thread can then do nothing.
-        idle_library_threads.fetch_add(1, std::memory_order_acq_rel);
         lock.unlock();
         if (!(home && home->push(job)) && job.orphaned) job.orphaned(job);
         home.reset();
+        idle_library_threads.add();  // not before: what an orphan's function holds may wake a loop when it is destroyed
         lock.lock();
     }
 }
 
-// Under the mutex. Stays counted as idle until it has been joined, if somebody will join it.
+// Under the mutex. From here on it does not count as idle: it may be gone before anybody has joined it.
 void blocking_pool::state::thread_ends(worker& w) noexcept {
-    if (w.let_go) {
-        idle_library_threads.fetch_sub(1, std::memory_order_acq_rel);
-        return;
-    }
+    idle_library_threads.remove();
+    if (w.let_go) return;
     if (--alive == 0) tell_ends();
 }
 
@@ -240,10 +237,7 @@ void blocking_pool::finish() noexcept {
         ending.swap(s.workers);
         s.work.notify_all();
     }
-    for (const auto& w : ending) {
-        w->thread.join();
-        idle_library_threads.fetch_sub(1, std::memory_order_acq_rel);
-    }
+    for (const auto& w : ending) w->thread.join();
     const std::lock_guard lock(s.mutex);
     s.idle -= ending.size();
     s.finishing = s.closed;

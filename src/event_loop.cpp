@@ -82,7 +82,7 @@ void forked_child() noexcept {
     forget_signals_after_fork();
     files.forget();
     look_ups.forget();
-    idle_library_threads.store(0);
+    idle_library_threads.reset();
     if (!running_loop) return;
     loop_core& loop = running_loop->core();
     loop.hold();

@@ -878,7 +878,7 @@ aio::coro<> extreme_timeouts() {
     co_await aio::with(aio::timeout_at(last_time - 1ns), sleeps);
     co_await aio::with(aio::timeout(longest), sleeps);
     const auto reschedules = [](aio::time_point to) -> aio::coro<> {
-        co_await aio::with(aio::timeout(1h), [to](aio::timeout& t) -> aio::coro<> {
+        co_await aio::with(aio::timeout(1h), [&to](aio::timeout& t) -> aio::coro<> {
             t.reschedule(to);
             co_await aio::sleep(1ms);
         });

@@ -59,6 +59,9 @@ struct loop_cold {
     std::mt19937_64 random;
 
     std::int32_t look_interval = 1;  // how many steps may pass before the clock and the kernel are looked at
+    std::int32_t next_look = 1;      // in how many steps it is due: more where a short line is taken whole
+    ready_queue arrived;             // what looks have made ready and the line has no room for yet; see turns::line_up()
+    bool in_order = true;            // at the last look: virtual time, or somebody watched
     time_point last_look{};
     time_point last_poll{};
     time_point tidy_at{};  // when the thread's free lists are looked at
@@ -116,6 +119,7 @@ private:
     void watched_turn(thread_state& t, ready_link batch);  // in debug mode and tests
     void look();
     void hear_threads();
+    void line_up(ready_queue& earlier) noexcept;
     bool tidy(time_point now, bool idle) noexcept;
     bool may_be_woken();
     void on_interrupt();
@@ -136,8 +140,22 @@ struct interrupts {
 /// Thrown inside run() when a second signal came: everything is abandoned.
 struct forced_end {};
 
-/// Threads of this library that wait for work now: they cannot wake a loop (15i).
-extern std::atomic<int> idle_library_threads;
+/// How many threads of this library wait for work now: they cannot wake a loop (15i). A thread that is counted exists and runs nothing of
+/// anybody's: it leaves the count before it takes a job or ends.
+class idle_threads {
+public:
+    int load() const noexcept { return static_cast<int>(state_.load() & 0xffff'ffff); }
+    void add() noexcept { state_.fetch_add(change + 1); }
+    void remove() noexcept { state_.fetch_add(change - 1); }
+    void reset() noexcept { state_.store(0); }
+    /// Another one whenever one of them has come or gone.
+    std::uint64_t state() const noexcept { return state_.load(); }
+
+private:
+    static constexpr std::uint64_t change = std::uint64_t{1} << 32;
+    std::atomic<std::uint64_t> state_ = 0;
+};
+extern idle_threads idle_library_threads;
 /// True if some thread of the process is neither this one nor idle in the library.
 bool foreign_threads_alive() noexcept;
 /// True if the process has but this one.

@@ -85,10 +85,11 @@ public:
         tail_ = &head_;
         return first;
     }
-    bool has_more_than(std::size_t count) const noexcept {
-        ready_link at = head_;
-        for (; at != ready_link::end() && count > 0; --count) at = at.item().next_ready;
-        return at != ready_link::end();
+    /// How many there are; no more than most are counted.
+    std::size_t count(std::size_t most) const noexcept {
+        std::size_t n = 0;
+        for (ready_link at = head_; at != ready_link::end() && n < most; ++n) at = at.item().next_ready;
+        return n;
     }
     /// Takes all of the other's, behind those that are here.
     void append(ready_queue& other) noexcept {
@@ -96,6 +97,20 @@ public:
         *tail_ = other.head_;
         tail_ = other.tail_;
         static_cast<void>(other.take_all());
+    }
+    /// Takes the first of the other's, behind those that are here: as many as most. Gives how many.
+    std::size_t append(ready_queue& other, std::size_t most) noexcept {
+        ready_link* end = &other.head_;
+        std::size_t n = 0;
+        for (; n < most && *end != ready_link::end(); ++n) end = &end->item().next_ready;
+        if (n == 0) return 0;
+        const ready_link rest = *end;
+        *tail_ = other.head_;
+        tail_ = end;
+        *tail_ = ready_link::end();
+        other.head_ = rest;
+        if (other.empty()) other.tail_ = &other.head_;
+        return n;
     }
     /// The first of a batch; the batch goes on behind it.
     static ready_link take_first(ready_link& batch) noexcept {
@@ -205,6 +220,7 @@ protected:
     static constexpr std::uint16_t flag_gives_context = 1024; // to the thread, for the runner's next run (rule 145)
     static constexpr std::uint16_t flag_cancel_path = 2048;   // being cancelled just now: see task_base::cancel()
     static constexpr std::uint16_t flag_closes = 4096;        // it cleans up for somebody: the end of run() awaits it uncancelled
+    static constexpr std::uint16_t flag_cancel_unseen = 16384;  // it has ended with a cancel that was delivered to nobody
     // of both
     static constexpr std::uint16_t flag_ending = 8192;        // see over()
 
@@ -304,6 +320,7 @@ public:
     std::uint32_t cancelling() const noexcept { return cancel_requests_; }
 
     bool must_cancel() const noexcept { return flags_ & flag_must_cancel; }
+    bool cancel_unseen() const noexcept { return flags_ & flag_cancel_unseen; }
     bool cancel_due() const noexcept { return flags_ & (flag_must_cancel | flag_cancel_taken); }
     /// Gives a pending cancel to the operation it has just suspended in (rule 6).
     void hand_over_cancel() noexcept;
@@ -418,8 +435,6 @@ public:
 
     /// The time of this loop's clock, read now (virtual under testing::run).
     time_point now() noexcept;
-    /// A time that has passed for certain: when the loop has looked at the clock last.
-    time_point lately() noexcept;
     void arm(timer_node& timer, time_point deadline) noexcept;
     void disarm(timer_node& timer) noexcept;  // nothing happens if it is not armed
 
