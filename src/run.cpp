@@ -1,9 +1,13 @@
 #include "loop/loop.hpp"
 
+#include <aio/async_trace.hpp>
+
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iostream>
+#include <thread>
 
 #include <pthread.h>
 #include <sys/syscall.h>
@@ -16,9 +20,11 @@ namespace {
 
 // The signal handler may touch only these.
 std::atomic<int> signal_wake_fd{-1};
+std::atomic<int> handlers_running{0};
 
 void on_signal(int number) {
     const int saved = errno;
+    handlers_running.fetch_add(1);
     interrupts::last_signal.store(number);
     interrupts::count.fetch_add(1);
     const int fd = signal_wake_fd.load();
@@ -26,6 +32,7 @@ void on_signal(int number) {
         const std::uint64_t one = 1;
         [[maybe_unused]] const auto written = ::write(fd, &one, sizeof one);
     }
+    handlers_running.fetch_sub(1);
     errno = saved;
 }
 
@@ -43,6 +50,9 @@ public:
         for (int i = 0; i < count_; ++i) ::sigaction(installed_[i].number, &installed_[i].before, nullptr);
         if (count_ > 0) {
             signal_wake_fd.store(-1);
+            // On another thread the handler may have read the descriptor already: it is not closed, and its number given to something
+            // else, before that has written. A handler waits for nothing, so this does not take long.
+            while (handlers_running.load() != 0) std::this_thread::yield();
             interrupts::count.store(0);
         }
     }
@@ -107,6 +117,7 @@ unsigned fork_generation() noexcept { return generation; }
 
 void forget_signals_after_fork() noexcept {
     signal_wake_fd.store(-1);
+    handlers_running.store(0);  // those of threads that the child does not have
     interrupts::count.store(0);
 }
 
@@ -144,6 +155,10 @@ loop_owner::~loop_owner() {
 loop_owner::entered::entered(loop_owner& o) : owner(o) {
     if (owner.forked()) throw_forked();
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
+    if (owner.abandoned_ && !owner.finished_) {
+        throw_logic_error("this runner's loop was ended by force, by a deadlock_error or a second signal, and what did not end then is "
+                          "left in it: it cannot run again; make a new runner");
+    }
     set_running_loop(owner.loop_.get());
     owner.loop_->core().cold().thread = std::this_thread::get_id();
     outer = std::exchange(local().context, std::exchange(owner.context_, nullptr));
@@ -182,7 +197,12 @@ void loop_owner::run_until_done(task_base& main) {
         abandon();
         throw keyboard_interrupt(interrupts::last_signal.load());
     }
-    if (interrupted && main.cancelled() && main.uncancel() == 0) {  // rule 147
+    if (!interrupted) return;
+    const bool unseen = main.cancel_unseen();  // an irrevocable completion has overtaken it, say: nobody has seen the signal yet
+    if (unseen || (main.cancelled() && main.uncancel() == 0)) {  // 15h, rule 147
+        if (unseen && main.failed()) {
+            core.report("exception of the main task, which ended before it saw that a signal had cancelled it", main.error(), &main);
+        }
         main.mark_retrieved();
         throw keyboard_interrupt(interrupts::last_signal.load());
     }
@@ -308,6 +328,37 @@ void loop_owner::close_rest(turns& loop) {
         loop.run_while_tasks();
     }
     loop.drain_ready();
+}
+
+namespace {
+
+// As if nobody had handled it, so that a shell sees what it was; stdio's buffers are written first, destructors of statics do not run.
+int end_by_signal(int number) {
+    std::cout.flush();
+    std::clog.flush();
+    std::fflush(nullptr);
+    std::signal(number, SIG_DFL);
+    sigset_t just_this;
+    sigemptyset(&just_this);
+    sigaddset(&just_this, number);
+    ::pthread_sigmask(SIG_UNBLOCK, &just_this, nullptr);
+    ::raise(number);
+    return 128 + number;  // the first process of a container is not ended by a signal
+}
+
+}  // namespace
+
+int exit_status_of_error(const std::exception_ptr& error) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const keyboard_interrupt& interrupt) {
+        return end_by_signal(interrupt.signal());
+    } catch (...) {
+    }
+    std::string text = async_trace(error).to_string();
+    if (text.empty() || text.back() != '\n') text += '\n';
+    std::fputs(text.c_str(), stderr);
+    return 1;
 }
 
 }  // namespace detail

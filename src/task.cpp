@@ -191,6 +191,7 @@ void task_base::settle(bool ended_by_exception) noexcept {
         set_cancelled(take_cancellation());
         was_cancelled = true;
     }
+    if (flags_ & flag_must_cancel) flags_ |= flag_cancel_unseen;
     flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_cancel_taken));
     const bool has_failed = ended_by_exception && !was_cancelled;
     if (flags_ & flag_gives_context) std::swap(context_, local().context);

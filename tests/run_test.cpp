@@ -985,3 +985,227 @@ PLAIN_TEST("rule 150: a runner that was made before fork() is of no use in the c
     EXPECT_EQ(status, 0);
     r.run(turns(1));
 }
+
+// ---- run_main ----
+
+namespace {
+
+/// A child process whose main() is this; gives how it ended, and what it printed.
+struct process_end {
+    int status = -1;
+    std::string output, errors;
+    bool killed_by(int signal) const { return WIFSIGNALED(status) && WTERMSIG(status) == signal; }
+    bool exited_with(int code) const { return WIFEXITED(status) && WEXITSTATUS(status) == code; }
+};
+process_end end_of_process(const std::function<int()>& main) {
+    int out[2], err[2];
+    AIO_REQUIRE(::pipe(out) == 0 && ::pipe(err) == 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(60);
+        ::dup2(out[1], 1);
+        ::dup2(err[1], 2);
+        for (const int fd : {out[0], out[1], err[0], err[1]}) ::close(fd);
+        const int status = main();
+        std::fflush(nullptr);
+        ::_exit(status);
+    }
+    ::close(out[1]);
+    ::close(err[1]);
+    process_end end;
+    const auto read_all = [](int fd, std::string& into) {
+        char text[4096];
+        for (ssize_t n; (n = ::read(fd, text, sizeof text)) > 0;) into.append(text, static_cast<std::size_t>(n));
+        ::close(fd);
+    };
+    read_all(out[0], end.output);
+    read_all(err[0], end.errors);
+    ::waitpid(child, &end.status, 0);
+    return end;
+}
+
+aio::coro<> wait_for_signal(int number) {
+    std::fputs("in a buffer", stdout);
+    ::raise(number);
+    co_await aio::sleep(1h);
+}
+aio::coro<> inner_failure() {
+    co_await aio::sleep(0s);
+    throw std::runtime_error("what went wrong");
+}
+aio::coro<int> outer_failure() {
+    co_await inner_failure();
+    co_return 0;
+}
+
+}  // namespace
+
+PLAIN_TEST("fault P3: run_main gives 0, or what main gives") {
+    const auto nothing = []() -> aio::coro<> { co_await aio::sleep(0s); };
+    const auto seven = []() -> aio::coro<int> {
+        co_await aio::sleep(0s);
+        co_return 7;
+    };
+    EXPECT_EQ(aio::run_main(nothing()), 0);
+    EXPECT_EQ(aio::run_main(seven()), 7);
+    EXPECT_TRUE(end_of_process([&] { return aio::run_main(seven()); }).exited_with(7));
+}
+
+PLAIN_TEST("fault P3: run_main prints an error that nobody catches, with the way that it took, and gives 1") {
+    const process_end end = end_of_process([] { return aio::run_main(outer_failure()); });
+    EXPECT_TRUE(end.exited_with(1)) << end.status;
+    EXPECT_TRUE(contains(end.errors, "what went wrong")) << end.errors;
+    EXPECT_TRUE(contains(end.errors, "inner_failure")) << end.errors;
+    EXPECT_TRUE(contains(end.errors, "outer_failure")) << end.errors;
+    const auto cancels_itself = []() -> aio::coro<> {
+        aio::current_task().cancel("by itself");
+        co_await aio::sleep(1h);
+    };
+    const process_end cancelled = end_of_process([&] { return aio::run_main(cancels_itself()); });
+    EXPECT_TRUE(cancelled.exited_with(1));
+    EXPECT_TRUE(contains(cancelled.errors, "by itself")) << cancelled.errors;
+}
+
+PLAIN_TEST("fault P3: after SIGINT and SIGTERM run_main ends the process by that signal; what was buffered is written") {
+    for (const int number : {SIGINT, SIGTERM}) {
+        const process_end end = end_of_process([&] { return aio::run_main(wait_for_signal(number)); });
+        EXPECT_TRUE(end.killed_by(number)) << end.status;
+        EXPECT_EQ(end.output, "in a buffer");
+        EXPECT_EQ(end.errors, "");
+    }
+    const process_end end = end_of_process([] { return aio::run_main(wait_for_signal(SIGTERM), {.handle_sigterm = false}); });
+    EXPECT_TRUE(end.killed_by(SIGTERM));
+    EXPECT_EQ(end.output, "");  // by its default action, at once
+}
+
+PLAIN_TEST("run_main: main that handles the cancellation of a signal ends as it says") {
+    const auto tidies = []() -> aio::coro<int> {
+        ::raise(SIGTERM);
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+        }
+        co_return 3;
+    };
+    const process_end end = end_of_process([&] { return aio::run_main(tidies()); });
+    EXPECT_TRUE(end.exited_with(3)) << end.status;
+}
+
+// ---- signals that nobody has seen ----
+
+PLAIN_TEST("fault P4: main that ends with a value before it saw a signal's cancellation: keyboard_interrupt all the same") {
+    const auto main = []() -> aio::coro<int> {
+        co_return co_await aio::to_thread([](std::stop_token stop) {
+            ::kill(::getpid(), SIGINT);
+            while (!stop.stop_requested()) std::this_thread::yield();  // main is cancelled, and gets the value all the same
+            return 7;
+        });
+    };
+    in_child([&] { return ending_of([&] { aio::run(main()); }) == "keyboard_interrupt 2"; });
+    EXPECT_TRUE(end_of_process([&] { return aio::run_main(main()); }).killed_by(SIGINT));
+}
+
+PLAIN_TEST("fault P4: main that fails before it saw a signal's cancellation: keyboard_interrupt, and the error is told") {
+    const auto main = [](std::string& told) -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler([&told](const aio::exception_context& c) {
+            told += c.message + ": " + aio::detail::describe(c.error);
+        });
+        co_await aio::to_thread([](std::stop_token stop) {
+            ::kill(::getpid(), SIGINT);
+            while (!stop.stop_requested()) std::this_thread::yield();
+            throw std::runtime_error("from the thread");
+        });
+    };
+    in_child([&] {
+        std::string told;
+        const std::string ended = ending_of([&] { aio::run(main(told)); });
+        if (!contains(told, "from the thread")) std::fprintf(stderr, "told: %s\n", told.c_str());
+        return ended == "keyboard_interrupt 2" && contains(told, "from the thread");
+    });
+}
+
+PLAIN_TEST("rule 147: main that sees a signal's cancellation after an irrevocable completion, and handles it, has its own outcome") {
+    const auto main = []() -> aio::coro<int> {
+        const int value = co_await aio::to_thread([](std::stop_token stop) {
+            ::kill(::getpid(), SIGINT);
+            while (!stop.stop_requested()) std::this_thread::yield();
+            return 7;
+        });
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+            co_return value;
+        }
+        co_return 0;
+    };
+    in_child([&] { return aio::run(main()) == 7; });
+}
+
+// ---- a forced end ----
+
+PLAIN_TEST("fault C7: a runner whose loop was ended by force, by a second signal or a deadlock, does not run again") {
+    in_child([] {
+        aio::runner r;
+        const auto main = []() -> aio::coro<> {
+            aio::create_task(stubborn(), {.name = "stubborn"});
+            co_await turns();
+            ::raise(SIGINT);
+            try {
+                co_await aio::sleep(1h);
+            } catch (const aio::cancelled_error&) {
+            }
+            ::raise(SIGINT);
+            co_await aio::sleep(1h);
+        };
+        const auto again = []() -> aio::coro<> { co_await turns(10); };
+        if (ending_of([&] { r.run(main()); }) != "keyboard_interrupt 2") return false;
+        for (int i = 0; i < 2; ++i) {
+            try {
+                r.run(again());
+                return false;
+            } catch (const std::logic_error& e) {
+                if (!contains(e.what(), "ended by force") || !contains(e.what(), "new runner")) return false;
+            }
+        }
+        r.close();
+        aio::runner other;
+        other.run(again());
+        return true;
+    });
+    aio::runner r;
+    const auto stuck = []() -> aio::coro<> { co_await aio::future<>(); };
+    const auto again = []() -> aio::coro<> { co_return; };
+    EXPECT_THROW(r.run(stuck()), aio::deadlock_error);
+    EXPECT_THROW(r.run(again()), std::logic_error);
+}
+
+// ---- what waits for descriptors ----
+
+PLAIN_TEST("fault P9: io_uring, where there is none, is told once on stderr, and the program goes on with epoll") {
+    const auto main = []() -> aio::coro<int> {
+        co_await aio::sleep(1ms);
+        co_return 1;
+    };
+    const auto runs = [&](aio::run_options options) { return aio::run(main(), options) + aio::run(main(), options); };
+    const std::string sentence = "aiocxx: this build has no io_uring backend; epoll is used\n";
+    const process_end by_variable = end_of_process([&] {
+        ::setenv("AIO_BACKEND", "io_uring", 1);
+        return runs({});
+    });
+    EXPECT_TRUE(by_variable.exited_with(2));
+    EXPECT_EQ(by_variable.errors, sentence);
+    const process_end by_option = end_of_process([&] { return runs({.io = aio::backend::io_uring}); });
+    EXPECT_TRUE(by_option.exited_with(2));
+    EXPECT_EQ(by_option.errors, sentence);
+    const process_end option_first = end_of_process([&] {
+        ::setenv("AIO_BACKEND", "io_uring", 1);
+        return runs({.io = aio::backend::epoll});
+    });
+    EXPECT_TRUE(option_first.exited_with(2));
+    EXPECT_EQ(option_first.errors, "");
+    const process_end unknown = end_of_process([&] {
+        ::setenv("AIO_BACKEND", "kqueue", 1);
+        return contains(ending_of([&] { aio::run(main()); }), "AIO_BACKEND is 'kqueue'") ? 0 : 1;
+    });
+    EXPECT_TRUE(unknown.exited_with(0));
+}

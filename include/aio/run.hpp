@@ -1,7 +1,9 @@
 #pragma once
 // From a plain function into the loop: asyncio.run and asyncio.Runner.
 //
-//     int main() { return aio::run(async_main()); }
+//     int main() { return aio::run_main(async_main()); }   // signals, errors and the exit status as a program's main() has them
+//
+//     int answer = aio::run(compute());                    // anywhere else
 //
 // run() makes a loop, runs the coroutine, then cancels and awaits what is left, closes generators, executors and the loop,
 // in that order (rule 144), and gives what the coroutine gave. SIGINT cancels the main task; if that ends it, keyboard_interrupt
@@ -11,8 +13,11 @@
 #include <aio/event_loop.hpp>
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
+#include <type_traits>
+#include <utility>
 
 namespace aio {
 
@@ -114,6 +119,31 @@ T run(coro<T> main, run_options options = {}) {
     }
 }
 
+namespace detail {
+inline constexpr run_options options_of_main{std::nullopt, backend::automatic, true};
+/// Prints the error with its async_trace and gives 1; ends the process where a signal was the reason.
+int exit_status_of_error(const std::exception_ptr& error);
+}  // namespace detail
+
+/// What main() returns: run(main, options), and then the exit status. That is 0, or the int that main gives; 1 after an error, which is
+/// printed to stderr with its async_trace. SIGINT and SIGTERM cancel main; where that ends it the process ends by that same signal, as a
+/// shell expects (130, 143): output that stdio and std::cout have buffered is written first, destructors of static objects do not run.
+/// Throws nothing.
+template<class T>
+int run_main(coro<T> main, run_options options = detail::options_of_main) {
+    static_assert(std::is_void_v<T> || std::is_convertible_v<T, int>, "run_main: the coroutine gives nothing, or the exit status, an int");
+    try {
+        if constexpr (std::is_void_v<T>) {
+            run(std::move(main), options);
+            return 0;
+        } else {
+            return static_cast<int>(run(std::move(main), options));
+        }
+    } catch (...) {
+        return detail::exit_status_of_error(std::current_exception());
+    }
+}
+
 /// Runs several coroutines on one loop, one after the other. Context variables are kept between them. Source: asyncio.Runner.
 class runner {
 public:
@@ -122,7 +152,8 @@ public:
     runner(const runner&) = delete;
     runner& operator=(const runner&) = delete;
 
-    /// Throws std::logic_error once closed, or inside a running loop.
+    /// Throws std::logic_error once closed, inside a running loop, or after a forced end (a deadlock_error, a second signal): what did
+    /// not end then is left in the loop.
     template<class T>
     T run(coro<T> main) {
         return detail::run_in(owner(), std::move(main));

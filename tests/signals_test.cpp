@@ -1,0 +1,94 @@
+// Signals at moments that only a test can choose: the system calls of the loop are replaced here.
+#include "aio_test.hpp"
+
+#include <csignal>
+#include <functional>
+#include <thread>
+
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace {
+
+std::atomic<bool> hold_handler = false;      // a handler that is about to write waits
+std::atomic<int> written_by_handler = -1;    // to this descriptor
+std::atomic<bool> closed_meanwhile = false;
+thread_local bool takes_signals = false;     // the thread whose handler is held
+std::function<void(int timeout)>* before_wait = nullptr;
+
+}  // namespace
+
+extern "C" ssize_t write(int fd, const void* data, std::size_t size) {
+    if (takes_signals && hold_handler) {
+        written_by_handler = fd;
+        const auto end = std::chrono::steady_clock::now() + 200ms;  // time enough to close it, for whoever does not wait
+        while (!closed_meanwhile && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+        hold_handler = false;
+    }
+    return static_cast<ssize_t>(::syscall(SYS_write, fd, data, size));
+}
+
+extern "C" int close(int fd) {
+    if (hold_handler && fd == written_by_handler) closed_meanwhile = true;
+    return static_cast<int>(::syscall(SYS_close, fd));
+}
+
+extern "C" int epoll_wait(int epoll, epoll_event* events, int most, int timeout) {
+    if (before_wait) (*before_wait)(timeout);
+    return static_cast<int>(::syscall(SYS_epoll_pwait, epoll, events, most, timeout, nullptr, 8));
+}
+
+PLAIN_TEST("fault C19: run() does not end while a signal handler on another thread is about to wake its loop") {
+    std::atomic<bool> end = false;
+    std::atomic<bool> ready = false;
+    std::thread other([&] {
+        takes_signals = true;
+        ready = true;
+        while (!end) std::this_thread::yield();
+    });
+    while (!ready) std::this_thread::yield();
+    hold_handler = true;
+    const pthread_t target = other.native_handle();
+    const auto main = [target]() -> aio::coro<> {
+        ::pthread_kill(target, SIGINT);
+        while (written_by_handler < 0) std::this_thread::yield();
+        co_return;
+    };
+    aio::run(main());
+    EXPECT_GE(written_by_handler, 0);
+    EXPECT_FALSE(closed_meanwhile);
+    EXPECT_FALSE(hold_handler);
+    end = true;
+    other.join();
+}
+
+PLAIN_TEST("fault C19: a signal whose wake-up is taken by the look of virtual time is seen") {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(30);
+        int pipe_of_nobody[2];
+        if (::pipe(pipe_of_nobody) != 0) ::_exit(3);
+        bool raised = false;
+        std::function<void(int)> hook = [&](int timeout) {
+            if (timeout == 0 && !std::exchange(raised, true)) ::raise(SIGINT);
+        };
+        const auto main = [&]() -> aio::coro<> {
+            before_wait = &hook;
+            co_await aio::detail::fd_ready(pipe_of_nobody[0], aio::detail::io_entry::readable);
+        };
+        try {
+            aio::testing::run(main(), {.virtual_time = true});
+        } catch (const aio::keyboard_interrupt&) {
+            ::_exit(raised ? 0 : 2);
+        } catch (...) {
+        }
+        ::_exit(1);
+    }
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+}
