@@ -263,9 +263,6 @@ aio::coro<> run_sections(state& t) {
     }
 }
 
-// The servers are closed, and their handlers have ended, before anybody lets go of what they refer to: a state has aclose().
-aio::coro<> async_main(state& t) { co_await aio::with(t, run_sections); }
-
 constexpr const char* usage =
     "usage: aiocxx_tour [--input FILE] [--db URL] [--section N] [--json]\n"
     "  --input FILE   a package database (default: /var/lib/dpkg/status, or the sample that ships)\n"
@@ -331,33 +328,26 @@ private:
     std::filesystem::path path_;
 };
 
-int run_tour(int argc, char** argv) {
-    options settings = parse(argc, argv);
+// Whatever ends it, its folder is gone before the program ends.
+aio::coro<> async_main(options settings) {
     std::optional<scratch> folder;
     if (settings.database.empty()) settings.database = folder.emplace().database();
     report out(settings.json);
     state t(std::move(settings), out);
     try {
-        aio::run(async_main(t), {.handle_sigterm = true});
-    } catch (const aio::keyboard_interrupt& e) {
+        // The servers are closed, and their handlers have ended, before anybody lets go of what they refer to: a state has aclose().
+        co_await aio::with(t, run_sections);
+    } catch (const aio::cancelled_error&) {  // by SIGINT or SIGTERM
         out.finish(true);
-        return 128 + e.signal();
+        throw;
     }
     out.finish(false);
-    return 0;
 }
 
 }  // namespace
 }  // namespace tour
 
 int main(int argc, char** argv) {
-    try {
-        return tour::run_tour(argc, argv);
-    } catch (const std::exception& e) {
-        std::fflush(stdout);
-        std::fprintf(stderr, "aiocxx_tour: %s\n", e.what());
-        const aio::async_trace trace(std::current_exception());
-        if (!trace.frames().empty()) std::fputs(trace.to_string().c_str(), stderr);
-        return 1;
-    }
+    tour::options settings = tour::parse(argc, argv);
+    return aio::run_main(tour::async_main(std::move(settings)));
 }

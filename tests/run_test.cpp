@@ -603,6 +603,28 @@ PLAIN_TEST("15l: a second signal during the end of run() ends its wait, too") {
     });
 }
 
+PLAIN_TEST("15l: what does not end when a second signal ends the end of run() is leaked and named") {
+    in_child([] {
+        auto main = []() -> aio::coro<int> {
+            aio::create_task(stubborn(), {.name = "stubborn"});
+            aio::create_task([]() -> aio::coro<> {
+                try {
+                    co_await aio::sleep_forever();
+                } catch (const aio::cancelled_error&) {
+                }
+                ::raise(SIGINT);
+                ::raise(SIGINT);
+            });
+            co_await turns();
+            co_return 3;
+        };
+        testing::internal::CaptureStderr();
+        const int got = aio::run(main());
+        const std::string printed = testing::internal::GetCapturedStderr();
+        return got == 3 && contains(printed, "stubborn, created at") && contains(printed, "did not end when it was forced to");
+    });
+}
+
 PLAIN_TEST("15l: an ending that the second signal has forced leaks nothing that can end") {
     auto main = []() -> aio::coro<> {
         aio::create_task([c = counted(1)]() -> aio::coro<> {

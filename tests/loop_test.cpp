@@ -1,0 +1,273 @@
+// The loop's own bookkeeping: what is outstanding, who is woken, the order of timers, memory after a peak, threads that have ended.
+#include "aio_test.hpp"
+
+#include "loop/loop.hpp"
+
+#include <cstdlib>
+#include <new>
+#include <optional>
+#include <random>
+#include <stop_token>
+#include <thread>
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace {
+std::atomic<std::size_t> bytes_in_use = 0;
+}
+
+void* operator new(std::size_t size) {
+    void* const memory = std::malloc(size);
+    if (!memory) throw std::bad_alloc();
+    bytes_in_use += ::malloc_usable_size(memory);
+    return memory;
+}
+void operator delete(void* memory) noexcept {
+    if (!memory) return;
+    bytes_in_use -= ::malloc_usable_size(memory);
+    std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept { ::operator delete(memory); }
+
+namespace {
+
+using aio::detail::fd_ready;
+using aio::detail::io_entry;
+
+/// Does something, then waits for what can never happen: that is found, so nothing counts as outstanding any more.
+template<class F>
+std::string deadlock_after(F something) {
+    const auto main = [](F first) -> aio::coro<> {
+        co_await first();
+        co_await aio::future<>();
+    };
+    try {
+        aio::run(main(something));
+    } catch (const aio::deadlock_error& e) {
+        return e.what();
+    }
+    return {};
+}
+
+struct pipe_ends {
+    int ends[2];
+    pipe_ends() { AIO_REQUIRE(::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0); }
+    ~pipe_ends() {
+        ::close(ends[0]);
+        ::close(ends[1]);
+    }
+    pipe_ends(const pipe_ends&) = delete;
+    pipe_ends& operator=(const pipe_ends&) = delete;
+};
+
+/// A stream of our own to a plain socket of the test's.
+aio::coro<> connected(aio::stream& ours, int& theirs) {
+    const int listening = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const sa_family_t family = AF_UNIX;
+    AIO_REQUIRE(::bind(listening, reinterpret_cast<const sockaddr*>(&family), sizeof family) == 0);  // the kernel names it
+    AIO_REQUIRE(::listen(listening, 1) == 0);
+    char address[128] = {};
+    socklen_t size = sizeof address;
+    AIO_REQUIRE(::getsockname(listening, reinterpret_cast<sockaddr*>(address), &size) == 0);
+    ours = co_await aio::open_unix_connection(std::string(address + sizeof family, size - sizeof family));
+    theirs = ::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC);
+    ::close(listening);
+}
+
+int threads_of_process() {
+    int threads = 0;
+    std::FILE* const status = std::fopen("/proc/self/status", "r");
+    char line[256];
+    while (status && std::fgets(line, sizeof line, status)) {
+        if (std::sscanf(line, "Threads: %d", &threads) == 1) break;
+    }
+    if (status) std::fclose(status);
+    return threads;
+}
+
+}  // namespace
+
+// ---- what is outstanding ----
+
+PLAIN_TEST("a deadlock is found after a stream was read and written, and after a read that was cancelled") {
+    EXPECT_NE(deadlock_after([]() -> aio::coro<> {
+        aio::stream ours;
+        int theirs = -1;
+        co_await connected(ours, theirs);
+        aio::get_running_loop().call_later(1ms, [&] { EXPECT_EQ(::send(theirs, "line\n", 5, 0), 5); });
+        const std::string line = co_await ours.read_line();  // parks
+        EXPECT_EQ(line, "line\n");
+        EXPECT_THROW(co_await aio::wait_for(ours.read_line(), 1ms), aio::timeout_error);
+        co_await ours.aclose();
+        ::close(theirs);
+    }), "");
+}
+
+PLAIN_TEST("a deadlock is found after a descriptor was watched, to its end and until a cancel") {
+    EXPECT_NE(deadlock_after([]() -> aio::coro<> {
+        const pipe_ends pipe;
+        aio::get_running_loop().call_later(1ms, [&] { EXPECT_EQ(::write(pipe.ends[1], "x", 1), 1); });
+        co_await fd_ready(pipe.ends[0], io_entry::readable);
+        char byte;
+        EXPECT_EQ(::read(pipe.ends[0], &byte, 1), 1);
+        EXPECT_THROW(co_await aio::wait_for(fd_ready(pipe.ends[0], io_entry::readable), 1ms), aio::timeout_error);
+    }), "");
+}
+
+PLAIN_TEST("a deadlock is found after jobs that ended, failed, were withdrawn or abandoned, and after the end of their pool") {
+    EXPECT_NE(deadlock_after([]() -> aio::coro<> {
+        co_await aio::to_thread([] {});
+        co_await aio::to_thread(aio::abandon_on_cancel, [] {});
+        EXPECT_THROW(co_await aio::to_thread([] { throw std::runtime_error("as it should"); }), std::runtime_error);
+        std::atomic<bool> begun = false;
+        const auto waits = [&begun](std::stop_token stop) {
+            begun = true;
+            while (!stop.stop_requested()) std::this_thread::yield();
+        };
+        EXPECT_THROW(co_await aio::wait_for(aio::to_thread(aio::abandon_on_cancel, waits), 1ms), aio::timeout_error);
+        aio::thread_pool_executor pool(1);
+        begun = false;
+        aio::task<> first = aio::create_task(aio::run_in_executor(pool, waits));
+        aio::task<> second = aio::create_task(aio::run_in_executor(pool, [] {}));
+        while (!begun) co_await aio::sleep(0s);
+        second.cancel();
+        EXPECT_THROW(co_await second, aio::cancelled_error);
+        first.cancel();
+        co_await first;  // its value stands
+        co_await pool.shutdown();
+    }), "");
+}
+
+AIO_REAL_TEST("a regular file cannot be watched: the wait says so, with the number of the descriptor") {
+    const int fd = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    std::string what;
+    try {
+        co_await fd_ready(fd, io_entry::readable);
+    } catch (const std::system_error& e) {
+        what = e.what();
+        EXPECT_EQ(e.code().value(), EPERM);
+    }
+    EXPECT_NE(what.find("waiting for descriptor " + std::to_string(fd)), std::string::npos) << what;
+    ::close(fd);
+}
+
+// ---- who is woken ----
+
+AIO_REAL_TEST("when a connection breaks, who reads and who writes are both woken") {
+    aio::stream ours;
+    int theirs = -1;
+    co_await connected(ours, theirs);
+    const std::string much(8 << 20, 'x');
+    aio::task<std::string> reader = aio::create_task([&]() -> aio::coro<std::string> { co_return co_await ours.read_exactly(1); });
+    aio::task<> writer = aio::create_task([&]() -> aio::coro<> { co_await ours.write(much); });
+    co_await aio::sleep(1ms);
+    EXPECT_FALSE(reader.done());
+    EXPECT_FALSE(writer.done());
+    ::close(theirs);
+    co_await aio::wait(std::vector<aio::any_task>{reader, writer});
+    EXPECT_TRUE(reader.exception());
+    EXPECT_TRUE(writer.exception());
+    co_await ours.aclose();
+}
+
+// ---- timers ----
+
+AIO_TEST("300 timers in any order, a third of them disarmed: the others fire in the order of their deadlines") {
+    std::mt19937 random(7);
+    for (int round = 0; round < 20; ++round) {
+        aio::event_loop& loop = aio::get_running_loop();
+        std::vector<std::pair<int, aio::callback_handle>> timers;
+        std::vector<int> fired;
+        for (int i = 0; i < 300; ++i) {
+            const int ms = static_cast<int>(random() % 1000);
+            timers.emplace_back(ms, loop.call_later(std::chrono::milliseconds(ms), [&fired, ms] { fired.push_back(ms); }));
+        }
+        for (int i = 0; i < 100; ++i) {
+            const auto at = static_cast<std::ptrdiff_t>(random() % timers.size());
+            timers[static_cast<std::size_t>(at)].second.cancel();
+            timers.erase(timers.begin() + at);
+        }
+        co_await aio::sleep(2s);
+        EXPECT_EQ(fired.size(), timers.size());
+        EXPECT_TRUE(std::is_sorted(fired.begin(), fired.end()));
+    }
+}
+
+AIO_TEST("after a peak the room for timers is given back") {
+    const auto peak = [](std::size_t timers) {
+        std::mt19937 random(3);
+        std::vector<aio::callback_handle> all;
+        for (std::size_t i = 0; i < timers; ++i) {
+            all.push_back(aio::get_running_loop().call_later(std::chrono::microseconds(3'600'000'000 - random() % 3'000'000'000U), [] {}));
+        }
+        for (auto& one : all) one.cancel();
+    };
+    peak(1'000);
+    co_await aio::sleep(10s);  // a loop tidies once a second
+    const std::size_t before = bytes_in_use;
+    peak(100'000);
+    for (int i = 0; i < 20; ++i) co_await aio::sleep(1s);
+    EXPECT_LT(bytes_in_use, before + 400'000);  // each of them has an entry of 16 bytes, nearly
+}
+
+PLAIN_TEST("virtual time does not jump to the end of time while a task sleeps for ever and a thread is to wake it") {
+    aio::clock::duration jumped{};
+    const auto main = [&]() -> aio::coro<> {
+        aio::event_loop& loop = aio::get_running_loop();
+        const aio::time_point before = loop.time();
+        const aio::loop_handle h = loop.handle();
+        aio::task<> sleeper = aio::create_task(aio::sleep_forever());
+        std::thread waker([&, h] {
+            const auto end = std::chrono::steady_clock::now() + 5ms;  // the loop has nothing to do meanwhile
+            while (std::chrono::steady_clock::now() < end) std::this_thread::yield();
+            h.call_soon_threadsafe([&] { sleeper.cancel(); });
+        });
+        EXPECT_THROW(co_await sleeper, aio::cancelled_error);
+        waker.join();
+        jumped = loop.time() - before;
+    };
+    aio::testing::run(main(), {.virtual_time = true});
+    EXPECT_EQ(jumped, 0s);
+}
+
+// ---- the end ----
+
+PLAIN_TEST("an exception handler is not called any more after its loop has ended; a late report goes to stderr") {
+    int told = 0;
+    std::optional<aio::future<>> kept;
+    const auto main = [&]() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler([&told](const aio::exception_context&) { ++told; });
+        kept.emplace();
+        kept->set_exception(std::make_exception_ptr(std::runtime_error("nobody looks")));
+        co_return;
+    };
+    aio::run(main());
+    const int before = told;
+    testing::internal::CaptureStderr();
+    kept.reset();
+    const std::string printed = testing::internal::GetCapturedStderr();
+    EXPECT_EQ(told, before);
+    EXPECT_NE(printed.find("nobody looks"), std::string::npos) << printed;
+}
+
+AIO_REAL_TEST("the thread of an abandoned job ends with the job") {
+    std::atomic<bool> end = false;
+    std::atomic<int> begun = 0;
+    const auto job = [&] {
+        ++begun;
+        while (!end) std::this_thread::yield();
+    };
+    const int before = threads_of_process();
+    for (int i = 0; i < 3; ++i) {
+        aio::task<> t = aio::create_task(aio::to_thread(aio::abandon_on_cancel, job));
+        while (begun <= i) co_await aio::sleep(0s);
+        t.cancel();
+        EXPECT_THROW(co_await t, aio::cancelled_error);
+    }
+    EXPECT_GE(threads_of_process(), before + 3);
+    end = true;
+    while (threads_of_process() > before) co_await aio::sleep(1ms);  // a thread that served on would stay
+}
