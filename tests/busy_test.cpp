@@ -153,19 +153,23 @@ AIO_REAL_TEST("a lock, an event and a semaphore serve those that wait in their o
         aio::event e;
         aio::semaphore s(0);
         in_order of_lock, of_event, of_semaphore;
+        int waiting = 0;
         co_await l.acquire();
         std::vector<aio::task<>> tasks;
         const auto waits = [&](int n) -> aio::coro<> {
+            ++waiting;
             co_await e.wait();
             of_event(n);
         };
         const auto locks = [&](int n) -> aio::coro<> {
+            ++waiting;
             co_await l.acquire();
             of_lock(n);
             co_await aio::sleep(n % 3 == 0 ? 1us : 0us);
             l.release();
         };
         const auto takes = [&](int n) -> aio::coro<> {
+            ++waiting;
             co_await s.acquire();
             of_semaphore(n);
         };
@@ -174,7 +178,7 @@ AIO_REAL_TEST("a lock, an event and a semaphore serve those that wait in their o
             tasks.push_back(aio::create_task(locks(n)));
             tasks.push_back(aio::create_task(takes(n)));
         }
-        co_await aio::sleep(1ms);
+        while (waiting < 600) co_await aio::sleep(0s);
         e.set();
         l.release();
         for (int n = 0; n < 200; ++n) {

@@ -1631,17 +1631,18 @@ AIO_TEST("any_task::result() counts as a look at the error; a cancel that was ov
 }
 
 AIO_REAL_TEST("a cancel after one that a value has overtaken: the task that returns without another await is cancelled") {
-    std::atomic<bool> go = false;
+    std::atomic<bool> begun = false, go = false;
     bool overtaken = false;
     auto t = aio::create_task([&]() -> aio::coro<int> {
         co_await aio::to_thread([&] {
+            begun = true;
             while (!go) std::this_thread::yield();
         });
         overtaken = true;
         aio::current_task().cancel("anew");
         co_return 1;
     });
-    co_await turns(3);
+    while (!begun) co_await turns();
     t.cancel("overtaken");
     go = true;
     EXPECT_EQ((co_await end_of(t)).text, "cancelled anew");  // rule 7
