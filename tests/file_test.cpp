@@ -3,8 +3,10 @@
 
 #include "aio_test.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -686,6 +688,36 @@ AIO_REAL_TEST("several tasks that write to one FIFO take turns: each text is who
     EXPECT_TRUE(co_await in.read(a.size() + b.size()) == a + b);
     co_await one;
     co_await two;
+}
+
+AIO_REAL_TEST("a pipe of the shell's, whose writer has ended before it is opened, is read to its end") {
+    int ends[2];
+    AIO_REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    AIO_REQUIRE(::write(ends[1], "of <(command)\n", 14) == 14);
+    ::close(ends[1]);
+    const std::string name = "/proc/self/fd/" + std::to_string(ends[0]);
+    EXPECT_EQ(co_await aio::wait_for(aio::read_file(name), 20s), "of <(command)\n");
+    EXPECT_EQ(co_await aio::wait_for(aio::read_file(name), 20s), "");
+    ::close(ends[0]);
+}
+
+AIO_REAL_TEST("a read that waits for a FIFO takes no processor time, and two readers get each byte once") {
+    const folder dir;
+    const fs::path path = fifo(dir, "pipe");
+    auto one = aio::create_task(aio::read_file(path));
+    auto two = aio::create_task(aio::read_file(path));
+    const std::clock_t used = std::clock();
+    co_await aio::sleep(200ms);
+    EXPECT_LT(std::clock() - used, CLOCKS_PER_SEC / 10) << "it spins";
+    EXPECT_FALSE(one.done() || two.done());
+    std::string sent(200000, '\0');
+    for (std::size_t i = 0; i < sent.size(); ++i) sent[i] = static_cast<char>('a' + i % 26);
+    co_await aio::write_file(path, sent);
+    std::string got = co_await one;
+    got += co_await two;
+    std::sort(sent.begin(), sent.end());
+    std::sort(got.begin(), got.end());
+    EXPECT_TRUE(got == sent);
 }
 
 AIO_REAL_TEST("a terminal is polled: its lines come one by one, and a read that waits can be given up") {

@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -982,6 +983,75 @@ PLAIN_TEST("fault N22: of several that start on an abandoned path at the same ti
         EXPECT_EQ(answer, "who is there\n");
         EXPECT_FALSE(exists(path));
     }
+}
+
+AIO_REAL_TEST("whoever replaces an abandoned socket waits until another who does so is through") {
+    const std::string folder = socket_path("folder");
+    AIO_REQUIRE(::mkdir(folder.c_str(), 0700) == 0);
+    leave_behind(folder + "/socket");
+    const int other = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AIO_REQUIRE(::flock(other, LOCK_EX) == 0);
+    auto starting = aio::create_task(aio::start_unix_server(echo, folder + "/socket"));
+    co_await aio_test::turns(3);
+    EXPECT_FALSE(starting.done());
+    ::close(other);
+    aio::server v = co_await std::move(starting);
+    v.close();
+    EXPECT_FALSE(exists(folder + "/socket"));
+    EXPECT_EQ(::rmdir(folder.c_str()), 0);
+}
+
+AIO_REAL_TEST("handlers hear of abort_clients as of stream::abort(), and not as of the end of their stream") {
+    reports told;
+    aio::server v = co_await aio::start_server([](aio::stream s) -> aio::coro<> { co_await s.read(); }, "127.0.0.1", 0);
+    aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+    co_await s.write("half of an upload");
+    while (v.connections() == 0) co_await aio::sleep(0s);
+    co_await aio_test::turns(2);
+    v.abort_clients();
+    v.close();
+    co_await v.wait_closed();
+    EXPECT_TRUE(told.contain("connection abort")) << told.text();
+}
+
+AIO_REAL_TEST("a handler may throw what it likes: the connection is closed and the server goes on") {
+    reports told;
+    int calls = 0;
+    aio::server v = co_await aio::start_server(
+        [&](aio::stream s) -> aio::coro<> {
+            if (++calls == 1) throw 42;
+            co_await s.write("second\n");
+        },
+        "127.0.0.1", 0);
+    aio::stream first = co_await aio::open_connection("127.0.0.1", v.port());
+    EXPECT_EQ(co_await first.read(), "");
+    EXPECT_EQ(co_await ask(v.port(), "x\n"), "second\n");
+    EXPECT_EQ(told.entries.size(), 1u) << told.text();
+    v.close();
+}
+
+AIO_REAL_TEST("connections that wait to be accepted when a server is closed are reset, and leak nothing") {
+    const int before = aio_test::lowest_free_descriptor();
+    {
+        aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+        sockaddr_in to{};
+        to.sin_family = AF_INET;
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        to.sin_port = htons(static_cast<std::uint16_t>(v.port()));
+        std::vector<int> clients;
+        for (int i = 0; i < 20; ++i) {
+            clients.push_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+            EXPECT_EQ(::connect(clients.back(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
+        }
+        v.close();  // before the loop has seen any of them
+        co_await v.wait_closed();
+        for (const int fd : clients) {
+            char byte;
+            EXPECT_LE(::recv(fd, &byte, 1, 0), 0);
+            ::close(fd);
+        }
+    }
+    EXPECT_LE(aio_test::lowest_free_descriptor(), before);
 }
 
 // ---- cancellation ----

@@ -10,9 +10,12 @@
 #include <netdb.h>
 #include <optional>
 
+#include <csignal>
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 namespace {
@@ -539,6 +542,46 @@ AIO_REAL_TEST("what came before a reset is read, then the reset is told") {
     AIO_REQUIRE(error);
     EXPECT_TRUE(error->code() == std::errc::connection_reset);
     EXPECT_EQ(got.find("last words"), 0u) << got;
+}
+
+AIO_REAL_TEST("a peer on a unix socket that goes away ends the write that waits for it") {
+    const std::string name = std::string(1, '\0') + "aio_stream_test.away." + std::to_string(::getpid());
+    aio::future<aio::stream> accepted;
+    auto accept = [accepted](aio::stream s) mutable { accepted.set_result(std::move(s)); };
+    aio::server v = co_await aio::start_unix_server(std::move(accept), name);
+    aio::stream s = co_await aio::open_unix_connection(name);
+    aio::stream peer = co_await std::move(accepted);
+    const std::string data = pattern(8 << 20);
+    auto writing = aio::create_task(s.write(data));
+    co_await aio_test::turns(2);
+    EXPECT_FALSE(writing.done());
+    co_await peer.aclose();
+    auto error = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::wait_for(writing, 20s); });
+    AIO_REQUIRE(error);
+    EXPECT_TRUE(error->code() == std::errc::broken_pipe || error->code() == std::errc::connection_reset) << error->what();
+    v.close();
+}
+
+AIO_REAL_TEST("signals that interrupt every system call lose and double nothing") {
+    struct sigaction interrupt {}, before {};
+    interrupt.sa_handler = [](int) {};  // without SA_RESTART
+    ::sigaction(SIGALRM, &interrupt, &before);
+    const itimerval often{{0, 200}, {0, 200}}, never{};
+    ::setitimer(ITIMER_REAL, &often, nullptr);
+    for (int round = 0; round < 5; ++round) {
+        connection c = co_await connect();
+        const std::string data = pattern(4 << 20);
+        auto writing = aio::create_task(c.client.write(data));
+        auto back = aio::create_task(c.peer.write(data));
+        EXPECT_TRUE(co_await c.peer.read_exactly(data.size()) == data);
+        EXPECT_TRUE(co_await c.client.read_exactly(data.size()) == data);
+        co_await writing;
+        co_await back;
+        co_await c.client.aclose();
+        EXPECT_EQ(co_await c.peer.read(), "");
+    }
+    ::setitimer(ITIMER_REAL, &never, nullptr);
+    ::sigaction(SIGALRM, &before, nullptr);
 }
 
 AIO_REAL_TEST("half-close: after write_eof the other direction carries as much as it likes") {
