@@ -1,3 +1,4 @@
+#include "frames.hpp"
 #include "loop/loop.hpp"
 
 #include <aio/async_generator.hpp>
@@ -34,7 +35,7 @@ void generator_promise::forget_closer() noexcept { closer->forget(); }
 namespace {
 
 std::string place_of(const generator_promise& promise) {
-    return std::string(promise.place.function_name()) + ", " + promise.place.file_name() + ":" +
+    return readable_function(promise.place.function_name()) + ", " + promise.place.file_name() + ":" +
            std::to_string(promise.place.line());
 }
 
@@ -191,9 +192,12 @@ void abandon_generators(loop_core& loop) noexcept {
     while (generator_link* link = loop.generators.pop_front()) {
         auto* promise = static_cast<generator_promise*>(link);
         if (!promise->exits) continue;
-        std::fprintf(stderr, "aiocxx: an async generator was not closed when its loop was forced to end: its clean-up has not run: "
-                             "%s, %s:%u\n",
-                     promise->place.function_name(), promise->place.file_name(), static_cast<unsigned>(promise->place.line()));
+        const char* const told = "aiocxx: an async generator was not closed when its loop was forced to end: its clean-up has not run";
+        try {
+            std::fprintf(stderr, "%s: %s\n", told, place_of(*promise).c_str());
+        } catch (...) {
+            std::fprintf(stderr, "%s\n", told);
+        }
         try {
             abandoned_generators().push_back(promise);
         } catch (...) {  // then a leak checker will tell of it

@@ -1,17 +1,19 @@
 // The traces of a thread's errors.
 //
-// A trace belongs to an exception object, of which we see only exception_ptrs. So a thread has a table, keyed by the address of that
-// object; each record holds the error, so that no address can come again while it is a key. The last 64 records stay in any case.
-// Older ones stay while somebody else holds the error, too: a task, an exit that it waits for, a group, a user. The standard has no
-// count of an exception_ptr's owners; libstdc++'s stands at the begin of the header that lies before each exception object. Its
-// place has not moved since GCC 4.5; it is tried out once, and where it is not found only the last 64 records stay.
-// Rejected: a count of our own in tasks, groups, exits (frames would grow, and what users hold would not count); a trace inside of
-// the exception objects (they are not ours).
+// A trace belongs to an exception object, of which we see only exception_ptrs. There is a table keyed by the address of that object.
+// It holds no exception: nobody's objects live longer for being traced. A record goes with its exception, so no address comes again
+// while it is a key. To hear of that we stand in for the exception's destructor, which libstdc++ keeps in the header before each
+// exception object, as the C++ ABI for Itanium, which all systems but ARM's 32-bit ones follow, lays down. Its place is tried out
+// once; where it is not found the last 64 records of a thread hold their exceptions, and are the only ones.
+// Each thread has records of its own, but the last owner of an exception may be any thread: so one mutex guards them all.
+// Rejected: holding the exceptions, and a look at libstdc++'s count of their owners now and then (they go late, and a plugin's may not
+// outlive its dlclose); a count of our own in tasks, groups, exits (frames would grow, and what users hold would not count).
 //
 // Several may take a failed task's error and go on with it in ways of their own, and all have the same object (rule 13). So the way
 // to the end of each task is remembered (way_mark), and an error that is taken from a task or future starts again from there.
 // Python's futures do the same since 3.11 (with_traceback).
 
+#include "frames.hpp"
 #include "loop/loop.hpp"
 
 #include <aio/async_trace.hpp>
@@ -22,6 +24,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
 #include <typeinfo>
 #include <unordered_map>
 
@@ -29,7 +32,7 @@ namespace aio {
 namespace detail {
 namespace {
 
-constexpr std::size_t most_records = 64;  // beside those whose error somebody holds
+constexpr std::size_t most_kept = 64;  // records that hold their exceptions
 constexpr std::size_t most_frames = 64;
 constexpr std::size_t first_frames = most_frames / 2;  // the innermost; the rest is a ring of the outermost
 constexpr std::size_t most_marks = 64;
@@ -42,29 +45,46 @@ const void* object_of(const std::exception_ptr& error) noexcept {
     return object;
 }
 
+void exception_ends(void* object) noexcept;
+
 #ifdef __GLIBCXX__
 struct exception_header {  // libstdc++'s __cxa_refcounted_exception, as far as its size depends on it
     int references;
     struct {
-        void *type, *destructor, *unexpected_handler, *terminate_handler, *next;
+        const std::type_info* type;
+        void (*destructor)(void*);
+        void *unexpected_handler, *terminate_handler, *next;
         int handlers, switch_value;
         void *action_record, *language_data, *catch_temp, *adjusted;
         _Unwind_Exception unwind;
     } exception;
 };
-int read_owners(const std::exception_ptr& error) noexcept {
-    const void* header = static_cast<const char*>(object_of(error)) - sizeof(exception_header);
-    return __atomic_load_n(static_cast<const int*>(header), __ATOMIC_ACQUIRE);
+exception_header& header_of(const std::exception_ptr& error) noexcept {
+    auto* object = const_cast<char*>(static_cast<const char*>(object_of(error)));
+    return *reinterpret_cast<exception_header*>(object - sizeof(exception_header));
 }
-const bool owners_known = [] {
-    const std::exception_ptr one = std::make_exception_ptr(0);
-    if (read_owners(one) != 1) return false;
-    const std::exception_ptr two = one;
-    return read_owners(one) == 2;
-}();
+bool ends_are_heard() noexcept {
+    static const bool tried_out = [] {
+        struct probe {
+            ~probe() {}
+        };
+        static bool heard = false;
+        std::exception_ptr one = std::make_exception_ptr(probe());
+        exception_header& header = header_of(one);
+        if (!header.exception.type || *header.exception.type != typeid(probe) || !header.exception.destructor) return false;
+        header.exception.destructor = [](void*) { heard = true; };
+        one = nullptr;
+        return heard;
+    }();
+    return tried_out;
+}
+/// Gives the destructor that stood there.
+auto listen_for_the_end(const std::exception_ptr& error) noexcept {
+    return std::exchange(header_of(error).exception.destructor, &exception_ends);
+}
 #else
-constexpr bool owners_known = false;
-int read_owners(const std::exception_ptr&) noexcept { return 0; }
+bool ends_are_heard() noexcept { return false; }
+void (*listen_for_the_end(const std::exception_ptr&) noexcept)(void*) { return nullptr; }
 #endif
 
 /// The innermost first. length may be more than there are frames.
@@ -99,14 +119,27 @@ struct way_mark {
     std::unique_ptr<way> saved;  // the error has gone another way since
 };
 
-struct recent_link : list_node {};
-struct unread_link : list_node {};
+class traces;
 
-struct record : recent_link, unread_link {
+/// What an error has replaced at an exit.
+struct replaced : list_node {
     std::exception_ptr error;
-    std::exception_ptr context;  // what it replaced at an exit
+    std::string by;        // the error that has replaced it, in words; told with it when that is gone
+    bool unread = false;
+};
+
+/// What a thread knows of an exception.
+struct record : list_node {
+    traces* owner;
+    const void* object;
+    record* of_other = nullptr;  // another thread's
     way taken;
     std::vector<way_mark> marks;
+    std::unique_ptr<replaced> context;
+    bool is_context = false;  // has been replaced by another
+    std::exception_ptr kept;  // where its end would not be heard
+
+    record(traces* t, const void* o) noexcept : owner(t), object(o) {}
 
     way_mark* mark_of(const future_base* where) noexcept {
         for (std::size_t i = marks.size(); i-- > 0;) {
@@ -134,137 +167,127 @@ struct record : recent_link, unread_link {
     }
 };
 
-void tell(const std::exception_ptr& by, const std::exception_ptr& error) noexcept {
+struct entry {
+    void (*destructor)(void*) = nullptr;  // the exception's own; null: it has none
+    record* records = nullptr;
+};
+struct table {
+    std::mutex mutex;
+    std::unordered_map<const void*, entry> entries;
+};
+table& all() noexcept {
+    alignas(table) static unsigned char room[sizeof(table)];
+    static auto* const one = ::new (room) table;  // never destroyed: exceptions go at the end of the process, too
+    return *one;
+}
+using locked = std::unique_lock<std::mutex>;
+
+void tell(const replaced& lost) noexcept {
+    const auto message = [&] { return "an error was replaced by another at an exit, and nobody has read it; it was replaced by " + lost.by; };
+    if (loop_core* loop = local().loop) return loop->report(message, lost.error, nullptr);
     try {
-        std::string message = "an error was replaced by another at an exit, and nobody has read it; it was replaced by " + describe(by);
-        if (loop_core* loop = local().loop) {
-            loop->report(std::move(message), error, nullptr);
-        } else {
-            std::string text = "aiocxx: " + message + "\n" + async_trace(error).to_string();
-            std::fputs(text.c_str(), stderr);
-        }
+        const std::string text = "aiocxx: " + message() + "\n" + async_trace(lost.error).to_string();
+        std::fputs(text.c_str(), stderr);
     } catch (...) {
         std::fputs("aiocxx: out of memory while telling of an error that was replaced at an exit\n", stderr);
     }
 }
 
+/// A thread's. All that takes a locked is called under the mutex.
 class traces {
 public:
-    record* find(const std::exception_ptr& error) noexcept {
-        if (last_ && last_->error == error) return last_;
+    record* find(const std::exception_ptr& error, const locked&) noexcept {
         if (!error) return nullptr;
-        const auto found = records_.find(object_of(error));
-        return found == records_.end() ? nullptr : last_ = &found->second;
-    }
-    record& obtain(const std::exception_ptr& error) {
-        if (!unread_.empty()) look_soon();
-        if (record* r = find(error)) return *r;
-        while (recent_count_ >= most_records) retire();
-        record* r;
-        if (spare_) {
-            spare_.key() = object_of(error);
-            r = &records_.insert(std::move(spare_)).position->second;
-        } else {
-            r = &records_[object_of(error)];
+        const auto found = all().entries.find(object_of(error));
+        if (found == all().entries.end()) return nullptr;
+        for (record* r = found->second.records; r; r = r->of_other) {
+            if (r->owner == this) return r;
         }
-        r->error = error;
-        recent_.push_back(*r);
-        ++recent_count_;
-        return *(last_ = r);
+        return nullptr;
     }
-    void set_context(record& r, const std::exception_ptr& error, bool tell_if_unread) {
-        r.context = error;
-        if (!tell_if_unread) return;
-        unread_.push_back(r);
-        look_soon();
+    record& obtain(const std::exception_ptr& error, const locked& lock) {
+        if (record* r = find(error, lock)) return *r;
+        auto made = std::make_unique<record>(this, object_of(error));
+        const auto [at, is_new] = all().entries.try_emplace(object_of(error));
+        if (!ends_are_heard()) {
+            made->kept = error;
+            ++kept_;
+        } else if (is_new) {
+            at->second.destructor = listen_for_the_end(error);
+        }
+        record& r = *made.release();
+        r.of_other = std::exchange(at->second.records, &r);
+        own_.push_back(r);
+        return r;
     }
-    void forget_context(record& r) noexcept {
-        mark_read(r);
-        r.context = nullptr;
+    /// The oldest record that is one too many; to be deleted when the mutex has been let go.
+    std::unique_ptr<record> retire(const locked& lock) noexcept {
+        if (kept_ <= most_kept) return nullptr;
+        --kept_;
+        return take(*own_.front(), lock);
     }
-    void mark_read(record& r) noexcept {
-        if (static_cast<unread_link&>(r).linked()) static_cast<unread_link&>(r).unlink();
-    }
-    /// Those whose replacement nobody holds any more.
-    void tell_due() noexcept {
-        for (unread_link* link = unread_.front(); link;) {
-            record& r = static_cast<record&>(*link);
-            if (!owners_known || read_owners(r.error) > 1) {
-                link = unread_.after(*link);
-                continue;
-            }
-            mark_read(r);
-            const std::exception_ptr by = r.error, error = std::exchange(r.context, nullptr);  // which may be due now, too
-            tell(by, error);
-            link = unread_.front();  // whoever heard of it may have done anything
+    /// The exception is gone, and nobody can ask what it has replaced.
+    void lost(std::unique_ptr<replaced> context, const locked&) noexcept { lost_.push_back(*context.release()); }
+    /// Tells of what has been lost; what goes with that may have replaced others.
+    void tell_lost() noexcept {
+        for (;;) {
+            const std::unique_ptr<replaced> next([&] {
+                const locked lock(all().mutex);
+                return lost_.pop_front();
+            }());
+            if (!next) return;
+            tell(*next);
         }
     }
-    void look_if_unread() noexcept {
+    // At the loop's next turn: whoever drops an error may be in the midst of anything.
+    void look_soon() noexcept {
+        loop_core* loop = local().loop;
+        if (look_is_due_ || !loop || loop->closed) return;
         try {
-            if (!unread_.empty()) look_soon();
-        } catch (...) {
+            loop->push(*new look(*loop));
+            look_is_due_ = true;
+        } catch (...) {  // told later, at the end of run() at the latest
         }
     }
-    void drop_unheld() noexcept {
-        list<recent_link> looked_at;
-        looked_at.splice(held_);
-        while (recent_link* link = looked_at.front()) keep_or_drop(static_cast<record&>(*link));
+    void look_if_lost() noexcept {
+        const bool any = [&] {
+            const locked lock(all().mutex);
+            return !lost_.empty();
+        }();
+        if (any) look_soon();
     }
+    /// The thread ends. Exceptions that others hold go on without these records.
     void end() noexcept {
-        list<recent_link> all;
-        all.splice(recent_);
-        all.splice(held_);
-        while (recent_link* link = all.front()) drop(static_cast<record&>(*link));
+        for (;;) {
+            std::unique_ptr<record> gone;
+            {
+                const locked lock(all().mutex);
+                if (own_.empty()) break;
+                gone = take(*own_.front(), lock);
+                if (gone->context && gone->context->unread) lost(std::move(gone->context), lock);
+            }
+        }
+        tell_lost();
     }
 
 private:
-    // The oldest of the recent ones goes, or is kept for who holds its error.
-    void retire() noexcept {
-        --recent_count_;
-        keep_or_drop(static_cast<record&>(*recent_.front()));
-        for (int looks = 0; looks < 4 && !held_.empty(); ++looks) {  // so all are looked at again and again
-            keep_or_drop(static_cast<record&>(*held_.front()));
-        }
-    }
-    void keep_or_drop(record& r) noexcept {
-        if (!owners_known || read_owners(r.error) <= 1) return drop(r);
-        static_cast<recent_link&>(r).unlink();
-        held_.push_back(r);
-    }
-    // What goes with the error may be anybody's destructor: nothing of the table is looked at after that.
-    void drop(record& r) noexcept {
-        static_cast<recent_link&>(r).unlink();
-        const bool unread = static_cast<unread_link&>(r).linked();
-        if (unread) static_cast<unread_link&>(r).unlink();
-        if (last_ == &r) last_ = nullptr;
-        auto node = records_.extract(object_of(r.error));
-        const std::exception_ptr error = std::move(r.error), context = std::move(r.context);
-        r.taken.frames.clear();
-        r.taken.length = 0;
-        r.marks.clear();
-        if (!spare_) spare_ = std::move(node);  // the next record needs no memory
-        if (unread) tell(error, context);
+    static std::unique_ptr<record> take(record& r, const locked&) noexcept {
+        r.unlink();
+        const auto at = all().entries.find(r.object);
+        record** link = &at->second.records;
+        while (*link != &r) link = &(*link)->of_other;
+        *link = r.of_other;
+        if (r.kept && !at->second.records) all().entries.erase(at);
+        return std::unique_ptr<record>(&r);
     }
 
-    // At the loop's next turn: what has just replaced another error may have been caught by then.
     struct look : ready_callback, pooled {
         loop_core* loop;
         explicit look(loop_core& l) noexcept;
     };
-    void look_soon() {
-        loop_core* loop = local().loop;
-        if (look_is_due_ || !loop || loop->closed) return;
-        loop->push(*new look(*loop));
-        look_is_due_ = true;
-    }
-
-    std::unordered_map<const void*, record> records_;
-    decltype(records_)::node_type spare_;
-    list<recent_link> recent_;  // oldest first
-    list<recent_link> held_;    // older than these, by somebody else
-    list<unread_link> unread_;
-    record* last_ = nullptr;
-    std::size_t recent_count_ = 0;
+    list<record> own_;     // oldest first
+    list<replaced> lost_;  // to be told
+    std::size_t kept_ = 0;
     bool look_is_due_ = false;
 };
 
@@ -299,17 +322,52 @@ traces::look::look(loop_core& l) noexcept : loop(&l) {
         traces* t = existing();
         if (!t) return;
         t->look_is_due_ = false;
-        if (!closed) t->tell_due();
+        if (!closed) t->tell_lost();
     };
+}
+
+// In place of an exception's destructor, on whatever thread drops it last. What it has replaced goes with it, and so on: a chain of
+// any length, so not by recursion.
+#ifdef __clang__
+[[clang::no_sanitize("function")]]  // the destructor is called as the C++ runtime would call it
+#endif
+void exception_ends(void* object) noexcept {
+    void (*destructor)(void*) = nullptr;
+    list<record> gone;
+    bool mine = false;
+    {
+        const locked lock(all().mutex);
+        const auto at = all().entries.find(object);
+        destructor = at->second.destructor;
+        for (record* r = at->second.records; r; r = r->of_other) {
+            r->unlink();
+            gone.push_back(*r);
+            if (!r->context || !r->context->unread) continue;
+            mine = mine || r->owner == existing();
+            r->owner->lost(std::move(r->context), lock);
+        }
+        all().entries.erase(at);
+    }
+    if (destructor) destructor(object);
+    if (mine) existing()->look_soon();
+    static constinit thread_local list<record>* ending = nullptr;
+    if (ending) return ending->splice(gone);
+    ending = &gone;
+    while (const std::unique_ptr<record> next{gone.pop_front()}) {}
+    ending = nullptr;
 }
 
 void note(const promise_base& coroutine, const std::exception_ptr& error) noexcept {
     traces* t = error ? made() : nullptr;  // null: of another language
     if (!t) return;
+    const bool shown = !is_of_the_library(coroutine.place);
     try {
-        record& r = t->obtain(error);
-        r.taken.add(coroutine.place);
+        std::unique_ptr<record> retired;
+        const locked lock(all().mutex);
+        record& r = t->obtain(error, lock);
+        if (shown) r.taken.add(coroutine.place);
         if (!coroutine.parent) r.set_mark(local().task);
+        retired = t->retire(lock);
     } catch (...) {  // no memory: no trace
     }
 }
@@ -334,22 +392,31 @@ std::exception_ptr own_context(const std::exception_ptr& error) noexcept {
     return nullptr;
 }
 
-bool in_group(const std::exception_ptr& error, const std::exception_ptr& searched, int depth) noexcept {
-    const auto* group = as<exception_group>(error);
-    if (!group || depth == 0) return false;
-    for (const std::exception_ptr& e : group->exceptions()) {
-        if (e == searched || in_group(e, searched, depth - 1)) return true;
+/// Whether whoever has error has the other one, too: in a group, as its context(), nested in it. Looks at some hundreds at most.
+class carrier {
+public:
+    explicit carrier(const std::exception_ptr& searched) noexcept : searched_(searched) {}
+    bool in_group(const std::exception_ptr& error, int depth = most_contexts) noexcept {
+        const auto* group = depth > 0 ? as<exception_group>(error) : nullptr;
+        if (!group) return false;
+        for (const std::exception_ptr& e : group->exceptions()) {
+            if (left_ == 0) return false;
+            --left_;
+            if (e == searched_ || in_group(e, depth - 1)) return true;
+        }
+        return false;
     }
-    return false;
-}
+    bool carries(const std::exception_ptr& error, int depth = most_contexts) noexcept {
+        if (!error || depth == 0) return false;
+        if (error == searched_ || in_group(error, depth) || carries(own_context(error), depth - 1)) return true;
+        const auto* nesting = as<std::nested_exception>(error);
+        return nesting && carries(nesting->nested_ptr(), depth - 1);
+    }
 
-/// Whoever has error has the other one, too: in a group, as its context(), nested in it.
-bool carries(const std::exception_ptr& error, const std::exception_ptr& searched, int depth) noexcept {
-    if (!error || depth == 0) return false;
-    if (error == searched || in_group(error, searched, depth) || carries(own_context(error), searched, depth - 1)) return true;
-    const auto* nesting = as<std::nested_exception>(error);
-    return nesting && carries(nesting->nested_ptr(), searched, depth - 1);
-}
+private:
+    const std::exception_ptr& searched_;
+    int left_ = 500;
+};
 
 }  // namespace
 
@@ -362,10 +429,13 @@ std::exception_ptr trace_ended(const promise_base& ended) noexcept {
 void trace_through(const promise_base& coroutine, const std::exception_ptr& error) noexcept { note(coroutine, error); }
 
 void trace_again(const future_base& from, const std::exception_ptr& error) noexcept {
-    traces* t = made();
-    if (!t || !error) return;
+    traces* t = error ? made() : nullptr;
+    if (!t) return;
     try {
-        t->obtain(error).start_again(&from);
+        std::unique_ptr<record> retired;
+        const locked lock(all().mutex);
+        t->obtain(error, lock).start_again(&from);
+        retired = t->retire(lock);
     } catch (...) {
     }
 }
@@ -373,35 +443,61 @@ void trace_again(const future_base& from, const std::exception_ptr& error) noexc
 void trace_replaced(const std::exception_ptr& thrown, const std::exception_ptr& error) noexcept {
     if (!error || !thrown || thrown == error || is_generator_exit(error)) return;
     traces* t = made();
-    if (!t || in_group(thrown, error, most_contexts)) return;
+    if (!t || carrier(error).in_group(thrown)) return;
     try {
-        const bool needs_telling = !is_cancelled(error) && !carries(thrown, error, most_contexts);
+        const bool needs_telling = !is_cancelled(error) && !carrier(error).carries(thrown);
+        auto context = std::make_unique<replaced>();
+        context->error = error;
+        context->unread = needs_telling;
+        if (needs_telling) context->by = describe(thrown);
+        std::unique_ptr<replaced> forgotten;
+        std::unique_ptr<record> retired;
+        if (carrier(thrown).carries(error)) {  // each would keep the other for ever
+            const auto* group = as<exception_group>(error);
+            if (!needs_telling || (group && group->exceptions().size() == 1)) return;
+            {
+                const locked lock(all().mutex);
+                t->lost(std::move(context), lock);
+            }
+            return t->look_soon();
+        }
+        const locked lock(all().mutex);
         // What the new one has replaced before stays in the chain, and no chain is a circle: as CPython's _PyErr_SetObject.
-        std::exception_ptr last = thrown;
-        for (record* r = t->find(last); r && r->context; r = t->find(last)) {
-            if (r->context == error) return;
-            last = r->context;
+        const std::exception_ptr* last = &thrown;
+        int length = 0;
+        for (record* r = t->find(*last, lock); r && r->context; r = t->find(*last, lock)) {
+            if (r->context->error == error) return;
+            if (++length == most_contexts) {  // more are not shown: what would be longer is told
+                t->lost(std::move(context), lock);
+                return t->look_soon();
+            }
+            last = &r->context->error;
         }
-        for (record* r = t->find(error); r && r->context; r = t->find(r->context)) {
-            if (r->context != thrown) continue;
-            t->forget_context(*r);
-            break;
+        const record* const new_one = t->find(thrown, lock);
+        if (new_one && new_one->is_context) {  // else it is in no chain, however long that is
+            for (record* r = t->find(error, lock); r && r->context; r = t->find(r->context->error, lock)) {
+                if (r->context->error != thrown) continue;
+                forgotten = std::move(r->context);
+                break;
+            }
         }
-        t->set_context(t->obtain(last), error, needs_telling);
+        t->obtain(error, lock).is_context = true;
+        t->obtain(*last, lock).context = std::move(context);
+        retired = t->retire(lock);
     } catch (...) {
     }
 }
 
 void look_for_replaced_errors() noexcept {
-    if (traces* t = existing()) t->look_if_unread();
+    if (traces* t = existing()) t->look_if_lost();
 }
 
 void tell_replaced_errors() noexcept {
-    if (traces* t = existing()) {
-        t->tell_due();
-        t->drop_unheld();
-    }
+    if (traces* t = existing()) t->tell_lost();
 }
+
+void lock_traces() noexcept { all().mutex.lock(); }
+void unlock_traces() noexcept { all().mutex.unlock(); }
 
 void throw_error_of(const future_base& done) {
     std::exception_ptr error = done.error();
@@ -447,15 +543,20 @@ void throw_out_of_run(const future_base& main) {
 // ---- what users see ----
 
 async_trace::async_trace(std::exception_ptr error) : error_(std::move(error)) {
-    detail::traces* traces = detail::existing();
-    const detail::record* r = traces ? traces->find(error_) : nullptr;
-    context_ = r && r->context ? r->context : detail::own_context(error_);
-    if (!r) return;
-    const detail::way& taken = r->taken;
+    detail::way taken;
+    if (detail::traces* traces = detail::existing()) {
+        const detail::locked lock(detail::all().mutex);
+        if (const detail::record* r = traces->find(error_, lock)) {
+            taken = r->taken;
+            if (r->context) context_ = r->context->error;
+        }
+    }
+    if (!context_) context_ = detail::own_context(error_);
     const std::size_t kept = taken.frames.size();
     const bool turned_over = taken.length > kept;
     left_out_ = taken.length - kept;
     frames_.reserve(kept);
+    detail::frame_reader shown;
     for (std::size_t i = kept; i-- > 0;) {  // from the outermost
         const std::size_t turned = i < detail::first_frames || !turned_over
                                        ? i
@@ -466,13 +567,14 @@ async_trace::async_trace(std::exception_ptr error) : error_(std::move(error)) {
             ++left_out_;
             continue;
         }
-        frames_.push_back(call_frame{place.function_name(), place.file_name(), place.line()});
+        frames_.push_back(shown(place));
     }
 }
 
 std::exception_ptr async_trace::context() const noexcept {
     if (detail::traces* traces = context_ ? detail::existing() : nullptr) {
-        if (detail::record* r = traces->find(error_)) traces->mark_read(*r);
+        const detail::locked lock(detail::all().mutex);
+        if (detail::record* r = traces->find(error_, lock); r && r->context) r->context->unread = false;
     }
     return context_;
 }

@@ -1,3 +1,4 @@
+#include "frames.hpp"
 #include "loop/loop.hpp"
 
 #include <aio/detail/blocking.hpp>
@@ -208,7 +209,8 @@ std::string blocking_pool::describe_unfinished() const {
         }
         text += job.awaiter->name();
         if (const promise_base* leaf = job.awaiter->leaf()) {
-            text += std::string(" (") + leaf->place.file_name() + ":" + std::to_string(leaf->place.line()) + ")";
+            const std::source_location place = innermost_shown(*leaf).place;
+            text += std::string(" (") + place.file_name() + ":" + std::to_string(place.line()) + ")";
         }
     };
     for (const auto& w : state_->workers) {

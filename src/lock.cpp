@@ -1,3 +1,5 @@
+#include "loop/loop.hpp"
+
 #include <aio/lock.hpp>
 
 namespace aio {
@@ -33,10 +35,7 @@ void lock::abandon() noexcept {
 lock_statistics lock::statistics() const {
     any_task holder;
     if (detail::loop_core* loop = detail::local().loop; holder_ && loop) {
-        for (auto* link = loop->tasks.front(); link; link = loop->tasks.after(*link)) {
-            auto* task = static_cast<detail::task_base*>(link);
-            if (task->id() == holder_) holder = any_task(detail::state_ptr<detail::task_base>(task));
-        }
+        holder = any_task(detail::state_ptr<detail::task_base>(detail::task_with_id(*loop, holder_)));
     }
     return {locked(), waiters_.size() + (woken_ ? 1 : 0), std::move(holder)};
 }

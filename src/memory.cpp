@@ -83,22 +83,31 @@ void empty_free_lists() noexcept {
     }
 }
 
+namespace {
+// malloc keeps what lies below a block in use, and takes some 50 us to give a megabyte to the system: so it is asked again and again,
+// each time when so much has come together.
+void give_to_the_system(std::size_t at_least) noexcept {
+#ifdef __GLIBC__
+    if (tidied_bytes < at_least) return;
+    ::malloc_trim(0);
+    tidied_bytes = 0;
+#else
+    static_cast<void>(at_least);
+#endif
+}
+}  // namespace
+
 tidied tidy_free_lists(bool idle) noexcept {
     std::size_t left = 1000;  // some 50 us, so that nobody waits for it
     for (std::size_t c = 0; c < block_classes; ++c) {
         const std::size_t before = left;
-        const bool all = free_some(set_aside[c], left);
+        const bool freed = free_some(set_aside[c], left);
         tidied_bytes += (before - left) * c * block_granularity;
-        if (!all) return tidied::partly;
+        if (freed) continue;
+        give_to_the_system(idle ? 8'000'000 : 32'000'000);
+        return tidied::partly;
     }
-#ifdef __GLIBC__
-    if (idle && tidied_bytes >= 16'000'000) {  // it keeps what lies below a block in use, and takes some 50 us a megabyte to give it back
-        ::malloc_trim(0);
-        tidied_bytes = 0;
-    }
-#else
-    static_cast<void>(idle);
-#endif
+    give_to_the_system(idle ? 2'000'000 : 8'000'000);
     bool any = false;
     for (std::size_t c = 0; c < block_classes; ++c) {
         if ((set_aside[c] = after_few(local().free[c]))) any = true;

@@ -1,3 +1,4 @@
+#include "frames.hpp"
 #include "loop/loop.hpp"
 
 #include <aio/async_trace.hpp>
@@ -122,7 +123,8 @@ void forget_signals_after_fork() noexcept {
 }
 
 void watch_forks() {
-    static const int registered = ::pthread_atfork(nullptr, nullptr, [] {
+    static const int registered = ::pthread_atfork(&lock_traces, &unlock_traces, [] {
+        unlock_traces();
         ++generation;
         forked_child();
     });
@@ -225,11 +227,11 @@ void loop_owner::abandon() noexcept {
         std::string name = "a task";
         try {
             name = task.name();
+            if (!is_of_the_library(created)) name += std::string(", created at ") + created.file_name() + ":" + std::to_string(created.line()) + ",";
             abandoned_tasks().push_back(&task);
         } catch (...) {  // then a leak checker will tell of it
         }
-        std::fprintf(stderr, "aiocxx: %s, created at %s:%u, did not end when it was forced to: it is leaked\n", name.c_str(),
-                     created.file_name(), static_cast<unsigned>(created.line()));
+        std::fprintf(stderr, "aiocxx: %s did not end when it was forced to: it is leaked\n", name.c_str());
         if (task.leaf()) tell_skipped_exits(*task.leaf());
     }
 }

@@ -1,3 +1,5 @@
+#include "loop/loop.hpp"
+
 #include <aio/detail/sync.hpp>
 
 #include <utility>
@@ -23,10 +25,7 @@ void report_guard_error(std::exception_ptr error) noexcept {
 }
 
 std::string name_of_task(loop_core& loop, std::uint64_t id) {
-    for (task_link* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {
-        auto& task = static_cast<task_base&>(*link);
-        if (task.id() == id) return task.name();
-    }
+    if (const task_base* task = task_with_id(loop, id)) return task->name();
     return "Task-" + std::to_string(id) + ", which has ended";
 }
 

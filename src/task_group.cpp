@@ -87,7 +87,7 @@ const char* task_group::refusal() const noexcept {
 task_group::entry task_group::reserve(const task_options& options) {
     scope_.task()->loop()->check_thread("task_group::create_task");
     if (const std::size_t most = errors_.size() + children_count_ + 2; most > errors_.capacity()) {  // this one's, and the body's
-        errors_.reserve(std::max<std::size_t>({most, 2 * errors_.capacity(), 8}));
+        errors_.reserve(std::max(most, 2 * errors_.capacity()));
     }
     auto place = std::make_unique<child>();
     detail::task_extra* const extra = options.name.empty() ? nullptr : detail::make_task_extra(options.name);
@@ -107,7 +107,7 @@ void task_group::add(child& place, detail::task_base& task, bool held) noexcept 
 detail::scope_entered<task_group> task_group::enter() {
     if (scope_.task()) detail::throw_logic_error("a task group can be entered only once");
     static_cast<void>(detail::require_task());
-    errors_.reserve(1);  // the body's
+    errors_.reserve(8);  // the body's, too
     leaving_.emplace(leave());
     scope_.enter();
     const detail::task_base* const parent = scope_.task();
@@ -212,7 +212,8 @@ coro<bool> task_group::leave() {
         parent->uncancel();
         parent->cancel({});
     }
-    throw exception_group("unhandled errors in a task group", std::move(errors_), body_cancelled ? error : nullptr);
+    std::vector<std::exception_ptr> errors(errors_.begin(), errors_.end());
+    throw exception_group("unhandled errors in a task group", std::move(errors), body_cancelled ? error : nullptr);
 }
 
 }  // namespace aio

@@ -1,6 +1,7 @@
 // What the hot paths allocate in the steady state: nothing. Counted at malloc itself, which the sanitizers have taken.
 #include "aio_test.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>
@@ -32,6 +33,15 @@ constinit thread_local std::size_t frees_expected = 0;
 std::latch freed(1);  // once, when frees_expected are there
 }
 
+/// How often malloc was asked to give memory back, and how many blocks were freed between two such calls at most.
+constinit std::size_t trims = 0, most_frees_between = 0, frees_at_last_trim = 0;
+
+extern "C" int malloc_trim(std::size_t) noexcept {
+    ++trims;
+    most_frees_between = std::max(most_frees_between, frees - frees_at_last_trim);
+    frees_at_last_trim = frees;
+    return 0;
+}
 extern "C" void* __libc_malloc(std::size_t) noexcept;
 extern "C" void* malloc(std::size_t bytes) noexcept {
     ++allocations;
@@ -69,6 +79,22 @@ PLAIN_TEST("allocations are counted at all") {
     std::free(const_cast<char*>(block));
     EXPECT_EQ(allocations - before, 1u);
     EXPECT_EQ(frees - freed_before, 1u);
+}
+
+PLAIN_TEST("fault C14: after a peak memory goes back to the system in portions, not all at once") {
+    constexpr std::size_t blocks = 60'000, size = 1024;
+    {
+        std::vector<void*> peak;
+        for (std::size_t i = 0; i < blocks; ++i) peak.push_back(aio::detail::allocate(size));
+        for (void* block : peak) aio::detail::deallocate(block, size);
+    }
+    std::size_t calls = 0;
+    trims = most_frees_between = 0;
+    frees_at_last_trim = frees;
+    while (aio::detail::tidy_free_lists(true) != aio::detail::tidied::wholly) AIO_REQUIRE(++calls < 1000);
+    EXPECT_GT(calls, 50u);  // portions of a thousand blocks
+    EXPECT_GE(trims, 7u);
+    EXPECT_LT(most_frees_between, 10'000u);
 }
 
 AIO_TEST("a nested await, a task that is started and joined, and a yield allocate nothing") {

@@ -12,7 +12,7 @@
 //
 // The loop's default exception handler prints it with each error, and so does run() with one that nobody catches. Noted while an
 // error passes from a coroutine to the one that awaits it, and from a task to who joins it: where nothing is thrown it costs nothing.
-// Kept while anything holds the error, and for the last 64 errors of a thread; each thread has its own, so an error that was taken to
+// Kept while anybody holds the error, which lives no longer for being traced. Each thread has its own, so an error that was taken to
 // another one (thread_future) has no trace there: write it down on the loop's thread. Source: traceback, __context__.
 
 #include <aio/call_graph.hpp>
@@ -31,7 +31,8 @@ public:
 
     /// Where each coroutine waited that the error came through, in the order of Python's tracebacks: the outermost first, the one that
     /// threw last. That one's line is the co_await after which it threw (a cancelled one: which was interrupted), or where it is
-    /// defined if it had not awaited anything: C++ cannot tell the line of a throw. At most 64: of more, the 32 at each end.
+    /// defined if it had not awaited anything: C++ cannot tell the line of a throw. At most 64: of more, the 32 at each end. The
+    /// library's own coroutines are left out.
     const std::vector<call_frame>& frames() const noexcept { return frames_; }
     /// How many are left out in the middle of frames().
     std::size_t left_out() const noexcept { return left_out_; }

@@ -26,14 +26,14 @@ struct call_graph_task {
     std::string name;
     std::string state;                // "running", "ready", "waiting"
     std::string waits_for;            // "" unless it waits
-    std::vector<call_frame> frames;   // the task's own function first, the innermost last
-    std::string created;              // file:line where it was created
+    std::vector<call_frame> frames;   // the user's coroutines: the task's own function first, the innermost last
+    std::string created;              // file:line of create_task(awaitable); empty for create_task(fn, args...)
 };
 
 class call_graph {
 public:
     const std::vector<call_graph_task>& tasks() const noexcept { return tasks_; }
-    /// A paragraph a task; at most 1000 tasks and 64 frames each are written out.
+    /// A paragraph a task; of more than 1000 tasks the others are only named, of more than 64 frames the 32 at each end are written.
     std::string to_string() const;
 
 private:

@@ -110,7 +110,7 @@ private:
     detail::list<child> held_;
     std::optional<coro<bool>> leaving_;  // made upon entry: a group cannot be left for want of memory
     std::exception_ptr body_error_;
-    std::vector<std::exception_ptr> errors_;
+    std::vector<std::exception_ptr, detail::pool_allocator<std::exception_ptr>> errors_;  // with room for one of each child
     child* failure_ = nullptr;  // it has failed: the others are cancelled at the next turn
     drained* waiting_ = nullptr;
     bool finished_ = false;

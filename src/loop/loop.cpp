@@ -1,3 +1,4 @@
+#include "../frames.hpp"
 #include "loop.hpp"
 
 #include <fcntl.h>
@@ -211,7 +212,7 @@ void step_timed(loop_core& core, task_base& task) noexcept {
     } catch (...) {
     }
     const promise_base* leaf = task.leaf();
-    const std::source_location place = leaf ? leaf->place : std::source_location();
+    const std::source_location place = leaf ? innermost_shown(*leaf).place : std::source_location();
     const time_point start = clock::now();
     core.step(local(), task);
     const auto took = clock::now() - start;

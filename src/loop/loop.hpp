@@ -90,10 +90,15 @@ struct loop_cold {
     release();
 }
 
+/// Null where it has ended.
+task_base* task_with_id(loop_core& loop, std::uint64_t id) noexcept;
 void set_running_loop(event_loop* loop) noexcept;
 /// In the child, before fork() returns.
 void forked_child() noexcept;
 void forget_signals_after_fork() noexcept;
+/// No thread is in the table of traces while the process is forked: the child would find it locked for ever.
+void lock_traces() noexcept;
+void unlock_traces() noexcept;
 /// Those of call_soon, call_later and call_at that have not come.
 void drop_callbacks(loop_core& loop) noexcept;
 /// To stderr, for each enter() and defer() of this coroutine and those that await it, when they are abandoned.

@@ -97,4 +97,16 @@ struct pooled {
     static void operator delete(void* memory, std::size_t bytes) noexcept { deallocate(memory, bytes); }
 };
 
+/// For small containers that come and go with what is on the free lists.
+template<class T>
+struct pool_allocator {
+    using value_type = T;
+    pool_allocator() noexcept = default;
+    template<class U>
+    pool_allocator(const pool_allocator<U>&) noexcept {}
+    T* allocate(std::size_t n) { return static_cast<T*>(detail::allocate(n * sizeof(T))); }
+    void deallocate(T* memory, std::size_t n) noexcept { detail::deallocate(memory, n * sizeof(T)); }
+    friend bool operator==(pool_allocator, pool_allocator) noexcept { return true; }
+};
+
 }  // namespace aio::detail
