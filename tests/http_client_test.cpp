@@ -199,7 +199,8 @@ PLAIN_TEST("raise_for_status throws from 400 on, and the error says what and whe
         EXPECT_EQ(e.status(), 404);
         EXPECT_TRUE(contains(what_of(e), "404 Not Found")) << e.what();
     }
-    EXPECT_THROW(http::response(42), std::invalid_argument);
+    for (const int status : {42, 100, 199, 600, 999}) EXPECT_THROW(http::response{status}, std::invalid_argument) << status;
+    EXPECT_EQ(http::response(599).status(), 599);
 }
 
 // ---- ordinary use ----
@@ -1117,6 +1118,16 @@ AIO_REAL_TEST("fault N20: too many open files while connecting is EMFILE") {
     EXPECT_EQ(code, std::errc::too_many_files_open) << code.message();
     const outcome o = co_await outcome_of(s.get(server.url()));
     EXPECT_EQ(o.status, 200);
+}
+
+AIO_REAL_TEST("fault N20: a proxy that refuses a tunnel is an http::error that says so, and not a lost connection") {
+    raw_server proxy(&says_and_closes);
+    fixed_answer = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+    ::setenv("https_proxy", ("http://me:secret@127.0.0.1:" + std::to_string(proxy.port())).c_str(), 1);
+    http::session s({.timeout = 20s});
+    const outcome o = co_await outcome_of(s.get("https://example.invalid/"));
+    ::unsetenv("https_proxy");
+    EXPECT_TRUE(contains(o.error, "403") && !contains(o.error, "secret")) << o.error << o.other_error;
 }
 
 AIO_REAL_TEST("fault N15: a password is in no message, however malformed the URL is") {

@@ -782,6 +782,81 @@ AIO_REAL_TEST("a second cancel of serve_forever() cancels the handlers that are 
     EXPECT_EQ(ended, 1);
 }
 
+AIO_REAL_TEST("a client that is lost in the middle of a request or of a response is nobody's error") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    auto handler = [](http::request) { return http::response(200, std::string(20'000'000, 'x')); };
+    auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);
+    for (const std::string& text : {std::string("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nx"), get}) {
+        raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+        co_await c.write(text);
+        while (server.connections() == 0) co_await aio_test::turns();
+        co_await aio_test::turns(20);
+        c.reset();
+        while (server.connections() > 0) co_await aio_test::turns();
+    }
+    EXPECT_TRUE(co_await server.drain(30s));
+    EXPECT_EQ(told, std::vector<std::string>());
+    aio::get_running_loop().set_exception_handler(nullptr);
+}
+
+AIO_REAL_TEST("who cancels a connection's task gets a cancelled task, also while the server closes it; without a 500") {
+    aio::any_task connection;
+    auto handler = [&connection](http::request r) -> aio::coro<http::response> {
+        connection = aio::current_task();
+        if (r.path() == "/long") co_await aio::sleep_forever();
+        co_return http::response(200);
+    };
+    for (int how = 0; how < 4; ++how) {
+        auto server = co_await http::start_server(handler, "127.0.0.1", 0);
+        raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+        if (how == 3) {
+            connection = {};
+            co_await c.write("GET /long HTTP/1.1\r\nHost: h\r\n\r\n");
+            while (connection == aio::any_task()) co_await aio_test::turns();
+            connection.cancel();
+        } else {
+            co_await c.write(get);
+            EXPECT_EQ(status_in(co_await read_response(c)), 200);
+            co_await aio_test::turns(20);  // it waits for the next request
+            if (how != 0) connection.cancel();
+            if (how != 1) server.close();
+        }
+        const std::string rest = co_await c.read_to_end();
+        EXPECT_EQ(rest, "") << how;
+        while (!connection.done()) co_await aio_test::turns();
+        EXPECT_EQ(connection.cancelled(), how != 0) << how;
+        EXPECT_TRUE(co_await server.drain(30s));
+    }
+}
+
+AIO_REAL_TEST("a second cancel of serve_forever aborts what the first one waits for") {
+    aio_test::counted::alive = 0;
+    auto handler = [](http::request) -> aio::coro<http::response> {
+        aio_test::counted here;
+        co_await aio::sleep_forever();
+        co_return http::response(200);
+    };
+    auto server = co_await http::start_server(handler, "127.0.0.1", 0, {.drain_timeout = 1h});
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    co_await c.write(get);
+    while (aio_test::counted::alive == 0) co_await aio_test::turns();
+    aio::task<> serving = aio::create_task(server.serve_forever());
+    co_await aio_test::turns(3);
+    serving.cancel("first");
+    co_await aio_test::turns(20);
+    EXPECT_FALSE(serving.done());
+    EXPECT_EQ(aio_test::counted::alive, 1);
+    serving.cancel("second");
+    std::string message = "none";
+    try {
+        co_await serving;
+    } catch (const aio::cancelled_error& e) { message = e.message(); }
+    EXPECT_EQ(message, "first");
+    EXPECT_EQ(aio_test::counted::alive, 0);
+    EXPECT_EQ(co_await c.read_to_end(), "");
+}
+
 aio::coro<> ask_and_drain(int& answered) {
     auto server = co_await http::start_server(echo, "127.0.0.1", 0);
     http::session s;

@@ -55,7 +55,7 @@ std::string_view reason(int status) noexcept {
 
 response::response(int status, std::string body, http::headers fields)
     : status_(status), body_(std::move(body)), headers_(std::move(fields)) {
-    if (status < 200 || status > 999) {
+    if (status < 200 || status > 599) {
         throw std::invalid_argument("http::response: " + std::to_string(status) + " is no status of a final response");
     }
 }

@@ -735,8 +735,8 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
         case CURLE_COULDNT_CONNECT: return system(open_error ? open_error : ECONNREFUSED);
         case CURLE_SEND_ERROR: return system(EPIPE);
         case CURLE_RECV_ERROR:
-            // Of chunks that are malformed, too, and then no system call has failed.
-            if (number == 0 && std::strstr(error_text, "chunk")) return std::make_exception_ptr(http::error(message));
+            // Of chunks that are malformed and of a proxy that refuses a tunnel, too, and then no system call has failed.
+            if (number == 0 && (std::strstr(error_text, "chunk") || std::strstr(error_text, "CONNECT"))) return std::make_exception_ptr(http::error(message));
             return system(ECONNRESET);
         case CURLE_GOT_NOTHING: return system(ECONNRESET);
         case CURLE_PARTIAL_FILE:

@@ -53,7 +53,7 @@ std::string_view reason(int status) noexcept;
 class response {
 public:
     response() = default;
-    /// Throws std::invalid_argument unless 200 <= status <= 999.
+    /// Throws std::invalid_argument unless 200 <= status <= 599.
     explicit response(int status, std::string body = {}, http::headers fields = {});
 
     int status() const noexcept { return status_; }
