@@ -617,4 +617,52 @@ AIO_TEST("fault C3: the value of a future that dies may cancel another future, w
     EXPECT_EQ(message, "by a destructor");
 }
 
+AIO_TEST("callbacks that cancel, set, add and remove while others of the same future wait for their turn") {
+    journal log;
+    aio::future<int> f;
+    aio::future<int> other;
+    auto waiting = aio::create_task([](aio::future<int> g) -> aio::coro<int> { co_return co_await g; }, other);
+    std::uint64_t third = 0;
+    f.add_done_callback([&] {
+        log("1");
+        EXPECT_FALSE(f.cancel());
+        EXPECT_THROW(f.set_result(2), aio::invalid_state_error);
+        other.set_result(3);
+        f.add_done_callback([&] { log("4"); });
+    });
+    f.add_done_callback([&, drop = std::make_shared<aio_test::at_exit>([&] { log("dropped"); })] {
+        log("2");
+        static_cast<void>(f.remove_done_callback(third));  // it has its turn already
+    });
+    third = f.add_done_callback([&] { log("3"); });
+    co_await turns();
+    f.set_result(1);
+    EXPECT_EQ(co_await waiting, 3);
+    co_await turns(2);
+    EXPECT_EQ(log.text(), "1 2 dropped 3 4");
+}
+
+AIO_TEST("a callback that drops the last handle of its future, and one that throws what it holds") {
+    journal log;
+    auto f = std::make_unique<aio::future<counted>>();
+    f->add_done_callback([&](aio::future<counted> done) {
+        f.reset();
+        log(std::to_string(done.result().value));
+    });
+    f->set_result(5);
+    co_await turns(2);
+    EXPECT_EQ(log.text(), "5");
+    EXPECT_EQ(counted::alive, 0);
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    aio::future<> g;
+    auto last = std::make_shared<aio_test::at_exit>([&] { log("gone"); });
+    g.add_done_callback([held = std::move(last)]() mutable { throw std::move(held); });
+    g.set_result();
+    co_await turns(2);
+    EXPECT_EQ(told.size(), 1u);
+    EXPECT_EQ(log.text(), "5 gone");
+    aio::get_running_loop().set_exception_handler({});
+}
+
 }  // namespace

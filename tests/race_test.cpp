@@ -4,6 +4,7 @@
 #include <aio/wait.hpp>
 
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <memory>
 
@@ -338,10 +339,10 @@ AIO_TEST("fault C27: the error of a watched loser stays its own; that of a watch
 AIO_TEST("fault C20: a race whose arguments are ready ends under a timeout, when its task is cancelled, and at the end of run()") {
     aio::future<int> ready;
     ready.set_result(1);
-    auto for_ever = [&]() -> aio::coro<> {
-        for (;;) co_await aio::race(ready, aio::sleep_forever());
+    auto for_ever = [](aio::future<int> f) -> aio::coro<> {
+        for (;;) co_await aio::race(f, aio::sleep_forever());
     };
-    auto t = aio::create_task(outcome_of(for_ever()));
+    auto t = aio::create_task(outcome_of(for_ever(ready)));
     co_await turns(3);
     t.cancel("enough");
     EXPECT_EQ(co_await t, "cancelled:enough");
@@ -356,7 +357,7 @@ AIO_TEST("fault C20: a race whose arguments are ready ends under a timeout, when
     };
     EXPECT_EQ(co_await outcome_of(aio::wait_for(slow_losers(), 10s)), "timeout");
     EXPECT_EQ(aio::current_task().cancelling(), 0u);
-    auto left = aio::create_task(for_ever());
+    auto left = aio::create_task(for_ever(ready));  // it refers to nothing of this test's
     co_await turns(2);
     EXPECT_FALSE(left.done());  // run() ends it
 }
@@ -484,6 +485,59 @@ AIO_TEST("race as a timeout, a task of a race, nested races") {
     EXPECT_EQ(std::get<1>(std::get<0>(nested)), 2);
     EXPECT_EQ(co_await outcome_of(aio::wait_for(aio::race(gives(1, 1h), gives(2, 1h)), 1s)), "timeout");
     EXPECT_EQ(aio::current_task().cancelling(), 0u);
+}
+
+AIO_TEST("race: losers' values, arguments and errors whose destructors cancel the winner, the race, or what is watched") {
+    using aio_test::hostile;
+    auto give = [](hostile h, aio::delay d) -> aio::coro<hostile> {
+        bool cancelled = false;
+        try {
+            co_await aio::sleep(d);
+        } catch (const aio::cancelled_error&) {
+            cancelled = true;
+        }
+        if (cancelled) co_await turns(1);
+        co_return std::move(h);
+    };
+    for (int what = 0; what < 4; ++what) {
+        auto script = std::make_shared<aio_test::script>();
+        aio::future<int> watched;
+        aio::any_task whole;
+        std::string got;
+        auto body = [&]() -> aio::coro<> {
+            auto won = co_await aio::race(give(hostile(1, what == 3 ? script : nullptr), 1s), give(hostile(2, what == 3 ? nullptr : script), 2s), watched);
+            got = std::to_string(won.index());
+            co_await aio::sleep(0s);
+        };
+        auto t = aio::create_task(body());
+        whole = t;
+        co_await turns(3);
+        if (what == 0) script->on_destroy = [&] { whole.cancel("by a loser"); };
+        if (what == 1) script->on_destroy = [&] { watched.cancel(); };
+        if (what == 2) script->on_destroy = [&] { watched.set_result(7); };
+        if (what == 3) script->on_move = [&] { whole.cancel("by the winner"); };
+        const std::string end = co_await outcome_of(t);
+        EXPECT_EQ(got, what == 3 ? "" : "0") << what;
+        EXPECT_EQ(end, what == 0 ? "cancelled:by a loser" : what == 3 ? "cancelled:by the winner" : "done") << what;
+        EXPECT_EQ(watched.done(), what == 1 || what == 2);
+        EXPECT_EQ(script->destroyed, 1) << what;
+    }
+    EXPECT_EQ(aio::all_tasks().size(), 1u);
+}
+
+AIO_TEST("race: a winner's value whose move throws is an error of the race, whose losers have ended") {
+    using aio_test::hostile;
+    auto script = std::make_shared<aio_test::script>();
+    journal log;
+    auto give = [](hostile h) -> aio::coro<hostile> {
+        co_await aio::sleep(1s);
+        co_return std::move(h);
+    };
+    auto t = aio::create_task(outcome_of(aio::race(give(hostile(1, script)), cleans_up(log, "loser", 1s))));
+    co_await aio::sleep(1500ms);
+    script->on_move = [] { throw std::runtime_error("move"); };
+    log(co_await t);
+    EXPECT_EQ(log.text(), "loser move");
 }
 
 template<class... A>

@@ -982,18 +982,20 @@ AIO_TEST("fault C21: a group that outlives the task that entered it by hand canc
     EXPECT_EQ(told, (std::vector<std::string>{"exception of a task of a task group that was not left where it was entered"}));
 }
 
-AIO_TEST("a task group takes no more children between the end of its last child and the body's return from the wait") {
+AIO_TEST("a task group takes no more children between the end of its last child and the step in which it is left") {
     std::string refused;
-    aio::task_group* group = nullptr;
+    aio::future<> nearly;
     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
-        group = &tg;
-        auto child = tg.create_task(sleeps(1s));
-        child.add_done_callback([&] {  // the last child has ended, the group has not been left yet
+        nearly.add_done_callback([&] {  // has its turn before the group's exit, which the child's end wakes
             try {
                 tg.create_task(sleeps(0s));
             } catch (const std::logic_error& e) {
                 refused = e.what();
             }
+        });
+        tg.create_task([&]() -> aio::coro<> {
+            co_await aio::sleep(1s);
+            nearly.set_result();
         });
     });
     EXPECT_NE(refused.find("has finished"), std::string::npos) << refused;
@@ -1026,4 +1028,25 @@ AIO_TEST("values and arguments of a group's children whose destructors cancel th
     EXPECT_EQ(log.text(), "sibling sibling sibling");
     EXPECT_EQ(co_await outcome_of(whole(3)), "[late child]");
     EXPECT_EQ(aio::all_tasks().size(), 1u);
+}
+
+AIO_TEST("a cancel from outside is not swallowed after cancel() of the group, while a child cleans up (CPython gh-155433)") {
+    auto body = [](aio::task_group& tg) -> aio::coro<> {
+        tg.create_task(cleans_up(1s));
+        co_await aio::sleep(100ms);
+        tg.cancel();
+    };
+    auto group = [&] { return aio::with(aio::task_group(), body); };
+    EXPECT_EQ(co_await outcome_of(aio::with(aio::timeout(500ms), group)), "timeout");
+    EXPECT_EQ(aio::current_task().cancelling(), 0u);
+    // in the very turn of the group's own
+    auto both = [&](aio::task_group& tg) -> aio::coro<> {
+        tg.create_task(cleans_up(1s));
+        co_await turns(2);
+        tg.cancel();
+        aio::current_task().cancel();
+        co_await aio::sleep(1s);
+    };
+    auto t = aio::create_task([&]() -> aio::coro<> { co_await aio::with(aio::task_group(), both); });
+    EXPECT_EQ(co_await outcome_of(t), "cancelled");
 }

@@ -1682,4 +1682,29 @@ AIO_TEST("a cancel that meets an operation postponed to the task's next step is 
     EXPECT_LT(rounds, 100'000);
 }
 
+AIO_TEST("a pending cancel that has been delivered at a suspension point is not there any more") {
+    int passed = 0;
+    auto t = aio::create_task([&]() -> aio::coro<int> {
+        aio::current_task().cancel("own");
+        try {
+            co_await aio::sleep(1s);
+        } catch (const aio::cancelled_error&) {
+            ++passed;
+        }
+        co_await aio::sleep(1s);  // rule 12
+        ++passed;
+        aio::current_task().cancel("own");
+        aio::future<int> f;  // what is awaited is asked to cancel itself, and its error comes
+        try {
+            static_cast<void>(co_await f);
+        } catch (const aio::cancelled_error&) {
+            ++passed;
+        }
+        co_await aio::sleep(1s);
+        co_return ++passed;
+    });
+    EXPECT_EQ(co_await t, 4);
+    EXPECT_FALSE(t.cancelled());
+}
+
 }  // namespace

@@ -4,6 +4,7 @@
 #include <aio/with.hpp>
 
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <functional>
 #include <memory>
@@ -824,4 +825,86 @@ PLAIN_TEST("cancelled at any step, every manager that was entered is left, and n
                                                      EXPECT_EQ(entered, left);
                                                  }),
               30u);
+}
+
+// ---- managers, bodies and values whose special members act ----
+
+namespace {
+
+/// A manager that holds something hostile; enter and exit need no waiting.
+struct hostile_manager {
+    aio_test::hostile held;
+    journal* log;
+    bool exit_throws = false;
+    aio::coro<int> enter() { co_return held.value; }
+    aio::coro<> exit(std::exception_ptr error) {
+        (*log)("exit:" + words(error));
+        if (exit_throws) throw std::runtime_error("exit");
+        co_return;
+    }
+};
+
+}  // namespace
+
+AIO_TEST("a manager whose destructor, and a body's value whose move, cancels the task: what was entered is left, once") {
+    journal log;
+    for (int what = 0; what < 3; ++what) {
+        auto script = std::make_shared<aio_test::script>();
+        aio::any_task self;
+        auto cancel = [&] { self.cancel("by a value"); };
+        auto whole = [&]() -> aio::coro<> {
+            hostile_manager manager{aio_test::hostile(1, what == 0 ? script : nullptr), &log};
+            auto body = [&](int) -> aio::coro<aio_test::hostile> { co_return aio_test::hostile(2, what == 0 ? nullptr : script); };
+            const aio_test::hostile got = co_await aio::with(std::move(manager), body);
+            log("got " + std::to_string(got.value));
+            co_await aio::sleep(0s);
+            log("not reached");  // by the first two
+        };
+        (what == 1 ? script->on_move : script->on_destroy) = cancel;
+        auto t = aio::create_task(whole());
+        self = t;
+        const std::string end = co_await outcome_of(std::move(t));
+        EXPECT_EQ(end, "cancelled:by a value") << what;
+    }
+    // the third cancels when the value goes, a local of the task's at its end: rule 7
+    EXPECT_EQ(log.text(), "exit:none got 2 exit:none got 2 exit:none got 2 not reached");
+}
+
+AIO_TEST("a body's value whose move throws: the manager is left without an error, or with it, and the error leaves") {
+    journal log;
+    auto script = std::make_shared<aio_test::script>();
+    hostile_manager manager{aio_test::hostile(1), &log};
+    auto body = [&](int) -> aio::coro<aio_test::hostile> {
+        aio_test::hostile value(2, script);
+        script->on_move = [] { throw std::runtime_error("move"); };
+        co_return std::move(value);
+    };
+    EXPECT_EQ(co_await outcome_of(aio::with(std::ref(manager).get(), body)), "move");
+    EXPECT_EQ(log.text(), "exit:move");
+}
+
+AIO_TEST("what was entered and deferred is left in order although each of them cancels the task, and throws") {
+    journal log;
+    aio::any_task self;
+    auto function = [&]() -> aio::coro<> {
+        co_await aio::defer([](journal* l, aio_test::at_exit) -> aio::coro<> {
+            (*l)("first");
+            co_return;
+        }, &log, aio_test::at_exit([&] { self.cancel("first"); }));
+        co_await aio::defer([](journal* l, aio_test::at_exit) -> aio::coro<> {
+            (*l)("second");
+            throw std::runtime_error("second");
+            co_return;
+        }, &log, aio_test::at_exit([&] { self.cancel("second"); }));
+        aio_test::at_exit local([&] { log("local"); });
+        co_return;
+    };
+    auto t = aio::create_task([&]() -> aio::coro<> {
+        self = aio::current_task();
+        log(co_await outcome_of(function()));
+        log(co_await outcome_of(aio::sleep(0s)));
+    });
+    co_await t;
+    EXPECT_EQ(log.text().substr(0, 27), "local second first second c");
+    EXPECT_EQ(t.cancelling(), 2u);
 }
