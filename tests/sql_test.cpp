@@ -683,6 +683,26 @@ AIO_REAL_TEST("a stream that is dropped or closed stops its statement, and the c
     EXPECT_EQ(seen, 10);
 }
 
+AIO_REAL_TEST("a stream that ends the transaction around it is noticed as a query is") {
+    auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
+    co_await db.query("CREATE TABLE t (x UNIQUE)");
+    std::string inside;
+    auto body = [&]() -> aio::coro<> {
+        co_await db.query("INSERT INTO t VALUES (1)");
+        auto rows = db.stream("INSERT OR ROLLBACK INTO t VALUES (1) RETURNING x");
+        EXPECT_THROW(co_await rows.next(), sql::error);
+        co_await rows.aclose();
+        inside = co_await error_of(db.query("INSERT INTO t VALUES (2)"));
+    };
+    std::string code;
+    try {
+        co_await aio::with(db.transaction(), body);
+    } catch (const sql::error& e) { code = e.code(); }
+    EXPECT_CONTAINS(inside, "has been rolled back already");
+    EXPECT_EQ(code, "SQLITE_ABORT_ROLLBACK");
+    EXPECT_EQ(co_await count(db, "t"), 0);
+}
+
 AIO_REAL_TEST("errors of a stream come from next()") {
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
     auto wrong = db.stream("SELECT x FORM t");
@@ -746,6 +766,18 @@ AIO_REAL_TEST("two connections: one does not see what the other has not committe
     co_await begun.exit(nullptr);
     EXPECT_EQ((co_await waiting).affected(), 1u);
     EXPECT_EQ(co_await count(a, "t"), 2);
+}
+
+AIO_REAL_TEST("the wait for a lock that is never released ends with SQLITE_BUSY, and the file is named") {
+    const temporary_folder folder;
+    auto& a = co_await aio::enter(sql::connect(folder.url("two.db")));
+    auto& b = co_await aio::enter(sql::connect(folder.url("two.db")));
+    co_await a.query("CREATE TABLE t (x)");
+    co_await a.query("BEGIN IMMEDIATE");
+    const std::string text = co_await error_of(b.query("INSERT INTO t VALUES (2)"));
+    EXPECT_CONTAINS(text, "two.db': database is locked (SQLITE_BUSY)");
+    co_await a.query("COMMIT");
+    EXPECT_EQ((co_await b.query("INSERT INTO t VALUES (2)")).affected(), 1u);
 }
 
 AIO_REAL_TEST("a cancel ends the wait for another connection's lock") {
