@@ -1,8 +1,10 @@
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <aio/barrier.hpp>
 
 #include <map>
+#include <functional>
 #include <memory>
 #include <set>
 
@@ -334,4 +336,39 @@ PLAIN_TEST("cancelled at every step a barrier stays usable") {
     });
     EXPECT_GT(runs, 8u);
     EXPECT_GT(complete, 5u);
+}
+
+AIO_TEST("the locals of a cancelled waiter may abort, reset and destroy the barrier") {
+    const std::string gone = "aio::barrier was destroyed while this task waited on it";
+    for (int what = 0; what < 3; ++what) {
+        auto b = std::make_unique<aio::barrier>(4);
+        std::vector<aio::task<std::string>> tasks;
+        auto waits = [&b](std::function<void()> at_exit) -> aio::coro<std::string> {
+            const aio_test::at_exit local(std::move(at_exit));
+            try {
+                co_await b->wait();
+            } catch (const aio::cancelled_error& e) {
+                co_return e.message();
+            } catch (const aio::broken_barrier_error&) {
+                co_return "broken";
+            }
+            co_return "well";
+        };
+        tasks.push_back(aio::create_task(waits, [&] {
+            if (what == 0) b->abort();
+            if (what == 1) b->reset();
+            if (what == 2) b.reset();
+        }));
+        for (int i = 0; i < 2; ++i) tasks.push_back(aio::create_task(waits, std::function<void()>()));
+        co_await turns();
+        tasks[0].cancel("first");
+        EXPECT_EQ(co_await tasks[0], "first");
+        for (const std::size_t i : {1u, 2u}) {
+            const std::string end = co_await tasks[i];
+            EXPECT_EQ(end, what == 2 ? gone : "broken");
+        }
+        if (what == 2) continue;
+        EXPECT_EQ(b->broken(), what == 0);
+        EXPECT_EQ(b->n_waiting(), 0u);
+    }
 }

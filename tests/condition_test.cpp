@@ -3,6 +3,7 @@
 #include <aio/condition.hpp>
 
 #include <algorithm>
+#include <functional>
 
 #include <memory>
 #include <optional>
@@ -509,4 +510,74 @@ PLAIN_TEST("cancelled at every step a condition loses no notification, and the l
     });
     EXPECT_GT(runs, 8u);
     EXPECT_GT(complete, 5u);
+}
+
+AIO_TEST("a cancel that the destruction of the condition has overtaken leaves no stale message behind") {
+    auto c = std::make_unique<aio::condition>();
+    std::vector<std::string> messages;
+    auto waits = aio::create_task([&]() -> aio::coro<> {
+        {
+            const auto guard = co_await c->scoped();
+            try {
+                co_await c->wait();
+            } catch (const aio::cancelled_error& e) {
+                messages.push_back(e.message());
+            }
+        }
+        try {
+            co_await aio::sleep_forever();
+        } catch (const aio::cancelled_error& e) {
+            messages.push_back(e.message());
+        }
+    });
+    co_await turns(2);
+    co_await c->acquire();
+    waits.cancel("while it waits for a notification");  // now it is on its way back to the lock
+    c.reset();
+    co_await turns(2);
+    waits.cancel();
+    co_await waits;
+    EXPECT_EQ(messages, (std::vector<std::string>{"aio::condition was destroyed while this task waited on it", ""}));
+}
+
+AIO_TEST("a predicate may notify, cancel its own task and destroy the condition") {
+    auto c = std::make_unique<aio::condition>();
+    std::vector<std::string> ends;
+    std::vector<aio::task<>> tasks;
+    auto waits = [&](std::function<bool()> predicate) -> aio::coro<> {
+        const auto guard = co_await c->scoped();
+        try {
+            co_await c->wait_for(std::move(predicate));
+            ends.push_back("well");
+        } catch (const aio::cancelled_error& e) {
+            ends.push_back(e.message());
+        }
+    };
+    int looks = 0;
+    tasks.push_back(aio::create_task(waits, std::function<bool()>([&] {
+        if (++looks == 2) c->notify();  // to the next
+        return looks == 2;
+    })));
+    tasks.push_back(aio::create_task(waits, std::function<bool()>([&] {
+        if (looks >= 2) tasks[1].cancel("by its own predicate");
+        return false;
+    })));
+    tasks.push_back(aio::create_task(waits, std::function<bool()>([&] {
+        if (looks < 3) return false;
+        c.reset();
+        return true;
+    })));
+    co_await turns(4);
+    co_await c->acquire();
+    c->notify();
+    c->release();
+    co_await tasks[0];
+    co_await tasks[1];
+    looks = 3;
+    co_await c->acquire();
+    c->notify();
+    c->release();
+    co_await tasks[2];
+    EXPECT_EQ(ends, (std::vector<std::string>{"well", "by its own predicate", "well"}));
+    EXPECT_FALSE(c);
 }

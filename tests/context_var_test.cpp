@@ -1,6 +1,7 @@
 #include <aio/context_var.hpp>
 
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <string>
 #include <thread>
@@ -234,4 +235,35 @@ PLAIN_TEST("fault C26: a token of the thread is refused in a task; a runner's ma
     const auto token = runner.run(sets_it());
     runner.run(resets(token));
     EXPECT_EQ(runner.run(reads()), 0);
+}
+
+AIO_TEST("values of a context variable may set and reset it when they are copied and destroyed") {
+    using aio_test::trapped;
+    aio::context_var<trapped> v("v", trapped(0));
+    auto first = v.set(trapped(1));
+    {
+        const trapped::armed guard(trapped::step::copy, [&] { static_cast<void>(v.set(trapped(2))); });
+        EXPECT_EQ(v.get().value, 1);  // the copy is of what it was
+        EXPECT_TRUE(guard.done());
+        EXPECT_EQ(v.get().value, 2);
+    }
+    {
+        const trapped::armed guard(trapped::step::destruction, [&] { static_cast<void>(v.set(trapped(4))); }, 2);
+        v.reset(first);
+        EXPECT_TRUE(guard.done());
+        EXPECT_EQ(v.get().value, 4);
+    }
+    EXPECT_THROW(v.reset(first), std::logic_error);
+    auto child = aio::create_task([&]() -> aio::coro<> {
+        static_cast<void>(v.set(trapped(5)));
+        co_await aio_test::turns(2);
+    });
+    co_await aio_test::turns();
+    {
+        // The context of the task goes, and with it the last owner of the value.
+        const trapped::armed guard(trapped::step::destruction, [&] { static_cast<void>(v.set(trapped(6))); }, 5);
+        co_await child;
+        EXPECT_TRUE(guard.done());
+    }
+    EXPECT_EQ(v.get().value, 4);
 }

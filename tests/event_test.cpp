@@ -1,7 +1,9 @@
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <aio/event.hpp>
 
+#include <functional>
 #include <memory>
 
 using aio_test::counted;
@@ -173,4 +175,80 @@ PLAIN_TEST("cancelled at every step an event keeps no waiter") {
     const std::size_t runs = aio::testing::cancel_at_every_step(scenario, [&] { EXPECT_EQ(counted::alive, 0); });
     EXPECT_TRUE(fine);
     EXPECT_GT(runs, 3u);
+}
+
+namespace {
+
+/// Waits, with a local whose destructor does something.
+template<class Wait>
+aio::coro<std::string> waits_with(Wait wait, std::function<void()> at_exit) {
+    const aio_test::at_exit local(std::move(at_exit));
+    try {
+        co_await wait();
+    } catch (const aio::cancelled_error& e) {
+        co_return e.message();
+    }
+    co_return "well";
+}
+
+}  // namespace
+
+AIO_TEST("the locals of a cancelled waiter may set the event, cancel the next one, and destroy the event") {
+    const std::string gone = "aio::event was destroyed while this task waited on it";
+    for (int what = 0; what < 3; ++what) {
+        auto e = std::make_unique<aio::event>();
+        std::vector<aio::task<std::string>> tasks;
+        auto wait = [&e] { return e->wait(); };
+        tasks.push_back(aio::create_task(waits_with(wait, [&] {
+            if (what == 0) e->set();
+            if (what == 1) tasks[1].cancel("by the first");
+            if (what == 2) e.reset();
+        })));
+        for (int i = 0; i < 2; ++i) tasks.push_back(aio::create_task(waits_with(wait, nullptr)));
+        co_await turns();
+        tasks[0].cancel("first");
+        EXPECT_EQ(co_await tasks[0], "first");
+        const std::string second = co_await tasks[1];
+        EXPECT_EQ(second, what == 0 ? "well" : what == 1 ? "by the first" : gone);
+        if (what == 1) e->set();
+        const std::string third = co_await tasks[2];
+        EXPECT_EQ(third, what == 2 ? gone : "well");
+    }
+}
+
+AIO_TEST("a done callback may destroy the event that others wait for") {
+    auto e = std::make_unique<aio::event>();
+    auto waits = aio::create_task(waits_with([&e] { return e->wait(); }, nullptr));
+    co_await turns();
+    aio::future<> done;
+    done.add_done_callback([&e] { e.reset(); });
+    done.set_result();
+    EXPECT_EQ(co_await waits, "aio::event was destroyed while this task waited on it");
+}
+
+PLAIN_TEST("a primitive that outlives its loop leaves those alone that were left behind by a forced end") {
+    auto e = std::make_unique<aio::event>();
+    testing::internal::CaptureStderr();
+    auto main = [&e]() -> aio::coro<> {
+        aio::create_task({.name = "swallows"}, [&e]() -> aio::coro<> {
+            aio::event& waited_for = *e;
+            for (;;) {
+                try {
+                    co_await waited_for.wait();
+                } catch (const aio::cancelled_error&) {
+                }
+            }
+        });
+        aio::future<> never;
+        co_await never;
+    };
+    EXPECT_THROW(aio::run(main()), aio::deadlock_error);
+    EXPECT_NE(testing::internal::GetCapturedStderr().find("swallows"), std::string::npos);  // leaked on purpose
+    EXPECT_EQ(e->statistics().tasks_waiting, 1u);
+    auto other_loop = [&e]() -> aio::coro<> {
+        e.reset();  // wakes nobody of the other loop
+        co_await aio::sleep(0s);
+    };
+    aio::run(other_loop());
+    EXPECT_FALSE(e);
 }

@@ -1,7 +1,9 @@
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <aio/lock.hpp>
 
+#include <functional>
 #include <memory>
 
 using aio_test::counted;
@@ -535,4 +537,37 @@ PLAIN_TEST("cancelled at every step a lock is neither lost nor held twice") {
     });
     EXPECT_GT(runs, 5u);
     EXPECT_GT(completed, 3u);
+}
+
+AIO_TEST("the locals of a cancelled waiter may release the lock, cancel the next one, and destroy the lock") {
+    const std::string gone = "aio::lock was destroyed while this task waited on it";
+    for (int what = 0; what < 3; ++what) {
+        auto l = std::make_unique<aio::lock>();
+        co_await l->acquire();
+        std::vector<aio::task<std::string>> tasks;
+        auto waits = [&l](std::function<void()> at_exit) -> aio::coro<std::string> {
+            const aio_test::at_exit local(std::move(at_exit));
+            try {
+                co_await l->acquire();
+            } catch (const aio::cancelled_error& e) {
+                co_return e.message();
+            }
+            if (l) l->release();
+            co_return "well";
+        };
+        tasks.push_back(aio::create_task(waits, [&] {
+            if (what == 0) l->release();
+            if (what == 1) tasks[1].cancel("by the first");
+            if (what == 2) l.reset();
+        }));
+        for (int i = 0; i < 2; ++i) tasks.push_back(aio::create_task(waits, std::function<void()>()));
+        co_await turns();
+        tasks[0].cancel("first");
+        EXPECT_EQ(co_await tasks[0], "first");
+        const std::string second = co_await tasks[1];
+        EXPECT_EQ(second, what == 0 ? "well" : what == 1 ? "by the first" : gone);
+        if (what == 1) l->release();
+        const std::string third = co_await tasks[2];
+        EXPECT_EQ(third, what == 2 ? gone : "well");
+    }
 }

@@ -1041,3 +1041,49 @@ AIO_TEST("a priority queue that is changed by a comparison of its own items says
     EXPECT_TRUE(q.empty());
     co_return;
 }
+
+AIO_TEST("those who join are woken first come first served") {
+    aio::queue<int> q;
+    q.put_nowait(1);
+    journal j;
+    auto joins = [&](std::string name) -> aio::coro<> {
+        co_await q.join();
+        j(name);
+    };
+    std::vector<aio::task<>> tasks;
+    for (const char* name : {"a", "b", "c"}) tasks.push_back(aio::create_task(joins, std::string(name)));
+    co_await turns();
+    q.task_done();
+    for (auto& t : tasks) co_await t;
+    EXPECT_EQ(j.text(), "a b c");
+}
+
+PLAIN_TEST("rule 107: a join on another loop than that of the queue's first wait is refused") {
+    aio::queue<int> q;
+    q.put_nowait(1);
+    aio::run([&]() -> aio::coro<> {
+        auto joins = aio::create_task(q.join());
+        co_await turns();
+        joins.cancel();
+        co_await turns();
+    }());
+    EXPECT_THROW(aio::run([&]() -> aio::coro<> { co_await q.join(); }()), std::logic_error);
+    EXPECT_EQ(q.statistics().tasks_joining, 0u);
+}
+
+AIO_TEST("many getters that are woken in one turn cost no more than each other") {
+    constexpr int n = 20'000;
+    aio::queue<int> q;
+    int sum = 0;
+    std::vector<aio::task<>> tasks;
+    for (int i = 0; i < n; ++i) {
+        tasks.push_back(aio::create_task([&]() -> aio::coro<> { sum += co_await q.get(); }));
+    }
+    co_await turns();
+    for (int i = 0; i < n; ++i) q.put_nowait(1);
+    for (int i = 0; i < n; i += 2) tasks[static_cast<std::size_t>(i)].cancel();  // each passes its wake-up on
+    co_await turns(2);
+    EXPECT_EQ(sum, n / 2);
+    EXPECT_EQ(q.size(), static_cast<std::size_t>(n / 2));
+    EXPECT_EQ(q.statistics().tasks_getting, 0u);
+}

@@ -1,7 +1,9 @@
 #include "aio_test.hpp"
+#include "hostile.hpp"
 
 #include <aio/semaphore.hpp>
 
+#include <functional>
 #include <memory>
 
 using aio_test::counted;
@@ -293,4 +295,39 @@ PLAIN_TEST("cancelled at every step no permit is lost or doubled") {
     });
     EXPECT_GT(runs, 6u);
     EXPECT_GT(finished, 3u);
+}
+
+AIO_TEST("the locals of a waiter that has its permit and is cancelled may release, acquire again, and destroy the semaphore") {
+    for (int what = 0; what < 3; ++what) {
+        auto s = std::make_unique<aio::semaphore>(0);
+        std::vector<aio::task<std::string>> tasks;
+        auto waits = [&s](std::function<void()> at_exit) -> aio::coro<std::string> {
+            const aio_test::at_exit local(std::move(at_exit));
+            try {
+                co_await s->acquire();
+            } catch (const aio::cancelled_error& e) {
+                co_return e.message();
+            }
+            co_return "well";
+        };
+        tasks.push_back(aio::create_task(waits, [&] {
+            if (what == 0) s->release();
+            if (what == 1) tasks.push_back(aio::create_task(waits, std::function<void()>()));
+            if (what == 2) s.reset();
+        }));
+        for (int i = 0; i < 2; ++i) tasks.push_back(aio::create_task(waits, std::function<void()>()));
+        co_await turns();
+        s->release();
+        tasks[0].cancel("first");
+        EXPECT_EQ(co_await tasks[0], "first");
+        EXPECT_EQ(co_await tasks[1], "well");  // it had been handed the permit by then
+        if (what == 1) {
+            s->release();
+            s->release();
+            EXPECT_EQ(co_await tasks[3], "well");
+        }
+        const std::string third = co_await tasks[2];
+        EXPECT_EQ(third, what == 2 ? "aio::semaphore was destroyed while this task waited on it" : "well");
+        if (s) EXPECT_EQ(s->value(), 0);
+    }
 }
