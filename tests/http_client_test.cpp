@@ -189,6 +189,13 @@ PLAIN_TEST("a request decodes its path and its query") {
     EXPECT_THROW(http::request("GET", "/a%2"), std::invalid_argument);
 }
 
+PLAIN_TEST("reason gives the phrase of a status") {
+    EXPECT_EQ(http::reason(200), "OK");
+    EXPECT_EQ(http::reason(404), "Not Found");
+    EXPECT_EQ(http::reason(599), "Unknown");
+    EXPECT_EQ(http::reason(-1), "Unknown");
+}
+
 PLAIN_TEST("raise_for_status throws from 400 on, and the error says what and where") {
     http::response(200).raise_for_status();
     http::response(302).raise_for_status();
