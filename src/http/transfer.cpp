@@ -655,13 +655,13 @@ void http_transfer::prepare_redirect() {
             given.remove(name);
         }
     }
-    checked_url next;
+    checked_url asked;
     try {
-        next = parts_of(method, to_url);
+        asked = parts_of(method, to_url);
     } catch (const std::invalid_argument& e) { throw http::error(before + ": redirected: " + e.what()); }
-    url = std::move(next.url);
-    shown = std::move(next.shown);
-    local = next.local;
+    url = std::move(asked.url);
+    shown = std::move(asked.shown);
+    local = asked.local;
     at = section::status_line;
     status = 0;
     answer = {};
