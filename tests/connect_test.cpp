@@ -77,6 +77,7 @@ struct script {
     std::vector<int> ports;          // the addresses of several.test, in order
     std::vector<attempt> attempts;   // at any of them
     std::function<void(int port)> on_attempt;
+    int error_at_once = 0;           // if not 0, how connect() fails for port 50
     int turn = 0;
     int unix_attempts = 0;
 
@@ -151,7 +152,7 @@ extern "C" int connect(int fd, const sockaddr* to, socklen_t length) {
     playing->attempts.push_back({port, fd, aio::clock::now(), playing->turn});
     if (playing->on_attempt) playing->on_attempt(port);
     if (port >= scripted_below) return real_connect(fd, to, length);
-    errno = EINPROGRESS;
+    errno = port == 50 ? playing->error_at_once : EINPROGRESS;
     return -1;
 }
 
@@ -352,7 +353,8 @@ AIO_REAL_TEST("the first attempt may still win when others have begun after it")
 
 AIO_REAL_TEST("where all addresses fail, the error names each with its reason, and has the errno of the first") {
     const dead_peer dead;
-    stage s({1, dead.port, 2});
+    stage s({50, 1, dead.port, 2});
+    s.error_at_once = ENETUNREACH;
     s.on_attempt = [&](int port) {
         if (port == 2) aio::get_running_loop().call_soon([&] {
             s.end(2, dead);
@@ -367,8 +369,10 @@ AIO_REAL_TEST("where all addresses fail, the error names each with its reason, a
         what = e.what();
         code = e.code().value();
     }
-    EXPECT_EQ(code, ECONNREFUSED);
-    EXPECT_NE(what.find("connect to several.test:9, each address failed (" + refused(1) + "; " + refused(dead.port) + "; " + refused(2) + ")"),
+    EXPECT_EQ(code, ENETUNREACH);
+    const std::string unreachable = "127.0.0.1:50: " + std::string(std::strerror(ENETUNREACH));
+    EXPECT_NE(what.find("connect to several.test:9, each address failed (" + unreachable + "; " + refused(1) + "; " +
+                        refused(dead.port) + "; " + refused(2) + ")"),
               std::string::npos)
         << what;
     co_await go_on();
