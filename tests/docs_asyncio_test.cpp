@@ -196,6 +196,17 @@ aio::coro<> buy(shop& s, std::string item) {
         co_await s.say(item + " for " + std::to_string(price));
     });
 }
+
+aio::coro<> answer(aio::stream customer, const std::string& motto) {
+    const std::string name = co_await customer.read_line();
+    co_await customer.write(motto + ", " + name);
+}
+
+aio::coro<> open_shop(std::string motto, std::string path) {
+    aio::server door = co_await aio::start_unix_server(
+        [&](aio::stream customer) { return answer(std::move(customer), motto); }, path);
+    co_await aio::with(door, [&] { return door.serve_forever(); });  // until it is cancelled
+}
 // [end]
 
 // ---- 4
@@ -465,6 +476,24 @@ AIO_TEST("context managers") {
     said.entries.clear();
     EXPECT_THROW(co_await buy(s, "unicorn"), std::out_of_range);
     EXPECT_EQ(said.text(), "begin take back");
+}
+
+AIO_REAL_TEST("a server is a context manager") {
+    const std::string path = std::string(1, '\0') + "aio_docs_test." + std::to_string(::getpid());  // an abstract name
+    auto open = aio::create_task(open_shop("welcome", path));
+    co_await aio_test::turns(2);
+    aio::stream customer = co_await aio::open_unix_connection(path);
+    co_await customer.write("Ada\n");
+    EXPECT_EQ(co_await customer.read(), "welcome, Ada\n");
+    open.cancel();
+    bool cancelled = false;
+    try {
+        co_await open;
+    } catch (const aio::cancelled_error&) {
+        cancelled = true;
+    }
+    EXPECT_TRUE(cancelled);
+    EXPECT_THROW(co_await aio::open_unix_connection(path), std::system_error);
 }
 
 AIO_TEST("generators") {
