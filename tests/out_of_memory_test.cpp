@@ -420,7 +420,7 @@ PLAIN_TEST("fault C11: threads: to_thread, an executor and its shutdown, a corou
             co_await pool.shutdown();
             if (error) std::rethrow_exception(error);
         },
-        {.real_time = true});
+        {.real_time = true, .threads = true});
 }
 
 PLAIN_TEST("fault C11: files") {
@@ -437,7 +437,7 @@ PLAIN_TEST("fault C11: files") {
             co_await f.aclose();
             co_await aio::for_each(aio::read_lines(path), [](const std::string&) {});
         },
-        {.real_time = true});
+        {.real_time = true, .threads = true});
     std::filesystem::remove_all(folder);
 }
 
@@ -494,7 +494,7 @@ PLAIN_TEST("fault C11: a look-up of a name, a unix socket") {
             server.close();
             if (error) std::rethrow_exception(error);
         },
-        {.real_time = true});
+        {.real_time = true, .threads = true});
     std::filesystem::remove_all(folder);
 }
 
