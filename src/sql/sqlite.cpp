@@ -469,7 +469,7 @@ public:
           thread_(std::make_unique<detail::blocking_pool>(1, "aio-sqlite")) {}
     ~sqlite() override {
         if (!open_) return;
-        auto* job = new late_close;
+        late_close* const job = late_.release();
         job->thread = std::move(thread_);
         job->db = std::move(db_);
         job->run = [](detail::blocking_job& j) noexcept {
@@ -478,7 +478,12 @@ public:
             self.db->close();
         };
         job->orphaned = [](detail::blocking_job& j) noexcept { delete &static_cast<late_close&>(j); };
-        detail::file_pool().submit(*job);
+        try {
+            detail::file_pool().submit(*job);
+        } catch (...) {  // no thread can be started: the loop waits for it, then
+            job->run(*job);
+            delete job;
+        }
     }
 
     coro<> open() override {
@@ -554,6 +559,7 @@ private:
 
     std::unique_ptr<database> db_;
     std::unique_ptr<detail::blocking_pool> thread_;
+    std::unique_ptr<late_close> late_ = std::make_unique<late_close>();  // for the destructor, which may not fail
     std::vector<parameter> stream_parameters_;
     bool open_ = false;
     bool read_only_ = false;
