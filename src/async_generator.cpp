@@ -89,10 +89,17 @@ void task_scope::find_generator(promise_base& coroutine) noexcept {
         if (!p->is_generator) continue;
         auto& generator = static_cast<generator_promise&>(*p);
         leave_generator();
-        generator.scopes.push_back(*this);
+        generator_ = &generator;
+        next = std::exchange(generator.scopes, this);
         generator.attention |= generator_promise::has_scopes;
         return;
     }
+}
+
+void task_scope::leave_list() noexcept {
+    task_scope** at = &std::exchange(generator_, nullptr)->scopes;
+    while (*at != this) at = &(*at)->next;
+    *at = next;
 }
 
 void throw_at_yield(generator_promise& promise) {
@@ -103,7 +110,7 @@ void throw_at_yield(generator_promise& promise) {
 
 bool stop_at_yield(generator_promise& promise) noexcept {
     if (!(promise.attention & generator_promise::ending)) {
-        if (!promise.scopes.empty()) return false;
+        if (promise.scopes) return false;
         promise.attention = 0;
         give(promise);
         return true;

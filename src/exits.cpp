@@ -1,6 +1,7 @@
 #include "loop/loop.hpp"
 
 #include <aio/detail/exits.hpp>
+#include <aio/finally.hpp>
 
 #include <cstdio>
 #include <utility>
@@ -61,6 +62,12 @@ exit_runner leave_all(promise_base& coroutine) {
 }
 
 }  // namespace
+
+void report_finally(std::exception_ptr error) noexcept {
+    loop_core* const loop = local().loop;
+    if (!loop) std::rethrow_exception(error);  // std::terminate, which shows the error
+    loop->report("exception in the function of finally()", std::move(error), local().task);
+}
 
 std::coroutine_handle<> make_exit_runner(promise_base& coroutine) {
     const exit_runner runner = leave_all(coroutine);

@@ -375,6 +375,10 @@ coro<std::size_t> write_from(file_ref file, const void* data, std::size_t size) 
     co_return static_cast<std::size_t>(co_await use(std::move(file), "write", job));
 }
 
+coro<std::size_t> write_text(file_ref file, std::string data) {
+    co_return co_await write_from(std::move(file), data.data(), data.size());
+}
+
 // Not worth a thread: the kernel only looks at or sets a number.
 coro<std::int64_t> move_position(file_ref file, std::int64_t offset, int whence) {
     const auto guard = co_await file->turn.scoped();
@@ -526,6 +530,7 @@ coro<std::string> file::read() { return detail::read_most(ref(), std::numeric_li
 coro<std::size_t> file::read_some(std::span<std::byte> into) { return detail::read_into(ref(), into.data(), into.size()); }
 coro<std::size_t> file::write(std::string_view data) { return detail::write_from(ref(), data.data(), data.size()); }
 coro<std::size_t> file::write(std::span<const std::byte> data) { return detail::write_from(ref(), data.data(), data.size()); }
+coro<std::size_t> file::write_owned(std::string data) { return detail::write_text(ref(), std::move(data)); }
 coro<std::int64_t> file::seek(std::int64_t offset, int whence) { return detail::move_position(ref(), offset, whence); }
 coro<std::int64_t> file::tell() { return detail::move_position(ref(), 0, SEEK_CUR); }
 coro<std::int64_t> file::truncate() { return detail::set_size(ref(), -1); }

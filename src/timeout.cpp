@@ -24,8 +24,6 @@ timeout::timeout(delay d) {
     past_ = d.value().count() <= 0;
 }
 
-timeout::timeout(timeout&& other) noexcept : when_(other.when_), past_(other.past_), state_(other.state_) {}
-
 timeout timeout_at(std::optional<time_point> when) {
     timeout t(when, true);
     t.past_ = when && *when <= detail::require_loop().now();
@@ -115,7 +113,7 @@ void attach_timeout(const std::exception_ptr& error, bool members) {
 detail::ready<bool> timeout::exit(std::exception_ptr error) {
     disarm();
     scope_.leave_generator();
-    if (scope_.task() && !scope_.entered_by_running_task()) {
+    if (!scope_.entered_by_running_task() && scope_.task()) [[unlikely]] {
         state_ = state::finished;
         detail::throw_logic_error("a timeout must be left in the task that has entered it");
     }

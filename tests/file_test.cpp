@@ -908,3 +908,15 @@ PLAIN_TEST("write_file writes in place, and leaves nothing beside, where the fil
     EXPECT_EQ(content_of(dir / "below"), "new");
     EXPECT_EQ(dir.files(), 2u);
 }
+
+AIO_REAL_TEST("fault C18: a write of a temporary to a file owns it: it may be awaited after the expression") {
+    const folder dir;
+    const auto path = dir / "owned";
+    aio::file f = co_await aio::open_file(path, "w");
+    const std::string name(100, 'n');
+    aio::task<std::size_t> written = aio::create_task(f.write("hello, " + name));
+    EXPECT_EQ(co_await written, 107u);
+    co_await aio::create_task(f.write(std::vector<std::byte>(3, std::byte('x'))));
+    co_await f.aclose();
+    EXPECT_EQ(co_await aio::read_file(path), "hello, " + name + "xxx");
+}

@@ -597,6 +597,15 @@ AIO_TEST("gather inside of gather, wait_for of gather, a task of gather") {
     EXPECT_EQ(co_await outcome_of(aio::wait_for(aio::gather(gives(1, 1h), gives(2)), 1s)), "timed out");
 }
 
+AIO_TEST("fault C18: gather of an lvalue range of handles is awaited after the range has gone") {
+    auto later = [] {
+        std::vector<aio::task<int>> tasks;
+        for (int i = 1; i <= 3; ++i) tasks.push_back(aio::create_task([](int n) -> aio::coro<int> { co_return n; }, i));
+        return aio::create_task(aio::gather(tasks));
+    }();
+    EXPECT_EQ(co_await later, (std::vector<int>{1, 2, 3}));
+}
+
 template<class... A>
 concept can_gather = requires(A... a) { aio::gather(static_cast<A>(a)...); };
 static_assert(can_gather<aio::coro<int>&&, aio::task<int>&, const aio::future<int>&>);

@@ -546,6 +546,81 @@ static_assert(can_race<aio::coro<int>&&, aio::task<int>&>);
 static_assert(!can_race<>);
 static_assert(!can_race<aio::coro<int>&>);
 static_assert(!can_race<int>);
+static_assert(can_race<std::vector<aio::coro<int>>&&> && can_race<std::vector<aio::task<int>>&>);
+static_assert(!can_race<std::vector<aio::coro<int>>&>);
+
+AIO_TEST("fault P15: race of a range gives the winner's place and value; the losers are cancelled and awaited") {
+    journal log;
+    std::vector<aio::coro<int>> coros;
+    coros.push_back(cleans_up(log, "a", 1s));
+    coros.push_back(gives(7, 1s));
+    coros.push_back(cleans_up(log, "b", 0s));
+    const auto winner = co_await aio::race(std::move(coros));
+    EXPECT_EQ(winner.index, 1u);
+    EXPECT_EQ(winner.value, 7);
+    EXPECT_EQ(log.text(), "b a");
+
+    std::vector<aio::coro<>> voids;
+    voids.push_back(sleeps(2s));
+    voids.push_back(sleeps(1s));
+    EXPECT_EQ((co_await aio::race(std::move(voids))).index, 1u);
+
+    std::vector<aio::coro<std::unique_ptr<int>>> move_only;
+    move_only.push_back([]() -> aio::coro<std::unique_ptr<int>> { co_return std::make_unique<int>(3); }());
+    auto [index, pointer] = co_await aio::race(std::move(move_only));
+    EXPECT_EQ(index, 0u);
+    EXPECT_EQ(*pointer, 3);
+}
+
+AIO_TEST("fault P15: race of a range starts no more once one is done, throws the first's error, and refuses an empty range") {
+    int started = 0;
+    auto at_once = [&](int i) -> aio::coro<int> {
+        ++started;
+        co_return i;
+    };
+    aio::task<int> done = aio::create_task(at_once(1));
+    co_await done;
+    std::vector<aio::task<int>> tasks{done, aio::create_task(gives(2, 1s))};
+    const auto first = co_await aio::race(tasks);
+    EXPECT_EQ(first.index, 0u);
+    EXPECT_EQ(first.value, 1);
+    EXPECT_FALSE(tasks[1].cancelled());  // not taken part
+    tasks[1].cancel();
+
+    std::vector<aio::coro<int>> failing;
+    failing.push_back(gives(1, 2s));
+    failing.push_back(fails("first", 1s));
+    std::string error;
+    try {
+        co_await aio::race(std::move(failing));
+    } catch (const std::runtime_error& e) {
+        error = e.what();
+    }
+    EXPECT_EQ(error, "first");
+
+    bool refused = false;
+    try {
+        std::vector<aio::coro<int>> none;
+        co_await aio::race(std::move(none));
+    } catch (const std::invalid_argument&) {
+        refused = true;
+    }
+    EXPECT_TRUE(refused);
+}
+
+PLAIN_TEST("cancelled at any step, race of a range leaves nobody behind") {
+    auto scenario = []() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler([](const aio::exception_context&) {});
+        auto entry = [](counted c, aio::delay d) -> aio::coro<int> {
+            co_await aio::sleep(d);
+            co_return c.value;
+        };
+        std::vector<aio::coro<int>> coros;
+        for (int i = 1; i <= 3; ++i) coros.push_back(entry(counted(i), 4s - i * 1s));
+        EXPECT_EQ((co_await aio::race(std::move(coros))).value, 3);
+    };
+    EXPECT_GT(aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); }), 3u);
+}
 
 PLAIN_TEST("cancelled at any step, race leaves nobody behind, and the winner's value or the cancel gets through") {
     auto scenario = []() -> aio::coro<> {

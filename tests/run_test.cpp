@@ -1231,3 +1231,15 @@ PLAIN_TEST("fault P9: io_uring, where there is none, is told once on stderr, and
     });
     EXPECT_TRUE(unknown.exited_with(0));
 }
+
+PLAIN_TEST("fault P15: run takes a lambda, which lives as long as it runs") {
+    const std::string captured(100, 'c');
+    EXPECT_EQ(aio::run([captured]() -> aio::coro<std::size_t> {
+        co_await aio::sleep(0s);
+        co_return captured.size();
+    }), 100u);
+    EXPECT_EQ(aio::run([] { return 3; }, {.debug = true}), 3);
+    aio::runner runner;
+    EXPECT_EQ(runner.run([captured]() -> aio::coro<char> { co_return captured[0]; }), 'c');
+    EXPECT_THROW(aio::run([]() -> aio::coro<> { throw std::runtime_error("out"); co_return; }), std::runtime_error);
+}

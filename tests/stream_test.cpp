@@ -1043,3 +1043,19 @@ PLAIN_TEST("connecting by name can be cancelled at every step") {
         },
         [] {});
 }
+
+AIO_REAL_TEST("fault C18: a write of a temporary owns it: it may be awaited after the expression") {
+    connection c = co_await connect();
+    aio::stream& a = c.client;
+    aio::stream& b = c.peer;
+    const std::string name(100, 'n');
+    aio::task<> written = aio::create_task(a.write("hello, " + name));
+    auto second = aio::create_task(a.write(std::vector<std::byte>(3, std::byte('x'))));
+    EXPECT_EQ(co_await b.read_exactly(110), "hello, " + name + "xxx");
+    co_await written;
+    co_await second;
+    auto kept = a.write(std::string("short"));  // its text is inside of the object, which is moved
+    auto moved = std::move(kept);
+    co_await std::move(moved);
+    EXPECT_EQ(co_await b.read_exactly(5), "short");
+}

@@ -1707,4 +1707,14 @@ AIO_TEST("a pending cancel that has been delivered at a suspension point is not 
     EXPECT_FALSE(t.cancelled());
 }
 
+AIO_TEST("fault P15: create_task of a lambda with options") {
+    auto t = aio::create_task([value = std::make_unique<int>(4)]() -> aio::coro<int> { co_return *value; }, {.name = "named"});
+    EXPECT_EQ(t.name(), "named");
+    EXPECT_EQ(co_await t, 4);
+    const aio::task_options options{.name = "again"};
+    auto plain = aio::create_task([] { return 5; }, options);
+    EXPECT_EQ(plain.name(), "again");
+    EXPECT_EQ(co_await plain, 5);
+}
+
 }  // namespace

@@ -623,4 +623,58 @@ PLAIN_TEST("cancelled at every step, the views leave nothing behind") {
     EXPECT_GT(runs, 50u);
 }
 
+AIO_TEST("merge of a range gives the items of all as they come") {
+    std::vector<aio::async_generator<int>> sources;
+    for (int i = 1; i <= 3; ++i) sources.push_back(every(i * 2s, 2, i * 10));
+    auto merged = co_await (views::merge(std::move(sources)) | aio::to<std::vector>());
+    EXPECT_EQ(merged, (ints{10, 20, 11, 30, 21, 31}));
+    std::vector<aio::async_generator<int>> none;
+    EXPECT_EQ(co_await (views::merge(std::move(none)) | aio::to<std::vector>()), ints{});
+}
+
+AIO_TEST("merge of an lvalue range refers to its sources; closed, it closes those that it owns") {
+    journal j;
+    std::vector<aio::async_generator<int>> sources;
+    sources.push_back(with_cleanup(j, "a"));
+    sources.push_back(with_cleanup(j, "b"));
+    {
+        auto merged = views::merge(sources);
+        co_await merged.next();
+        co_await merged.aclose();
+        EXPECT_EQ(j.text(), "");
+        EXPECT_NE(co_await sources[1].next(), nullptr);
+    }
+    auto owned = views::merge(std::move(sources));
+    co_await owned.next();
+    co_await owned.aclose();
+    EXPECT_EQ(j.text(), "b-closed a-closed");
+}
+
+AIO_TEST("merge of a range ends with the first error, and closes the others") {
+    journal j;
+    auto broken = []() -> aio::async_generator<int> {
+        co_await aio::sleep(1s);
+        co_yield 1;
+        throw std::runtime_error("broken");
+    };
+    std::vector<aio::async_generator<int>> sources;
+    sources.push_back(with_cleanup(j, "a"));
+    sources.push_back(broken());
+    int items = 0;
+    std::string error;
+    try {
+        auto show = [&](int) -> aio::coro<> {
+            ++items;
+            co_await aio::sleep(400ms);
+        };
+        co_await aio::for_each(views::merge(std::move(sources)), show);
+    } catch (const std::runtime_error& e) {
+        error = e.what();
+    }
+    EXPECT_EQ(error, "broken");
+    EXPECT_GT(items, 1);
+    EXPECT_EQ(j.text(), "a-closed");
+}
+
+
 }  // namespace

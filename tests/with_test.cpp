@@ -908,3 +908,118 @@ AIO_TEST("what was entered and deferred is left in order although each of them c
     EXPECT_EQ(log.text().substr(0, 27), "local second first second c");
     EXPECT_EQ(t.cancelling(), 2u);
 }
+
+// ---- made in place ----
+
+struct immovable {
+    std::string name;
+    std::unique_ptr<int> owned;
+    int* left;
+    immovable(std::string n, std::unique_ptr<int> o, int& l) : name(std::move(n)), owned(std::move(o)), left(&l) {}
+    immovable(immovable&&) = delete;
+    aio::coro<immovable&> enter() {
+        if (name == "refuses") throw std::runtime_error("refused");
+        co_return *this;
+    }
+    aio::coro<> exit(std::exception_ptr) {
+        co_await turns(1);
+        ++*left;
+    }
+};
+
+AIO_TEST("enter<type>(args...) makes the manager in place, also one that cannot be moved") {
+    int left = 0;
+    auto uses = [](int& l) -> aio::coro<int> {
+        immovable& m = co_await aio::enter<immovable>("shop", std::make_unique<int>(7), l);
+        EXPECT_EQ(m.name, "shop");
+        EXPECT_EQ(l, 0);
+        co_return *m.owned;
+    };
+    EXPECT_EQ(co_await uses(left), 7);
+    EXPECT_EQ(left, 1);
+    auto refused = [](int& l) -> aio::coro<> { co_await aio::enter<immovable>("refuses", nullptr, l); };
+    bool threw = false;
+    try {
+        co_await refused(left);
+    } catch (const std::runtime_error&) {
+        threw = true;
+    }
+    EXPECT_TRUE(threw);
+    EXPECT_EQ(left, 1);  // a failed enter registers nothing (rule 163)
+}
+
+AIO_TEST("enter<type>() in a generator and by its moved value") {
+    int left = 0;
+    auto items = [](int& l) -> aio::async_generator<int> {
+        immovable& m = co_await aio::enter<immovable>("g", std::make_unique<int>(1), l);
+        co_yield *m.owned;
+        co_await aio::enter<aio::background_tasks>();
+        aio::background_tasks moved;
+        co_await aio::enter<aio::background_tasks>(std::move(moved));
+        co_yield 2;
+    };
+    int sum = 0;
+    co_await aio::for_each(items(left), [&](int i) { sum += i; });
+    EXPECT_EQ(sum, 3);
+    EXPECT_EQ(left, 1);
+}
+
+// ---- finally ----
+
+AIO_TEST("fault P5: finally runs its function when the block is left, however, and the locals above it are still there") {
+    journal log;
+    auto leaves = [&](std::string how) -> aio::coro<> {
+        std::string local = how;
+        auto first = aio::finally([&] { log(local); });
+        auto second = aio::finally([&] { log("inner"); });
+        if (how == "return") co_return;
+        if (how == "throw") throw std::runtime_error("thrown");
+        co_await aio::sleep_forever();
+    };
+    co_await leaves("return");
+    EXPECT_EQ(log.text(), "inner return");
+    try {
+        co_await leaves("throw");
+    } catch (const std::runtime_error&) {
+        log("caught");
+    }
+    EXPECT_EQ(log.text(), "inner return inner throw caught");
+    auto t = aio::create_task(leaves("cancel"));
+    co_await turns(1);
+    t.cancel();
+    co_await aio::wait(std::vector{t});
+    EXPECT_EQ(log.text(), "inner return inner throw caught inner cancel");
+    {
+        auto in_block = aio::finally([&, owned = std::make_unique<int>(1)] { log("block"); });
+        EXPECT_EQ(log.text(), "inner return inner throw caught inner cancel");
+    }
+    EXPECT_EQ(log.text(), "inner return inner throw caught inner cancel block");
+}
+
+AIO_TEST("fault P5: an exception of finally's function goes to the exception handler, the one under way goes on") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler(
+        [&](const aio::exception_context& c) { told.push_back(c.message + ": " + aio::detail::describe(c.error)); });
+    auto fails = []() -> aio::coro<> {
+        auto guard = aio::finally([] { throw std::runtime_error("clean-up"); });
+        throw std::logic_error("body");
+        co_return;
+    };
+    std::string left;
+    try {
+        co_await fails();
+    } catch (const std::logic_error& e) {
+        left = e.what();
+    }
+    EXPECT_EQ(left, "body");
+    EXPECT_EQ(told, (std::vector<std::string>{"exception in the function of finally(): std::runtime_error: clean-up"}));
+    void (*const null)() = nullptr;
+    EXPECT_THROW(static_cast<void>(aio::finally(null)), std::invalid_argument);
+}
+
+PLAIN_TEST("fault P5: where no loop runs an exception of finally's function terminates") {
+    const auto outside = [] {
+        const auto guard = aio::finally([] { throw std::runtime_error("nobody is there"); });
+    };
+    EXPECT_DEATH(outside(), "nobody is there");
+}

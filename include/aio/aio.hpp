@@ -1,6 +1,8 @@
 #pragma once
 // All of aio::core.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/as_completed.hpp>
 #include <aio/async_generator.hpp>
 #include <aio/async_trace.hpp>
@@ -18,6 +20,7 @@
 #include <aio/exception_group.hpp>
 #include <aio/executor.hpp>
 #include <aio/file.hpp>
+#include <aio/finally.hpp>
 #include <aio/future.hpp>
 #include <aio/gather.hpp>
 #include <aio/interval.hpp>

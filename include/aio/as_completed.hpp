@@ -5,6 +5,8 @@
 //     auto done = aio::as_completed(tasks, {.timeout = 5s});
 //     while (auto t = co_await done.next()) { use(t->result()); }
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/async_generator.hpp>
 #include <aio/detail/concurrent_views.hpp>
 #include <aio/gather.hpp>
@@ -88,6 +90,7 @@ public:
     using element_type = task<T>;
     explicit owned_completions(async_generator<task<T>> items) noexcept : items_(std::move(items)) {}
     auto scoped_next() { return items_.next(); }
+    void next() = AIO_DETAIL_DELETE("as_completed() over coroutines has no next(), so that its tasks always end: give it to for_each() or |");
     auto aclose() { return items_.aclose(); }
 
 private:
@@ -114,5 +117,10 @@ auto as_completed(R&& awaitables, as_completed_options options = {}) {
     return detail::owned_completions<detail::owned_result_t<R>>(
         detail::coros_as_completed<R>(std::forward<R>(awaitables), options, std::make_unique<detail::owned_tasks>()));
 }
+
+template<class R>
+    requires(detail::range<R> && std::is_lvalue_reference_v<R> && !detail::handle<std::remove_cvref_t<detail::element_t<R>>> &&
+             detail::awaitable<std::remove_cvref_t<detail::element_t<R>>>)
+void as_completed(R&& awaitables, as_completed_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once, so as_completed() owns the range: give it std::move(coros)");
 
 }  // namespace aio

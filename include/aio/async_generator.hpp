@@ -16,6 +16,8 @@
 // or deferred in it, the loop closes it soon (semantics 15e): for_each, with, enter and aclose() close it at a known place.
 // Source: PEP 525, asyncio's hooks for asynchronous generators.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/await.hpp>
 #include <aio/detail/scope.hpp>
 #include <aio/with.hpp>
@@ -60,7 +62,7 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
     std::exception_ptr exit_request;  // what is thrown at the co_yield, once it is being closed
     closing_slot* closer = nullptr;   // the loop's task that is to close it
     yielded at_yield{*this};          // what a co_yield awaits
-    list<task_scope> scopes;          // timeouts and task groups that have been entered in it, and not left
+    task_scope* scopes = nullptr;     // timeouts and task groups that have been entered in it, and not left
     std::uint8_t attention = 0;       // what a co_yield has to look at: 0 is the rule
 
     static constexpr std::uint8_t ending = 1;      // the next co_yield is not to be answered: closed, or dropped while it ran
@@ -76,7 +78,7 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
         is_generator = true;
     }
     ~generator_promise() {
-        while (scopes.pop_front()) {}  // entered by hand, and somewhere else
+        while (scopes) scopes->leave_list();  // entered by hand, and somewhere else
         if (linked()) unlink();
         if (closer) [[unlikely]]
             forget_closer();
@@ -310,6 +312,9 @@ public:
     /// generator yields once more (rule 154), or runs. Harmless when it has ended (rule 155).
     detail::generator_close aclose() noexcept { return detail::generator_close(*this); }
 
+    void begin() = AIO_DETAIL_DELETE("an async generator is read with while (auto item = co_await g.next()) {...}, or with for_each(g, fn)");
+    void end() = delete;
+
 private:
     friend promise_type;
     explicit async_generator(promise_type& promise) noexcept : generator_base(promise) {}
@@ -416,5 +421,8 @@ coro<> for_each(S&& source, F fn) {
     detail::require_function(fn, "for_each()");
     return detail::iterate<S, F>(std::forward<S>(source), std::move(fn));
 }
+template<class S, class F>
+    requires(!detail::iterable<S>)
+void for_each(S&& source, F fn) = AIO_DETAIL_DELETE("for_each() takes something with an awaitable next(): an async generator, a view");
 
 }  // namespace aio

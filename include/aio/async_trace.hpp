@@ -15,6 +15,8 @@
 // Kept while anybody holds the error, which lives no longer for being traced. Each thread has its own, so an error that was taken to
 // another one (thread_future) has no trace there: write it down on the loop's thread. Source: traceback, __context__.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/call_graph.hpp>
 
 #include <cstddef>

@@ -10,6 +10,8 @@
 // For tasks whose errors must reach the creator, use a task_group. Source: the set of tasks that asyncio's documentation of
 // create_task recommends, as a class.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/operation.hpp>
 #include <aio/task.hpp>
 
@@ -84,6 +86,18 @@ public:
         const std::source_location where = detail::coro_access::place(c);
         return start(std::move(c), options, where);
     }
+    template<class F>
+        requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>>)
+    auto create_task(F&& fn, task_options options) {
+        return this->create_task(options, std::forward<F>(fn));
+    }
+    template<class A>
+        requires detail::unmoved<A>
+    void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+    template<class F, class... Args>
+        requires(!detail::awaitable<F> && !detail::unmoved<F> && !std::is_same_v<std::remove_cvref_t<F>, task_options> &&
+                 !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
+    void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
 
     /// How many have not ended.
     std::size_t size() const noexcept { return detail::background_size(state_.get()); }

@@ -14,6 +14,8 @@
 // A subscription is an async_iterable: for_each and the views take it. It belongs to its loop's thread, and to the loop where it was
 // first waited for.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/channel.hpp>
 
 namespace aio {

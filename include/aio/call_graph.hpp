@@ -6,6 +6,8 @@
 //
 // Works on the loop's thread, in optimised builds too: each co_await stores one pointer. Source: asyncio.print_call_graph.
 
+#include <aio/detail/platform.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <iosfwd>

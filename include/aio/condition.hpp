@@ -3,13 +3,21 @@
 // again". Source: asyncio.Condition.
 //
 //     aio::condition changed;
-//     // who waits                                                      // who changes
-//     auto guard = co_await changed.scoped();                           auto guard = co_await changed.scoped();
-//     co_await changed.wait_for([&] { return !jobs.empty(); });         jobs.push_back(job);
-//     take(jobs);                                                       changed.notify();
+//     {                                              // who waits
+//         auto guard = co_await changed.scoped();
+//         co_await changed.wait_for([&] { return !jobs.empty(); });
+//         take(jobs);
+//     }
+//     {                                              // who changes
+//         auto guard = co_await changed.scoped();
+//         jobs.push_back(job(1));
+//         changed.notify();
+//     }
 //
 // wait() releases the lock, and has it again whenever it leaves. Wake-ups may be spurious: wait_for() looks again by itself.
 // Several conditions may share a lock, which must outlive them. Belongs to its loop's thread, and to the loop of its first wait().
+
+#include <aio/detail/platform.hpp>
 
 #include <aio/coro.hpp>
 #include <aio/lock.hpp>

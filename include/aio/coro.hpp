@@ -12,6 +12,8 @@
 //
 // Parameters are taken by value, or refer to something that outlives the await.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/await.hpp>
 #include <aio/result.hpp>
 
@@ -153,6 +155,7 @@ public:
     using promise_type = detail::coro_promise<T>;
     using value_type = T;
 
+    coro(const coro&) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
     coro(coro&& other) noexcept : handle_(std::exchange(other.handle_, {})) {}
     coro& operator=(coro&& other) noexcept {
         if (this != &other) {
@@ -189,6 +192,11 @@ private:
 };
 
 namespace detail {
+
+template<class T>
+inline constexpr bool is_coro = false;
+template<class T>
+inline constexpr bool is_coro<coro<T>> = true;
 
 /// For the library: what is inside a coro.
 struct coro_access {

@@ -2,9 +2,12 @@
 // Time. `aio::delay` is implicit from every std::chrono::duration and from std::nullopt, which says "no deadline".
 //
 //     co_await aio::sleep(1.5s);
-//     co_await aio::wait_for(std::move(job), std::nullopt);   // as long as it takes
+//     co_await aio::wait_for(answer(), std::nullopt);   // as long as it takes
+
+#include <aio/detail/platform.hpp>
 
 #include <aio/detail/chrono.hpp>
+#include <aio/detail/config.hpp>
 
 #include <cstdint>
 #include <limits>
@@ -26,6 +29,9 @@ public:
     constexpr delay(std::nullopt_t) noexcept : nanoseconds_(none) {}
     template<class Rep, class Period>
     constexpr delay(std::chrono::duration<Rep, Period> d) : nanoseconds_(convert(d)) {}
+    template<class Number>
+        requires std::is_arithmetic_v<Number>
+    delay(Number) = AIO_DETAIL_DELETE("a delay has a unit: write 5s or 250ms, after using namespace std::chrono_literals");
 
     constexpr bool has_value() const noexcept { return nanoseconds_ != none; }
     constexpr explicit operator bool() const noexcept { return has_value(); }

@@ -2,6 +2,8 @@
 // The errors of aio::core. Two of them are deliberately no std::exceptions, so that `catch (const std::exception&)` cannot
 // swallow a cancellation or Ctrl-C. A caller's mistake is a std::logic_error, the world's a std::system_error with its errno.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/config.hpp>
 
 #include <cstddef>

@@ -9,6 +9,8 @@
 //
 // It belongs to its loop's thread, and to the loop where it was first waited for.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/sync.hpp>
 
 #include <cstddef>

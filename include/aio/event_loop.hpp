@@ -4,9 +4,11 @@
 //
 //     aio::event_loop& loop = aio::get_running_loop();
 //     loop.call_later(50ms, [] { std::puts("now"); });
-//     loop.set_exception_handler([](const aio::exception_context& c) { log(c.message, c.error); });
+//     loop.set_exception_handler([&](const aio::exception_context& c) { log(c.message, c.error); });
 //     aio::loop_handle handle = loop.handle();
 //     std::thread([handle] { handle.call_soon_threadsafe([] { std::puts("on the loop's thread"); }); }).join();
+
+#include <aio/detail/platform.hpp>
 
 #include <aio/delay.hpp>
 #include <aio/detail/core.hpp>

@@ -4,9 +4,11 @@
 //     try {
 //         co_await aio::with(aio::task_group(), body);
 //     } catch (const aio::exception_group& eg) {
-//         auto rest = eg.handle<std::system_error>([](const std::system_error& e) { log(e.what()); });
+//         auto rest = eg.handle<std::system_error>([&](const std::system_error& e) { log(e.what()); });
 //         if (rest) throw *rest;
 //     }
+
+#include <aio/detail/platform.hpp>
 
 #include <aio/errors.hpp>
 

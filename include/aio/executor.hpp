@@ -16,6 +16,8 @@
 // the awaiter goes on at once and the job is left to itself. fn and its arguments are copied or moved into the awaiter, as
 // std::thread does it (std::ref for a reference), and context variables are carried along.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/context_var.hpp>
 #include <aio/coro.hpp>
 #include <aio/detail/blocking.hpp>

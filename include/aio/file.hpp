@@ -22,8 +22,11 @@
 // mistakes, and so is a path with a NUL in it (std::invalid_argument). A job that a thread has begun is irrevocable: a cancel waits
 // for it, its value is delivered (semantics 15b). Reads of what is no regular file are revertible: what has come is kept for the next read.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/async_generator.hpp>
 #include <aio/coro.hpp>
+#include <aio/detail/bytes.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -72,10 +75,15 @@ public:
     coro<std::string> read();
     /// One read(2): as many bytes as it gives, at least one; 0 at the end. `into` must live until then.
     coro<std::size_t> read_some(std::span<std::byte> into);
-    /// All of data, which must live until then; gives its size. In mode "a" always at the end of the file. One that is cancelled
-    /// half-way, which only happens with what is no regular file, leaves a file that can only be closed, and later writes say so.
+    /// All of data, which must live until then, unless it is a temporary that owns its bytes, like "a" + name: that one is kept. Gives
+    /// its size. In mode "a" always at the end of the file. One that is cancelled half-way, which only happens with what is no regular
+    /// file, leaves a file that can only be closed, and later writes say so.
     coro<std::size_t> write(std::string_view data);
     coro<std::size_t> write(std::span<const std::byte> data);
+    template<detail::owned_bytes D>
+    coro<std::size_t> write(D&& data) {
+        return write_owned(detail::take_bytes(data));
+    }
     /// Moves the position, counted from whence (SEEK_SET, SEEK_CUR, SEEK_END), and gives it.
     coro<std::int64_t> seek(std::int64_t offset, int whence = SEEK_SET);
     /// The position.
@@ -93,6 +101,7 @@ public:
     explicit operator bool() const noexcept { return state_.get() != nullptr; }
 
 private:
+    coro<std::size_t> write_owned(std::string data);
     const detail::file_ref& ref() const;
     detail::file_ref state_;
 };

@@ -8,6 +8,8 @@
 // Awaiting one is revertible (semantics 15b): a cancel cancels the future, and wins over a result that has just arrived.
 // Handles belong to their loop's thread. An exception that nobody fetches is told to the loop's exception handler.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/function.hpp>
 #include <aio/detail/operation.hpp>
 #include <aio/result.hpp>

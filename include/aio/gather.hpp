@@ -9,6 +9,8 @@
 // and futures of the caller go on (rule 87, semantics 15c). A cancel is handed on to all, and leaves as cancelled_error once they
 // have ended (rules 90, 91). Errors after the first go to the exception handler.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/children.hpp>
 
 #include <memory>
@@ -51,6 +53,28 @@ using given_element_t = std::conditional_t<
     std::is_lvalue_reference_v<R> ||
         (handle<std::remove_cvref_t<element_t<R>>> && std::is_lvalue_reference_v<element_t<R>> && !owning_range<R>),
     element_t<R>, std::remove_cvref_t<element_t<R>>&&>;
+
+/// A range of handles that others have may be gone when it is read: then the handles are copied, and are lvalues still.
+template<class R>
+inline constexpr bool refers_to_handles = handle<std::remove_cvref_t<element_t<R>>> && std::is_lvalue_reference_v<given_element_t<R>>;
+template<class Handle>
+struct kept_handles {
+    std::vector<Handle> handles;
+    auto begin() noexcept { return handles.begin(); }
+    auto end() noexcept { return handles.end(); }
+};
+template<class R>
+decltype(auto) kept_range(R&& range) {
+    if constexpr (refers_to_handles<R>) {
+        kept_handles<std::remove_cvref_t<element_t<R>>> kept;
+        for (auto&& h : range) kept.handles.push_back(h);
+        return kept;
+    } else {
+        return std::forward<R>(range);
+    }
+}
+template<class R>
+using kept_range_t = std::conditional_t<refers_to_handles<R>, kept_handles<std::remove_cvref_t<element_t<R>>>, R>;
 
 template<class T>
 using gathered_t = std::conditional_t<
@@ -184,7 +208,7 @@ auto gather(A&&... awaitables) {
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 auto gather(R&& range, gather_options options = {}) {
-    return detail::gather_range<R, false>(std::forward<R>(range), options.limit);
+    return detail::gather_range<detail::kept_range_t<R>, false>(detail::kept_range<R>(std::forward<R>(range)), options.limit);
 }
 /// Waits for all, whatever happens, and gives a result for each: errors and cancellations included (rule 89).
 template<class... A>
@@ -195,7 +219,33 @@ auto gather(return_exceptions_t, A&&... awaitables) {
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 auto gather(return_exceptions_t, R&& range, gather_options options = {}) {
-    return detail::gather_range<R, true>(std::forward<R>(range), options.limit);
+    return detail::gather_range<detail::kept_range_t<R>, true>(detail::kept_range<R>(std::forward<R>(range)), options.limit);
 }
+
+namespace detail {
+/// An lvalue range whose elements can be awaited, but as rvalues only.
+template<class R>
+concept unmoved_range = range<R> && !awaitable<R> && unmoved<given_element_t<R>>;
+/// What the functions that start several take.
+template<class A>
+concept groupable = awaitable<A> || unmoved<A>;
+template<class R>
+concept groupable_range = range<R> && groupable<given_element_t<R>>;
+template<class A>
+concept no_group = !groupable<A> && !groupable_range<A>;
+}  // namespace detail
+template<class... A>
+    requires((detail::groupable<A> && ...) && (detail::unmoved<A> || ...))
+void gather(A&&... awaitables) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+template<detail::unmoved_range R>
+void gather(R&& range, gather_options options = {}) = AIO_DETAIL_DELETE("what is in this range is awaited once: give the range away with std::move");
+template<class... A>
+    requires((detail::groupable<A> && ...) && (detail::unmoved<A> || ...))
+void gather(return_exceptions_t, A&&... awaitables) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+template<detail::unmoved_range R>
+void gather(return_exceptions_t, R&& range, gather_options options = {}) = AIO_DETAIL_DELETE("what is in this range is awaited once: give the range away with std::move");
+template<detail::no_group A>
+    requires(!std::is_same_v<std::remove_cvref_t<A>, return_exceptions_t>)
+void gather(A&& given, gather_options options = {}) = AIO_DETAIL_DELETE("gather() takes awaitables, or a range of them");
 
 }  // namespace aio

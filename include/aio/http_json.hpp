@@ -3,9 +3,11 @@
 //
 //     #include <aio/http_json.hpp>
 //
-//     aio::http::response r = co_await session.get("https://example.org/packages.json");
+//     aio::http::response r = co_await s.get("https://example.org/packages.json");
 //     nlohmann::json packages = r.json();
 //     std::string first = packages[0]["name"];
+
+#include <aio/detail/platform.hpp>
 
 #include <aio/http.hpp>
 

@@ -2,19 +2,33 @@
 // The first of several, and protection from cancellation.
 //
 //     auto winner = co_await aio::race(fetch(primary), fetch(mirror));      // std::variant; the losers are cancelled and awaited
-//     co_await aio::race(stop, jobs.get());                                 // stop, a future that others share, is only watched
+//     co_await aio::race(stop, fetch(primary));                             // stop, a future that others share, is only watched
+//     auto first = co_await aio::race(std::move(coros));                    // of a range: first.index is its place, first.value its value
 //     co_await aio::shield(save(document));                                 // a cancel waits until it is saved
 //     co_await aio::shield(std::move(cleanup), 5s);                         // at most so long
+
+#include <aio/detail/platform.hpp>
 
 #include <aio/detail/children.hpp>
 #include <aio/gather.hpp>
 #include <aio/timeout.hpp>
 
+#include <cstddef>
 #include <optional>
+#include <stdexcept>
 #include <utility>
 #include <variant>
+#include <vector>
 
 namespace aio {
+
+/// What race() of a range gives.
+template<class T>
+struct race_winner {
+    std::size_t index;  // in the range
+    T value;
+};
+
 namespace detail {
 
 inline constexpr const char* race_report = "exception of a loser of race";
@@ -92,6 +106,62 @@ coro<race_result_t<A...>> race_tuple(std::decay_t<A>... given) {
     co_return *std::move(winner);
 }
 
+// The same for a range.
+template<class R>
+coro<race_winner<gathered_t<awaited_t<given_element_t<R>>>>> race_range(R range) {
+    using given = given_element_t<R>;
+    using T = awaited_t<given>;
+    using H = child_handle_t<given>;
+    using State = std::remove_pointer_t<decltype(std::declval<H&>().detail_state())>;
+    constexpr bool is_handle = handle<std::remove_cvref_t<given>>;
+    std::vector<H> handles;
+    children set(race_report, true);
+    std::exception_ptr error;
+    std::size_t first = 0;
+    bool over = false;     // no more coroutines begin: one has ended, or an error came
+    bool reading = false;  // the range itself has thrown
+    auto next = range.begin();
+    const auto end = range.end();
+    auto begin_all = [&] {
+        while (next != end) {
+            reading = true;
+            given element = static_cast<given>(*next);
+            ++next;
+            reading = false;
+            if (over && (!is_handle || std::is_lvalue_reference_v<given>)) {
+                never_begins(element);
+                continue;
+            }
+            set.reserve();
+            handles.emplace_back();
+            handles.back() = start_child(static_cast<given>(element));
+            set.add(*handles.back().detail_state(), handles.size() - 1, !(is_handle && std::is_lvalue_reference_v<given>));
+            over = over || handles.back().done();
+        }
+    };
+    if (!(next != end)) throw std::invalid_argument("race() needs at least one to wait for");
+    try {
+        co_await cancel_point();
+        begin_all();
+        first = co_await race_all(set);
+    } catch (...) {
+        error = std::current_exception();
+    }
+    while (error && !reading && next != end) {  // a bad argument, or a cancel: what has been started does not stay behind
+        over = true;
+        try {
+            begin_all();
+        } catch (...) {  // another bad argument
+        }
+    }
+    if (error) {
+        co_await set.end_owned();
+        set.leave(error);
+    }
+    State& state = *handles[first].detail_state();
+    co_return race_winner<gathered_t<T>>{first, give(take_outcome<T, !std::is_lvalue_reference_v<given>>(state))};
+}
+
 /// Waits for a task or future of the caller: a cancel ends the wait and leaves it alone; its error is then reported if nobody ever
 /// looks at it (rule 94).
 class [[nodiscard("co_await it")]] shield_wait final : public join_base {
@@ -157,6 +227,21 @@ coro<detail::race_result_t<A...>> race(A&&... awaitables) {
     return detail::race_tuple<A...>(std::forward<A>(awaitables)...);
 }
 
+/// The same for a range (rvalue: its elements are given away): gives the winner's place in it, and its value; void gives
+/// std::monostate. Tasks and futures in an lvalue range are only watched. Throws std::invalid_argument for an empty range.
+template<class R>
+    requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
+auto race(R&& range) {
+    return detail::race_range<detail::kept_range_t<R>>(detail::kept_range<R>(std::forward<R>(range)));
+}
+template<class... A>
+    requires((detail::groupable<A> && ...) && (detail::unmoved<A> || ...))
+void race(A&&... awaitables) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+template<detail::unmoved_range R>
+void race(R&& range) = AIO_DETAIL_DELETE("what is in this range is awaited once: give the range away with std::move");
+template<detail::no_group A>
+void race(A&& given) = AIO_DETAIL_DELETE("race() takes awaitables, or a range of them");
+
 /// Keeps a cancel of the caller away from what it awaits. A task or future goes on when the caller is cancelled, and its error is
 /// reported if nobody ever looks at it; of anything else the cancel is held until it has ended, and is delivered then (semantics 15c): it never outlives the
 /// caller. Source: asyncio.shield.
@@ -178,5 +263,8 @@ coro<detail::awaited_t<A>> shield(A&& awaitable, delay d) {
     detail::check_given<A>();
     return detail::shield_until<A>(std::forward<A>(awaitable), d);
 }
+template<class A>
+    requires detail::unmoved<A>
+void shield(A&& awaitable, delay d = std::nullopt) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
 
 }  // namespace aio

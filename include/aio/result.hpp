@@ -1,9 +1,11 @@
 #pragma once
 // A value or an exception: what `gather(return_exceptions, ...)` gives for each child.
 //
-//     for (aio::result<int>& r : co_await aio::gather(aio::return_exceptions, std::move(jobs))) {
+//     for (aio::result<page>& r : co_await aio::gather(aio::return_exceptions, std::move(coros))) {
 //         if (r.has_value()) use(r.value()); else report(r.error());
 //     }
+
+#include <aio/detail/platform.hpp>
 
 #include <aio/detail/config.hpp>
 

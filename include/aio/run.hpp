@@ -9,6 +9,8 @@
 // in that order (rule 144), and gives what the coroutine gave. SIGINT cancels the main task; if that ends it, keyboard_interrupt
 // is thrown (rule 147). A second signal ends the wait at once (semantics 15l).
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/coro.hpp>
 #include <aio/event_loop.hpp>
 
@@ -144,6 +146,27 @@ int run_main(coro<T> main, run_options options = detail::options_of_main) {
     }
 }
 
+/// The same for an async function, or a plain one, called inside the loop.
+template<class F>
+    requires(!detail::awaitable<F> && !detail::unmoved<F> && std::is_invocable_v<std::decay_t<F>>)
+auto run(F&& fn, run_options options = {}) {
+    return run(detail::invoke_in_coro(std::forward<F>(fn)), options);
+}
+template<class A>
+    requires((detail::awaitable<A> || detail::unmoved<A>) && !detail::is_coro<std::remove_reference_t<A>>)
+void run(A&& awaitable, run_options options = {}) = AIO_DETAIL_DELETE("run() takes a coroutine: run([]() -> aio::coro<> { co_await ...; })");
+
+/// The same for an async function, or a plain one, called inside the loop.
+template<class F>
+    requires(!detail::awaitable<F> && !detail::unmoved<F> && std::is_invocable_v<std::decay_t<F>>)
+int run_main(F&& fn, run_options options = detail::options_of_main) {
+    try {
+        return run_main(detail::invoke_in_coro(std::forward<F>(fn)), options);
+    } catch (...) {
+        return detail::exit_status_of_error(std::current_exception());
+    }
+}
+
 /// Runs several coroutines on one loop, one after the other. Context variables are kept between them. Source: asyncio.Runner.
 class runner {
 public:
@@ -157,6 +180,11 @@ public:
     template<class T>
     T run(coro<T> main) {
         return detail::run_in(owner(), std::move(main));
+    }
+    template<class F>
+        requires(!detail::awaitable<F> && !detail::unmoved<F> && std::is_invocable_v<std::decay_t<F>>)
+    auto run(F&& fn) {
+        return run(detail::invoke_in_coro(std::forward<F>(fn)));
     }
     /// Its loop; made at the first use.
     event_loop& get_loop() { return owner().loop(); }

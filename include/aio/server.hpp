@@ -22,6 +22,8 @@
 // they refer to may be gone; debug mode tells of one that was not left. The handler is kept, with what it captures, until the server is closed and no call of it runs any more. Its exception goes to the loop's exception
 // handler and its cancellation is silent; both close the connection, and so does its return, unless it has moved the stream elsewhere.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/function.hpp>
 #include <aio/stream.hpp>
 #include <aio/with.hpp>

@@ -4,6 +4,8 @@
 //     co_await aio::sleep(250ms);
 //     co_await aio::sleep(0s);        // lets the other ready tasks run once
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/operation.hpp>
 
 namespace aio {

@@ -7,6 +7,8 @@
 //     aio::sql::rows rows = co_await db.query("SELECT x FROM points");
 //     double x = rows[0]["x"].as<double>();
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/sql/connection.hpp>
 #include <aio/sql/pool.hpp>
 #include <aio/sql/rows.hpp>

@@ -12,7 +12,10 @@
 // std::system_errors that name the operation and the peer; mistakes (a second reader, a write after write_eof(), an empty stream,
 // one of another loop) are std::logic_errors.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/coro.hpp>
+#include <aio/detail/bytes.hpp>
 #include <aio/detail/stream_state.hpp>
 
 #include <concepts>
@@ -68,11 +71,16 @@ public:
     /// stream, or if `into` is empty. No copy beside the kernel's. Irrevocable: bytes that have come are given in spite of a cancel.
     detail::read_some_operation read_some(std::span<std::byte> into) { return {state_, into.data(), into.size()}; }
 
-    /// Completes when all of it has been handed to the kernel; data must live until then. Several writes at once take their turn.
+    /// Completes when all of it has been handed to the kernel; data must live until then, unless it is a temporary that owns its
+    /// bytes, like "a" + name: that one becomes the operation's, so create_task(s.write("a" + name)) is safe, too. Several writes at once take their turn.
     /// Irrevocable; one that is cancelled half-way leaves the stream good for nothing but being closed, and later writes say so.
     /// Throws std::system_error (ECONNRESET, EPIPE). Source: StreamWriter.write and drain.
     detail::write_operation write(std::string_view data) { return {state_, data.data(), data.size()}; }
     detail::write_operation write(std::span<const std::byte> data) { return {state_, data.data(), data.size()}; }
+    template<detail::owned_bytes D>
+    detail::owned_write_operation write(D&& data) {
+        return {state_, detail::take_bytes(data)};
+    }
     /// The peer will read the end of the stream, after what is being written now. There is nothing to wait for; awaiting is
     /// allowed. Source: StreamWriter.write_eof.
     detail::already_done write_eof();

@@ -10,6 +10,8 @@
 // The loop keeps a running task alive: a handle may be dropped. An exception that nobody fetches is told to the loop's exception
 // handler. Handles belong to the loop's thread; canceller() gives something that other threads may use.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/coro.hpp>
 #include <aio/future.hpp>
 
@@ -273,6 +275,18 @@ auto create_task(task_options options, F&& fn, Args&&... args) {
     const std::source_location where = detail::coro_access::place(c);
     return detail::start_task(std::move(c), options, where);
 }
+template<class F>
+    requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>>)
+auto create_task(F&& fn, task_options options) {
+    return create_task(options, std::forward<F>(fn));
+}
+template<class A>
+    requires detail::unmoved<A>
+void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+template<class F, class... Args>
+    requires(!detail::awaitable<F> && !detail::unmoved<F> && !std::is_same_v<std::remove_cvref_t<F>, task_options> &&
+             !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
+void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
 
 }  // namespace aio
 

@@ -9,6 +9,8 @@
 //
 // Errors leave as one exception_group, always (rules 65 to 84). Source: asyncio.TaskGroup, of Python 3.13; cancel() of 3.15.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/scope.hpp>
 #include <aio/exception_group.hpp>
 #include <aio/task.hpp>
@@ -56,6 +58,18 @@ public:
         const std::source_location where = detail::coro_access::place(c);
         return start(std::move(c), options, where);
     }
+    template<class F>
+        requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>>)
+    auto create_task(F&& fn, task_options options) {
+        return this->create_task(options, std::forward<F>(fn));
+    }
+    template<class A>
+        requires detail::unmoved<A>
+    void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+    template<class F, class... Args>
+        requires(!detail::awaitable<F> && !detail::unmoved<F> && !std::is_same_v<std::remove_cvref_t<F>, task_options> &&
+                 !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
+    void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
 
     /// Cancels the tasks and the body; the group ends without throwing. Errors still leave (semantics 15d). Before the group is
     /// entered: it is cancelled upon entry; after its end nothing happens.

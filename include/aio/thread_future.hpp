@@ -2,7 +2,7 @@
 // Running a coroutine on a loop from another thread, and waiting there for its result.
 //
 //     void worker(aio::loop_handle h) {                                          // a std::thread, a callback of a library
-//         aio::thread_future<std::string> f = aio::run_coroutine_threadsafe(h, fetch("a"));
+//         aio::thread_future<std::string> f = aio::run_coroutine_threadsafe(h, fetch_text("a"));
 //         aio::run_coroutine_threadsafe(h, [](int n) -> aio::coro<> { co_await notify(n); }, 7).get();
 //         try {
 //             use(f.wait_for(2s));
@@ -11,6 +11,8 @@
 //     }
 //
 // The handle comes from get_running_loop().handle(). Source: asyncio.run_coroutine_threadsafe.
+
+#include <aio/detail/platform.hpp>
 
 #include <aio/context_var.hpp>
 #include <aio/detail/io.hpp>

@@ -13,6 +13,8 @@
 // When the deadline passes the task is cancelled where it waits; when that cancellation leaves the block it becomes timeout_error,
 // unless somebody else has cancelled the task, too (rules 39 to 46). A block without an await is never interrupted.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/scope.hpp>
 #include <aio/task.hpp>
 #include <aio/with.hpp>
@@ -28,9 +30,11 @@ class timeout {
 public:
     /// d counts from here. std::nullopt: no deadline. Throws std::logic_error where no loop runs.
     explicit timeout(delay d);
-    timeout(timeout&& other) noexcept;  // before it is entered
+    timeout(timeout&& other) noexcept : when_(other.when_), past_(other.past_), state_(other.state_) {}  // before it is entered
     timeout& operator=(timeout&&) = delete;
-    ~timeout() { disarm(); }
+    ~timeout() {
+        if (soon_ || timer_.armed()) disarm();
+    }
 
     /// The deadline, if there is one.
     std::optional<time_point> when() const noexcept { return when_; }
@@ -131,5 +135,8 @@ coro<detail::awaited_t<A>> wait_for(A&& awaitable, delay d) {
     if (d.has_value() && d.value().count() <= 0) return detail::wait_for_due<A>(std::forward<A>(awaitable));
     return detail::wait_for_until<A>(std::forward<A>(awaitable), d);
 }
+template<class A>
+    requires detail::unmoved<A>
+void wait_for(A&& awaitable, delay d) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
 
 }  // namespace aio

@@ -13,6 +13,8 @@
 // they end. What a function or source throws leaves through next().
 // Sources: asynchronous comprehensions (PEP 530), itertools, <ranges>.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/async_generator.hpp>
 #include <aio/detail/concurrent_views.hpp>
 #include <aio/detail/view_items.hpp>
@@ -71,6 +73,7 @@ public:
     {
         return items_.next();
     }
+    void next() requires(scoped) = AIO_DETAIL_DELETE("a concurrent view has no next(), so that its tasks always end: give it to for_each() or |");
     /// Closes the view, then the sources it owns.
     coro<> aclose() { return close_parts<0>(parts_->parts, items_); }
 
@@ -109,6 +112,10 @@ source_t<S> as_source(std::remove_reference_t<S>& range) {
 }
 template<class S>
 concept view_source = iterable<S> || plain_range<S>;
+
+/// A plain range of async iterables.
+template<class R>
+concept source_range = plain_range<R> && iterable<decltype(*std::declval<std::remove_reference_t<R>&>().begin())>;
 
 /// What stands right of a |.
 template<class Items, class... Args>
@@ -274,7 +281,15 @@ auto merge(First&& first, Second&& second, More&&... more) {
         std::in_place, detail::as_source<First>(first), detail::as_source<Second>(second),
         detail::as_source<More>(more)...);
 }
+/// The same for a range of sources. An rvalue range gives its sources away, those of an lvalue range are referred to; it is read when
+/// this is called. An empty one ends at once.
+template<detail::source_range R>
+auto merge(R&& sources) {
+    using items = detail::merge_range_items<detail::range_source_t<R>>;
+    return detail::view<items, typename items::sources>(std::in_place, items::template collect<R>(sources));
+}
 template<detail::view_source Other>
+    requires(!detail::source_range<Other>)
 auto merge(Other&& other) {
     return detail::adaptor<detail::merge_items, detail::source_t<Other>>(std::in_place, detail::as_source<Other>(other));
 }

@@ -5,6 +5,8 @@
 //     for (auto& t : sets.done) use(t.result());
 //     for (auto& t : sets.pending) t.cancel();
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/children.hpp>
 #include <aio/gather.hpp>
 
@@ -110,5 +112,8 @@ template<class R>
 auto wait(R&& tasks, wait_options options = {}) {
     return detail::wait_handles(detail::distinct_handles(tasks), options);
 }
+template<class R>
+    requires(detail::range<R> && !detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
+void wait(R&& range, wait_options options = {}) = AIO_DETAIL_DELETE("wait() takes a range of tasks or futures: make tasks of coroutines with create_task(), or use gather()");
 
 }  // namespace aio

@@ -4,6 +4,7 @@
 //
 //     co_await aio::with(resource.lock(), [&] { ... });                     // block scope
 //     auto& db = co_await aio::enter(aio::sql::connect(url));               // function scope: left when this coroutine ends
+//     auto& shop = co_await aio::enter<pet_shop>(name);                     // made in place: it need not be movable
 //     co_await aio::defer([](std::string path) { std::remove(path.c_str()); }, path);
 //
 //     aio::context<session&> get_session() {                                // contextlib.asynccontextmanager
@@ -17,6 +18,8 @@
 // the error under way, may throw another instead (which async_trace keeps as the context() of the new one, semantics 15m), or give
 // true to swallow it. Awaits in exits work although the task is cancelled;
 // a second cancel interrupts them (rule 12). Source: contextlib, AsyncExitStack.
+
+#include <aio/detail/platform.hpp>
 
 #include <aio/coro.hpp>
 #include <aio/detail/exits.hpp>
@@ -224,7 +227,8 @@ struct manager_exit final : exit_node {
     M object;
     std::optional<std::conditional_t<std::is_reference_v<entered_t<plain>>, nothing, entered_value_t<plain>>> given;
 
-    explicit manager_exit(M&& m) : object(static_cast<M&&>(m)) {}
+    template<class... Args>
+    explicit manager_exit(std::in_place_t, Args&&... args) : object(std::forward<Args>(args)...) {}
     coro<std::exception_ptr> leave() override {
         if constexpr (may_swallow<plain>) {
             const bool swallowed = co_await exit_of(static_cast<plain&>(object), error);
@@ -262,7 +266,9 @@ coro<std::add_lvalue_reference_t<entered_t<std::remove_reference_t<M>>>> enter_i
 template<class M>
 class [[nodiscard("co_await it")]] enter_request {
 public:
-    explicit enter_request(M&& m) : node_(new manager_exit<M>(static_cast<M&&>(m))) {}
+    template<class... Args>
+    explicit enter_request(std::in_place_t, Args&&... args)
+        : node_(new manager_exit<M>(std::in_place, std::forward<Args>(args)...)) {}
     template<class Promise>
     auto bind_to(Promise& promise) && {
         using plain = std::remove_reference_t<M>;
@@ -324,25 +330,43 @@ private:
 /// nothing for void, std::nullopt for an optional, else std::logic_error with the error as its context().
 template<class M, class Body>
     requires detail::manager<std::remove_reference_t<M>>
-auto with(M&& manager, Body&& body) {
+[[gnu::always_inline]] inline auto with(M&& manager, Body&& body) {
     detail::require_function<std::decay_t<Body>>(body, "with()");
     using managed = detail::managed<M>;
     return detail::with_manager<managed, std::decay_t<Body>>(managed(std::forward<M>(manager)), std::forward<Body>(body));
 }
+
+template<class M, class Body>
+    requires(!detail::manager<std::remove_reference_t<M>>)
+void with(M&& manager, Body&& body) = AIO_DETAIL_DELETE("with() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown(), all awaitable");
 
 /// Enters the manager for the rest of the awaiting coroutine, which owns it, and gives what its enter() gives (by reference). A
 /// failed enter registers nothing (rule 163).
 template<class M>
     requires(!std::is_lvalue_reference_v<M> && detail::manager<M>)
 detail::enter_request<M> enter(M&& manager) {
-    return detail::enter_request<M>(std::forward<M>(manager));
+    constexpr bool movable = std::is_move_constructible_v<M>;
+    static_assert(movable, "this manager cannot be moved: make it in place, with co_await enter<its_type>(arguments...)");
+    if constexpr (movable) return detail::enter_request<M>(std::in_place, std::forward<M>(manager));
+}
+/// The same for a manager that is made in place, which may be one that cannot be moved: enter<shop>(args...).
+template<class M, class... Args>
+    requires(detail::manager<M> && std::is_constructible_v<M, Args...> &&
+             !(sizeof...(Args) == 1 && (std::is_same_v<std::remove_cvref_t<Args>, M> && ...) && std::is_move_constructible_v<M>))
+detail::enter_request<M> enter(Args&&... args) {
+    return detail::enter_request<M>(std::in_place, std::forward<Args>(args)...);
 }
 /// The same for a manager that outlives the coroutine: enter(std::ref(m)).
 template<detail::manager M>
 detail::enter_request<detail::managed<M&>> enter(std::reference_wrapper<M> manager) {
-    using managed = detail::managed<M&>;
-    return detail::enter_request<managed>(managed(manager.get()));
+    return detail::enter_request<detail::managed<M&>>(std::in_place, manager.get());
 }
+template<class M>
+    requires detail::manager<M>
+void enter(M& manager) = AIO_DETAIL_DELETE("enter() owns the manager: give it as an rvalue (std::move), or std::ref(manager) if it outlives this coroutine");
+template<class M>
+    requires(!detail::manager<std::remove_reference_t<M>>)
+void enter(M&& manager) = AIO_DETAIL_DELETE("enter() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown(), all awaitable");
 
 /// Calls fn(args...), plain or async, when the awaiting coroutine ends. fn captures nothing, args are moved in: what it uses must
 /// not be a local of the coroutine. std::ref(parameter) says that it lives long enough.

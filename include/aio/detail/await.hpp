@@ -27,6 +27,9 @@ concept binds_to = requires(A&& a, Promise& p) { static_cast<A&&>(a).bind_to(p);
 
 template<class A>
 concept awaitable = has_member_co_await<A> || has_free_co_await<A> || is_awaiter<A>;
+/// Can be awaited only as an rvalue, and is an lvalue: a coroutine, or a handle whose value cannot be copied.
+template<class A>
+concept unmoved = !awaitable<A> && std::is_lvalue_reference_v<A> && awaitable<std::remove_cvref_t<A>>;
 
 /// task<T>, future<T>, any_task.
 template<class H>
@@ -183,8 +186,11 @@ struct awaiting_promise : promise_base {
         if constexpr (binds_to<A, Promise>) {
             return static_cast<A&&>(a).bind_to(static_cast<Promise&>(*this));
         } else {
-            static_assert(awaitable<A>, "this cannot be awaited (a coro is awaited once, as an rvalue: std::move it)");
-            return get_awaiter(static_cast<A&&>(a));
+            static_assert(!unmoved<A>, "this is awaited once, so it is given away: co_await std::move(...). (A coroutine, or a task whose "
+                                       "value cannot be copied.)");
+            static_assert(awaitable<A> || unmoved<A>, "this cannot be awaited: co_await takes a coroutine, a task, a future, or what "
+                                                      "else has await_ready(), await_suspend() and await_resume()");
+            if constexpr (awaitable<A>) return get_awaiter(static_cast<A&&>(a));
         }
     }
 };

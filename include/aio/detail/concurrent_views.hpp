@@ -3,6 +3,7 @@
 // none of them outlives it however it ends. The tasks tell the generator through a signal what there is to give.
 
 #include <aio/async_generator.hpp>
+#include <aio/gather.hpp>
 #include <aio/detail/children.hpp>
 
 #include <cstddef>
@@ -13,6 +14,7 @@
 #include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 namespace aio::detail {
 
@@ -85,10 +87,10 @@ struct merge_items {
 
     template<class... S>
     static async_generator<element<S...>> run(parts_ptr<S...> parts) {
-        return items<element<S...>, S...>(std::move(parts), std::make_unique<merge_state>());
+        return items<element<S...>, merge_items>(std::move(parts), std::make_unique<merge_state>());
     }
 
-private:
+protected:
     template<class E, class S>
     static coro<> read(merge_state* state, S* source) {
         offer offered;
@@ -112,14 +114,14 @@ private:
     template<class E, class... S>
     static void start(merge_state& state, view_parts<S...>& parts) {
         [&]<std::size_t... I>(std::index_sequence<I...>) {
-            (
-                [&] {
-                    state.tasks.reserve();
-                    auto reader = start_child(read<E>(&state, std::addressof(parts.template get<I>())));
-                    state.tasks.add(*reader.detail_state(), I, true);
-                }(),
-                ...);
+            (start_reader<E>(state, parts.template get<I>()), ...);
         }(std::index_sequence_for<S...>());
+    }
+    template<class E, class S>
+    static void start_reader(merge_state& state, S& source) {
+        state.tasks.reserve();
+        auto reader = start_child(read<E>(&state, std::addressof(source)));
+        state.tasks.add(*reader.detail_state(), 0, true);
     }
     static void check_ended(merge_state& state) {
         while (children::child* c = state.tasks.take_ended()) {
@@ -129,10 +131,10 @@ private:
         }
     }
 
-    template<class E, class... S>
-    static async_generator<E> items(parts_ptr<S...> parts, std::unique_ptr<merge_state> state) {
+    template<class E, class Starter, class... Parts>
+    static async_generator<E> items(parts_ptr<Parts...> parts, std::unique_ptr<merge_state> state) {
         co_await defer(&owned_tasks::stop, static_cast<owned_tasks*>(state.get()));
-        start<E, S...>(*state, *parts);
+        Starter::template start<E>(*state, *parts);
         for (;;) {
             check_ended(*state);
             if (offer* offered = state->offers.pop_front()) {
@@ -142,6 +144,59 @@ private:
                 break;
             } else {
                 co_await state->changed.wait("an item of views::merge");
+            }
+        }
+    }
+};
+
+/// What a range gives merge: an S, which becomes ours, or an S&.
+template<class R>
+using range_source_t = std::conditional_t<std::is_lvalue_reference_v<R> || (std::is_lvalue_reference_v<element_t<R>> && !owning_range<R>),
+                                          element_t<R>, std::remove_cvref_t<element_t<R>>>;
+
+/// merge of a range: any number of sources of one type.
+template<class S>
+struct merge_range_items : merge_items {
+    using source = std::remove_reference_t<S>;
+    static constexpr bool owns = !std::is_reference_v<S>;
+    static constexpr bool is_scoped = has_scoped_next<source> && !has_next<source>;
+
+    struct sources {
+        std::vector<std::conditional_t<owns, source, source*>> all;
+        coro<> aclose()
+            requires(owns)
+        {
+            if constexpr (has_aclose<source>) {
+                for (source& s : all) co_await defer(close_source(), std::addressof(s));
+            }
+            co_return;
+        }
+    };
+    template<class R>
+    static sources collect(std::remove_reference_t<R>& range) {
+        sources collected;
+        for (auto&& s : range) {
+            if constexpr (owns) {
+                collected.all.push_back(std::move(s));
+            } else {
+                collected.all.push_back(std::addressof(s));
+            }
+        }
+        return collected;
+    }
+    static async_generator<iterated_t<S>> run(parts_ptr<sources> parts) {
+        return items<iterated_t<S>, merge_range_items>(std::move(parts), std::make_unique<merge_state>());
+    }
+
+private:
+    friend merge_items;
+    template<class E>
+    static void start(merge_state& state, view_parts<sources>& parts) {
+        for (auto& s : parts.template get<0>().all) {
+            if constexpr (owns) {
+                start_reader<E>(state, s);
+            } else {
+                start_reader<E>(state, *s);
             }
         }
     }

@@ -1,14 +1,7 @@
 #pragma once
 // What every header needs to know of the compiler.
 
-#if defined(__clang__) && __clang_major__ < 16
-#error "aiocxx needs clang 16 or later (earlier ones have no std::source_location with libstdc++) or g++ 13 or later"
-#elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 12
-#error "aiocxx needs g++ 13 or later, or clang 16 or later"
-#elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 13 && !defined(AIO_ALLOW_GCC_12)
-#error "aiocxx refuses g++ 12: it destroys temporaries in co_await expressions twice, without a warning. Take clang 16 or later, or g++ 13 or later; \
-or read docs/compilers.md, check your code with aiocxx-check, and define AIO_ALLOW_GCC_12"
-#endif
+#include <aio/detail/platform.hpp>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define AIO_DETAIL_ASAN 1
@@ -16,6 +9,16 @@ or read docs/compilers.md, check your code with aiocxx-check, and define AIO_ALL
 #if __has_feature(address_sanitizer)
 #define AIO_DETAIL_ASAN 1
 #endif
+#endif
+
+// A deleted overload that says what to write instead: where the compiler shows the reason of a deleted function, as C++26 has it, that
+// is the error; else the reason stands in the line that the error points to.
+#if defined(__clang__) && __clang_major__ >= 19
+#define AIO_DETAIL_DELETE(why)                                                                                      \
+    _Pragma("clang diagnostic push") _Pragma("clang diagnostic ignored \"-Wc++26-extensions\"") delete (why)      \
+        _Pragma("clang diagnostic pop")
+#else
+#define AIO_DETAIL_DELETE(why) delete
 #endif
 
 // clang before 19 may spill locals of an inlined await_suspend into a frame that has been published already (llvm#56301).

@@ -10,22 +10,35 @@
 
 namespace aio::detail {
 
+struct generator_promise;
+
 /// While it is entered in an async generator it is in the list of that generator, which looks at it at each co_yield.
-class task_scope : public list_node {
+class task_scope {
 public:
     task_scope() noexcept = default;
     task_scope(const task_scope&) = delete;
     task_scope& operator=(const task_scope&) = delete;
-    ~task_scope() { leave_generator(); }
+    ~task_scope() {
+        if (!task_) return;
+        leave_generator();
+        task_->release();
+    }
+
+    task_scope* next;  // in the generator's list, the last entered first
 
     /// Remembers the running task; throws std::logic_error outside of one. The task's state is kept, also when the task has ended.
-    void enter() { task_ = state_ptr<task_base>(&require_task()); }
+    void enter() {
+        task_base* const running = local().task;
+        task_ = running ? running : &require_task();
+        task_->retain();
+    }
     /// Null before enter().
-    task_base* task() const noexcept { return task_.get(); }
-    bool entered_by_running_task() const noexcept { return task_.get() == local().task; }
+    task_base* task() const noexcept { return task_; }
+    bool entered_by_running_task() const noexcept { return task_ == local().task; }
     /// From here on a co_yield is allowed again.
     void leave_generator() noexcept {
-        if (linked()) unlink();
+        if (generator_) [[unlikely]]
+            leave_list();
     }
     /// Called where it is entered: if a generator runs this coroutine, directly or not, the scope is in it.
     void note_generator(promise_base& coroutine) noexcept {
@@ -34,8 +47,11 @@ public:
     }
 
 private:
+    friend struct generator_promise;
     void find_generator(promise_base& coroutine) noexcept;
-    state_ptr<task_base> task_;
+    void leave_list() noexcept;
+    task_base* task_ = nullptr;  // retained
+    generator_promise* generator_ = nullptr;
 };
 
 /// What enter() of such a manager gives: it is entered already, and awaiting it says in which coroutine.

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace aio::detail {
@@ -156,10 +157,10 @@ private:
 };
 
 /// stream::write and stream::aclose: both wait for who writes already.
-class [[nodiscard("co_await it")]] write_operation final : public irrevocable<write_operation>, public list_node {
+class [[nodiscard("co_await it")]] write_operation : public irrevocable<write_operation>, public list_node {
 public:
     write_operation(stream_ptr stream, const void* data, std::size_t size) noexcept
-        : stream_(std::move(stream)), data_(static_cast<const char*>(data)), size_(size) {}
+        : data_(static_cast<const char*>(data)), size_(size), stream_(std::move(stream)) {}
     explicit write_operation(stream_ptr stream) noexcept : stream_(std::move(stream)), close_(true) {}
     static constexpr bool awaited_once = true;
     bool start() noexcept;
@@ -169,16 +170,33 @@ public:
     void describe(std::string& out) const override;
     cancel_reply cancel(const std::string& message) noexcept override;
 
+protected:
+    const char* data_ = nullptr;
+    std::size_t size_ = 0;
+
 private:
     bool done() noexcept;
     bool send_all() noexcept;
     stream_ptr stream_;
-    const char* data_ = nullptr;
-    std::size_t size_ = 0;
     std::size_t sent_ = 0;
     int error_ = 0;
     stream_misuse misuse_ = stream_misuse::none;
     bool close_ = false;
+};
+
+/// Of a temporary: the operation may be awaited later than in the expression that made it, so it owns the text.
+class [[nodiscard("co_await it")]] owned_write_operation final : public write_operation {
+public:
+    owned_write_operation(stream_ptr stream, std::string text) noexcept
+        : write_operation(std::move(stream), nullptr, 0), text_(std::move(text)) {}
+    bool await_ready() {
+        data_ = text_.data();  // it is moved until here
+        size_ = text_.size();
+        return write_operation::await_ready();
+    }
+
+private:
+    std::string text_;
 };
 
 /// What has happened already; awaiting it is allowed, and does nothing.

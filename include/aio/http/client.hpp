@@ -11,6 +11,8 @@
 // without a thread of its own (libcurl resolves names in one). Proxies are taken from the environment as curl does, but never
 // for this machine itself.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/async_generator.hpp>
 #include <aio/coro.hpp>
 #include <aio/delay.hpp>

@@ -9,6 +9,8 @@
 //
 // All of them are values that own what they say.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/config.hpp>
 #include <aio/http/headers.hpp>
 

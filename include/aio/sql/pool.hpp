@@ -9,6 +9,8 @@
 //     }                                                         // given back
 //     co_await pool.aclose();                                   // or with(pool, body), enter(std::ref(pool))
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/sql/connection.hpp>
 
 #include <cstddef>

@@ -10,6 +10,8 @@
 //
 // rows, row and field share what the database sent: each may be kept and copied on its own, and read by any thread.
 
+#include <aio/detail/platform.hpp>
+
 #include <aio/detail/config.hpp>
 
 #include <cstddef>

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Usage: check.sh COMPILER SOURCE_FOLDER: the examples in the opening comments of all public headers compile.
+set -euo pipefail
+compiler=$1 source=$2
+here=$(cd "$(dirname "$0")" && pwd)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$source"
+flags=(-std=c++20 -fsyntax-only -DAIO_ALLOW_GCC_12 -Iinclude)
+
+headers=(include/aio/*.hpp include/aio/http/*.hpp include/aio/sql/*.hpp)
+if ! echo '#include <nlohmann/json.hpp>' | "$compiler" -std=c++20 -fsyntax-only -x c++ - 2>/dev/null; then
+    headers=("${headers[@]/include\/aio\/http_json.hpp/}")
+fi
+# shellcheck disable=SC2068 # none has a space, and an empty one is none
+perl "$here/extract.pl" ${headers[@]} > "$folder/examples.cpp"
+grep -q 'namespace example_3' "$folder/examples.cpp" || { echo "no examples were found"; exit 1; }
+"$compiler" "${flags[@]}" -w "-I$here" "$folder/examples.cpp"

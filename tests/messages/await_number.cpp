@@ -1,0 +1,6 @@
+// error: this cannot be awaited: co_await takes a coroutine, a task, a future, or what else has await_ready(), await_suspend() and await_resume()
+#include <aio/coro.hpp>
+
+aio::coro<> work() {
+    co_await 5;
+}

@@ -1,0 +1,3 @@
+// error: aiocxx needs exceptions: compile without -fno-exceptions
+// flags: -fno-exceptions
+#include <aio/aio.hpp>

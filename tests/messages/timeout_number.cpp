@@ -1,0 +1,6 @@
+// error: a delay has a unit: write 5s or 250ms, after using namespace std::chrono_literals
+#include <aio/timeout.hpp>
+
+aio::coro<> work() {
+    co_await aio::with(aio::timeout(0.5), [] {});
+}

@@ -1,0 +1,6 @@
+// error: with() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown()
+#include <aio/with.hpp>
+
+aio::coro<> work() {
+    co_await aio::with(5, [] {});
+}
