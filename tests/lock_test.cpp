@@ -571,3 +571,31 @@ AIO_TEST("the locals of a cancelled waiter may release the lock, cancel the next
         EXPECT_EQ(third, what == 2 ? gone : "well");
     }
 }
+
+namespace {
+
+class counting_lock : public aio::lock {
+public:
+    int entered = 0;
+    aio::coro<> enter() {
+        ++entered;
+        co_await acquire();
+    }
+};
+
+}  // namespace
+
+AIO_TEST("with() calls the enter() of a class that derives from lock, and releases a lock, a semaphore and a condition") {
+    counting_lock own;
+    co_await aio::with(own, [&] { EXPECT_TRUE(own.locked()); });
+    EXPECT_FALSE(own.locked());
+    EXPECT_EQ(own.entered, 1);
+    aio::bounded_semaphore s(1);
+    co_await aio::with(s, [&] { EXPECT_EQ(s.value(), 0); });
+    EXPECT_EQ(s.value(), 1);
+    aio::condition c;
+    co_await aio::with(c, [&] { EXPECT_TRUE(c.locked()); });
+    EXPECT_FALSE(c.locked());
+    co_await aio::with(c, [&](bool entered) { EXPECT_TRUE(entered); });
+    EXPECT_THROW(co_await aio::with(own, [&] { own.release(); }), std::logic_error);
+}

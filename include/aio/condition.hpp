@@ -43,6 +43,7 @@ struct condition_link : list_node {};
 class condition : public detail::primitive {
 public:
     using guard = lock::guard;
+    using entered_by_guard = condition;
 
     condition() noexcept : lock_(&own_) { own_.kind_ = kind; }
     /// Uses a lock that others use, too.

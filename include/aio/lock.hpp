@@ -64,6 +64,7 @@ struct lock_waiter : waiting_node {
 class lock : public detail::primitive {
 public:
     using guard = scoped_guard<lock>;
+    using entered_by_guard = lock;
 
     lock() noexcept = default;
     /// Whoever waits gets a cancelled_error that names the lock, but for who has been woken already: that one has had it. Guards of it

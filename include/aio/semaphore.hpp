@@ -34,6 +34,7 @@ class semaphore_scoped;
 class semaphore : public detail::primitive {
 public:
     using guard = scoped_guard<semaphore>;
+    using entered_by_guard = semaphore;
 
     /// std::invalid_argument: value is negative.
     explicit semaphore(std::ptrdiff_t value = 1) : semaphore(value, std::numeric_limits<std::ptrdiff_t>::max()) {}
@@ -95,6 +96,7 @@ private:
 
 class bounded_semaphore : public semaphore {
 public:
+    using entered_by_guard = bounded_semaphore;
     explicit bounded_semaphore(std::ptrdiff_t value = 1) : semaphore(value, value) {}
 };
 

@@ -110,12 +110,9 @@ template<class M>
 inline constexpr bool may_swallow =
     std::is_same_v<std::remove_cvref_t<awaited_t<decltype(exit_of(std::declval<M&>(), nullptr))>>, bool>;
 
-/// A lock, a semaphore, a condition.
+/// A lock, a semaphore, a condition; not a class of the user's that derives from one, for it may have an enter() of its own.
 template<class M>
-concept guarded = has_enter_exit<M> && requires(M& m) {
-    typename M::guard;
-    m.scoped();
-};
+concept guarded = requires { requires std::is_same_v<typename M::entered_by_guard, M>; };
 template<class Scoped, class Guard>
 class [[nodiscard("co_await it")]] guarded_enter : public Scoped {
 public:

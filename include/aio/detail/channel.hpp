@@ -95,10 +95,11 @@ public:
     /// been given. Revertible: who is cancelled has missed nothing. The subscription must outlive the wait, and may be moved
     /// meanwhile; the task that waits for one that is destroyed gets a cancelled_error. What the copying throws leaves the item to the
     /// next next(). std::logic_error: another next() waits already, or the channel belongs to another loop.
-    channel_next<T> next() {
+    channel_next<T> next() & {
         if (!place_) throw_empty_subscription();
         return channel_next<T>(*place_);
     }
+    void next() && = delete;  // it would be gone before the wait, where that is given to a task
 
 private:
     friend class channel_next<T>;
