@@ -227,7 +227,12 @@ void http_server_state::drain_idle() noexcept {
         http_connection& c = static_cast<http_connection&>(*node);
         if (!c.idle || c.ended) continue;
         c.ended = true;
-        c.task.cancel("the HTTP server is closing");
+        std::string message;
+        try {
+            message = "the HTTP server is closing";
+        } catch (...) {  // no memory: cancelled without it
+        }
+        c.task.cancel(std::move(message));
     }
 }
 
