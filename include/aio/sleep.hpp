@@ -24,6 +24,9 @@ public:
     }
     template<class Promise>
     AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) noexcept {
+        static_assert(std::is_base_of_v<promise_base, Promise>,
+                      "this can be awaited in coroutines of aio alone. A class that wraps an awaiter of aio, and hands its coroutine on to "
+                      "it, declares `using aio_awaiter = void;`");
         task_->suspended(h.promise(), *this);
     }
     bool start() noexcept {
