@@ -355,7 +355,7 @@ AIO_REAL_TEST("fault N23: a SQLite path that looks like a URI is a file name") {
 AIO_REAL_TEST("fault N23: a COMMIT or ROLLBACK written by hand inside transaction() is told for what it was") {
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
     co_await db.query("CREATE TABLE t (x)");
-    for (const char* by_hand : {"COMMIT", "SELECT 1; END", "ROLLBACK"}) {
+    for (const char* by_hand : {"ROLLBACK", "COMMIT", "SELECT 1; END"}) {
         for (const bool writes : {true, false}) {
             const char* const told = by_hand[0] != 'R' ? "has been committed already" : "has been rolled back already";
             std::string inside, at_end, code;
@@ -768,16 +768,20 @@ AIO_REAL_TEST("two connections: one does not see what the other has not committe
     EXPECT_EQ(co_await count(a, "t"), 2);
 }
 
-AIO_REAL_TEST("the wait for a lock that is never released ends with SQLITE_BUSY, and the file is named") {
+AIO_REAL_TEST("the wait for a lock that is never released ends with SQLITE_BUSY, which names the file; opening a file does not need the lock") {
     const temporary_folder folder;
     auto& a = co_await aio::enter(sql::connect(folder.url("two.db")));
     auto& b = co_await aio::enter(sql::connect(folder.url("two.db")));
     co_await a.query("CREATE TABLE t (x)");
-    co_await a.query("BEGIN IMMEDIATE");
+    co_await a.query("BEGIN EXCLUSIVE");
+    auto connecting = sql::connect(folder.url("two.db"));
+    auto opening = aio::create_task([&]() -> aio::coro<> { static_cast<void>(co_await connecting.enter()); });
     const std::string text = co_await error_of(b.query("INSERT INTO t VALUES (2)"));
     EXPECT_CONTAINS(text, "two.db': database is locked (SQLITE_BUSY)");
+    co_await opening;  // the lock does not prevent it
     co_await a.query("COMMIT");
     EXPECT_EQ((co_await b.query("INSERT INTO t VALUES (2)")).affected(), 1u);
+    co_await connecting.exit(nullptr);
 }
 
 AIO_REAL_TEST("a cancel ends the wait for another connection's lock") {
@@ -992,6 +996,17 @@ AIO_REAL_TEST("a transaction in a database that can only be read does what can b
     EXPECT_EQ(rows, 1);
     EXPECT_EQ(code, "SQLITE_READONLY");
     co_await connecting.exit(nullptr);
+}
+
+AIO_REAL_TEST("a driver that was closed is not usable, may be closed again, and needs nothing more at its end") {
+    const std::unique_ptr<sql::driver> d = sql::make_driver("sqlite::memory:");
+    EXPECT_FALSE(d->usable());
+    co_await d->open();
+    EXPECT_TRUE(d->usable());
+    co_await d->close();
+    EXPECT_FALSE(d->usable());
+    co_await d->close();
+    EXPECT_FALSE(d->usable());
 }
 
 AIO_REAL_TEST("a connection that was closed is not usable, and frees its file at once") {
