@@ -75,6 +75,11 @@ struct journal {
     }
 };
 
+/// For an exception handler: notes what debug mode tells of a primitive that is destroyed, and not what it tells of a slow machine.
+inline void note_farewell(std::vector<std::string>& told, const aio::exception_context& c) {
+    if (c.message.find("destroyed while") != std::string::npos) told.push_back(c.message);
+}
+
 /// Lets everything that is ready run, n turns.
 inline aio::coro<> turns(int n = 1) {
     for (int i = 0; i < n; ++i) co_await aio::sleep(0s);

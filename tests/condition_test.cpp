@@ -10,6 +10,7 @@
 
 using aio_test::counted;
 using aio_test::journal;
+using aio_test::note_farewell;
 using aio_test::turns;
 
 namespace {
@@ -350,7 +351,7 @@ PLAIN_TEST("semantics 15l: main's condition goes before run() cancels the worker
     for (const bool debug : {false, true}) {
         std::vector<std::string> messages, told;
         auto main = [&]() -> aio::coro<> {
-            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
             aio::condition c;
             std::vector<aio::task<>> tasks;
             for (int i = 0; i < 6; ++i) {
@@ -427,7 +428,7 @@ AIO_TEST("semantics 15k2: who was notified of a condition that is destroyed with
 PLAIN_TEST("semantics 15l: who waits for a destroyed condition has the shared lock back when it hears of it") {
     std::vector<std::string> told;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
         aio::lock l;
         auto c = std::make_unique<aio::condition>(l);
         std::vector<std::string> messages;

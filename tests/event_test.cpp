@@ -8,6 +8,7 @@
 
 using aio_test::counted;
 using aio_test::journal;
+using aio_test::note_farewell;
 using aio_test::turns;
 
 namespace {
@@ -117,7 +118,7 @@ PLAIN_TEST("semantics 15l: main's event goes before run() cancels the workers, w
     for (const bool debug : {false, true}) {
         std::vector<std::string> messages, told;
         auto main = [&]() -> aio::coro<> {
-            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
             aio::event e;
             for (const char* name : {"one", "two"}) {
                 auto worker = [&messages, &e]() -> aio::coro<> {

@@ -11,6 +11,7 @@
 using aio_test::counted;
 using aio_test::trapped;
 using aio_test::journal;
+using aio_test::note_farewell;
 using aio_test::turns;
 
 namespace {
@@ -515,7 +516,7 @@ PLAIN_TEST("semantics 15l: main's queue goes before run() cancels the workers, i
     for (const bool debug : {false, true}) {
         std::vector<std::string> messages, told;
         auto main = [&]() -> aio::coro<> {
-            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
             aio::queue<counted> empty, full(1);
             aio::priority_queue<int> priority;
             full.put_nowait(counted(0));

@@ -8,6 +8,7 @@
 
 using aio_test::counted;
 using aio_test::journal;
+using aio_test::note_farewell;
 using aio_test::turns;
 
 namespace {
@@ -230,7 +231,7 @@ AIO_TEST("a semaphore is a manager, and its operations can be given to create_ta
 PLAIN_TEST("fault C27: a semaphore that is destroyed cancels those who wait, but for who was woken; its guards release nothing") {
     std::vector<std::string> messages, told;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
         aio::semaphore s(1);
         for (int i = 0; i < 4; ++i) {
             aio::create_task([&messages, &s]() -> aio::coro<> {

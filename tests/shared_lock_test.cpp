@@ -6,6 +6,7 @@
 
 using aio_test::counted;
 using aio_test::journal;
+using aio_test::note_farewell;
 using aio_test::turns;
 
 namespace {
@@ -169,7 +170,7 @@ PLAIN_TEST("semantics 15i: a deadlock report says who holds a shared_lock") {
 PLAIN_TEST("semantics 15l, 15k2: a shared_lock destroyed while tasks wait: who was woken goes on, with an empty guard; others are cancelled") {
     std::vector<std::string> messages, told;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
         auto l = std::make_unique<aio::shared_lock>();
         auto held = co_await l->exclusive();
         auto waits = [&](bool exclusive) -> aio::coro<> {
