@@ -103,7 +103,7 @@ private:
 /// iteration, and the tasks go on; they go on, too, when the iteration ends early. The range is read when this is called.
 template<class R>
     requires(detail::range<R> && detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
-async_generator<std::remove_cvref_t<detail::element_t<R>>> as_completed(R&& handles, as_completed_options options = {}) {
+AIO_DETAIL_WRAPPER async_generator<std::remove_cvref_t<detail::element_t<R>>> as_completed(R&& handles, as_completed_options options = {}) {
     return detail::handles_as_completed(detail::distinct_handles(handles), options.timeout);
 }
 

@@ -291,7 +291,7 @@ private:
 
 /// Move-only. Nothing runs before the first next(). Belongs to the loop on which it was started.
 template<class T>
-class [[nodiscard("a generator does nothing until its items are asked for: co_await next(), or for_each()")]] async_generator
+class AIO_DETAIL_CORO [[nodiscard("a generator does nothing until its items are asked for: co_await next(), or for_each()")]] async_generator
     : public detail::generator_base {
 public:
     using promise_type = detail::async_generator_promise<T>;
@@ -323,13 +323,13 @@ private:
 namespace detail {
 
 template<class T>
-async_generator<T> async_generator_promise<T>::get_return_object(std::source_location where) noexcept {
+AIO_DETAIL_WRAPPER async_generator<T> async_generator_promise<T>::get_return_object(std::source_location where) noexcept {
     place = where;
     return async_generator<T>(*this);
 }
 template<class T>
     requires is_small_item<T>
-async_generator<T> async_generator_promise<T>::get_return_object(std::source_location where) noexcept {
+AIO_DETAIL_WRAPPER async_generator<T> async_generator_promise<T>::get_return_object(std::source_location where) noexcept {
     place = where;
     return async_generator<T>(*this);
 }
@@ -337,7 +337,7 @@ async_generator<T> async_generator_promise<T>::get_return_object(std::source_loc
 /// What next() of an iterable gives: a pointer, or something that owns the item (std::optional). The concurrent views and
 /// as_completed over coroutines have scoped_next() in its place, which only for_each and | call, who always close them.
 template<class S>
-auto pull(S& source) {
+AIO_DETAIL_WRAPPER auto pull(S& source) {
     if constexpr (requires { source.scoped_next(); }) {
         return source.scoped_next();
     } else {
@@ -375,7 +375,7 @@ using iterated_t = typename element_of<std::remove_reference_t<S>>::type;
 template<class F, class Element>
 inline constexpr bool takes_element = std::is_invocable_v<F&, Element&&>;
 template<class Element, class F>
-decltype(auto) call_with(F& fn, std::remove_reference_t<Element>& item) {
+AIO_DETAIL_WRAPPER decltype(auto) call_with(F& fn, std::remove_reference_t<Element>& item) {
     if constexpr (takes_element<F, Element>) {
         return detail::invoke(fn, static_cast<Element&&>(item));
     } else {
@@ -389,7 +389,7 @@ using call_result_t = decltype(call_with<Element>(std::declval<F&>(), std::declv
 /// For defer(): closes what a parameter of the coroutine holds.
 struct close_source {
     template<class S>
-    auto operator()(S* source) const {
+    AIO_DETAIL_WRAPPER auto operator()(S* source) const {
         return source->aclose();
     }
 };
@@ -417,7 +417,7 @@ concept async_iterable = detail::has_next<std::remove_reference_t<S>>;
 /// error of either, or cancelled. An lvalue source is referred to, an rvalue is owned. Throws what the source and fn throw.
 /// Source: async for in contextlib.aclosing.
 template<detail::iterable S, class F>
-coro<> for_each(S&& source, F fn) {
+AIO_DETAIL_WRAPPER coro<> for_each(S&& source, F fn) {
     detail::require_function(fn, "for_each()");
     return detail::iterate<S, F>(std::forward<S>(source), std::move(fn));
 }

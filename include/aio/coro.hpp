@@ -150,7 +150,7 @@ private:
 /// A lazy coroutine: move-only, awaited once, as an rvalue. Destroyed without having been awaited, it never runs (debug mode
 /// tells so, naming the function). Awaiting one is not a checkpoint: only what it waits for can be cancelled.
 template<class T>
-class [[nodiscard("a coroutine does nothing until it is awaited: co_await it, or give it to create_task()")]] coro {
+class AIO_DETAIL_CORO [[nodiscard("a coroutine does nothing until it is awaited: co_await it, or give it to create_task()")]] coro {
 public:
     using promise_type = detail::coro_promise<T>;
     using value_type = T;
@@ -209,22 +209,22 @@ struct coro_access {
         return c.handle_ ? c.handle_.promise().place : std::source_location();
     }
     template<class T>
-    static coro<T> make(std::coroutine_handle<coro_promise<T>> h) noexcept {
+    AIO_DETAIL_WRAPPER static coro<T> make(std::coroutine_handle<coro_promise<T>> h) noexcept {
         return coro<T>(h);
     }
 };
 
 template<class T>
-coro<T> coro_promise<T>::get_return_object(std::source_location where) noexcept {
+AIO_DETAIL_WRAPPER coro<T> coro_promise<T>::get_return_object(std::source_location where) noexcept {
     this->place = where;
     return coro_access::make<T>(std::coroutine_handle<coro_promise<T>>::from_promise(*this));
 }
 template<class T>
-coro<T&> coro_promise<T&>::get_return_object(std::source_location where) noexcept {
+AIO_DETAIL_WRAPPER coro<T&> coro_promise<T&>::get_return_object(std::source_location where) noexcept {
     this->place = where;
     return coro_access::make<T&>(std::coroutine_handle<coro_promise<T&>>::from_promise(*this));
 }
-inline coro<void> coro_promise<void>::get_return_object(std::source_location where) noexcept {
+AIO_DETAIL_WRAPPER inline coro<void> coro_promise<void>::get_return_object(std::source_location where) noexcept {
     this->place = where;
     return coro_access::make<void>(std::coroutine_handle<coro_promise<void>>::from_promise(*this));
 }

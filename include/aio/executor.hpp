@@ -258,7 +258,7 @@ class async_function {
 public:
     explicit async_function(F fn) : fn_(std::move(fn)) {}
     template<class... Args>
-    auto operator()(Args&&... args) const -> coro<typename thread_call<F, std::decay_t<Args>...>::value_type> {
+    AIO_DETAIL_WRAPPER auto operator()(Args&&... args) const -> coro<typename thread_call<F, std::decay_t<Args>...>::value_type> {
         return call<std::decay_t<Args>...>(fn_, std::forward<Args>(args)...);
     }
 

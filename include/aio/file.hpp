@@ -81,7 +81,7 @@ public:
     coro<std::size_t> write(std::string_view data);
     coro<std::size_t> write(std::span<const std::byte> data);
     template<detail::owned_bytes D>
-    coro<std::size_t> write(D&& data) {
+    AIO_DETAIL_WRAPPER coro<std::size_t> write(D&& data) {
         return write_owned(detail::take_bytes(data));
     }
     /// Moves the position, counted from whence (SEEK_SET, SEEK_CUR, SEEK_END), and gives it.

@@ -201,13 +201,13 @@ coro<std::conditional_t<Collect, collect_tuple_t<A...>, gather_tuple_t<A...>>> g
 /// Awaits all; gives a std::tuple of the results in the order given. Coroutines, operations, tasks and futures may be mixed.
 template<class... A>
     requires(detail::awaitable<A> && ...)
-auto gather(A&&... awaitables) {
+AIO_DETAIL_WRAPPER auto gather(A&&... awaitables) {
     return detail::gather_tuple<false, A...>(std::forward<A>(awaitables)...);
 }
 /// The same for a range (rvalue: its elements are given away): a std::vector of the results; nothing for a range of void.
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
-auto gather(R&& range, gather_options options = {}) {
+AIO_DETAIL_WRAPPER auto gather(R&& range, gather_options options = {}) {
     return detail::gather_range<detail::kept_range_t<R>, false>(detail::kept_range<R>(std::forward<R>(range)), options.limit);
 }
 /// Waits for all, whatever happens, and gives a result for each: errors and cancellations included (rule 89).
@@ -218,7 +218,7 @@ auto gather(return_exceptions_t, A&&... awaitables) {
 }
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
-auto gather(return_exceptions_t, R&& range, gather_options options = {}) {
+AIO_DETAIL_WRAPPER auto gather(return_exceptions_t, R&& range, gather_options options = {}) {
     return detail::gather_range<detail::kept_range_t<R>, true>(detail::kept_range<R>(std::forward<R>(range)), options.limit);
 }
 

@@ -223,7 +223,7 @@ coro<awaited_t<A>> shield_until(std::decay_t<A> given, delay d) {
 /// pending, so nothing is lost.
 template<class... A>
     requires(sizeof...(A) > 0 && (detail::awaitable<A> && ...))
-coro<detail::race_result_t<A...>> race(A&&... awaitables) {
+AIO_DETAIL_WRAPPER coro<detail::race_result_t<A...>> race(A&&... awaitables) {
     return detail::race_tuple<A...>(std::forward<A>(awaitables)...);
 }
 
@@ -231,7 +231,7 @@ coro<detail::race_result_t<A...>> race(A&&... awaitables) {
 /// std::monostate. Tasks and futures in an lvalue range are only watched. Throws std::invalid_argument for an empty range.
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
-auto race(R&& range) {
+AIO_DETAIL_WRAPPER auto race(R&& range) {
     return detail::race_range<detail::kept_range_t<R>>(detail::kept_range<R>(std::forward<R>(range)));
 }
 template<class... A>
@@ -247,7 +247,7 @@ void race(A&& given) = AIO_DETAIL_DELETE("race() takes awaitables, or a range of
 /// caller. Source: asyncio.shield.
 template<class A>
     requires detail::awaitable<A>
-coro<detail::awaited_t<A>> shield(A&& awaitable) {
+AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable) {
     detail::check_given<A>();
     if constexpr (detail::handle<std::decay_t<A>>) {
         return detail::shield_handle<A>(std::forward<A>(awaitable));
@@ -259,7 +259,7 @@ coro<detail::awaited_t<A>> shield(A&& awaitable) {
 /// caller is held until it has ended, for tasks and futures, too.
 template<class A>
     requires detail::awaitable<A>
-coro<detail::awaited_t<A>> shield(A&& awaitable, delay d) {
+AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable, delay d) {
     detail::check_given<A>();
     return detail::shield_until<A>(std::forward<A>(awaitable), d);
 }

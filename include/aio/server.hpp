@@ -95,6 +95,16 @@ coro<> call_handler(F& handler, stream client) {
     }
 }
 template<class F>
+class handler_of {
+public:
+    template<class G>
+    explicit handler_of(G&& fn) : fn_(std::forward<G>(fn)) {}
+    AIO_DETAIL_WRAPPER coro<> operator()(stream client) { return call_handler(fn_, std::move(client)); }
+
+private:
+    F fn_;
+};
+template<class F>
 connection_handler make_handler(F&& handler) {
     using stored = std::decay_t<F>;
     static_assert(std::is_invocable_v<stored&, stream>, "the handler of a server takes an aio::stream");
@@ -102,9 +112,7 @@ connection_handler make_handler(F&& handler) {
     if constexpr (std::is_same_v<std::invoke_result_t<stored&, stream>, coro<>>) {
         return connection_handler(std::forward<F>(handler));
     } else {
-        return connection_handler([fn = stored(std::forward<F>(handler))](stream client) mutable {
-            return call_handler(fn, std::move(client));
-        });
+        return connection_handler(handler_of<stored>(std::forward<F>(handler)));
     }
 }
 
@@ -159,12 +167,12 @@ coro<server> listen_on_path(connection_handler handler, std::string path, server
 /// descriptors left it says so to the exception handler, and tries again a little later (rule 151).
 /// Throws std::system_error naming the address (EADDRINUSE, EACCES), or of resolver_category().
 template<class F>
-coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
+AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
     return detail::listen_on(detail::make_handler(std::forward<F>(handler)), std::move(host), port, options);
 }
 /// Listens on a unix socket at path; a socket that nobody listens on any more is replaced. Source: asyncio.start_unix_server.
 template<class F>
-coro<server> start_unix_server(F&& handler, std::string path, server_options options = {}) {
+AIO_DETAIL_WRAPPER coro<server> start_unix_server(F&& handler, std::string path, server_options options = {}) {
     return detail::listen_on_path(detail::make_handler(std::forward<F>(handler)), std::move(path), options);
 }
 

@@ -134,7 +134,7 @@ coro<T>&& to_coro(coro<T>&& c) noexcept {
 }
 template<awaitable A>
     requires(!std::is_lvalue_reference_v<A>)
-coro<awaited_t<A>> to_coro(A&& a) {
+AIO_DETAIL_WRAPPER coro<awaited_t<A>> to_coro(A&& a) {
     return await_in_coro<A>(std::forward<A>(a));
 }
 
@@ -163,7 +163,7 @@ coro<final_result_t<F, Args...>> call_in_coro(F fn, Args... args) {
     }
 }
 template<class F, class... Args>
-auto invoke_in_coro(F&& fn, Args&&... args) -> coro<final_result_t<std::decay_t<F>, std::decay_t<Args>...>> {
+AIO_DETAIL_WRAPPER auto invoke_in_coro(F&& fn, Args&&... args) -> coro<final_result_t<std::decay_t<F>, std::decay_t<Args>...>> {
     require_function<std::decay_t<F>>(fn, "create_task()");
     return call_in_coro<std::decay_t<F>, std::decay_t<Args>...>(std::forward<F>(fn), std::forward<Args>(args)...);
 }

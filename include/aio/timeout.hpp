@@ -92,7 +92,7 @@ private:
 };
 
 template<class A>
-coro<awaited_t<A>> wait_for_due(std::decay_t<A> given) {
+AIO_DETAIL_WRAPPER coro<awaited_t<A>> wait_for_due(std::decay_t<A> given) {
     if constexpr (handle<std::decay_t<A>>) {
         if (!given.done()) {
             given.cancel();
@@ -130,7 +130,7 @@ coro<awaited_t<A>> wait_for_until(std::decay_t<A> given, delay d) {
 /// Cancelling the waiter cancels what is awaited (61). Source: asyncio.wait_for.
 template<class A>
     requires detail::awaitable<A>
-coro<detail::awaited_t<A>> wait_for(A&& awaitable, delay d) {
+AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> wait_for(A&& awaitable, delay d) {
     detail::check_given<A>();
     if (d.has_value() && d.value().count() <= 0) return detail::wait_for_due<A>(std::forward<A>(awaitable));
     return detail::wait_for_until<A>(std::forward<A>(awaitable), d);

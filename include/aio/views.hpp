@@ -75,7 +75,7 @@ public:
     }
     void next() requires(scoped) = AIO_DETAIL_DELETE("a concurrent view has no next(), so that its tasks always end: give it to for_each() or |");
     /// Closes the view, then the sources it owns.
-    coro<> aclose() { return close_parts<0>(parts_->parts, items_); }
+    AIO_DETAIL_WRAPPER coro<> aclose() { return close_parts<0>(parts_->parts, items_); }
 
 private:
     parts_ptr<Parts...> parts_;
@@ -107,7 +107,7 @@ S&& as_source(std::remove_reference_t<S>& source) {
     return static_cast<S&&>(source);
 }
 template<plain_range S>
-source_t<S> as_source(std::remove_reference_t<S>& range) {
+AIO_DETAIL_WRAPPER source_t<S> as_source(std::remove_reference_t<S>& range) {
     return items_of<S>(static_cast<S&&>(range));
 }
 template<class S>
@@ -208,7 +208,7 @@ struct container_of<C, Item> {
 template<template<class...> class C>
 struct template_collector {
     template<view_source S>
-    friend auto operator|(S&& left, template_collector) {
+    AIO_DETAIL_WRAPPER friend auto operator|(S&& left, template_collector) {
         using item = std::remove_cvref_t<iterated_t<source_t<S>>>;
         return collect<typename container_of<C, item>::type, source_t<S>>(as_source<S>(left));
     }

@@ -109,7 +109,7 @@ coro<wait_result<Handle>> wait_handles(std::vector<Handle> handles, wait_options
 /// an empty range. A cancelled task does not count as first_exception (rule 97). Source: asyncio.wait.
 template<class R>
     requires(detail::range<R> && detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
-auto wait(R&& tasks, wait_options options = {}) {
+AIO_DETAIL_WRAPPER auto wait(R&& tasks, wait_options options = {}) {
     return detail::wait_handles(detail::distinct_handles(tasks), options);
 }
 template<class R>

@@ -87,7 +87,7 @@ public:
 };
 
 template<class M>
-auto enter_of(M& m) {
+AIO_DETAIL_WRAPPER auto enter_of(M& m) {
     if constexpr (has_enter_exit<M>) {
         return m.enter();
     } else {
@@ -95,7 +95,7 @@ auto enter_of(M& m) {
     }
 }
 template<class M>
-auto exit_of(M& m, std::exception_ptr error) {
+AIO_DETAIL_WRAPPER auto exit_of(M& m, std::exception_ptr error) {
     if constexpr (has_enter_exit<M>) {
         return m.exit(std::move(error));
     } else if constexpr (has_aclose<M>) {
@@ -153,7 +153,7 @@ using entered_value_t = std::conditional_t<std::is_void_v<entered_t<M>>, nothing
 
 /// A body may leave out its argument. What was entered by value lives as long as the block: the body may refer to it, too.
 template<class Body, class Entered>
-decltype(auto) call_body(Body& body, Entered&& entered) {
+AIO_DETAIL_WRAPPER decltype(auto) call_body(Body& body, Entered&& entered) {
     constexpr bool given = !std::is_same_v<std::remove_cvref_t<Entered>, nothing>;
     if constexpr (given && std::is_invocable_v<Body&, Entered>) {
         return body(std::forward<Entered>(entered));
@@ -293,17 +293,20 @@ struct deferred_exit final : exit_node {
     template<class... Given>
     explicit deferred_exit(F f, Given&&... given) : fn(std::move(f)), args(std::forward<Given>(given)...) {}
     coro<std::exception_ptr> leave() override {
-        auto call = [this]() -> decltype(auto) {
-            return std::apply([this](auto&... a) -> decltype(auto) { return detail::invoke(fn, std::move(a)...); }, args);
-        };
         if constexpr (awaitable<std::invoke_result_t<F&, Args...>>) {
-            co_await call();
+            co_await call(std::index_sequence_for<Args...>());
         } else {
-            call();
+            call(std::index_sequence_for<Args...>());
         }
         co_return error;
     }
     void describe(std::string& out) const override { out += "a deferred function"; }
+
+private:
+    template<std::size_t... I>
+    AIO_DETAIL_WRAPPER decltype(auto) call(std::index_sequence<I...>) {
+        return detail::invoke(fn, std::move(std::get<I>(args))...);
+    }
 };
 
 class [[nodiscard("co_await it")]] defer_request {
@@ -327,7 +330,7 @@ private:
 /// nothing for void, std::nullopt for an optional, else std::logic_error with the error as its context().
 template<class M, class Body>
     requires detail::manager<std::remove_reference_t<M>>
-[[gnu::always_inline]] inline auto with(M&& manager, Body&& body) {
+AIO_DETAIL_WRAPPER [[gnu::always_inline]] inline auto with(M&& manager, Body&& body) {
     detail::require_function<std::decay_t<Body>>(body, "with()");
     using managed = detail::managed<M>;
     return detail::with_manager<managed, std::decay_t<Body>>(managed(std::forward<M>(manager)), std::forward<Body>(body));
@@ -385,7 +388,7 @@ struct context_promise;
 
 /// What a coroutine function gives that is a context manager: it runs to its one co_yield when entered, and from there when left.
 template<class T>
-class [[nodiscard("a context does nothing until it is entered: with(..., body) or co_await enter(...)")]] context {
+class AIO_DETAIL_CORO [[nodiscard("a context does nothing until it is entered: with(..., body) or co_await enter(...)")]] context {
 public:
     using promise_type = detail::context_promise<T>;
 
@@ -432,7 +435,7 @@ struct context_promise : awaiting_promise<context_promise<T>> {
         }
     }
 
-    context<T> get_return_object(std::source_location where = std::source_location::current()) noexcept {
+    AIO_DETAIL_WRAPPER context<T> get_return_object(std::source_location where = std::source_location::current()) noexcept {
         this->place = where;
         return context<T>(std::coroutine_handle<context_promise>::from_promise(*this));
     }

@@ -137,7 +137,7 @@ no_void(A&&) -> no_void<A>;
 
 /// std::invoke, without <functional>.
 template<class F, class... Args>
-decltype(auto) invoke(F&& fn, Args&&... args) {
+AIO_DETAIL_WRAPPER decltype(auto) invoke(F&& fn, Args&&... args) {
     if constexpr (std::is_member_pointer_v<std::remove_cvref_t<F>>) {
         return [&]<class First, class... Rest>(First&& first, Rest&&... rest) -> decltype(auto) {
             using object = std::remove_cvref_t<First>;

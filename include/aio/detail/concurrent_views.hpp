@@ -270,7 +270,7 @@ struct concurrent_items {
         std::conditional_t<std::is_rvalue_reference_v<raw<S, F>>, std::remove_reference_t<raw<S, F>>, raw<S, F>>>;
 
     template<class S, class F>
-    static async_generator<element<S, F>> run(parts_ptr<S, F, std::size_t> parts) {
+    AIO_DETAIL_WRAPPER static async_generator<element<S, F>> run(parts_ptr<S, F, std::size_t> parts) {
         using R = element<S, F>;
         auto state = std::make_unique<concurrent_state<R, Ordered>>(parts->template get<2>());
         return items<R, S, F>(std::move(parts), std::move(state));

@@ -109,7 +109,7 @@ private:
         }
     }
     template<class F>
-    static R call_impl(void* buffer, Args&&... args) {
+    AIO_DETAIL_WRAPPER static R call_impl(void* buffer, Args&&... args) {
         if constexpr (std::is_void_v<R>) {
             static_cast<void>(detail::invoke(get<F>(buffer), std::forward<Args>(args)...));
         } else {

@@ -71,12 +71,22 @@ coro<http::response> call_http_handler(F& handler, http::request request) {
 }
 
 template<class F>
+class http_handler_of {
+public:
+    template<class G>
+    explicit http_handler_of(G&& fn) : fn_(std::forward<G>(fn)) {}
+    AIO_DETAIL_WRAPPER coro<http::response> operator()(http::request request) { return call_http_handler(fn_, std::move(request)); }
+
+private:
+    F fn_;
+};
+
+template<class F>
 http_handler make_http_handler(F&& handler) {
     using stored = std::decay_t<F>;
     static_assert(std::is_invocable_v<stored&, http::request>, "the handler of an HTTP server takes an http::request");
     require_function<stored>(handler, "http::start_server()");
-    return http_handler([fn = stored(std::forward<F>(handler))](
-                            http::request request) mutable { return call_http_handler(fn, std::move(request)); });
+    return http_handler(http_handler_of<stored>(std::forward<F>(handler)));
 }
 
 }  // namespace aio::detail
@@ -94,7 +104,7 @@ public:
     /// Stops listening, and closes the connections that have no request under way; those that have one are closed after it.
     void close();
     /// Waits until the server is closed and all connections are gone. Revertible.
-    coro<> wait_closed() { return listening_.wait_closed(); }
+    AIO_DETAIL_WRAPPER coro<> wait_closed() { return listening_.wait_closed(); }
     /// Closes it and waits for the requests under way: true. When d has passed the rest is aborted: false.
     coro<bool> drain(delay d);
     /// As a manager: enter gives the server itself; exit closes it, cancels the handlers of the requests under way, and waits until they
@@ -125,7 +135,7 @@ namespace aio::http {
 /// async function, called for many requests at once. It is kept, with what it captures, until the last connection is gone.
 /// Throws std::system_error naming the address (EADDRINUSE, EACCES).
 template<class F>
-coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
+AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
     return detail::start_http_server(
         detail::make_http_handler(std::forward<F>(handler)), std::move(host), port, options);
 }
@@ -133,7 +143,7 @@ coro<server> start_server(F&& handler, std::string host, int port, server_option
 /// start_server() and serve_forever(): runs until it is cancelled, then finishes the requests under way, and leaves with the
 /// cancelled_error.
 template<class F>
-coro<> serve(F&& handler, std::string host, int port, server_options options = {}) {
+AIO_DETAIL_WRAPPER coro<> serve(F&& handler, std::string host, int port, server_options options = {}) {
     return detail::serve_http(detail::make_http_handler(std::forward<F>(handler)), std::move(host), port, options);
 }
 

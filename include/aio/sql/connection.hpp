@@ -54,14 +54,14 @@ public:
     /// a text with one, more bytes or parameters than there can be; std::logic_error for a second operation at the same time, or
     /// after the connection was closed.
     template<parameter_like... Args>
-    coro<rows> query(std::string statement, Args&&... args) {
+    AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
         std::vector<parameter> parameters;
         parameters.reserve(sizeof...(Args));
         (parameters.emplace_back(std::forward<Args>(args)), ...);
         return run(std::move(statement), std::move(parameters));
     }
     /// The same with parameters whose number is known only when the program runs.
-    coro<rows> query(std::string statement, std::vector<parameter> parameters) {
+    AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, std::vector<parameter> parameters) {
         return run(std::move(statement), std::move(parameters));
     }
 
@@ -70,13 +70,13 @@ public:
     /// with std::logic_error if the connection, or the transaction around it, was ended meanwhile. A row that has come is given in
     /// spite of a cancel; but the server may have been asked to stop by then, and the next row is a sql::error (57014).
     template<parameter_like... Args>
-    async_generator<row> stream(std::string statement, Args&&... args) {
+    AIO_DETAIL_WRAPPER async_generator<row> stream(std::string statement, Args&&... args) {
         std::vector<parameter> parameters;
         parameters.reserve(sizeof...(Args));
         (parameters.emplace_back(std::forward<Args>(args)), ...);
         return run_stream(std::move(statement), std::move(parameters));
     }
-    async_generator<row> stream(std::string statement, std::vector<parameter> parameters) {
+    AIO_DETAIL_WRAPPER async_generator<row> stream(std::string statement, std::vector<parameter> parameters) {
         return run_stream(std::move(statement), std::move(parameters));
     }
 

@@ -55,13 +55,13 @@ public:
 
     /// acquire(), connection::query(), and back.
     template<parameter_like... Args>
-    coro<rows> query(std::string statement, Args&&... args) {
+    AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
         std::vector<parameter> parameters;
         parameters.reserve(sizeof...(Args));
         (parameters.emplace_back(std::forward<Args>(args)), ...);
         return run(std::move(statement), std::move(parameters));
     }
-    coro<rows> query(std::string statement, std::vector<parameter> parameters) {
+    AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, std::vector<parameter> parameters) {
         return run(std::move(statement), std::move(parameters));
     }
 
