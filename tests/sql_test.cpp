@@ -1042,6 +1042,24 @@ AIO_REAL_TEST("fault N13: who asks a pool and leaves at once leaves a connection
     EXPECT_EQ(tasks_alive(), 1u);
 }
 
+PLAIN_TEST("a connection that a pool has made is kept, at whatever step who asked for it is cancelled") {
+    const temporary_folder folder;
+    const auto scenario = [&]() -> aio::coro<> {
+        const std::size_t before = tasks_alive();
+        sql::pool pool(folder.url("pool.db"), {.max_size = 1});
+        std::exception_ptr cancelled;
+        try {
+            const auto conn = co_await pool.acquire();
+        } catch (const aio::cancelled_error&) { cancelled = std::current_exception(); }
+        while (tasks_alive() > before) co_await aio::sleep(0s);  // until it has been made
+        EXPECT_EQ(pool.statistics().idle, 1u);
+        EXPECT_EQ(pool.statistics().in_use, 0u);
+        co_await pool.aclose();
+        if (cancelled) std::rethrow_exception(cancelled);
+    };
+    EXPECT_GT(aio::testing::cancel_at_every_step(scenario, [] {}, {.real_time = true}), 3u);
+}
+
 PLAIN_TEST("cancelled at any step, a pool is whole") {
     const temporary_folder folder;
     const auto scenario = [&]() -> aio::coro<> {
