@@ -603,7 +603,8 @@ AIO_TEST("fault C18: gather of an lvalue range of handles is awaited after the r
         for (int i = 1; i <= 3; ++i) tasks.push_back(aio::create_task([](int n) -> aio::coro<int> { co_return n; }, i));
         return aio::create_task(aio::gather(tasks));
     }();
-    EXPECT_EQ(co_await later, (std::vector<int>{1, 2, 3}));
+    const std::vector<int> expected{1, 2, 3};
+    EXPECT_EQ(co_await later, expected);
 }
 
 template<class... A>

@@ -1338,7 +1338,9 @@ aio::coro<> expect_second_refused(const char* what, Operation& op, Action let_go
     auto second = aio::create_task(await_shared(op));
     co_await turns(2);
     EXPECT_TRUE(second.done()) << what;
-    if (second.done()) EXPECT_TRUE(refused_as_shared(second.result())) << what << ": " << second.result().text;
+    if (second.done()) {
+        EXPECT_TRUE(refused_as_shared(second.result())) << what << ": " << second.result().text;
+    }
     EXPECT_FALSE(first.done()) << what;
     let_go();
     const ending e = co_await first;

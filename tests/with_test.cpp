@@ -987,7 +987,8 @@ AIO_TEST("fault P5: finally runs its function when the block is left, however, a
     auto t = aio::create_task(leaves("cancel"));
     co_await turns(1);
     t.cancel();
-    co_await aio::wait(std::vector{t});
+    const std::vector<aio::task<>> cancelled{t};
+    co_await aio::wait(cancelled);
     EXPECT_EQ(log.text(), "inner return inner throw caught inner cancel");
     {
         auto in_block = aio::finally([&, owned = std::make_unique<int>(1)] { log("block"); });
