@@ -30,6 +30,25 @@ timeout timeout_at(std::optional<time_point> when) {
     return t;
 }
 
+// False where there is no memory: a timer that is due does nearly as well.
+[[gnu::noinline]] bool timeout::arm_soon() noexcept {
+    try {
+        soon_ = new soon(this);
+    } catch (...) {
+        return false;
+    }
+    scope_.task()->loop()->push(*soon_);
+    return true;
+}
+
+inline void timeout::arm() noexcept {
+    if (!when_) return;
+    if (past_ && arm_soon()) return;
+    timer_.owner = this;
+    timer_.fire = [](detail::timer_node& t) noexcept { static_cast<node&>(t).owner->expire(); };
+    scope_.task()->loop()->arm(timer_, *when_);
+}
+
 detail::scope_entered<timeout> timeout::enter() {
     if (state_ != state::created) detail::throw_logic_error("a timeout can be entered only once");
     scope_.enter();
@@ -39,21 +58,6 @@ detail::scope_entered<timeout> timeout::enter() {
     past_ = past_ || (when_ && *when_ <= task.loop()->now());  // made long before
     arm();
     return {*this, scope_};
-}
-
-void timeout::arm() noexcept {
-    if (!when_) return;
-    if (past_) {
-        try {
-            soon_ = new soon(this);
-            scope_.task()->loop()->push(*soon_);
-            return;
-        } catch (...) {  // no memory: a timer that is due does nearly as well
-        }
-    }
-    timer_.owner = this;
-    timer_.fire = [](detail::timer_node& t) noexcept { static_cast<node&>(t).owner->expire(); };
-    scope_.task()->loop()->arm(timer_, *when_);
 }
 
 void timeout::disarm() noexcept {

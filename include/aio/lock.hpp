@@ -49,13 +49,15 @@ struct lock_waiter : waiting_node {
     template<class Operation>
     static void tell_operation(lock_waiter& w, farewell* goodbye, bool granted) noexcept {
         auto& op = static_cast<Operation&>(w);
-        if (!goodbye) {
-            op.wake();
-        } else if (granted) {
-            goodbye->grant(op);
-        } else {
-            goodbye->to(op);
-        }
+        if (goodbye) [[unlikely]]
+            return say_goodbye(op, *goodbye, granted);
+        op.wake();
+    }
+
+private:
+    template<class Operation>
+    [[gnu::noinline, gnu::cold]] static void say_goodbye(Operation& op, farewell& goodbye, bool granted) noexcept {
+        granted ? goodbye.grant(op) : goodbye.to(op);
     }
 };
 

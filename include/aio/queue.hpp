@@ -212,7 +212,7 @@ private:
         }
     }
     /// What fails has put nothing in.
-    void add(T&& item) {
+    [[gnu::always_inline]] void add(T&& item) {
         store_.push(typename Store::item(std::move(item)));
         ++unfinished_;
         if (getters_.first_asleep) getters_.wake();
@@ -279,7 +279,7 @@ public:
         if (this->linked()) unpark();
         queue_->pass_item_on();
     }
-    typename Queue::value_type finish() {
+    [[gnu::always_inline]] typename Queue::value_type finish() {
         if (this->check()) throw_shut_down();
         if constexpr (Queue::takes_without_fail) {
             return queue_->take();

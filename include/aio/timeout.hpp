@@ -32,8 +32,9 @@ public:
     explicit timeout(delay d);
     timeout(timeout&& other) noexcept : when_(other.when_), past_(other.past_), state_(other.state_) {}  // before it is entered
     timeout& operator=(timeout&&) = delete;
-    ~timeout() {
-        if (soon_ || timer_.armed()) disarm();
+    [[gnu::always_inline]] ~timeout() {
+        if (soon_ || timer_.armed()) [[unlikely]]
+            disarm();
     }
 
     /// The deadline, if there is one.
@@ -60,6 +61,7 @@ private:
     };
     explicit timeout(std::optional<time_point> when, bool) noexcept : when_(when) {}
     void arm() noexcept;
+    bool arm_soon() noexcept;
     void disarm() noexcept;
     void expire() noexcept;
     const char* state_name() const noexcept;

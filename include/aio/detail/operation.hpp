@@ -49,15 +49,11 @@ concept says_when_it_begins = requires(Self& s) { s.unpostpone(); };
 template<class Self, bool Irrevocable>
 class basic_operation : public operation {
 public:
-    bool await_ready() {
+    [[gnu::always_inline]] bool await_ready() {
         thread_state& t = local();
         begin(t.task);
-        if (--t.budget < 0) [[unlikely]] {  // outside of a task it always is
-            if (!task_) throw_no_task();
-            phase_ = phase::postponed;
-            if constexpr (says_when_postponed<Self>) self().postpone();
-            return false;
-        }
+        if (--t.budget < 0) [[unlikely]]  // outside of a task it always is
+            return start_later();
         if constexpr (Irrevocable) {
             if (task_->must_cancel()) [[unlikely]] {
                 phase_ = phase::postponed;
@@ -81,7 +77,7 @@ public:
         task_->suspended(h.promise(), *this);
     }
 
-    decltype(auto) await_resume() {
+    [[gnu::always_inline]] decltype(auto) await_resume() {
         if (phase_ != phase::idle) {
             if (task_->cancel_due()) [[unlikely]]
                 cancelled_or_overtaken();
@@ -124,10 +120,8 @@ public:
     /// The wait is over; the task resumes in its turn. Nothing happens where nobody waits in this operation: a wake-up that comes
     /// late, or while start() runs, does not reach what the task does next.
     void wake() noexcept {
-        if (phase_ != phase::parked) [[unlikely]] {
-            if (phase_ != phase::retrying) return;
-            task_->withdraw_prepare();
-        }
+        if (phase_ != phase::parked) [[unlikely]]
+            return wake_unparked();
         phase_ = phase::woken;
         task_->schedule();
     }
@@ -160,6 +154,19 @@ protected:
 
 private:
     Self& self() noexcept { return static_cast<Self&>(*this); }
+    [[gnu::noinline, gnu::cold]] void wake_unparked() noexcept {
+        if (phase_ != phase::retrying) return;
+        task_->withdraw_prepare();
+        phase_ = phase::woken;
+        task_->schedule();
+    }
+    /// The budget is used up. Kept out of the way of what is not.
+    [[gnu::noinline, gnu::cold]] bool start_later() {
+        if (!task_) throw_no_task();
+        phase_ = phase::postponed;
+        if constexpr (says_when_postponed<Self>) self().postpone();
+        return false;
+    }
     static constexpr phase after_await() noexcept {
         if constexpr (requires { Self::awaited_once; }) {
             return phase::over;
@@ -167,7 +174,7 @@ private:
             return phase::idle;
         }
     }
-    void cancelled_or_overtaken() {
+    [[gnu::noinline, gnu::cold]] void cancelled_or_overtaken() {
         if (std::exchange(phase_, after_await()) == phase::woken) {
             if constexpr (Irrevocable) {
                 task_->overtake_cancel();
