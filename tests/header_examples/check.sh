@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: check.sh COMPILER SOURCE_FOLDER: the examples in the opening comments of all public headers compile.
+# Usage: check.sh COMPILER SOURCE_FOLDER: the examples in the opening comments of all public headers compile (fault C15).
 set -euo pipefail
 compiler=$1 source=$2
 here=$(cd "$(dirname "$0")" && pwd)

@@ -6,6 +6,7 @@
 #   // clean            it compiles without a warning
 #   // flags: FLAG...   further flags of the compiler, behind the usual ones; @folder@ is where FILE is
 #   // only: clang|g++  what another compiler says does not matter
+#   // fault P10        the fault that strangers found, where there is one
 set -euo pipefail
 compiler=$1 include=$2 file=$3
 most_errors=4 # so many may follow from the first; more would hide it

@@ -1,3 +1,4 @@
+// fault P6
 // clean
 // flags: -DAIO_CHECK_LIFETIMES
 // only: clang

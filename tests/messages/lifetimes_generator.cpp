@@ -1,3 +1,4 @@
+// fault P6
 // warning: temporary whose address is used as value of local variable 'later' will be destroyed at the end of the full-expression
 // flags: -DAIO_CHECK_LIFETIMES
 // only: clang

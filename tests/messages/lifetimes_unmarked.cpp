@@ -1,3 +1,4 @@
+// fault P6
 // error: should be marked with [[clang::coro_wrapper]]
 // flags: -DAIO_CHECK_LIFETIMES
 // only: clang
