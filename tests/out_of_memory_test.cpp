@@ -1,7 +1,9 @@
 // Every primitive with each allocation failing in its turn, the standard library's too: see out_of_memory.hpp.
 #include "out_of_memory.hpp"
 
+#include <algorithm>
 #include <filesystem>
+#include <random>
 
 using aio_test::counted;
 using aio_test::survives_without_memory;
@@ -532,4 +534,44 @@ PLAIN_TEST("fault C11: a deadlock is told, also without memory for the report") 
         }
         static_cast<void>(aio::capture_call_graph().to_string());
     });
+}
+
+PLAIN_TEST("fault C11: timers that are armed without memory fire in order, and those that are disarmed do not") {
+    struct node : aio::detail::timer_node {
+        int number = 0;
+        std::vector<int>* fired = nullptr;
+    };
+    constexpr int count = 300;
+    std::vector<int> fired, expected;
+    fired.reserve(count);
+    std::vector<node> nodes(count);
+    std::vector<aio::time_point> deadlines;
+    std::mt19937 random(7);
+    for (int i = 0; i < count; ++i) {
+        nodes[static_cast<std::size_t>(i)].number = i;
+        nodes[static_cast<std::size_t>(i)].fired = &fired;
+        nodes[static_cast<std::size_t>(i)].fire = [](aio::detail::timer_node& t) noexcept {
+            static_cast<node&>(t).fired->push_back(static_cast<node&>(t).number);
+        };
+        deadlines.push_back(aio::time_point(std::chrono::seconds(random() % 50)));
+    }
+    aio::detail::timers timers;
+    aio::testing::detail_::fail_allocation(0, true);
+    for (std::size_t i = 0; i < count; ++i) timers.arm(nodes[i], deadlines[i]);
+    EXPECT_TRUE(aio::testing::detail_::allocation_failed());
+    aio::testing::detail_::fail_allocation(std::nullopt);
+    EXPECT_EQ(timers.count(), static_cast<std::size_t>(count));
+    for (std::size_t i = 0; i < count; ++i) {
+        if (i % 3 == 0) {
+            timers.disarm(nodes[i]);
+        } else {
+            expected.push_back(static_cast<int>(i));
+        }
+    }
+    std::sort(expected.begin(), expected.end(), [&](int a, int b) {
+        return std::pair(deadlines[static_cast<std::size_t>(a)], a) < std::pair(deadlines[static_cast<std::size_t>(b)], b);
+    });
+    EXPECT_TRUE(timers.fire_due(aio::time_point(std::chrono::hours(1))));
+    EXPECT_EQ(fired, expected);
+    EXPECT_TRUE(timers.empty());
 }
