@@ -53,10 +53,11 @@ bool is_generator_exit(const std::exception_ptr& error) noexcept { return holds<
 namespace {
 std::string type_name(const std::type_info& type) {
     int status = 0;
-    char* name = abi::__cxa_demangle(type.name(), nullptr, nullptr, &status);
-    std::string text = name ? name : type.name();
-    std::free(name);
-    return text;
+    struct freed {
+        char* name;
+        ~freed() { std::free(name); }
+    } const demangled{abi::__cxa_demangle(type.name(), nullptr, nullptr, &status)};
+    return demangled.name ? demangled.name : type.name();
 }
 }  // namespace
 
