@@ -26,7 +26,7 @@ std::string mutated(const std::vector<std::string>& seeds, std::mt19937& random)
         const std::string& other = seeds[below(seeds.size())];
         text = text.substr(0, below(text.size() + 1)) + other.substr(below(other.size() + 1));
     }
-    static constexpr std::string_view special("\r\n\0 \t:;,/?#%@[]*=\x7f\xff\x80""0aF+-.", 30);
+    static constexpr std::string_view special("\r\n\0 \t:;,/?#%@[]*=\x7f\xff\x80""0aF+-.", 26);
     for (std::size_t changes = below(4); changes > 0; --changes) {
         const std::size_t at = below(text.size());
         switch (below(4)) {
