@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -196,9 +197,9 @@ class Copy:
     def prepare(self):
         self.refresh()
         configure = subprocess.run(
-            ["cmake", "-S", str(self.tree), "-B", str(self.build), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
-             "-DCMAKE_CXX_FLAGS_DEBUG=-O0 -D_GLIBCXX_ASSERTIONS", "-DBUILD_SHARED_LIBS=ON", "-DAIO_BUILD_EXAMPLES=OFF",
-             "-DAIO_BUILD_BENCH=OFF", "-DAIO_BUILD_TESTS=ON", *self.build_options], capture_output=True, text=True)
+            ["cmake", "--preset", "shared", "-B", str(self.build), "-DCMAKE_CXX_FLAGS_DEBUG=-O0 -D_GLIBCXX_ASSERTIONS",
+             "-DAIO_BUILD_EXAMPLES=OFF", "-DAIO_BUILD_BENCH=OFF", *self.build_options],
+            cwd=self.tree, capture_output=True, text=True)
         if configure.returncode:
             sys.exit(f"mutate: cmake failed:\n{configure.stdout}{configure.stderr}")
         built = self.cmake_build()
@@ -209,11 +210,11 @@ class Copy:
     def suites(self):
         return sorted(p.name for p in (self.build / "tests").glob("*_test") if p.is_file())
 
-    def run(self, suite, limit):
+    def run(self, suite, limit, output=subprocess.DEVNULL):
         """True if the suite passes within the limit."""
         program = self.build / "tests" / suite
         process = subprocess.Popen([str(program), "--gtest_brief=1", "--gtest_fail_fast"], cwd=program.parent, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+                                   stdout=output, stderr=output, start_new_session=True)
         try:
             return process.wait(limit) == 0
         except subprocess.TimeoutExpired:
@@ -291,8 +292,10 @@ def main():
     seconds, suites = {}, []
     for suite in copy.suites():
         start = time.monotonic()
-        if not copy.run(suite, 300):
-            sys.exit(f"mutate: {suite} fails on the unchanged tree")
+        with tempfile.TemporaryFile("w+") as output:
+            if not copy.run(suite, 300, output):
+                output.seek(0)
+                sys.exit(f"{output.read()[-6000:]}\nmutate: {suite} fails on the unchanged tree")
         seconds[suite] = time.monotonic() - start
         suites.append(suite)
 
