@@ -50,6 +50,8 @@
 #include <sanitizer/lsan_interface.h>
 #endif
 
+// ThreadSanitizer has these operators itself and lets nobody replace them: there the library's own allocations alone fail.
+#ifndef AIO_TEST_NO_THREADS_AFTER_FORK
 void* operator new(std::size_t bytes) {
     aio::testing::allocation();
     if (void* memory = std::malloc(bytes ? bytes : 1)) return memory;
@@ -68,6 +70,7 @@ void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+#endif
 
 namespace aio_test {
 
