@@ -1116,6 +1116,7 @@ PLAIN_TEST("run_main: main that handles the cancellation of a signal ends as it 
 // ---- signals that nobody has seen ----
 
 PLAIN_TEST("fault P4: main that ends with a value before it saw a signal's cancellation: keyboard_interrupt all the same") {
+    if (tsan) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
     const auto main = []() -> aio::coro<int> {
         co_return co_await aio::to_thread([](std::stop_token stop) {
             ::kill(::getpid(), SIGINT);
@@ -1128,6 +1129,7 @@ PLAIN_TEST("fault P4: main that ends with a value before it saw a signal's cance
 }
 
 PLAIN_TEST("fault P4: main that fails before it saw a signal's cancellation: keyboard_interrupt, and the error is told") {
+    if (tsan) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
     const auto main = [](std::string& told) -> aio::coro<> {
         aio::get_running_loop().set_exception_handler([&told](const aio::exception_context& c) {
             told += c.message + ": " + aio::detail::describe(c.error);
@@ -1147,6 +1149,7 @@ PLAIN_TEST("fault P4: main that fails before it saw a signal's cancellation: key
 }
 
 PLAIN_TEST("rule 147: main that sees a signal's cancellation after an irrevocable completion, and handles it, has its own outcome") {
+    if (tsan) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
     const auto main = []() -> aio::coro<int> {
         const int value = co_await aio::to_thread([](std::stop_token stop) {
             ::kill(::getpid(), SIGINT);
