@@ -715,7 +715,9 @@ AIO_TEST("fault C13: get_nowait and put_nowait that fail change nothing, and an 
         if (q.full()) static_cast<void>(q.get_nowait());
         q.put_nowait(hard_to_move(-i));
         hard_to_move::refuses = i % 3 == 0;
-        if (hard_to_move::refuses && q.size() == 3) EXPECT_THROW(q.get_nowait(), std::runtime_error);
+        if (hard_to_move::refuses && q.size() == 3) {
+            EXPECT_THROW(q.get_nowait(), std::runtime_error);
+        }
         hard_to_move::refuses = false;
     }
     EXPECT_EQ(q.get_nowait().value, -97);
@@ -936,7 +938,9 @@ aio::coro<> with_trapped_items(trapped::step when, int what) {
     const trapped::armed guard(when, action);
     co_await turns(20);
     EXPECT_LE(q->size(), 7u);  // a put in the middle of a put may be one too many
-    if (what != 4) EXPECT_EQ(static_cast<int>(q->size()), in - out) << static_cast<int>(when) << ' ' << what;
+    if (what != 4) {
+        EXPECT_EQ(static_cast<int>(q->size()), in - out) << static_cast<int>(when) << ' ' << what;
+    }
     q->shutdown(true);
     EXPECT_TRUE(q->empty());
     for (auto& t : tasks) {

@@ -329,6 +329,8 @@ AIO_TEST("the locals of a waiter that has its permit and is cancelled may releas
         }
         const std::string third = co_await tasks[2];
         EXPECT_EQ(third, what == 2 ? "aio::semaphore was destroyed while this task waited on it" : "well");
-        if (s) EXPECT_EQ(s->value(), 0);
+        if (s) {
+            EXPECT_EQ(s->value(), 0);
+        }
     }
 }

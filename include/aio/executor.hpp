@@ -258,6 +258,7 @@ class async_function {
 public:
     explicit async_function(F fn) : fn_(std::move(fn)) {}
     template<class... Args>
+        requires(std::invocable<F, std::stop_token, std::decay_t<Args>...> || std::invocable<F, std::decay_t<Args>...>)
     AIO_DETAIL_WRAPPER auto operator()(Args&&... args) const -> coro<typename thread_call<F, std::decay_t<Args>...>::value_type> {
         return call<std::decay_t<Args>...>(fn_, std::forward<Args>(args)...);
     }

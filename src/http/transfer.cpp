@@ -40,10 +40,9 @@ struct url_handle {
     url_handle& operator=(const url_handle&) = delete;
     std::string get(CURLUPart part, unsigned flags = 0) const {
         char* text = nullptr;
-        std::string out;
-        if (curl_url_get(url, part, &text, flags) == CURLUE_OK) out = text;
-        curl_free(text);
-        return out;
+        const CURLUcode code = curl_url_get(url, part, &text, flags);
+        const std::unique_ptr<char, void (*)(void*)> owner(text, &curl_free);
+        return code == CURLUE_OK ? std::string(text) : std::string();
     }
 };
 

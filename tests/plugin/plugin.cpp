@@ -56,9 +56,9 @@ extern "C" {
 [[gnu::visibility("default")]] bool plugin_cancels_before_the_start() {
     bool ran = false;
     std::thread([&] {
-        aio::run([](bool& ran) -> aio::coro<> {
-            auto t = aio::create_task([&ran]() -> aio::coro<> {
-                ran = true;
+        aio::run([](bool& noted) -> aio::coro<> {
+            auto t = aio::create_task([&noted]() -> aio::coro<> {
+                noted = true;
                 co_return;
             });
             t.cancel();
