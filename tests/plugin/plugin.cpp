@@ -40,6 +40,16 @@ aio::coro<int> fails() {
 
 aio::coro<int> times_out() { co_return co_await aio::wait_for(seven(), 0s); }
 
+aio::coro<> note(bool& ran) {
+    ran = true;
+    co_return;
+}
+aio::coro<> cancel_before_the_start(bool& ran) {
+    auto t = aio::create_task(note(ran));
+    t.cancel();
+    co_await aio::sleep(0s);
+}
+
 }  // namespace
 
 extern "C" {
@@ -55,16 +65,7 @@ extern "C" {
 
 [[gnu::visibility("default")]] bool plugin_cancels_before_the_start() {
     bool ran = false;
-    std::thread([&] {
-        aio::run([](bool& noted) -> aio::coro<> {
-            auto t = aio::create_task([&noted]() -> aio::coro<> {
-                noted = true;
-                co_return;
-            });
-            t.cancel();
-            co_await aio::sleep(0s);
-        }(ran));
-    }).join();
+    std::thread([&] { aio::run(cancel_before_the_start(ran)); }).join();
     return !ran;
 }
 }
