@@ -36,14 +36,14 @@ std::latch freed(1);  // once, when frees_expected are there
 /// How often malloc was asked to give memory back, and how many blocks were freed between two such calls at most.
 constinit std::size_t trims = 0, most_frees_between = 0, frees_at_last_trim = 0;
 
-extern "C" int malloc_trim(std::size_t) noexcept {
+extern "C" [[gnu::visibility("default")]] int malloc_trim(std::size_t) noexcept {
     ++trims;
     most_frees_between = std::max(most_frees_between, frees - frees_at_last_trim);
     frees_at_last_trim = frees;
     return 0;
 }
 extern "C" void* __libc_malloc(std::size_t) noexcept;
-extern "C" void* malloc(std::size_t bytes) noexcept {
+extern "C" [[gnu::visibility("default")]] void* malloc(std::size_t bytes) noexcept {
     ++allocations;
     return __libc_malloc(bytes);
 }

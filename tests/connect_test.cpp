@@ -114,7 +114,7 @@ public:
 }  // namespace
 
 // In place of the system's: the library calls these.
-extern "C" int getaddrinfo(const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
+extern "C" [[gnu::visibility("default")]] int getaddrinfo(const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
     std::vector<int> ports;
     if (playing && host && std::strcmp(host, "several.test") == 0) {
         if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
@@ -141,11 +141,11 @@ extern "C" int getaddrinfo(const char* host, const char* service, const addrinfo
     return 0;
 }
 
-extern "C" void freeaddrinfo(addrinfo* list) noexcept {
+extern "C" [[gnu::visibility("default")]] void freeaddrinfo(addrinfo* list) noexcept {
     while (list) std::free(std::exchange(list, list->ai_next));
 }
 
-extern "C" int connect(int fd, const sockaddr* to, socklen_t length) {
+extern "C" [[gnu::visibility("default")]] int connect(int fd, const sockaddr* to, socklen_t length) {
     if (to->sa_family == AF_UNIX && playing) ++playing->unix_attempts;
     if (!playing || to->sa_family != AF_INET) return real_connect(fd, to, length);
     const int port = ntohs(reinterpret_cast<const sockaddr_in*>(to)->sin_port);

@@ -505,7 +505,9 @@ AIO_TEST("race: losers' values, arguments and errors whose destructors cancel th
         aio::any_task whole;
         std::string got;
         auto body = [&]() -> aio::coro<> {
-            auto won = co_await aio::race(give(hostile(1, what == 3 ? script : nullptr), 1s), give(hostile(2, what == 3 ? nullptr : script), 2s), watched);
+            const auto of_winner = what == 3 ? script : nullptr;  // named, for g++ 12
+            const auto of_loser = what == 3 ? nullptr : script;
+            auto won = co_await aio::race(give(hostile(1, of_winner), 1s), give(hostile(2, of_loser), 2s), watched);
             got = std::to_string(won.index());
             co_await aio::sleep(0s);
         };

@@ -21,7 +21,7 @@ std::function<void(int timeout)>* before_wait = nullptr;
 
 }  // namespace
 
-extern "C" ssize_t write(int fd, const void* data, std::size_t size) {
+extern "C" [[gnu::visibility("default")]] ssize_t write(int fd, const void* data, std::size_t size) {
     if (takes_signals && hold_handler) {
         written_by_handler = fd;
         const auto end = std::chrono::steady_clock::now() + 200ms;  // time enough to close it, for whoever does not wait
@@ -31,7 +31,7 @@ extern "C" ssize_t write(int fd, const void* data, std::size_t size) {
     return static_cast<ssize_t>(::syscall(SYS_write, fd, data, size));
 }
 
-extern "C" int close(int fd) {
+extern "C" [[gnu::visibility("default")]] int close(int fd) {
     if (hold_handler && fd == written_by_handler) closed_meanwhile = true;
     return static_cast<int>(::syscall(SYS_close, fd));
 }
