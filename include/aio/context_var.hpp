@@ -69,7 +69,7 @@ private:
 template<class T>
 class context_var {
 public:
-    /// What reset() needs: the value before, and whose it is.
+    /// A token holds what reset() needs: the value before, and the owner of that value.
     class token {
         friend class context_var;
         std::uint64_t variable = 0;

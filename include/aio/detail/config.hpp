@@ -44,6 +44,6 @@
 #define AIO_DETAIL_SUSPEND
 #endif
 
-// What must be the same in a shared library and in all code that uses it, also in code that is compiled with -fvisibility=hidden: data
-// that is known by its address, and the types of exceptions.
+// AIO_API marks data that is known by its address, and the types of exceptions: a shared library and all code that uses it must see the
+// same ones, also code that is compiled with -fvisibility=hidden.
 #define AIO_API [[gnu::visibility("default")]]

@@ -443,7 +443,7 @@ public:
     /// Tells the exception handler, or prints. Never throws.
     void report(const char* message, std::exception_ptr error, task_base* task) noexcept;
     void report(std::string message, std::exception_ptr error, task_base* task) noexcept;
-    /// The same with the message that make() gives. For callers that are noexcept: a message costs memory to put together, and where
+    /// report() with the message that make() gives. For callers that are noexcept: a message costs memory to put together, and where
     /// there is none the rest is told without it.
     template<class Make>
         requires std::is_invocable_r_v<std::string, Make>

@@ -29,7 +29,7 @@ class foreign_bridge;
 
 struct bridge_frame;
 
-/// What stands for the awaiting coroutine.
+/// The promise of the bridge, which stands for the awaiting coroutine.
 struct bridge_promise {
     foreign_bridge* bridge;  // null: it has been resumed, or is not to tell anybody
 

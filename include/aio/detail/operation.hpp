@@ -39,7 +39,7 @@ enum class phase : std::uint8_t {
 /// An operation is awaited that is not idle; who has awaited it before.
 [[noreturn]] void throw_not_idle(phase p, const operation& op, const task_base* who);
 
-/// What may be destroyed before a postponed operation starts wants to know of it: postpone() registers it there. unpark() takes that
+/// A primitive may be destroyed before a postponed operation on it starts: postpone() registers the operation there. unpark() takes that
 /// back, and so does unpostpone(), if there is one, before start().
 template<class Self>
 concept says_when_postponed = requires(Self& s) { s.postpone(); };
@@ -136,7 +136,7 @@ public:
 
 protected:
     basic_operation() = default;
-    /// What every await_ready() does first.
+    /// Every await_ready() calls this first: it refuses a second await, and notes the task.
     void begin(task_base* task) {
         if (phase_ != phase::idle) [[unlikely]]
             throw_not_idle(phase_, *this, task_);
@@ -160,7 +160,7 @@ private:
         phase_ = phase::woken;
         task_->schedule();
     }
-    /// The budget is used up. Kept out of the way of what is not.
+    /// The budget is used up: the operation starts at the next step. This is kept out of line, because it is rare.
     [[gnu::noinline, gnu::cold]] bool start_later() {
         if (!task_) throw_no_task();
         phase_ = phase::postponed;
