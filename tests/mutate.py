@@ -9,6 +9,7 @@ the compilation of one file; the suites of its area then run, the nearest ones f
 
 import argparse
 import collections
+import concurrent.futures
 import os
 import pathlib
 import random
@@ -18,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -168,12 +170,15 @@ def faults_in(path):
 
 
 class Copy:
-    """A copy of the tree with a build of its own."""
+    """A copy of the tree with a build of its own. The tests are built in the first one; the others build the libraries alone."""
 
-    def __init__(self, folder, cmake_options):
+    database = threading.Lock()  # suites that share the database server's tables take turns
+
+    def __init__(self, folder, cmake_options, first=None):
         self.tree = folder / "tree"
         self.build = folder / "build"
-        self.build_options = cmake_options
+        self.programs = (first or self).build / "tests"
+        self.options = cmake_options + (["-DAIO_BUILD_TESTS=OFF"] if first else [])
 
     def refresh(self):
         """Takes over what has changed in the work tree."""
@@ -198,7 +203,7 @@ class Copy:
         self.refresh()
         configure = subprocess.run(
             ["cmake", "--preset", "shared", "-B", str(self.build), "-DCMAKE_CXX_FLAGS_DEBUG=-O0 -D_GLIBCXX_ASSERTIONS",
-             "-DAIO_BUILD_EXAMPLES=OFF", "-DAIO_BUILD_BENCH=OFF", *self.build_options],
+             "-DAIO_BUILD_EXAMPLES=OFF", "-DAIO_BUILD_BENCH=OFF", *self.options],
             cwd=self.tree, capture_output=True, text=True)
         if configure.returncode:
             sys.exit(f"mutate: cmake failed:\n{configure.stdout}{configure.stderr}")
@@ -208,13 +213,19 @@ class Copy:
         self.libraries = [t for t in ("aiocxx", "aiocxx_http", "aiocxx_sql") if list(self.build.glob(f"lib{t}.so"))]
 
     def suites(self):
-        return sorted(p.name for p in (self.build / "tests").glob("*_test") if p.is_file())
+        return sorted(p.name for p in self.programs.glob("*_test") if p.is_file())
 
     def run(self, suite, limit, output=subprocess.DEVNULL):
-        """True if the suite passes within the limit."""
-        program = self.build / "tests" / suite
-        process = subprocess.Popen([str(program), "--gtest_brief=1", "--gtest_fail_fast"], cwd=program.parent, stdin=subprocess.DEVNULL,
-                                   stdout=output, stderr=output, start_new_session=True)
+        """True if the suite passes with this copy's libraries within the limit."""
+        if suite.startswith("sql"):
+            with self.database:
+                return self.run_now(suite, limit, output)
+        return self.run_now(suite, limit, output)
+
+    def run_now(self, suite, limit, output):
+        process = subprocess.Popen([str(self.programs / suite), "--gtest_brief=1", "--gtest_fail_fast"], cwd=self.programs,
+                                   env=os.environ | {"LD_LIBRARY_PATH": str(self.build)}, stdin=subprocess.DEVNULL, stdout=output,
+                                   stderr=output, start_new_session=True)
         try:
             return process.wait(limit) == 0
         except subprocess.TimeoutExpired:
@@ -225,6 +236,21 @@ class Copy:
             except ProcessLookupError:
                 pass
             process.wait()
+
+    def outcome(self, fault, suites, seconds):
+        """The suite that finds the fault, or "" if none does; None where it is no program at all."""
+        target = self.tree / fault.file
+        text = (ROOT / fault.file).read_text()
+        target.write_text(text[:fault.start] + fault.text + text[fault.end:])
+        try:
+            if self.cmake_build(*self.libraries).returncode:
+                return None
+            for suite in suites_for(fault.file, suites, seconds):
+                if not self.run(suite, 20 + 5 * seconds[suite]):
+                    return suite
+            return ""
+        finally:
+            target.write_text(text)
 
 
 def suites_for(path, suites, seconds):
@@ -262,6 +288,7 @@ def main():
     parser.add_argument("--changed", metavar="COMMIT", help="only files of src/ that differ from that commit")
     parser.add_argument("--seconds", type=int, default=0, help="stop after that many (0: never)")
     parser.add_argument("--list", action="store_true", help="only print the faults that would be made")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), help="faults at a time (half of the cores)")
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build/mutate", help=argparse.SUPPRESS)
     parser.add_argument("--cmake", action="append", default=[], help="an option for cmake")
     options = parser.parse_args()
@@ -286,46 +313,45 @@ def main():
             print(described(fault))
         return 0
 
-    copy = Copy(options.folder, options.cmake)
+    first = Copy(options.folder, options.cmake)
+    copies = [first] + [Copy(options.folder / str(n), options.cmake, first) for n in range(2, options.jobs + 1)]
     print(f"mutate: seed {seed}, {len(faults)} possible faults in {len(files)} files; building the tests", flush=True)
-    copy.prepare()
-    seconds, suites = {}, []
-    for suite in copy.suites():
+    for copy in copies:
+        copy.prepare()
+    seconds = {}
+    for suite in first.suites():
         start = time.monotonic()
         with tempfile.TemporaryFile("w+") as output:
-            if not copy.run(suite, 300, output):
+            if not first.run(suite, 300, output):
                 output.seek(0)
                 sys.exit(f"{output.read()[-6000:]}\nmutate: {suite} fails on the unchanged tree")
         seconds[suite] = time.monotonic() - start
-        suites.append(suite)
 
-    found, survivors, began, made = collections.Counter(), [], time.monotonic(), 0
-    total = collections.Counter()
-    for fault in faults:
-        if (options.most and made >= options.most) or (options.seconds and time.monotonic() - began > options.seconds):
-            break
-        target = copy.tree / fault.file
-        text = (ROOT / fault.file).read_text()
-        target.write_text(text[:fault.start] + fault.text + text[fault.end:])
-        try:
-            if copy.cmake_build(*copy.libraries).returncode:
-                continue  # no program: it does not count
-            made += 1
-            total[fault.file] += 1
-            killer = None
-            for suite in suites_for(fault.file, suites, seconds):
-                if not copy.run(suite, 20 + 5 * seconds[suite]):
-                    killer = suite
-                    break
-        finally:
-            target.write_text(text)
-        if killer:
-            found[fault.file] += 1
-            print(f"  found by {killer}: {described(fault)}", flush=True)
-        else:
-            survivors.append(fault)
-            print(f"  NOT FOUND: {described(fault)}", flush=True)
-    copy.cmake_build(*copy.libraries)
+    found, total, survivors = collections.Counter(), collections.Counter(), []
+    pending, state, ends = iter(faults), threading.Lock(), time.monotonic() + options.seconds
+
+    def work(copy):
+        while True:
+            with state:
+                enough = options.most and sum(total.values()) >= options.most
+                fault = None if enough or (options.seconds and time.monotonic() > ends) else next(pending, None)
+            if fault is None:
+                break
+            killer = copy.outcome(fault, list(seconds), seconds)
+            if killer is None:
+                continue
+            with state:
+                total[fault.file] += 1
+                found[fault.file] += bool(killer)
+                if not killer:
+                    survivors.append(fault)
+                print(f"  found by {killer}: {described(fault)}" if killer else f"  NOT FOUND: {described(fault)}", flush=True)
+        copy.cmake_build(*copy.libraries)
+
+    with concurrent.futures.ThreadPoolExecutor(len(copies)) as threads:
+        for done in [threads.submit(work, copy) for copy in copies]:
+            done.result()
+    made = sum(total.values())
 
     print(f"\n{'file':40} found / made")
     for name in sorted(total):
