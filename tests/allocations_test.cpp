@@ -48,7 +48,7 @@ extern "C" [[gnu::visibility("default")]] void* malloc(std::size_t bytes) noexce
     return __libc_malloc(bytes);
 }
 extern "C" void __libc_free(void*) noexcept;
-extern "C" void free(void* memory) noexcept {
+extern "C" [[gnu::visibility("default")]] void free(void* memory) noexcept {
     if (memory && ++frees == frees_expected) freed.count_down();
     __libc_free(memory);
 }

@@ -1,5 +1,6 @@
 #include "aio_test.hpp"
 
+#include <csignal>
 #include <cstring>
 
 namespace aio_test {
@@ -49,6 +50,7 @@ extern "C" const char* __tsan_default_suppressions() {
 }
 
 int main(int argc, char** argv) {
+    std::signal(SIGINT, SIG_DFL);  // a shell starts what runs in the background with SIGINT ignored, and run() leaves that alone
     testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();
 }

@@ -36,7 +36,7 @@ extern "C" [[gnu::visibility("default")]] int close(int fd) {
     return static_cast<int>(::syscall(SYS_close, fd));
 }
 
-extern "C" int epoll_wait(int epoll, epoll_event* events, int most, int timeout) {
+extern "C" [[gnu::visibility("default")]] int epoll_wait(int epoll, epoll_event* events, int most, int timeout) {
     if (before_wait) (*before_wait)(timeout);
     return static_cast<int>(::syscall(SYS_epoll_pwait, epoll, events, most, timeout, nullptr, 8));
 }
