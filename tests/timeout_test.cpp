@@ -101,6 +101,39 @@ AIO_TEST("rule 39: somebody else's cancellation, before the deadline, stays one"
     EXPECT_EQ(task.cancelling(), 1u);
 }
 
+AIO_TEST("rule 39: a cancel that was pending when the block was entered stays one, also where the deadline has passed already") {
+    for (const aio::delay d : {aio::delay(0s), aio::delay(-1s), aio::delay(1ns), aio::delay(1s)}) {
+        for (const int requests : {1, 2}) {
+            auto body = [&]() -> aio::coro<> {
+                for (int i = 0; i < requests; ++i) aio::current_task().cancel("before");
+                co_await aio::with(aio::timeout(d), [] { return sleeps(10s); });
+            };
+            auto task = aio::create_task(body());
+            EXPECT_EQ(co_await outcome_of(task), "cancelled:before");
+            EXPECT_EQ(task.cancelling(), static_cast<unsigned>(requests));
+        }
+    }
+}
+
+AIO_TEST("rule 39: of two requests to cancel, one in whose clean-up the block stands, the pending one stays a cancel") {
+    auto body = [&]() -> aio::coro<> {
+        bool cancelled = false;
+        try {
+            co_await aio::sleep(1h);
+        } catch (const aio::cancelled_error&) {
+            cancelled = true;
+        }
+        EXPECT_TRUE(cancelled);
+        EXPECT_EQ(co_await outcome_of(aio::with(aio::timeout(0s), [] { return sleeps(1h); })), "timeout");
+        aio::current_task().cancel("second");
+        co_await aio::with(aio::timeout(0s), [] { return sleeps(1h); });
+    };
+    auto task = aio::create_task(body());
+    co_await turns();
+    task.cancel("first");
+    EXPECT_EQ(co_await outcome_of(task), "cancelled:second");
+}
+
 AIO_TEST("rule 39: a cancelled_error that the body throws itself is no timeout") {
     aio::timeout t(1h);
     auto body = [&]() -> aio::coro<> {
