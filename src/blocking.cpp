@@ -193,6 +193,14 @@ blocking_pool::given_up blocking_pool::give_up(blocking_job& job) noexcept {
     return given_up::finished;
 }
 
+bool blocking_pool::has_this_thread() const noexcept {
+    const std::lock_guard lock(state_->mutex);
+    for (const auto& w : state_->workers) {
+        if (w->thread.get_id() == std::this_thread::get_id()) return true;
+    }
+    return false;
+}
+
 std::size_t blocking_pool::unfinished() const noexcept {
     const std::lock_guard lock(state_->mutex);
     return state_->queued + state_->running;
@@ -288,6 +296,9 @@ blocking_pool& default_pool() {
 // Begun even under a pending cancel, and without a look at the budget: whoever leaves a scope has to be sure of it.
 bool pool_shutdown::await_ready() {
     if (!pool_) throw_logic_error("this executor has been moved from");
+    if (pool_->has_this_thread()) {
+        throw_logic_error("an executor is shut down by a job that runs on one of its own threads, which would wait for itself");
+    }
     begin(&require_task());
     return start();
 }

@@ -410,6 +410,16 @@ AIO_TEST("shutdown waits for the jobs, queued ones too, and then the pool takes 
     EXPECT_NE((co_await error_of<std::logic_error>(aio::run_in_executor(pool, &add, 1, 1))).find("shut down"), std::string::npos);
 }
 
+AIO_TEST("a pool is not shut down from one of its own threads, which would wait for itself") {
+    aio::thread_pool_executor pool(2), other(1);
+    auto shut_down = [](aio::thread_pool_executor& p) { aio::run([](aio::thread_pool_executor& q) -> aio::coro<> { co_await q.shutdown(); }(p)); };
+    const std::string what = co_await error_of<std::logic_error>(aio::run_in_executor(pool, shut_down, std::ref(pool)));
+    EXPECT_NE(what.find("would wait for itself"), std::string::npos) << what;
+    co_await aio::run_in_executor(pool, shut_down, std::ref(other));
+    EXPECT_EQ(co_await aio::run_in_executor(pool, &add, 1, 1), 2);
+    co_await pool.shutdown();
+}
+
 AIO_TEST("a cancel neither prevents nor interrupts a shutdown: it stays pending") {
     aio::thread_pool_executor pool(1);
     gate g;

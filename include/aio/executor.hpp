@@ -211,7 +211,7 @@ public:
 
     /// Takes no more jobs from here on (run_in_executor throws std::logic_error), waits for those that it has, queued ones
     /// included, and ends the threads. Irrevocable: a cancel neither prevents nor interrupts it and stays pending. Harmless the second
-    /// time.
+    /// time. std::logic_error in a loop that runs on one of its own threads.
     detail::pool_shutdown shutdown() noexcept { return detail::pool_shutdown(pool_.get()); }
 
     static std::size_t default_threads() noexcept;

@@ -54,6 +54,8 @@ public:
         finished,   // it has been delivered, or is about to be
     };
     given_up give_up(blocking_job& job) noexcept;
+    /// True inside a job that somebody waits for.
+    bool has_this_thread() const noexcept;
     /// Jobs that wait or run, but those that were given up.
     std::size_t unfinished() const noexcept;
     /// What they are, for a report: "Task-3 (file.cpp:12), Task-7 (file.cpp:30)".
