@@ -239,6 +239,26 @@ AIO_TEST("rule 100: an iteration that was left can be resumed") {
     EXPECT_EQ(order, (std::vector{0, 1, 2}));
 }
 
+AIO_TEST("gather, race and as_completed take a range whose iterators have no more than !=, ++ and *") {
+    struct numbers {
+        struct iterator {
+            int i;
+            bool operator!=(int end) const { return i != end; }
+            iterator& operator++() { return ++i, *this; }
+            aio::coro<int> operator*() const { return gives(i); }
+        };
+        static aio::coro<int> gives(int i) { co_return i; }
+        iterator begin() const { return {0}; }
+        int end() const { return 3; }
+    };
+    EXPECT_EQ(co_await aio::gather(numbers()), (std::vector<int>{0, 1, 2}));
+    const auto winner = co_await aio::race(numbers());
+    EXPECT_EQ(winner.value, 0);
+    int sum = 0;
+    co_await aio::for_each(aio::as_completed(numbers()), [&](const aio::task<int>& t) { sum += t.result(); });
+    EXPECT_EQ(sum, 3);
+}
+
 AIO_TEST("as_completed of nothing ends at once") {
     std::vector<aio::task<int>> none;
     auto completed = aio::as_completed(none);

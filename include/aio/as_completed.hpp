@@ -75,7 +75,7 @@ async_generator<task<owned_result_t<R>>> coros_as_completed(R range, as_complete
             const std::unique_ptr<children::child> taken(ended);
             task<T> done(state_ptr<task_state<T>>(static_cast<task_state<T>*>(ended->state.get())));
             co_yield done;
-        } else if (next == end && owned->tasks.running() == 0) {
+        } else if (!(next != end) && owned->tasks.running() == 0) {
             break;
         } else {
             co_await await_change(owned->changed, deadline);
