@@ -54,8 +54,10 @@ call_graph capture_call_graph() {
         call_graph_task entry;
         entry.name = task.name();
         const bool running = &task == detail::local().task;
-        entry.state = running ? "running" : task.queued() || !task.waiting() ? "ready" : "waiting";
+        const bool held = !running && !task.started() && !task.queued();
+        entry.state = running ? "running" : task.queued() || !(task.waiting() || held) ? "ready" : "waiting";
         if (task.waiting() && !running) task.waiting()->describe(entry.waits_for);
+        if (held) entry.waits_for = "its turn in a task group";
         const std::source_location created = task.created();
         if (!detail::is_of_the_library(created)) entry.created = std::string(created.file_name()) + ":" + std::to_string(created.line());
         for (const detail::promise_base* p = task.leaf(); p; p = p->parent) {

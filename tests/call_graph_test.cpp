@@ -226,6 +226,25 @@ AIO_TEST("faults P13, P14: real coroutines stand with names that a person writes
     co_await turns(3);
 }
 
+PLAIN_TEST("semantics 15i: a deadlock report says of a task that max_running holds back that it waits for its turn") {
+    auto deadlock = []() -> aio::coro<> {
+        co_await aio::with(aio::task_group({.max_running = 1}), [](aio::task_group& tg) {
+            tg.create_task({.name = "first"}, [&tg]() -> aio::coro<> {
+                auto second = tg.create_task({.name = "second"}, []() -> aio::coro<> { co_return; });
+                co_await second;
+            });
+        });
+    };
+    std::string report;
+    try {
+        aio::run(deadlock());
+    } catch (const aio::deadlock_error& e) {
+        report = e.what();
+    }
+    EXPECT_TRUE(contains(report, "first: waiting for task second")) << report;
+    EXPECT_TRUE(contains(report, "second: waiting for its turn in a task group")) << report;
+}
+
 // What a deadlock report of so many tasks on one lock takes, in processor time.
 double seconds_for_a_report(std::size_t tasks) {
     double best = 1e9;
