@@ -1028,6 +1028,48 @@ AIO_REAL_TEST("fault N6: what is not idempotent is not sent again when a kept co
     }
 }
 
+std::string said_unasked;
+std::size_t times_connected = 0;
+aio::event *shall_say = nullptr, *has_said = nullptr;
+/// Answers one request, and then says something that nobody asked for.
+aio::coro<> speaks_unasked(raw_connection c) {
+    ++times_connected;
+    const std::string request = co_await read_request(c);
+    if (request.empty()) co_return;
+    co_await c.write(answer("answer " + std::to_string(times_connected)));
+    co_await shall_say->wait();
+    shall_say->clear();
+    co_await c.write(said_unasked);
+    if (said_unasked.find("close") != said_unasked.npos) c.close();
+    has_said->set();
+    co_await c.read_to_end();
+}
+
+AIO_REAL_TEST("what a server says on a connection that is idle is not the answer to the next request") {
+    aio::event say, said;
+    shall_say = &say;
+    has_said = &said;
+    raw_server server(&speaks_unasked);
+    for (const char* unasked : {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong",
+             "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", "?"}) {
+        for (const char* method : {"GET", "POST"}) {
+            said_unasked = unasked;
+            times_connected = 0;
+            said.clear();
+            http::session s({.timeout = 20s});
+            const outcome first = co_await outcome_of(s.get(server.url()));
+            EXPECT_EQ(first.text, "answer 1");
+            say.set();
+            co_await said.wait();
+            const outcome second = co_await outcome_of(s.request(method, server.url()));
+            EXPECT_EQ(second.status, 200) << second.error << second.other_error;
+            EXPECT_EQ(second.text, "answer 2") << method << unasked;
+            EXPECT_EQ(times_connected, 2u);
+        }
+    }
+    shall_say = has_said = nullptr;
+}
+
 AIO_REAL_TEST("fault N7: the caller's headers do not say how the message ends") {
     raw_server server(&echoes);
     http::session s({.timeout = 20s});

@@ -7,6 +7,7 @@
 #include <aio/stream.hpp>
 
 #include <netdb.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -217,18 +218,31 @@ curl_socket_t on_open(void* self, curlsocktype, curl_sockaddr* address) noexcept
 #if LIBCURL_VERSION_NUM >= 0x075000
 // Before a request is sent, and again before it is repeated: libcurl does so when a kept connection ends without an answer, whatever
 // the method is, and when 417 answers an Expect.
-int on_send(void* self, char*, char*, int, int) noexcept {
+int on_send(void* self, char*, char*, int peer_port, int local_port) noexcept {
     http_transfer& t = *static_cast<http_transfer*>(self);
-    if (++t.tries == 1) return CURL_PREREQFUNC_OK;
-    if (t.at == http_transfer::section::rest) return CURL_PREREQFUNC_ABORT;  // there is an answer
-    if (is_idempotent(t.method)) return CURL_PREREQFUNC_OK;
-    try {
-        throw_system_error(ECONNRESET, t.what() + ": the server closed the connection without an answer; " + t.method +
-                " is not sent again, because the server may have done it");
-    } catch (...) { t.error = std::current_exception(); }
-    return CURL_PREREQFUNC_ABORT;
+    if (++t.tries > 1) {
+        if (t.at == http_transfer::section::rest) return CURL_PREREQFUNC_ABORT;  // there is an answer
+        if (!is_idempotent(t.method)) {
+            try {
+                throw_system_error(ECONNRESET, t.what() + ": the server closed the connection without an answer; " + t.method +
+                        " is not sent again, because the server may have done it");
+            } catch (...) { t.error = std::current_exception(); }
+            return CURL_PREREQFUNC_ABORT;
+        }
+    }
+    t.stale = t.client->is_stale(local_port, peer_port);
+    return t.stale ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 #endif
+
+int port_of(curl_socket_t fd, int (*name)(int, sockaddr*, socklen_t*)) noexcept {
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    if (name(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
+    if (address.ss_family == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
+    if (address.ss_family == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
+    return 0;
+}
 
 // libcurl takes milliseconds in a long, and 0 as "the default".
 long milliseconds(delay d) noexcept {
@@ -368,6 +382,28 @@ void http_client::ask_again(http_transfer& t) {
     set_up(t);
     const CURLMcode code = curl_multi_add_handle(multi_, t.easy);
     if (code != CURLM_OK) throw std::runtime_error(t.what() + ": libcurl: " + curl_multi_strerror(code));
+}
+
+void http_client::note_idle(const http_transfer& t) noexcept {
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    curl_easy_getinfo(t.easy, CURLINFO_ACTIVESOCKET, &fd);
+    const auto found = sockets_.find(fd);
+    if (found == sockets_.end()) return;  // it is closed
+    long version = 0, port = 0;
+    curl_easy_getinfo(t.easy, CURLINFO_HTTP_VERSION, &version);
+    curl_easy_getinfo(t.easy, CURLINFO_LOCAL_PORT, &port);
+    const bool one_at_a_time = version == CURL_HTTP_VERSION_1_0 || version == CURL_HTTP_VERSION_1_1;
+    found->second.idle_port = one_at_a_time ? static_cast<int>(port) : 0;
+}
+
+bool http_client::is_stale(int local_port, int peer_port) const noexcept {
+    for (const auto& [fd, s] : sockets_) {
+        if (s.idle_port != local_port || port_of(fd, &::getsockname) != local_port) continue;  // the number has come again
+        if (port_of(fd, &::getpeername) != peer_port) continue;
+        char byte;
+        return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+    }
+    return false;
 }
 
 void http_client::leave(http_transfer& t) noexcept {
@@ -661,6 +697,10 @@ void http_transfer::prepare_redirect() {
     url = std::move(asked.url);
     shown = std::move(asked.shown);
     local = asked.local;
+    begin_message();
+}
+
+void http_transfer::begin_message() noexcept {
     at = section::status_line;
     status = 0;
     answer = {};
@@ -668,6 +708,7 @@ void http_transfer::prepare_redirect() {
     body_bytes = 0;
     tries = 0;
     open_error = 0;
+    stale = false;
     error_text[0] = '\0';
     redirecting = false;
     enough = false;
@@ -678,8 +719,13 @@ void http_transfer::end_with(CURLcode code) noexcept {
     try {
         if (code == CURLE_WRITE_ERROR && enough) code = CURLE_OK;
         if (code == CURLE_ABORTED_BY_CALLBACK && at == section::rest) code = CURLE_OK;  // see on_send
+        if (code == CURLE_OK) client->note_idle(*this);
         if (error) {
             // why it was aborted
+        } else if (stale) {  // libcurl has closed it; nothing was sent
+            begin_message();
+            client->ask_again(*this);
+            return;
         } else if (code != CURLE_OK) {
             why = failure(code);
         } else if (redirecting) {

@@ -9,7 +9,8 @@
 // One request of libcurl's is one message there and one back: redirects are followed here, which decides what goes to another origin, and
 // bodies are decompressed here.
 //
-// A client is bound to a loop only while transfers run. Idle connections are not watched: libcurl looks at one when it takes it.
+// A client is bound to a loop only while transfers run. Idle connections are not watched: they are looked at when they are taken. libcurl
+// sees that one was closed, but takes bytes for life: what has come before anything was asked would be the answer to the next request.
 // So a session may be made before run(), and destroyed after it.
 
 #include "decoder.hpp"
@@ -42,6 +43,10 @@ public:
     /// What it asks now, after a redirect. Throws; then it has still to leave.
     void ask_again(http_transfer& t);
     void close() noexcept;
+    /// The exchange has ended well. Its connection, if it is kept, has nothing more to say until it is asked again.
+    void note_idle(const http_transfer& t) noexcept;
+    /// True if that connection has come to its end meanwhile, or has said something. The ports are its own.
+    bool is_stale(int local_port, int peer_port) const noexcept;
 
     list<http_transfer> running;
     std::size_t count = 0;
@@ -52,6 +57,7 @@ private:
     struct socket {
         fd_watch watch;
         std::uint32_t events = 0;
+        int idle_port = 0;  // our port of the HTTP/1 connection that was kept here last
         explicit socket(function<void(std::uint32_t)> fn) noexcept : watch(std::move(fn)) {}
     };
     struct timer : timer_node {
@@ -110,6 +116,7 @@ struct http_transfer : list_node {
     enum class section : std::uint8_t { status_line, header, rest } at = section::status_line;
     int tries = 0;              // how often libcurl has begun to send it
     int open_error = 0;         // errno of socket()
+    bool stale = false;         // the connection that libcurl has chosen is not to be used
     bool redirecting = false;   // what comes is not the answer
     bool enough = false;        // the rest of its body is not waited for
     std::unique_ptr<http_decoder> decoder;
@@ -148,6 +155,7 @@ private:
     void add_text(std::string_view data);
     void decode();
     void prepare_redirect();
+    void begin_message() noexcept;
     std::exception_ptr failure(CURLcode code) const;
 };
 

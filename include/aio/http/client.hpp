@@ -91,7 +91,8 @@ public:
     ///
     /// A kept connection may turn out to be closed: GET, HEAD, PUT, DELETE, OPTIONS and TRACE, which may be repeated (RFC 9110,
     /// 9.2.2), are then sent again over a new one; for any other method that is a std::system_error (ECONNRESET), because the
-    /// server may have done what was asked. `Connection: close` in the headers asks for a connection that is not kept. gzip and
+    /// server may have done what was asked. One that has come to its end before the request is sent, or on which the server has said
+    /// something unasked (408, a second answer), is closed, and the request goes over another one. `Connection: close` in the headers asks for a connection that is not kept. gzip and
     /// deflate are asked for and decoded; with an Accept-Encoding of your own, what you asked for is given as it came unless it
     /// is one of these. A URL is ASCII but for its path and query, which are encoded: a name such as "bücher.example" is given in
     /// its ASCII form, "xn--bcher-kva.example".
