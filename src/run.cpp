@@ -199,8 +199,9 @@ void loop_owner::run_until_done(task_base& main) {
         abandon();
         throw keyboard_interrupt(interrupts::last_signal.load());
     }
-    if (!interrupted) return;
-    const bool unseen = main.cancel_unseen();  // an irrevocable completion has overtaken it, say: nobody has seen the signal yet
+    if (!interrupted && signals_ == 0) return;
+    // Nobody has seen the signal yet: it came in main's last step, or an irrevocable completion has overtaken its cancel.
+    const bool unseen = !interrupted || main.cancel_unseen();
     if (unseen || (main.cancelled() && main.uncancel() == 0)) {  // 15h, rule 147
         if (unseen && main.failed()) {
             core.report("exception of the main task, which ended before it saw that a signal had cancelled it", main.error(), &main);
@@ -262,12 +263,18 @@ void loop_owner::finish() noexcept {
         } catch (const forced_end&) {
             abandon();
         }
+        if (signals.installed() && signals_ == 0 && interrupts::count.load() != 0) late_signal_ = interrupts::last_signal.load();
     }
     report_unread();
     tell_replaced_errors();
     core.cold().in->close();
     while (loop_end* node = core.cold().at_end.pop_front()) node->loop_ended(*node);
     enter.reset();
+}
+
+void loop_owner::end() {
+    finish();
+    if (late_signal_ != 0) throw keyboard_interrupt(late_signal_);
 }
 
 // rule 144: cancel, await, report; generators; executors. False if nothing is left that is cancelled.

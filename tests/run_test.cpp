@@ -619,9 +619,9 @@ PLAIN_TEST("15l: what does not end when a second signal ends the end of run() is
             co_return 3;
         };
         testing::internal::CaptureStderr();
-        const int got = aio::run(main());
+        const std::string ended = ending_of([&] { aio::run(main()); });
         const std::string printed = testing::internal::GetCapturedStderr();
-        return got == 3 && contains(printed, "stubborn, created at") && contains(printed, "did not end when it was forced to");
+        return ended == "keyboard_interrupt 2" && contains(printed, "stubborn, created at") && contains(printed, "did not end when it was forced to");
     });
 }
 
@@ -1126,6 +1126,47 @@ PLAIN_TEST("fault P4: main that ends with a value before it saw a signal's cance
     };
     in_child([&] { return ending_of([&] { aio::run(main()); }) == "keyboard_interrupt 2"; });
     EXPECT_TRUE(end_of_process([&] { return aio::run_main(main()); }).killed_by(SIGINT));
+}
+
+PLAIN_TEST("15h: a signal in main's last step, which nobody can see any more: keyboard_interrupt all the same") {
+    in_child([] {
+        const auto main = []() -> aio::coro<int> {
+            co_await turns();
+            ::raise(SIGINT);
+            co_return 7;
+        };
+        return ending_of([&] { aio::run(main()); }) == "keyboard_interrupt 2";
+    });
+}
+
+PLAIN_TEST("15h: a first signal while what is left is awaited interrupts none of it, and is not lost: run() throws then") {
+    const auto main = [](bool& cleaned) -> aio::coro<int> {
+        aio::create_task([&cleaned]() -> aio::coro<> {
+            bool cancelled = false;
+            try {
+                co_await aio::sleep_forever();
+            } catch (const aio::cancelled_error&) {
+                cancelled = true;
+            }
+            ::raise(SIGINT);
+            co_await aio::sleep(1ms);
+            cleaned = cancelled;
+        });
+        co_await turns();
+        co_return 7;
+    };
+    in_child([&] {
+        bool cleaned = false;
+        return ending_of([&] { aio::run(main(cleaned)); }) == "keyboard_interrupt 2" && cleaned;
+    });
+    bool cleaned = false;
+    EXPECT_TRUE(end_of_process([&] { return aio::run_main(main(cleaned)); }).killed_by(SIGINT));
+    in_child([&] {
+        aio::runner r;
+        const int got = r.run(main(cleaned));
+        r.close();
+        return got == 7 && cleaned;
+    });
 }
 
 PLAIN_TEST("fault P4: main that fails before it saw a signal's cancellation: keyboard_interrupt, and the error is told") {

@@ -54,6 +54,8 @@ public:
     void run_until_done(task_base& main);
     /// Cancels and awaits what is left, closes generators and executors. Throws nothing.
     void finish() noexcept;
+    /// The same, and throws keyboard_interrupt if a signal has come meanwhile that main cannot have seen.
+    void end();
     event_loop& loop() noexcept { return *loop_; }
     bool forked() const noexcept;  // it is of the parent process
     struct entered;  // makes the loop this thread's running one
@@ -76,6 +78,7 @@ private:
     std::uint64_t last_ending_ = 0;  // the id of the youngest of them
     bool uncounted_ = false;         // there are some beside those that ending_ counts
     int signals_ = 0;            // that came in the last run
+    int late_signal_ = 0;        // the first came after it, in finish()
     bool finished_ = false;
     bool abandoned_ = false;  // after a forced end: no further wait
 };
@@ -113,10 +116,10 @@ T run(coro<T> main, run_options options = {}) {
     detail::loop_owner owner(options);
     if constexpr (std::is_void_v<T>) {
         detail::run_in(owner, std::move(main));
-        owner.finish();
+        owner.end();
     } else {
         decltype(auto) value = detail::run_in(owner, std::move(main));
-        owner.finish();
+        owner.end();
         return static_cast<T>(static_cast<decltype(value)&&>(value));
     }
 }
@@ -188,7 +191,7 @@ public:
     }
     /// Its loop; made at the first use.
     event_loop& get_loop() { return owner().loop(); }
-    /// Cancels and awaits what is left. Harmless the second time.
+    /// Cancels and awaits what is left. Harmless the second time. Throws nothing, also where a signal comes meanwhile.
     void close() noexcept;
 
 private:

@@ -38,10 +38,10 @@ T run(coro<T> main, options o = {}) {
     detail::loop_owner owner(how, testing);
     if constexpr (std::is_void_v<T>) {
         detail::run_in(owner, std::move(main));
-        owner.finish();
+        owner.end();
     } else {
         T value = detail::run_in(owner, std::move(main));
-        owner.finish();
+        owner.end();
         return value;
     }
 }

@@ -492,10 +492,7 @@ void turns::drain_ready() {
 
 void turns::on_interrupt() {
     seen_ = interrupts::count.load();
-    if (main_ && !interrupted_) {
-        interrupted_ = true;
-        main_->cancel({});
-    }
+    if (main_ && !interrupted_) interrupted_ = main_->cancel({});
     if (seen_ > 1) throw forced_end{};
 }
 
