@@ -7,6 +7,9 @@
 
 #include "http/request_parser.hpp"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 namespace {
 
 using aio::detail::http_request_parser;
@@ -529,6 +532,53 @@ AIO_REAL_TEST("who is too slow is told so, who says nothing is hung up on") {
         status = status_in(co_await read_response(again));
         EXPECT_EQ(co_await again.read_to_end(), "");
     }
+}
+
+/// The other end of a connection in this process.
+int other_end(int fd) {
+    const auto ports = [](int socket, auto name) {
+        sockaddr_in address{};
+        socklen_t size = sizeof address;
+        return name(socket, reinterpret_cast<sockaddr*>(&address), &size) == 0 ? ntohs(address.sin_port) : 0;
+    };
+    for (int other = 3; other < 1024; ++other) {
+        if (other != fd && ports(other, ::getsockname) == ports(fd, ::getpeername) &&
+            ports(other, ::getpeername) == ports(fd, ::getsockname)) {
+            return other;
+        }
+    }
+    return -1;
+}
+
+AIO_REAL_TEST("a response goes to the kernel in small portions: write_timeout measures what the client takes") {
+    auto large = [](http::request) { return http::response(200, std::string(30'000'000, 'x')); };
+    auto server = co_await http::start_server(std::move(large), "127.0.0.1", 0);
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    co_await c.write(get);
+    int unsent = 0, before = -1, descriptor = -1;
+    while (unsent == 0 || unsent != before) {  // until there is no room for more
+        co_await aio_test::turns(20);
+        if (descriptor < 0) descriptor = other_end(c.fd());
+        before = unsent;
+        if (descriptor >= 0) AIO_REQUIRE(::ioctl(descriptor, SIOCOUTQNSD, &unsent) == 0);
+    }
+    EXPECT_LE(unsent, 512 * 1024);
+}
+
+AIO_REAL_TEST("a client that does not take its response is reset, and leaves nothing in the kernel") {
+    auto large = [](http::request) { return http::response(200, std::string(30'000'000, 'x')); };
+    auto server = co_await http::start_server(std::move(large), "127.0.0.1", 0, {.write_timeout = 20ms});
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    co_await c.write(get);
+    const std::string begun = co_await c.read_some();
+    EXPECT_TRUE(begun.starts_with("HTTP/1.1 200 OK"));
+    server.close();
+    co_await server.wait_closed();
+    std::string block(65536, '\0');
+    ssize_t n = 0;
+    while ((n = ::recv(c.fd(), block.data(), block.size(), MSG_DONTWAIT)) > 0) {}
+    EXPECT_EQ(n, -1);
+    EXPECT_EQ(errno, ECONNRESET);
 }
 
 AIO_REAL_TEST("an exception of the handler is a 500, told to the exception handler, and the connection goes on") {

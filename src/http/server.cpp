@@ -9,6 +9,10 @@
 
 #include <algorithm>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 namespace aio::detail {
 
 namespace {
@@ -68,7 +72,14 @@ coro<got> read_more(http_connection& c, delay limit) {
     co_return got::bytes;
 }
 
-// False if the peer does not take it.
+// The kernel would take megabytes, and have no room for more until a third of them has gone: a client that reads slowly, but in time,
+// would seem to stand still.
+void keep_little_unsent(const stream& s) noexcept {
+    const int most = write_size / 2;
+    ::setsockopt(s.detail_state()->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof most);
+}
+
+// False if the peer does not take it. One that is too slow is reset: the kernel would keep what it has for as long as the peer likes.
 coro<bool> write_all(http_connection& c, std::string_view text, delay limit) {
     try {
         while (!text.empty()) {
@@ -76,7 +87,10 @@ coro<bool> write_all(http_connection& c, std::string_view text, delay limit) {
             co_await wait_for(c.client.write(piece), limit);
             text.remove_prefix(piece.size());
         }
-    } catch (const timeout_error&) { co_return false; } catch (const std::system_error&) {
+    } catch (const timeout_error&) {
+        c.client.abort();
+        co_return false;
+    } catch (const std::system_error&) {
         co_return false;
     }
     co_return true;
@@ -210,6 +224,7 @@ coro<> handle_requests(http_connection& c, http_server_state& server) {
 
 coro<> serve_connection(std::shared_ptr<http_server_state> server, stream client) {
     http_connection c(*server, client);
+    keep_little_unsent(client);
     try {
         co_await handle_requests(c, *server);
     } catch (const cancelled_error&) {

@@ -42,7 +42,7 @@ struct server_options {
     std::size_t max_body_size = 8 * 1024 * 1024;      // bytes
     delay header_timeout = std::chrono::seconds(10);  // from a request's first byte to the end of its header
     delay body_timeout = std::chrono::seconds(30);    // between two pieces of its body
-    delay write_timeout = std::chrono::seconds(30);   // for 256 KiB of a response
+    delay write_timeout = std::chrono::seconds(30);   // for 256 KiB of a response; a client that does not take them is reset
     delay idle_timeout = std::chrono::seconds(60);    // for the first byte of a request
     delay drain_timeout = std::chrono::seconds(30);   // of serve(), once it is cancelled
     int backlog = 100;
