@@ -1217,6 +1217,41 @@ AIO_REAL_TEST("fault N23: a query and a path beyond ASCII are encoded; other sla
     }
 }
 
+AIO_REAL_TEST("what no URL may have is encoded in path and query, and our own server takes it") {
+    auto handler = [](http::request r) { return http::response(200, r.path() + " " + r.query("q").value_or("none")); };
+    auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);
+    const std::string url = "http://127.0.0.1:" + std::to_string(server.port());
+    http::session s({.timeout = 20s});
+    const outcome o = co_await outcome_of(s.get(url + "/{id}|<a>\\b^`\"%7e?q={\"a\":[1,2]}|<b>\\^`%25"));
+    EXPECT_EQ(o.text, "/{id}|<a>\\b^`\"~ {\"a\":[1,2]}|<b>\\^`%") << o.status << o.error << o.other_error;
+}
+
+AIO_REAL_TEST("a URL in which a backslash comes before the path is refused, also as the target of a redirect") {
+    raw_server server(&says);
+    http::session s({.timeout = 20s});
+    for (const std::string bad : {"http://127.0.0.1\\@evil.invalid/", "http://user:secret\\@evil.invalid", "http://evil.invalid\\.example/"}) {
+        outcome o = co_await outcome_of(s.get(bad));
+        EXPECT_TRUE(contains(o.other_error, "backslash")) << o.error << o.other_error;
+        EXPECT_FALSE(contains(o.other_error, "secret")) << o.other_error;
+        for (const std::string& location : {bad, bad.substr(5)}) {
+            fixed_answer = "HTTP/1.1 302 Found\r\nLocation: " + location + "\r\nContent-Length: 0\r\n\r\n";
+            o = co_await outcome_of(s.get(server.url()));
+            EXPECT_TRUE(contains(o.error, "backslash")) << o.error << o.other_error;
+            EXPECT_FALSE(contains(o.error, "secret")) << o.error;
+        }
+    }
+}
+
+AIO_REAL_TEST("a scheme that is not known is named, however many slashes follow it; CONNECT is refused") {
+    http::session s({.timeout = 20s});
+    for (const char* url : {"file:///etc/passwd", "ftp://host/", "mailto://a@b"}) {
+        const outcome o = co_await outcome_of(s.get(url));
+        EXPECT_TRUE(contains(o.other_error, "unknown scheme")) << url << o.error << o.other_error;
+    }
+    const outcome o = co_await outcome_of(s.request("CONNECT", "http://127.0.0.1:1/"));
+    EXPECT_TRUE(contains(o.other_error, "CONNECT asks for a tunnel")) << o.error << o.other_error;
+}
+
 AIO_REAL_TEST("fault N19: 301, 302, 303, 307 and 308 are followed, and no other") {
     raw_server server(&says);
     http::session s({.timeout = 20s});

@@ -66,17 +66,38 @@ struct checked_url {
     throw std::invalid_argument(method + " \"" + shown + "\": not a URL: " + why);
 }
 
+bool is_http(std::string_view scheme) noexcept { return scheme == "http" || scheme == "https"; }
+
+// libcurl encodes spaces and what goes beyond ASCII; these no URL may have as they are, either (RFC 3986), and servers refuse them.
+void encode(url_handle& u, CURLUPart part) {
+    const std::string text = u.get(part);
+    std::string encoded;
+    for (const char c : text) {
+        constexpr std::string_view never = "\"<>\\^`{|}";
+        if (never.find(c) == never.npos) {
+            encoded += c;
+        } else {
+            constexpr char digits[] = "0123456789abcdef";
+            encoded += {'%', digits[c >> 4], digits[c & 15]};
+        }
+    }
+    if (encoded.size() == text.size()) return;
+    if (curl_url_set(u.url, part, encoded.c_str(), 0) == CURLUE_OUT_OF_MEMORY) throw std::bad_alloc();
+}
+
 // Of a URL that libcurl could read.
 checked_url parts_of(const std::string& method, url_handle& u) {
     checked_url checked;
     curl_url_set(u.url, CURLUPART_FRAGMENT, nullptr, 0);  // nobody sends it
+    encode(u, CURLUPART_PATH);
+    encode(u, CURLUPART_QUERY);
     checked.url = u.get(CURLUPART_URL);
     const std::string scheme = u.get(CURLUPART_SCHEME);
     const std::string host = u.get(CURLUPART_HOST);
     curl_url_set(u.url, CURLUPART_USER, nullptr, 0);
     curl_url_set(u.url, CURLUPART_PASSWORD, nullptr, 0);
     checked.shown = u.get(CURLUPART_URL);
-    if (scheme != "http" && scheme != "https") {
+    if (!is_http(scheme)) {
         throw std::invalid_argument(
             method + " " + checked.shown + ": unknown scheme \"" + scheme + "\": only http and https are known");
     }
@@ -88,16 +109,27 @@ checked_url parts_of(const std::string& method, url_handle& u) {
     return checked;
 }
 
+// Browsers end the host at a backslash, libcurl does not: who has checked such a URL may have checked another host.
+constexpr const char* backslash_why = "there is a backslash in front of its path";
+bool has_backslash_before_path(std::string_view text) noexcept {
+    const std::size_t slashes = text.find("//");
+    if (slashes == text.npos || text.substr(0, slashes).find_first_of("/?#") != text.npos) return false;
+    const std::string_view rest = text.substr(slashes + 2);
+    return rest.substr(0, rest.find_first_of("/?#")).find('\\') != text.npos;
+}
+
 // Throws std::invalid_argument if it is none that we take.
 checked_url check_url(const std::string& method, const std::string& text) {
     if (text.find('\0') != text.npos) refuse_url(method, masked(text.c_str()) + "...", "there is a NUL in it");
+    if (has_backslash_before_path(text)) refuse_url(method, masked(text), backslash_why);
     url_handle u;
     const CURLUcode code = curl_url_set(u.url, CURLUPART_URL, text.c_str(), CURLU_NON_SUPPORT_SCHEME | CURLU_URLENCODE);
     if (code == CURLUE_OUT_OF_MEMORY) throw std::bad_alloc();
     if (code != CURLUE_OK) refuse_url(method, masked(text), curl_url_strerror(code));
     // libcurl takes one and three slashes, too.
     const std::size_t slashes = text.find(':') + 1;
-    if (text.compare(slashes, 2, "//") != 0 || text.compare(slashes, 3, "///") == 0) {
+    const bool two = text.compare(slashes, 2, "//") == 0 && text.compare(slashes, 3, "///") != 0;
+    if (!two && is_http(u.get(CURLUPART_SCHEME))) {
         refuse_url(method, masked(text), "two slashes stand between scheme and host");
     }
     return parts_of(method, u);
@@ -665,8 +697,9 @@ void http_transfer::prepare_redirect() {
     const CURLUcode code = curl_url_set(to_url.url, CURLUPART_URL, location.c_str(),
         CURLU_NON_SUPPORT_SCHEME | CURLU_URLENCODE | CURLU_ALLOW_SPACE);
     if (code == CURLUE_OUT_OF_MEMORY) throw std::bad_alloc();
-    if (code != CURLUE_OK) {
-        throw http::error(before + ": redirected to \"" + masked(location) + "\": not a URL: " + curl_url_strerror(code));
+    if (code != CURLUE_OK || has_backslash_before_path(location)) {
+        throw http::error(before + ": redirected to \"" + masked(location) + "\": not a URL: " +
+            (has_backslash_before_path(location) ? backslash_why : curl_url_strerror(code)));
     }
     const auto same = [&](CURLUPart part) {
         return equal_ignoring_case(from_url.get(part, CURLU_DEFAULT_PORT), to_url.get(part, CURLU_DEFAULT_PORT));
@@ -769,6 +802,10 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
         return std::make_exception_ptr(
             std::system_error(number ? static_cast<int>(number) : otherwise, std::generic_category(), message));
     };
+    const auto lost = [&] {
+        if (number == EPIPE) number = ECONNRESET;  // of the farewell to a TLS peer that has gone
+        return system(ECONNRESET);
+    };
     switch (code) {
         case CURLE_OUT_OF_MEMORY: return std::make_exception_ptr(std::bad_alloc());
         case CURLE_OPERATION_TIMEDOUT:
@@ -778,11 +815,13 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
         case CURLE_COULDNT_RESOLVE_PROXY:
             return std::make_exception_ptr(std::system_error(EAI_NONAME, resolver_category(), message));
         case CURLE_COULDNT_CONNECT: return system(open_error ? open_error : ECONNREFUSED);
-        case CURLE_SEND_ERROR: return system(EPIPE);
+        case CURLE_SEND_ERROR:
+            if (std::strncmp(error_text, "Recv", 4) == 0) return lost();  // of TLS, which reads to write
+            return system(EPIPE);
         case CURLE_RECV_ERROR:
             // Of chunks that are malformed and of a proxy that refuses a tunnel, too, and then no system call has failed.
             if (number == 0 && (std::strstr(error_text, "chunk") || std::strstr(error_text, "CONNECT"))) return std::make_exception_ptr(http::error(message));
-            return system(ECONNRESET);
+            return lost();
         case CURLE_GOT_NOTHING: return system(ECONNRESET);
         case CURLE_PARTIAL_FILE:
             return std::make_exception_ptr(http::error(what() + ": the body was cut short: " + error_text));
@@ -804,6 +843,7 @@ std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>&
     t->max_body_size = options.max_body_size.value_or(streaming ? 0 : default_max_body_size);
     try {
         if (!is_http_token(t->method)) throw std::invalid_argument("\"" + t->method + "\" is no HTTP method");
+        if (t->method == "CONNECT") throw std::invalid_argument("CONNECT asks for a tunnel, which an http::session does not make");
         checked_url checked = check_url(t->method, t->url);
         t->url = std::move(checked.url);
         t->shown = std::move(checked.shown);

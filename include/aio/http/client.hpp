@@ -94,7 +94,7 @@ public:
     /// server may have done what was asked. One that has come to its end before the request is sent, or on which the server has said
     /// something unasked (408, a second answer), is closed, and the request goes over another one. `Connection: close` in the headers asks for a connection that is not kept. gzip and
     /// deflate are asked for and decoded; with an Accept-Encoding of your own, what you asked for is given as it came unless it
-    /// is one of these. A URL is ASCII but for its path and query, which are encoded: a name such as "bücher.example" is given in
+    /// is one of these. A URL is ASCII but for its path and query, where what no URL may have is encoded: a name such as "bücher.example" is given in
     /// its ASCII form, "xn--bcher-kva.example".
     detail::http_exchange get(std::string url, request_options options = {});
     detail::http_exchange head(std::string url, request_options options = {});
