@@ -484,6 +484,17 @@ AIO_REAL_TEST("a server that goes away while nothing is asked is noticed") {
     EXPECT_CONTAINS((co_await failure_of(db.query("SELECT 1"))).code, "08");
 }
 
+AIO_REAL_TEST("why the server has ended an idle connection is in the error of who uses it next") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    auto& db = co_await aio::enter(sql::connect(server()));
+    const int backend = co_await backend_of(db);
+    co_await observer.query("SELECT pg_terminate_backend($1, 10000)", backend);
+    while (db.usable()) co_await aio::sleep(1ms);
+    const failure f = co_await failure_of(db.query("SELECT 1"));
+    EXPECT_EQ(f.code, "08003");
+    EXPECT_CONTAINS(f.what, "terminating connection due to administrator command (57P01)");
+}
+
 AIO_REAL_TEST("in a transaction, a server that goes away is the error that leaves it") {
     auto& observer = co_await aio::enter(sql::connect(server()));
     auto& db = co_await aio::enter(sql::connect(server()));

@@ -249,6 +249,8 @@ private:
         return cancel_seen_;
     }
     bool late() const { return deadline_ != time_point::max() && detail::require_loop().now() >= deadline_; }
+    static void on_notice(void* self, const PGresult* r) noexcept;
+    std::string why_gone() const;
     void shut() noexcept;
     void lose(std::string why) noexcept;
 
@@ -265,6 +267,7 @@ private:
     ending ended_ = ending::rolled_back;
     bool draining_ = false;   // what comes belongs to a stream that was dropped
     std::string lost_;        // why the connection is gone
+    std::string farewell_;    // the server's last words, if nothing was under way
     std::string statement_;   // under way, for errors
     outcome stream_;
 };
@@ -548,7 +551,7 @@ coro<std::optional<error>> postgres::connect_to(const options& target) {
     conn_ = PQconnectStartParams(keys.data(), values.data(), 0);
     if (!conn_) throw std::bad_alloc();
     PQsetErrorVerbosity(conn_, PQERRORS_VERBOSE);
-    PQsetNoticeReceiver(conn_, [](void*, const PGresult*) {}, nullptr);  // libpq would print them
+    PQsetNoticeReceiver(conn_, &on_notice, this);  // libpq would print them
     PostgresPollingStatusType next = PGRES_POLLING_WRITING;
     while (!cancelled() && !late()) {
         if (PQstatus(conn_) == CONNECTION_BAD) next = PGRES_POLLING_FAILED;
@@ -571,6 +574,20 @@ coro<std::optional<error>> postgres::connect_to(const options& target) {
     PQfinish(std::exchange(conn_, nullptr));
     if (cancelled()) why.reset();
     co_return why;
+}
+
+// Notices are dropped. What the server says before it ends a connection that is idle comes as one.
+void postgres::on_notice(void* self, const PGresult* r) noexcept {
+    postgres& p = *static_cast<postgres*>(self);
+    try {
+        const std::string severity = field_of(r, PG_DIAG_SEVERITY_NONLOCALIZED);
+        if (severity == "FATAL" || severity == "PANIC") p.farewell_ = error_of(r, std::string()).what();
+    } catch (...) {}  // no memory: then nobody hears why
+}
+
+std::string postgres::why_gone() const {
+    if (!lost_.empty()) return lost_;
+    return farewell_.empty() ? "the server has closed it" : farewell_;
 }
 
 void postgres::shut() noexcept {
@@ -603,8 +620,7 @@ coro<> postgres::begin(on_cancel rule, std::string statement) {
     co_await settle();
     if (conn_ && PQtransactionStatus(conn_) == PQTRANS_ACTIVE) lose("an operation on it was broken off");
     if (!conn_ || PQstatus(conn_) != CONNECTION_OK) {
-        throw error("the connection to PostgreSQL is gone: " + (lost_.empty() ? "the server has closed it" : lost_),
-            "08003", statement);
+        throw error("the connection to PostgreSQL is gone: " + why_gone(), "08003", statement);
     }
     if (rule != on_cancel::shield && detail::require_task().must_cancel()) co_await sleep(std::chrono::seconds(0));
     no_cancel();
@@ -803,7 +819,7 @@ coro<> postgres::finish(outcome& o, on_cancel rule) {
     co_await settle();
     if (conn_) drop_notifications();
     deadline_ = time_point::max();
-    if (conn_ && PQstatus(conn_) != CONNECTION_OK) lose(o.failed ? o.failed->what() : "the server has closed it");
+    if (conn_ && PQstatus(conn_) != CONNECTION_OK) lose(o.failed ? o.failed->what() : why_gone());
 }
 
 void postgres::fail(const outcome& o, on_cancel rule) {
