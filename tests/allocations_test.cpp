@@ -232,6 +232,16 @@ AIO_TEST("what a peak has left on the free lists is freed when it has not been w
     EXPECT_LE(most, 1010u);
 }
 
+AIO_TEST("blocks that are wanted again within a second stay on the free lists") {
+    co_await peak();
+    const std::size_t before = frees;
+    for (int i = 0; i < 20; ++i) {
+        co_await aio::sleep(250ms);
+        co_await peak();
+    }
+    EXPECT_LT(frees - before, 20 * 100u);  // only the vectors'
+}
+
 PLAIN_TEST("a loop that has nothing more to do wakes up for it") {
     auto main = []() -> aio::coro<> {
         co_await peak();

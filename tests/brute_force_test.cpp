@@ -90,6 +90,23 @@ PLAIN_TEST("an allocation of the program's own fails in its turn where it asks a
     EXPECT_EQ(ends, (std::set<std::string>{"first", "second", "through"}));
 }
 
+PLAIN_TEST("the next allocation fails where that was asked for, although a block for it is free") {
+    auto main = []() -> aio::coro<> {
+        auto nothing = []() -> aio::coro<> { co_return; };
+        co_await aio::create_task(nothing());  // leaves a block
+        aio::testing::detail_::fail_allocation(0);
+        bool failed = false;
+        try {
+            static_cast<void>(aio::create_task(nothing()));
+        } catch (const std::bad_alloc&) {
+            failed = true;
+        }
+        aio::testing::detail_::fail_allocation(std::nullopt);
+        EXPECT_TRUE(failed);
+    };
+    aio::testing::run(main());
+}
+
 // ---- one task
 
 PLAIN_TEST("sleep") {

@@ -116,9 +116,14 @@ public:
 // In place of the system's: the library calls these.
 extern "C" [[gnu::visibility("default")]] int getaddrinfo(const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
     std::vector<int> ports;
+    std::vector<const char*> addresses;
     if (playing && host && std::strcmp(host, "several.test") == 0) {
         if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
         ports = playing->ports;
+    } else if (host && (std::strcmp(host, "elsewhere.test") == 0 || std::strcmp(host, "partly.test") == 0)) {
+        if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
+        ports = {std::atoi(service), std::atoi(service)};
+        addresses = {"192.0.2.1", host[0] == 'p' ? "127.0.0.1" : "192.0.2.2"};  // RFC 5737: nobody has these
     } else if (host && std::strcmp(host, "127.0.0.1") == 0) {
         ports = {std::atoi(service)};
     } else {
@@ -126,10 +131,12 @@ extern "C" [[gnu::visibility("default")]] int getaddrinfo(const char* host, cons
     }
     addrinfo* first = nullptr;
     addrinfo** last = &first;
+    std::size_t i = 0;
     for (const int port : ports) {
         auto* a = static_cast<addrinfo*>(std::calloc(1, sizeof(addrinfo) + sizeof(sockaddr_in)));
         auto* address = reinterpret_cast<sockaddr_in*>(a + 1);
         *address = loopback(port);
+        if (i < addresses.size()) ::inet_pton(AF_INET, addresses[i++], &address->sin_addr);
         a->ai_family = AF_INET;
         a->ai_socktype = SOCK_STREAM;
         a->ai_addr = reinterpret_cast<sockaddr*>(address);
@@ -334,11 +341,14 @@ AIO_REAL_TEST("an attempt that fails while it is under way lets the next one beg
     s.on_attempt = [&](int port) {
         if (port == 1) under_way.set();
     };
+    const turn_counter turns(s);
     aio::task<aio::stream> t = aio::create_task(aio::open_connection("several.test", 9));
     co_await under_way.wait();
+    const int turn = s.turn;
     s.end(1, dead);
     aio::stream connection = co_await std::move(t);
     EXPECT_EQ(s.order(), "1 2 " + std::to_string(live.port));
+    EXPECT_LE(s.attempts[1].turn, turn + 3);
     EXPECT_GE(s.attempts[2].when - s.attempts[1].when, 249ms);
     co_await connection.aclose();
 }
@@ -500,4 +510,23 @@ AIO_TEST("fault C19: a connect that waits for room in the backlog of a unix sock
     EXPECT_EQ(aio::get_running_loop().time() - before, 1h);
     EXPECT_EQ(s.unix_attempts, attempts);
     EXPECT_EQ(aio_test::lowest_free_descriptor(), lowest);
+}
+
+AIO_REAL_TEST("a server is not where its machine has none of the name's addresses, and is at those that it has") {
+    auto handler = [](aio::stream) {};
+    int error = 0;
+    std::string text;
+    try {
+        static_cast<void>(co_await aio::start_server(handler, "elsewhere.test", 0));
+    } catch (const std::system_error& e) {
+        error = e.code().value();
+        text = e.what();
+    }
+    EXPECT_EQ(error, EADDRNOTAVAIL);
+    EXPECT_NE(text.find("192.0.2.1"), std::string::npos) << text;
+    aio::server partly = co_await aio::start_server(handler, "partly.test", 0);
+    EXPECT_TRUE(partly.is_serving());
+    aio::stream client = co_await aio::open_connection("127.0.0.1", partly.port());
+    co_await client.aclose();
+    partly.close();
 }

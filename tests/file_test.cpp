@@ -557,6 +557,24 @@ AIO_REAL_TEST("fault N21: FIFOs that nobody writes to hold no thread: other file
     for (auto& t : reading) EXPECT_TRUE(t.cancelled());
 }
 
+AIO_REAL_TEST("fault N21: FIFOs that nobody reads hold no thread: other files go on, and the writes can be given up") {
+    const folder dir;
+    put(dir / "a", "content");
+    std::vector<aio::task<>> writing;
+    for (int i = 0; i < 16; ++i) {
+        const std::string name = "pipe" + std::to_string(i);
+        writing.push_back(aio::create_task(aio::write_file(fifo(dir, name.c_str()), "text")));
+    }
+    co_await aio::sleep(2ms);
+    for (int i = 0; i < 20; ++i) EXPECT_EQ(co_await aio::read_file(dir / "a"), "content");
+    for (auto& t : writing) {
+        EXPECT_FALSE(t.done());
+        t.cancel();
+    }
+    co_await aio_test::turns(3);
+    for (auto& t : writing) EXPECT_TRUE(t.cancelled());
+}
+
 AIO_REAL_TEST("fault N21: a FIFO is read from its first writer to the end of its last") {
     const folder dir;
     const fs::path path = fifo(dir, "pipe");
@@ -919,4 +937,42 @@ AIO_REAL_TEST("fault C18: a write of a temporary to a file owns it: it may be aw
     co_await aio::create_task(f.write(std::vector<std::byte>(3, std::byte('x'))));
     co_await f.aclose();
     EXPECT_EQ(co_await aio::read_file(path), "hello, " + name + "xxx");
+}
+
+// ---- descriptor 0 ----
+
+PLAIN_TEST("a process whose standard input is closed reads, writes and replaces files: descriptor 0 is one like any other") {
+    if (tsan) GTEST_SKIP() << "ThreadSanitizer lets the child of a fork start no threads";
+    const folder dir;
+    const std::string path = dir / "a";
+    const pid_t child = ::fork();
+    if (child == 0) {
+        auto main = [&]() -> aio::coro<int> {
+            ::close(0);
+            co_await aio::write_file(path, "one\ntwo\n");
+            if (co_await aio::read_file(path) != "one\ntwo\n") { co_return 2; }
+            co_await aio::write_file(path, "three\nfour\n");  // beside it, and renamed
+            aio::file f = co_await aio::open_file(path);
+            if (co_await f.read() != "three\nfour\n") { co_return 3; }
+            co_await f.aclose();
+            int lines = 0;
+            auto all = aio::read_lines(path);
+            while (co_await all.next()) {
+                ++lines;
+            }
+            if (lines != 2) co_return 4;
+            co_return aio_test::lowest_free_descriptor() == -1 ? 0 : 5;  // dup(0): nothing is open there
+        };
+        int code = 1;
+        try {
+            code = aio::run(main());
+        } catch (...) {}
+        ::_exit(code);
+    }
+    int status = -1;
+    AIO_REQUIRE(::waitpid(child, &status, 0) == child);
+    EXPECT_TRUE(WIFEXITED(status)) << status;
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+    EXPECT_EQ(content_of(path), "three\nfour\n");
+    EXPECT_EQ(dir.files(), 1u);
 }

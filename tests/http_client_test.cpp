@@ -62,6 +62,11 @@ aio::coro<> counts_connections(raw_connection c) {
 }
 
 aio::coro<> hangs(raw_connection c) { co_await c.read_to_end(); }
+aio::coro<> hangs_in_the_header(raw_connection c) {
+    co_await read_request(c);
+    co_await c.write("HTTP/1.1 200 OK\r\nContent-Len");
+    co_await c.read_to_end();
+}
 aio::coro<> hangs_in_the_body(raw_connection c) {
     co_await read_request(c);
     co_await c.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbeginning");
@@ -595,13 +600,16 @@ AIO_REAL_TEST("endless redirects, and redirects out of http, are errors") {
 
 AIO_REAL_TEST("a server that never answers ends in timeout_error, which says what it waited for") {
     raw_server silent(&hangs);
+    raw_server begins(&hangs_in_the_header);
     raw_server slow(&hangs_in_the_body);
     http::session s;
-    std::string what = co_await failure_of<aio::timeout_error>(s.get(silent.url(), {.timeout = 200ms}));
+    std::string what = co_await failure_of<aio::timeout_error>(s.get(begins.url(), {.timeout = 200ms}));
+    EXPECT_TRUE(contains(what, "reading the answer")) << what;
+    what = co_await failure_of<aio::timeout_error>(s.get(silent.url(), {.timeout = 200ms}));
     EXPECT_TRUE(contains(what, silent.url()) && contains(what, "0.2s") && contains(what, "waiting for the answer"))
         << what;
     what = co_await failure_of<aio::timeout_error>(s.get(slow.url(), {.timeout = 200ms}));
-    EXPECT_TRUE(contains(what, slow.url()) && contains(what, "reading")) << what;
+    EXPECT_TRUE(contains(what, slow.url()) && contains(what, "reading the body")) << what;
     what = co_await failure_of<aio::timeout_error>(s.get(silent.url(), {.timeout = 0s}));
     EXPECT_TRUE(contains(what, "timed out")) << what;
     http::session impatient({.timeout = 20ms});
@@ -1167,6 +1175,26 @@ AIO_REAL_TEST("fault N20: too many open files while connecting is EMFILE") {
     EXPECT_EQ(code, std::errc::too_many_files_open) << code.message();
     const outcome o = co_await outcome_of(s.get(server.url()));
     EXPECT_EQ(o.status, 200);
+}
+
+AIO_REAL_TEST("what is on this machine is asked without the proxy of the environment") {
+    raw_server proxy(&says_and_closes);
+    raw_server here(&says_and_closes);
+    fixed_answer = "HTTP/1.1 418 Not here\r\nContent-Length: 0\r\n\r\n";
+    ::setenv("http_proxy", proxy.url().c_str(), 1);
+    http::session s({.timeout = 20s});
+    requests_seen.clear();
+    const std::string port = ":" + std::to_string(here.port()) + "/";
+    for (const std::string host : {"localhost", "127.0.0.1", "127.0.0.2", "[::1]"}) {
+        static_cast<void>(co_await outcome_of(s.get("http://" + host + port)));
+    }
+    for (const std::string& request : requests_seen) {
+        EXPECT_TRUE(request.starts_with("GET / ")) << request;  // a proxy would get the whole URL
+    }
+    EXPECT_GE(requests_seen.size(), 2u);
+    static_cast<void>(co_await outcome_of(s.get("http://example.invalid" + port)));
+    ::unsetenv("http_proxy");
+    EXPECT_TRUE(requests_seen.back().starts_with("GET http://example.invalid" + port)) << requests_seen.back();
 }
 
 AIO_REAL_TEST("fault N20: a proxy that refuses a tunnel is an http::error that says so, and not a lost connection") {

@@ -10,6 +10,7 @@ the compilation of one file; the suites of its area then run, the nearest ones f
 import argparse
 import collections
 import concurrent.futures
+import functools
 import os
 import pathlib
 import random
@@ -55,6 +56,12 @@ KEYWORDS = {"return", "co_return", "co_await", "co_yield", "throw", "using", "st
 Fault = collections.namedtuple("Fault", "file start end text kind")
 
 
+@functools.cache
+def text_of(path):
+    """The text of a file as it was when it was first asked for: whoever edits the work tree meanwhile changes no fault."""
+    return (ROOT / path).read_text()
+
+
 def blanked(text):
     """The text with comments and literals replaced by spaces, in the same places."""
     literal = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:[^"\\\n]|\\.)*"|(?<!\w)\'(?:[^\'\\\n]|\\.)+\'', re.S)
@@ -93,6 +100,8 @@ def is_statement(line):
     first = re.match(r"\w+", code)
     if not code.endswith(";") or code.count(";") != 1 or (first and first[0] in KEYWORDS):
         return False
+    if code.endswith(("= delete;", "= default;")):
+        return False
     if code.count("(") != code.count(")") or code.count("{") != code.count("}"):
         return False
     return bool(re.match(r"(?:\+\+|--)?[*]?(?:::)?[\w:.\->\[\]]+(?:\(.*\))?(?:(?:\.|->)\w+\(.*\))*(?:(?:\+\+|--)|\s*[-+|&^*/]?=\s.*)?;$", code)
@@ -101,7 +110,7 @@ def is_statement(line):
 
 def faults_in(path):
     """All faults that this file can be given."""
-    text = (ROOT / path).read_text()
+    text = text_of(path)
     code = blanked(text)
     found = []
 
@@ -161,7 +170,9 @@ def faults_in(path):
             indent = start - at
             if previous and previous[2] == indent and previous[1] == at - 1:
                 first, second = text[previous[0]:previous[1]], text[start:end]
-                add(previous[0], end, second + "\n" + " " * indent + first, "two statements swapped")
+                shared = set(re.findall(r"\w+", first)) & set(re.findall(r"\w+", second)) - {"this"}
+                if shared or "(" in first + second:  # not two assignments that have nothing to do with each other
+                    add(previous[0], end, second + "\n" + " " * indent + first, "two statements swapped")
             previous = (start, at + len(line) - 1, indent) if at + len(line.rstrip()) == at + len(line) - 1 else None
         else:
             previous = None
@@ -240,7 +251,7 @@ class Copy:
     def outcome(self, fault, suites, seconds):
         """The suite that finds the fault, or "" if none does; None where it is no program at all."""
         target = self.tree / fault.file
-        text = (ROOT / fault.file).read_text()
+        text = text_of(fault.file)
         target.write_text(text[:fault.start] + fault.text + text[fault.end:])
         try:
             if self.cmake_build(*self.libraries).returncode:
@@ -268,7 +279,7 @@ def suites_for(path, suites, seconds):
 
 
 def described(fault):
-    text = (ROOT / fault.file).read_text()
+    text = text_of(fault.file)
     line = text.count("\n", 0, fault.start) + 1
     old = " ".join(text[fault.start:fault.end].split()) or text[fault.start:].split("\n", 1)[0].strip()
     new = " ".join(fault.text.split())
@@ -280,9 +291,20 @@ def changed_files(base):
     return [name for name in out.stdout.splitlines() if name.endswith(".cpp") and (ROOT / name).exists()]
 
 
+def without_danger():
+    """As root a fault in the code that writes files could replace /dev/null. So /dev is read-only for us: devices work, names stay."""
+    if os.geteuid() != 0 or os.environ.get("AIO_MUTATE_READ_ONLY_DEV"):
+        return
+    script = 'mount --rbind /dev /dev && mount -o remount,bind,ro /dev && exec "$@"'
+    os.environ["AIO_MUTATE_READ_ONLY_DEV"] = "yes"
+    if subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", "true"], stderr=subprocess.DEVNULL).returncode == 0:
+        os.execvp("unshare", ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, *sys.argv])
+    print("mutate: /dev cannot be made read-only here, and this is root: a fault may replace what is in it", file=sys.stderr)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="./dev mutate", description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", metavar="FILE", help="of src/; otherwise all of them")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="of src/, or a line of it as src/file.cpp:106; otherwise all of them")
     parser.add_argument("--most", type=int, default=50, help="how many faults (50); 0: all")
     parser.add_argument("--seed", type=int, help="of the choice; otherwise one of the day, which is printed")
     parser.add_argument("--changed", metavar="COMMIT", help="only files of src/ that differ from that commit")
@@ -293,7 +315,13 @@ def main():
     parser.add_argument("--cmake", action="append", default=[], help="an option for cmake")
     options = parser.parse_args()
 
-    files = [str(pathlib.Path(f).resolve().relative_to(ROOT)) for f in options.files]
+    files, lines = [], set()
+    for given in options.files:
+        name, _, line = given.partition(":")
+        files.append(str(pathlib.Path(name).resolve().relative_to(ROOT)))
+        if line:
+            lines.add(f"{files[-1]}:{line}:")
+    files = sorted(set(files))
     if options.changed:
         files = changed_files(options.changed)
         if not files:
@@ -307,12 +335,15 @@ def main():
 
     seed = options.seed if options.seed is not None else int(time.strftime("%Y%m%d"))
     faults = [fault for name in files for fault in faults_in(name)]
+    if lines:
+        faults = [fault for fault in faults if any(described(fault).startswith(line) for line in lines)]
     random.Random(seed).shuffle(faults)
     if options.list:
         for fault in faults[:options.most or None]:
             print(described(fault))
         return 0
 
+    without_danger()
     first = Copy(options.folder, options.cmake)
     copies = [first] + [Copy(options.folder / str(n), options.cmake, first) for n in range(2, options.jobs + 1)]
     print(f"mutate: seed {seed}, {len(faults)} possible faults in {len(files)} files; building the tests", flush=True)
@@ -326,6 +357,7 @@ def main():
                 output.seek(0)
                 sys.exit(f"{output.read()[-6000:]}\nmutate: {suite} fails on the unchanged tree")
         seconds[suite] = time.monotonic() - start
+    print("mutate: " + ", ".join(f"{s} {seconds[s]:.1f} s" for s in sorted(seconds, key=seconds.get, reverse=True)[:12]), flush=True)
 
     found, total, survivors = collections.Counter(), collections.Counter(), []
     pending, state, ends = iter(faults), threading.Lock(), time.monotonic() + options.seconds

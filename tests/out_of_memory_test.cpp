@@ -403,6 +403,7 @@ PLAIN_TEST("fault C11: threads: to_thread, an executor and its shutdown, a corou
         []() -> aio::coro<> {
             auto measures = [text = long_text] { return text.size(); };
             EXPECT_EQ(co_await aio::to_thread(measures), 60u);
+            EXPECT_EQ(co_await aio::to_thread(aio::abandon_on_cancel, measures), 60u);
             aio::thread_pool_executor pool(2);
             std::exception_ptr error;
             try {

@@ -1054,6 +1054,34 @@ AIO_REAL_TEST("connections that wait to be accepted when a server is closed are 
     EXPECT_LE(aio_test::lowest_free_descriptor(), before);
 }
 
+PLAIN_TEST("a process whose standard input is closed serves and connects: descriptor 0 is one like any other") {
+    const int path_number = ::getpid();
+    const std::string path = "/tmp/aio_server_test_" + std::to_string(path_number) + ".sock";
+    EXPECT_EXIT(
+        {
+            auto main = [&]() -> aio::coro<int> {
+                ::close(0);
+                aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);  // listens at 0
+                if (co_await ask(v.port(), "x\n") != "x\n") { co_return 2; }
+                v.close();
+                co_await v.wait_closed();
+                aio::server other = co_await aio::start_unix_server(echo, path);
+                {
+                    aio::stream s = co_await aio::open_unix_connection(path);
+                    co_await s.write("y\n");
+                    if (co_await s.read_line() != "y\n") { co_return 3; }
+                }
+                const int free = ::open("/dev/null", O_RDONLY);  // what the client had may be 0 now
+                aio::server third = co_await aio::start_server(echo, "127.0.0.1", 0);
+                ::close(free);
+                if (co_await ask(third.port(), "z\n") != "z\n") { co_return 4; }  // its end is the free one
+                co_return 0;
+            };
+            std::_Exit(aio::run(main()));
+        },
+        testing::ExitedWithCode(0), "");
+}
+
 // ---- cancellation ----
 
 PLAIN_TEST("the end of run() cancels handlers and closes connections that are left") {

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
+#include <future>
 #include <limits>
 #include <random>
 
@@ -21,7 +23,9 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #include <sanitizer/allocator_interface.h>
 #endif
+#include <dlfcn.h>
 #include <malloc.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -154,7 +158,19 @@ aio::coro<int> backend_of(sql::connection& db) {
 }
 constexpr const char* sleeping = "wait_event = 'PgSleep'";
 
+std::promise<void>* resolver_held = nullptr;
+
 }  // namespace
+
+// In place of the system's: nobody resolves held.test before resolver_held says so.
+extern "C" [[gnu::visibility("default")]] int getaddrinfo(const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
+    if (host && std::strcmp(host, "held.test") == 0) {
+        if (hints && !(hints->ai_flags & AI_NUMERICHOST)) resolver_held->get_future().wait();
+        return EAI_NONAME;
+    }
+    static const auto system = reinterpret_cast<decltype(&::getaddrinfo)>(::dlsym(RTLD_NEXT, "getaddrinfo"));
+    return system(host, service, hints, found);
+}
 
 // ---- ordinary use ----
 
@@ -419,17 +435,32 @@ AIO_REAL_TEST("fault N23: a bool that becomes text is true or false") {
     EXPECT_TRUE(rows[0][2].as<bool>());
 }
 
+namespace {
+/// Virtual time stands still while something may come from outside. Nothing will.
+aio::coro<failure> without_hope(aio::coro<failure> waiting) {
+    auto job = aio::create_task(std::move(waiting));
+    co_await aio_test::turns(3);
+    --aio::detail::local().loop->outstanding;
+    failure f = co_await job;
+    ++aio::detail::local().loop->outstanding;
+    co_return f;
+}
+}  // namespace
+
+AIO_TEST("a host whose name nobody resolves is given up in its time, or by a cancel") {
+    std::promise<void> end;
+    resolver_held = &end;
+    const auto begun = aio::get_running_loop().time();
+    const failure f = co_await without_hope(failure_to_connect("postgresql://aio@held.test/aio?connect_timeout=7"));
+    EXPECT_EQ(f.code, "08001");
+    EXPECT_CONTAINS(f.what, "no answer within 7 seconds");
+    EXPECT_GE(aio::get_running_loop().time() - begun, 7s);
+    EXPECT_LT(aio::get_running_loop().time() - begun, 8s);
+    end.set_value();
+}
+
 AIO_TEST("fault N24: a server that never answers is given up after 30 seconds, or as connect_timeout says") {
     const silent_server silent;
-    // Virtual time stands still while something may come from outside. Nothing will.
-    auto without_hope = [](auto waiting) -> aio::coro<failure> {
-        auto job = aio::create_task(std::move(waiting));
-        co_await aio_test::turns(3);
-        --aio::detail::local().loop->outstanding;
-        failure f = co_await job;
-        ++aio::detail::local().loop->outstanding;
-        co_return f;
-    };
     const auto begun = aio::get_running_loop().time();
     failure f = co_await without_hope(failure_to_connect(silent.url()));
     EXPECT_EQ(f.code, "08001");
