@@ -1,8 +1,11 @@
 #include "loop/loop.hpp"
 
 #include <aio/exception_group.hpp>
+#include <aio/sleep.hpp>
 #include <aio/testing.hpp>
 
+#include <chrono>
+#include <unordered_set>
 #include <utility>
 
 namespace aio::testing {
@@ -19,6 +22,48 @@ any_task next_task() noexcept {
 }
 
 namespace detail_ {
+
+// While it refers to its task, that refers to nothing of this: no circle.
+struct busy_tasks::shared {
+    any_task subject;
+    bool over = false;
+    std::unordered_set<const detail::task_base*> tasks;
+    std::size_t running = 0;
+};
+
+busy_tasks::busy_tasks(std::size_t count) : shared_(std::make_shared<shared>()) {
+    for (std::size_t i = 0; i < count; ++i) shared_->tasks.insert(create_task(spin(shared_), {.name = "busy"}).detail_state());
+}
+
+busy_tasks::~busy_tasks() {
+    if (!shared_->subject) shared_->over = true;
+}
+
+coro<> busy_tasks::begin() {
+    if (shared_->tasks.empty()) co_return;
+    bool hooked = false;
+    set_step_hook([&hooked] { hooked = true; });
+    while (!hooked || shared_->running < shared_->tasks.size()) co_await sleep(std::chrono::seconds(0));
+    set_step_hook(nullptr);
+}
+
+void busy_tasks::run_beside(const any_task& subject) { shared_->subject = subject; }
+
+bool busy_tasks::come_next() const noexcept {
+    return !shared_->tasks.empty() && shared_->tasks.contains(detail::require_loop().cold().next);
+}
+
+coro<> busy_tasks::spin(std::shared_ptr<shared> with) {
+    ++with->running;
+    const time_point latest = clock::now() + std::chrono::minutes(1);
+    for (std::size_t n = 1; !with->over && !(with->subject && with->subject.done()); ++n) {
+        if (n % 256 == 0 && clock::now() > latest) break;
+        try {
+            co_await sleep(std::chrono::seconds(0));
+        } catch (const cancelled_error&) {  // by the end of run(), which has the load, too
+        }
+    }
+}
 
 bool is_bad_alloc(const std::exception_ptr& error) noexcept {
     try {

@@ -75,6 +75,16 @@ struct journal {
     }
 };
 
+/// Numbers of one source: each is to be the one after the last.
+struct in_order {
+    int next = 0;
+    int wrong = 0;
+    void operator()(int n) {
+        if (n != next) ++wrong;
+        next = n + 1;
+    }
+};
+
 /// For an exception handler: notes what debug mode tells of a primitive that is destroyed, and not what it tells of a slow machine.
 inline void note_farewell(std::vector<std::string>& told, const aio::exception_context& c) {
     if (c.message.find("destroyed while") != std::string::npos) told.push_back(c.message);

@@ -2,27 +2,21 @@
 // with every allocation failing in its turn. Each scenario notes what it has, and the check after each run says whether all of it
 // came back. The clients are in sql_brute_force_test.cpp and http_brute_force_test.cpp.
 
-#include "aio_test.hpp"
+#include "brute_force.hpp"
 #include "planted.hpp"
 
-
+#include <memory>
 #include <set>
+#include <thread>
+#include <type_traits>
+#include <utility>
 
 namespace {
 
 using aio_test::counted;
-
-// No instance of counted is left.
-void nothing_is_left() {
-    EXPECT_EQ(counted::alive, 0);
-    counted::alive = 0;
-}
-
-/// What each of these is to withstand.
-template<class Scenario>
-void withstands(Scenario scenario, aio::testing::brute_force_options options = {}) {
-    EXPECT_GT(aio::testing::brute_force(scenario, nothing_is_left, options), 4u);
-}
+using aio_test::nothing_is_left;
+using aio_test::withstands;
+using aio_test::withstands_as_a_whole;
 
 aio::coro<int> gives(int n) {
     const counted local(n);
@@ -114,7 +108,7 @@ PLAIN_TEST("sleep") {
         const counted local;
         co_await aio::sleep(0s);
         co_await aio::sleep(1ms);
-        co_await aio::sleep(1h);
+        co_await aio::sleep(3ms);
     });
 }
 
@@ -131,6 +125,34 @@ PLAIN_TEST("a future, and its callbacks") {
     };
     withstands(scenario);
     EXPECT_GT(called, 0);
+}
+
+PLAIN_TEST("callbacks and timers are called in their order") {
+    withstands([]() -> aio::coro<> {
+        struct orders {
+            counted local;
+            aio_test::in_order soon, timers, sleeps;
+        };
+        auto seen = std::make_shared<orders>();
+        aio::event_loop& loop = aio::get_running_loop();
+        const aio::time_point first = loop.time() + 1ms;
+        for (int n = 0; n < 20; ++n) {
+            loop.call_soon([seen, n] { seen->soon(n); });
+            loop.call_at(first + n * 10us, [seen, n] { seen->timers(n); });
+        }
+        std::vector<aio::coro<>> sleepers;
+        for (int n = 0; n < 20; ++n) {
+            auto sleeper = [](std::shared_ptr<orders> to, int number) -> aio::coro<> {
+                co_await aio::sleep(1ms + number * 10us);
+                to->sleeps(number);
+            };
+            sleepers.push_back(sleeper(seen, n));
+        }
+        co_await aio::gather(std::move(sleepers));
+        EXPECT_EQ(seen->soon.next, 20);
+        EXPECT_EQ(seen->timers.next, 20);
+        EXPECT_EQ(seen->soon.wrong + seen->timers.wrong + seen->sleeps.wrong, 0);
+    });
 }
 
 PLAIN_TEST("joining tasks, named and with callables that capture") {
@@ -198,10 +220,10 @@ PLAIN_TEST("shield: what is inside of it ends, whoever is cancelled") {
         co_await aio::shield(careful());
         co_await aio::shield(careful(), 1h);
     };
-    EXPECT_GT(aio::testing::brute_force(scenario, [&] {
+    withstands(scenario, {}, [&] {
         nothing_is_left();
         EXPECT_EQ(begun, ended);
-    }), 4u);
+    });
 }
 
 PLAIN_TEST("timeout and wait_for") {
@@ -425,7 +447,7 @@ PLAIN_TEST("with, enter and defer: what is entered is left, also for want of mem
         const int n = co_await uses_scopes();
         EXPECT_EQ(n, 5);
     };
-    EXPECT_GT(aio::testing::brute_force(scenario, every_scope_was_left), 10u);
+    withstands(scenario, {}, every_scope_was_left);
 }
 
 PLAIN_TEST("generators, left early and read to the end") {
@@ -439,7 +461,7 @@ PLAIN_TEST("generators, left early and read to the end") {
         EXPECT_TRUE(static_cast<bool>(first));
         co_await some.aclose();
     };
-    EXPECT_GT(aio::testing::brute_force(scenario, every_scope_was_left), 10u);
+    withstands(scenario, {}, every_scope_was_left);
 }
 
 PLAIN_TEST("views") {
@@ -462,7 +484,7 @@ PLAIN_TEST("views") {
         co_await aio::for_each(views::zip(numbers(2), numbers(2)), [&](const auto&) { ++n; });
         EXPECT_EQ(n, 2);
     };
-    EXPECT_GT(aio::testing::brute_force(scenario, every_scope_was_left), 10u);
+    withstands(scenario, {}, every_scope_was_left);
 }
 
 // ---- synchronisation: each task can do without the others, and whoever is left gets on
@@ -482,9 +504,10 @@ aio::coro<> at_once(int n, Body body) {
 PLAIN_TEST("lock and its guard") {
     withstands([]() -> aio::coro<> {
         aio::lock l;
-        int inside = 0;
-        co_await at_once(4, [&](int) -> aio::coro<> {
+        int inside = 0, last = -1;
+        co_await at_once(4, [&](int who) -> aio::coro<> {
             const auto guard = co_await l.scoped();
+            EXPECT_GT(who, std::exchange(last, who));
             EXPECT_EQ(++inside, 1);
             const counted local;
             struct leave {
@@ -502,8 +525,10 @@ PLAIN_TEST("lock and its guard") {
 PLAIN_TEST("semaphore") {
     withstands([]() -> aio::coro<> {
         aio::bounded_semaphore s(2);
-        co_await at_once(5, [&](int) -> aio::coro<> {
+        int last = -1;
+        co_await at_once(5, [&](int who) -> aio::coro<> {
             const auto permit = co_await s.scoped();
+            EXPECT_GT(who, std::exchange(last, who));
             const counted local;
             EXPECT_LE(counted::alive, 2);
             co_await aio::sleep(0s);
@@ -518,9 +543,11 @@ PLAIN_TEST("event") {
         aio::get_running_loop().call_later(1ms, [&e] { e.set(); });
         std::exception_ptr error;
         try {
-            co_await at_once(3, [&](int) -> aio::coro<> {
+            int last = -1;
+            co_await at_once(3, [&](int who) -> aio::coro<> {
                 const counted local;
                 co_await e.wait();
+                EXPECT_GT(who, std::exchange(last, who));
             });
             EXPECT_TRUE(e.is_set());
         } catch (...) {
@@ -607,10 +634,15 @@ aio::coro<> hand_over() {
                 }
             }, std::ref(q), std::ref(put), putters, who * 10);
             tg.create_task([](Queue& from, std::set<int>& note) -> aio::coro<> {
+                int last[2] = {-1, -1};
                 try {
                     for (;;) {
                         const int item = co_await from.get();
                         EXPECT_TRUE(note.insert(item).second);
+                        const int before = std::exchange(last[item / 10], item);
+                        if (std::is_same_v<Queue, aio::queue<int>>) {
+                            EXPECT_GT(item, before);
+                        }
                         from.task_done();
                         co_await aio::sleep(0s);
                     }
@@ -647,17 +679,12 @@ struct by_value {
 
 PLAIN_TEST("the queues hand each item over once") {
     // Where a putter dies before it runs, nobody shuts the queue down: so not at every wake-up, but for cancels of the whole.
-    auto each = [](auto scenario) {
-        EXPECT_GT(aio::testing::cancel_at_every_step(scenario, nothing_is_left), 4u);
-        EXPECT_GT(aio::testing::end_at_every_step(scenario, nothing_is_left), 4u);
-        EXPECT_GT(aio::testing::fail_every_allocation(scenario, nothing_is_left), 4u);
-    };
-    each(&hand_over<aio::queue<int>>);
-    each(&hand_over<aio::lifo_queue<int>>);
-    each(&hand_over<aio::priority_queue<int>>);
-    each(&put_get_join<aio::queue<counted>>);
-    each(&put_get_join<aio::lifo_queue<counted>>);
-    each(&put_get_join<aio::priority_queue<counted, by_value>>);
+    withstands_as_a_whole(&hand_over<aio::queue<int>>);
+    withstands_as_a_whole(&hand_over<aio::lifo_queue<int>>);
+    withstands_as_a_whole(&hand_over<aio::priority_queue<int>>);
+    withstands_as_a_whole(&put_get_join<aio::queue<counted>>);
+    withstands_as_a_whole(&put_get_join<aio::lifo_queue<counted>>);
+    withstands_as_a_whole(&put_get_join<aio::priority_queue<counted, by_value>>);
 }
 
 PLAIN_TEST("interval") {
@@ -752,10 +779,7 @@ PLAIN_TEST("watch") {
 
 namespace {
 
-template<class Scenario>
-void withstands_in_real_time(Scenario scenario) {
-    withstands(scenario, {.real_time = true});
-}
+constexpr aio::testing::brute_force_options real_time{.real_time = true};
 
 }  // namespace
 
@@ -781,8 +805,28 @@ PLAIN_TEST("executor jobs: each that began has ended when its awaiter goes on") 
         co_await pool.shutdown();
         if (error) std::rethrow_exception(error);
     };
-    withstands_in_real_time(scenario);
+    withstands(scenario, real_time);
     EXPECT_EQ(begun, ended);
+}
+
+PLAIN_TEST("what a thread posts is called in its order, and before the result of the thread's job is there") {
+    auto scenario = []() -> aio::coro<> {
+        struct posts {
+            counted local;
+            aio_test::in_order order;
+        };
+        auto seen = std::make_shared<posts>();
+        auto post = [h = aio::get_running_loop().handle(), seen] {
+            for (int n = 0; n < 24; ++n) {
+                h.call_soon_threadsafe([seen, n] { seen->order(n); });
+                if (n % 4 == 3) std::this_thread::yield();
+            }
+        };
+        co_await aio::to_thread(std::move(post));
+        EXPECT_EQ(seen->order.next, 24);
+        EXPECT_EQ(seen->order.wrong, 0);
+    };
+    withstands_as_a_whole(scenario, real_time);
 }
 
 PLAIN_TEST("the bridge to a thread: what it asks the loop for has an end") {
@@ -808,10 +852,7 @@ PLAIN_TEST("the bridge to a thread: what it asks the loop for has an end") {
         if (error) std::rethrow_exception(error);
     };
     // The frame of gives() is allocated on the other thread: its allocations do not fail here.
-    auto options = aio::testing::brute_force_options{.real_time = true};
-    EXPECT_GT(aio::testing::cancel_at_every_step(scenario, nothing_is_left, options), 2u);
-    EXPECT_GT(aio::testing::end_at_every_step(scenario, nothing_is_left, options), 2u);
-    EXPECT_GT(aio::testing::fail_every_allocation(scenario, nothing_is_left, options), 1u);
+    withstands_as_a_whole(scenario, real_time);
 }
 
 PLAIN_TEST("a stream and a server: each byte that one end has written the other has read, or both ends know of the cancel") {
@@ -845,5 +886,5 @@ PLAIN_TEST("a stream and a server: each byte that one end has written the other 
         co_await aio::shield(v.wait_closed(), 1h);
         if (error) std::rethrow_exception(error);
     };
-    withstands_in_real_time(scenario);
+    withstands(scenario, real_time);
 }

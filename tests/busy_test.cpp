@@ -6,6 +6,8 @@
 
 namespace {
 
+using aio_test::in_order;
+
 /// Tasks that are always ready.
 class busy_tasks {
 public:
@@ -23,16 +25,6 @@ private:
     }
     bool stop_ = false;
     std::vector<aio::task<>> tasks_;
-};
-
-/// Numbers of one source: each is to be the one after the last.
-struct in_order {
-    int next = 0;
-    int wrong = 0;
-    void operator()(int n) {
-        if (n != next) ++wrong;
-        next = n + 1;
-    }
 };
 
 constexpr int loads[] = {0, 50, 1'000};

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 
@@ -59,8 +60,15 @@ any_task next_task() noexcept;
 // deadlock_error shows a lost wake-up. So is std::logic_error if coroutine frames, tasks or futures are left after check(), where the
 // process has no other thread that could hold them. All give the number of runs.
 
+/// real_time: for scenarios that sleep while a socket or a thread is at work: virtual time would stand still then.
+/// busy_tasks: so many tasks that are always ready run beside the scenario, on the real clock. Their steps do not count. Where the
+/// scenario has not ended after a minute they give up, so that a lost wake-up is a deadlock_error here, too.
+/// first, every: something is done at these steps alone: first, first + every, first + 2 * every ...
 struct brute_force_options {
-    bool real_time = false;  // for scenarios that sleep while a socket or a thread is at work: virtual time would stand still then
+    bool real_time = false;
+    std::size_t busy_tasks = 0;
+    std::size_t first = 0;
+    std::size_t every = 1;
 };
 
 namespace detail_ {
@@ -74,27 +82,53 @@ void check_nothing_is_left(std::ptrdiff_t before, const char* how, std::size_t a
 [[noreturn]] void throw_endless(const char* how);
 [[noreturn]] void throw_not_ended();
 
+/// Tasks that are always ready, until the scenario's task is done. The end of run() does not end them before that.
+class busy_tasks {
+public:
+    explicit busy_tasks(std::size_t count);
+    ~busy_tasks();
+    busy_tasks(const busy_tasks&) = delete;
+    busy_tasks& operator=(const busy_tasks&) = delete;
+    /// Waits until they run, and the step hook is called for each step.
+    coro<> begin();
+    /// Without it they end with *this.
+    void run_beside(const any_task& subject);
+    /// For a step hook: whether the next step is one of theirs.
+    bool come_next() const noexcept;
+
+private:
+    struct shared;
+    std::shared_ptr<shared> shared_;
+    static coro<> spin(std::shared_ptr<shared> with);
+};
+
 /// run(step): true if something was done at that step.
 template<class Check, class Run>
-std::size_t again_and_again(Check& check, const char* how, Run run) {
+std::size_t again_and_again(Check& check, const char* how, const brute_force_options& options, Run run) {
     const std::ptrdiff_t before = live_blocks();
-    for (std::size_t step = 0; step < 100'000; ++step) {
-        const bool reached = run(step);
+    std::size_t runs = 0;
+    for (std::size_t step = options.first; step < 100'000; step += options.every) {
+        const bool reached = testing::run(run(step), {.virtual_time = !options.real_time && options.busy_tasks == 0});
+        ++runs;
         check();
         check_nothing_is_left(before, how, step);
-        if (!reached) return step + 1;
+        if (!reached) return runs;
     }
     throw_endless(how);
 }
 
 // Cancels the scenario's task before the given step of the loop, or, if woken is set, the task whose step it is.
 template<class Scenario>
-coro<bool> cancelled_at(Scenario& scenario, std::size_t step, bool woken) {
+coro<bool> cancelled_at(Scenario& scenario, std::size_t busy, std::size_t step, bool woken) {
     const any_task self = current_task();
+    busy_tasks others(busy);
+    co_await others.begin();
     any_task subject = create_task(detail::to_coro(scenario()), {.name = "subject"});
+    others.run_beside(subject);
     bool reached = false;
     std::size_t steps = 0;
     set_step_hook([&] {
+        if (others.come_next()) return;
         any_task target = woken ? next_task() : subject;
         if (!target || target == self || subject.done() || steps++ != step) return;
         reached = true;
@@ -113,9 +147,12 @@ coro<bool> cancelled_at(Scenario& scenario, std::size_t step, bool woken) {
 
 // Ends at the given step, and leaves the scenario to the end of run().
 template<class Scenario>
-coro<bool> ended_at(Scenario& scenario, std::size_t step, any_task& subject) {
+coro<bool> ended_at(Scenario& scenario, std::size_t busy, std::size_t step, any_task& subject) {
     get_running_loop().set_exception_handler([](const exception_context&) {});
+    busy_tasks others(busy);
+    co_await others.begin();
     subject = create_task(detail::to_coro(scenario()), {.name = "subject"});
+    others.run_beside(subject);
     future<> over;
     subject.add_done_callback([over]() mutable {
         if (!over.done()) over.set_result();
@@ -123,7 +160,7 @@ coro<bool> ended_at(Scenario& scenario, std::size_t step, any_task& subject) {
     bool reached = false;
     std::size_t steps = 0;
     set_step_hook([&] {
-        if (over.done() || steps++ != step) return;
+        if (over.done() || others.come_next() || steps++ != step) return;
         reached = true;
         over.set_result();
     });
@@ -135,8 +172,10 @@ coro<bool> ended_at(Scenario& scenario, std::size_t step, any_task& subject) {
 
 // The given allocation of the scenario fails.
 template<class Scenario>
-coro<bool> failing_at(Scenario& scenario, std::size_t allocation) {
+coro<bool> failing_at(Scenario& scenario, std::size_t busy, std::size_t allocation) {
     get_running_loop().set_exception_handler([](const exception_context&) {});
+    busy_tasks others(busy);
+    co_await others.begin();
     set_step_hook([] { detail::empty_free_lists(); });  // what was freed in earlier steps is allocated anew
     std::exception_ptr error;
     fail_allocation(allocation);
@@ -159,8 +198,8 @@ coro<bool> failing_at(Scenario& scenario, std::size_t allocation) {
 /// run yet. The scenario ends with that cancellation, or as it will.
 template<class Scenario, class Check>
 std::size_t cancel_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, "cancel_at_every_step", [&](std::size_t step) {
-        return testing::run(detail_::cancelled_at(scenario, step, false), {.virtual_time = !options.real_time});
+    return detail_::again_and_again(check, "cancel_at_every_step", options, [&](std::size_t step) {
+        return detail_::cancelled_at(scenario, options.busy_tasks, step, false);
     });
 }
 
@@ -168,20 +207,23 @@ std::size_t cancel_at_every_step(Scenario scenario, Check check, brute_force_opt
 /// its first are cancelled, too, so it must be one in which the others can do without any of them.
 template<class Scenario, class Check>
 std::size_t cancel_every_wake_up(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, "cancel_every_wake_up", [&](std::size_t step) {
-        return testing::run(detail_::cancelled_at(scenario, step, true), {.virtual_time = !options.real_time});
+    return detail_::again_and_again(check, "cancel_every_wake_up", options, [&](std::size_t step) {
+        return detail_::cancelled_at(scenario, options.busy_tasks, step, true);
     });
 }
 
 /// Ends the main coroutine at each step: the scenario is cancelled and awaited by the end of run(). Errors that it ends with are thrown.
 template<class Scenario, class Check>
 std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, "end_at_every_step", [&](std::size_t step) {
-        any_task subject;
-        const bool reached = testing::run(detail_::ended_at(scenario, step, subject), {.virtual_time = !options.real_time});
+    any_task subject;
+    auto check_the_end = [&] {
         if (!subject.done()) detail_::throw_not_ended();
         if (!subject.cancelled()) subject.result();  // throws what it ended with
-        return reached;
+        subject = {};
+        check();
+    };
+    return detail_::again_and_again(check_the_end, "end_at_every_step", options, [&](std::size_t step) {
+        return detail_::ended_at(scenario, options.busy_tasks, step, subject);
     });
 }
 
@@ -189,8 +231,8 @@ std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_option
 /// containers where the program's operator new calls allocation(). The scenario ends with std::bad_alloc, a group of them, or well.
 template<class Scenario, class Check>
 std::size_t fail_every_allocation(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, "fail_every_allocation", [&](std::size_t allocation) {
-        return testing::run(detail_::failing_at(scenario, allocation), {.virtual_time = !options.real_time});
+    return detail_::again_and_again(check, "fail_every_allocation", options, [&](std::size_t allocation) {
+        return detail_::failing_at(scenario, options.busy_tasks, allocation);
     });
 }
 

@@ -282,13 +282,15 @@ void turns::turn(thread_state& t) {
     t.task = nullptr;
 }
 
+void turns::tell_hook(ready_link next) {
+    cold_.next = next.is_callback() ? nullptr : &next.task();
+    cold_.step_hook();
+}
+
 void turns::watched_turn(thread_state& t, ready_link batch) {
     if (cold_.testing.seeded) batch = shuffled(batch, cold_.random);
     while (batch != ready_link::end()) {
-        if (cold_.step_hook) {  // the next one is in the queue still
-            cold_.next = batch.is_callback() ? nullptr : &batch.task();
-            cold_.step_hook();
-        }
+        if (cold_.step_hook) tell_hook(batch);  // it is in the queue still
         const ready_link item = ready_queue::take_first(batch);
         if (!core_.debug) {
             run_one(core_, t, item);
@@ -345,7 +347,7 @@ void turns::look() {
         apart& operator=(const apart&) = delete;
         bool alone() const noexcept { return earlier.empty() && self.core_.ready.empty() && self.cold_.arrived.empty(); }
     } heard(*this);
-    const bool in_order = cold_.testing.virtual_time || core_.watched;
+    const bool in_order = cold_.testing.virtual_time || by_turns();
     if (std::exchange(cold_.in_order, in_order) && !in_order) cold_.arrived.append(heard.earlier);  // some of it has come by looks
     cold_.in->drain();
     const bool may_block = heard.alone();
@@ -450,6 +452,27 @@ bool turns::may_be_woken() {
     throw deadlock_error(text);
 }
 
+// A hook alone changes nothing: on the real clock a test sees the steps as they are taken without it.
+bool turns::by_turns() const noexcept {
+    return core_.watched && (core_.debug || cold_.testing.seeded || cold_.testing.virtual_time);
+}
+
+// As many as may be taken before the next look. True if the end has come.
+template<bool Hooked, class Done>
+[[gnu::always_inline]] inline bool turns::steps(thread_state& t, Done& done) {
+    loop_core& core = core_;
+    std::int32_t left = cold_.next_look;
+    while (!core.ready.empty()) {
+        if constexpr (Hooked) {
+            if (cold_.step_hook) tell_hook(core.ready.front());
+        }
+        if (run_one(core, t, core.ready.pop()) && done()) [[unlikely]]
+            return true;
+        if (--left <= 0) break;
+    }
+    return false;
+}
+
 // Steps are taken from the queue one by one: turns would not show, but where something watches. When the end has come, what is ready
 // then has a step, too, as in CPython, whose loop stops at the end of the next turn.
 template<class Done>
@@ -457,18 +480,17 @@ void turns::run(Done done) {
     thread_state& t = local();
     while (!done()) {
         if (core_.watched) [[unlikely]] {
-            turn(t);
-            if (done()) return turn(t);
+            if (by_turns()) {
+                turn(t);
+                if (done()) return turn(t);
+            } else if (steps<true>(t, done)) {
+                return turn(t);
+            }
+            t.task = nullptr;
             look();
             continue;
         }
-        loop_core& core = core_;
-        std::int32_t left = cold_.next_look;
-        while (!core.ready.empty()) {
-            if (run_one(core, t, core.ready.pop()) && done()) [[unlikely]]
-                return turn(t);
-            if (--left <= 0) break;
-        }
+        if (steps<false>(t, done)) return turn(t);
         t.task = nullptr;
         look();
     }

@@ -61,7 +61,7 @@ struct loop_cold {
     std::int32_t look_interval = 1;  // how many steps may pass before the clock and the kernel are looked at
     std::int32_t next_look = 1;      // in how many steps it is due: more where a short line is taken whole
     ready_queue arrived;             // what looks have made ready and the line has no room for yet; see turns::line_up()
-    bool in_order = true;            // at the last look: virtual time, or somebody watched
+    bool in_order = true;            // at the last look: virtual time, or turns were taken
     time_point last_look{};
     time_point last_poll{};
     time_point tidy_at{};  // when the thread's free lists are looked at
@@ -120,6 +120,10 @@ public:
 private:
     template<class Done>
     void run(Done done);
+    template<bool Hooked, class Done>
+    bool steps(thread_state& t, Done& done);
+    bool by_turns() const noexcept;
+    void tell_hook(ready_link next);
     void turn(thread_state& t);
     void watched_turn(thread_state& t, ready_link batch);  // in debug mode and tests
     void look();

@@ -78,6 +78,7 @@ public:
         if (empty()) tail_ = &head_;
         return first;
     }
+    ready_link front() const noexcept { return head_; }
     /// Everything that is queued now: a turn.
     ready_link take_all() noexcept {
         const ready_link first = head_;
