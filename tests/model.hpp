@@ -1,11 +1,12 @@
 #pragma once
 // Random programs over the primitives, run under a seeded schedule on virtual time and checked against a simple model of each.
 //
-// A program is a tree of operations: workers (tasks) that lock, wait, notify, put, get, cancel each other, and run parts of it under
-// timeouts and in task groups. While it runs the model follows: who holds what, who waits since when, which items are in a queue. Each
-// completed wait is checked at once (mutual exclusion, first come first served, no item lost, doubled or out of order, a cancel that
-// came is delivered, and none that did not). Halfway between any two moments at which something can happen nothing is ready, so then
-// the model must not know of anybody who could go on: a lost wake-up shows there. The end cancels everybody, and everybody must end.
+// A program is a tree of operations: workers (tasks) that lock, wait, notify, put, get, send, post from threads, cancel each other, and
+// run parts of it under timeouts and in task groups. While it runs the model follows: who holds what, who waits, which items are in a
+// queue. Each completed wait is checked at once (mutual exclusion, first come first served, no item lost, doubled or out of order, a
+// cancel that came is delivered, and none that did not). Halfway between any two moments at which something can happen nothing is
+// ready, so then the model must not know of anybody who could go on: a lost wake-up shows there. The end cancels everybody, and
+// everybody must end.
 //
 // model_test.cpp takes programs from seeds, tests/fuzz/model_fuzz.cpp from a fuzzer's bytes. `shrink` makes a failing one small.
 
@@ -47,6 +48,14 @@ enum class kind : std::uint8_t {
     get_nowait,
     join_queue,
     shut_down_queue,
+    share,
+    exclude,
+    follow,
+    send,
+    close_channel,
+    tick,
+    post,
+    in_thread,
     timeout,
     group,
     fail,
@@ -112,13 +121,17 @@ namespace detail {
 inline unsigned objects_of(kind what) {
     switch (what) {
         case kind::lock:
-        case kind::semaphore: return 2;
+        case kind::semaphore:
+        case kind::follow:
+        case kind::send:
+        case kind::close_channel: return 2;
         case kind::put:
         case kind::get:
         case kind::put_nowait:
         case kind::get_nowait:
         case kind::join_queue:
-        case kind::shut_down_queue: return 3;
+        case kind::shut_down_queue:
+        case kind::tick: return 3;
         case kind::cancel: return 8;
         default: return 1;
     }
@@ -136,6 +149,10 @@ public:
             {kind::wait_barrier, kind::wait_barrier, kind::wait_barrier, kind::reset_barrier, kind::abort_barrier},
             {kind::put, kind::put, kind::get, kind::get, kind::put_nowait, kind::get_nowait},
             {kind::put, kind::get, kind::join_queue, kind::shut_down_queue},
+            {kind::share, kind::share, kind::exclude, kind::exclude},
+            {kind::follow, kind::follow, kind::send, kind::send, kind::send, kind::close_channel},
+            {kind::tick},
+            {kind::post, kind::in_thread},
             {kind::group, kind::fail},
             {kind::timeout, kind::timeout},
         };
@@ -177,6 +194,10 @@ private:
             case kind::lock:
             case kind::semaphore:
             case kind::get:
+            case kind::share:
+            case kind::exclude:
+            case kind::follow:
+            case kind::tick:
             case kind::timeout: some(o.body, 3, depth + 1); break;
             case kind::group:
                 for (unsigned n = 1 + choices_.below(3); n > 0 && room_ > 0; --n) o.body.push_back(worker(3, depth + 1));
@@ -201,7 +222,8 @@ inline program generate(choices& c) { return detail::generator(c).generate(); }
 inline void print(std::string& out, const op& o, unsigned indent) {
     static constexpr const char* names[] = {"worker", "yield", "sleep", "with lock", "with semaphore", "wait for condition",
         "notify condition", "wait for event", "set event", "clear event", "wait at barrier", "reset barrier", "abort barrier",
-        "put into queue", "get from queue", "put_nowait into queue", "get_nowait from queue", "join queue", "shut down queue", "timeout",
+        "put into queue", "get from queue", "put_nowait into queue", "get_nowait from queue", "join queue", "shut down queue",
+        "share lock", "have lock alone", "follow channel", "send to channel", "close channel", "ticks", "post", "posts of a thread", "timeout",
         "group", "fail", "cancel worker"};
     static_assert(sizeof names / sizeof names[0] == kinds);
     out.append(indent * 4, ' ');
@@ -210,7 +232,11 @@ inline void print(std::string& out, const op& o, unsigned indent) {
         case kind::worker: out += o.amount % 2 ? ", goes on when cancelled" : ""; break;
         case kind::sleep:
         case kind::timeout: out += ' ' + std::to_string(o.amount) + "ms"; break;
+        case kind::post:
+        case kind::in_thread:
         case kind::notify: out += ", " + std::to_string(o.amount + 1); break;
+        case kind::tick:
+        case kind::follow: out += ' ' + std::to_string(o.object) + ", " + std::to_string(o.amount + 1); break;
         case kind::shut_down_queue: out += ' ' + std::to_string(o.object) + (o.amount % 2 ? ", immediately" : ""); break;
         default:
             if (detail::objects_of(o.what) > 1) out += ' ' + std::to_string(o.object);
@@ -239,6 +265,11 @@ struct primitives {
     using lifo_queue = aio::lifo_queue<T>;
     template<class T>
     using priority_queue = aio::priority_queue<T>;
+    using shared_lock = aio::shared_lock;
+    template<class T>
+    using broadcast = aio::broadcast<T>;
+    template<class T>
+    using watch = aio::watch<T>;
     using timeout = aio::timeout;
     using task_group = aio::task_group;
 };
@@ -271,14 +302,15 @@ private:
         bool is_child = false;
         bool goes_on = false;        // when cancelled
         bool ended = false;          // ran to its end, or was never started
+        bool overtaken = false;      // a cancel came during something irrevocable, and may never have been delivered
         bool converted = false;      // a cancel that was pending when a timeout was entered left it as timeout_error
         std::uint32_t cancelling() const { return task.cancelling(); }
         bool live() const { return cancelling() == 0; }  // no cancel has come that it does not know of
     };
     struct waiting {
         worker* who;
-        bool promised = false;  // that it goes on: event, condition, join
-        unsigned since = 0;
+        bool promised = false;  // that it goes on: event, condition, join, a channel's item
+        bool alone = false;     // it wants the shared lock alone
     };
     using line = std::deque<waiting*>;
     // In line for as long as it lives.
@@ -355,6 +387,34 @@ private:
             for (waiting* w : joiners) w->promised = true;
         }
     };
+    struct shared_lock_model {
+        typename P::shared_lock real;
+        std::size_t sharing = 0;
+        bool alone = false;
+        line waiters;
+    };
+    template<class Channel>
+    struct channel_model {
+        template<class... Args>
+        explicit channel_model(std::size_t n, bool w, Args... args) : real(args...), capacity(n), is_watch(w), sent(w ? 1 : 0) {}
+        Channel real;
+        std::size_t capacity;  // how many items are kept
+        bool is_watch;         // who is slow is not told
+        std::vector<std::int64_t> sent;
+        bool closed = false;
+        std::size_t subscriptions = 0;
+        line waiters;
+        std::size_t oldest() const { return sent.size() - std::min(sent.size(), capacity); }
+        void wake() {
+            for (waiting* w : waiters) w->promised = true;
+        }
+    };
+    // What one thread has posted.
+    struct posts_model {
+        unsigned posted = 0, called = 0;  // the thread's, the loop's
+        bool in_order = true;
+        bool answered = false;
+    };
     struct group_model {
         std::vector<worker*> children;
         std::size_t failures = 0;
@@ -404,6 +464,11 @@ private:
             case kind::put: return on_queue(o, [&](auto& q) { return put(w, q); });
             case kind::get: return on_queue(o, [&](auto& q) { return get(w, o, q); });
             case kind::join_queue: return on_queue(o, [&](auto& q) { return join(w, q); });
+            case kind::share: return with_shared_lock(w, o, false);
+            case kind::exclude: return with_shared_lock(w, o, true);
+            case kind::follow: return on_channel(o, [&](auto& c) { return follow(w, o, c); });
+            case kind::tick: return ticks(w, o);
+            case kind::in_thread: return posts_of_a_thread(w, o);
             case kind::timeout: return with_timeout(w, o);
             case kind::group: return with_group(w, o);
             default: return at_once(w, o);
@@ -417,6 +482,11 @@ private:
             case 1: return fn(lifo_);
             default: return fn(priority_);
         }
+    }
+
+    template<class F>
+    auto on_channel(const op& o, F fn) {
+        return o.object == 0 ? fn(broadcast_) : fn(watch_);
     }
 
     // What needs no waiting.
@@ -446,6 +516,15 @@ private:
             case kind::put_nowait: on_queue(o, [&](auto& q) { put_nowait(w, q); }); break;
             case kind::get_nowait: on_queue(o, [&](auto& q) { get_nowait(w, q); }); break;
             case kind::shut_down_queue: on_queue(o, [&](auto& q) { shut_down(q, o.amount % 2 != 0); }); break;
+            case kind::send: on_channel(o, [&](auto& c) { send(w, c); }); break;
+            case kind::close_channel:
+                on_channel(o, [&](auto& c) {
+                    c.closed = true;
+                    c.wake();
+                    c.real.close();
+                });
+                break;
+            case kind::post: post(o.amount + 1); break;
             case kind::fail: throw std::runtime_error("planned");
             case kind::cancel: {
                 worker& target = workers_[o.object % workers_.size()];
@@ -759,6 +838,185 @@ private:
         if (!at_once && !me.promised) fail(w, "queue.join() completed, but not everything is done");
     }
 
+    aio::coro<> with_shared_lock(worker& w, const op& o, bool alone) {
+        shared_lock_model& l = shared_lock_;
+        typename P::shared_lock::guard guard;
+        {
+            in_line me(l.waiters, w);
+            me.alone = alone;
+            const std::uint32_t before = w.cancelling();
+            try {
+                if (alone) {
+                    guard = co_await l.real.exclusive();
+                } else {
+                    guard = co_await l.real.shared();
+                }
+            } catch (const aio::cancelled_error&) {
+                cancelled(w, "shared_lock");
+                throw;
+            }
+            completed(w, before, "shared_lock");
+            if (l.alone || (alone && l.sharing > 0)) fail(w, "got a shared lock that another holds");
+            for (const waiting* other : l.waiters) {  // those that share it run in any order
+                if (other->who == &w) break;
+                if (other->who->live() && (alone || other->alone)) fail(w, "got a shared lock before one that came first");
+            }
+        }
+        struct held {
+            shared_lock_model& lock;
+            typename P::shared_lock::guard& guard;
+            bool alone;
+            ~held() {
+                if (alone) {
+                    lock.alone = false;
+                } else {
+                    --lock.sharing;
+                }
+                guard = {};
+            }
+        };
+        if (alone) {
+            l.alone = true;
+        } else {
+            ++l.sharing;
+        }
+        const held until_the_end{l, guard, alone};
+        co_await run_body(w, o);
+        if (alone ? !l.alone || l.sharing > 0 : l.alone) fail(w, "lost its shared lock");
+    }
+
+    template<class C>
+    void send(const worker& w, C& c) {
+        const std::int64_t item = new_item();
+        bool refused = false;
+        try {
+            if constexpr (requires { c.real.send(item); }) {
+                if (c.real.send(item) != c.subscriptions) fail(w, "send() does not give how many have subscribed");
+            } else {
+                c.real.set(item);
+            }
+        } catch (const std::logic_error&) {
+            refused = true;
+        }
+        if (refused != c.closed) fail(w, "send() is wrong about whether the channel is closed");
+        if (refused) return;
+        c.sent.push_back(item);
+        c.wake();
+    }
+
+    template<class C>
+    aio::coro<> follow(worker& w, const op& o, C& c) {
+        struct subscribed {
+            C& to;
+            typename decltype(c.real)::subscription in;
+            explicit subscribed(C& channel) : to(channel), in(channel.real.subscribe()) { ++to.subscriptions; }
+            ~subscribed() { --to.subscriptions; }
+        };
+        subscribed s(c);
+        std::size_t next = c.is_watch ? c.sent.size() - 1 : c.sent.size();
+        for (unsigned n = 0; n <= o.amount; ++n) {
+            std::optional<std::int64_t> item;
+            std::size_t missed = 0;
+            {
+                in_line me(c.waiters, w);
+                me.promised = c.closed || next < c.sent.size();
+                const std::uint32_t before = w.cancelling();
+                try {
+                    item = co_await s.in.next();
+                } catch (const aio::cancelled_error&) {
+                    cancelled(w, "next() of a channel");
+                    throw;
+                } catch (const aio::broadcast_lagged& e) {
+                    missed = e.missed();
+                }
+                completed(w, before, "next() of a channel");
+                if (!me.promised) fail(w, "next() of a channel completed, but nothing was sent");
+            }
+            const std::size_t behind = std::max(next, c.oldest()) - next;
+            if (missed != (c.is_watch ? 0 : behind)) fail(w, "was told wrongly how many items it has missed");
+            next += behind;
+            if (missed > 0) continue;
+            if (!item) {
+                if (!c.closed || next != c.sent.size()) fail(w, "a channel has ended although it was not closed, or has items");
+                co_return;
+            }
+            if (next == c.sent.size() || *item != c.sent[next]) fail(w, "got another item of a channel than the next one");
+            ++next;
+            co_await run_body(w, o);
+        }
+    }
+
+    // Each tick comes when it was planned, or at once if that is over.
+    aio::coro<> ticks(worker& w, const op& o) {
+        constexpr ms period(2);
+        const auto late = static_cast<aio::late>(o.object % 3);
+        aio::event_loop& loop = aio::get_running_loop();
+        auto clock = aio::interval(period, {.late = late});
+        aio::time_point planned = loop.time();
+        std::uint64_t number = 0;
+        for (unsigned n = 0; n <= o.amount; ++n) {
+            const aio::time_point due = n == 0 ? loop.time() : std::max(planned, loop.time());
+            if (n == 0) planned = due;
+            const std::uint32_t before = w.cancelling();
+            std::optional<std::uint64_t> tick;
+            try {
+                const auto came = co_await clock.next();
+                if (came) tick = *came;
+            } catch (const aio::cancelled_error&) {
+                cancelled(w, "a tick");
+                throw;
+            }
+            completed(w, before, "a tick");
+            if (loop.time() != due) fail(w, "a tick came at another time than its own");
+            if (!tick || *tick != number) fail(w, "a tick has another number than its own");
+            std::uint64_t periods = 1;
+            if (late == aio::late::skip) {
+                while (planned + static_cast<std::int64_t>(periods) * period <= due) ++periods;
+            }
+            number += periods;
+            planned = late == aio::late::delay ? due + period : planned + static_cast<std::int64_t>(periods) * period;
+            if (n % 2 == 0) co_await run_body(w, o);  // late or in time by turns
+        }
+    }
+
+    // Through the loop's inbox, as from another thread: in the order of each thread, and none is lost.
+    void post(unsigned n) {
+        const aio::loop_handle h = aio::get_running_loop().handle();
+        for (; n > 0; --n) {
+            h.call_soon_threadsafe([this, number = posted_++] {
+                if (number != called_++) fail("what was posted was called out of order");
+            });
+        }
+    }
+
+    aio::coro<> posts_of_a_thread(worker& w, const op& o) {
+        auto posts = std::make_shared<posts_model>();
+        threads_.push_back(posts);
+        auto job = [h = aio::get_running_loop().handle(), posts, n = o.amount + 1] {
+            const auto post = [&] {
+                h.call_soon_threadsafe([posts, number = posts->posted++] { posts->in_order &= number == posts->called++; });
+            };
+            const auto answer = [](unsigned number) -> aio::coro<unsigned> {
+                co_await aio::sleep(ms(0));
+                co_return number;
+            };
+            for (unsigned i = 0; i < n; ++i) post();
+            posts->answered = aio::run_coroutine_threadsafe(h, answer(n)).get() == n;
+            for (unsigned i = 0; i < n; ++i) post();
+        };
+        std::exception_ptr error;
+        const std::uint32_t before = w.cancelling();
+        try {
+            co_await aio::to_thread(std::move(job));
+            if (w.cancelling() > before) w.overtaken = true;
+        } catch (const aio::cancelled_error&) {  // the job has ended all the same, or never begun
+            cancelled(w, "to_thread()");
+            error = std::current_exception();
+        }
+        if (!posts->answered && posts->posted > 0) fail(w, "a thread asked for a coroutine, and got another value than it gave");
+        if (error) std::rethrow_exception(error);
+    }
+
     aio::coro<> with_timeout(worker& w, const op& o) {
         const std::uint32_t at_entry = w.cancelling();
         bool body_cancelled = false, expired = false, converted = false;
@@ -927,6 +1185,27 @@ private:
         check(queue_);
         check(lifo_);
         check(priority_);
+        const shared_lock_model& l = shared_lock_;
+        const auto first = std::find_if(l.waiters.begin(), l.waiters.end(), [](const waiting* w) { return w->who->live(); });
+        if (first != l.waiters.end() && !l.alone && (l.sharing == 0 || !(*first)->alone)) fail("a shared lock is free, and a task still waits for it");
+        if (dead(l.waiters)) fail("a task waits for a shared lock although it was cancelled");
+        const aio::shared_lock_statistics of_lock = l.real.statistics();
+        if (of_lock.shared != l.sharing || of_lock.exclusive != l.alone || of_lock.tasks_waiting != l.waiters.size())
+            fail("the statistics of a shared lock are wrong");
+        auto check_channel = [&](auto& c) {
+            if (promised(c.waiters)) fail("a channel has an item or is closed, and a task still waits for that");
+            if (dead(c.waiters)) fail("a task waits for a channel although it was cancelled");
+            const auto of_channel = c.real.statistics();
+            if (of_channel.subscriptions != c.subscriptions || of_channel.tasks_waiting != c.waiters.size() || of_channel.closed != c.closed)
+                fail("the statistics of a channel are wrong");
+        };
+        check_channel(broadcast_);
+        check_channel(watch_);
+        if (called_ != posted_) fail("something that was posted was not called");
+        for (const auto& thread : threads_) {  // none is at work: the clock stands still while one is
+            if (!thread->in_order) fail("what a thread posted was called out of order");
+            if (thread->called != thread->posted) fail("something that a thread posted was not called");
+        }
         for (const group_model* g : groups_) {
             if (g->failures == 0) continue;
             for (const worker* child : g->children) {
@@ -972,7 +1251,7 @@ private:
         for (std::size_t i = 0; i < tasks.size(); ++i) {  // rules 7, 9, 10
             if (!tasks[i].done()) continue;
             const worker& w = workers_[i];
-            if (tasks[i].cancelled() != (w.cancels > 0)) fail(w, "cancelled() is not whether a cancel ended it");
+            if (tasks[i].cancelled() != (w.cancels > 0) && !w.overtaken) fail(w, "cancelled() is not whether a cancel ended it");
         }
         aio::testing::set_step_hook(nullptr);
     }
@@ -991,6 +1270,11 @@ private:
     queue_model<typename P::template queue<std::int64_t>> queue_{1, 0};
     queue_model<typename P::template lifo_queue<std::int64_t>> lifo_{1, 1};
     queue_model<typename P::template priority_queue<std::int64_t>> priority_{2, 2};
+    shared_lock_model shared_lock_;
+    channel_model<typename P::template broadcast<std::int64_t>> broadcast_{2, false, std::size_t{2}};
+    channel_model<typename P::template watch<std::int64_t>> watch_{1, true, std::int64_t{0}};
+    unsigned posted_ = 0, called_ = 0;
+    std::vector<std::shared_ptr<posts_model>> threads_;
 };
 
 /// Runs p in the order of tasks that schedule gives. Empty if all was well, else what was not.
