@@ -1,4 +1,5 @@
 // The client against servers with and without manners. The real clock: libcurl's is real, too.
+#include "faulty_proxy.hpp"
 #include "http_raw.hpp"
 
 #include <aio/gather.hpp>
@@ -18,6 +19,8 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <map>
+#include <random>
 #include <thread>
 
 namespace {
@@ -781,6 +784,24 @@ AIO_REAL_TEST("fault N12: a header or trailer line that looks like a status line
     EXPECT_EQ(o.status, 599) << o.error << o.other_error;
     EXPECT_EQ(o.headers.size(), 2u);
     EXPECT_EQ(o.text, "body");
+}
+
+AIO_REAL_TEST("an answer that ends in the middle of its header is an error, and no answer without a body") {
+    raw_server server(&says_and_closes);
+    const std::string whole =
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nLocation: /b\r\nContent-Length: 2\r\n\r\n";
+    for (std::size_t n = 1; n < whole.size(); ++n) {
+        for (const char* method : {"GET", "HEAD", "POST"}) {
+            http::session s({.timeout = 20s});
+            fixed_answer = whole.substr(0, n);
+            const outcome o = co_await outcome_of(s.request(method, server.url()));
+            EXPECT_FALSE(o.error.empty() && o.other_error.empty()) << method << " " << fixed_answer << o.status;
+        }
+    }
+    fixed_answer = whole;
+    http::session s({.timeout = 20s});
+    const outcome o = co_await outcome_of(s.head(server.url()));
+    EXPECT_EQ(o.status, 200) << o.error << o.other_error;
 }
 
 AIO_REAL_TEST("fault N20: answers whose length can be read in two ways are errors, and their connection is closed") {
@@ -1577,6 +1598,100 @@ AIO_REAL_TEST("a request can be cancelled at every step") {
         http::response r = co_await s.get(server.url());
         EXPECT_EQ(r.status(), 200);
     }
+}
+
+// ---- networks without manners ----
+
+std::string numbers(std::size_t n) {
+    std::string text;
+    for (std::size_t i = 0; text.size() < n; ++i) text += std::to_string(i) + " ";
+    return text;
+}
+
+std::map<std::string, int> posts_seen;
+
+/// Answers as the path says: by length, in chunks, compressed in chunks.
+aio::coro<> answers_in_many_ways(raw_connection c) {
+    for (;;) {
+        const std::string request = co_await read_request(c);
+        const std::size_t end = request.find("\r\n\r\n");
+        if (end == request.npos) co_return;  // cut off
+        const std::string length = header_of(request, "Content-Length");
+        if (!length.empty() && request.size() - end - 4 < std::stoul(length)) co_return;
+        const std::string path = request.substr(request.find('/'), request.find(" HTTP/") - request.find('/'));
+        if (request.starts_with("POST")) ++posts_seen[path];
+        const std::string body = path.starts_with("/gzip") ? gzip(numbers(4'000)) : numbers(4'000);
+        if (path.starts_with("/length")) {
+            co_await c.write(answer(body));
+            continue;
+        }
+        std::string all = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
+        if (path.starts_with("/gzip")) all += "Content-Encoding: gzip\r\n";
+        all += "\r\n";
+        for (std::size_t at = 0; at < body.size(); at += 1000) {
+            char size[16];
+            const std::string chunk = body.substr(at, 1000);
+            std::snprintf(size, sizeof size, "%zx\r\n", chunk.size());
+            all += size + chunk + "\r\n";
+        }
+        co_await c.write(all + "0\r\n\r\n");
+    }
+}
+
+AIO_REAL_TEST("wherever the network cuts, splits or delays, a request ends with the whole answer or an error, and none is made twice") {
+    raw_server server(&answers_in_many_ways);
+    std::mt19937 random(11);
+    const auto up_to = [&random](std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n)(random); };
+    bool faultless = false;
+    faulty_proxy proxy("127.0.0.1", server.port());
+    proxy.plan = [&](std::size_t connection) {
+        faulty_proxy::faults f;
+        if (faultless) return f;
+        if (connection % 5 < 3) f.to_client = up_to(8'000);
+        if (connection % 5 == 3) f.to_server = up_to(600);
+        f.reset = up_to(1) == 1;
+        f.piece = up_to(2) == 0 ? 1 + up_to(300) : 16384;
+        if (up_to(5) == 0) f.delay = 10us;
+        return f;
+    };
+    co_await aio::enter(std::ref(proxy));
+    posts_seen.clear();
+    http::session s({.timeout = 30s});
+    const std::string expected = numbers(4'000);
+    std::size_t whole = 0, broken = 0;
+    const auto ask = [&](int i) -> aio::coro<> {
+        const char* forms[] = {"/length", "/chunked", "/gzip"};
+        const std::string url =
+            "http://127.0.0.1:" + std::to_string(proxy.port()) + forms[i % 3] + "/" + std::to_string(i);
+        std::string text;
+        try {
+            if (i % 4 == 3) {
+                auto pieces = s.stream(url);
+                while (auto piece = co_await pieces.next()) text += *piece;
+            } else {
+                http::response r = co_await s.request(i % 4 == 1 ? "POST" : "GET", url, i % 4 == 1 ? numbers(300) : "");
+                EXPECT_EQ(r.status(), 200);
+                text = r.text();
+            }
+            EXPECT_TRUE(text == expected) << url << ": " << text.size() << " bytes";
+            ++whole;
+        } catch (const http::error& e) {
+            ++broken;
+            EXPECT_TRUE(contains(e.what(), "cut short")) << e.what();
+        } catch (const std::system_error& e) {
+            ++broken;
+            EXPECT_TRUE(e.code() == std::errc::connection_reset || e.code() == std::errc::broken_pipe) << e.what();
+        }
+    };
+    for (int i = 0; i < 240; i += 4) co_await aio::gather(ask(i), ask(i + 1), ask(i + 2), ask(i + 3));
+    EXPECT_GT(whole, 20u);
+    EXPECT_GT(broken, 5u);
+    for (const auto& [path, times] : posts_seen) EXPECT_EQ(times, 1) << path;
+    EXPECT_EQ(s.running(), 0u);
+    faultless = true;
+    http::session again({.timeout = 30s});
+    const http::response r = co_await again.get("http://127.0.0.1:" + std::to_string(proxy.port()) + "/length");
+    EXPECT_EQ(r.text(), expected);
 }
 
 }  // namespace

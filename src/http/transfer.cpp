@@ -761,6 +761,8 @@ void http_transfer::end_with(CURLcode code) noexcept {
             return;
         } else if (code != CURLE_OK) {
             why = failure(code);
+        } else if (at != section::rest) {  // which libcurl takes for an answer without a body
+            throw http::error(what() + ": the answer was cut short in its header");
         } else if (redirecting) {
             prepare_redirect();
             client->ask_again(*this);

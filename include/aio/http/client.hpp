@@ -87,7 +87,7 @@ public:
     /// given. Errors, each naming method and URL: std::invalid_argument for a URL that is none or neither http nor https, and for
     /// headers that say how the message ends (the library does); std::system_error for a host that cannot be found or reached
     /// and a connection that was lost; timeout_error, which says what it was waiting for; http::error for a peer that does not
-    /// keep to the protocol, a short body, an untrusted certificate, too many redirects. The session may go before it is awaited.
+    /// keep to the protocol, an answer that is cut short, an untrusted certificate, too many redirects. The session may go before it is awaited.
     ///
     /// A kept connection may turn out to be closed: GET, HEAD, PUT, DELETE, OPTIONS and TRACE, which may be repeated (RFC 9110,
     /// 9.2.2), are then sent again over a new one; for any other method that is a std::system_error (ECONNRESET), because the
