@@ -4,6 +4,7 @@
 #include "aio_test.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -18,6 +19,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,6 +56,8 @@ std::string content_of(const fs::path& path) {
     std::ifstream in(path, std::ios::binary);
     return std::string(std::istreambuf_iterator<char>(in), {});
 }
+
+std::atomic<int> close_fails_with = 0;  // close(2) of a regular file; it closes
 
 std::size_t open_descriptors() {
     std::size_t n = 0;
@@ -168,6 +172,17 @@ aio::coro<std::vector<std::string>> lines_of(fs::path path) {
 
 // ---- whole files ----
 
+// In place of the system's: the library calls it.
+extern "C" [[gnu::visibility("default")]] int close(int fd) {
+    const int error = close_fails_with;
+    struct stat status {};
+    const bool fails = error != 0 && ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+    const int result = static_cast<int>(::syscall(SYS_close, fd));
+    if (!fails) return result;
+    errno = error;
+    return -1;
+}
+
 AIO_REAL_TEST("what write_file wrote read_file reads, whatever the bytes and the size") {
     const folder dir;
     for (const std::size_t size : {0u, 1u, 100u, 262144u, 3000000u}) {
@@ -209,6 +224,24 @@ AIO_REAL_TEST("a full disk is ENOSPC with the path") {
     EXPECT_TRUE(e.code() == std::errc::no_space_on_device);
     EXPECT_EQ(std::string(e.what()).find("write /dev/full: "), 0u) << e.what();
     co_await full.aclose();
+}
+
+AIO_REAL_TEST("an error of close(2), which a network's file system may keep until then, is told, and the old content stays") {
+    const folder dir;
+    put(dir / "a", "old");
+    for (const int error : {EDQUOT, EIO}) {
+        close_fails_with = error;
+        auto e = co_await failure_of([&] { return aio::write_file(dir / "a", "new"); });
+        close_fails_with = 0;
+        EXPECT_EQ(e.code().value(), error);
+        EXPECT_NE(std::string(e.what()).find("close"), std::string::npos) << e.what();
+    }
+    close_fails_with = EINTR;  // it is closed all the same
+    co_await aio::write_file(dir / "b", "new");
+    close_fails_with = 0;
+    EXPECT_EQ(content_of(dir / "a"), "old");
+    EXPECT_EQ(content_of(dir / "b"), "new");
+    EXPECT_EQ(dir.files(), 2u);
 }
 
 AIO_REAL_TEST("a write_file that fails leaves the old content and nothing else") {

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <functional>
+#include <iostream>
 #include <memory>
 #include <thread>
 
@@ -1047,7 +1048,10 @@ process_end end_of_process(const std::function<int()>& main) {
 }
 
 aio::coro<> wait_for_signal(int number) {
-    std::fputs("in a buffer", stdout);
+    std::ios::sync_with_stdio(false);
+    std::cout << "in cout's buffer";
+    std::clog.flush();
+    std::fputs(" and in a buffer", stdout);
     ::raise(number);
     co_await aio::sleep(1h);
 }
@@ -1092,7 +1096,7 @@ PLAIN_TEST("fault P3: after SIGINT and SIGTERM run_main ends the process by that
     for (const int number : {SIGINT, SIGTERM}) {
         const process_end end = end_of_process([&] { return aio::run_main(wait_for_signal(number)); });
         EXPECT_TRUE(end.killed_by(number)) << end.status;
-        EXPECT_EQ(end.output, "in a buffer");
+        EXPECT_EQ(end.output, "in cout's buffer and in a buffer");
         EXPECT_EQ(end.errors, "");
     }
     const process_end end = end_of_process([] { return aio::run_main(wait_for_signal(SIGTERM), {.handle_sigterm = false}); });
@@ -1269,6 +1273,14 @@ PLAIN_TEST("fault P9: io_uring, where there is none, is told once on stderr, and
     });
     EXPECT_TRUE(option_first.exited_with(2));
     EXPECT_EQ(option_first.errors, "");
+    for (const char* known : {"epoll", "automatic", ""}) {
+        const process_end end = end_of_process([&] {
+            ::setenv("AIO_BACKEND", known, 1);
+            return runs({});
+        });
+        EXPECT_TRUE(end.exited_with(2)) << known;
+        EXPECT_EQ(end.errors, "") << known;
+    }
     const process_end unknown = end_of_process([&] {
         ::setenv("AIO_BACKEND", "kqueue", 1);
         return contains(ending_of([&] { aio::run(main()); }), "AIO_BACKEND is 'kqueue'") ? 0 : 1;

@@ -6,6 +6,7 @@
 #include <aio/with.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -159,13 +160,16 @@ aio::coro<int> backend_of(sql::connection& db) {
 constexpr const char* sleeping = "wait_event = 'PgSleep'";
 
 std::promise<void>* resolver_held = nullptr;
+std::atomic<bool> resolver_left = false;
 
 }  // namespace
 
 // In place of the system's: nobody resolves held.test before resolver_held says so.
 extern "C" [[gnu::visibility("default")]] int getaddrinfo(const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
     if (host && std::strcmp(host, "held.test") == 0) {
-        if (hints && !(hints->ai_flags & AI_NUMERICHOST)) resolver_held->get_future().wait();
+        if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
+        resolver_held->get_future().wait();
+        resolver_left = true;
         return EAI_NONAME;
     }
     static const auto system = reinterpret_cast<decltype(&::getaddrinfo)>(::dlsym(RTLD_NEXT, "getaddrinfo"));
@@ -457,6 +461,20 @@ AIO_TEST("a host whose name nobody resolves is given up in its time, or by a can
     EXPECT_GE(aio::get_running_loop().time() - begun, 7s);
     EXPECT_LT(aio::get_running_loop().time() - begun, 8s);
     end.set_value();
+}
+
+AIO_REAL_TEST("a connect that is cancelled when its host's name has been resolved, and the loop has not heard of it, ends") {
+    std::promise<void> end;
+    resolver_held = &end;
+    resolver_left = false;
+    auto connecting = aio::create_task(failure_to_connect("postgresql://aio@held.test/aio"));
+    co_await aio_test::turns(3);
+    end.set_value();
+    while (!resolver_left) std::this_thread::yield();
+    std::this_thread::sleep_for(20ms);  // the thread hands its answer over meanwhile; where it has not, this test sees less
+    connecting.cancel();
+    co_await aio_test::turns(3);
+    EXPECT_TRUE(connecting.cancelled());
 }
 
 AIO_TEST("fault N24: a server that never answers is given up after 30 seconds, or as connect_timeout says") {

@@ -1198,3 +1198,34 @@ PLAIN_TEST("while SQLite waits for work, its thread hides no deadlock") {
     };
     EXPECT_THROW(aio::run(scenario()), aio::deadlock_error);
 }
+
+PLAIN_TEST("what is as large as a database takes is taken; one more is refused, and the limit is named") {
+    const sql::size_limits most{"a database", 10, 5, 2 * (5 + sql::parameter_overhead), 2};
+    const auto refusal = [&](std::size_t statement, std::vector<std::size_t> sizes) {
+        std::vector<sql::parameter> parameters;
+        for (const std::size_t size : sizes) parameters.emplace_back(std::string(size, 'v'));
+        try {
+            sql::check_sizes(std::string(statement, 's'), parameters, most);
+        } catch (const std::invalid_argument& e) {
+            return std::string(e.what());
+        }
+        return std::string("taken");
+    };
+    EXPECT_EQ(refusal(10, {5, 5}), "taken");
+    EXPECT_TRUE(contains(refusal(11, {}), "at most 10"));
+    EXPECT_TRUE(contains(refusal(1, {6}), "at most 5"));
+    EXPECT_TRUE(contains(refusal(1, {1, 1, 1}), "at most 2"));
+    const sql::size_limits together{"a database", 10, 50, 10 + sql::parameter_overhead, 9};
+    const auto together_taken = [&](std::size_t size) {
+        std::vector<sql::parameter> one;
+        one.emplace_back(std::string(size, 'v'));
+        try {
+            sql::check_sizes("s", one, together);
+        } catch (const std::invalid_argument&) {
+            return false;
+        }
+        return true;
+    };
+    EXPECT_TRUE(together_taken(10));
+    EXPECT_FALSE(together_taken(11));
+}

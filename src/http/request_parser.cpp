@@ -316,7 +316,6 @@ void http_request_parser::reader::take_trailers() {
     fields_reader of_trailers;
     of_trailers.skip(true);  // what they say of a body is nothing to go by
     give(of_trailers, "GET / HTTP/1.1\r\n" + pending_);
-    pending_.clear();
     trailers = std::move(of_trailers.fields);
 }
 

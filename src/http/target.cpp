@@ -92,13 +92,11 @@ std::optional<http_target> parse_target(std::string_view method, std::string_vie
         if (!is_authority(target) || colon == target.npos || colon + 1 == target.size() || target.back() == ']') {
             return std::nullopt;
         }
-        t.form = target_form::authority;
         t.authority = target;
         return t;
     }
     if (target == "*") {
         if (method != "OPTIONS") return std::nullopt;
-        t.form = target_form::asterisk;
         t.path = target;
         return t;
     }
@@ -109,7 +107,6 @@ std::optional<http_target> parse_target(std::string_view method, std::string_vie
         const std::string_view scheme = target.substr(0, colon);
         if (!equal_ignoring_case(scheme, "http") && !equal_ignoring_case(scheme, "https")) return std::nullopt;
         rest = target.substr(colon + 3);
-        t.form = target_form::absolute;
         t.authority = rest.substr(0, rest.find_first_of("/?"));
         if (!is_authority(t.authority)) return std::nullopt;
         rest.remove_prefix(t.authority.size());

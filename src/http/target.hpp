@@ -1,22 +1,14 @@
 #pragma once
 // What a request asks for (RFC 9112, 3.2), and the name of a host as a Host field and a URL have it (RFC 3986, 3.2.2).
 
-#include <cstdint>
 #include <optional>
 #include <string_view>
 
 namespace aio::detail {
 
-enum class target_form : std::uint8_t {
-    origin,     // "/path?query"
-    absolute,   // "http://host/path?query", as a proxy is asked
-    authority,  // "host:port", of CONNECT alone
-    asterisk,   // "*", of OPTIONS alone
-};
-
+/// Of four forms: "/path?query"; "http://host/path?query", as a proxy is asked; "host:port", of CONNECT alone; "*", of OPTIONS alone.
 struct http_target {
-    target_form form = target_form::origin;
-    std::string_view authority;              // absolute and authority form: "host:port"
+    std::string_view authority;              // "host:port", where the form has one
     std::string_view path;                   // percent-encoded; "/" where there is none; "*" of the asterisk form
     std::optional<std::string_view> query;   // without "?"
 };

@@ -558,7 +558,7 @@ coro<std::optional<error>> postgres::connect_to(const options& target) {
         if (next == PGRES_POLLING_OK || next == PGRES_POLLING_FAILED) break;
         co_await io_wait(
             *this, next == PGRES_POLLING_READING ? detail::io_entry::readable : detail::io_entry::writable);
-        if (!cancelled() && !late()) next = PQconnectPoll(conn_);
+        next = PQconnectPoll(conn_);
     }
     std::optional<error> why;
     if (late()) {
