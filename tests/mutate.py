@@ -171,7 +171,7 @@ def faults_in(path):
             if previous and previous[2] == indent and previous[1] == at - 1:
                 first, second = text[previous[0]:previous[1]], text[start:end]
                 shared = set(re.findall(r"\w+", first)) & set(re.findall(r"\w+", second)) - {"this"}
-                if shared or "(" in first + second:  # not two assignments that have nothing to do with each other
+                if shared:  # otherwise they have nothing to do with each other
                     add(previous[0], end, second + "\n" + " " * indent + first, "two statements swapped")
             previous = (start, at + len(line) - 1, indent) if at + len(line.rstrip()) == at + len(line) - 1 else None
         else:
@@ -325,8 +325,7 @@ def main():
     if options.changed:
         files = changed_files(options.changed)
         if not files:
-            print("mutate: no file of src/ has changed")
-            return 0
+            print("mutate: no file of src/ has changed: any of them", flush=True)
     if not files:
         files = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "src").rglob("*.cpp"))
     for name in files:
