@@ -1,4 +1,5 @@
 // The server: its parser fed piece by piece, then the whole over sockets, with clients with and without manners.
+#include "faulty_proxy.hpp"
 #include "http_corpus.hpp"
 #include "http_raw.hpp"
 
@@ -6,6 +7,8 @@
 #include <aio/http.hpp>
 
 #include "http/request_parser.hpp"
+
+#include <random>
 
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
@@ -941,6 +944,70 @@ PLAIN_TEST("client and server can be cancelled at every step") {
             aio::testing::set_step_hook(nullptr);
         }(reached, step));
     }
+}
+
+// ---- networks without manners ----
+
+AIO_REAL_TEST("wherever the network cuts, splits or delays, whole requests are handled, and what is answered is the beginning of the answers") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    const std::string body = "body " + std::string(700, 'b');
+    std::size_t handled = 0;
+    auto handler = [&](http::request r) -> aio::coro<http::response> {
+        ++handled;
+        EXPECT_EQ(r.body(), r.method() == "PUT" ? body : "");
+        if (r.path() == "/later") co_await aio::sleep(0s);
+        http::headers h("Date", "today");  // so that the bytes are known
+        co_return http::response(200, r.method() + std::string(r.path() == "/large" ? 30'000 : 10, 'x'), h);
+    };
+    auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);
+    std::mt19937 random(5);
+    const auto up_to = [&random](std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n)(random); };
+    faulty_proxy proxy("127.0.0.1", server.port());
+    proxy.plan = [&](std::size_t connection) {
+        faulty_proxy::faults f;
+        if (connection % 3 == 0) f.to_server = up_to(2'500);
+        if (connection % 3 == 1) f.to_client = up_to(35'000);
+        f.reset = up_to(1) == 1;
+        f.piece = up_to(1) == 0 ? 1 + up_to(300) : 16384;
+        if (up_to(3) == 0) f.delay = 10us;
+        return f;
+    };
+    co_await aio::enter(std::ref(proxy));
+    const std::string put = "PUT /later HTTP/1.1\r\nHost: h\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+    const std::string chunked = "PUT /now HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbody \r\n2bc;x=y\r\n" +
+        std::string(700, 'b') + "\r\n0\r\n\r\n";
+    const std::string requests = "GET /small HTTP/1.1\r\nHost: h\r\n\r\n" + put + "HEAD /large HTTP/1.1\r\nHost: h\r\n\r\n" + chunked +
+        "GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    const auto answer = [](const std::string& text, std::size_t length, const char* more) {
+        return "HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: " + std::to_string(length) + "\r\n" + more + "\r\n" + text;
+    };
+    const std::string answers = answer("GET" + std::string(10, 'x'), 13, "") + answer("PUT" + std::string(10, 'x'), 13, "") +
+        answer("", 30'004, "") + answer("PUT" + std::string(10, 'x'), 13, "") +
+        answer("GET" + std::string(30'000, 'x'), 30'003, "Connection: close\r\n");
+    std::size_t whole = 0;
+    const auto client = [&]() -> aio::coro<> {
+        aio::stream c = co_await aio::open_connection("127.0.0.1", proxy.port());
+        std::string got;
+        try {
+            co_await c.write(requests);
+            for (;;) {
+                const std::string more = co_await c.read(65536);
+                if (more.empty()) break;
+                got += more;
+            }
+        } catch (const std::system_error&) {}  // the connection was cut
+        EXPECT_TRUE(answers.starts_with(got)) << got.substr(0, 1000);
+        if (got == answers) ++whole;
+        co_await c.aclose();
+    };
+    for (int i = 0; i < 60; i += 3) co_await aio::gather(client(), client(), client());
+    EXPECT_GE(whole, 20u);
+    EXPECT_LT(whole, 60u);
+    EXPECT_GE(handled, 5 * whole);
+    EXPECT_EQ(told, std::vector<std::string>());
+    EXPECT_TRUE(co_await server.drain(30s));
+    aio::get_running_loop().set_exception_handler(nullptr);
 }
 
 }  // namespace
