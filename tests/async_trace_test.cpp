@@ -1005,3 +1005,22 @@ PLAIN_TEST("what nobody catches of run() is printed with its trace before the pr
 }
 
 }  // namespace
+
+AIO_TEST("what an exit's error replaces without a loss is not told: nothing, a cancellation, the end of a generator") {
+    ears e;
+    EXPECT_EQ(words(co_await error_of(aio::with(failing_exit("exit failed"), []() -> aio::coro<> { co_return; }))),
+              "std::runtime_error: exit failed");
+    auto cancelled = aio::create_task(aio::with(failing_exit("exit failed"), [] { return aio::sleep_forever(); }));
+    co_await turns(2);
+    cancelled.cancel();
+    EXPECT_EQ(words(co_await error_of(std::move(cancelled))), "std::runtime_error: exit failed");
+    auto numbers = []() -> aio::async_generator<int> {
+        co_await aio::enter(failing_exit("exit failed"));
+        co_yield 1;
+    };
+    auto generator = numbers();
+    co_await generator.next();
+    EXPECT_EQ(words(co_await error_of(generator.aclose())), "std::runtime_error: exit failed");
+    co_await turns(2);
+    EXPECT_EQ(e.told.size(), 0u) << e.told.front();
+}

@@ -234,7 +234,8 @@ class Copy:
         return self.run_now(suite, limit, output)
 
     def run_now(self, suite, limit, output):
-        process = subprocess.Popen([str(self.programs / suite), "--gtest_brief=1", "--gtest_fail_fast"], cwd=self.programs,
+        limits = ["prlimit", f"--as={8 << 30}", f"--fsize={4 << 30}"]  # a fault may allocate or write without an end
+        process = subprocess.Popen([*limits, str(self.programs / suite), "--gtest_brief=1", "--gtest_fail_fast"], cwd=self.programs,
                                    env=os.environ | {"LD_LIBRARY_PATH": str(self.build)}, stdin=subprocess.DEVNULL, stdout=output,
                                    stderr=output, start_new_session=True)
         try:
