@@ -144,6 +144,21 @@ PLAIN_TEST("rethrow_single throws the only error of the tree, or the group") {
     EXPECT_EQ(thrown, "two");
 }
 
+PLAIN_TEST("a group that was moved from is a group still") {
+    aio::exception_group group("two", {made<std::runtime_error>("a"), made<std::runtime_error>("b")});
+    const aio::exception_group other = std::move(group);
+    EXPECT_STREQ(group.what(), other.what());
+    EXPECT_EQ(group.exceptions().size(), 2u);
+    EXPECT_EQ(group.message(), "two");
+    try {
+        throw std::move(group);
+    } catch (const aio::exception_group& thrown) {
+        EXPECT_EQ(thrown.message(), "two");
+    }
+    EXPECT_NE(group.find<std::runtime_error>(), nullptr);
+    static_assert(std::is_nothrow_move_constructible_v<aio::exception_group>);
+}
+
 PLAIN_TEST("a group is caught as std::exception, and its parts keep its context") {
     aio::exception_group eg("m", {made<std::runtime_error>("a"), made<std::logic_error>("b")},
                             std::make_exception_ptr(aio::cancelled_error("c")));

@@ -27,6 +27,9 @@ class AIO_API exception_group : public std::exception {
 public:
     /// Throws std::invalid_argument if there is no exception, or a null one.
     exception_group(std::string message, std::vector<std::exception_ptr> exceptions, std::exception_ptr context = nullptr);
+    /// A move copies, too: one that was moved from is still a group.
+    exception_group(const exception_group&) = default;
+    exception_group& operator=(const exception_group&) = default;
 
     /// The tree, an error a line; groups nested more than 50 deep and more than 10,000 errors are left out. Made when it is first
     /// asked for; the message alone where there is no memory for it.
