@@ -5,6 +5,7 @@
 #include <aio/testing.hpp>
 
 #include <chrono>
+#include <memory>
 #include <unordered_set>
 #include <utility>
 
@@ -12,7 +13,7 @@ namespace aio::testing {
 
 void set_step_hook(detail::function<void()> fn) {
     detail::loop_core& loop = detail::require_loop();
-    const auto before = std::exchange(loop.cold().step_hook, std::move(fn));
+    const auto before = std::exchange(loop.cold().step_hook, fn ? std::make_shared<detail::function<void()>>(std::move(fn)) : nullptr);
     loop.look_who_watches();
 }
 

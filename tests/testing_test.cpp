@@ -68,6 +68,21 @@ AIO_TEST("virtual time: an hour takes none, and tasks see the deadlines in order
     EXPECT_LT(aio::clock::now() - real, 30s);
 }
 
+AIO_TEST("a step hook may end itself, and set another one") {
+    const std::string text = "what the hook has captured is still there, beyond any small buffer";
+    std::string first, second;
+    aio::testing::set_step_hook([&first, &second, text, more = text] {
+        aio::testing::set_step_hook([&second, text] {
+            aio::testing::set_step_hook(nullptr);
+            second += text;
+        });
+        first += more;
+    });
+    co_await turns(3);
+    EXPECT_EQ(first, text);
+    EXPECT_EQ(second, text);
+}
+
 AIO_TEST("virtual time stands still while anything is ready") {
     const auto start = aio::get_running_loop().time();
     bool fired = false;

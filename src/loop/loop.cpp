@@ -284,7 +284,8 @@ void turns::turn(thread_state& t) {
 
 void turns::tell_hook(ready_link next) {
     cold_.next = next.is_callback() ? nullptr : &next.task();
-    cold_.step_hook();
+    const auto hook = cold_.step_hook;  // it may set another one
+    (*hook)();
 }
 
 void turns::watched_turn(thread_state& t, ready_link batch) {

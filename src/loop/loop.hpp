@@ -53,7 +53,7 @@ struct loop_cold {
     list<list_node> callbacks;  // of call_soon, call_later, call_at: those that are still to come
 
     testing_options testing;
-    function<void()> step_hook;  // testing::set_step_hook
+    std::shared_ptr<function<void()>> step_hook;  // testing::set_step_hook
     task_base* next = nullptr;   // whose step comes after the hook; null: it is a callback
     time_point virtual_now{std::chrono::seconds(1)};
     std::mt19937_64 random;
