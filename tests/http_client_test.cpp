@@ -681,6 +681,7 @@ public:
     bool runs() const noexcept { return port_ != 0; }
     std::string url(const std::string& host) const { return "https://" + host + ":" + std::to_string(port_) + "/"; }
     std::string certificate() const { return folder_ + "/cert.pem"; }
+    std::string key() const { return folder_ + "/key.pem"; }
 
 private:
     std::string folder_;
@@ -701,6 +702,84 @@ AIO_REAL_TEST("a certificate is verified: one that is not trusted, or of another
     EXPECT_EQ(r.status(), 200);
     what = co_await failure_of<http::error>(trusting.get(server.url("127.0.0.1")));
     EXPECT_TRUE(contains(what, "127.0.0.1") && contains(what, "certificate")) << what;
+}
+
+/// `openssl s_server` that says it knows HTTP/2: what the test writes goes to the client, what the client says comes back.
+class h2_server {
+public:
+    explicit h2_server(const tls_server& tls) {
+        int ends[2];
+        AIO_REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+        ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
+        link_ = std::make_unique<raw_connection>(ends[0]);
+        posix_spawn_file_actions_t actions;
+        ::posix_spawn_file_actions_init(&actions);
+        ::posix_spawn_file_actions_adddup2(&actions, ends[1], 0);
+        ::posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
+        const std::string command = "exec openssl s_server -accept 127.0.0.1:0 -alpn h2 -cert " + tls.certificate() +
+            " -key " + tls.key() + " 2>/dev/null";
+        const char* argv[] = {"sh", "-c", command.c_str(), nullptr};
+        const int error = ::posix_spawn(&pid_, "/bin/sh", &actions, nullptr, const_cast<char**>(argv), environ);
+        ::posix_spawn_file_actions_destroy(&actions);
+        ::close(ends[1]);
+        AIO_REQUIRE(error == 0);
+    }
+    ~h2_server() {
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+    }
+    h2_server(const h2_server&) = delete;
+    h2_server& operator=(const h2_server&) = delete;
+
+    aio::coro<std::string> url() {
+        co_await link_->read_until("ACCEPT ");
+        const std::string address = co_await link_->read_until("\n");
+        co_return "https://localhost:" + std::to_string(std::stoi(address.substr(address.rfind(':') + 1))) + "/";
+    }
+    aio::coro<> accept() { co_await link_->read_until("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); }
+    /// Until the header of a request has come.
+    aio::coro<> request() {
+        for (bool header = false; !header;) {
+            const std::string frame = co_await link_->read_exactly(9);
+            AIO_REQUIRE(frame.size() == 9);
+            header = frame[3] == 1;
+            const std::size_t size = static_cast<unsigned char>(frame[1]) * 256u + static_cast<unsigned char>(frame[2]);
+            if (size > 0) co_await link_->read_exactly(size);
+        }
+    }
+    /// "200", without a body, to the request of stream 1; then, if so asked, that there will be no more streams (GOAWAY).
+    aio::coro<> answer(bool last) {
+        std::string frames(9, '\0');
+        frames[3] = 4;  // SETTINGS
+        frames += std::string("\0\0\1\1\5\0\0\0\1\x88", 10);
+        if (last) frames += std::string("\0\0\10\7\0\0\0\0\0" "\0\0\0\1" "\0\0\0\0", 17);
+        co_await link_->write(frames);
+    }
+
+private:
+    std::unique_ptr<raw_connection> link_;
+    pid_t pid_ = -1;
+};
+
+AIO_REAL_TEST("HTTP/2: after GOAWAY a request that was not sent goes over another connection") {
+    const tls_server tls;
+    AIO_REQUIRE(tls.runs());
+    h2_server server(tls);
+    const std::string url = co_await server.url();
+    const std::string certificate = tls.certificate();
+    for (const char* method : {"GET", "POST"}) {
+        http::session s({.timeout = 5s, .ca_file = certificate});
+        auto first = aio::create_task(s.get(url));
+        co_await server.accept();
+        co_await server.request();
+        co_await server.answer(true);
+        EXPECT_EQ((co_await first).status(), 200);
+        auto second = aio::create_task(s.request(method, url));
+        co_await server.accept();
+        co_await server.request();
+        co_await server.answer(false);
+        EXPECT_EQ((co_await second).status(), 200);
+    }
 }
 
 // ---- answers without manners ----
@@ -1097,6 +1176,33 @@ AIO_REAL_TEST("what a server says on a connection that is idle is not the answer
         }
     }
     shall_say = has_said = nullptr;
+}
+
+/// Answers the first request of the first connection, and resets it in the middle of the second.
+aio::coro<> resets_in_an_upload(raw_connection c) {
+    const bool first = ++requests_counted == 1;
+    std::string request = co_await read_request(c);
+    co_await c.write(answer("done"));
+    if (first) {
+        request = co_await c.read_until("\r\n\r\n");
+        ++requests_counted;
+        c.reset();
+    } else {
+        co_await c.read_to_end();
+    }
+}
+
+AIO_REAL_TEST("an upload on a kept connection that is reset in the middle of it is sent again where it may be") {
+    raw_server server(&resets_in_an_upload);
+    for (const char* method : {"PUT", "POST"}) {
+        requests_counted = 0;
+        http::session s({.timeout = 20s});
+        const outcome first = co_await outcome_of(s.get(server.url()));
+        EXPECT_EQ(first.text, "done");
+        const outcome second = co_await outcome_of(s.request(method, server.url(), std::string(8'000'000, 'x')));
+        EXPECT_EQ(second.text, method == std::string("PUT") ? "done" : "") << second.error << second.other_error;
+        EXPECT_EQ(requests_counted, method == std::string("PUT") ? 3u : 2u);
+    }
 }
 
 AIO_REAL_TEST("fault N7: the caller's headers do not say how the message ends") {

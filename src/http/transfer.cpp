@@ -375,11 +375,13 @@ void http_client::set_up(http_transfer& t) {
 #if LIBCURL_VERSION_NUM >= 0x075000
     set(CURLOPT_PREREQFUNCTION, &on_send);
     set(CURLOPT_PREREQDATA, &t);
+    const bool fresh = t.repeated;
 #else
-    if (!is_idempotent(t.method)) set(CURLOPT_FRESH_CONNECT, 1L);  // else libcurl may send it twice
+    const bool fresh = t.repeated || !is_idempotent(t.method);  // else libcurl may send it twice
 #endif
     set(CURLOPT_OPENSOCKETFUNCTION, &on_open);
     set(CURLOPT_OPENSOCKETDATA, &t);
+    set(CURLOPT_FRESH_CONNECT, fresh ? 1L : 0L);
     set(CURLOPT_FORBID_REUSE, t.close_connection ? 1L : 0L);
     set(CURLOPT_CONNECTTIMEOUT_MS, milliseconds(connect_timeout_));
     set(CURLOPT_HTTP_CONTENT_DECODING, 0L);
@@ -733,6 +735,17 @@ void http_transfer::prepare_redirect() {
     begin_message();
 }
 
+// A kept connection was lost before anything of the answer had come. libcurl asks again by itself only where it had sent all.
+bool http_transfer::may_repeat(CURLcode code) const noexcept {
+    if (code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR && code != CURLE_GOT_NOTHING && code != CURLE_HTTP2 &&
+        code != CURLE_HTTP2_STREAM) {
+        return false;
+    }
+    long connections_made = 1;
+    curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &connections_made);
+    return connections_made == 0 && !repeated && header_bytes == 0 && is_idempotent(method);
+}
+
 void http_transfer::begin_message() noexcept {
     at = section::status_line;
     status = 0;
@@ -742,6 +755,7 @@ void http_transfer::begin_message() noexcept {
     tries = 0;
     open_error = 0;
     stale = false;
+    repeated = false;
     error_text[0] = '\0';
     redirecting = false;
     enough = false;
@@ -760,6 +774,12 @@ void http_transfer::end_with(CURLcode code) noexcept {
             client->ask_again(*this);
             return;
         } else if (code != CURLE_OK) {
+            if (may_repeat(code)) {
+                begin_message();
+                repeated = true;
+                client->ask_again(*this);
+                return;
+            }
             why = failure(code);
         } else if (at != section::rest) {  // which libcurl takes for an answer without a body
             throw http::error(what() + ": the answer was cut short in its header");

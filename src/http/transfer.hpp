@@ -117,6 +117,7 @@ struct http_transfer : list_node {
     int tries = 0;              // how often libcurl has begun to send it
     int open_error = 0;         // errno of socket()
     bool stale = false;         // the connection that libcurl has chosen is not to be used
+    bool repeated = false;      // it is, over a connection of its own
     bool redirecting = false;   // what comes is not the answer
     bool enough = false;        // the rest of its body is not waited for
     std::unique_ptr<http_decoder> decoder;
@@ -155,6 +156,7 @@ private:
     void add_text(std::string_view data);
     void decode();
     void prepare_redirect();
+    bool may_repeat(CURLcode code) const noexcept;
     void begin_message() noexcept;
     std::exception_ptr failure(CURLcode code) const;
 };
