@@ -1773,7 +1773,7 @@ AIO_REAL_TEST("wherever the network cuts, splits or delays, a request ends with 
         try {
             if (i % 4 == 3) {
                 auto pieces = s.stream(url);
-                while (auto piece = co_await pieces.next()) text += *piece;
+                while (auto piece = co_await pieces.next()) { text += *piece; }
             } else {
                 http::response r = co_await s.request(i % 4 == 1 ? "POST" : "GET", url, i % 4 == 1 ? numbers(300) : "");
                 EXPECT_EQ(r.status(), 200);
