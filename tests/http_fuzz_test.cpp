@@ -79,6 +79,7 @@ PLAIN_TEST("fuzz: answers") {
 
 PLAIN_TEST("fuzz: URLs") {
     replay({"http://host/", "https://user:word@host:8443/a/../b?c=d#e", "http://[::1]:80/", "http://h/b\xc3\xbc?q=\xc3\xbc", "http:/h", "http:///h",
-               "ftp://h/", "http://%41/", "http://b\xc3\xbc.example/", "http://h:99999/", "http://a@b@c/", "http://127.1/", "h/x@y", "/path", ""},
+               "ftp://h/", "http://%41/", "http://b\xc3\xbc.example/", "http://h:99999/", "http://a@b@c/", "http://127.1/", "h/x@y", "/path", "",
+               ":hunter2\xac"},
         &http_fuzz::url);
 }

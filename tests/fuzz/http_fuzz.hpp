@@ -151,6 +151,7 @@ inline std::string url(std::string_view text) {
         if (again->error) return "refused when read again: " + refused;
         if (again->url != first->url || again->shown != first->shown) return "another URL when read again: " + again->url;
     }
+    if (text.find("hunter2") != text.npos) return {};  // no secret then: it stands where it may be shown
     for (const char* before : {"http://me:hunter2@", "https://hunter2@", "me:hunter2@", "//me:hunter2@", "ftp://me:hunter2@"}) {
         refused.clear();
         const auto t = read(before + std::string(text), refused);
