@@ -303,7 +303,6 @@ private:
         bool goes_on = false;        // when cancelled
         bool ended = false;          // ran to its end, or was never started
         bool overtaken = false;      // a cancel came during something irrevocable, and may never have been delivered
-        bool converted = false;      // a cancel that was pending when a timeout was entered left it as timeout_error
         std::uint32_t cancelling() const { return task.cancelling(); }
         bool live() const { return cancelling() == 0; }  // no cancel has come that it does not know of
     };
@@ -1018,7 +1017,8 @@ private:
     }
 
     aio::coro<> with_timeout(worker& w, const op& o) {
-        const std::uint32_t at_entry = w.cancelling();
+        // One that is pending now is met inside, and stays a cancel.
+        const std::uint32_t at_entry = w.cancelling() - (w.task.detail_state()->must_cancel() ? 1 : 0);
         bool body_cancelled = false, expired = false, converted = false;
         std::uint32_t at_end = 0;
         std::exception_ptr error;
@@ -1048,7 +1048,6 @@ private:
         if (w.cancelling() != at_end - (expired ? 1 : 0)) fail(w, "a timeout left the count of cancels wrong");
         const bool due = expired && body_cancelled && w.cancelling() <= at_entry;
         if (body_cancelled && due != converted) fail(w, due ? "an expired timeout let the cancel out" : "a timeout swallowed a cancel");
-        if (converted && at_entry > 0) w.converted = true;
         if (error) std::rethrow_exception(error);
     }
 
@@ -1133,10 +1132,9 @@ private:
             }
             if (w.cancelling() != w.cancels) fail(w, "cancelling() is not the number of cancels from outside");
             if (cancellation && !w.goes_on) break;
-            if (cancellation || w.converted) {
+            if (cancellation) {
                 while (w.task.uncancel() > 0) {}
                 w.cancels = 0;
-                w.converted = false;
             }
         }
         w.ended = true;
