@@ -1334,6 +1334,20 @@ AIO_REAL_TEST("fault N20: a proxy that refuses a tunnel is an http::error that s
     EXPECT_TRUE(contains(o.error, "403") && !contains(o.error, "secret")) << o.error << o.other_error;
 }
 
+AIO_REAL_TEST("the password of a proxy is in no message, whatever is wrong with the proxy") {
+    http::session s({.timeout = 20s});
+    for (const auto& [proxy, why] : {std::pair("http://me:secret@bad host:1", "Unsupported proxy"),
+             std::pair("http://me:sec\\secret@h:99999999", "Unsupported proxy"), std::pair("foo://me:secret@127.0.0.1:1", "Unsupported proxy"),
+             std::pair("http://me:secret@[::1", "Unsupported proxy"), std::pair("http://me:secret@127.0.0.1:1", "refused"),
+             std::pair("http://me:secret@no.such.invalid:1", "no.such.invalid")}) {
+        ::setenv("http_proxy", proxy, 1);
+        const outcome o = co_await outcome_of(s.get("http://example.invalid/"));
+        ::unsetenv("http_proxy");
+        EXPECT_FALSE(contains(o.error + o.other_error, "secret")) << o.error << o.other_error;
+        EXPECT_TRUE(contains(o.error + o.other_error, why)) << o.error << o.other_error;
+    }
+}
+
 AIO_REAL_TEST("fault N15: a password is in no message, however malformed the URL is") {
     http::session s({.timeout = 20s});
     raw_server server(&says);

@@ -817,7 +817,13 @@ const char* http_transfer::phase() const noexcept {
 }
 
 std::exception_ptr http_transfer::failure(CURLcode code) const {
-    const std::string message = what() + ": " + (error_text[0] ? error_text : curl_easy_strerror(code));
+    std::string why = error_text[0] ? error_text : curl_easy_strerror(code);
+    const bool bad_proxy = why.starts_with("Unsupported proxy");
+    if (const std::size_t quote = why.find('\''); bad_proxy && quote != why.npos) {  // there it has the URL, with a password
+        why = why.substr(0, quote + 1) + masked(why.substr(quote + 1));
+    }
+    const std::string message = what() + ": " + why;
+    if (bad_proxy) return std::make_exception_ptr(http::error(message));
     long number = 0;
     curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &number);
     const auto system = [&](int otherwise) {
