@@ -24,7 +24,6 @@ any_task next_task() noexcept {
 
 namespace detail_ {
 
-// While it refers to its task, that refers to nothing of this: no circle.
 struct busy_tasks::shared {
     any_task subject;
     bool over = false;
@@ -87,6 +86,10 @@ void check_nothing_is_left(std::ptrdiff_t before, const char* how, std::size_t a
     if (left == 0) return;
     throw std::logic_error(std::string(how) + ": after run " + std::to_string(at) + " " + std::to_string(left) +
                            " blocks (coroutine frames, tasks, futures) are left");
+}
+
+void check_options(const brute_force_options& options) {
+    if (options.every == 0) throw std::invalid_argument("brute_force_options: every is 0, so it would be the same step for ever");
 }
 
 void throw_not_ended() { throw std::logic_error("end_at_every_step: the scenario did not end when it was cancelled by the end of run()"); }

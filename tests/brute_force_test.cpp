@@ -66,6 +66,24 @@ PLAIN_TEST("a frame that is left is found") {
     delete kept;
 }
 
+PLAIN_TEST("busy tasks are no part of the scenario: it has the same steps beside them; every and first take some of these") {
+    const auto wake_ups = [](aio::testing::brute_force_options options) {
+        return aio::testing::cancel_every_wake_up([] { return take_turns<aio::lock>(); }, [] {}, options);
+    };
+    const auto steps = [](aio::testing::brute_force_options options) {
+        return aio::testing::cancel_at_every_step([] { return take_turns<aio::lock>(); }, [] {}, options);
+    };
+    const std::size_t all = steps({}), all_wake_ups = wake_ups({});
+    EXPECT_GT(all, 8u);
+    for (const std::size_t busy : {1u, 50u, 300u}) {
+        EXPECT_EQ(steps({.busy_tasks = busy}), all) << busy;
+        EXPECT_EQ(wake_ups({.busy_tasks = busy}), all_wake_ups) << busy;
+    }
+    EXPECT_EQ(steps({.every = 3}), (all + 2 + 2) / 3);  // the last run goes through untouched
+    EXPECT_EQ(steps({.first = 2}), all - 2);
+    EXPECT_THROW(steps({.every = 0}), std::invalid_argument);
+}
+
 PLAIN_TEST("an allocation of the program's own fails in its turn where it asks allocation()") {
     std::set<std::string> ends;
     auto scenario = [&]() -> aio::coro<> {

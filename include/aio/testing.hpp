@@ -63,7 +63,7 @@ any_task next_task() noexcept;
 /// real_time: for scenarios that sleep while a socket or a thread is at work: virtual time would stand still then.
 /// busy_tasks: so many tasks that are always ready run beside the scenario, on the real clock. Their steps do not count. Where the
 /// scenario has not ended after a minute they give up, so that a lost wake-up is a deadlock_error here, too.
-/// first, every: something is done at these steps alone: first, first + every, first + 2 * every ...
+/// first, every: something is done at these steps alone: first, first + every, first + 2 * every ... std::invalid_argument: every is 0.
 struct brute_force_options {
     bool real_time = false;
     std::size_t busy_tasks = 0;
@@ -80,6 +80,7 @@ bool allocation_failed() noexcept;
 std::ptrdiff_t live_blocks() noexcept;
 void check_nothing_is_left(std::ptrdiff_t before, const char* how, std::size_t at);
 [[noreturn]] void throw_endless(const char* how);
+void check_options(const brute_force_options& options);  // std::invalid_argument
 [[noreturn]] void throw_not_ended();
 
 /// Tasks that are always ready, until the scenario's task is done. The end of run() does not end them before that.
@@ -105,6 +106,7 @@ private:
 /// run(step): true if something was done at that step.
 template<class Check, class Run>
 std::size_t again_and_again(Check& check, const char* how, const brute_force_options& options, Run run) {
+    check_options(options);
     const std::ptrdiff_t before = live_blocks();
     std::size_t runs = 0;
     for (std::size_t step = options.first; step < 100'000; step += options.every) {
