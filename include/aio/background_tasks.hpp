@@ -12,6 +12,7 @@
 
 #include <aio/detail/platform.hpp>
 
+#include <aio/detail/creates_tasks.hpp>
 #include <aio/detail/operation.hpp>
 #include <aio/task.hpp>
 
@@ -58,46 +59,14 @@ private:
 /// through the task's handle (rule 33). Movable; belongs to its loop's thread; a context manager that gives itself.
 ///
 /// At destruction nothing needs to hold: tasks that are left go on by themselves, as after create_task, until run() ends them.
-class background_tasks {
+class background_tasks : public detail::creates_tasks<background_tasks> {
 public:
     background_tasks() : state_(detail::make_background_state()) {}
     background_tasks(background_tasks&&) noexcept = default;
     background_tasks& operator=(background_tasks&&) = delete;
 
     /// As aio::create_task. Throws std::logic_error once shutdown() has begun; the coroutine is closed then (rule 77).
-    template<class A>
-        requires(detail::awaitable<A> && !std::is_lvalue_reference_v<A>)
-    auto create_task(A&& awaitable, task_options options = {},
-                     std::source_location where = std::source_location::current()) {
-        auto c = detail::to_coro(std::forward<A>(awaitable));
-        return start(std::move(c), options, where);
-    }
-    template<class F, class... Args>
-        requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
-    auto create_task(F&& fn, Args&&... args) {
-        auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
-        const std::source_location where = detail::coro_access::place(c);
-        return start(std::move(c), task_options{}, where);
-    }
-    template<class F, class... Args>
-        requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
-    auto create_task(task_options options, F&& fn, Args&&... args) {
-        auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
-        const std::source_location where = detail::coro_access::place(c);
-        return start(std::move(c), options, where);
-    }
-    template<class F>
-        requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>>)
-    auto create_task(F&& fn, task_options options) {
-        return this->create_task(options, std::forward<F>(fn));
-    }
-    template<class A>
-        requires detail::unmoved<A>
-    void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
-    template<class F, class... Args>
-        requires(!detail::awaitable<F> && !detail::unmoved<F> && !std::is_same_v<std::remove_cvref_t<F>, task_options> &&
-                 !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
-    void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
+    using detail::creates_tasks<background_tasks>::create_task;
 
     /// How many have not ended.
     std::size_t size() const noexcept { return detail::background_size(state_.get()); }
@@ -109,6 +78,7 @@ public:
     detail::background_shutdown shutdown() noexcept { return detail::background_shutdown(state_); }
 
 private:
+    friend detail::creates_tasks<background_tasks>;
     template<class T>
     task<T> start(coro<T>&& c, const task_options& options, std::source_location where) {
         try {

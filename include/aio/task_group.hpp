@@ -11,6 +11,7 @@
 
 #include <aio/detail/platform.hpp>
 
+#include <aio/detail/creates_tasks.hpp>
 #include <aio/detail/scope.hpp>
 #include <aio/exception_group.hpp>
 #include <aio/task.hpp>
@@ -28,7 +29,7 @@ struct task_group_options {
     std::size_t max_running = 0;
 };
 
-class task_group {
+class task_group : public detail::creates_tasks<task_group> {
 public:
     explicit task_group(task_group_options options = {}) noexcept : options_(options) {}
     task_group(task_group&& other);  // before it is entered
@@ -38,38 +39,7 @@ public:
 
     /// As aio::create_task. Throws std::logic_error, and closes the coroutine, before the group is entered, once it is aborting,
     /// or after its end (rules 77, 78).
-    template<class A>
-        requires(detail::awaitable<A> && !std::is_lvalue_reference_v<A>)
-    auto create_task(A&& awaitable, task_options options = {},
-                     std::source_location where = std::source_location::current()) {
-        return start(detail::to_coro(std::forward<A>(awaitable)), options, where);
-    }
-    template<class F, class... Args>
-        requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
-    auto create_task(F&& fn, Args&&... args) {
-        auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
-        const std::source_location where = detail::coro_access::place(c);
-        return start(std::move(c), task_options{}, where);
-    }
-    template<class F, class... Args>
-        requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
-    auto create_task(task_options options, F&& fn, Args&&... args) {
-        auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
-        const std::source_location where = detail::coro_access::place(c);
-        return start(std::move(c), options, where);
-    }
-    template<class F>
-        requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>>)
-    auto create_task(F&& fn, task_options options) {
-        return this->create_task(options, std::forward<F>(fn));
-    }
-    template<class A>
-        requires detail::unmoved<A>
-    void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
-    template<class F, class... Args>
-        requires(!detail::awaitable<F> && !detail::unmoved<F> && !std::is_same_v<std::remove_cvref_t<F>, task_options> &&
-                 !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
-    void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
+    using detail::creates_tasks<task_group>::create_task;
 
     /// Cancels the tasks and the body; the group ends without throwing. Errors still leave (semantics 15d). Before the group is
     /// entered: it is cancelled upon entry; after its end nothing happens.
@@ -86,6 +56,7 @@ public:
     static constexpr bool bound_to_task = true;
 
 private:
+    friend detail::creates_tasks<task_group>;
     struct child;
     class drained;
     template<class T>

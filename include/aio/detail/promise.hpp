@@ -17,7 +17,7 @@ namespace aio::detail {
 
 inline constexpr std::int32_t step_budget = 256;
 
-enum class progress : std::uint8_t {
+enum class progress : std::uint16_t {  // so wide that it and the two flags behind it are one store
     attached,  // not started, or runs inside its parent's await_suspend; the root of a task, inside the loop's step
     detached,  // has suspended since: its parent is suspended, too
     ended,     // the root of a task, after that
@@ -34,7 +34,6 @@ struct promise_base {
     progress state = progress::attached;
     bool failed = false;  // ended by an exception
     bool is_generator = false;
-    bool unused = false;  // these four are one store
 
     promise_base() noexcept {}  // what is set later is not set twice: stores are most of what a short coroutine costs
     promise_base(const promise_base&) = delete;
