@@ -23,7 +23,27 @@
 #include <string>
 #include <vector>
 
+#include <malloc.h>
 #include <unistd.h>
+
+// Which sanitizers the tests are built with: 0 or 1, for #if and for if.
+#if defined(__has_feature)
+#define AIO_TEST_HAS(sanitizer) __has_feature(sanitizer)
+#else
+#define AIO_TEST_HAS(sanitizer) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || AIO_TEST_HAS(address_sanitizer)
+#define AIO_TEST_ASAN 1
+#else
+#define AIO_TEST_ASAN 0
+#endif
+#if defined(__SANITIZE_THREAD__) || AIO_TEST_HAS(thread_sanitizer)
+#define AIO_TEST_TSAN 1
+#else
+#define AIO_TEST_TSAN 0
+#endif
+#define AIO_TEST_SANITIZED (AIO_TEST_ASAN || AIO_TEST_TSAN)
+extern "C" [[gnu::weak]] std::size_t __sanitizer_get_current_allocated_bytes() noexcept;
 
 using namespace std::chrono_literals;
 
@@ -62,6 +82,13 @@ inline int lowest_free_descriptor() {
     const int fd = ::dup(0);
     ::close(fd);
     return fd;
+}
+
+/// Of malloc, and of what takes its place under a sanitizer.
+inline std::size_t bytes_in_use() {
+    if (&__sanitizer_get_current_allocated_bytes) return __sanitizer_get_current_allocated_bytes();
+    const struct mallinfo2 all = ::mallinfo2();
+    return all.uordblks + all.hblkhd;
 }
 
 /// What happened, in order.

@@ -7,18 +7,7 @@
 #include <cstdlib>
 #include <latch>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define COUNTS_MALLOC 0
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define COUNTS_MALLOC 0
-#endif
-#endif
-#ifndef COUNTS_MALLOC
-#define COUNTS_MALLOC 1
-#endif
-
-#if !COUNTS_MALLOC
+#if AIO_TEST_SANITIZED
 
 PLAIN_TEST("what the hot paths allocate") {
     GTEST_SKIP() << "the sanitizers have a malloc of their own, and our free lists are off";

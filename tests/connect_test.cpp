@@ -198,6 +198,22 @@ private:
     aio::task<> task_;
 };
 
+/// How open_connection() fails that connects to the addresses of the stage.
+struct failure {
+    std::string what;
+    int code = 0;
+};
+aio::coro<failure> failure_to_connect() {
+    failure f;
+    try {
+        co_await aio::open_connection("several.test", 9);
+    } catch (const std::system_error& e) {
+        f.what = e.what();
+        f.code = e.code().value();
+    }
+    co_return f;
+}
+
 std::string refused(int port) { return "127.0.0.1:" + std::to_string(port) + ": " + std::strerror(ECONNREFUSED); }
 
 }  // namespace
@@ -377,36 +393,22 @@ AIO_REAL_TEST("where all addresses fail, the error names each with its reason, a
             s.end(1, dead);
         });
     };
-    std::string what;
-    int code = 0;
-    try {
-        co_await aio::open_connection("several.test", 9);
-    } catch (const std::system_error& e) {
-        what = e.what();
-        code = e.code().value();
-    }
-    EXPECT_EQ(code, ENETUNREACH);
+    const failure f = co_await failure_to_connect();
+    EXPECT_EQ(f.code, ENETUNREACH);
     const std::string unreachable = "127.0.0.1:50: " + std::string(std::strerror(ENETUNREACH));
-    EXPECT_NE(what.find("connect to several.test:9, each address failed (" + unreachable + "; " + refused(1) + "; " +
+    EXPECT_NE(f.what.find("connect to several.test:9, each address failed (" + unreachable + "; " + refused(1) + "; " +
                         refused(dead.port) + "; " + refused(2) + ")"),
               std::string::npos)
-        << what;
+        << f.what;
     co_await go_on();
 }
 
 AIO_REAL_TEST("where one address fails, the error has its errno and names it") {
     const dead_peer dead;
     stage s({dead.port});
-    std::string what;
-    int code = 0;
-    try {
-        co_await aio::open_connection("several.test", 9);
-    } catch (const std::system_error& e) {
-        what = e.what();
-        code = e.code().value();
-    }
-    EXPECT_EQ(code, ECONNREFUSED);
-    EXPECT_NE(what.find("connect to several.test:9 (127.0.0.1:" + std::to_string(dead.port) + ")"), std::string::npos) << what;
+    const failure f = co_await failure_to_connect();
+    EXPECT_EQ(f.code, ECONNREFUSED);
+    EXPECT_NE(f.what.find("connect to several.test:9 (127.0.0.1:" + std::to_string(dead.port) + ")"), std::string::npos) << f.what;
 }
 
 AIO_REAL_TEST("a connection sends without delay, and no child process inherits it") {

@@ -892,18 +892,8 @@ PLAIN_TEST("write_file writes in place what belongs to somebody else") {
     EXPECT_EQ(content_of(dir / "a"), "new");
 }
 
-namespace {
-#if defined(__SANITIZE_THREAD__)
-constexpr bool tsan = true;
-#elif defined(__has_feature)
-constexpr bool tsan = __has_feature(thread_sanitizer);
-#else
-constexpr bool tsan = false;
-#endif
-}  // namespace
-
 PLAIN_TEST("write_file writes in place, and leaves nothing beside, where it cannot give the new file the old one's group") {
-    if (tsan) GTEST_SKIP() << "ThreadSanitizer lets the child of a fork start no threads";
+    if (AIO_TEST_TSAN) GTEST_SKIP() << "ThreadSanitizer lets the child of a fork start no threads";
     if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file a group that its owner is not in";
     const folder dir;
     const fs::path path = dir / "a";
@@ -933,7 +923,7 @@ PLAIN_TEST("write_file writes in place, and leaves nothing beside, where it cann
 }
 
 PLAIN_TEST("write_file writes in place, and leaves nothing beside, where the file cannot be replaced") {
-    if (tsan) GTEST_SKIP() << "ThreadSanitizer lets the child of a fork start no threads";
+    if (AIO_TEST_TSAN) GTEST_SKIP() << "ThreadSanitizer lets the child of a fork start no threads";
     const folder dir;
     const fs::path path = dir / "a";
     put(path, "old");
@@ -975,7 +965,7 @@ AIO_REAL_TEST("fault C18: a write of a temporary to a file owns it: it may be aw
 // ---- descriptor 0 ----
 
 PLAIN_TEST("a process whose standard input is closed reads, writes and replaces files: descriptor 0 is one like any other") {
-    if (tsan) GTEST_SKIP() << "ThreadSanitizer lets the child of a fork start no threads";
+    if (AIO_TEST_TSAN) GTEST_SKIP() << "ThreadSanitizer lets the child of a fork start no threads";
     const folder dir;
     const std::string path = dir / "a";
     const pid_t child = ::fork();

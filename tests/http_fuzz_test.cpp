@@ -8,15 +8,7 @@
 
 namespace {
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr int inputs = 1500;
-#else
-constexpr int inputs = 6000;
-#endif
-#else
-constexpr int inputs = 6000;
-#endif
+constexpr int inputs = AIO_TEST_SANITIZED ? 1500 : 6000;
 
 // One of the seeds, or the head of one and the tail of another, with a few bytes changed, taken out, or put in twice.
 std::string mutated(const std::vector<std::string>& seeds, std::mt19937& random) {

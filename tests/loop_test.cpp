@@ -16,16 +16,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-extern "C" [[gnu::weak]] std::size_t __sanitizer_get_current_allocated_bytes() noexcept;
-
 namespace {
 
-std::size_t bytes_in_use() {
-    if (&__sanitizer_get_current_allocated_bytes) return __sanitizer_get_current_allocated_bytes();
-    const struct mallinfo2 all = ::mallinfo2();
-    return all.uordblks + all.hblkhd;
-}
-
+using aio_test::bytes_in_use;
 using aio::detail::fd_ready;
 using aio::detail::io_entry;
 

@@ -13,17 +13,7 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
     return value && *value ? std::strtoull(value, nullptr, 10) : otherwise;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::uint64_t usual_seeds = 1'000;  // some ten times slower there
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr std::uint64_t usual_seeds = 1'000;
-#else
-constexpr std::uint64_t usual_seeds = 10'000;
-#endif
-#else
-constexpr std::uint64_t usual_seeds = 10'000;
-#endif
+constexpr std::uint64_t usual_seeds = AIO_TEST_SANITIZED ? 1'000 : 10'000;  // some ten times slower there
 
 struct found {
     std::uint64_t seed = 0;

@@ -22,36 +22,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define AIO_TEST_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define AIO_TEST_SANITIZED 1
-#endif
-#endif
-#ifndef AIO_TEST_SANITIZED
-#define AIO_TEST_SANITIZED 0
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define AIO_TEST_NO_THREADS_AFTER_FORK 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define AIO_TEST_NO_THREADS_AFTER_FORK 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define AIO_TEST_LEAKS 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define AIO_TEST_LEAKS 1
-#endif
-#endif
-#ifdef AIO_TEST_LEAKS
+#if AIO_TEST_ASAN
 #include <sanitizer/lsan_interface.h>
 #endif
 
 // ThreadSanitizer has these operators itself and lets nobody replace them: there the library's own allocations alone fail.
-#ifndef AIO_TEST_NO_THREADS_AFTER_FORK
+#if !AIO_TEST_TSAN
 void* operator new(std::size_t bytes) {
     aio::testing::allocation();
     if (void* memory = std::malloc(bytes ? bytes : 1)) return memory;
@@ -163,7 +139,7 @@ int run_in_child(Scenario& scenario, std::size_t allocation, bool and_all_after,
 template<class Scenario>
 void survives_without_memory(Scenario scenario, memory_options options = {}) {
     using namespace memory_detail;
-#ifdef AIO_TEST_NO_THREADS_AFTER_FORK
+#if AIO_TEST_TSAN
     if (options.threads) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
 #endif
     if (const char* only = std::getenv("AIO_TEST_ALLOCATION")) {
@@ -182,7 +158,7 @@ void survives_without_memory(Scenario scenario, memory_options options = {}) {
                 ::dup2(::fileno(said), 2);
                 ::alarm(AIO_TEST_SANITIZED ? 60 : 20);
                 const int result = run_in_child(scenario, allocation, and_all_after, options);
-#ifdef AIO_TEST_LEAKS
+#if AIO_TEST_ASAN
                 if (__lsan_do_recoverable_leak_check()) ::_exit(leaked);
 #endif
                 ::_exit(result);
@@ -210,7 +186,7 @@ void survives_without_memory(Scenario scenario, memory_options options = {}) {
             }
             std::fclose(said);
         }
-#ifndef AIO_TEST_NO_THREADS_AFTER_FORK
+#if !AIO_TEST_TSAN
         EXPECT_GE(allocation, options.at_least);
 #endif
     }

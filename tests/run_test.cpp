@@ -894,14 +894,6 @@ PLAIN_TEST("debug mode: use from another thread is a logic_error there, which na
 
 namespace {
 
-#if defined(__SANITIZE_THREAD__)
-constexpr bool tsan = true;
-#elif defined(__has_feature)
-constexpr bool tsan = __has_feature(thread_sanitizer);
-#else
-constexpr bool tsan = false;
-#endif
-
 /// fork()s here; fn runs in the child and says whether all was as expected. Gives the child's exit status.
 template<class F>
 int forked(F fn) {
@@ -959,7 +951,7 @@ AIO_REAL_TEST("rule 150: in the child of a fork() a new loop runs, files and all
         const int before = steps;
         auto main = []() -> aio::coro<int> {
             co_await aio::sleep(1ms);
-            if (tsan) co_return 7;  // it dies when the child of a process with threads starts one
+            if (AIO_TEST_TSAN) co_return 7;  // it dies when the child of a process with threads starts one
             co_await aio::write_file("/dev/null", "x");
             co_return co_await aio::to_thread([] { return 7; });
         };
@@ -1120,7 +1112,7 @@ PLAIN_TEST("run_main: main that handles the cancellation of a signal ends as it 
 // ---- signals that nobody has seen ----
 
 PLAIN_TEST("fault P4: main that ends with a value before it saw a signal's cancellation: keyboard_interrupt all the same") {
-    if (tsan) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
+    if (AIO_TEST_TSAN) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
     const auto main = []() -> aio::coro<int> {
         co_return co_await aio::to_thread([](std::stop_token stop) {
             ::kill(::getpid(), SIGINT);
@@ -1174,7 +1166,7 @@ PLAIN_TEST("15h: a first signal while what is left is awaited interrupts none of
 }
 
 PLAIN_TEST("fault P4: main that fails before it saw a signal's cancellation: keyboard_interrupt, and the error is told") {
-    if (tsan) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
+    if (AIO_TEST_TSAN) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
     const auto main = [](std::string& told) -> aio::coro<> {
         aio::get_running_loop().set_exception_handler([&told](const aio::exception_context& c) {
             told += c.message + ": " + aio::detail::describe(c.error);
@@ -1194,7 +1186,7 @@ PLAIN_TEST("fault P4: main that fails before it saw a signal's cancellation: key
 }
 
 PLAIN_TEST("rule 147: main that sees a signal's cancellation after an irrevocable completion, and handles it, has its own outcome") {
-    if (tsan) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
+    if (AIO_TEST_TSAN) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
     const auto main = []() -> aio::coro<int> {
         const int value = co_await aio::to_thread([](std::stop_token stop) {
             ::kill(::getpid(), SIGINT);

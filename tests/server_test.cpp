@@ -199,12 +199,7 @@ AIO_REAL_TEST("an address that is not ours, a bad port and an unknown name are e
     EXPECT_EQ(argument, 1);
 }
 
-#if defined(__has_feature)
-#if __has_feature(undefined_behavior_sanitizer)
-#define AIO_TEST_NEEDS_DESCRIPTORS  // the sanitizer opens pipes to look at types, and calls it an error where it cannot
-#endif
-#endif
-#ifndef AIO_TEST_NEEDS_DESCRIPTORS
+#if !AIO_TEST_HAS(undefined_behavior_sanitizer)  // it opens pipes to look at types, and calls it an error where it cannot
 AIO_REAL_TEST("rule 151: without descriptors accepting pauses, says so once, and goes on") {
     aio_test::journal told;
     aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told(c.message); });

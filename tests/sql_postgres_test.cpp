@@ -1,9 +1,6 @@
 // aio::sql with PostgreSQL: a real server, which tests/with_postgres starts.
-#include "aio_test.hpp"
+#include "sql_test.hpp"
 #include "faulty_proxy.hpp"
-
-#include <aio/sql.hpp>
-#include <aio/with.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -14,18 +11,7 @@
 #include <limits>
 #include <random>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
-#elif __has_feature(thread_sanitizer)
-#define __SANITIZE_THREAD__ 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#include <sanitizer/allocator_interface.h>
-#endif
 #include <dlfcn.h>
-#include <malloc.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -34,6 +20,8 @@
 namespace {
 
 namespace sql = aio::sql;
+using aio_test::contains;
+using aio_test::count;
 
 std::string server() {
     const char* url = std::getenv("AIO_TEST_POSTGRES");
@@ -94,18 +82,6 @@ aio::coro<failure> failure_to_connect(std::string url) {
     co_await connecting.exit(nullptr);
     co_return f;
 }
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-#define EXPECT_CONTAINS(text, part) EXPECT_PRED2(contains, text, part)
-
-/// Of malloc, which libpq uses.
-std::size_t allocated_bytes() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return __sanitizer_get_current_allocated_bytes();
-#else
-    const struct mallinfo2 now = ::mallinfo2();
-    return now.uordblks + now.hblkhd;
-#endif
-}
 
 /// Takes connections and says nothing.
 class silent_server {
@@ -137,11 +113,6 @@ std::size_t tasks_alive() {
     auto& tasks = aio::detail::local().loop->tasks;
     for (auto* t = tasks.front(); t; t = tasks.after(*t)) ++n;
     return n;
-}
-
-aio::coro<std::int64_t> count(sql::connection& db, std::string table) {
-    const sql::rows rows = co_await db.query("SELECT count(*) FROM " + table);
-    co_return rows[0][0].as<std::int64_t>();
 }
 
 /// Waits, on another connection, until a backend does something that pg_stat_activity shows.
@@ -403,13 +374,13 @@ AIO_REAL_TEST("fault N14: notifications that nobody takes are dropped") {
     auto& db = co_await aio::enter(sql::connect(server()));
     auto& other = co_await aio::enter(sql::connect(server()));
     co_await db.query("LISTEN news");
-    const std::size_t before = allocated_bytes();
+    const std::size_t before = aio_test::bytes_in_use();
     for (int i = 0; i < 20; ++i) {
         co_await other.query("SELECT pg_notify('news', repeat('x', 7900) || i) FROM generate_series(1, 100) i");
         co_await db.query("SELECT 1");
         EXPECT_TRUE(db.usable());
     }
-    EXPECT_LT(allocated_bytes(), before + 4'000'000);  // of 16 MB
+    EXPECT_LT(aio_test::bytes_in_use(), before + 4'000'000);  // of 16 MB
 }
 
 AIO_REAL_TEST("fault N23: a COMMIT or ROLLBACK written by hand inside transaction() is told for what it was") {
@@ -1156,38 +1127,7 @@ AIO_REAL_TEST("a rollback that is not answered ends with its connection, and the
 }
 
 PLAIN_TEST("cancelled at any step, a connection leaves nothing behind and a transaction is whole or not there") {
-    const std::string url = server();
-    aio::run([](std::string u) -> aio::coro<> {
-        co_await aio::with(sql::connect(u),
-            [](sql::connection& db) { return db.query("DROP TABLE IF EXISTS steps; CREATE TABLE steps (x int)"); });
-    }(url));
-    std::int64_t seen = 0;
-    const auto scenario = [&]() -> aio::coro<> {
-        auto& db = co_await aio::enter(sql::connect(url));
-        auto nested = [&]() -> aio::coro<> { co_await db.query("INSERT INTO steps VALUES ($1)", 2); };
-        auto body = [&]() -> aio::coro<> {
-            co_await db.query("INSERT INTO steps VALUES (1)");
-            co_await aio::with(db.transaction(), nested);
-            co_await db.query("SELECT * FROM steps");
-        };
-        std::exception_ptr cancelled;
-        try {
-            co_await aio::with(db.transaction(), body);
-        } catch (const aio::cancelled_error&) { cancelled = std::current_exception(); }
-        EXPECT_EQ((co_await db.query("SELECT 5"))[0][0].as<int>(), 5);  // its connection is good
-        if (cancelled) std::rethrow_exception(cancelled);
-    };
-    const auto check = [&] {
-        aio::run([](std::string u, std::int64_t& before) -> aio::coro<> {
-            auto& db = co_await aio::enter(sql::connect(u));
-            const std::int64_t now = co_await count(db, "steps");
-            EXPECT_TRUE(now == before || now == before + 2) << before << " became " << now;
-            before = now;
-        }(url, seen));
-    };
-    const std::size_t runs = aio::testing::cancel_at_every_step(scenario, check);
-    EXPECT_GT(runs, 8u);
-    EXPECT_GE(seen, 2);
+    aio_test::cancel_transactions_at_every_step(server());
 }
 
 // ---- a network with faults ----

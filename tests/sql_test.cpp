@@ -1,8 +1,5 @@
 // aio::sql with SQLite, which needs no server; and what is the same for every database.
-#include "aio_test.hpp"
-
-#include <aio/sql.hpp>
-#include <aio/with.hpp>
+#include "sql_test.hpp"
 
 #include "loop/loop.hpp"
 #include "sql/driver.hpp"
@@ -17,6 +14,8 @@
 namespace {
 
 namespace sql = aio::sql;
+using aio_test::contains;
+using aio_test::count;
 
 /// A folder that goes with the test.
 class temporary_folder {
@@ -53,8 +52,6 @@ std::string what(F fn) {
     } catch (const std::exception& e) { return e.what(); }
     return "nothing";
 }
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-#define EXPECT_CONTAINS(text, part) EXPECT_PRED2(contains, text, part)
 
 /// Those of the library's own, too: attempts of a pool to connect.
 std::size_t tasks_alive() {
@@ -62,11 +59,6 @@ std::size_t tasks_alive() {
     auto& tasks = aio::detail::local().loop->tasks;
     for (auto* t = tasks.front(); t; t = tasks.after(*t)) ++n;
     return n;
-}
-
-aio::coro<std::int64_t> count(sql::connection& db, std::string table) {
-    const sql::rows rows = co_await db.query("SELECT count(*) FROM " + table);
-    co_return rows[0][0].as<std::int64_t>();
 }
 
 constexpr const char* endless =
@@ -1161,32 +1153,7 @@ AIO_REAL_TEST("a cancel that is withdrawn while a statement is interrupted is an
 
 PLAIN_TEST("cancelled at any step, a connection leaves nothing behind and a transaction is whole or not there") {
     const temporary_folder folder;
-    const std::string url = folder.url("steps.db");
-    aio::run([](std::string u) -> aio::coro<> {
-        co_await aio::with(sql::connect(u), [](sql::connection& db) { return db.query("CREATE TABLE t (x)"); });
-    }(url));
-    std::int64_t seen = 0;
-    const auto scenario = [&]() -> aio::coro<> {
-        auto& db = co_await aio::enter(sql::connect(url));
-        auto nested = [&]() -> aio::coro<> { co_await db.query("INSERT INTO t VALUES (2)"); };
-        auto body = [&]() -> aio::coro<> {
-            co_await db.query("INSERT INTO t VALUES (1)");
-            co_await aio::with(db.transaction(), nested);
-            co_await db.query("SELECT * FROM t");
-        };
-        co_await aio::with(db.transaction(), body);
-    };
-    const auto check = [&] {
-        aio::run([](std::string u, std::int64_t& before) -> aio::coro<> {
-            auto& db = co_await aio::enter(sql::connect(u));
-            const std::int64_t now = co_await count(db, "t");
-            EXPECT_TRUE(now == before || now == before + 2) << before << " became " << now;
-            before = now;
-        }(url, seen));
-    };
-    const std::size_t runs = aio::testing::cancel_at_every_step(scenario, check);
-    EXPECT_GT(runs, 8u);
-    EXPECT_GE(seen, 2);
+    aio_test::cancel_transactions_at_every_step(folder.url("steps.db"));
 }
 
 PLAIN_TEST("while SQLite waits for work, its thread hides no deadlock") {
