@@ -1179,7 +1179,7 @@ AIO_REAL_TEST("wherever the network cuts a connection, everything ends with its 
             whole = true;
         } catch (const sql::error& e) {
             EXPECT_TRUE(e.code().starts_with("08") || e.code().starts_with("57P")) << e.what();
-            EXPECT_FALSE(contains(e.what(), "secret")) << e.what();
+            EXPECT_FALSE(contains(e.what(), "secret") || contains(e.what(), "\n")) << e.what();
         } catch (const std::system_error&) {}
         of_first.reset();
         EXPECT_EQ((co_await aio::wait_for(pool.query("SELECT 5"), 30s))[0][0].as<int>(), 5);  // it recovers

@@ -56,6 +56,13 @@ std::string trimmed(std::string text) {
     return text;
 }
 
+std::string one_line(std::string text) {
+    for (std::size_t at = text.find('\n'); at != std::string::npos; at = text.find('\n', at)) {
+        text.replace(at, text.find_first_not_of("\n\t ", at) - at, "; ");
+    }
+    return text;
+}
+
 std::string field_of(const PGresult* r, int which) {
     const char* const text = PQresultErrorField(r, which);
     return text ? text : "";
@@ -89,7 +96,7 @@ error error_of(const PGresult* r, const std::string& statement) {
     error::parts p;
     p.statement = statement;
     p.code = field_of(r, PG_DIAG_SQLSTATE);
-    if (p.code.empty()) return error(trimmed(PQresultErrorMessage(r)), "08006", statement);  // libpq's own
+    if (p.code.empty()) return error(one_line(trimmed(PQresultErrorMessage(r))), "08006", statement);  // libpq's own
     p.message = field_of(r, PG_DIAG_MESSAGE_PRIMARY);
     p.detail = field_of(r, PG_DIAG_MESSAGE_DETAIL);
     p.constraint = field_of(r, PG_DIAG_CONSTRAINT_NAME);
@@ -122,10 +129,7 @@ error connect_error(const PGconn* conn) {
         if (location != std::string::npos) text.erase(location, text.find('\n', location + 1) - location);
         break;
     }
-    for (std::size_t at = text.find('\n'); at != std::string::npos; at = text.find('\n', at)) {
-        text.replace(at, text.find_first_not_of("\n\t ", at) - at, "; ");
-    }
-    return error(text, code);
+    return error(one_line(std::move(text)), code);
 }
 
 class postgres;
