@@ -87,15 +87,21 @@ public:
     /// given. Errors, each naming method and URL: std::invalid_argument for a URL that is none or neither http nor https, and for
     /// headers that say how the message ends (the library does); std::system_error for a host that cannot be found or reached
     /// and a connection that was lost; timeout_error, which says what it was waiting for; http::error for a peer that does not
-    /// keep to the protocol, an answer that is cut short, an untrusted certificate, too many redirects. The session may go before it is awaited.
+    /// keep to the protocol, an answer that is cut short, an untrusted certificate, too many redirects. The session may go before
+    /// it is awaited.
     ///
     /// A kept connection may turn out to be closed: GET, HEAD, PUT, DELETE, OPTIONS and TRACE, which may be repeated (RFC 9110,
     /// 9.2.2), are then sent again over a new one; for any other method that is a std::system_error (ECONNRESET), because the
-    /// server may have done what was asked. One that has come to its end before the request is sent, or on which the server has said
-    /// something unasked (408, a second answer), is closed, and the request goes over another one. `Connection: close` in the headers asks for a connection that is not kept. gzip and
-    /// deflate are asked for and decoded; with an Accept-Encoding of your own, what you asked for is given as it came unless it
-    /// is one of these. A URL is ASCII but for its path and query, where what no URL may have is encoded: a name such as "bücher.example" is given in
-    /// its ASCII form, "xn--bcher-kva.example".
+    /// server may have done what was asked. One that has come to its end before the request is sent, or on which the server has
+    /// said something unasked (408, a second answer), is closed, and the request goes over another one. `Connection: close` in the
+    /// headers asks for a connection that is not kept.
+    ///
+    /// gzip and deflate are asked for and decoded; with an Accept-Encoding of your own, what you asked for is given as it came
+    /// unless it is one of these. A body that says neither its length nor that it comes in chunks ends with its connection: where
+    /// that was cut without a reset, libcurl cannot tell, not even over TLS.
+    ///
+    /// A URL is ASCII but for its path and query, where what no URL may have is encoded: a name such as "bücher.example" is given
+    /// in its ASCII form, "xn--bcher-kva.example".
     detail::http_exchange get(std::string url, request_options options = {});
     detail::http_exchange head(std::string url, request_options options = {});
     detail::http_exchange post(std::string url, std::string body, request_options options = {});
