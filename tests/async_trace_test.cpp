@@ -481,6 +481,57 @@ AIO_TEST("semantics 15m: it is told, too, if the error of its task went to a han
     EXPECT_EQ(e.told.size(), 3u);
 }
 
+struct slow_exit {
+    aio::coro<> enter() { co_return; }
+    aio::coro<> exit(std::exception_ptr) { co_await aio::sleep(1s); }
+};
+
+AIO_TEST("semantics 15m: an error that a cancelled exit replaces is told where a group swallows the cancel, and is a timeout's context (trio 455)") {
+    auto fails = []() -> aio::coro<> {
+        co_await aio::sleep(0s);
+        throw std::runtime_error("the body's");
+    };
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&told](const aio::exception_context& c) { told.push_back(aio::detail::describe(c.error)); });
+    co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
+        aio::get_running_loop().call_later(500ms, [&tg] { tg.cancel(); });
+        co_await aio::with(slow_exit(), fails);
+    });
+    co_await turns(2);
+    EXPECT_EQ(told.size(), 1u);
+    EXPECT_NE(told.empty() ? std::string::npos : told[0].find("the body's"), std::string::npos);
+    told.clear();
+    std::string text;
+    try {
+        co_await aio::with(aio::timeout(500ms), [&]() -> aio::coro<> { co_await aio::with(slow_exit(), fails); });
+    } catch (const aio::timeout_error&) {
+        text = aio::async_trace(std::current_exception()).to_string();
+    }
+    co_await turns(2);
+    aio::get_running_loop().set_exception_handler(nullptr);
+    EXPECT_NE(text.find("the body's"), std::string::npos) << text;
+    EXPECT_TRUE(told.empty());
+}
+
+AIO_TEST("the trace of an error that is awaited again and again does not grow") {
+    auto fails = []() -> aio::coro<> {
+        co_await aio::sleep(0s);
+        throw std::runtime_error("once");
+    };
+    const auto t = aio::create_task(fails);
+    std::string first, last;
+    for (int i = 0; i < 100; ++i) {
+        try {
+            co_await t;
+        } catch (const std::runtime_error&) {
+            last = aio::async_trace(std::current_exception()).to_string();
+        }
+        if (i == 0) first = last;
+    }
+    EXPECT_NE(first.find("once"), std::string::npos);
+    EXPECT_EQ(last, first);
+}
+
 AIO_TEST("semantics 15m: a chain of replaced errors is no circle, and loses none") {
     ears e;
     {

@@ -373,3 +373,17 @@ AIO_TEST("the locals of a cancelled waiter may abort, reset and destroy the barr
         EXPECT_EQ(b->n_waiting(), 0u);
     }
 }
+
+AIO_TEST("rule 124: where one was cancelled while the barrier filled, the rest still get different indexes (CPython gh-155233)") {
+    aio::barrier b(3);
+    auto wait = [&b]() -> aio::coro<std::size_t> { co_return co_await b.wait(); };
+    auto first = aio::create_task(wait);
+    auto second = aio::create_task(wait);
+    co_await turns(2);
+    first.cancel();
+    co_await turns(2);
+    auto third = aio::create_task(wait);
+    auto fourth = aio::create_task(wait);
+    const std::set<std::size_t> indexes{co_await second, co_await third, co_await fourth};
+    EXPECT_EQ(indexes, (std::set<std::size_t>{0, 1, 2}));
+}

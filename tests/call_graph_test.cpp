@@ -245,6 +245,25 @@ PLAIN_TEST("semantics 15i: a deadlock report says of a task that max_running hol
     EXPECT_TRUE(contains(report, "second: waiting for its turn in a task group")) << report;
 }
 
+AIO_TEST("layers of tasks that gather the same tasks below: the graph names each task once, however many ways lead to it (CPython gh-156860)") {
+    std::vector<aio::task<>> all{aio::create_task([]() -> aio::coro<> { co_await aio::sleep_forever(); })};
+    std::vector<aio::task<>> below = all;
+    auto on_top = [](std::vector<aio::task<>> tasks) -> aio::coro<> { co_await aio::gather(tasks); };
+    for (int layer = 0; layer < 12; ++layer) {
+        std::vector<aio::task<>> above;
+        for (int i = 0; i < 2; ++i) above.push_back(aio::create_task(on_top, below));
+        all.insert(all.end(), above.begin(), above.end());
+        below = std::move(above);
+    }
+    co_await turns(2);
+    const aio::call_graph graph = aio::capture_call_graph();
+    EXPECT_EQ(graph.tasks().size(), all.size() + 1);
+    EXPECT_LT(graph.to_string().size(), 1000 * all.size());
+    for (aio::task<>& t : below) t.cancel();
+    const auto sets = co_await aio::wait(all, {.timeout = 1s});
+    EXPECT_TRUE(sets.pending.empty());
+}
+
 // What a deadlock report of so many tasks on one lock takes, in processor time.
 double seconds_for_a_report(std::size_t tasks) {
     double best = 1e9;

@@ -805,3 +805,57 @@ AIO_TEST("a gather of failed futures, again and again: a cancel that meets it po
     EXPECT_EQ(co_await t, "cancelled:enough");
     EXPECT_GT(rounds, 10);
 }
+
+AIO_TEST("rule 90: a child of a gather that cancels the task which gathers it, and awaits that, ends with it") {
+    aio::task<> parent;
+    std::string message;
+    auto child = [](aio::task<>& outer, std::string& told) -> aio::coro<> {
+        co_await aio::sleep(0s);
+        outer.cancel("from the child");
+        try {
+            co_await outer;
+        } catch (const aio::cancelled_error& e) {
+            told = e.message();
+            throw;
+        }
+    };
+    parent = aio::create_task([&]() -> aio::coro<> { co_await aio::gather(child(parent, message), aio::sleep(1h)); });
+    const std::vector<aio::task<>> watched{parent};
+    const auto sets = co_await aio::wait(watched, {.timeout = 1s});
+    EXPECT_TRUE(sets.pending.empty());
+    EXPECT_TRUE(parent.cancelled());
+    EXPECT_EQ(message, "from the child");
+}
+
+AIO_TEST("a range that throws half way: what it has given before is cancelled, and has ended when its error leaves") {
+    struct half {
+        struct iterator {
+            int i;
+            bool operator!=(int end) const { return i != end; }
+            iterator& operator++() { return ++i, *this; }
+            aio::coro<int> operator*() const {
+                if (i == 3) throw std::runtime_error("the range");
+                return value(i, counted());
+            }
+        };
+        static aio::coro<int> value(int i, counted) {
+            co_await aio::sleep(1h);
+            co_return i;
+        }
+        iterator begin() const { return {0}; }
+        int end() const { return 9; }
+    };
+    counted::alive = 0;
+    auto ended = [](auto awaitable) -> aio::coro<std::string> {
+        try {
+            co_await std::move(awaitable);
+        } catch (const std::runtime_error& e) {
+            co_return e.what() + std::to_string(counted::alive);
+        }
+        co_return "no error";
+    };
+    EXPECT_EQ(co_await ended(aio::gather(half())), "the range0");
+    EXPECT_EQ(co_await ended(aio::gather(aio::return_exceptions, half(), {.limit = 5})), "the range0");
+    EXPECT_EQ(co_await ended(aio::race(half())), "the range0");
+    EXPECT_EQ(co_await ended(aio::for_each(aio::as_completed(half()), [](const aio::task<int>&) {})), "the range0");
+}

@@ -942,3 +942,45 @@ PLAIN_TEST("cancelled at any step, what is shielded runs through, and nothing ou
                                                  }),
               8u);
 }
+
+AIO_TEST("a waiter that loses a race holds nobody up: lock, shared_lock, semaphore and queue (tokio 6450)") {
+    aio::future<> ready;
+    ready.set_result();
+    aio::event set;
+    set.set();
+    auto lose = [&](auto make) -> aio::coro<> {
+        for (int i = 0; i < 2; ++i) {
+            co_await aio::race(make(), set.wait());
+            co_await aio::race(set.wait(), make());
+            co_await aio::race(make(), ready);
+        }
+    };
+    aio::lock l;
+    co_await l.acquire();
+    co_await lose([&] { return l.acquire(); });
+    l.release();
+    EXPECT_TRUE(co_await aio::wait_for(l.acquire(), 1s));
+
+    aio::shared_lock s;
+    {
+        const auto alone = co_await s.exclusive();
+        co_await lose([&] { return s.exclusive(); });
+        co_await lose([&] { return s.shared(); });
+    }
+    EXPECT_TRUE(s.try_exclusive());
+
+    aio::semaphore permits(1);
+    co_await permits.acquire();
+    co_await lose([&] { return permits.acquire(); });
+    permits.release();
+    EXPECT_EQ(permits.value(), 1);
+    EXPECT_FALSE(permits.locked());
+
+    aio::queue<int> q(1);
+    co_await lose([&] { return q.get(); });
+    q.put_nowait(1);
+    EXPECT_EQ(q.statistics().tasks_getting, 0u);
+    co_await lose([&] { return q.put(2); });
+    EXPECT_EQ(q.get_nowait(), 1);
+    EXPECT_EQ(q.size(), 0u);
+}

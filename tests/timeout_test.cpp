@@ -934,3 +934,24 @@ aio::coro<> extreme_timeouts() {
 
 AIO_TEST("fault C10: deadlines at the ends of time, on virtual time") { co_await extreme_timeouts(); }
 AIO_REAL_TEST("fault C10: deadlines at the ends of time") { co_await extreme_timeouts(); }
+
+AIO_REAL_TEST("timeouts that are shorter than what they guard expire all, where the loop is late for both (kotlinx.coroutines 2469)") {
+    int expired = 0, passed = 0;
+    auto guarded = [&]() -> aio::coro<> {
+        try {
+            co_await aio::wait_for(aio::sleep(20ms), 2ms);
+            ++passed;
+        } catch (const aio::timeout_error&) {
+            ++expired;
+        }
+    };
+    co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
+        for (int i = 0; i < 1000; ++i) tg.create_task(guarded);
+        co_await aio::sleep(0s);
+        const auto until = std::chrono::steady_clock::now() + 40ms;  // a step that is longer than all of the delays
+        while (std::chrono::steady_clock::now() < until) {
+        }
+    });
+    EXPECT_EQ(passed, 0);
+    EXPECT_EQ(expired, 1000);
+}

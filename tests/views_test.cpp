@@ -408,6 +408,21 @@ AIO_TEST("merge ends with the first error, and closes the others") {
     EXPECT_EQ(aio::all_tasks().size(), 1u);
 }
 
+AIO_TEST("two sources of merge that fail in the same turn: one error leaves, the other goes to the exception handler (aiostream 71)") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&told](const aio::exception_context& c) { told.push_back(aio::detail::describe(c.error)); });
+    auto broken = [](std::string name) -> aio::async_generator<int> {
+        co_await aio::sleep(1s);
+        throw std::runtime_error(name);
+        co_yield 1;
+    };
+    EXPECT_EQ(co_await error_of(views::merge(broken("first"), broken("second")) | aio::to<std::vector>()), "first");
+    co_await turns(2);
+    aio::get_running_loop().set_exception_handler(nullptr);
+    EXPECT_EQ(told.size(), 1u);
+    EXPECT_NE(told.empty() ? std::string::npos : told[0].find("second"), std::string::npos);
+}
+
 AIO_TEST("aclose() of merge cancels and awaits its tasks; dropped, the loop does") {
     journal j;
     auto merged = views::merge(with_cleanup(j, "a"), with_cleanup(j, "b"));
