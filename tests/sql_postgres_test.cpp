@@ -257,6 +257,15 @@ AIO_REAL_TEST("a server that is not there is an error that says where and why") 
     EXPECT_CONTAINS(f.what, "database \"nowhere\" does not exist");
 }
 
+PLAIN_TEST("a slash in a password, which moves the host, is told of as what it is") {
+    std::string what;
+    try {
+        static_cast<void>(sql::connect("postgresql://me:se/cret@h/db"));
+    } catch (const std::invalid_argument& e) { what = e.what(); }
+    EXPECT_CONTAINS(what, "special characters of a password are written %40");
+    EXPECT_FALSE(contains(what, "cret")) << what;
+}
+
 AIO_REAL_TEST("of several hosts the first that answers is taken") {
     auto& db = co_await aio::enter(sql::connect("postgresql://aio:secret@127.0.0.1:1,localhost:" + port() + "/aio"));
     EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);

@@ -369,17 +369,17 @@ postgres::postgres(const std::string& url) {
     const std::string why = message ? trimmed(message) : "out of memory";
     PQfreemem(message);
     const std::string shown = without_password(url);
+    const std::string hint = shown == url ? "" : "; special characters of a password are written %40 and so on";
     if (!parsed) {
         // libpq quotes parts of the URL: only where it has no password can they be shown.
-        throw std::invalid_argument("the URL '" + shown + "' makes no sense" +
-            (shown == url ? ": " + why : "; special characters of a password are written %40 and so on"));
+        throw std::invalid_argument("the URL '" + shown + "' makes no sense" + (hint.empty() ? ": " + why : hint));
     }
     const options_ptr defaults(PQconndefaults());  // PGHOST and the like
     for (const PQconninfoOption* o = parsed.get(); o->keyword; ++o) {
         const std::string_view key = o->keyword;
         const char* value = o->val;
         if (key == "port" && value && std::strspn(value, "0123456789,") != std::strlen(value)) {
-            throw std::invalid_argument("the URL '" + shown + "' makes no sense: its port is no number");
+            throw std::invalid_argument("the URL '" + shown + "' makes no sense: its port is no number" + hint);
         }
         if (!value && (key == "host" || key == "hostaddr" || key == "port" || key == "connect_timeout")) {
             for (const PQconninfoOption* d = defaults.get(); d && d->keyword; ++d) {
