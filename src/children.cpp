@@ -114,6 +114,17 @@ cancel_reply children::waiting::cancel(const std::string& message) noexcept {
     set_->cancelled_late_ = set_->ending_;
     set_->cancel_message_ = copied(message);
     if (!set_->race_ || !set_->ending_) set_->cancel(set_->race_ || set_->ending_, message);
+    if (!set_->race_ && !set_->ending_) {
+        // Tasks in a circle: one that this cancel has come through waits for this set, which would wait for it. It is opened here.
+        list<child> seen;
+        while (child* c = set_->running_.pop_front()) {
+            seen.push_back(*c);
+            if (c->owned || !c->state->on_cancel_path()) continue;
+            c->end.unlink();
+            set_->ended(*c);
+        }
+        set_->running_.splice(seen);
+    }
     return cancel_reply::handed_on;
 }
 

@@ -5,6 +5,7 @@
 #include <aio/task.hpp>
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -47,8 +48,9 @@ std::string task_base::name() const {
 void task_base::set_name(std::string_view name) { extra().name = name; }
 
 // A cancel is handed from a task to what it awaits, and on from there: chains of any length, so not by recursion. What the
-// operation of one task cancels meanwhile is put on a stack; a task is on the path until all that came of it has been dealt with.
-// Where there is no memory for that stack, it is by recursion after all: no cancel is skipped.
+// operation of one task cancels meanwhile is put on a stack; a task is on the path until all that came of it has been dealt with. It
+// is asked once, however many ways lead to it: layers of gathers of the same tasks have more ways than anybody can go.
+// Where there is no memory for that, it is by recursion after all, and by each way: no cancel is skipped.
 namespace {
 struct pending_cancel {
     state_ptr<task_base> task;
@@ -56,6 +58,7 @@ struct pending_cancel {
     bool entered = false;
 };
 thread_local std::vector<pending_cancel>* cancel_stack = nullptr;
+thread_local std::unordered_set<const task_base*>* cancel_seen = nullptr;  // that have been asked; none of them ends meanwhile
 }  // namespace
 
 bool task_base::cancel(std::string message) {
@@ -66,6 +69,7 @@ bool task_base::cancel(std::string message) {
         if (on_cancel_path()) return true;  // a circle through a gather, say
         pending_cancel pending{state_ptr<task_base>(this), std::move(message)};
         try {
+            if (cancel_seen->count(this) != 0) return true;
             cancel_stack->push_back(std::move(pending));
         } catch (...) {
             flags_ |= flag_cancel_path;
@@ -75,7 +79,9 @@ bool task_base::cancel(std::string message) {
         return true;
     }
     std::vector<pending_cancel> stack;
+    std::unordered_set<const task_base*> seen;
     cancel_stack = &stack;
+    cancel_seen = &seen;
     flags_ |= flag_cancel_path;
     request_cancel(std::move(message));
     std::reverse(stack.begin(), stack.end());  // those of one operation in the order of its calls
@@ -85,9 +91,18 @@ bool task_base::cancel(std::string message) {
             stack.pop_back();
             continue;
         }
+        task_base& reached = *stack.back().task;
+        bool asked = false;
+        try {
+            asked = !seen.insert(&reached).second;
+        } catch (...) {
+        }
+        if (asked) {  // since it was put here
+            stack.pop_back();
+            continue;
+        }
         stack.back().entered = true;
         const std::size_t here = stack.size();
-        task_base& reached = *stack.back().task;
         std::string words = std::move(stack.back().message);
         reached.flags_ |= flag_cancel_path;
         reached.request_cancel(std::move(words));

@@ -249,7 +249,7 @@ AIO_TEST("layers of tasks that gather the same tasks below: the graph names each
     std::vector<aio::task<>> all{aio::create_task([]() -> aio::coro<> { co_await aio::sleep_forever(); })};
     std::vector<aio::task<>> below = all;
     auto on_top = [](std::vector<aio::task<>> tasks) -> aio::coro<> { co_await aio::gather(tasks); };
-    for (int layer = 0; layer < 12; ++layer) {
+    for (int layer = 0; layer < 50; ++layer) {
         std::vector<aio::task<>> above;
         for (int i = 0; i < 2; ++i) above.push_back(aio::create_task(on_top, below));
         all.insert(all.end(), above.begin(), above.end());

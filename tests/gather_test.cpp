@@ -806,6 +806,30 @@ AIO_TEST("a gather of failed futures, again and again: a cancel that meets it po
     EXPECT_GT(rounds, 10);
 }
 
+AIO_TEST("rule 90: a cancel of one of several tasks that each gather all others ends them all (CPython gh-80637)") {
+    auto join = [](bool collect) -> aio::coro<> {
+        co_await aio::sleep(0s);
+        std::vector<aio::any_task> others;
+        for (const aio::any_task& t : aio::all_tasks()) {
+            if (t.name() == "join" && !(t == aio::current_task())) others.push_back(t);
+        }
+        if (collect) {
+            static_cast<void>(co_await aio::gather(aio::return_exceptions, others));
+        } else {
+            co_await aio::gather(others);
+        }
+    };
+    for (const bool collect : {false, true}) {
+        std::vector<aio::task<>> tasks;
+        for (int i = 0; i < 20; ++i) tasks.push_back(aio::create_task({.name = "join"}, join, collect));
+        co_await turns(3);
+        tasks[0].cancel();
+        const auto sets = co_await aio::wait(tasks, {.timeout = 1h});
+        EXPECT_TRUE(sets.pending.empty());
+        for (const aio::task<>& t : sets.done) EXPECT_TRUE(t.cancelled());
+    }
+}
+
 AIO_TEST("rule 90: a child of a gather that cancels the task which gathers it, and awaits that, ends with it") {
     aio::task<> parent;
     std::string message;
