@@ -282,6 +282,27 @@ AIO_TEST("a job is not begun under a pending cancel") {
     EXPECT_FALSE(ran);
 }
 
+AIO_REAL_TEST("a job that is abandoned before a thread takes it is none that the pool still has to do") {
+    const auto& pool = aio::detail::default_pool();
+    std::promise<void> open;
+    std::shared_future<void> opened(open.get_future());
+    std::vector<aio::task<>> running;
+    for (std::size_t i = 0; i < aio::thread_pool_executor::default_threads(); ++i) {
+        running.push_back(aio::create_task(aio::to_thread([opened] { opened.wait(); })));
+    }
+    co_await aio_test::turns(2);
+    const std::size_t before = pool.unfinished();
+    auto queued = aio::create_task(aio::to_thread(aio::abandon_on_cancel, [] {}));
+    co_await aio_test::turns(2);
+    EXPECT_EQ(pool.unfinished(), before + 1);
+    queued.cancel();
+    co_await aio_test::turns(2);
+    EXPECT_TRUE(queued.cancelled());
+    EXPECT_EQ(pool.unfinished(), before);
+    open.set_value();
+    for (auto& task : running) co_await task;
+}
+
 PLAIN_TEST("rule 167: an abandoned job does not hold up its task, nor the loop; its late completion touches neither") {
     std::promise<void> open;
     std::shared_future<void> opened(open.get_future());

@@ -108,6 +108,16 @@ def is_statement(line):
                 and re.search(r"\(|=|\+\+|--", code))
 
 
+def matters(first, second):
+    """Whether the order of two statements may: not if they share no name, nor if they assign to different things what needs no call."""
+    if not set(re.findall(r"\w+", first)) & set(re.findall(r"\w+", second)) - {"this"}:
+        return False
+    if "(" in first + second or "=" not in first or "=" not in second:
+        return True
+    to_first, to_second = first.split("=")[0].rstrip(" -+|&^*/"), second.split("=")[0].rstrip(" -+|&^*/")
+    return to_first in second or to_second in first
+
+
 def faults_in(path):
     """All faults that this file can be given."""
     text = text_of(path)
@@ -170,8 +180,7 @@ def faults_in(path):
             indent = start - at
             if previous and previous[2] == indent and previous[1] == at - 1:
                 first, second = text[previous[0]:previous[1]], text[start:end]
-                shared = set(re.findall(r"\w+", first)) & set(re.findall(r"\w+", second)) - {"this"}
-                if shared:  # otherwise they have nothing to do with each other
+                if matters(first, second):
                     add(previous[0], end, second + "\n" + " " * indent + first, "two statements swapped")
             previous = (start, at + len(line) - 1, indent) if at + len(line.rstrip()) == at + len(line) - 1 else None
         else:
