@@ -384,6 +384,9 @@ AIO_TEST("rule 124: where one was cancelled while the barrier filled, the rest s
     co_await turns(2);
     auto third = aio::create_task(wait);
     auto fourth = aio::create_task(wait);
-    const std::set<std::size_t> indexes{co_await second, co_await third, co_await fourth};
+    std::set<std::size_t> indexes;
+    indexes.insert(co_await second);
+    indexes.insert(co_await third);
+    indexes.insert(co_await fourth);
     EXPECT_EQ(indexes, (std::set<std::size_t>{0, 1, 2}));
 }
