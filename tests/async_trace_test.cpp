@@ -668,6 +668,8 @@ AIO_TEST("of a long way 32 frames at each end are kept, and it says how many are
     EXPECT_NE(trace.frames().back().line, trace.frames()[1].line);  // the innermost awaits nothing
     const std::string text = trace.to_string();
     EXPECT_TRUE(contains(text, "    ... 938 more frames ...\n")) << text;
+    EXPECT_EQ(count_of(text, "more frames"), 1u);
+    EXPECT_EQ(count_of(text, " in "), 64u);
     for (int depth = 60; depth < 70; ++depth) {
         const std::exception_ptr e = co_await error_of(dive(depth, "deep"));
         const aio::async_trace t(e);

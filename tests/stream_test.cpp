@@ -4,6 +4,7 @@
 
 #include "aio_test.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -17,6 +18,16 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
+
+namespace {
+std::size_t most_asked = 0;  // of recv(2)
+}
+
+// In place of the system's: the library calls it.
+extern "C" [[gnu::visibility("default")]] ssize_t recv(int fd, void* into, std::size_t size, int flags) {
+    most_asked = std::max(most_asked, size);
+    return ::recvfrom(fd, into, size, flags, nullptr, nullptr);
+}
 
 namespace {
 
@@ -937,6 +948,23 @@ AIO_REAL_TEST("a name that is not known is an error of the resolver") {
     AIO_REQUIRE(error);
     EXPECT_EQ(&error->code().category(), &aio::resolver_category());
     EXPECT_EQ(std::string(error->what()).find("resolve no-such-host.invalid: "), 0u) << error->what();
+}
+
+AIO_REAL_TEST("small messages are read with little room, however many come; a flood is read with ever more") {
+    connection c = co_await connect();
+    most_asked = 0;
+    for (int i = 0; i < 100; ++i) {
+        co_await c.client.write("ping\n");
+        EXPECT_EQ(co_await c.peer.read_line(), "ping\n");
+    }
+    EXPECT_LE(most_asked, 8192u);
+    const std::string line = std::string(60'000, 'x') + "\n";
+    auto flood = aio::create_task([&]() -> aio::coro<> {
+        for (int i = 0; i < 200; ++i) co_await c.client.write(line);
+    });
+    for (int i = 0; i < 200; ++i) EXPECT_EQ((co_await c.peer.read_line()).size(), line.size());
+    co_await flood;
+    EXPECT_GE(most_asked, 32'768u);
 }
 
 AIO_REAL_TEST("what cannot be connected to is refused clearly") {
