@@ -46,6 +46,7 @@ AIO_TEST("each suspended coroutine stands with the file and line of its co_await
     EXPECT_TRUE(contains(text, here(middle_line))) << text;
     EXPECT_TRUE(contains(text, here(innermost_line))) << text;
     EXPECT_LT(text.find(here(middle_line)), text.find(here(innermost_line)));
+    EXPECT_FALSE(contains(text, "created at")) << text;  // the frames say where it is
     std::ostringstream out;
     aio::print_call_graph(out);
     EXPECT_TRUE(contains(out.str(), "diver")) << out.str();

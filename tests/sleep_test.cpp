@@ -147,3 +147,14 @@ AIO_REAL_TEST("on the real clock a sleep is never early") {
 }
 
 }  // namespace
+
+AIO_TEST("the loop goes on in the last second of its clock") {
+    const auto left = aio::time_point::max() - aio::get_running_loop().time();
+    co_await aio::sleep(left - 500ms);
+    std::vector<aio::task<>> many;  // blocks to be tidied up
+    for (int i = 0; i < 2000; ++i) many.push_back(aio::create_task(aio::sleep(1ms)));
+    for (auto& task : many) co_await task;
+    many.clear();
+    for (int i = 0; i < 10; ++i) co_await aio::sleep(10ms);
+    EXPECT_LT(aio::time_point::max() - aio::get_running_loop().time(), 500ms);
+}

@@ -428,7 +428,7 @@ bool turns::tidy(time_point now, bool idle) noexcept {
     if (now < cold_.tidy_at) return has_many_blocks();
     cold_.timer_heap.shrink();
     const tidied how = tidy_free_lists(idle);
-    cold_.tidy_at = how == tidied::partly ? now : now + std::chrono::seconds(1);
+    cold_.tidy_at = how == tidied::partly ? now : delay(std::chrono::seconds(1)).from(now);
     return how != tidied::wholly;
 }
 
