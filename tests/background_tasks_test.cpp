@@ -88,7 +88,8 @@ AIO_TEST("shutdown cancels all and waits until they have ended") {
     auto other = bg.create_task(number(1));
     co_await aio_test::turns(2);
     auto closing = aio::create_task(bg.shutdown());
-    auto closing_too = aio::create_task(bg.shutdown());
+    co_await aio_test::turns(5);
+    auto closing_too = aio::create_task(bg.shutdown());  // rule 12: the clean-up that is under way goes on
     co_await aio_test::turns(5);
     EXPECT_TRUE(other.cancelled());
     EXPECT_FALSE(closing.done());

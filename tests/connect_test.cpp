@@ -1,6 +1,8 @@
 // open_connection and open_unix_connection: several addresses, of which each answers when the test says so.
 #include "aio_test.hpp"
 
+#include "resolver.hpp"
+
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -124,6 +126,10 @@ extern "C" [[gnu::visibility("default")]] int getaddrinfo(const char* host, cons
         if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
         ports = {std::atoi(service), std::atoi(service)};
         addresses = {"240.0.0.1", host[0] == 'p' ? "127.0.0.1" : "240.0.0.2"};  // RFC 1112: nobody has these
+    } else if (host && std::strcmp(host, "families.test") == 0) {
+        if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
+        ports = {9, 9, 9};
+        addresses = {"2001:db8::1", "2001:db8::2", "192.0.2.7"};
     } else if (host && std::strcmp(host, "127.0.0.1") == 0) {
         ports = {std::atoi(service)};
     } else {
@@ -133,14 +139,23 @@ extern "C" [[gnu::visibility("default")]] int getaddrinfo(const char* host, cons
     addrinfo** last = &first;
     std::size_t i = 0;
     for (const int port : ports) {
-        auto* a = static_cast<addrinfo*>(std::calloc(1, sizeof(addrinfo) + sizeof(sockaddr_in)));
-        auto* address = reinterpret_cast<sockaddr_in*>(a + 1);
-        *address = loopback(port);
-        if (i < addresses.size()) ::inet_pton(AF_INET, addresses[i++], &address->sin_addr);
-        a->ai_family = AF_INET;
+        auto* a = static_cast<addrinfo*>(std::calloc(1, sizeof(addrinfo) + sizeof(sockaddr_storage)));
+        const char* const text = i < addresses.size() ? addresses[i++] : "127.0.0.1";
+        a->ai_family = std::strchr(text, ':') ? AF_INET6 : AF_INET;
+        if (a->ai_family == AF_INET6) {
+            auto* address = reinterpret_cast<sockaddr_in6*>(a + 1);
+            address->sin6_family = AF_INET6;
+            address->sin6_port = htons(static_cast<std::uint16_t>(port));
+            ::inet_pton(AF_INET6, text, &address->sin6_addr);
+            a->ai_addrlen = sizeof *address;
+        } else {
+            auto* address = reinterpret_cast<sockaddr_in*>(a + 1);
+            *address = loopback(port);
+            ::inet_pton(AF_INET, text, &address->sin_addr);
+            a->ai_addrlen = sizeof *address;
+        }
         a->ai_socktype = SOCK_STREAM;
-        a->ai_addr = reinterpret_cast<sockaddr*>(address);
-        a->ai_addrlen = sizeof *address;
+        a->ai_addr = reinterpret_cast<sockaddr*>(a + 1);
         *last = a;
         last = &a->ai_next;
     }
@@ -531,4 +546,10 @@ AIO_REAL_TEST("a server is not where its machine has none of the name's addresse
     aio::stream client = co_await aio::open_connection("127.0.0.1", partly.port());
     co_await client.aclose();
     partly.close();
+}
+
+AIO_REAL_TEST("the families of a name's addresses take turns, so that one that does not work costs one attempt") {
+    std::string order;
+    for (const aio::detail::address& a : co_await aio::detail::resolve("families.test", 9, false)) order += a.text() + " ";
+    EXPECT_EQ(order, "[2001:db8::1]:9 192.0.2.7:9 [2001:db8::2]:9 ");
 }

@@ -404,7 +404,7 @@ AIO_REAL_TEST("a file that cannot be opened is an error that names it and says w
         text = e.what();
         code = e.code();
     }
-    EXPECT_CONTAINS(text, "file is not a database");
+    EXPECT_CONTAINS(text, "text': file is not a database");
     EXPECT_EQ(code, "SQLITE_NOTADB");
     EXPECT_THROW(co_await aio::with(sql::connect("sqlite:///" + folder.path_.string()), [] {}), sql::error);
 }
@@ -439,17 +439,49 @@ AIO_REAL_TEST("constraints have their own codes") {
     EXPECT_EQ(co_await count(db, "t"), 1);
 }
 
+AIO_REAL_TEST("an error of the file itself names it: one whose pages are damaged") {
+    const temporary_folder folder;
+    {
+        auto connecting = sql::connect(folder.url("damaged.db"));
+        sql::connection& db = co_await connecting.enter();
+        co_await db.query("CREATE TABLE t (x)");
+        for (int i = 0; i < 20; ++i) co_await db.query("INSERT INTO t VALUES ($1)", std::string(3000, 'x'));
+        co_await connecting.exit(nullptr);
+    }
+    {
+        std::fstream file(folder.path_ / "damaged.db", std::ios::in | std::ios::out | std::ios::binary);
+        file.seekp(4096);
+        file << std::string(4096, '\xff');
+    }
+    auto connecting = sql::connect(folder.url("damaged.db"));
+    sql::connection& db = co_await connecting.enter();
+    std::string code, text;
+    try {
+        co_await db.query("SELECT * FROM t");
+    } catch (const sql::error& e) {
+        code = e.code();
+        text = e.what();
+    }
+    EXPECT_TRUE(code.starts_with("SQLITE_CORRUPT")) << code;
+    EXPECT_CONTAINS(text, "damaged.db': ");
+    co_await connecting.exit(nullptr);
+}
+
 AIO_REAL_TEST("a full disk is SQLITE_FULL, and nothing is half-written") {
     const temporary_folder folder;
     auto& db = co_await aio::enter(sql::connect(folder.url("full.db")));
     co_await db.query("CREATE TABLE t (x); PRAGMA max_page_count = 10");
-    std::string code;
+    std::string code, text;
     try {
         co_await aio::with(db.transaction(), [&]() -> aio::coro<> {
             for (;;) co_await db.query("INSERT INTO t VALUES ($1)", std::string(3000, 'x'));
         });
-    } catch (const sql::error& e) { code = e.code(); }
+    } catch (const sql::error& e) {
+        code = e.code();
+        text = e.what();
+    }
     EXPECT_EQ(code, "SQLITE_FULL");
+    EXPECT_CONTAINS(text, "full.db': ");
     EXPECT_EQ(co_await count(db, "t"), 0);
 }
 
