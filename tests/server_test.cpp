@@ -15,6 +15,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -75,6 +76,30 @@ bool exists(const std::string& path) {
 }  // namespace
 
 // ---- ordinary use ----
+
+namespace {
+std::vector<int> accept_errors;  // what accept(2) gives next
+}
+
+// In place of the system's: the library calls it.
+extern "C" [[gnu::visibility("default")]] int accept4(int fd, sockaddr* from, socklen_t* length, int flags) {
+    if (!accept_errors.empty()) {
+        errno = accept_errors.back();
+        accept_errors.pop_back();
+        return -1;
+    }
+    return static_cast<int>(::syscall(SYS_accept4, fd, from, length, flags));
+}
+
+AIO_REAL_TEST("a connection that is gone before it is accepted, and a signal, are no errors of the server") {
+    reports told;
+    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
+    accept_errors = {ECONNABORTED, EINTR, ECONNABORTED};
+    EXPECT_EQ(co_await ask(v.port(), "x\n"), "x\n");
+    EXPECT_TRUE(accept_errors.empty());
+    EXPECT_EQ(told.entries.size(), 0u) << told.text();
+    v.close();
+}
 
 AIO_REAL_TEST("a server answers 100 connections at once") {
     aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
