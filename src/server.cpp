@@ -481,7 +481,6 @@ coro<> serve(server_ref server) {
         cancelled = std::current_exception();
     }
     co_await server_leaving(server);
-    server->serving_forever.reset();
     std::rethrow_exception(cancelled);
 }
 

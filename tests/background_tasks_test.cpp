@@ -304,3 +304,11 @@ PLAIN_TEST("a scope of background tasks cancelled at every step ends all of them
     const auto runs = aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); });
     EXPECT_GT(runs, 5u);
 }
+
+AIO_TEST("background_tasks that were moved from say so") {
+    aio::background_tasks bg;
+    const aio::background_tasks other = std::move(bg);
+    EXPECT_THROW(co_await bg.shutdown(), std::logic_error);
+    EXPECT_THROW(bg.create_task(number(1)), std::logic_error);
+    EXPECT_EQ(bg.size(), 0u);
+}

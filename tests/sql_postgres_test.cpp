@@ -210,6 +210,18 @@ AIO_REAL_TEST("a result of many rows comes whole") {
     EXPECT_EQ(sum, 5'000'050'000);
 }
 
+AIO_REAL_TEST("text is UTF-8 unless the URL says otherwise, whatever the environment says") {
+    ::setenv("PGCLIENTENCODING", "LATIN1", 1);
+    for (const char* asked : {"", "?client_encoding=LATIN1"}) {
+        auto connecting = sql::connect(server() + asked);
+        sql::connection& db = co_await connecting.enter();
+        const sql::rows rows = co_await db.query("SHOW client_encoding");
+        EXPECT_EQ(rows[0][0].as<std::string>(), *asked ? "LATIN1" : "UTF8");
+        co_await connecting.exit(nullptr);
+    }
+    ::unsetenv("PGCLIENTENCODING");
+}
+
 AIO_REAL_TEST("a host is looked up by name") {
     auto& db = co_await aio::enter(sql::connect(server_with("127.0.0.1", "localhost")));
     EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);

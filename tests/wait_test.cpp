@@ -251,11 +251,12 @@ AIO_TEST("gather, race and as_completed take a range whose iterators have no mor
         iterator begin() const { return {0}; }
         int end() const { return 3; }
     };
-    EXPECT_EQ(co_await aio::gather(numbers()), (std::vector<int>{0, 1, 2}));
-    const auto winner = co_await aio::race(numbers());
+    numbers first, second, third;
+    EXPECT_EQ(co_await aio::gather(std::move(first)), (std::vector<int>{0, 1, 2}));
+    const auto winner = co_await aio::race(std::move(second));
     EXPECT_EQ(winner.value, 0);
     int sum = 0;
-    co_await aio::for_each(aio::as_completed(numbers()), [&](const aio::task<int>& t) { sum += t.result(); });
+    co_await aio::for_each(aio::as_completed(std::move(third)), [&](const aio::task<int>& t) { sum += t.result(); });
     EXPECT_EQ(sum, 3);
 }
 
