@@ -1198,6 +1198,29 @@ PLAIN_TEST("while SQLite waits for work, its thread hides no deadlock") {
     EXPECT_THROW(aio::run(scenario()), aio::deadlock_error);
 }
 
+AIO_REAL_TEST("a connection that is closed while a query runs waits for it; a cancel meanwhile comes after the close") {
+    auto connecting = sql::connect("sqlite::memory:");
+    sql::connection& db = co_await connecting.enter();
+    auto query = aio::create_task([&]() -> aio::coro<std::size_t> {
+        const sql::rows rows =
+            co_await db.query("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 200000) SELECT count(*) FROM c");
+        co_return rows.size();
+    });
+    co_await aio_test::turns(1);
+    auto closing = aio::create_task(db.aclose());
+    co_await aio_test::turns(1);
+    AIO_REQUIRE(!query.done());
+    closing.cancel();
+    EXPECT_EQ(co_await query, 1u);
+    bool cancelled = false;
+    try {
+        co_await closing;
+    } catch (const aio::cancelled_error&) { cancelled = true; }
+    EXPECT_TRUE(cancelled);
+    EXPECT_FALSE(db.usable());
+    co_await connecting.exit(nullptr);
+}
+
 PLAIN_TEST("what is as large as a database takes is taken; one more is refused, and the limit is named") {
     const sql::size_limits most{"a database", 10, 5, 2 * (5 + sql::parameter_overhead), 2};
     const auto refusal = [&](std::size_t statement, std::vector<std::size_t> sizes) {
