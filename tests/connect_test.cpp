@@ -371,7 +371,9 @@ AIO_REAL_TEST("an attempt that fails while it is under way lets the next one beg
     aio::event under_way;
     s.on_attempt = [&](int port) {
         if (port == 1) under_way.set();
-        if (port == 2) EXPECT_EQ(s.at(2)->fd, s.at(1)->fd);  // the first has given its descriptor back
+        if (port == 2) {
+            EXPECT_EQ(s.at(2)->fd, s.at(1)->fd);  // the first has given its descriptor back
+        }
     };
     const turn_counter turns(s);
     aio::task<aio::stream> t = aio::create_task(aio::open_connection("several.test", 9));

@@ -252,7 +252,8 @@ AIO_TEST("gather, race and as_completed take a range whose iterators have no mor
         int end() const { return 3; }
     };
     numbers first, second, third;
-    EXPECT_EQ(co_await aio::gather(std::move(first)), (std::vector<int>{0, 1, 2}));
+    const std::vector<int> results = co_await aio::gather(std::move(first));
+    EXPECT_EQ(results, (std::vector<int>{0, 1, 2}));
     const auto winner = co_await aio::race(std::move(second));
     EXPECT_EQ(winner.value, 0);
     int sum = 0;
