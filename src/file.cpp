@@ -1,7 +1,6 @@
 #include <aio/detail/blocking.hpp>
 #include <aio/file.hpp>
 #include <aio/lock.hpp>
-#include <aio/sleep.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -13,6 +12,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 namespace aio {
@@ -250,6 +250,23 @@ file_ref adopt(const opening& o, const std::string& path) {
     return file;
 }
 
+/// Sleeps in real time, also where a test's clock is virtual: that one stands still while a descriptor is waited for.
+coro<> pause_for(std::chrono::milliseconds time) {
+    struct closing {
+        int fd;
+        explicit closing(int f) noexcept : fd(f) {}
+        ~closing() { ::close(fd); }
+    };
+    const int fd = ::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (fd < 0) throw_system_error(errno, "timerfd_create");
+    const closing at_end(fd);
+    itimerspec once{};
+    once.it_value.tv_nsec = std::chrono::nanoseconds(time).count();
+    if (::timerfd_settime(fd, 0, &once, nullptr) != 0) throw_system_error(errno, "timerfd_settime");
+    fd_ready ready(fd, io_entry::readable);
+    co_await std::move(ready);
+}
+
 // path lives in the frame of who awaits this.
 coro<file_ref> open_path(const std::string& path, int flags) {
     for (auto pause = std::chrono::milliseconds(1);; pause = std::min(2 * pause, std::chrono::milliseconds(50))) {
@@ -261,7 +278,7 @@ coro<file_ref> open_path(const std::string& path, int flags) {
         }
         if (o.error == 0) co_return adopt(o, path);
         if (!o.no_reader) throw_system_error(o.error, "open " + path);
-        co_await sleep(pause);  // the kernel has no other way to wait for a reader than to hold a thread
+        co_await pause_for(pause);  // the kernel has no other way to wait for a reader than to hold a thread
     }
 }
 
