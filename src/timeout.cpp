@@ -54,7 +54,7 @@ detail::scope_entered<timeout> timeout::enter() {
     scope_.enter();
     state_ = state::active;
     const detail::task_base& task = *scope_.task();
-    cancelling_ = task.cancelling() - (task.must_cancel() ? 1 : 0);  // one that is not delivered yet is met inside, and stays a cancel
+    cancelling_ = task.cancelling() - (task.must_cancel() ? 1 : 0);  // a pending cancel is delivered inside, and stays a cancel
     past_ = past_ || (when_ && *when_ <= task.loop()->now());  // made long before
     arm();
     return {*this, scope_};

@@ -84,7 +84,7 @@ inline int lowest_free_descriptor() {
     return fd;
 }
 
-/// Of malloc, and of what takes its place under a sanitizer.
+/// How many bytes malloc has given out, or the allocator that replaces it under a sanitizer.
 inline std::size_t bytes_in_use() {
     if (&__sanitizer_get_current_allocated_bytes) return __sanitizer_get_current_allocated_bytes();
     const struct mallinfo2 all = ::mallinfo2();

@@ -1,5 +1,5 @@
 #pragma once
-// What a scenario of the brute force tests is to withstand: everything of aio::testing::brute_force, alone and beside busy tasks.
+// These helpers run a scenario of the brute force tests with all of aio::testing::brute_force, alone and beside busy tasks.
 
 #include "aio_test.hpp"
 

@@ -64,8 +64,8 @@ std::size_t open_descriptors() {
     for ([[maybe_unused]] const auto& entry : fs::directory_iterator("/proc/self/fd")) ++n;
     return n;
 }
-/// True once that many are open: the threads close what was dropped, and let go of the loop, in their own time.
-/// Or below: a job that was given up before may have had one open when they were counted.
+/// True once no more than that many descriptors are open. The threads close what was dropped, and let go of the loop, in
+/// their own time; a job that was given up before may have had one more open when they were counted.
 bool descriptors_come_to(std::size_t expected) {
     for (int looks = 0; looks < 50000; ++looks) {
         if (aio::detail::file_pool().unfinished() == 0 && open_descriptors() <= expected) return true;

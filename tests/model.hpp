@@ -1017,7 +1017,7 @@ private:
     }
 
     aio::coro<> with_timeout(worker& w, const op& o) {
-        // One that is pending now is met inside, and stays a cancel.
+        // A cancel that is pending now is delivered inside the block, and stays a cancel.
         const std::uint32_t at_entry = w.cancelling() - (w.task.detail_state()->must_cancel() ? 1 : 0);
         bool body_cancelled = false, expired = false, converted = false;
         std::uint32_t at_end = 0;

@@ -1,5 +1,5 @@
 #pragma once
-// What the suites of both databases share.
+// These helpers are shared by the suites of both databases.
 
 #include "aio_test.hpp"
 

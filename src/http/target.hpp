@@ -6,7 +6,8 @@
 
 namespace aio::detail {
 
-/// Of four forms: "/path?query"; "http://host/path?query", as a proxy is asked; "host:port", of CONNECT alone; "*", of OPTIONS alone.
+/// A request target has one of four forms: "/path?query"; "http://host/path?query", as a proxy is asked;
+/// "host:port", of CONNECT alone; "*", of OPTIONS alone.
 struct http_target {
     std::string_view authority;              // "host:port", where the form has one
     std::string_view path;                   // percent-encoded; "/" where there is none; "*" of the asterisk form

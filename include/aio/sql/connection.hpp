@@ -37,7 +37,7 @@ concept parameter_like = std::is_constructible_v<parameter, T>;
 /// Made by connect() and by pool. One operation at a time: a second task that queries meanwhile gets std::logic_error; take a
 /// connection for each task, from a pool. Belongs to its loop. At destruction nothing may be under way on it.
 ///
-/// What a PostgreSQL server says unasked is dropped: its notices, and the notifications that a LISTEN brings. NOTIFY works.
+/// The library drops the notices of a PostgreSQL server and the notifications that a LISTEN brings. NOTIFY works.
 class connection {
 public:
     explicit connection(std::unique_ptr<driver> d) noexcept;
