@@ -1,6 +1,7 @@
-// What the core costs: the workloads of workloads.hpp, each as nanoseconds an operation and as a multiple of a bare coroutine's resume
-// and suspend, measured in the same run: in a tight loop, and of two in turn through a queue. The time is the thread's own processor
-// time, so that other programs on the machine disturb less; what waits for clocks and other threads takes the wall's.
+// What the core costs: the workloads of workloads.hpp, each as nanoseconds an operation and as a multiple of a bare
+// coroutine's resume and suspend, measured in the same run: in a tight loop, and of two in turn through a queue. The
+// time is the thread's own processor time, so that other programs on the machine disturb less; what waits for clocks
+// and other threads takes the wall's.
 
 #include "workloads.hpp"
 
@@ -151,9 +152,7 @@ bare add_up(std::size_t n, std::size_t& sum) {
         bool await_resume() const noexcept { return !numbers.done(); }
     };
     const counter numbers = count_to(n);
-    while (co_await next{numbers.handle}) {
-        sum += numbers.handle.promise().value;
-    }
+    while (co_await next{numbers.handle}) { sum += numbers.handle.promise().value; }
     numbers.handle.destroy();
 }
 void measure_bare_generator(benchmark::State& state) {
@@ -238,7 +237,9 @@ aio::coro<> for_a_lock(waits& w) { co_await w.lock.acquire(); }
 aio::coro<> for_an_item(waits& w) { static_cast<void>(co_await w.queue.get()); }
 aio::coro<> for_a_future(waits& w) { static_cast<void>(co_await w.future); }
 aio::coro<> in_a_nested_coroutine(waits& w) { co_await for_an_event(w); }
-aio::coro<> under_a_timeout(waits& w) { co_await aio::with(aio::timeout(std::chrono::hours(1)), [&] { return for_an_event(w); }); }
+aio::coro<> under_a_timeout(waits& w) {
+    co_await aio::with(aio::timeout(std::chrono::hours(1)), [&] { return for_an_event(w); });
+}
 
 /// With its handle and malloc's own bytes.
 aio::coro<double> bytes_of_waiting(aio::coro<> (*wait)(waits&)) {
@@ -278,17 +279,14 @@ int main(int argc, char** argv) {
     benchmark::RegisterBenchmark("limit/generator_item", measure_bare_generator)
         ->UseManualTime()
         ->Unit(benchmark::kMillisecond);
-    benchmark::RegisterBenchmark("limit/throw_catch", measure_throw)
-        ->UseManualTime()
-        ->Unit(benchmark::kMillisecond);
+    benchmark::RegisterBenchmark("limit/throw_catch", measure_throw)->UseManualTime()->Unit(benchmark::kMillisecond);
     benchmark::RegisterBenchmark("W6a_million_sleepers", measure_sleepers)
         ->UseManualTime()
         ->Iterations(1)
         ->Unit(benchmark::kMillisecond);
-    const std::pair<const char*, aio::coro<> (*)(waits&)> kinds[] = {
-        {"a_task", &for_nothing},           {"that_sleeps", &for_time},
-        {"for_an_event", &for_an_event},    {"for_a_lock", &for_a_lock},
-        {"for_an_item", &for_an_item},      {"for_a_future", &for_a_future},
+    const std::pair<const char*, aio::coro<> (*)(waits&)> kinds[] = {{"a_task", &for_nothing},
+        {"that_sleeps", &for_time}, {"for_an_event", &for_an_event}, {"for_a_lock", &for_a_lock},
+        {"for_an_item", &for_an_item}, {"for_a_future", &for_a_future},
         {"in_a_nested_coroutine", &in_a_nested_coroutine}, {"under_a_timeout", &under_a_timeout}};
     for (const auto& [name, wait] : kinds) {
         benchmark::RegisterBenchmark((std::string("bytes/") + name).c_str(), [kind = wait](benchmark::State& state) {

@@ -1,5 +1,6 @@
-// core_workload NAME OPERATIONS [FILE]: runs one workload once (W1, W2, ...; see workloads.hpp) and prints its wall and processor time
-// and the memory it took, as JSON. For callgrind, and for the comparison with other runtimes (peers/compare.py).
+// core_workload NAME OPERATIONS [FILE]: runs one workload once (W1, W2, ...; see workloads.hpp) and prints its wall and
+// processor time and the memory it took, as JSON. For callgrind, and for the comparison with other runtimes
+// (peers/compare.py).
 
 #include "workloads.hpp"
 

@@ -1,5 +1,6 @@
-// growth [MOST]: what an operation costs with 1, 10, 100 ... MOST (1,000,000) tasks, timers or waiters around, as one JSON line each:
-// a cost that grows with their number shows that something looks at all of them. The processor time of the thread. growth.py plots it.
+// growth [MOST]: what an operation costs with 1, 10, 100 ... MOST (1,000,000) tasks, timers or waiters around, as one
+// JSON line each: a cost that grows with their number shows that something looks at all of them. The processor time of
+// the thread. growth.py plots it.
 
 #include <cstdint>
 #include <ctime>
@@ -212,7 +213,7 @@ int main(int argc, char** argv) {
     for (const scenario& s : scenarios) {
         for (std::size_t count = 1; count <= most; count *= 10) {
             std::printf("{\"of\": \"%s\", \"scenario\": \"%s\", \"count\": %zu, \"ns\": %.1f}\n", s.of, s.name, count,
-                        aio::run(s.run(count)));
+                aio::run(s.run(count)));
             std::fflush(stdout);
         }
     }

@@ -1,5 +1,6 @@
-// io_workload NAME OPERATIONS ADDRESS: runs a workload of a client once, W13 against an HTTP server or W14 against PostgreSQL, and prints its
-// wall and processor time as JSON, once its connections are there. For the comparison with other clients (peers/compare.py).
+// io_workload NAME OPERATIONS ADDRESS: runs a workload of a client once, W13 against an HTTP server or W14 against
+// PostgreSQL, and prints its wall and processor time as JSON, once its connections are there. For the comparison with
+// other clients (peers/compare.py).
 
 #include <aio/aio.hpp>
 #include <aio/http.hpp>

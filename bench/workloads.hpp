@@ -1,6 +1,7 @@
 #pragma once
-// The workloads of docs/performance.md: each is a coroutine that does so many operations and aborts if the work was not really done.
-// core_bench times those of the table at the end, core_workload runs any for callgrind and for the comparison with the peers.
+// The workloads of docs/performance.md: each is a coroutine that does so many operations and aborts if the work was not
+// really done. core_bench times those of the table at the end, core_workload runs any for callgrind and for the
+// comparison with the peers.
 
 #include <aio/aio.hpp>
 

@@ -55,7 +55,8 @@ aio::coro<> async_await(state& t) {
     t.out.number("bytes", static_cast<double>(one.bytes));
     t.out.number("lines", static_cast<double>(one.lines));
 
-    const std::vector<std::string> thrice{input, input, input};  // a named local: see docs/compilers.md on braces in co_await
+    const std::vector<std::string> thrice{
+        input, input, input};  // a named local: see docs/compilers.md on braces in co_await
     const std::vector<facts> again = co_await inspect_all(thrice);
     t.out.line("read " + std::to_string(again.size()) + " times at once, the same each time");
     for (const facts& f : again) {
@@ -65,7 +66,8 @@ aio::coro<> async_await(state& t) {
     const std::vector<std::string> three{input, input + ".is-not-there", "/proc/self/status"};
     const auto safe = co_await safe_inspect_all(three);
     const auto failed = std::count_if(safe.begin(), safe.end(), [](const auto& found) { return !found; });
-    t.out.line(std::to_string(safe.size()) + " files asked for, " + std::to_string(failed) + " could not be read, as expected");
+    t.out.line(std::to_string(safe.size()) + " files asked for, " + std::to_string(failed) +
+        " could not be read, as expected");
 }
 
 }  // namespace tour

@@ -68,7 +68,8 @@ aio::coro<> task_groups(state& t) {
         for (const package& p : task.result()) parsed.add(p);
     }
     must_agree("packages parsed by a group of tasks", t.read, parsed);
-    t.out.line(std::to_string(parsed.count) + " packages parsed by " + std::to_string(tasks.size()) + " tasks of one group");
+    t.out.line(
+        std::to_string(parsed.count) + " packages parsed by " + std::to_string(tasks.size()) + " tasks of one group");
     t.out.number("packages", static_cast<double>(parsed.count));
 
     std::string missing, other;
@@ -76,7 +77,8 @@ aio::coro<> task_groups(state& t) {
         co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
             tg.create_task(load(t.settings.input.string() + ".is-not-there"));
             tg.create_task(load("/proc/self/status"));
-            tg.create_task([]() -> aio::coro<> { co_await aio::sleep_forever(); });  // cancelled when the first one fails
+            tg.create_task(
+                []() -> aio::coro<> { co_await aio::sleep_forever(); });  // cancelled when the first one fails
         });
     } catch (const aio::exception_group& eg) {
         const auto rest = eg.handle<std::system_error>([&](const std::system_error& e) { missing = e.what(); });

@@ -65,15 +65,16 @@ aio::coro<std::int64_t> count_packages(std::string url) {
 
 aio::coro<> create_table(aio::sql::connection& db) {
     co_await db.query("DROP TABLE IF EXISTS packages");
-    co_await db.query("CREATE TABLE packages (name TEXT PRIMARY KEY, version TEXT NOT NULL, section TEXT NOT NULL, "
-                      "installed_kb BIGINT NOT NULL, summary TEXT NOT NULL)");
+    co_await db.query(
+        "CREATE TABLE packages (name TEXT PRIMARY KEY, version TEXT NOT NULL, section TEXT NOT NULL, "
+        "installed_kb BIGINT NOT NULL, summary TEXT NOT NULL)");
 }
 
 aio::coro<> store_batch(aio::sql::connection& db, const std::vector<package>& batch) {
     co_await aio::with(db.transaction(), [&]() -> aio::coro<> {
         for (const package& p : batch) {
-            co_await db.query("INSERT INTO packages VALUES ($1, $2, $3, $4, $5)", p.name, p.version, p.section, p.installed_kb,
-                              p.summary);
+            co_await db.query("INSERT INTO packages VALUES ($1, $2, $3, $4, $5)", p.name, p.version, p.section,
+                p.installed_kb, p.summary);
         }
     });
 }
@@ -81,8 +82,9 @@ aio::coro<> store_batch(aio::sql::connection& db, const std::vector<package>& ba
 aio::coro<> context_managers(state& t) {
     co_await t.stored();
     const std::int64_t before = co_await count_packages(t.settings.database);
-    t.out.line(std::to_string(before) + " packages are in " + t.settings.database.substr(0, t.settings.database.find(':')) +
-               ", stored in transactions of " + std::to_string(page_size));
+    t.out.line(std::to_string(before) + " packages are in " +
+        t.settings.database.substr(0, t.settings.database.find(':')) + ", stored in transactions of " +
+        std::to_string(page_size));
     t.out.number("rows", static_cast<double>(before));
 
     std::string refused;
@@ -92,16 +94,15 @@ aio::coro<> context_managers(state& t) {
                 co_await db.connection().query("DELETE FROM packages");
                 co_await db.connection().query("INSERT INTO packages VALUES ('a', '1', 's', 1, NULL)");  // NOT NULL
             });
-        } catch (const aio::sql::error& e) {
-            refused = e.what();
-        }
+        } catch (const aio::sql::error& e) { refused = e.what(); }
         if (co_await db.count() != before) {
             throw std::runtime_error("a transaction that failed has changed the table");
         }
     });
     if (refused.empty()) throw std::runtime_error("a row that breaks a constraint was accepted");
     t.out.line("a transaction that failed was rolled back: " + refused);
-    if (static_cast<std::size_t>(before) != t.read.count) throw std::runtime_error("packages were lost on the way to the database");
+    if (static_cast<std::size_t>(before) != t.read.count)
+        throw std::runtime_error("packages were lost on the way to the database");
 }
 
 }  // namespace tour

@@ -63,7 +63,8 @@ aio::coro<> async_generators(state& t) {
         t.out.progress(fetched.count, t.read.count);
     });
     must_agree("packages fetched page by page", t.read, fetched);
-    t.out.line(std::to_string(fetched.count) + " packages fetched back in " + std::to_string(pages) + " pages over HTTP");
+    t.out.line(
+        std::to_string(fetched.count) + " packages fetched back in " + std::to_string(pages) + " pages over HTTP");
     t.out.number("pages", static_cast<double>(pages));
 
     // Leaving early: what was entered in the generator is left by aclose().

@@ -23,10 +23,12 @@ bool is_large(const package& p) { return p.installed_kb > 10'000; }
 
 aio::coro<> comprehensions(state& t) {
     const std::string base = co_await t.served();
-    const std::vector<std::string> names = co_await (packages(base) | aio::views::transform(name_of) | aio::to<std::vector>());
+    const std::vector<std::string> names =
+        co_await (packages(base) | aio::views::transform(name_of) | aio::to<std::vector>());
     const std::map<std::string, package> by_name =
         co_await (packages(base) | aio::views::transform(name_and_package) | aio::to<std::map>());
-    const std::vector<package> large = co_await (packages(base) | aio::views::filter(is_large) | aio::to<std::vector>());
+    const std::vector<package> large =
+        co_await (packages(base) | aio::views::filter(is_large) | aio::to<std::vector>());
     const std::set<std::string> sections =
         co_await (packages(base) | aio::views::transform(&package::section) | aio::to<std::set>());
 
@@ -41,10 +43,10 @@ aio::coro<> comprehensions(state& t) {
         }
     }
     must_agree("packages in a map", t.read, mapped);
-    t.out.line(std::to_string(names.size()) + " names in a list, " + std::to_string(by_name.size()) + " packages in a map, " +
-               std::to_string(sections.size()) + " sections in a set");
+    t.out.line(std::to_string(names.size()) + " names in a list, " + std::to_string(by_name.size()) +
+        " packages in a map, " + std::to_string(sections.size()) + " sections in a set");
     t.out.line(std::to_string(large.size()) + " packages are larger than 10 MB; the largest is " + largest + " with " +
-               std::to_string(most / 1024) + " MB");
+        std::to_string(most / 1024) + " MB");
     t.out.number("large", static_cast<double>(large.size()));
 }
 

@@ -106,9 +106,10 @@ aio::coro<> synchronisation(state& t) {
     if (limited.most() > 4) throw std::runtime_error("the rate limiter let " + std::to_string(limited.most()) + " in");
     std::int64_t sum = 0;
     for (const auto& [section, kb] : kb_by_section.data()) sum += kb;
-    t.out.line(std::to_string(pages) + " pages fetched by as many tasks, at most " + std::to_string(limited.most()) + " at once");
+    t.out.line(std::to_string(pages) + " pages fetched by as many tasks, at most " + std::to_string(limited.most()) +
+        " at once");
     t.out.line(std::to_string(sum / 1024) + " MB installed in " + std::to_string(kb_by_section.data().size()) +
-               " sections, added up under a lock");
+        " sections, added up under a lock");
     t.out.number("most_at_once", limited.most());
 }
 

@@ -56,8 +56,8 @@ aio::coro<> queues(state& t) {
     });
     must_agree("packages through the queue", t.read, done);
     const auto [least, most] = std::minmax_element(shares.begin(), shares.end());
-    t.out.line(std::to_string(done.count) + " packages through a queue of 10, by 4 consumers of " + std::to_string(*least) + " to " +
-               std::to_string(*most) + " each");
+    t.out.line(std::to_string(done.count) + " packages through a queue of 10, by 4 consumers of " +
+        std::to_string(*least) + " to " + std::to_string(*most) + " each");
     t.out.line("the queue never held more than " + std::to_string(fullest));
     if (fullest > 10) throw std::runtime_error("a queue of 10 held " + std::to_string(fullest));
     t.out.number("fullest", static_cast<double>(fullest));

@@ -30,14 +30,12 @@ aio::coro<std::string> fetch(aio::http::session& session, std::string url) {
 aio::coro<std::optional<std::string>> fetch_or_none(aio::http::session& session, std::string url, aio::delay limit) {
     try {
         co_return co_await aio::with(aio::timeout(limit), [&] { return fetch(session, url); });
-    } catch (const aio::timeout_error&) {
-        co_return std::nullopt;
-    }
+    } catch (const aio::timeout_error&) { co_return std::nullopt; }
 }
 
 // All, or what there is when time is up: nothing is waited for after that.
-aio::coro<std::vector<std::optional<std::string>>> fetch_all_with_timeout(aio::http::session& session, std::vector<std::string> urls,
-                                                                          aio::delay limit) {
+aio::coro<std::vector<std::optional<std::string>>> fetch_all_with_timeout(
+    aio::http::session& session, std::vector<std::string> urls, aio::delay limit) {
     std::vector<aio::coro<std::optional<std::string>>> coros;
     for (const std::string& url : urls) coros.push_back(fetch_or_none(session, url, limit));
     co_return co_await aio::gather(std::move(coros));
@@ -70,35 +68,36 @@ aio::coro<> timeouts(state& t) {
     const std::string base = co_await t.served();
     aio::http::session session;
 
-    const std::string hangs = base + "/hang", health = base + "/health", flaky = base + "/flaky", breaks = base + "/reset-port";
+    const std::string hangs = base + "/hang", health = base + "/health", flaky = base + "/flaky",
+                      breaks = base + "/reset-port";
     const auto nothing = co_await fetch_or_none(session, hangs, 50ms);
     if (nothing) throw std::runtime_error("a server that hangs has answered");
     t.out.line("a source that hangs was given up after 50 ms");
 
     const std::vector<std::string> urls{health, hangs, health};
     const auto some = co_await fetch_all_with_timeout(session, urls, 100ms);
-    t.out.line("of three sources within 100 ms: " + std::string(some[0] && some[2] ? "two answered" : "too few answered") +
-               (some[1] ? ", and the one that hangs" : ""));
+    t.out.line(
+        "of three sources within 100 ms: " + std::string(some[0] && some[2] ? "two answered" : "too few answered") +
+        (some[1] ? ", and the one that hangs" : ""));
     if (!some[0] || some[1] || !some[2]) throw std::runtime_error("a timeout hit the wrong source");
 
     const outcome failing = co_await with_retries(session, flaky, 5);
     if (failing.text.empty()) throw std::runtime_error("retries did not help: " + failing.last_error);
-    t.out.line("a source that failed (" + failing.last_error + ") answered at attempt " + std::to_string(failing.attempts));
+    t.out.line(
+        "a source that failed (" + failing.last_error + ") answered at attempt " + std::to_string(failing.attempts));
 
     const std::string port = co_await fetch(session, breaks);
     const std::string broken_url = "http://127.0.0.1:" + port + "/";
     const outcome broken = co_await with_retries(session, broken_url, 2);
     if (!broken.text.empty()) throw std::runtime_error("a server that breaks its connections has answered");
     t.out.line("a source that breaks its connections was given up after " + std::to_string(broken.attempts) +
-               " attempts: " + broken.last_error);
+        " attempts: " + broken.last_error);
 
     aio::task<> slow = aio::create_task(aio::sleep(1h));
     bool timed_out = false;
     try {
         co_await aio::wait_for(slow, 5ms);
-    } catch (const aio::timeout_error&) {
-        timed_out = true;
-    }
+    } catch (const aio::timeout_error&) { timed_out = true; }
     if (!timed_out || !slow.cancelled()) throw std::runtime_error("wait_for did not cancel what it waited for");
     t.out.line("wait_for cancelled what it waited for, and waited until it had ended");
     t.out.number("attempts", failing.attempts + broken.attempts);

@@ -48,9 +48,7 @@ aio::coro<> heartbeat(int& beats) {
 
 aio::coro<> add_up(std::filesystem::path input, tally& sum) {
     auto packages = read_packages(std::move(input));
-    while (auto p = co_await packages.next()) {
-        sum.add(*p);
-    }
+    while (auto p = co_await packages.next()) { sum.add(*p); }
 }
 
 }  // namespace
@@ -63,8 +61,8 @@ aio::coro<> background_tasks(state& t) {
     co_await aio::sleep(10ms);
     const std::size_t before = manager.size();
     co_await manager.shutdown();
-    t.out.line(std::to_string(before) + " heartbeats ran beside this section and were cancelled after " + std::to_string(beats) +
-               " beats; " + std::to_string(manager.size()) + " are left");
+    t.out.line(std::to_string(before) + " heartbeats ran beside this section and were cancelled after " +
+        std::to_string(beats) + " beats; " + std::to_string(manager.size()) + " are left");
     if (manager.size() != 0) throw std::runtime_error("a background task outlived its manager");
 
     aio::background_tasks ready_made;

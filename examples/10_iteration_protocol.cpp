@@ -16,7 +16,8 @@ namespace {
 
 class page_range {
 public:
-    page_range(std::string base, std::size_t begin, std::size_t end) : base_(std::move(base)), current_(begin), end_(end) {}
+    page_range(std::string base, std::size_t begin, std::size_t end)
+        : base_(std::move(base)), current_(begin), end_(end) {}
 
     /// Something that is false at the end: here, an optional.
     aio::coro<std::optional<std::vector<package>>> next() {
@@ -52,10 +53,11 @@ aio::coro<> iteration_protocol(state& t) {
     must_agree("packages by next()", t.read, by_hand);
 
     tally composed;
-    co_await aio::for_each(page_range(base, 0, count) | aio::views::flatten(), [&](const package& p) { composed.add(p); });
+    co_await aio::for_each(
+        page_range(base, 0, count) | aio::views::flatten(), [&](const package& p) { composed.add(p); });
     must_agree("packages by for_each", t.read, composed);
     const auto chunks = co_await (page_range(base, 0, count) | aio::views::flatten() | aio::views::chunk(100) |
-                                  aio::views::enumerate() | aio::to<std::vector>());
+        aio::views::enumerate() | aio::to<std::vector>());
     t.out.line(std::to_string(by_hand.count) + " packages by a class with next(), the same by for_each");
     t.out.line("cut into " + std::to_string(chunks.size()) + " numbered chunks of 100");
     t.out.number("chunks", static_cast<double>(chunks.size()));

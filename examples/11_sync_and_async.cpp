@@ -39,8 +39,8 @@ std::string sha256(const std::string& data) {
 std::string compressed(const std::string& data) {
     uLongf size = compressBound(static_cast<uLong>(data.size()));
     std::string out(size, '\0');
-    const int status = compress2(reinterpret_cast<Bytef*>(out.data()), &size, reinterpret_cast<const Bytef*>(data.data()),
-                                 static_cast<uLong>(data.size()), Z_BEST_COMPRESSION);
+    const int status = compress2(reinterpret_cast<Bytef*>(out.data()), &size,
+        reinterpret_cast<const Bytef*>(data.data()), static_cast<uLong>(data.size()), Z_BEST_COMPRESSION);
     if (status != Z_OK) throw std::runtime_error("zlib: compress2 failed with " + std::to_string(status));
     out.resize(size);
     return out;
@@ -49,9 +49,10 @@ std::string compressed(const std::string& data) {
 std::string decompressed(const std::string& data, std::size_t size) {
     std::string out(size, '\0');
     uLongf got = static_cast<uLongf>(size);
-    const int status = uncompress(reinterpret_cast<Bytef*>(out.data()), &got, reinterpret_cast<const Bytef*>(data.data()),
-                                  static_cast<uLong>(data.size()));
-    if (status != Z_OK || got != size) throw std::runtime_error("zlib: uncompress failed with " + std::to_string(status));
+    const int status = uncompress(reinterpret_cast<Bytef*>(out.data()), &got,
+        reinterpret_cast<const Bytef*>(data.data()), static_cast<uLong>(data.size()));
+    if (status != Z_OK || got != size)
+        throw std::runtime_error("zlib: uncompress failed with " + std::to_string(status));
     return out;
 }
 
@@ -60,9 +61,7 @@ std::size_t count_packages_sync(const std::filesystem::path& input) {
     auto count = [](std::filesystem::path path) -> aio::coro<std::size_t> {
         std::size_t n = 0;
         auto packages = read_packages(std::move(path));
-        while (co_await packages.next()) {
-            ++n;
-        }
+        while (co_await packages.next()) { ++n; }
         co_return n;
     };
     return aio::run(count(input));
@@ -75,10 +74,12 @@ aio::coro<> sync_and_async(state& t) {
     aio::thread_pool_executor& pool = co_await aio::enter(aio::thread_pool_executor(2));
 
     // In a pool of threads, while the loop goes on.
-    auto both = co_await aio::gather(aio::run_in_executor(pool, sha256, text), aio::run_in_executor(pool, compressed, text));
+    auto both =
+        co_await aio::gather(aio::run_in_executor(pool, sha256, text), aio::run_in_executor(pool, compressed, text));
     const auto& [hash, small] = both;
     t.out.line("hashed in a thread: " + hash.substr(0, 16) + "...");
-    t.out.line("compressed in another: " + std::to_string(text.size()) + " to " + std::to_string(small.size()) + " bytes");
+    t.out.line(
+        "compressed in another: " + std::to_string(text.size()) + " to " + std::to_string(small.size()) + " bytes");
     t.out.number("compressed", static_cast<double>(small.size()));
 
     // A plain function that has become an async one.
@@ -98,8 +99,8 @@ aio::coro<> sync_and_async(state& t) {
         return aio::run_coroutine_threadsafe(loop, ask(t)).get();
     };
     const std::size_t asked = co_await aio::to_thread(ask_the_loop);
-    t.out.line(std::to_string(counted) + " packages counted by async code inside a plain function, " + std::to_string(asked) +
-               " by a thread that asked this loop");
+    t.out.line(std::to_string(counted) + " packages counted by async code inside a plain function, " +
+        std::to_string(asked) + " by a thread that asked this loop");
 }
 
 }  // namespace tour

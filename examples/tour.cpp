@@ -24,7 +24,7 @@ void tally::add(const package& p) noexcept {
     ++count;
     std::uint64_t hash = 0xcbf29ce484222325U;
     for (std::string_view field : {std::string_view(p.name), std::string_view(p.version), std::string_view(p.section),
-                                   std::string_view(p.summary)}) {
+             std::string_view(p.summary)}) {
         hash = mix(hash, field);
     }
     checksum += mix(hash, std::to_string(p.installed_kb));
@@ -32,9 +32,9 @@ void tally::add(const package& p) noexcept {
 
 void must_agree(const std::string& what, const tally& expected, const tally& actual) {
     if (expected == actual) return;
-    throw std::runtime_error(what + ": " + std::to_string(actual.count) + " with checksum " + std::to_string(actual.checksum) +
-                             ", but the input holds " + std::to_string(expected.count) + " with checksum " +
-                             std::to_string(expected.checksum));
+    throw std::runtime_error(what + ": " + std::to_string(actual.count) + " with checksum " +
+        std::to_string(actual.checksum) + ", but the input holds " + std::to_string(expected.count) +
+        " with checksum " + std::to_string(expected.checksum));
 }
 
 void parse_line(std::string_view line, package& current, std::vector<package>& found) {
@@ -74,11 +74,8 @@ void parse_line(std::string_view line, package& current, std::vector<package>& f
 nlohmann::json packages_to_json(const std::vector<package>& packages) {
     nlohmann::json list = nlohmann::json::array();
     for (const package& p : packages) {
-        list.push_back({{"name", p.name},
-                        {"version", p.version},
-                        {"section", p.section},
-                        {"installed_kb", p.installed_kb},
-                        {"summary", p.summary}});
+        list.push_back({{"name", p.name}, {"version", p.version}, {"section", p.section},
+            {"installed_kb", p.installed_kb}, {"summary", p.summary}});
     }
     return list;
 }
@@ -139,8 +136,8 @@ void report::finish(bool interrupted) {
     if (json_) {
         nlohmann::json document = {{"interrupted", interrupted}, {"sections", nlohmann::json::array()}};
         for (const entry& e : sections_) {
-            document["sections"].push_back(
-                {{"number", e.number}, {"title", e.title}, {"lines", e.lines}, {"numbers", e.numbers}, {"ms", e.milliseconds}});
+            document["sections"].push_back({{"number", e.number}, {"title", e.title}, {"lines", e.lines},
+                {"numbers", e.numbers}, {"ms", e.milliseconds}});
         }
         std::printf("%s\n", document.dump(2).c_str());
     } else if (interrupted) {
@@ -181,7 +178,8 @@ aio::coro<std::string> state::served() {
     co_await stored();
     if (!server_) {
         resetting_ = co_await aio::start_server([this](aio::stream s) { return reset(std::move(s)); }, "127.0.0.1", 0);
-        server_ = co_await aio::http::start_server([this](aio::http::request r) { return answer(std::move(r)); }, "127.0.0.1", 0);
+        server_ = co_await aio::http::start_server(
+            [this](aio::http::request r) { return answer(std::move(r)); }, "127.0.0.1", 0);
     }
     co_return "http://127.0.0.1:" + std::to_string(server_->port());
 }
@@ -202,14 +200,18 @@ aio::coro<aio::http::response> state::answer(aio::http::request request) {
             return n;
         };
         const std::int64_t size = number("size", page_size), page = number("page", 1);
-        if (size < 1 || size > 1000 || page < 1) co_return aio::http::response(400, "size is 1 to 1000, page 1 or more\n");
+        if (size < 1 || size > 1000 || page < 1)
+            co_return aio::http::response(400, "size is 1 to 1000, page 1 or more\n");
         std::vector<package> packages;
-        aio::sql::rows rows = co_await pool_->query("SELECT * FROM packages ORDER BY name LIMIT $1 OFFSET $2", size, (page - 1) * size);
+        aio::sql::rows rows =
+            co_await pool_->query("SELECT * FROM packages ORDER BY name LIMIT $1 OFFSET $2", size, (page - 1) * size);
         for (const aio::sql::row& row : rows) {
-            packages.push_back({row["name"].as<std::string>(), row["version"].as<std::string>(), row["section"].as<std::string>(),
-                                row["installed_kb"].as<std::int64_t>(), row["summary"].as<std::string>()});
+            packages.push_back(
+                {row["name"].as<std::string>(), row["version"].as<std::string>(), row["section"].as<std::string>(),
+                    row["installed_kb"].as<std::int64_t>(), row["summary"].as<std::string>()});
         }
-        co_return aio::http::response(200, packages_to_json(packages).dump(), aio::http::headers("Content-Type", "application/json"));
+        co_return aio::http::response(
+            200, packages_to_json(packages).dump(), aio::http::headers("Content-Type", "application/json"));
     }
     if (request.path() == "/health") co_return aio::http::response(200, "ok\n");
     if (request.path() == "/hang") co_await aio::sleep_forever();
@@ -287,7 +289,8 @@ options parse(int argc, char** argv) {
             o.json = true;
             continue;
         }
-        if (name != "--input" && name != "--db" && name != "--section") refuse("unknown option '" + std::string(name) + "'");
+        if (name != "--input" && name != "--db" && name != "--section")
+            refuse("unknown option '" + std::string(name) + "'");
         if (i + 1 == argc) refuse(std::string(name) + " needs a value");
         const std::string_view value = argv[++i];
         if (name == "--input") {
@@ -296,7 +299,8 @@ options parse(int argc, char** argv) {
             o.database = value;
         } else {
             const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), o.section);
-            if (error != std::errc() || end != value.data() + value.size() || o.section < 1 || o.section > section_count) {
+            if (error != std::errc() || end != value.data() + value.size() || o.section < 1 ||
+                o.section > section_count) {
                 refuse("--section is 1 to 11, not '" + std::string(value) + "'");
             }
         }
@@ -313,7 +317,8 @@ class scratch {
 public:
     scratch() {
         std::string pattern = (std::filesystem::temp_directory_path() / "aiocxx-tour-XXXXXX").string();
-        if (!::mkdtemp(pattern.data())) throw std::system_error(errno, std::generic_category(), "mkdtemp of " + pattern);
+        if (!::mkdtemp(pattern.data()))
+            throw std::system_error(errno, std::generic_category(), "mkdtemp of " + pattern);
         path_ = pattern;
     }
     ~scratch() {
@@ -335,7 +340,8 @@ aio::coro<> async_main(options settings) {
     report out(settings.json);
     state t(std::move(settings), out);
     try {
-        // The servers are closed, and their handlers have ended, before anybody lets go of what they refer to: a state has aclose().
+        // The servers are closed, and their handlers have ended, before anybody lets go of what they refer to: a state
+        // has aclose().
         co_await aio::with(t, run_sections);
     } catch (const aio::cancelled_error&) {  // by SIGINT or SIGTERM
         out.finish(true);

@@ -1,8 +1,8 @@
 #pragma once
 // What the eleven sections of the tour share: the input, the database, the server, and the report.
 //
-// One story over real input, the machine's package database: its records are read, stored, served page by page, fetched back,
-// queued, hashed and compressed; at the end the counts and checksums agree with what went in.
+// One story over real input, the machine's package database: its records are read, stored, served page by page, fetched
+// back, queued, hashed and compressed; at the end the counts and checksums agree with what went in.
 
 #include <aio/aio.hpp>
 #include <aio/http.hpp>
@@ -120,16 +120,16 @@ aio::async_generator<std::vector<package>> fetch_pages(std::string base, std::si
 
 constexpr std::size_t page_size = 50;
 
-aio::coro<> async_await(state& t);          // 01
-aio::coro<> task_groups(state& t);          // 02
-aio::coro<> context_managers(state& t);     // 03
-aio::coro<> async_generators(state& t);     // 04
-aio::coro<> comprehensions(state& t);       // 05
-aio::coro<> synchronisation(state& t);      // 06
-aio::coro<> queues(state& t);               // 07
-aio::coro<> timeouts(state& t);             // 08
-aio::coro<> background_tasks(state& t);     // 09
-aio::coro<> iteration_protocol(state& t);   // 10
-aio::coro<> sync_and_async(state& t);       // 11
+aio::coro<> async_await(state& t);         // 01
+aio::coro<> task_groups(state& t);         // 02
+aio::coro<> context_managers(state& t);    // 03
+aio::coro<> async_generators(state& t);    // 04
+aio::coro<> comprehensions(state& t);      // 05
+aio::coro<> synchronisation(state& t);     // 06
+aio::coro<> queues(state& t);              // 07
+aio::coro<> timeouts(state& t);            // 08
+aio::coro<> background_tasks(state& t);    // 09
+aio::coro<> iteration_protocol(state& t);  // 10
+aio::coro<> sync_and_async(state& t);      // 11
 
 }  // namespace tour

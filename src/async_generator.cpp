@@ -10,7 +10,8 @@
 
 namespace aio::detail {
 
-/// The generator that a task of the loop's own is to close; it may end before that task begins, and the other way round.
+/// The generator that a task of the loop's own is to close; it may end before that task begins, and the other way
+/// round.
 class closing_slot {
 public:
     closing_slot() noexcept = default;
@@ -36,10 +37,11 @@ namespace {
 
 std::string place_of(const generator_promise& promise) {
     return readable_function(promise.place.function_name()) + ", " + promise.place.file_name() + ":" +
-           std::to_string(promise.place.line());
+        std::to_string(promise.place.line());
 }
 
-// Frames with exits that no loop is there to run: leaked on purpose (semantics 15l), but reachable, so that leak checkers know.
+// Frames with exits that no loop is there to run: leaked on purpose (semantics 15l), but reachable, so that leak
+// checkers know.
 std::vector<generator_promise*>& abandoned_generators() {
     static auto* generators = new std::vector<generator_promise*>;
     return *generators;
@@ -50,9 +52,7 @@ coro<> close_for_the_loop(std::unique_ptr<closing_slot> slot) {
     std::exception_ptr error;
     try {
         co_await generator_close(*slot->promise());
-    } catch (const cancelled_error&) {
-        throw;
-    } catch (...) {
+    } catch (const cancelled_error&) { throw; } catch (...) {
         error = std::current_exception();
     }
     if (error) local().loop->report("exception of an async generator that the loop has closed", error, nullptr);
@@ -66,7 +66,8 @@ coro<> close_for_the_loop(std::unique_ptr<closing_slot> slot) {
 void start_closing(loop_core& loop, generator_promise& promise) {
     exit_scope& scope = *promise.exits;
     scope.slot->take(promise);
-    auto state = state_ptr<task_state<void>>::adopt(spawn(loop, std::move(*scope.closing), std::source_location::current()));
+    auto state =
+        state_ptr<task_state<void>>::adopt(spawn(loop, std::move(*scope.closing), std::source_location::current()));
     state->set_internal();
     state->set_closes();
 }
@@ -104,8 +105,10 @@ void task_scope::leave_list() noexcept {
 
 void throw_at_yield(generator_promise& promise) {
     if (promise.attention & generator_promise::ending) std::rethrow_exception(promise.exit_request);
-    throw_logic_error("a task group or a timeout must not span a co_yield: whoever asks for the next item may be another task, or never "
-                      "come back. Use it around the code between two co_yields: " + place_of(promise));
+    throw_logic_error(
+        "a task group or a timeout must not span a co_yield: whoever asks for the next item may be another task, or "
+        "never come back. Use it around the code between two co_yields: " +
+        place_of(promise));
 }
 
 bool stop_at_yield(generator_promise& promise) noexcept {
@@ -159,8 +162,8 @@ bool generator_close::await_ready() {
     return false;
 }
 
-// The generator stands at a co_yield with exits to run, or it runs: then it ends at its next co_yield, and whoever waits for it
-// destroys it.
+// The generator stands at a co_yield with exits to run, or it runs: then it ends at its next co_yield, and whoever
+// waits for it destroys it.
 void generator_base::close_later(generator_promise& promise) noexcept {
     if (promise.closer) return;
     if (promise.running()) {
@@ -168,12 +171,15 @@ void generator_base::close_later(generator_promise& promise) noexcept {
         return;
     }
     loop_core* loop = local().loop;
-    if (!loop) return;  // between two runs of a runner its list holds it; else it is among the abandoned, and that has been told
+    if (!loop)
+        return;  // between two runs of a runner its list holds it; else it is among the abandoned, and that has been
+                 // told
     if (loop->debug) {
         loop->report(
             [&] {
-                return "an async generator with clean-up left was dropped, and is closed by the loop: what it refers to may be gone "
-                       "by then. Close it with for_each, with, enter or aclose(): " + place_of(promise);
+                return "an async generator with clean-up left was dropped, and is closed by the loop: what it refers "
+                       "to may be gone by then. Close it with for_each, with, enter or aclose(): " +
+                    place_of(promise);
             },
             nullptr, nullptr);
     }
@@ -199,12 +205,11 @@ void abandon_generators(loop_core& loop) noexcept {
     while (generator_link* link = loop.generators.pop_front()) {
         auto* promise = static_cast<generator_promise*>(link);
         if (!promise->exits) continue;
-        const char* const told = "aiocxx: an async generator was not closed when its loop was forced to end: its clean-up has not run";
+        const char* const told =
+            "aiocxx: an async generator was not closed when its loop was forced to end: its clean-up has not run";
         try {
             std::fprintf(stderr, "%s: %s\n", told, place_of(*promise).c_str());
-        } catch (...) {
-            std::fprintf(stderr, "%s\n", told);
-        }
+        } catch (...) { std::fprintf(stderr, "%s\n", told); }
         try {
             abandoned_generators().push_back(promise);
         } catch (...) {  // then a leak checker will tell of it

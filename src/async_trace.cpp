@@ -1,17 +1,18 @@
 // The traces of a thread's errors.
 //
-// A trace belongs to an exception object, of which we see only exception_ptrs. There is a table keyed by the address of that object.
-// It holds no exception: nobody's objects live longer for being traced. A record goes with its exception, so no address comes again
-// while it is a key. To hear of that we stand in for the exception's destructor, which libstdc++ keeps in the header before each
-// exception object, as the C++ ABI for Itanium, which all systems but ARM's 32-bit ones follow, lays down. Its place is tried out
-// once; where it is not found the last 64 records of a thread hold their exceptions, and are the only ones.
-// Each thread has records of its own, but the last owner of an exception may be any thread: so one mutex guards them all.
-// Rejected: holding the exceptions, and a look at libstdc++'s count of their owners now and then (they go late, and a plugin's may not
-// outlive its dlclose); a count of our own in tasks, groups, exits (frames would grow, and what users hold would not count).
+// A trace belongs to an exception object, of which we see only exception_ptrs. There is a table keyed by the address of
+// that object. It holds no exception: nobody's objects live longer for being traced. A record goes with its exception,
+// so no address comes again while it is a key. To hear of that we stand in for the exception's destructor, which
+// libstdc++ keeps in the header before each exception object, as the C++ ABI for Itanium, which all systems but ARM's
+// 32-bit ones follow, lays down. Its place is tried out once; where it is not found the last 64 records of a thread
+// hold their exceptions, and are the only ones. Each thread has records of its own, but the last owner of an exception
+// may be any thread: so one mutex guards them all. Rejected: holding the exceptions, and a look at libstdc++'s count of
+// their owners now and then (they go late, and a plugin's may not outlive its dlclose); a count of our own in tasks,
+// groups, exits (frames would grow, and what users hold would not count).
 //
-// Several may take a failed task's error and go on with it in ways of their own, and all have the same object (rule 13). So the way
-// to the end of each task is remembered (way_mark), and an error that is taken from a task or future starts again from there.
-// Python's futures do the same since 3.11 (with_traceback).
+// Several may take a failed task's error and go on with it in ways of their own, and all have the same object (rule
+// 13). So the way to the end of each task is remembered (way_mark), and an error that is taken from a task or future
+// starts again from there. Python's futures do the same since 3.11 (with_traceback).
 
 #include "frames.hpp"
 #include "loop/loop.hpp"
@@ -71,7 +72,8 @@ bool ends_are_heard() noexcept {
         static bool heard = false;
         std::exception_ptr one = std::make_exception_ptr(probe());
         exception_header& header = header_of(one);
-        if (!header.exception.type || *header.exception.type != typeid(probe) || !header.exception.destructor) return false;
+        if (!header.exception.type || *header.exception.type != typeid(probe) || !header.exception.destructor)
+            return false;
         header.exception.destructor = [](void*) { heard = true; };
         one = nullptr;
         return heard;
@@ -105,7 +107,7 @@ struct way {
         way w;
         w.length = earlier;
         const std::size_t valid = earlier == length || length <= most_frames ? std::min(earlier, most_frames)
-                                                                               : std::min(earlier, first_frames);
+                                                                             : std::min(earlier, first_frames);
         w.frames.assign(frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(valid));
         w.frames.resize(std::min(earlier, most_frames));  // those that the ring has lost: without a line, not shown
         return w;
@@ -124,7 +126,7 @@ class traces;
 /// What an error has replaced at an exit.
 struct replaced : list_node {
     std::exception_ptr error;
-    std::string by;        // the error that has replaced it, in words; told with it when that is gone
+    std::string by;  // the error that has replaced it, in words; told with it when that is gone
     bool unread = false;
 };
 
@@ -183,7 +185,9 @@ table& all() noexcept {
 using locked = std::unique_lock<std::mutex>;
 
 void tell(const replaced& lost) noexcept {
-    const auto message = [&] { return "an error was replaced by another at an exit, and nobody has read it; it was replaced by " + lost.by; };
+    const auto message = [&] {
+        return "an error was replaced by another at an exit, and nobody has read it; it was replaced by " + lost.by;
+    };
     if (loop_core* loop = local().loop) return loop->report(message, lost.error, nullptr);
     try {
         const std::string text = "aiocxx: " + message() + "\n" + async_trace(lost.error).to_string();
@@ -326,8 +330,8 @@ traces::look::look(loop_core& l) noexcept : loop(&l) {
     };
 }
 
-// In place of an exception's destructor, on whatever thread drops it last. What it has replaced goes with it, and so on: a chain of
-// any length, so not by recursion.
+// In place of an exception's destructor, on whatever thread drops it last. What it has replaced goes with it, and so
+// on: a chain of any length, so not by recursion.
 #ifdef __clang__
 [[clang::no_sanitize("function")]]  // the destructor is called as the C++ runtime would call it
 #endif
@@ -379,9 +383,7 @@ const E* as(const std::exception_ptr& error) noexcept {
         std::rethrow_exception(error);
     } catch (const E& e) {
         return std::addressof(e);  // lives in the exception object, which error keeps
-    } catch (...) {
-        return nullptr;
-    }
+    } catch (...) { return nullptr; }
 }
 
 /// What our own errors say was under way.
@@ -392,7 +394,8 @@ std::exception_ptr own_context(const std::exception_ptr& error) noexcept {
     return nullptr;
 }
 
-/// Whether whoever has error has the other one, too: in a group, as its context(), nested in it. Looks at some hundreds at most.
+/// Whether whoever has error has the other one, too: in a group, as its context(), nested in it. Looks at some hundreds
+/// at most.
 class carrier {
 public:
     explicit carrier(const std::exception_ptr& searched) noexcept : searched_(searched) {}
@@ -436,8 +439,7 @@ void trace_again(const future_base& from, const std::exception_ptr& error) noexc
         const locked lock(all().mutex);
         t->obtain(error, lock).start_again(&from);
         retired = t->retire(lock);
-    } catch (...) {
-    }
+    } catch (...) {}
 }
 
 void trace_replaced(const std::exception_ptr& thrown, const std::exception_ptr& error) noexcept {
@@ -462,7 +464,8 @@ void trace_replaced(const std::exception_ptr& thrown, const std::exception_ptr& 
             return t->look_soon();
         }
         const locked lock(all().mutex);
-        // What the new one has replaced before stays in the chain, and no chain is a circle: as CPython's _PyErr_SetObject.
+        // What the new one has replaced before stays in the chain, and no chain is a circle: as CPython's
+        // _PyErr_SetObject.
         const std::exception_ptr* last = &thrown;
         int length = 0;
         for (record* r = t->find(*last, lock); r && r->context; r = t->find(*last, lock)) {
@@ -484,8 +487,7 @@ void trace_replaced(const std::exception_ptr& thrown, const std::exception_ptr& 
         t->obtain(error, lock).is_context = true;
         t->obtain(*last, lock).context = std::move(context);
         retired = t->retire(lock);
-    } catch (...) {
-    }
+    } catch (...) {}
 }
 
 void look_for_replaced_errors() noexcept {
@@ -516,15 +518,15 @@ void print_and_terminate() {
             const std::string text = "aiocxx: nobody catches this error:\n" + async_trace(error).to_string();
             std::fputs(text.c_str(), stderr);
         }
-    } catch (...) {
-    }
+    } catch (...) {}
     if (const std::terminate_handler before = terminate_before.load()) before();
     std::abort();
 }
 
 }  // namespace
 
-// Without a handler for it an error ends the program here, before anything is unwound; otherwise the guard's destructor runs.
+// Without a handler for it an error ends the program here, before anything is unwound; otherwise the guard's destructor
+// runs.
 void throw_out_of_run(const future_base& main) {
     struct guard {
         std::terminate_handler before = std::set_terminate(&print_and_terminate);
@@ -558,10 +560,9 @@ async_trace::async_trace(std::exception_ptr error) : error_(std::move(error)) {
     frames_.reserve(kept);
     detail::frame_reader shown;
     for (std::size_t i = kept; i-- > 0;) {  // from the outermost
-        const std::size_t turned = i < detail::first_frames || !turned_over
-                                       ? i
-                                       : detail::first_frames + (taken.length - kept + i - detail::first_frames) %
-                                                                    (detail::most_frames - detail::first_frames);
+        const std::size_t turned = i < detail::first_frames || !turned_over ? i
+                                                                            : detail::first_frames +
+                (taken.length - kept + i - detail::first_frames) % (detail::most_frames - detail::first_frames);
         const std::source_location& place = taken.frames[turned];
         if (place.line() == 0) {
             ++left_out_;
@@ -628,7 +629,8 @@ void write(std::string& out, const async_trace& trace, const std::string& margin
     }
     for (std::size_t i = chain.size(); i-- > 0;) {
         write_alone(out, chain[i], margin, groups);
-        if (i > 0) out += margin + "\n" + margin + "During handling of the above error, another came:\n" + margin + "\n";
+        if (i > 0)
+            out += margin + "\n" + margin + "During handling of the above error, another came:\n" + margin + "\n";
     }
 }
 

@@ -19,7 +19,7 @@ struct background_state {
     list<entry_link> failed;  // during a shutdown, whose awaiter reports them
     std::size_t size = 0;
     bool closed = false;
-    list<list_node> shutdowns;  // who waits for the last to end
+    list<list_node> shutdowns;     // who waits for the last to end
     std::unique_ptr<entry> spare;  // for the next task: it is there before that is started
 
     background_state() = default;
@@ -50,7 +50,8 @@ struct background_state {
         ++size;
         task.add_waiter(*e);
     }
-    // The task is completing. Its error, where nobody fetches it, is reported when its last handle goes: here, or later.
+    // The task is completing. Its error, where nobody fetches it, is reported when its last handle goes: here, or
+    // later.
     void remove(entry& e) noexcept {
         static_cast<entry_link&>(e).unlink();
         --size;
@@ -63,13 +64,15 @@ struct background_state {
         while (list_node* node = shutdowns.pop_front()) static_cast<background_shutdown::node*>(node)->owner->wake();
     }
     void cancel_all() noexcept {  // a cancelled task ends in a step of its own, never here
-        for (entry_link* link = running.front(); link; link = running.after(*link)) static_cast<entry*>(link)->task->cancel({});
+        for (entry_link* link = running.front(); link; link = running.after(*link))
+            static_cast<entry*>(link)->task->cancel({});
     }
     void report_failed() noexcept {
         while (entry_link* link = failed.pop_front()) {
             const std::unique_ptr<entry> e(static_cast<entry*>(link));
             e->task->mark_retrieved();
-            e->task->loop()->report("exception of a background task that was being shut down", e->task->error(), e->task.get());
+            e->task->loop()->report(
+                "exception of a background task that was being shut down", e->task->error(), e->task.get());
         }
     }
     void wait(background_shutdown& op) noexcept {
@@ -100,7 +103,8 @@ std::size_t background_size(const background_state* state) noexcept { return sta
 bool background_shutdown::await_ready() {
     if (!state_) throw_logic_error("these background_tasks have been moved from");
     begin(&require_task());
-    if (state_->contains(task_)) throw_logic_error("a background task cannot shut down the background_tasks that it belongs to");
+    if (state_->contains(task_))
+        throw_logic_error("a background task cannot shut down the background_tasks that it belongs to");
     return start();
 }
 

@@ -103,7 +103,8 @@ void barrier_wait::describe(std::string& out) const {
     if (gone_) {
         out += "barrier, which is gone";
     } else if (joined_) {
-        out += "barrier with " + std::to_string(barrier_->count_) + " of " + std::to_string(barrier_->parties_) + " tasks there";
+        out += "barrier with " + std::to_string(barrier_->count_) + " of " + std::to_string(barrier_->parties_) +
+            " tasks there";
     } else {
         out += "barrier to be left by those before";
     }

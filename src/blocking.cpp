@@ -47,8 +47,8 @@ struct blocking_pool::state {
     void tell_ends() noexcept;
 };
 
-// Under the mutex, which the new thread needs before it can take a job. It is counted as idle by who starts it: a thread that has
-// not got as far as counting itself would hide a deadlock.
+// Under the mutex, which the new thread needs before it can take a job. It is counted as idle by who starts it: a
+// thread that has not got as far as counting itself would hide a deadlock.
 void blocking_pool::state::start_thread(const std::shared_ptr<state>& self) {
     workers.reserve(workers.size() + 1);
     auto w = std::make_shared<worker>();
@@ -297,7 +297,8 @@ blocking_pool& default_pool() {
 bool pool_shutdown::await_ready() {
     if (!pool_) throw_logic_error("this executor has been moved from");
     if (pool_->has_this_thread()) {
-        throw_logic_error("an executor is shut down by a job that runs on one of its own threads, which would wait for itself");
+        throw_logic_error(
+            "an executor is shut down by a job that runs on one of its own threads, which would wait for itself");
     }
     begin(&require_task());
     return start();

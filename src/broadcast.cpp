@@ -3,8 +3,8 @@
 namespace aio {
 
 broadcast_lagged::broadcast_lagged(std::uint64_t missed)
-    : std::runtime_error("this subscriber was too slow: " + std::to_string(missed) + (missed == 1 ? " item is" : " items are") +
-                         " missed"),
+    : std::runtime_error("this subscriber was too slow: " + std::to_string(missed) +
+          (missed == 1 ? " item is" : " items are") + " missed"),
       missed_(missed) {}
 
 namespace detail {
@@ -16,10 +16,13 @@ std::size_t checked_capacity(std::size_t capacity) {
     return capacity;
 }
 
-void throw_closed(const char* kind) { throw_logic_error(std::string(kind) + " has been closed: nothing can be sent any more"); }
+void throw_closed(const char* kind) {
+    throw_logic_error(std::string(kind) + " has been closed: nothing can be sent any more");
+}
 
 void throw_two_next(const char* kind) {
-    throw_logic_error(std::string("two next() at once of one subscription of ") + kind + ": give each task a subscription of its own");
+    throw_logic_error(std::string("two next() at once of one subscription of ") + kind +
+        ": give each task a subscription of its own");
 }
 
 void throw_empty_subscription() { throw_logic_error("next() of a subscription that was moved from"); }

@@ -9,7 +9,8 @@ namespace aio {
 namespace detail {
 namespace {
 
-// While a call graph is made, names are asked for once for each waiter: each time a walk through all tasks would be too long.
+// While a call graph is made, names are asked for once for each waiter: each time a walk through all tasks would be too
+// long.
 using tasks_by_id = std::unordered_map<std::uint64_t, task_base*>;
 constinit thread_local const tasks_by_id* known_tasks = nullptr;
 
@@ -59,7 +60,8 @@ call_graph capture_call_graph() {
         if (task.waiting() && !running) task.waiting()->describe(entry.waits_for);
         if (held) entry.waits_for = "its turn in a task group";
         const std::source_location created = task.created();
-        if (!detail::is_of_the_library(created)) entry.created = std::string(created.file_name()) + ":" + std::to_string(created.line());
+        if (!detail::is_of_the_library(created))
+            entry.created = std::string(created.file_name()) + ":" + std::to_string(created.line());
         for (const detail::promise_base* p = task.leaf(); p; p = p->parent) {
             if (!detail::is_of_the_library(p->place)) entry.frames.push_back(shown(p->place));
         }
@@ -75,7 +77,8 @@ std::string call_graph::to_string() const {
     std::size_t written = 0;
     for (const call_graph_task& task : tasks_) {
         if (written++ >= most_tasks) {  // a line of ten names each
-            if (written == most_tasks + 1) text += "... and " + std::to_string(tasks_.size() - most_tasks) + " more tasks:";
+            if (written == most_tasks + 1)
+                text += "... and " + std::to_string(tasks_.size() - most_tasks) + " more tasks:";
             text += (written - most_tasks - 1) % 10 == 0 ? "\n    " : ", ";
             text += task.name;
             if (written == tasks_.size()) text += '\n';
@@ -85,14 +88,16 @@ std::string call_graph::to_string() const {
         if (!task.waits_for.empty()) text += " for " + task.waits_for;
         text += '\n';
         const std::size_t count = task.frames.size();
-        if (count == 0 && !task.created.empty()) text += "    created at " + task.created + "\n";  // it awaits something of the library, and nothing else
+        if (count == 0 && !task.created.empty())
+            text += "    created at " + task.created + "\n";  // it awaits something of the library, and nothing else
         for (std::size_t i = 0; i < count; ++i) {
             if (count > most_frames && i == most_frames / 2) {
                 text += "    ... " + std::to_string(count - most_frames) + " more frames ...\n";
                 i = count - most_frames / 2;
             }
             const call_frame& frame = task.frames[i];
-            text += "    " + std::string(frame.file) + ":" + std::to_string(frame.line) + " in " + frame.function + "\n";
+            text +=
+                "    " + std::string(frame.file) + ":" + std::to_string(frame.line) + " in " + frame.function + "\n";
         }
     }
     return text;

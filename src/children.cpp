@@ -58,14 +58,15 @@ void children::ended(child& c) noexcept {
         } else if (state.failed() && report_ && (c.owned || !race_)) {
             state.mark_retrieved();
             if (c.owned) {
-                state.loop()->report(report_, state.error(),
-                                     state.is_task() ? static_cast<task_base*>(&state) : nullptr);
+                state.loop()->report(
+                    report_, state.error(), state.is_task() ? static_cast<task_base*>(&state) : nullptr);
             }
         }
     }
     if (race_ && !ending_) {
         ending_ = true;
-        if (!cancel_requested_) cancel(true);  // else they have been asked already: a second cancel would break off their clean-up
+        if (!cancel_requested_)
+            cancel(true);  // else they have been asked already: a second cancel would break off their clean-up
     }
     if (changed) changed->set();
     if (waiter_ && waiter_->satisfied()) std::exchange(waiter_, nullptr)->wake();
@@ -80,7 +81,8 @@ void children::leave(const std::exception_ptr& error) const {
 }
 
 void children::cancel(bool only_owned, const std::string& message) noexcept {
-    // A task ends in a step of its own, but a future ends at once, and leaves the list: so each is looked at where it stands.
+    // A task ends in a step of its own, but a future ends at once, and leaves the list: so each is looked at where it
+    // stands.
     list<child> seen;
     while (child* c = running_.pop_front()) {
         seen.push_back(*c);
@@ -115,7 +117,8 @@ cancel_reply children::waiting::cancel(const std::string& message) noexcept {
     set_->cancel_message_ = copied(message);
     if (!set_->race_ || !set_->ending_) set_->cancel(set_->race_ || set_->ending_, message);
     if (!set_->race_ && !set_->ending_) {
-        // Tasks in a circle: one that this cancel has come through waits for this set, which would wait for it. It is opened here.
+        // Tasks in a circle: one that this cancel has come through waits for this set, which would wait for it. It is
+        // opened here.
         list<child> seen;
         while (child* c = set_->running_.pop_front()) {
             seen.push_back(*c);
@@ -149,7 +152,8 @@ cancel_reply children::ending::cancel(const std::string& message) noexcept {
 }
 
 void children::ending::await_resume() {
-    if (phase_ != phase::idle && task_->cancel_due()) set_->cancelled_meanwhile(copied(task_->take_cancellation().message()));
+    if (phase_ != phase::idle && task_->cancel_due())
+        set_->cancelled_meanwhile(copied(task_->take_cancellation().message()));
     if (throw_cancel_ && set_->cancel_requested()) set_->throw_cancelled();
 }
 

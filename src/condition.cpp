@@ -19,7 +19,8 @@ void condition::wake(std::size_t n) noexcept {
 
 void condition::abandon() noexcept {
     detail::farewell goodbye(kind);
-    while (detail::condition_link* link = notified_.pop_front()) static_cast<detail::condition_wait&>(*link).condition_ = nullptr;
+    while (detail::condition_link* link = notified_.pop_front())
+        static_cast<detail::condition_wait&>(*link).condition_ = nullptr;
     while (detail::condition_link* link = waiting_.pop_front()) {
         auto& w = static_cast<detail::condition_wait&>(*link);
         w.condition_ = nullptr;
@@ -74,7 +75,8 @@ cancel_reply condition_wait::cancel(const std::string& message) noexcept {
 }
 
 bool condition_wait::finish() {
-    if (std::exchange(stage_, stage::fresh) == stage::no_lock) throw_logic_error("wait() on a condition whose lock is not held");
+    if (std::exchange(stage_, stage::fresh) == stage::no_lock)
+        throw_logic_error("wait() on a condition whose lock is not held");
     const bool was_cancelled = std::exchange(cancelled_, false);
     const bool was_notified = std::exchange(notified_, false);
     if (condition_link::linked()) condition_link::unlink();

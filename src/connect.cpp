@@ -126,9 +126,7 @@ private:
         if (error != 0 && error != EINPROGRESS && error != EINTR) return error;
         try {
             connection->attach();
-        } catch (const std::system_error& e) {
-            return e.code().value();
-        } catch (...) {
+        } catch (const std::system_error& e) { return e.code().value(); } catch (...) {
             no_memory_ = true;
             return ENOMEM;
         }
@@ -159,7 +157,8 @@ private:
     [[noreturn]] void throw_failure() const {
         std::string text = what_;
         if (where_->size() == 1) {
-            if (const std::string only = (*where_)[0].text(); what_.find(only) == std::string::npos) text += " (" + only + ")";
+            if (const std::string only = (*where_)[0].text(); what_.find(only) == std::string::npos)
+                text += " (" + only + ")";
         } else {
             text += ", each address failed (";
             for (std::size_t i = 0; i < where_->size(); ++i) {

@@ -78,8 +78,8 @@ std::string context_owner::name() const {
 }
 
 void throw_foreign_token(const std::string& variable, const context_owner& set_by) {
-    throw std::invalid_argument("this token of context variable '" + variable + "' is from a set() in another context, that of " +
-                                set_by.name() + ": reset() belongs there");
+    throw std::invalid_argument("this token of context variable '" + variable +
+        "' is from a set() in another context, that of " + set_by.name() + ": reset() belongs there");
 }
 
 void throw_not_set(const std::string& variable) {

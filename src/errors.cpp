@@ -20,7 +20,7 @@ void require_no_nul(const std::string& text, const char* what) {
     std::string shown = text;
     for (std::size_t i = at; i != std::string::npos; i = shown.find('\0', i)) shown.replace(i, 1, "\\0");
     throw std::invalid_argument(std::string(what) + " \"" + shown + "\" has a NUL at byte " + std::to_string(at) +
-                                ", where the system would end it");
+        ", where the system would end it");
 }
 void throw_nan_delay() { throw std::invalid_argument("a delay must be a number (NaN was given)"); }
 void throw_empty_function(const char* where) {
@@ -37,9 +37,7 @@ bool holds(const std::exception_ptr& error) noexcept {
 #else
     try {
         std::rethrow_exception(error);
-    } catch (const E&) {
-        return true;
-    } catch (...) {
+    } catch (const E&) { return true; } catch (...) {
         return false;
     }
 #endif
@@ -70,9 +68,7 @@ std::string describe(const std::exception_ptr& error) noexcept {
             return type_name(typeid(e)) + ": " + e.what();
         } catch (const cancelled_error& e) {
             return e.message().empty() ? "aio::cancelled_error" : "aio::cancelled_error: " + e.message();
-        } catch (const keyboard_interrupt&) {
-            return "aio::keyboard_interrupt";
-        } catch (...) {
+        } catch (const keyboard_interrupt&) { return "aio::keyboard_interrupt"; } catch (...) {
             const std::type_info* type = abi::__cxa_current_exception_type();
             return type ? type_name(*type) : "an unknown exception";
         }

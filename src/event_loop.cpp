@@ -55,9 +55,7 @@ struct scheduled_callback : ready_callback, list_node {
         context_map* outer = std::exchange(t.context, context);
         try {
             calling();
-        } catch (...) {
-            loop->report("exception in a callback", std::current_exception(), nullptr);
-        }
+        } catch (...) { loop->report("exception in a callback", std::current_exception(), nullptr); }
         context = std::exchange(t.context, outer);
     }
 };
@@ -75,9 +73,10 @@ void set_running_loop(event_loop* loop) noexcept {
     local().loop = loop ? &loop->core() : nullptr;
 }
 
-// The child of a fork() goes on in the coroutine or callback that called it. The loop belongs to the parent: its epoll and eventfd
-// are shared, its other threads are gone. So the loop is closed, and kept: what the child's coroutine awaits does not come back, no
-// other task is stepped, and run() throws as soon as the coroutine suspends. Nothing that the parent would notice is touched.
+// The child of a fork() goes on in the coroutine or callback that called it. The loop belongs to the parent: its epoll
+// and eventfd are shared, its other threads are gone. So the loop is closed, and kept: what the child's coroutine
+// awaits does not come back, no other task is stepped, and run() throws as soon as the coroutine suspends. Nothing that
+// the parent would notice is touched.
 void forked_child() noexcept {
     forget_signals_after_fork();
     files.forget();
@@ -87,7 +86,8 @@ void forked_child() noexcept {
     loop_core& loop = running_loop->core();
     loop.hold();
     loop.closed = true;
-    for (task_link* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) static_cast<task_base&>(*link).request_prepare();
+    for (task_link* link = loop.tasks.front(); link; link = loop.tasks.after(*link))
+        static_cast<task_base&>(*link).request_prepare();
     set_running_loop(nullptr);
 }
 
@@ -140,7 +140,8 @@ event_loop::~event_loop() {
 }
 
 callback_handle event_loop::call_soon(detail::function<void()> fn) {
-    if (core_.cold().generation != detail::fork_generation()) [[unlikely]] detail::throw_forked();
+    if (core_.cold().generation != detail::fork_generation()) [[unlikely]]
+        detail::throw_forked();
     core_.check_thread("call_soon");
     if (!fn) detail::throw_empty_function("call_soon()");
     auto callback = detail::scheduled_callback::make(core_, std::move(fn));
@@ -153,7 +154,8 @@ callback_handle event_loop::call_later(delay d, detail::function<void()> fn) {
 }
 
 callback_handle event_loop::call_at(time_point when, detail::function<void()> fn) {
-    if (core_.cold().generation != detail::fork_generation()) [[unlikely]] detail::throw_forked();
+    if (core_.cold().generation != detail::fork_generation()) [[unlikely]]
+        detail::throw_forked();
     core_.check_thread("call_at or call_later");
     if (!fn) detail::throw_empty_function("call_later() or call_at()");
     auto callback = detail::scheduled_callback::make(core_, std::move(fn));

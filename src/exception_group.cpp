@@ -13,14 +13,15 @@ struct exception_group::content {
     mutable std::atomic<const std::string*> text{nullptr};  // what what() gives, made when it is first asked for
     content* next_dying = nullptr;
 
-    content(std::string m, std::vector<std::exception_ptr> e) noexcept : message(std::move(m)), exceptions(std::move(e)) {}
+    content(std::string m, std::vector<std::exception_ptr> e) noexcept
+        : message(std::move(m)), exceptions(std::move(e)) {}
     ~content() { delete text.load(std::memory_order_acquire); }
     content(const content&) = delete;
     content& operator=(const content&) = delete;
 
     std::string head() const {
         return message + " (" + std::to_string(exceptions.size()) +
-               (exceptions.size() == 1 ? " sub-exception)" : " sub-exceptions)");
+            (exceptions.size() == 1 ? " sub-exception)" : " sub-exceptions)");
     }
 
     /// Groups may be nested to any depth, so one that goes takes the others with it by a list, not by recursion.
@@ -39,8 +40,8 @@ struct exception_group::content {
 
 namespace {
 
-// What is deeper or longer is left out: a text that is indented by its depth grows by the square of that, and a group may be in
-// others more than once.
+// What is deeper or longer is left out: a text that is indented by its depth grows by the square of that, and a group
+// may be in others more than once.
 constexpr std::size_t most_depth = 50;
 constexpr std::size_t most_lines = 10000;
 
@@ -51,9 +52,7 @@ bool is_plain_group(const std::exception_ptr& error) noexcept {
 #else
     try {
         std::rethrow_exception(error);
-    } catch (const exception_group& group) {
-        return typeid(group) == typeid(exception_group);
-    } catch (...) {
+    } catch (const exception_group& group) { return typeid(group) == typeid(exception_group); } catch (...) {
         return false;
     }
 #endif
@@ -77,14 +76,15 @@ struct walk_place {
 
 }  // namespace
 
-exception_group::exception_group(std::string message, std::vector<std::exception_ptr> exceptions, std::exception_ptr context)
+exception_group::exception_group(
+    std::string message, std::vector<std::exception_ptr> exceptions, std::exception_ptr context)
     : context_(std::move(context)) {
     if (exceptions.empty()) throw std::invalid_argument("an exception_group needs at least one exception");
     for (const std::exception_ptr& e : exceptions) {
         if (!e) throw std::invalid_argument("an exception_group cannot hold a null exception_ptr");
     }
     content_ = std::shared_ptr<const content>(new content(std::move(message), std::move(exceptions)),
-                                              [](const content* c) noexcept { content::destroy(const_cast<content*>(c)); });
+        [](const content* c) noexcept { content::destroy(const_cast<content*>(c)); });
 }
 
 std::string exception_group::tree() const {

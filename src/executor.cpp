@@ -60,12 +60,11 @@ thread_pool_executor::thread_pool_executor(std::size_t threads) {
 thread_pool_executor::~thread_pool_executor() {
     if (!pool_ || pool_->unfinished() == 0) return;
     const std::string jobs = pool_->describe_unfinished();
-    std::fprintf(stderr, "aiocxx: a thread_pool_executor is destroyed with jobs left: %s; co_await shutdown() before\n", jobs.c_str());
+    std::fprintf(stderr, "aiocxx: a thread_pool_executor is destroyed with jobs left: %s; co_await shutdown() before\n",
+        jobs.c_str());
     std::terminate();
 }
 
-std::size_t thread_pool_executor::default_threads() noexcept {
-    return detail::default_pool_threads();
-}
+std::size_t thread_pool_executor::default_threads() noexcept { return detail::default_pool_threads(); }
 
 }  // namespace aio

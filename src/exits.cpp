@@ -11,9 +11,7 @@ namespace {
 
 struct exit_runner {
     struct promise_type : awaiting_promise<promise_type> {
-        exit_runner get_return_object() noexcept {
-            return {std::coroutine_handle<promise_type>::from_promise(*this)};
-        }
+        exit_runner get_return_object() noexcept { return {std::coroutine_handle<promise_type>::from_promise(*this)}; }
         std::suspend_always initial_suspend() const noexcept { return {}; }
         struct last {
             bool await_ready() const noexcept { return false; }
@@ -48,9 +46,7 @@ exit_runner leave_all(promise_base& coroutine) {
         try {
             node->error = error;
             error = co_await *std::exchange(node->leaving, std::nullopt);
-        } catch (...) {
-            thrown = std::current_exception();
-        }
+        } catch (...) { thrown = std::current_exception(); }
         if (thrown) {
             if (thrown != error) trace_through(coroutine, thrown);
             trace_replaced(thrown, error);
@@ -87,20 +83,20 @@ void tell_skipped(const exit_node& node, const char* why) noexcept {
         std::string what;
         node.describe(what);
         std::fprintf(stderr, "aiocxx: skipped the exit of %s: %s\n", what.c_str(), why);
-    } catch (...) {
-        std::fprintf(stderr, "aiocxx: skipped an exit: %s\n", why);
-    }
+    } catch (...) { std::fprintf(stderr, "aiocxx: skipped an exit: %s\n", why); }
 }
 }  // namespace
 
 void tell_skipped_exits(const promise_base& innermost) noexcept {
     for (const promise_base* p = &innermost; p; p = p->parent) {
         if (!p->exits) continue;
-        for (const exit_node* node = p->exits->top; node; node = node->next) tell_skipped(*node, "its coroutine was abandoned");
+        for (const exit_node* node = p->exits->top; node; node = node->next)
+            tell_skipped(*node, "its coroutine was abandoned");
     }
 }
 
-// With the frame of a coroutine. Exits that are left belong to a coroutine that never came to its end: a forced end of the loop.
+// With the frame of a coroutine. Exits that are left belong to a coroutine that never came to its end: a forced end of
+// the loop.
 void drop_exits(exit_scope* scope) noexcept {
     if (scope->runner) scope->runner.destroy();
     if (scope->closing) scope->closing->close();

@@ -21,7 +21,7 @@ namespace detail {
 namespace {
 
 constexpr std::size_t block_size = 256 * 1024;
-constexpr std::size_t piece_size = 64 * 1024;  // of what is no regular file: what a pipe holds
+constexpr std::size_t piece_size = 64 * 1024;               // of what is no regular file: what a pipe holds
 constexpr std::size_t most_at_once = std::size_t{1} << 30;  // what one system call takes is limited to 2 GiB
 
 /// What a job on a thread has done: errno, and how far it came.
@@ -59,11 +59,12 @@ outcome write_fully(int fd, const char* data, std::size_t size) noexcept {
 
 // Up to the end, most bytes at most: the file may grow or shrink meanwhile, and those in /proc say that they are empty.
 int read_up_to(int fd, std::size_t most, std::string& into) {
-    struct stat status {};
+    struct stat status{};
     std::size_t guess = block_size;
     if (::fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
         const off_t at = ::lseek(fd, 0, SEEK_CUR);
-        if (at >= 0 && at < status.st_size) guess = static_cast<std::size_t>(status.st_size - at) + 1;  // + 1: to see the end
+        if (at >= 0 && at < status.st_size)
+            guess = static_cast<std::size_t>(status.st_size - at) + 1;  // + 1: to see the end
     }
     std::size_t size = 0;
     while (size < most) {
@@ -80,9 +81,7 @@ int read_up_to(int fd, std::size_t most, std::string& into) {
 
 int open_cloexec(const char* path, int flags) noexcept {
     int fd;
-    do {
-        fd = ::open(path, flags | O_CLOEXEC, 0666);
-    } while (fd < 0 && errno == EINTR);
+    do { fd = ::open(path, flags | O_CLOEXEC, 0666); } while (fd < 0 && errno == EINTR);
     return fd;
 }
 
@@ -99,8 +98,9 @@ struct opening {
 opening open_at_once(const char* path, int flags) noexcept {
     opening o;
     o.fd = open_cloexec(path, flags | O_NONBLOCK);
-    if (o.fd < 0 && errno == EAGAIN) o.fd = open_cloexec(path, flags);  // another process has a lease and is asked to give it up
-    struct stat status {};
+    if (o.fd < 0 && errno == EAGAIN)
+        o.fd = open_cloexec(path, flags);  // another process has a lease and is asked to give it up
+    struct stat status{};
     if (o.fd < 0) {
         o.error = errno;
         o.no_reader = o.error == ENXIO && ::stat(path, &status) == 0 && S_ISFIFO(status.st_mode);
@@ -114,12 +114,11 @@ opening open_at_once(const char* path, int flags) noexcept {
 // One read(2), for what is no regular file. EAGAIN: nothing is there yet.
 outcome read_piece(int fd, void* into, std::size_t size, bool fifo) noexcept {
     ssize_t n;
-    do {
-        n = ::read(fd, into, size);
-    } while (n < 0 && errno == EINTR);
+    do { n = ::read(fd, into, size); } while (n < 0 && errno == EINTR);
     if (n < 0) return {errno, 0};
     if (n == 0 && fifo && size > 0) {
-        // The end of a FIFO comes when its last writer has gone, and not while the first has not come: that is no hang-up yet.
+        // The end of a FIFO comes when its last writer has gone, and not while the first has not come: that is no
+        // hang-up yet.
         pollfd state{fd, POLLIN, 0};
         if (::poll(&state, 1, 0) >= 0 && !(state.revents & POLLHUP)) return {EAGAIN, 0};
     }
@@ -128,9 +127,7 @@ outcome read_piece(int fd, void* into, std::size_t size, bool fifo) noexcept {
 
 outcome write_piece(int fd, const char* data, std::size_t size) noexcept {
     ssize_t n;
-    do {
-        n = ::write(fd, data, size);
-    } while (n < 0 && errno == EINTR);
+    do { n = ::write(fd, data, size); } while (n < 0 && errno == EINTR);
     return n < 0 ? outcome{errno, 0} : outcome{0, n};
 }
 
@@ -138,10 +135,22 @@ int open_flags(const std::string& mode) {
     int how = -1, kinds = 0, pluses = 0, texts = 0;
     for (const char c : mode) {
         switch (c) {
-            case 'r': how = O_RDONLY; ++kinds; break;
-            case 'w': how = O_WRONLY | O_CREAT | O_TRUNC; ++kinds; break;
-            case 'a': how = O_WRONLY | O_CREAT | O_APPEND; ++kinds; break;
-            case 'x': how = O_WRONLY | O_CREAT | O_EXCL; ++kinds; break;
+            case 'r':
+                how = O_RDONLY;
+                ++kinds;
+                break;
+            case 'w':
+                how = O_WRONLY | O_CREAT | O_TRUNC;
+                ++kinds;
+                break;
+            case 'a':
+                how = O_WRONLY | O_CREAT | O_APPEND;
+                ++kinds;
+                break;
+            case 'x':
+                how = O_WRONLY | O_CREAT | O_EXCL;
+                ++kinds;
+                break;
             case '+': ++pluses; break;
             case 'b':
             case 't': ++texts; break;
@@ -149,7 +158,8 @@ int open_flags(const std::string& mode) {
         }
     }
     if (kinds != 1 || pluses > 1 || texts > 1) {
-        throw std::invalid_argument("open_file: '" + mode + "' is no mode: one of r, w, a, x, with + and b or t if wanted");
+        throw std::invalid_argument(
+            "open_file: '" + mode + "' is no mode: one of r, w, a, x, with + and b or t if wanted");
     }
     return pluses ? (how & ~(O_RDONLY | O_WRONLY)) | O_RDWR : how;
 }
@@ -175,9 +185,7 @@ void close_on_thread(int fd) noexcept {
         auto job = std::make_unique<close_job>(fd);
         file_pool().submit(*job);
         static_cast<void>(job.release());
-    } catch (...) {
-        ::close(fd);
-    }
+    } catch (...) { ::close(fd); }
 }
 
 }  // namespace
@@ -199,13 +207,13 @@ public:
     std::string path;
     lock turn;  // one operation at a time: they share the position
 
-    // What is no regular file is read and written piece by piece, each a job, and waited for by the loop where the kernel can tell
-    // when it is ready: nobody knows when that is, and no thread may wait for it.
+    // What is no regular file is read and written piece by piece, each a job, and waited for by the loop where the
+    // kernel can tell when it is ready: nobody knows when that is, and no thread may wait for it.
     bool in_pieces = false;
     bool polled = false;
     bool fifo = false;
-    std::string ahead;         // what a read had got when it was cancelled
-    std::size_t torn_at = 0;   // a write was cancelled after so many bytes
+    std::string ahead;        // what a read had got when it was cancelled
+    std::size_t torn_at = 0;  // a write was cancelled after so many bytes
 
 private:
     std::uint32_t references_ = 0;
@@ -297,7 +305,8 @@ coro<std::int64_t> use(file_ref file, const char* operation, F fn) {
     co_return o.count;
 }
 
-/// Calls fn() on a thread until it does not say EAGAIN, and gives what it counts. In the turn of the file, which the caller keeps.
+/// Calls fn() on a thread until it does not say EAGAIN, and gives what it counts. In the turn of the file, which the
+/// caller keeps.
 template<class F>
 coro<std::size_t> when_ready(file_state& file, const char* operation, std::uint32_t events, F fn) {
     for (;;) {
@@ -348,8 +357,8 @@ coro<std::size_t> write_pieces(file_ref file, const char* data, std::size_t size
     const auto guard = co_await file->turn.scoped();
     require_open(*file.get(), "write");
     if (file->torn_at > 0) {
-        throw_logic_error("an earlier write to " + file->path + " was cancelled after " + std::to_string(file->torn_at) +
-                          " bytes of its data: nothing can follow it, the file can only be closed");
+        throw_logic_error("an earlier write to " + file->path + " was cancelled after " +
+            std::to_string(file->torn_at) + " bytes of its data: nothing can follow it, the file can only be closed");
     }
     std::size_t done = 0;
     try {
@@ -378,9 +387,7 @@ coro<std::size_t> read_into(file_ref file, void* into, std::size_t size) {
     if (file->in_pieces) co_return co_await read_piece_into(std::move(file), into, size);
     auto job = [into, size](int fd) noexcept {
         ssize_t n;
-        do {
-            n = ::read(fd, into, std::min(size, most_at_once));
-        } while (n < 0 && errno == EINTR);
+        do { n = ::read(fd, into, std::min(size, most_at_once)); } while (n < 0 && errno == EINTR);
         return n < 0 ? outcome{errno, 0} : outcome{0, n};
     };
     co_return static_cast<std::size_t>(co_await use(std::move(file), "read", job));
@@ -450,14 +457,15 @@ failure write_and_close(int fd, const std::string& data) noexcept {
     return {close_error, "close"};
 }
 
-// Whether replacing the file would change nothing but its content: a plain file, under one name, that we own and may write.
+// Whether replacing the file would change nothing but its content: a plain file, under one name, that we own and may
+// write.
 bool replaceable(const char* path, struct stat& status) noexcept {
     if (::lstat(path, &status) != 0) {
         status = {};
         return errno == ENOENT;
     }
     return S_ISREG(status.st_mode) && status.st_nlink == 1 && status.st_uid == ::geteuid() &&
-           ::faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0;
+        ::faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0;
 }
 
 // Writes beside path and renames. False if that is not possible here (nothing is left then): write in place.
@@ -465,14 +473,14 @@ bool replace(const std::string& path, const struct stat& old, const std::string&
     static std::atomic<unsigned> number{0};
     const std::size_t name = path.rfind('/') == std::string::npos ? 0 : path.rfind('/') + 1;
     const std::string beside = path.substr(0, name) + ".aio-" + std::to_string(::getpid()) + "-" +
-                               std::to_string(number.fetch_add(1)) + ".tmp";
+        std::to_string(number.fetch_add(1)) + ".tmp";
     const int fd = open_cloexec(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL);
     if (fd < 0 && (errno == ENOSPC || errno == EDQUOT)) {  // in place it would only lose the old content
         result = {errno, "write"};
         return true;
     }
     if (fd < 0) return false;
-    struct stat made {};
+    struct stat made{};
     bool alike = ::fstat(fd, &made) == 0;
     if (alike && old.st_nlink != 0) {
         if (made.st_gid != old.st_gid) alike = ::fchown(fd, static_cast<uid_t>(-1), old.st_gid) == 0;
@@ -502,7 +510,7 @@ struct whole_file {
 constexpr int write_whole_flags = O_WRONLY | O_CREAT | O_TRUNC;
 
 whole_file write_whole(const std::string& path, const std::string& data) {
-    struct stat status {};
+    struct stat status{};
     whole_file result;
     if (replaceable(path.c_str(), status) && replace(path, status, data, result.failed)) return result;
     result.rest = open_at_once(path.c_str(), write_whole_flags);
@@ -544,9 +552,13 @@ const detail::file_ref& file::ref() const {
 
 coro<std::string> file::read(std::size_t n) { return detail::read_most(ref(), n); }
 coro<std::string> file::read() { return detail::read_most(ref(), std::numeric_limits<std::size_t>::max()); }
-coro<std::size_t> file::read_some(std::span<std::byte> into) { return detail::read_into(ref(), into.data(), into.size()); }
+coro<std::size_t> file::read_some(std::span<std::byte> into) {
+    return detail::read_into(ref(), into.data(), into.size());
+}
 coro<std::size_t> file::write(std::string_view data) { return detail::write_from(ref(), data.data(), data.size()); }
-coro<std::size_t> file::write(std::span<const std::byte> data) { return detail::write_from(ref(), data.data(), data.size()); }
+coro<std::size_t> file::write(std::span<const std::byte> data) {
+    return detail::write_from(ref(), data.data(), data.size());
+}
 coro<std::size_t> file::write_owned(std::string data) { return detail::write_text(ref(), std::move(data)); }
 coro<std::int64_t> file::seek(std::int64_t offset, int whence) { return detail::move_position(ref(), offset, whence); }
 coro<std::int64_t> file::tell() { return detail::move_position(ref(), 0, SEEK_CUR); }

@@ -89,11 +89,13 @@ bool foreign_bridge::close() noexcept {
 }
 
 void throw_handle_destroyed() {
-    throw_logic_error("an awaiter of another library has destroyed the coroutine handle that it was given instead of resuming it");
+    throw_logic_error(
+        "an awaiter of another library has destroyed the coroutine handle that it was given instead of resuming it");
 }
 
 void report_stop_hook(std::exception_ptr error) noexcept {
-    if (loop_core* loop = local().loop) loop->report("exception of an awaiter that was asked to stop", std::move(error), local().task);
+    if (loop_core* loop = local().loop)
+        loop->report("exception of an awaiter that was asked to stop", std::move(error), local().task);
 }
 
 }  // namespace aio::detail

@@ -9,7 +9,8 @@ namespace {
 
 constexpr std::string_view frame_mark = ".Frame*)";  // no name that a person writes holds a dot and no blank
 
-/// Calls fn(i) for each character outside of brackets. An arrow or an operator < would put it out; no coroutine's name has them.
+/// Calls fn(i) for each character outside of brackets. An arrow or an operator < would put it out; no coroutine's name
+/// has them.
 template<class F>
 void outside_brackets(std::string_view text, F fn) noexcept {
     int depth = 0;
@@ -53,7 +54,8 @@ std::string readable_function(std::string_view name) {
 }
 
 bool is_of_the_library(std::string_view name) noexcept {
-    // "virtual aio::coro<T> aio::detail::f(int) const [T = int]": the last word with a bracket, before the template arguments.
+    // "virtual aio::coro<T> aio::detail::f(int) const [T = int]": the last word with a bracket, before the template
+    // arguments.
     std::size_t begin = 0, found = 0;
     bool ended = false, has_parameters = false;
     outside_brackets(name, [&](std::size_t i) {

@@ -35,9 +35,7 @@ done_callback::done_callback(function<void(future_base&)> f) noexcept
             context_map* outer = std::exchange(t.context, self.context);
             try {
                 self.fn(*future);
-            } catch (...) {
-                future->loop()->report("exception in a done callback", std::current_exception(), nullptr);
-            }
+            } catch (...) { future->loop()->report("exception in a done callback", std::current_exception(), nullptr); }
             self.context = std::exchange(t.context, outer);
         }
         delete &self;
@@ -101,7 +99,8 @@ void check_own_thread(const future_base& state, const char* what) { state.loop()
 void check_pending(const future_base& state) {
     state.loop()->check_thread("future::set_result or set_exception");
     if (state.done()) throw invalid_state_error("the future is done already");
-    if (state.over()) throw invalid_state_error("the future is being set already: the constructor of its value sets it again");
+    if (state.over())
+        throw invalid_state_error("the future is being set already: the constructor of its value sets it again");
 }
 void check_error(const std::exception_ptr& error) {
     if (!error) throw std::invalid_argument("set_exception needs an exception");

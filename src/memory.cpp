@@ -84,8 +84,8 @@ void empty_free_lists() noexcept {
 }
 
 namespace {
-// malloc keeps what lies below a block in use, and takes some 50 us to give a megabyte to the system: so it is asked again and again,
-// each time when so much has come together.
+// malloc keeps what lies below a block in use, and takes some 50 us to give a megabyte to the system: so it is asked
+// again and again, each time when so much has come together.
 void give_to_the_system(std::size_t at_least) noexcept {
 #ifdef __GLIBC__
     if (tidied_bytes < at_least) return;
@@ -122,7 +122,8 @@ bool has_many_blocks() noexcept { return counts.from_malloc > 1024; }
 namespace aio::testing {
 
 void allocation() {
-    if (detail::counts.until_failure == 0) [[likely]] return;
+    if (detail::counts.until_failure == 0) [[likely]]
+        return;
     if (--detail::counts.until_failure > 0) return;
     if (detail::counts.and_all_after) detail::counts.until_failure = 1;
     detail::counts.failed = true;

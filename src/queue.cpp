@@ -10,7 +10,8 @@ void throw_shut_down() { throw queue_shut_down(); }
 
 void queue_base::task_done() {
     check_thread("queue::task_done");
-    if (unfinished_ == 0) throw std::invalid_argument("task_done() was called more often than something was put into the queue");
+    if (unfinished_ == 0)
+        throw std::invalid_argument("task_done() was called more often than something was put into the queue");
     if (--unfinished_ == 0) finished();
 }
 

@@ -33,7 +33,7 @@ void tell(future_base& state) noexcept {
     if (!state.failed()) return;
     state.mark_retrieved();
     state.loop()->report("exception of a shielded task, after its waiter was cancelled", state.error(),
-                         state.is_task() ? static_cast<task_base*>(&state) : nullptr);
+        state.is_task() ? static_cast<task_base*>(&state) : nullptr);
 }
 }  // namespace
 

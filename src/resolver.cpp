@@ -17,9 +17,7 @@ namespace detail {
 namespace {
 
 /// Never destroyed: its threads end with the process, even those that wait for a name server.
-blocking_pool& resolver_pool() {
-    return look_ups.get();
-}
+blocking_pool& resolver_pool() { return look_ups.get(); }
 
 struct resolver_errors final : std::error_category {
     const char* name() const noexcept override { return "resolver"; }
@@ -91,9 +89,7 @@ public:
             auto& self = static_cast<look_up_job&>(j);
             try {
                 self.error = look_up(self.host, self.port, self.flags, self.found);
-            } catch (...) {
-                self.no_memory = true;
-            }
+            } catch (...) { self.no_memory = true; }
         };
         job.deliver = [](inbox_node& node) noexcept {
             auto& self = static_cast<look_up_job&>(node);
@@ -186,7 +182,8 @@ std::string host_and_port(const std::string& host, int port) {
 }
 
 void check_port(int port) {
-    if (port < 0 || port > 65535) throw std::invalid_argument("a port is between 0 and 65535, not " + std::to_string(port));
+    if (port < 0 || port > 65535)
+        throw std::invalid_argument("a port is between 0 and 65535, not " + std::to_string(port));
 }
 
 coro<std::vector<address>> resolve(std::string host, int port, bool passive) {

@@ -39,7 +39,8 @@ void on_signal(int number) {
 
 unsigned generation = 0;
 
-// Installs the handler for SIGINT (and SIGTERM) where that is possible: in the main thread, over the default action (rule 146).
+// Installs the handler for SIGINT (and SIGTERM) where that is possible: in the main thread, over the default action
+// (rule 146).
 class signal_guard {
 public:
     signal_guard(int wake_fd, bool sigterm, int seen = 0) : seen_(seen) {
@@ -51,8 +52,9 @@ public:
         for (int i = 0; i < count_; ++i) ::sigaction(installed_[i].number, &installed_[i].before, nullptr);
         if (count_ > 0) {
             signal_wake_fd.store(-1);
-            // On another thread the handler may have read the descriptor already: it is not closed, and its number given to something
-            // else, before that has written. A handler waits for nothing, so this does not take long.
+            // On another thread the handler may have read the descriptor already: it is not closed, and its number
+            // given to something else, before that has written. A handler waits for nothing, so this does not take
+            // long.
             while (handlers_running.load() != 0) std::this_thread::yield();
             interrupts::count.store(0);
         }
@@ -67,13 +69,13 @@ private:
         struct sigaction before;
     };
     void install(int number, int wake_fd) {
-        struct sigaction before {};
+        struct sigaction before{};
         if (::sigaction(number, nullptr, &before) != 0 || before.sa_handler != SIG_DFL) return;
         if (count_ == 0) {
             interrupts::count.store(seen_);
             signal_wake_fd.store(wake_fd);
         }
-        struct sigaction action {};
+        struct sigaction action{};
         action.sa_handler = &on_signal;
         sigemptyset(&action.sa_mask);
         action.sa_flags = SA_RESTART;
@@ -90,23 +92,27 @@ bool debug_from_environment() {
     return value && *value && std::strcmp(value, "0") != 0;
 }
 
-// epoll is always there; what is asked for and missing is said once, and the program goes on (users expect a container to work).
+// epoll is always there; what is asked for and missing is said once, and the program goes on (users expect a container
+// to work).
 void choose_backend(backend wanted) {
     const char* variable = std::getenv("AIO_BACKEND");
     if (wanted == backend::automatic && variable && *variable) {
         if (std::strcmp(variable, "io_uring") == 0) {
             wanted = backend::io_uring;
         } else if (std::strcmp(variable, "epoll") != 0 && std::strcmp(variable, "automatic") != 0) {
-            throw std::invalid_argument(std::string("AIO_BACKEND is '") + variable + "': it can be epoll, io_uring or automatic");
+            throw std::invalid_argument(
+                std::string("AIO_BACKEND is '") + variable + "': it can be epoll, io_uring or automatic");
         }
     }
     if (wanted == backend::io_uring) {
-        static const bool told = (std::fputs("aiocxx: this build has no io_uring backend; epoll is used\n", stderr), true);
+        static const bool told =
+            (std::fputs("aiocxx: this build has no io_uring backend; epoll is used\n", stderr), true);
         static_cast<void>(told);
     }
 }
 
-// Tasks that did not end after a forced end: never destroyed (semantics 15l), but reachable, so that leak checkers know.
+// Tasks that did not end after a forced end: never destroyed (semantics 15l), but reachable, so that leak checkers
+// know.
 std::vector<task_base*>& abandoned_tasks() {
     static auto* tasks = new std::vector<task_base*>;
     return *tasks;
@@ -132,7 +138,9 @@ void watch_forks() {
 }
 
 void throw_forked() {
-    throw_logic_error("this event loop belongs to the parent process: after fork() the child cannot use it, only a new one (aio::run)");
+    throw_logic_error(
+        "this event loop belongs to the parent process: after fork() the child cannot use it, only a new one "
+        "(aio::run)");
 }
 
 loop_owner::loop_owner(const run_options& options, const testing_options& testing) : options_(options) {
@@ -158,8 +166,9 @@ loop_owner::entered::entered(loop_owner& o) : owner(o) {
     if (owner.forked()) throw_forked();
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
     if (owner.abandoned_ && !owner.finished_) {
-        throw_logic_error("this runner's loop was ended by force, by a deadlock_error or a second signal, and what did not end then is "
-                          "left in it: it cannot run again; make a new runner");
+        throw_logic_error(
+            "this runner's loop was ended by force, by a deadlock_error or a second signal, and what did not end then "
+            "is left in it: it cannot run again; make a new runner");
     }
     set_running_loop(owner.loop_.get());
     owner.loop_->core().cold().thread = std::this_thread::get_id();
@@ -177,7 +186,8 @@ loop_owner::entered::~entered() {
 
 void loop_owner::let_go::operator()(event_loop* loop) const noexcept {
     loop_core& core = loop->core();
-    if (core.cold().generation != generation) return;  // leaked in the child: closing it would take the parent's descriptors out of epoll
+    if (core.cold().generation != generation)
+        return;  // leaked in the child: closing it would take the parent's descriptors out of epoll
     core.hold();
     core.close();
     core.let_go();
@@ -200,18 +210,21 @@ void loop_owner::run_until_done(task_base& main) {
         throw keyboard_interrupt(interrupts::last_signal.load());
     }
     if (!interrupted && signals_ == 0) return;
-    // Nobody has seen the signal yet: it came in main's last step, or an irrevocable completion has overtaken its cancel.
+    // Nobody has seen the signal yet: it came in main's last step, or an irrevocable completion has overtaken its
+    // cancel.
     const bool unseen = !interrupted || main.cancel_unseen();
     if (unseen || (main.cancelled() && main.uncancel() == 0)) {  // 15h, rule 147
         if (unseen && main.failed()) {
-            core.report("exception of the main task, which ended before it saw that a signal had cancelled it", main.error(), &main);
+            core.report("exception of the main task, which ended before it saw that a signal had cancelled it",
+                main.error(), &main);
         }
         main.mark_retrieved();
         throw keyboard_interrupt(interrupts::last_signal.load());
     }
 }
 
-// The rest is cancelled once more and gets the turns that are ready, but no wait; what still has not ended is leaked on purpose.
+// The rest is cancelled once more and gets the turns that are ready, but no wait; what still has not ended is leaked on
+// purpose.
 void loop_owner::abandon() noexcept {
     abandoned_ = true;
     loop_core& core = loop_->core();
@@ -228,7 +241,8 @@ void loop_owner::abandon() noexcept {
         std::string name = "a task";
         try {
             name = task.name();
-            if (!is_of_the_library(created)) name += std::string(", created at ") + created.file_name() + ":" + std::to_string(created.line()) + ",";
+            if (!is_of_the_library(created))
+                name += std::string(", created at ") + created.file_name() + ":" + std::to_string(created.line()) + ",";
             abandoned_tasks().push_back(&task);
         } catch (...) {  // then a leak checker will tell of it
         }
@@ -260,10 +274,9 @@ void loop_owner::finish() noexcept {
         } catch (const std::exception& e) {
             std::fprintf(stderr, "aiocxx: while the loop was closed: %s\n", e.what());
             abandon();
-        } catch (const forced_end&) {
-            abandon();
-        }
-        if (signals.installed() && signals_ == 0 && interrupts::count.load() != 0) late_signal_ = interrupts::last_signal.load();
+        } catch (const forced_end&) { abandon(); }
+        if (signals.installed() && signals_ == 0 && interrupts::count.load() != 0)
+            late_signal_ = interrupts::last_signal.load();
     }
     report_unread();
     tell_replaced_errors();
@@ -284,7 +297,8 @@ bool loop_owner::cancel_all() noexcept {
     ending_ = 0;
     uncounted_ = false;
     bool any = false;
-    for (auto* link = core.tasks.front(); link; link = core.tasks.after(*link)) {  // a task ends in a step of its own, never here
+    for (auto* link = core.tasks.front(); link;
+        link = core.tasks.after(*link)) {  // a task ends in a step of its own, never here
         auto& task = static_cast<task_base&>(*link);
         if (task.closes() || task.id() > last_ending_) continue;
         any = true;
@@ -341,7 +355,8 @@ void loop_owner::close_rest(turns& loop) {
 
 namespace {
 
-// As if nobody had handled it, so that a shell sees what it was; stdio's buffers are written first, destructors of statics do not run.
+// As if nobody had handled it, so that a shell sees what it was; stdio's buffers are written first, destructors of
+// statics do not run.
 int end_by_signal(int number) {
     std::cout.flush();
     std::clog.flush();
@@ -360,9 +375,7 @@ int end_by_signal(int number) {
 int exit_status_of_error(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
-    } catch (const keyboard_interrupt& interrupt) {
-        return end_by_signal(interrupt.signal());
-    } catch (...) {
+    } catch (const keyboard_interrupt& interrupt) { return end_by_signal(interrupt.signal()); } catch (...) {
     }
     std::string text = async_trace(error).to_string();
     if (text.empty() || text.back() != '\n') text += '\n';

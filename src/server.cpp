@@ -14,10 +14,10 @@
 #include <optional>
 #include <vector>
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/file.h>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -54,8 +54,9 @@ struct listener {
         ::close(std::exchange(fd, -1));
         const ino_t made = std::exchange(inode, 0);
         if (made == 0) return;
-        const char* const path = reinterpret_cast<const sockaddr_un*>(&where.storage)->sun_path;  // where.text() would need memory
-        struct stat now {};
+        const char* const path =
+            reinterpret_cast<const sockaddr_un*>(&where.storage)->sun_path;  // where.text() would need memory
+        struct stat now{};
         if (::lstat(path, &now) == 0 && now.st_dev == device && now.st_ino == made) ::unlink(path);
     }
 };
@@ -76,7 +77,8 @@ public:
                 return true;
             }
             result_.peer.length = sizeof result_.peer.storage;
-            result_.fd = ::accept4(listener_->fd, result_.peer.get(), &result_.peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            result_.fd =
+                ::accept4(listener_->fd, result_.peer.get(), &result_.peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
             if (result_.fd >= 0) return true;
             if (errno == EINTR || errno == ECONNABORTED) continue;
             if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -112,7 +114,8 @@ struct running_handler : list_node, pooled {
 /// Behind server; kept by its handles, its accept loops, its connections and their handlers.
 class server_state final : public pooled {
 public:
-    explicit server_state(connection_handler h, std::size_t line_limit) noexcept : handler(std::move(h)), limit(line_limit) {}
+    explicit server_state(connection_handler h, std::size_t line_limit) noexcept
+        : handler(std::move(h)), limit(line_limit) {}
     void retain() noexcept { ++references_; }
     void release() noexcept {
         if (--references_ == 0) delete this;
@@ -228,13 +231,15 @@ void server_state::cancel_handlers() noexcept {
 
 namespace {
 
-// In debug mode, at the end of run(): a server that has not been left cancels its handlers there, when what they refer to may be gone.
+// In debug mode, at the end of run(): a server that has not been left cancels its handlers there, when what they refer
+// to may be gone.
 void tell_not_left(server_state& server, loop_core& loop, const char* how) {
     if (!loop.debug || std::exchange(server.told, true)) return;
     loop.report(
         [&] {
             return "the server on " + server.name() + how +
-                   ": its handlers may use what is gone by then; leave it with aio::with(server, body) or aio::enter, or await its drain()";
+                ": its handlers may use what is gone by then; leave it with aio::with(server, body) or aio::enter, or "
+                "await its drain()";
         },
         nullptr, nullptr);
 }
@@ -245,20 +250,20 @@ coro<> run_handler(std::unique_ptr<running_handler> self, stream client) {
     std::exception_ptr error;
     try {
         co_await self->server->handler(std::move(client));
-    } catch (...) {
-        error = std::current_exception();
-    }
+    } catch (...) { error = std::current_exception(); }
     if (error) {
         self->connection->close(false);
         if (is_cancelled(error)) {
             loop_core& loop = *self->task->loop();
             if (loop.cold().closing && self->server->closed) {
-                tell_not_left(*self->server.get(), loop, " was closed, but its handlers went on until the end of run()");
+                tell_not_left(
+                    *self->server.get(), loop, " was closed, but its handlers went on until the end of run()");
             }
             std::rethrow_exception(error);
         }
-        self->task->loop()->report([&] { return "exception in the handler of a connection from " + self->connection->peer; }, error,
-                                   self->task);
+        self->task->loop()->report(
+            [&] { return "exception in the handler of a connection from " + self->connection->peer; }, error,
+            self->task);
     }
 }
 
@@ -268,9 +273,7 @@ void report_accept_error(const listener& from, int error) noexcept try {
     get_running_loop().core().report(
         what + (exhausted ? ": out of system resources; connections wait until there are some" : " failed; it goes on"),
         std::make_exception_ptr(std::system_error(error, std::generic_category(), what)), nullptr);
-} catch (...) {
-    get_running_loop().core().report("accept failed; it goes on", std::current_exception(), nullptr);
-}
+} catch (...) { get_running_loop().core().report("accept failed; it goes on", std::current_exception(), nullptr); }
 
 coro<> accept_loop(server_ref server, listener& from) {
     bool told = false;
@@ -325,8 +328,9 @@ void server_state::begin(const accepted& a) {
         handler_of.task = t.detail_state();
     } catch (...) {
         connection->close(true);
-        get_running_loop().core().report([&] { return "a connection from " + connection->peer + " could not be served"; },
-                                         std::current_exception(), nullptr);
+        get_running_loop().core().report(
+            [&] { return "a connection from " + connection->peer + " could not be served"; }, std::current_exception(),
+            nullptr);
     }
 }
 
@@ -344,7 +348,7 @@ int try_to_listen(listener& l, const server_options& options, const char*& what)
     if (l.where.family() == AF_INET6) ::setsockopt(l.fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     what = "listen";
     if (::bind(l.fd, l.where.get(), l.where.length) != 0) return errno;
-    struct stat made {};
+    struct stat made{};
     if (l.in_file_system() && ::lstat(l.where.text().c_str(), &made) == 0) {
         l.device = made.st_dev;
         l.inode = made.st_ino;
@@ -379,7 +383,8 @@ bool listen_on_all(server_state& server, const std::vector<address>& where, cons
         if (error == EADDRINUSE && any_port && port != 0) return false;
         throw_system_error(error, std::string(what) + " on " + a.text());
     }
-    if (server.listeners.empty()) throw_system_error(last_error, "listen on " + where.front().text() + " and its other addresses");
+    if (server.listeners.empty())
+        throw_system_error(last_error, "listen on " + where.front().text() + " and its other addresses");
     return true;
 }
 
@@ -395,20 +400,23 @@ void start_accepting(const server_ref& server) {
 
 namespace {
 
-/// 0: nobody. A process that is killed leaves the file of its socket behind. EADDRINUSE: somebody, or it is no socket's file.
+/// 0: nobody. A process that is killed leaves the file of its socket behind. EADDRINUSE: somebody, or it is no socket's
+/// file.
 int who_is_bound_to(const address& a) {
-    struct stat there {};
+    struct stat there{};
     if (::lstat(a.text().c_str(), &there) != 0) return errno == ENOENT ? 0 : errno;
     if (!S_ISSOCK(there.st_mode)) return EADDRINUSE;
     const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return errno;
-    // A datagram socket disturbs no server. To one of another type it is EPROTOTYPE, whether that listens already or not.
+    // A datagram socket disturbs no server. To one of another type it is EPROTOTYPE, whether that listens already or
+    // not.
     const int error = ::connect(fd, a.get(), a.length) == 0 ? 0 : errno;
     ::close(fd);
     return error == ECONNREFUSED || error == ENOENT ? 0 : EADDRINUSE;
 }
 
-/// Two processes that replace the same abandoned file: one has to be the first, or it would remove the file of the other's new server.
+/// Two processes that replace the same abandoned file: one has to be the first, or it would remove the file of the
+/// other's new server.
 class folder_lock {
 public:
     explicit folder_lock(const std::string& path) {
@@ -472,14 +480,13 @@ coro<> wait_until_gone(server_ref server) {
 
 coro<> serve(server_ref server) {
     if (server->closed) throw_logic_error("serve_forever: the server on " + server->name() + " is closed");
-    if (server->serving_forever) throw_logic_error("serve_forever: the server on " + server->name() + " is being served already");
+    if (server->serving_forever)
+        throw_logic_error("serve_forever: the server on " + server->name() + " is being served already");
     future<> until = server->serving_forever.emplace();
     std::exception_ptr cancelled;
     try {
         co_await until;
-    } catch (...) {
-        cancelled = std::current_exception();
-    }
+    } catch (...) { cancelled = std::current_exception(); }
     co_await server_leaving(server);
     std::rethrow_exception(cancelled);
 }
@@ -522,7 +529,9 @@ int server::port() const {
 }
 coro<> server::serve_forever() { return detail::serve(detail::server_ref(&get())); }
 void server::close() { get().close(); }
-detail::server_leaving server::exit(const std::exception_ptr&) { return detail::server_leaving(detail::server_ref(&get())); }
+detail::server_leaving server::exit(const std::exception_ptr&) {
+    return detail::server_leaving(detail::server_ref(&get()));
+}
 coro<> server::wait_closed() { return detail::wait_until_gone(detail::server_ref(&get())); }
 coro<bool> server::drain(delay d) { return detail::drain_server(detail::server_ref(&get()), d); }
 void server::abort_clients() { get().abort_all(); }

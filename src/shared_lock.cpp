@@ -86,7 +86,8 @@ void shared_lock_acquire::describe(std::string& out) const {
     if (gone_) {
         out += "shared_lock, which is gone";
     } else if (lock_->alone_) {
-        out += "shared_lock held by " + (lock_->holder_ ? name_of_task(*task_->loop(), lock_->holder_) : std::string("no task"));
+        out += "shared_lock held by " +
+            (lock_->holder_ ? name_of_task(*task_->loop(), lock_->holder_) : std::string("no task"));
     } else {
         out += "shared_lock shared by " + std::to_string(lock_->sharing_);
     }

@@ -117,7 +117,8 @@ bool stream_state::receive(std::size_t wanted) noexcept {
     }
 }
 
-// The kernel tells of a reset once, to a read or a write, whichever comes first; from then on it says that this is the end.
+// The kernel tells of a reset once, to a read or a write, whichever comes first; from then on it says that this is the
+// end.
 void stream_state::end_reached() noexcept {
     if (write_error != 0 && write_error != EPIPE) {
         read_error = write_error;
@@ -153,8 +154,9 @@ void throw_stream_misuse(stream_misuse misuse, const stream_state* stream) {
             throw_logic_error("a second task reads from the stream to " + peer + " while another one waits for data");
         case stream_misuse::after_eof: throw_logic_error("a write to " + peer + " after write_eof()");
         case stream_misuse::torn:
-            throw_logic_error("an earlier write to " + peer + " was cancelled after " + std::to_string(stream->torn_at) +
-                              " bytes of its data: nothing can follow it, the stream can only be closed");
+            throw_logic_error("an earlier write to " + peer + " was cancelled after " +
+                std::to_string(stream->torn_at) +
+                " bytes of its data: nothing can follow it, the stream can only be closed");
         default: throw_logic_error("this stream is empty: it was default-constructed or moved from");
     }
 }
@@ -188,7 +190,7 @@ void describe_stream(std::string& out, const char* what, const stream_ptr& strea
 read_operation::read_operation(stream_ptr stream, std::vector<std::string> separators)
     : stream_(std::move(stream)), separators_(std::move(separators)), what_(read_until_what::separator), count_(0) {
     std::sort(separators_.begin(), separators_.end(),
-              [](const std::string& a, const std::string& b) { return a.size() < b.size(); });
+        [](const std::string& a, const std::string& b) { return a.size() < b.size(); });
     if (separators_.front().empty()) throw std::invalid_argument("read_until: a separator is empty");
 }
 
@@ -229,7 +231,8 @@ bool read_operation::satisfied() noexcept {
     }
 }
 
-// True if one was found, or is too far away. A separator that ends first wins; the next look begins where one could still begin.
+// True if one was found, or is too far away. A separator that ends first wins; the next look begins where one could
+// still begin.
 bool read_operation::find_separator() noexcept {
     const std::string_view data = stream_->buffer.view();
     const bool line = what_ == read_until_what::line;
@@ -266,9 +269,8 @@ std::string read_operation::finish() {
             s.buffer.consume(complete_ ? count_ : s.buffer.size());
         }
         throw limit_overrun_error((complete_ ? "a separator was found after " : "no separator was found in ") +
-                                      std::to_string(scanned_) + " bytes from " + s.peer + "; the limit is " +
-                                      std::to_string(s.limit),
-                                  scanned_);
+                std::to_string(scanned_) + " bytes from " + s.peer + "; the limit is " + std::to_string(s.limit),
+            scanned_);
     }
     if (complete_) return s.buffer.take(count_);
     if (s.read_error != 0) throw_system_error(s.read_error, "read from " + s.peer);
@@ -431,8 +433,9 @@ void stream::drop() noexcept {
     detail::loop_core* const loop = detail::local().loop;
     // The server closes what its handlers leave open, and an error that unwinds is told elsewhere.
     if (!s.closed() && loop && loop->debug && !s.server && !s.eof && std::uncaught_exceptions() == 0) {
-        loop->report([&] { return "the stream to " + s.peer + " was destroyed before it was closed: co_await its aclose()"; }, nullptr,
-                     nullptr);
+        loop->report(
+            [&] { return "the stream to " + s.peer + " was destroyed before it was closed: co_await its aclose()"; },
+            nullptr, nullptr);
     }
     s.close(false);
     state_ = {};

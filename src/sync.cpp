@@ -9,9 +9,7 @@ namespace aio::detail {
 std::string gone_message(const char* kind) noexcept {
     try {
         return std::string(kind) + " was destroyed while this task waited on it";
-    } catch (...) {
-        return {};
-    }
+    } catch (...) { return {}; }
 }
 
 void throw_gone(const char* kind) { throw cancelled_error(gone_message(kind)); }
@@ -21,7 +19,8 @@ void throw_other_loop(const char* kind) {
 }
 
 void report_guard_error(std::exception_ptr error) noexcept {
-    if (loop_core* loop = local().loop) loop->report("a guard had nothing left to release", std::move(error), local().task);
+    if (loop_core* loop = local().loop)
+        loop->report("a guard had nothing left to release", std::move(error), local().task);
 }
 
 std::string name_of_task(loop_core& loop, std::uint64_t id) {
@@ -44,9 +43,9 @@ farewell::~farewell() {
     if (count_ == 0) return;
     loop_->report(
         [this] {
-            return std::string(kind_) + " destroyed while " + std::to_string(count_) + (count_ == 1 ? " task waits" : " tasks wait") +
-                   " on it: " + names_ + (count_ > 8 ? ", ..." : "") +
-                   "; the waits are cancelled (let the tasks end before what they wait on)";
+            return std::string(kind_) + " destroyed while " + std::to_string(count_) +
+                (count_ == 1 ? " task waits" : " tasks wait") + " on it: " + names_ + (count_ > 8 ? ", ..." : "") +
+                "; the waits are cancelled (let the tasks end before what they wait on)";
         },
         nullptr, nullptr);
 }

@@ -47,10 +47,11 @@ std::string task_base::name() const {
 
 void task_base::set_name(std::string_view name) { extra().name = name; }
 
-// A cancel is handed from a task to what it awaits, and on from there: chains of any length, so not by recursion. What the
-// operation of one task cancels meanwhile is put on a stack; a task is on the path until all that came of it has been dealt with. It
-// is asked once, however many ways lead to it: layers of gathers of the same tasks have more ways than anybody can go.
-// Where there is no memory for that, it is by recursion after all, and by each way: no cancel is skipped.
+// A cancel is handed from a task to what it awaits, and on from there: chains of any length, so not by recursion. What
+// the operation of one task cancels meanwhile is put on a stack; a task is on the path until all that came of it has
+// been dealt with. It is asked once, however many ways lead to it: layers of gathers of the same tasks have more ways
+// than anybody can go. Where there is no memory for that, it is by recursion after all, and by each way: no cancel is
+// skipped.
 namespace {
 struct pending_cancel {
     state_ptr<task_base> task;
@@ -58,7 +59,8 @@ struct pending_cancel {
     bool entered = false;
 };
 thread_local std::vector<pending_cancel>* cancel_stack = nullptr;
-thread_local std::unordered_set<const task_base*>* cancel_seen = nullptr;  // that have been asked; none of them ends meanwhile
+thread_local std::unordered_set<const task_base*>* cancel_seen =
+    nullptr;  // that have been asked; none of them ends meanwhile
 }  // namespace
 
 bool task_base::cancel(std::string message) {
@@ -95,8 +97,7 @@ bool task_base::cancel(std::string message) {
         bool asked = false;
         try {
             asked = !seen.insert(&reached).second;
-        } catch (...) {
-        }
+        } catch (...) {}
         if (asked) {  // since it was put here
             stack.pop_back();
             continue;
@@ -137,16 +138,13 @@ void task_base::set_cancel_message(std::string message) noexcept {
     if (message.empty() && !extra_) return;
     try {
         extra().cancel_message = std::move(message);
-    } catch (...) {
-    }
+    } catch (...) {}
 }
 
 std::string copied(const std::string& message) noexcept {
     try {
         return message;
-    } catch (...) {
-        return {};
-    }
+    } catch (...) { return {}; }
 }
 
 std::uint32_t task_base::uncancel() noexcept {
@@ -163,9 +161,7 @@ void task_base::hand_over_cancel() noexcept {
             flags_ = static_cast<std::uint16_t>((flags_ & ~(flag_must_cancel | flag_overtaken)) | flag_cancel_taken);
             schedule();
             break;
-        case cancel_reply::handed_on:
-            flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_overtaken));
-            break;
+        case cancel_reply::handed_on: flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_overtaken)); break;
         case cancel_reply::refused: break;
     }
 }
@@ -184,11 +180,12 @@ void task_base::keep_cancel_pending(std::string message) noexcept {
 }
 
 bool task_base::prepare_step() noexcept {
-    if (loop_->closed) [[unlikely]] return false;  // in the child of a fork(): see forked_child()
+    if (loop_->closed) [[unlikely]]
+        return false;  // in the child of a fork(): see forked_child()
     withdraw_prepare();
     if (!started()) {
         if (!must_cancel()) return true;  // the cancel was withdrawn
-        promise_base& root = *leaf_;  // rule 8: the body never runs
+        promise_base& root = *leaf_;      // rule 8: the body never runs
         set_cancelled(take_cancellation());
         root.failed = true;
         finish(root);
@@ -225,28 +222,31 @@ task_base& require_task() {
 
 void throw_no_task() {
     throw_logic_error(
-        "this needs a running task: call it from a coroutine that aio::run runs (a program and its plugins must share one copy of "
-        "aiocxx: build it with BUILD_SHARED_LIBS=ON)");
+        "this needs a running task: call it from a coroutine that aio::run runs (a program and its plugins must share "
+        "one copy of aiocxx: build it with BUILD_SHARED_LIBS=ON)");
 }
 
 void throw_no_loop() {
     if (local().task) throw_forked();
     throw_logic_error(
-        "no event loop runs on this thread: call this from a coroutine or callback that aio::run runs (a program and its plugins must "
-        "share one copy of aiocxx: build it with BUILD_SHARED_LIBS=ON)");
+        "no event loop runs on this thread: call this from a coroutine or callback that aio::run runs (a program and "
+        "its plugins must share one copy of aiocxx: build it with BUILD_SHARED_LIBS=ON)");
 }
 
 void throw_not_idle(phase p, const operation& op, const task_base* who) {
-    if (p == phase::over) throw_logic_error("this has been awaited already, and is awaited once: call the function that made it again");
+    if (p == phase::over)
+        throw_logic_error("this has been awaited already, and is awaited once: call the function that made it again");
     std::string what;
     op.describe(what);
     const bool here = who && who->loop() == local().loop;  // else it has been left behind by a loop that has ended
-    throw_logic_error("two tasks await one object at once (" + what + "): " + (here ? who->name() : "a task of another loop") +
-                      " waits in it; call the function that made it once for each await");
+    throw_logic_error("two tasks await one object at once (" + what +
+        "): " + (here ? who->name() : "a task of another loop") +
+        " waits in it; call the function that made it once for each await");
 }
 
 void throw_awaited_twice() {
-    throw_logic_error("this coroutine has been awaited already, given to a task, or moved from: a coro is awaited once");
+    throw_logic_error(
+        "this coroutine has been awaited already, given to a task, or moved from: a coro is awaited once");
 }
 
 void report_never_awaited(std::source_location defined) noexcept {
@@ -254,8 +254,8 @@ void report_never_awaited(std::source_location defined) noexcept {
     if (!loop || !loop->debug) return;
     loop->report(
         [&] {
-            return "coroutine was never awaited: " + std::string(defined.function_name()) + ", defined at " + defined.file_name() + ":" +
-                   std::to_string(defined.line());
+            return "coroutine was never awaited: " + std::string(defined.function_name()) + ", defined at " +
+                defined.file_name() + ":" + std::to_string(defined.line());
         },
         nullptr, nullptr);
 }

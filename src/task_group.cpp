@@ -6,9 +6,10 @@
 
 namespace aio {
 
-// A task of the group: in held_ until it may run, then in children_; hears of the task's end as its waiter. The first that fails is
-// then queued to cancel the others at the next turn, as asyncio's done callback does: tasks that are ready in the same turn still run,
-// so two that fail together are both in the group. Outlives its group then if that ends before.
+// A task of the group: in held_ until it may run, then in children_; hears of the task's end as its waiter. The first
+// that fails is then queued to cancel the others at the next turn, as asyncio's done callback does: tasks that are
+// ready in the same turn still run, so two that fail together are both in the group. Outlives its group then if that
+// ends before.
 struct task_group::child : detail::list_node, detail::ready_callback, detail::pooled {
     struct end_waiter : detail::waiter {
         child* owner = nullptr;
@@ -64,7 +65,8 @@ task_group::~task_group() {
     }
     std::fputs("aiocxx: a task_group was destroyed with work left; it must be left through with():\n", stderr);
     for (auto* tasks : {&children_, &held_}) {
-        for (child* c = tasks->front(); c; c = tasks->after(*c)) std::fprintf(stderr, "    %s\n", c->task->name().c_str());
+        for (child* c = tasks->front(); c; c = tasks->after(*c))
+            std::fprintf(stderr, "    %s\n", c->task->name().c_str());
     }
     std::terminate();
 }
@@ -72,7 +74,8 @@ task_group::~task_group() {
 // Errors that no exception_group brings to anybody.
 void task_group::report_errors() noexcept {
     for (const std::exception_ptr& error : errors_) {
-        scope_.task()->loop()->report("exception of a task of a task group that was not left where it was entered", error, nullptr);
+        scope_.task()->loop()->report(
+            "exception of a task of a task group that was not left where it was entered", error, nullptr);
     }
     errors_.clear();
 }
@@ -86,7 +89,8 @@ const char* task_group::refusal() const noexcept {
 
 task_group::entry task_group::reserve(const task_options& options) {
     scope_.task()->loop()->check_thread("task_group::create_task");
-    if (const std::size_t most = errors_.size() + children_count_ + 2; most > errors_.capacity()) {  // this one's, and the body's
+    if (const std::size_t most = errors_.size() + children_count_ + 2;
+        most > errors_.capacity()) {  // this one's, and the body's
         errors_.reserve(std::max(most, 2 * errors_.capacity()));
     }
     auto place = std::make_unique<child>();
@@ -180,18 +184,17 @@ coro<bool> task_group::leave() {
     if (body_cancelled) cancellation = error;
     if (parent_cancel_requested_ && !elsewhere && parent->uncancel() <= cancelling_) {  // it was ours alone
         cancellation = nullptr;
-        if (parent->must_cancel()) static_cast<void>(parent->take_cancellation());  // not delivered, and not needed any more
+        if (parent->must_cancel())
+            static_cast<void>(parent->take_cancellation());  // not delivered, and not needed any more
     }
     if ((error || elsewhere) && !aborting_) abort();
     while (children_count_ > 0) {
         std::exception_ptr interrupted;
         try {
             co_await drained(*this);
-        } catch (const cancelled_error&) {
-            interrupted = std::current_exception();
-        }
-        // The group's own cancel has been taken back above, so this one is somebody else's: it leaves, also if it comes while the
-        // group ends itself.
+        } catch (const cancelled_error&) { interrupted = std::current_exception(); }
+        // The group's own cancel has been taken back above, so this one is somebody else's: it leaves, also if it comes
+        // while the group ends itself.
         if (interrupted) cancellation = interrupted;
         if (interrupted && !aborting_) abort();
     }

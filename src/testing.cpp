@@ -13,7 +13,8 @@ namespace aio::testing {
 
 void set_step_hook(detail::function<void()> fn) {
     detail::loop_core& loop = detail::require_loop();
-    const auto before = std::exchange(loop.cold().step_hook, fn ? std::make_shared<detail::function<void()>>(std::move(fn)) : nullptr);
+    const auto before =
+        std::exchange(loop.cold().step_hook, fn ? std::make_shared<detail::function<void()>>(std::move(fn)) : nullptr);
     loop.look_who_watches();
 }
 
@@ -32,7 +33,8 @@ struct busy_tasks::shared {
 };
 
 busy_tasks::busy_tasks(std::size_t count) : shared_(std::make_shared<shared>()) {
-    for (std::size_t i = 0; i < count; ++i) shared_->tasks.insert(create_task(spin(shared_), {.name = "busy"}).detail_state());
+    for (std::size_t i = 0; i < count; ++i)
+        shared_->tasks.insert(create_task(spin(shared_), {.name = "busy"}).detail_state());
 }
 
 busy_tasks::~busy_tasks() {
@@ -68,16 +70,12 @@ coro<> busy_tasks::spin(std::shared_ptr<shared> with) {
 bool is_bad_alloc(const std::exception_ptr& error) noexcept {
     try {
         std::rethrow_exception(error);
-    } catch (const std::bad_alloc&) {
-        return true;
-    } catch (const exception_group& group) {
+    } catch (const std::bad_alloc&) { return true; } catch (const exception_group& group) {
         for (const std::exception_ptr& inner : group.exceptions()) {
             if (!is_bad_alloc(inner)) return false;
         }
         return true;
-    } catch (...) {
-        return false;
-    }
+    } catch (...) { return false; }
 }
 
 void check_nothing_is_left(std::ptrdiff_t before, const char* how, std::size_t at) {
@@ -85,14 +83,17 @@ void check_nothing_is_left(std::ptrdiff_t before, const char* how, std::size_t a
     const std::ptrdiff_t left = live_blocks() - before;
     if (left == 0) return;
     throw std::logic_error(std::string(how) + ": after run " + std::to_string(at) + " " + std::to_string(left) +
-                           " blocks (coroutine frames, tasks, futures) are left");
+        " blocks (coroutine frames, tasks, futures) are left");
 }
 
 void check_options(const brute_force_options& options) {
-    if (options.every == 0) throw std::invalid_argument("brute_force_options: every is 0, so it would be the same step for ever");
+    if (options.every == 0)
+        throw std::invalid_argument("brute_force_options: every is 0, so it would be the same step for ever");
 }
 
-void throw_not_ended() { throw std::logic_error("end_at_every_step: the scenario did not end when it was cancelled by the end of run()"); }
+void throw_not_ended() {
+    throw std::logic_error("end_at_every_step: the scenario did not end when it was cancelled by the end of run()");
+}
 
 void throw_endless(const char* how) {
     throw std::logic_error(std::string(how) + ": the scenario has not ended after 100000 runs");

@@ -12,7 +12,9 @@ bool thread_future_base::done() const {
 void thread_future_base::refuse_own_thread() const {
     loop_core* loop = local().loop;
     if (loop && loop->cold().in == in_ && !done()) {
-        throw_logic_error("a thread_future is waited for on the thread of its own loop, which would wait for itself: co_await a task");
+        throw_logic_error(
+            "a thread_future is waited for on the thread of its own loop, which would wait for itself: co_await a "
+            "task");
     }
 }
 
@@ -67,7 +69,9 @@ bool loop_takes_tasks() noexcept {
 
 void watch_loop_end(loop_end& node) noexcept { local().loop->cold().at_end.push_back(node); }
 
-std::exception_ptr loop_has_ended() { return std::make_exception_ptr(cancelled_error("the loop has ended before this coroutine")); }
+std::exception_ptr loop_has_ended() {
+    return std::make_exception_ptr(cancelled_error("the loop has ended before this coroutine"));
+}
 
 void throw_value_taken() { throw invalid_state_error("the value of this thread_future has been moved out already"); }
 

@@ -34,9 +34,7 @@ timeout timeout_at(std::optional<time_point> when) {
 [[gnu::noinline]] bool timeout::arm_soon() noexcept {
     try {
         soon_ = new soon(this);
-    } catch (...) {
-        return false;
-    }
+    } catch (...) { return false; }
     scope_.task()->loop()->push(*soon_);
     return true;
 }
@@ -54,7 +52,8 @@ detail::scope_entered<timeout> timeout::enter() {
     scope_.enter();
     state_ = state::active;
     const detail::task_base& task = *scope_.task();
-    cancelling_ = task.cancelling() - (task.must_cancel() ? 1 : 0);  // a pending cancel is delivered inside, and stays a cancel
+    cancelling_ =
+        task.cancelling() - (task.must_cancel() ? 1 : 0);  // a pending cancel is delivered inside, and stays a cancel
     past_ = past_ || (when_ && *when_ <= task.loop()->now());  // made long before
     arm();
     return {*this, scope_};
@@ -69,8 +68,9 @@ void timeout::expire() noexcept {
     detail::task_base& task = *scope_.task();
     if (task.done()) {
         state_ = state::expired;
-        task.loop()->report("a timeout has passed whose task had ended: it was entered with enter() and never left with exit()",
-                            nullptr, &task);
+        task.loop()->report(
+            "a timeout has passed whose task had ended: it was entered with enter() and never left with exit()",
+            nullptr, &task);
         return;
     }
     state_ = state::expiring;
@@ -100,8 +100,8 @@ void timeout::reschedule(std::optional<time_point> when) {
 }
 
 namespace {
-// A group, and the groups directly in it, keep the timeout in their contexts (rule 43); to foreign errors nothing is attached
-// (semantics 15g).
+// A group, and the groups directly in it, keep the timeout in their contexts (rule 43); to foreign errors nothing is
+// attached (semantics 15g).
 void attach_timeout(const std::exception_ptr& error, bool members) {
     try {
         std::rethrow_exception(error);
@@ -109,8 +109,7 @@ void attach_timeout(const std::exception_ptr& error, bool members) {
         group.set_context(std::make_exception_ptr(timeout_error("timed out", group.context())));
         if (!members) return;
         for (const std::exception_ptr& member : group.exceptions()) attach_timeout(member, false);
-    } catch (...) {
-    }
+    } catch (...) {}
 }
 }  // namespace
 

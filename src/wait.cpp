@@ -53,8 +53,9 @@ bool wait_operation::start() noexcept {
             wait_operation& wait = *self.owner;
             --wait.left_;
             const return_when when = wait.options_.return_when;
-            if (wait.parked() && (wait.left_ == 0 || when == return_when::first_completed ||
-                                  (when == return_when::first_exception && self.state->failed()))) {
+            if (wait.parked() &&
+                (wait.left_ == 0 || when == return_when::first_completed ||
+                    (when == return_when::first_exception && self.state->failed()))) {
                 wait.wake();
             }
         };

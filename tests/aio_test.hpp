@@ -7,9 +7,9 @@
 //         EXPECT_TRUE(l.locked());
 //     }
 //
-// They run on virtual time, so that they wait on events and never on the wall clock. AIO_REAL_TEST runs on the real clock, for
-// what talks to sockets and threads. PLAIN_TEST is a plain function, for what calls run() itself. The suite is the file's name.
-// EXPECT_* works inside coroutines; ASSERT_* does not (it returns): use AIO_REQUIRE.
+// They run on virtual time, so that they wait on events and never on the wall clock. AIO_REAL_TEST runs on the real
+// clock, for what talks to sockets and threads. PLAIN_TEST is a plain function, for what calls run() itself. The suite
+// is the file's name. EXPECT_* works inside coroutines; ASSERT_* does not (it returns): use AIO_REQUIRE.
 
 #include <aio/aio.hpp>
 #include <aio/testing.hpp>
@@ -61,7 +61,8 @@ struct requirement_failed : std::runtime_error {
 };
 inline void require(bool condition, const char* text, std::source_location where = std::source_location::current()) {
     if (!condition) {
-        throw requirement_failed(std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": required: " + text);
+        throw requirement_failed(
+            std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": required: " + text);
     }
 }
 
@@ -112,7 +113,8 @@ struct in_order {
     }
 };
 
-/// For an exception handler: notes what debug mode tells of a primitive that is destroyed, and not what it tells of a slow machine.
+/// For an exception handler: notes what debug mode tells of a primitive that is destroyed, and not what it tells of a
+/// slow machine.
 inline void note_farewell(std::vector<std::string>& told, const aio::exception_context& c) {
     if (c.message.find("destroyed while") != std::string::npos) told.push_back(c.message);
 }
@@ -126,16 +128,16 @@ inline aio::coro<> turns(int n = 1) {
 
 #define AIO_TEST_CAT2(a, b) a##b
 #define AIO_TEST_CAT(a, b) AIO_TEST_CAT2(a, b)
-#define AIO_TEST_ADD(time, sentence)                                                              \
-    static aio::coro<> AIO_TEST_CAT(aio_test_body_, __LINE__)();                                  \
-    [[maybe_unused]] static const bool AIO_TEST_CAT(aio_test_added_, __LINE__) =                  \
+#define AIO_TEST_ADD(time, sentence)                                                                \
+    static aio::coro<> AIO_TEST_CAT(aio_test_body_, __LINE__)();                                    \
+    [[maybe_unused]] static const bool AIO_TEST_CAT(aio_test_added_, __LINE__) =                    \
         aio_test::add(__FILE__, __LINE__, sentence, &AIO_TEST_CAT(aio_test_body_, __LINE__), time); \
     static aio::coro<> AIO_TEST_CAT(aio_test_body_, __LINE__)()
 #define AIO_TEST(sentence) AIO_TEST_ADD(aio_test::time_of::virtual_clock, sentence)
 #define AIO_REAL_TEST(sentence) AIO_TEST_ADD(aio_test::time_of::real_clock, sentence)
-#define PLAIN_TEST(sentence)                                                                      \
-    static void AIO_TEST_CAT(aio_test_body_, __LINE__)();                                         \
-    [[maybe_unused]] static const bool AIO_TEST_CAT(aio_test_added_, __LINE__) =                  \
-        aio_test::add(__FILE__, __LINE__, sentence, &AIO_TEST_CAT(aio_test_body_, __LINE__));     \
+#define PLAIN_TEST(sentence)                                                                  \
+    static void AIO_TEST_CAT(aio_test_body_, __LINE__)();                                     \
+    [[maybe_unused]] static const bool AIO_TEST_CAT(aio_test_added_, __LINE__) =              \
+        aio_test::add(__FILE__, __LINE__, sentence, &AIO_TEST_CAT(aio_test_body_, __LINE__)); \
     static void AIO_TEST_CAT(aio_test_body_, __LINE__)()
 #define AIO_REQUIRE(...) aio_test::require(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__)

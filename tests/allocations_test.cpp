@@ -20,7 +20,7 @@ constinit thread_local std::size_t allocations = 0;
 constinit thread_local std::size_t frees = 0;
 constinit thread_local std::size_t frees_expected = 0;
 std::latch freed(1);  // once, when frees_expected are there
-}
+}  // namespace
 
 /// How often malloc was asked to give memory back, and how many blocks were freed between two such calls at most.
 constinit std::size_t trims = 0, most_frees_between = 0, frees_at_last_trim = 0;
@@ -137,9 +137,7 @@ AIO_TEST("an event, a lock, a semaphore and a condition that are waited for allo
         one.release();
         co_await changed.acquire();
         const int seen = turn;
-        while (turn == seen) {
-            co_await changed.wait();
-        }
+        while (turn == seen) { co_await changed.wait(); }
         changed.release();
         co_await pong.wait();
         pong.clear();
@@ -162,9 +160,7 @@ AIO_TEST("items that go through a queue, and those of a generator, allocate noth
         co_await queue.join();
         co_await task;
         auto numbers = three();
-        while (auto n = co_await numbers.next()) {
-            static_cast<void>(*n);
-        }
+        while (auto n = co_await numbers.next()) { static_cast<void>(*n); }
     };
     co_await expect_no_allocation(round);
 }

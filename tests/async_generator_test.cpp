@@ -42,9 +42,7 @@ struct told {
             if (c.error) {
                 try {
                     std::rethrow_exception(c.error);
-                } catch (const std::exception& e) {
-                    text += std::string(": ") + e.what();
-                }
+                } catch (const std::exception& e) { text += std::string(": ") + e.what(); }
             }
             messages.push_back(text);
         });
@@ -93,7 +91,9 @@ AIO_TEST("an item that is an lvalue is copied: the consumer may move it away, th
     EXPECT_EQ(sizes, (std::vector<std::size_t>{33, 66, 99}));
 }
 
-AIO_TEST("a small item is the consumer's own copy; it needs no default constructor, and may be converted, aligned or braced") {
+AIO_TEST(
+    "a small item is the consumer's own copy; it needs no default constructor, and may be converted, aligned or "
+    "braced") {
     struct alignas(16) point {
         point(int x_, int y_) : x(x_), y(y_) {}
         int x, y;
@@ -271,16 +271,15 @@ AIO_TEST("rule 159: an exception leaves through the iteration and ends the gener
     std::string what;
     try {
         co_await g.next();
-    } catch (const std::runtime_error& e) {
-        what = e.what();
-    }
+    } catch (const std::runtime_error& e) { what = e.what(); }
     EXPECT_EQ(what, "broken");
     EXPECT_TRUE(co_await g.next() == nullptr);
     EXPECT_TRUE(co_await g.next() == nullptr);
     co_await g.aclose();
 }
 
-AIO_TEST("rule 159: an exception after an await, and one before the first item, leave too; the arguments are gone then") {
+AIO_TEST(
+    "rule 159: an exception after an await, and one before the first item, leave too; the arguments are gone then") {
     auto late = [](counted) -> aio::async_generator<int> {
         co_await aio::sleep(1s);
         throw std::runtime_error("late");
@@ -290,9 +289,7 @@ AIO_TEST("rule 159: an exception after an await, and one before the first item, 
     std::string what;
     try {
         co_await g.next();
-    } catch (const std::runtime_error& e) {
-        what = e.what();
-    }
+    } catch (const std::runtime_error& e) { what = e.what(); }
     EXPECT_EQ(what, "late");
     EXPECT_EQ(counted::alive.load(), 0);
 }
@@ -304,14 +301,10 @@ AIO_TEST("rule 158: two next() at the same time are an error; the first is not d
     std::string next_error, close_error;
     try {
         co_await numbers.next();
-    } catch (const std::logic_error& e) {
-        next_error = e.what();
-    }
+    } catch (const std::logic_error& e) { next_error = e.what(); }
     try {
         co_await numbers.aclose();
-    } catch (const std::logic_error& e) {
-        close_error = e.what();
-    }
+    } catch (const std::logic_error& e) { close_error = e.what(); }
     EXPECT_NE(next_error.find("running already"), std::string::npos);
     EXPECT_NE(close_error.find("running already"), std::string::npos);
     EXPECT_EQ(co_await first, 0);
@@ -331,9 +324,7 @@ AIO_TEST("a cancel reaches what the generator awaits, and ends it") {
     bool cancelled = false;
     try {
         co_await waiting;
-    } catch (const aio::cancelled_error&) {
-        cancelled = true;
-    }
+    } catch (const aio::cancelled_error&) { cancelled = true; }
     EXPECT_TRUE(cancelled);
     EXPECT_EQ(j.text(), "g-closed");
     EXPECT_TRUE(co_await g.next() == nullptr);
@@ -391,9 +382,7 @@ AIO_TEST("rule 154: yielding while being closed is an error; the clean-up runs a
         for (;;) {
             try {
                 co_yield 1;
-            } catch (...) {
-                log("caught");
-            }
+            } catch (...) { log("caught"); }
         }
     };
     auto g = stubborn(j);
@@ -401,9 +390,7 @@ AIO_TEST("rule 154: yielding while being closed is an error; the clean-up runs a
     std::string what;
     try {
         co_await g.aclose();
-    } catch (const std::logic_error& e) {
-        what = e.what();
-    }
+    } catch (const std::logic_error& e) { what = e.what(); }
     EXPECT_NE(what.find("yielded an item while it was being closed"), std::string::npos);
     EXPECT_EQ(j.text(), "caught g-closed");
     EXPECT_EQ(counted::alive.load(), 0);
@@ -416,9 +403,7 @@ AIO_TEST("rule 154: catching the close and returning is fine") {
         co_await aio::defer(&note_later, std::ref(log), std::string("g"));
         try {
             co_yield 1;
-        } catch (...) {
-            log("caught");
-        }
+        } catch (...) { log("caught"); }
         co_await aio::sleep(1s);
         log("returned");
     };
@@ -457,9 +442,7 @@ AIO_TEST("semantics 15m: an error of the clean-up leaves through aclose()") {
     std::string what;
     try {
         co_await g.aclose();
-    } catch (const std::runtime_error& e) {
-        what = e.what();
-    }
+    } catch (const std::runtime_error& e) { what = e.what(); }
     EXPECT_EQ(what, "the clean-up failed");
     co_await g.aclose();
 }
@@ -568,9 +551,7 @@ AIO_TEST("a generator that is destroyed while its next item is awaited ends ther
     std::string what;
     try {
         co_await waiting;
-    } catch (const std::logic_error& e) {
-        what = e.what();
-    }
+    } catch (const std::logic_error& e) { what = e.what(); }
     EXPECT_NE(what.find("destroyed while its next item was awaited"), std::string::npos);
 }
 
@@ -595,7 +576,8 @@ PLAIN_TEST("rule 157: the end of run() closes all generators concurrently and re
     std::vector<std::string> told_errors;
     std::optional<aio::async_generator<int>> kept[3];
     auto closes = [](journal& log, std::string name, std::chrono::seconds takes) -> aio::async_generator<int> {
-        auto clean_up = [](std::reference_wrapper<journal> out, std::string who, std::chrono::seconds d) -> aio::coro<> {
+        auto clean_up = [](std::reference_wrapper<journal> out, std::string who,
+                            std::chrono::seconds d) -> aio::coro<> {
             co_await aio::sleep(d);
             out.get()(who);
             throw std::runtime_error(who + " failed");
@@ -607,9 +589,7 @@ PLAIN_TEST("rule 157: the end of run() closes all generators concurrently and re
         aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) {
             try {
                 std::rethrow_exception(c.error);
-            } catch (const std::exception& e) {
-                told_errors.push_back(e.what());
-            }
+            } catch (const std::exception& e) { told_errors.push_back(e.what()); }
         });
         kept[0].emplace(closes(j, "slow", 3s));
         kept[1].emplace(closes(j, "quick", 1s));
@@ -639,7 +619,8 @@ PLAIN_TEST("rule 144: generators are closed after the tasks that run() cancels h
     EXPECT_EQ(j.text(), "task-closed generator-closed");
 }
 
-PLAIN_TEST("rule 156: a generator that was dropped at the last moment is closed although run() cancels the task that would") {
+PLAIN_TEST(
+    "rule 156: a generator that was dropped at the last moment is closed although run() cancels the task that would") {
     journal j;
     auto main = [&]() -> aio::coro<> {
         auto g = with_cleanup(j, "g");
@@ -658,7 +639,8 @@ PLAIN_TEST("a generator that another one owns is closed once, whoever comes firs
         while (auto n = co_await inner.next()) { co_yield *n; }
     };
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told_errors.push_back(c.message); });
+        aio::get_running_loop().set_exception_handler(
+            [&](const aio::exception_context& c) { told_errors.push_back(c.message); });
         kept.emplace(outer(j));
         co_await kept->next();
     };
@@ -736,9 +718,7 @@ AIO_TEST("for_each closes an rvalue and an lvalue at the end, by an error of the
     std::string what;
     try {
         co_await aio::for_each(lvalue, [](int) { throw std::runtime_error("body"); });
-    } catch (const std::runtime_error& e) {
-        what = e.what();
-    }
+    } catch (const std::runtime_error& e) { what = e.what(); }
     j(what);
     EXPECT_EQ(j.text(), "error-closed body");
     j.entries.clear();
@@ -872,7 +852,8 @@ AIO_TEST("fault C21: a timeout or task group inside something that a generator e
     EXPECT_EQ(aio::current_task().cancelling(), 0u);
 }
 
-AIO_TEST("fault C21: a task that goes on with a generator is not cancelled by a timeout that another one entered in it") {
+AIO_TEST(
+    "fault C21: a task that goes on with a generator is not cancelled by a timeout that another one entered in it") {
     auto g = std::make_shared<aio::async_generator<int>>(inside(&limited));
     auto work = [g](bool first) -> aio::coro<> {
         if (!first) {
@@ -923,9 +904,7 @@ AIO_TEST("fault C21: a generator that catches the error and leaves the timeout m
         bool refused = false;
         try {
             co_yield 1;
-        } catch (const std::logic_error&) {
-            refused = true;
-        }
+        } catch (const std::logic_error&) { refused = true; }
         EXPECT_TRUE(refused);
         co_await t.exit(nullptr);
         co_yield 2;

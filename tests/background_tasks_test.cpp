@@ -27,9 +27,7 @@ struct told {
         aio::get_running_loop().set_exception_handler([this](const aio::exception_context& c) {
             try {
                 if (c.error) std::rethrow_exception(c.error);
-            } catch (const std::exception& e) {
-                errors.push_back(e.what());
-            }
+            } catch (const std::exception& e) { errors.push_back(e.what()); }
         });
     }
     ~told() { aio::get_running_loop().set_exception_handler(nullptr); }
@@ -38,9 +36,7 @@ struct told {
 aio::coro<> ignores_a_cancel(aio::future<> end, journal& log) {
     try {
         co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) {
-        log("cancelled");
-    }
+    } catch (const aio::cancelled_error&) { log("cancelled"); }
     co_await end;
     log("ended");
 }
@@ -119,9 +115,7 @@ AIO_TEST("rule 33: an error of a background task goes to the exception handler, 
     std::string caught;
     try {
         co_await watched;
-    } catch (const std::runtime_error& e) {
-        caught = e.what();
-    }
+    } catch (const std::runtime_error& e) { caught = e.what(); }
     EXPECT_EQ(caught, "somebody looks");
     EXPECT_EQ(handler.errors, std::vector<std::string>{"nobody looks"});
     EXPECT_EQ(bg.size(), 0u);
@@ -133,8 +127,7 @@ AIO_TEST("errors during shutdown go to the exception handler, handle or not") {
     auto fails = [](std::string text) -> aio::coro<> {
         try {
             co_await aio::sleep_forever();
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         throw std::runtime_error(text);
     };
     auto a = bg.create_task(fails, "first");
@@ -155,9 +148,7 @@ AIO_TEST("after a shutdown, and during it, no task is taken; the coroutine is cl
         } catch (const aio::cancelled_error&) {
             try {
                 bg.create_task([](counted) {}, counted(1));
-            } catch (const std::logic_error& e) {
-                error = e.what();
-            }
+            } catch (const std::logic_error& e) { error = e.what(); }
         }
     };
     bg.create_task(body);
@@ -173,9 +164,7 @@ AIO_TEST("a background task cannot shut down its own set") {
     auto body = [&bg]() -> aio::coro<std::string> {
         try {
             co_await bg.shutdown();
-        } catch (const std::logic_error& e) {
-            co_return e.what();
-        }
+        } catch (const std::logic_error& e) { co_return e.what(); }
         co_return "";
     };
     auto t = bg.create_task(body);
@@ -294,9 +283,7 @@ PLAIN_TEST("a scope of background tasks cancelled at every step ends all of them
                 bg.create_task(body, counted(i));
                 co_await aio_test::turns(1);
             }
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         co_await bg.shutdown();
         EXPECT_EQ(bg.size(), 0u);
         if (error) std::rethrow_exception(error);

@@ -3,8 +3,8 @@
 
 #include <aio/barrier.hpp>
 
-#include <map>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 
@@ -19,9 +19,7 @@ aio::coro<> meet(aio::barrier& b, journal& j, std::string name) {
     try {
         const std::size_t index = co_await b.wait();
         j(name + std::to_string(index));
-    } catch (const aio::broken_barrier_error&) {
-        j(name + "!");
-    }
+    } catch (const aio::broken_barrier_error&) { j(name + "!"); }
 }
 
 /// Tasks by name, at a barrier of three.
@@ -243,9 +241,7 @@ AIO_TEST("fault C27: a barrier that is full and then destroyed lets all of its w
     std::string message;
     try {
         co_await tasks[3];
-    } catch (const aio::cancelled_error& e) {
-        message = e.message();
-    }
+    } catch (const aio::cancelled_error& e) { message = e.message(); }
     EXPECT_EQ(message, "aio::barrier was destroyed while this task waited on it");
 }
 
@@ -319,9 +315,7 @@ PLAIN_TEST("cancelled at every step a barrier stays usable") {
             co_await b.wait();
             co_await b.wait();
             co_await b.wait();
-        } catch (...) {
-            cancelled = std::current_exception();
-        }
+        } catch (...) { cancelled = std::current_exception(); }
         co_await b.wait();
         co_await b.wait();
         usable = true;
@@ -350,9 +344,7 @@ AIO_TEST("the locals of a cancelled waiter may abort, reset and destroy the barr
                 co_await b->wait();
             } catch (const aio::cancelled_error& e) {
                 co_return e.message();
-            } catch (const aio::broken_barrier_error&) {
-                co_return "broken";
-            }
+            } catch (const aio::broken_barrier_error&) { co_return "broken"; }
             co_return "well";
         };
         tasks.push_back(aio::create_task(waits, [&] {
@@ -374,7 +366,9 @@ AIO_TEST("the locals of a cancelled waiter may abort, reset and destroy the barr
     }
 }
 
-AIO_TEST("rule 124: where one was cancelled while the barrier filled, the rest still get different indexes (CPython gh-155233)") {
+AIO_TEST(
+    "rule 124: where one was cancelled while the barrier filled, the rest still get different indexes (CPython "
+    "gh-155233)") {
     aio::barrier b(3);
     auto wait = [&b]() -> aio::coro<std::size_t> { co_return co_await b.wait(); };
     auto first = aio::create_task(wait);

@@ -59,9 +59,7 @@ AIO_REAL_TEST("a job's exception reaches who awaits it") {
     std::string text;
     try {
         co_await blocking_call(pool, "a failure", [] { throw std::runtime_error("no"); });
-    } catch (const std::runtime_error& e) {
-        text = e.what();
-    }
+    } catch (const std::runtime_error& e) { text = e.what(); }
     EXPECT_EQ(text, "no");
 }
 
@@ -108,10 +106,10 @@ AIO_REAL_TEST("a job that has not begun is withdrawn by a cancel") {
 PLAIN_TEST("a pool's idle threads do not hide a deadlock") {
     blocking_pool pool(2, "test");
     EXPECT_THROW(aio::run([](blocking_pool& p) -> aio::coro<> {
-                     EXPECT_EQ(co_await answer_from(p), 42);
-                     co_await aio::future<>();
-                 }(pool)),
-                 aio::deadlock_error);
+        EXPECT_EQ(co_await answer_from(p), 42);
+        co_await aio::future<>();
+    }(pool)),
+        aio::deadlock_error);
 }
 
 PLAIN_TEST("a job cancelled at every step is never half done") {

@@ -12,9 +12,7 @@ using aio_test::turns;
 namespace {
 
 aio::coro<> reads(aio::broadcast<int>::subscription in, journal& j, std::string name) {
-    while (auto item = co_await in.next()) {
-        j(name + std::to_string(*item));
-    }
+    while (auto item = co_await in.next()) { j(name + std::to_string(*item)); }
     j(name + "end");
 }
 
@@ -57,9 +55,7 @@ AIO_TEST("a subscriber that is too slow is told how many it has missed, and goes
     EXPECT_EQ(missed, 5u);
     b.close();
     std::vector<int> rest;
-    while (auto item = co_await in.next()) {
-        rest.push_back(*item);
-    }
+    while (auto item = co_await in.next()) { rest.push_back(*item); }
     EXPECT_EQ(rest, (std::vector<int>{5, 6, 7}));
     const auto end = co_await in.next();
     EXPECT_FALSE(end);
@@ -70,9 +66,7 @@ AIO_TEST("a subscriber that was woken, and then overtaken by more than is kept, 
     auto waits = aio::create_task([in = b.subscribe()]() mutable -> aio::coro<std::uint64_t> {
         try {
             co_await in.next();
-        } catch (const aio::broadcast_lagged& e) {
-            co_return e.missed();
-        }
+        } catch (const aio::broadcast_lagged& e) { co_return e.missed(); }
         co_return 0;
     });
     co_await turns();
@@ -114,7 +108,8 @@ AIO_TEST("subscriptions go into for_each and views; an item may be moved from, t
     b.send("four");
     b.close();
     co_await aio::for_each(std::move(other), [&](std::string text) { seen.push_back(std::move(text)); });
-    auto sizes = co_await (std::move(one) | aio::views::transform([](std::string text) { return text.size(); }) | aio::to<std::vector>());
+    auto sizes = co_await (
+        std::move(one) | aio::views::transform([](std::string text) { return text.size(); }) | aio::to<std::vector>());
     EXPECT_EQ(seen, std::vector<std::string>{"four"});
     EXPECT_EQ(sizes, (std::vector<std::size_t>{44, 3, 5, 4}));
 }
@@ -144,16 +139,12 @@ AIO_TEST("a broadcast that is destroyed cancels who waits; other subscriptions g
     std::string message;
     try {
         co_await parked;
-    } catch (const aio::cancelled_error& e) {
-        message = e.message();
-    }
+    } catch (const aio::cancelled_error& e) { message = e.message(); }
     EXPECT_EQ(message, "aio::broadcast was destroyed while this task waited on it");
     EXPECT_EQ(co_await has_item, 1);
     EXPECT_EQ(co_await has_none, 3);
     std::vector<int> rest;
-    while (auto item = co_await unread.next()) {
-        rest.push_back(*item);
-    }
+    while (auto item = co_await unread.next()) { rest.push_back(*item); }
     EXPECT_EQ(rest, (std::vector<int>{1, 2, 3}));
 }
 
@@ -184,9 +175,7 @@ AIO_TEST("a subscription may be moved while its next() waits; one that is destro
     std::string message;
     try {
         co_await again;
-    } catch (const aio::cancelled_error& e) {
-        message = e.message();
-    }
+    } catch (const aio::cancelled_error& e) { message = e.message(); }
     EXPECT_EQ(message, "aio::subscription was destroyed while this task waited on it");
     b.send(2);
 }
@@ -200,10 +189,9 @@ AIO_TEST("misuse of a broadcast is told: no room at all, two next() at once, ano
     std::string message;
     try {
         co_await in.next();
-    } catch (const std::logic_error& e) {
-        message = e.what();
-    }
-    EXPECT_EQ(message, "two next() at once of one subscription of aio::broadcast: give each task a subscription of its own");
+    } catch (const std::logic_error& e) { message = e.what(); }
+    EXPECT_EQ(
+        message, "two next() at once of one subscription of aio::broadcast: give each task a subscription of its own");
     b.send(5);
     EXPECT_EQ(co_await waits, 5);
 }
@@ -223,14 +211,14 @@ PLAIN_TEST("rule 107: a broadcast belongs to the loop of its first wait") {
 PLAIN_TEST("semantics 15i: a deadlock report names the broadcast that a task waits for") {
     std::string report;
     try {
-        aio::testing::run([]() -> aio::coro<> {
-            aio::broadcast<int> b;
-            auto in = b.subscribe();
-            co_await in.next();
-        }(), {.virtual_time = true});
-    } catch (const aio::deadlock_error& e) {
-        report = e.what();
-    }
+        aio::testing::run(
+            []() -> aio::coro<> {
+                aio::broadcast<int> b;
+                auto in = b.subscribe();
+                co_await in.next();
+            }(),
+            {.virtual_time = true});
+    } catch (const aio::deadlock_error& e) { report = e.what(); }
     EXPECT_NE(report.find("aio::broadcast to give its next item"), std::string::npos) << report;
 }
 
@@ -272,7 +260,8 @@ AIO_TEST("the destructor of an item may use the broadcast that kept it, and dest
         if (sent == 2) b.reset();
     };
     b->send(acts_when_destroyed{std::shared_ptr<void>(nullptr, sends)});
-    b->send(acts_when_destroyed{std::shared_ptr<void>(nullptr, sends)});  // replaces the first, whose destructor replaces this one
+    b->send(acts_when_destroyed{
+        std::shared_ptr<void>(nullptr, sends)});  // replaces the first, whose destructor replaces this one
     EXPECT_EQ(sent, 2);
     EXPECT_FALSE(b);
     EXPECT_THROW(co_await in.next(), aio::broadcast_lagged);

@@ -1,5 +1,6 @@
 #pragma once
-// These helpers run a scenario of the brute force tests with all of aio::testing::brute_force, alone and beside busy tasks.
+// These helpers run a scenario of the brute force tests with all of aio::testing::brute_force, alone and beside busy
+// tasks.
 
 #include "aio_test.hpp"
 
@@ -13,8 +14,8 @@ inline void nothing_is_left() {
     counted::alive = 0;
 }
 
-/// How a scenario is run once more: so many busy tasks beside it, on the real clock. What it is to give is the same as without.
-/// Runs on the real clock take their time: of its steps only some are taken, others with each load.
+/// How a scenario is run once more: so many busy tasks beside it, on the real clock. What it is to give is the same as
+/// without. Runs on the real clock take their time: of its steps only some are taken, others with each load.
 struct load {
     std::size_t busy_tasks;
     std::size_t every;
@@ -42,10 +43,13 @@ void withstands(Scenario scenario, aio::testing::brute_force_options options = {
 /// The same for a scenario whose tasks cannot do without each other: what is cancelled is the whole.
 template<class Scenario>
 void withstands_as_a_whole(Scenario scenario, aio::testing::brute_force_options options = {}) {
-    at_any_load([&](const auto& o) {
-        return aio::testing::cancel_at_every_step(scenario, nothing_is_left, o) + aio::testing::end_at_every_step(scenario, nothing_is_left, o) +
-               aio::testing::fail_every_allocation(scenario, nothing_is_left, o);
-    }, options);
+    at_any_load(
+        [&](const auto& o) {
+            return aio::testing::cancel_at_every_step(scenario, nothing_is_left, o) +
+                aio::testing::end_at_every_step(scenario, nothing_is_left, o) +
+                aio::testing::fail_every_allocation(scenario, nothing_is_left, o);
+        },
+        options);
 }
 
 }  // namespace aio_test

@@ -1,6 +1,6 @@
-// Every awaitable of the library, cancelled at every step and at every wake-up, left behind by the end of run() at every step, and
-// with every allocation failing in its turn. Each scenario notes what it has, and the check after each run says whether all of it
-// came back. The clients are in sql_brute_force_test.cpp and http_brute_force_test.cpp.
+// Every awaitable of the library, cancelled at every step and at every wake-up, left behind by the end of run() at
+// every step, and with every allocation failing in its turn. Each scenario notes what it has, and the check after each
+// run says whether all of it came back. The clients are in sql_brute_force_test.cpp and http_brute_force_test.cpp.
 
 #include "brute_force.hpp"
 #include "planted.hpp"
@@ -52,7 +52,8 @@ aio::coro<> take_turns() {
 }  // namespace
 
 PLAIN_TEST("a lock whose woken and cancelled waiter forgets to pass its wake-up on is found; ours does not") {
-    EXPECT_THROW(aio::testing::cancel_every_wake_up([] { return take_turns<planted::forgetful_lock>(); }, [] {}), aio::deadlock_error);
+    EXPECT_THROW(aio::testing::cancel_every_wake_up([] { return take_turns<planted::forgetful_lock>(); }, [] {}),
+        aio::deadlock_error);
     withstands([] { return take_turns<aio::lock>(); });
 }
 
@@ -66,7 +67,8 @@ PLAIN_TEST("a frame that is left is found") {
     delete kept;
 }
 
-PLAIN_TEST("busy tasks are no part of the scenario: it has the same steps beside them; every and first take some of these") {
+PLAIN_TEST(
+    "busy tasks are no part of the scenario: it has the same steps beside them; every and first take some of these") {
     const auto wake_ups = [](aio::testing::brute_force_options options) {
         return aio::testing::cancel_every_wake_up([] { return take_turns<aio::lock>(); }, [] {}, options);
     };
@@ -93,8 +95,7 @@ PLAIN_TEST("an allocation of the program's own fails in its turn where it asks a
             end = "second";
             aio::testing::allocation();
             end = "through";
-        } catch (const std::bad_alloc&) {
-        }
+        } catch (const std::bad_alloc&) {}
         ends.insert(end);
         co_return;
     };
@@ -110,9 +111,7 @@ PLAIN_TEST("the next allocation fails where that was asked for, although a block
         bool failed = false;
         try {
             static_cast<void>(aio::create_task(nothing()));
-        } catch (const std::bad_alloc&) {
-            failed = true;
-        }
+        } catch (const std::bad_alloc&) { failed = true; }
         aio::testing::detail_::fail_allocation(std::nullopt);
         EXPECT_TRUE(failed);
     };
@@ -175,7 +174,8 @@ PLAIN_TEST("callbacks and timers are called in their order") {
 
 PLAIN_TEST("joining tasks, named and with callables that capture") {
     withstands([]() -> aio::coro<> {
-        aio::task<int> named = aio::create_task(gives(1), {.name = "a name that is too long for the small buffer of a string"});
+        aio::task<int> named =
+            aio::create_task(gives(1), {.name = "a name that is too long for the small buffer of a string"});
         aio::task<int> other = aio::create_task([kept = counted(2)]() -> aio::coro<int> {
             co_await aio::sleep(2ms);
             co_return kept.value;
@@ -184,9 +184,7 @@ PLAIN_TEST("joining tasks, named and with callables that capture") {
         int sum = 0;
         try {
             sum = co_await named + co_await other;
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         named.cancel();
         other.cancel();
         if (error) std::rethrow_exception(error);
@@ -255,15 +253,11 @@ PLAIN_TEST("timeout and wait_for") {
                 t.reschedule(*t.when() + 1ms);
                 co_await aio::sleep(1h);
             });
-        } catch (const aio::timeout_error&) {
-            late = true;
-        }
+        } catch (const aio::timeout_error&) { late = true; }
         EXPECT_TRUE(late);
         try {
             co_await aio::with(aio::timeout(0s), []() -> aio::coro<> { co_await aio::sleep(1h); });
-        } catch (const aio::timeout_error&) {
-            co_return;
-        }
+        } catch (const aio::timeout_error&) { co_return; }
         ADD_FAILURE() << "not interrupted";
     });
 }
@@ -323,9 +317,7 @@ PLAIN_TEST("race that watches a task of the caller's and owns another") {
         std::exception_ptr error;
         try {
             static_cast<void>(co_await aio::race(watched, std::move(owned), aio::sleep(1h)));
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         watched.cancel();
         if (error) std::rethrow_exception(error);
     });
@@ -388,7 +380,8 @@ PLAIN_TEST("a task group, also one at a time, and one that fails") {
                 tg.create_task(child());
             });
         } catch (const aio::exception_group& group) {
-            if (auto others = group.split<std::runtime_error>().rest) rest = std::make_exception_ptr(std::move(*others));
+            if (auto others = group.split<std::runtime_error>().rest)
+                rest = std::make_exception_ptr(std::move(*others));
         }
         EXPECT_EQ(begun, ended);
         if (rest) std::rethrow_exception(rest);
@@ -490,7 +483,8 @@ PLAIN_TEST("views") {
             co_return c.value % 2 == 1;
         };
         auto value = [](const counted& c) { return c.value; };
-        const auto odds = co_await (numbers(4) | views::filter(odd) | views::transform(value) | views::take(2) | aio::to<std::vector>());
+        const auto odds = co_await (
+            numbers(4) | views::filter(odd) | views::transform(value) | views::take(2) | aio::to<std::vector>());
         EXPECT_EQ(odds, (std::vector<int>{1, 3}));
         auto slow = [](const counted& c) -> aio::coro<int> { return gives(c.value); };
         const auto mapped = co_await (numbers(3) | views::concurrent(2, slow) | aio::to<std::vector>());
@@ -568,9 +562,7 @@ PLAIN_TEST("event") {
                 EXPECT_GT(who, std::exchange(last, who));
             });
             EXPECT_TRUE(e.is_set());
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         if (!e.is_set()) co_await aio::shield(aio::sleep(2ms));  // the callback refers to it
         if (error) std::rethrow_exception(error);
     });
@@ -612,9 +604,7 @@ PLAIN_TEST("barrier, in which each meeting may lose somebody") {
                     const counted local;
                     try {
                         while (!over) co_await b.wait();
-                    } catch (const aio::broken_barrier_error&) {
-                        EXPECT_TRUE(over);
-                    }
+                    } catch (const aio::broken_barrier_error&) { EXPECT_TRUE(over); }
                 }));
             }
             aio::get_running_loop().call_soon([&] {
@@ -637,36 +627,37 @@ aio::coro<> hand_over() {
     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
         auto putters = std::make_shared<int>(2);
         for (int who = 0; who < 2; ++who) {
-            tg.create_task([](Queue& to, std::set<int>& note, std::shared_ptr<int> left_to_put, int first) -> aio::coro<> {
-                struct last_shuts_down {
-                    Queue& queue;
-                    std::shared_ptr<int> n;
-                    ~last_shuts_down() {
-                        if (--*n == 0) queue.shutdown();
-                    }
-                };
-                const last_shuts_down guard{to, std::move(left_to_put)};
-                for (int i = first; i < first + 3; ++i) {
-                    co_await to.put(i);
-                    EXPECT_TRUE(note.insert(i).second);
-                }
-            }, std::ref(q), std::ref(put), putters, who * 10);
-            tg.create_task([](Queue& from, std::set<int>& note) -> aio::coro<> {
-                int last[2] = {-1, -1};
-                try {
-                    for (;;) {
-                        const int item = co_await from.get();
-                        EXPECT_TRUE(note.insert(item).second);
-                        const int before = std::exchange(last[item / 10], item);
-                        if (std::is_same_v<Queue, aio::queue<int>>) {
-                            EXPECT_GT(item, before);
+            tg.create_task(
+                [](Queue& to, std::set<int>& note, std::shared_ptr<int> left_to_put, int first) -> aio::coro<> {
+                    struct last_shuts_down {
+                        Queue& queue;
+                        std::shared_ptr<int> n;
+                        ~last_shuts_down() {
+                            if (--*n == 0) queue.shutdown();
                         }
-                        from.task_done();
-                        co_await aio::sleep(0s);
+                    };
+                    const last_shuts_down guard{to, std::move(left_to_put)};
+                    for (int i = first; i < first + 3; ++i) {
+                        co_await to.put(i);
+                        EXPECT_TRUE(note.insert(i).second);
                     }
-                } catch (const aio::queue_shut_down&) {
-                }
-            }, std::ref(q), std::ref(got));
+                },
+                std::ref(q), std::ref(put), putters, who * 10);
+            tg.create_task(
+                [](Queue& from, std::set<int>& note) -> aio::coro<> {
+                    int last[2] = {-1, -1};
+                    try {
+                        for (;;) {
+                            const int item = co_await from.get();
+                            EXPECT_TRUE(note.insert(item).second);
+                            const int before = std::exchange(last[item / 10], item);
+                            if (std::is_same_v<Queue, aio::queue<int>>) { EXPECT_GT(item, before); }
+                            from.task_done();
+                            co_await aio::sleep(0s);
+                        }
+                    } catch (const aio::queue_shut_down&) {}
+                },
+                std::ref(q), std::ref(got));
         }
     });
     while (!q.empty()) got.insert(q.get_nowait());
@@ -696,7 +687,8 @@ struct by_value {
 }  // namespace
 
 PLAIN_TEST("the queues hand each item over once") {
-    // Where a putter dies before it runs, nobody shuts the queue down: so not at every wake-up, but for cancels of the whole.
+    // Where a putter dies before it runs, nobody shuts the queue down: so not at every wake-up, but for cancels of the
+    // whole.
     withstands_as_a_whole(&hand_over<aio::queue<int>>);
     withstands_as_a_whole(&hand_over<aio::lifo_queue<int>>);
     withstands_as_a_whole(&hand_over<aio::priority_queue<int>>);
@@ -754,14 +746,16 @@ template<class Channel, class Send>
 aio::coro<> send_to_two(Channel& channel, Send send) {
     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
         for (int i = 0; i < 2; ++i) {
-            tg.create_task([](typename Channel::subscription in) -> aio::coro<> {
-                const counted local;
-                int last = 0;
-                while (auto item = co_await in.next()) {
-                    EXPECT_GT(item->value, last);
-                    last = item->value;
-                }
-            }, channel.subscribe());
+            tg.create_task(
+                [](typename Channel::subscription in) -> aio::coro<> {
+                    const counted local;
+                    int last = 0;
+                    while (auto item = co_await in.next()) {
+                        EXPECT_GT(item->value, last);
+                        last = item->value;
+                    }
+                },
+                channel.subscribe());
         }
         struct closes {
             Channel& to;
@@ -812,13 +806,12 @@ PLAIN_TEST("executor jobs: each that began has ended when its awaiter goes on") 
         aio::thread_pool_executor pool(1);
         std::exception_ptr error;
         try {
-            const auto two = co_await aio::gather(aio::run_in_executor(pool, job, counted(1)), aio::run_in_executor(pool, job, counted(2)));
+            const auto two = co_await aio::gather(
+                aio::run_in_executor(pool, job, counted(1)), aio::run_in_executor(pool, job, counted(2)));
             EXPECT_EQ(std::get<0>(two) + std::get<1>(two), 3);
             const int n = co_await aio::to_thread(job, counted(3));
             EXPECT_EQ(n, 3);
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         EXPECT_EQ(begun, ended);
         co_await pool.shutdown();
         if (error) std::rethrow_exception(error);
@@ -855,8 +848,7 @@ PLAIN_TEST("the bridge to a thread: what it asks the loop for has an end") {
             try {
                 got = aio::run_coroutine_threadsafe(h, gives(n)).get();
             } catch (const aio::cancelled_error&) {  // by the end of run(), or as the task that it is
-            } catch (const std::exception&) {
-            }
+            } catch (const std::exception&) {}
             over = true;
             return got;
         };
@@ -864,16 +856,15 @@ PLAIN_TEST("the bridge to a thread: what it asks the loop for has an end") {
         try {
             const int n = co_await aio::to_thread(std::move(work), 7);
             EXPECT_TRUE(n == 7 || n == 0);
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         if (error) std::rethrow_exception(error);
     };
     // The frame of gives() is allocated on the other thread: its allocations do not fail here.
     withstands_as_a_whole(scenario, real_time);
 }
 
-PLAIN_TEST("a stream and a server: each byte that one end has written the other has read, or both ends know of the cancel") {
+PLAIN_TEST(
+    "a stream and a server: each byte that one end has written the other has read, or both ends know of the cancel") {
     auto scenario = []() -> aio::coro<> {
         std::string echoed;
         auto handler = [&echoed](aio::stream s) -> aio::coro<> {
@@ -896,9 +887,7 @@ PLAIN_TEST("a stream and a server: each byte that one end has written the other 
             EXPECT_EQ(all, echoed);
             co_await s.aclose();
         } catch (const std::system_error&) {  // the handler was the one that was hit
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         v.abort_clients();
         v.close();
         co_await aio::shield(v.wait_closed(), 1h);

@@ -1,5 +1,5 @@
-// What becomes ready at one source comes in the order of that source, whatever the load (15k3): on the real clock, beside 0, 50 and
-// 1,000 tasks that are always ready.
+// What becomes ready at one source comes in the order of that source, whatever the load (15k3): on the real clock,
+// beside 0, 50 and 1,000 tasks that are always ready.
 #include "aio_test.hpp"
 
 #include <thread>
@@ -48,7 +48,8 @@ AIO_REAL_TEST("fault C2: posts of each of two threads are called in the order of
                         ++called[who];
                         if (order[0].next == count && order[1].next == count) all.set();
                     });
-                    // Large batches and small ones by turns: the next comes when the loop has nothing of this one left, or a part.
+                    // Large batches and small ones by turns: the next comes when the loop has nothing of this one left,
+                    // or a part.
                     if (n % 300 == 299) {
                         while (called[who] < n - 150) std::this_thread::yield();
                     }
@@ -94,7 +95,8 @@ AIO_REAL_TEST("fault C2: many timers that are due at once, and then one by one, 
         in_order order;
         aio::event_loop& loop = aio::get_running_loop();
         const aio::time_point base = loop.time();
-        for (int n = 0; n < count; ++n) loop.call_at(base + 1ms + (n < count / 2 ? n * 1ns : n * 1us), [&order, n] { order(n); });
+        for (int n = 0; n < count; ++n)
+            loop.call_at(base + 1ms + (n < count / 2 ? n * 1ns : n * 1us), [&order, n] { order(n); });
         while (order.next < count) co_await aio::sleep(1ms);
         EXPECT_EQ(order.wrong, 0) << load;
         co_await busy.end();

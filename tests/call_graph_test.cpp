@@ -13,10 +13,8 @@ using aio_test::turns;
 
 std::string here(int line) { return "call_graph_test.cpp:" + std::to_string(line) + " in "; }
 
-aio::coro<> innermost() {
-    co_await aio::sleep(1h);
-}
-constexpr int innermost_line = __LINE__ - 2;
+aio::coro<> innermost() { co_await aio::sleep(1h); }
+constexpr int innermost_line = __LINE__ - 1;
 aio::coro<> middle() {
     co_await aio::sleep(0s);
     co_await innermost();
@@ -148,20 +146,23 @@ PLAIN_TEST("fault P13: what g++ calls the body of a coroutine becomes the name t
     using aio::detail::readable_function;
     const std::pair<const char*, const char*> names[] = {
         {"void {anonymous}::tail(tail(int, const char*, Frame*)::_ZN12_GLOBAL__N_14tailEiPKcPNS_5FrameE.Frame*)",
-         "{anonymous}::tail(int, const char*, Frame*)"},
+            "{anonymous}::tail(int, const char*, Frame*)"},
         {"void {anonymous}::none(none()::_ZN12_GLOBAL__N_14noneEv.Frame*)", "{anonymous}::none()"},
         {"void tail(tail(int)::_Z4taili.Frame*)", "tail(int)"},
         {"void ptr(ptr(int (*)(int), void ({anonymous}::cls::*)(int))::_Z3ptrPFiiEMN12_GLOBAL__N_13clsEFviE.Frame*)",
-         "ptr(int (*)(int), void ({anonymous}::cls::*)(int))"},
+            "ptr(int (*)(int), void ({anonymous}::cls::*)(int))"},
         {"void {anonymous}::cls::mem({anonymous}::cls::mem(int) const::_ZNK12_GLOBAL__N_13cls3memEi.Frame*)",
-         "{anonymous}::cls::mem(int) const"},
+            "{anonymous}::cls::mem(int) const"},
         {"void {anonymous}::cls::operator()({anonymous}::cls::operator()(int)::_ZN12_GLOBAL__N_13clsclEi.Frame*)",
-         "{anonymous}::cls::operator()(int)"},
-        {"void {anonymous}::tmpl(tmpl<int>(int, aio::coro<int>*)::_ZN12_GLOBAL__N_14tmplIiEEN3aio4coroIT_EES3_PS4_.Frame*)",
-         "{anonymous}::tmpl<int>(int, aio::coro<int>*)"},
-        {"void main()::<lambda(int)>::operator()(main()::<lambda(int)>::_ZZ4mainENKUliE_clEi.Frame*)", "main()::<lambda(int)>"},
-        {"void aio::detail::call_in_coro(call_in_coro<main()::<lambda(int)>, int>(main()::<lambda(int)>, int)::_ZN3aio6detail12call.Frame*)",
-         "aio::detail::call_in_coro<main()::<lambda(int)>, int>(main()::<lambda(int)>, int)"},
+            "{anonymous}::cls::operator()(int)"},
+        {"void {anonymous}::tmpl(tmpl<int>(int, "
+         "aio::coro<int>*)::_ZN12_GLOBAL__N_14tmplIiEEN3aio4coroIT_EES3_PS4_.Frame*)",
+            "{anonymous}::tmpl<int>(int, aio::coro<int>*)"},
+        {"void main()::<lambda(int)>::operator()(main()::<lambda(int)>::_ZZ4mainENKUliE_clEi.Frame*)",
+            "main()::<lambda(int)>"},
+        {"void aio::detail::call_in_coro(call_in_coro<main()::<lambda(int)>, int>(main()::<lambda(int)>, "
+         "int)::_ZN3aio6detail12call.Frame*)",
+            "aio::detail::call_in_coro<main()::<lambda(int)>, int>(main()::<lambda(int)>, int)"},
         {"aio::coro<int> ns::f(int) [with T = int]", "aio::coro<int> ns::f(int) [with T = int]"},
         {"aio::coro<> Frame(Frame*)", "aio::coro<> Frame(Frame*)"},
         {"", ""},
@@ -172,20 +173,23 @@ PLAIN_TEST("fault P13: what g++ calls the body of a coroutine becomes the name t
 
 PLAIN_TEST("fault P14: a coroutine of the library is known by its name, and nobody else's is taken for one") {
     using aio::detail::is_of_the_library;
-    for (const char* name : {"coro<int> aio::detail::call_in_coro(F, A...) [F = (lambda at sl.cpp:23:11), A = <int, const char *>]",
-                             "virtual coro<int> aio::detail::manager_exit<(anonymous namespace)::m>::leave(int) [M = (anonymous namespace)::m]",
-                             "coro<bool> aio::task_group::leave()", "aio::coro<int> aio::constrained(S) [with S = int]",
-                             "void aio::constrained(constrained<int>(int)::_ZN3aio11constrainedIiEENS_4coroIiEET_.Frame*)",
-                             "static coro<> aio::detail::merge_items::read(merge_state *, S *) [E = int, S = x]",
-                             "auto aio::detail::f(int)::(anonymous class)::operator()() const"}) {
+    for (const char* name :
+        {"coro<int> aio::detail::call_in_coro(F, A...) [F = (lambda at sl.cpp:23:11), A = <int, const char *>]",
+            "virtual coro<int> aio::detail::manager_exit<(anonymous namespace)::m>::leave(int) [M = (anonymous "
+            "namespace)::m]",
+            "coro<bool> aio::task_group::leave()", "aio::coro<int> aio::constrained(S) [with S = int]",
+            "void aio::constrained(constrained<int>(int)::_ZN3aio11constrainedIiEENS_4coroIiEET_.Frame*)",
+            "static coro<> aio::detail::merge_items::read(merge_state *, S *) [E = int, S = x]",
+            "auto aio::detail::f(int)::(anonymous class)::operator()() const"}) {
         EXPECT_TRUE(is_of_the_library(std::string_view(name))) << name;
     }
-    for (const char* name : {"aio::coro<> fails(std::string)", "aio::coro<int> (anonymous namespace)::tail(aio::detail::x)",
-                             "auto main()::(anonymous class)::operator()(aio::task_group &) const [x:auto = aio::task<>]",
-                             "aio::coro<aio::task<int>> mine::aio::f()", "aio::coro<T> tmpl(T) [T = aio::detail::x]",
-                             "void {anonymous}::tail(tail(aio::coro<int>*)::_ZN12_GLOBAL__N_14tail.Frame*)",
-                             "void main()::<lambda(aio::task_group&)>::operator()(main()::<lambda(aio::task_group&)>::_ZZ4main.Frame*)",
-                             "aio_test::f()", "main()::<lambda(int)>", "", "f"}) {
+    for (const char* name :
+        {"aio::coro<> fails(std::string)", "aio::coro<int> (anonymous namespace)::tail(aio::detail::x)",
+            "auto main()::(anonymous class)::operator()(aio::task_group &) const [x:auto = aio::task<>]",
+            "aio::coro<aio::task<int>> mine::aio::f()", "aio::coro<T> tmpl(T) [T = aio::detail::x]",
+            "void {anonymous}::tail(tail(aio::coro<int>*)::_ZN12_GLOBAL__N_14tail.Frame*)",
+            "void main()::<lambda(aio::task_group&)>::operator()(main()::<lambda(aio::task_group&)>::_ZZ4main.Frame*)",
+            "aio_test::f()", "main()::<lambda(int)>", "", "f"}) {
         EXPECT_FALSE(is_of_the_library(std::string_view(name))) << name;
     }
 }
@@ -198,7 +202,8 @@ struct waiting_class {
     aio::coro<> member(int) const { co_await waits_as(1); }
 };
 
-AIO_TEST("faults P13, P14: real coroutines stand with names that a person writes, and those of the library are left out") {
+AIO_TEST(
+    "faults P13, P14: real coroutines stand with names that a person writes, and those of the library are left out") {
     auto lambda = [](const waiting_class& c) -> aio::coro<> {
         co_await aio::with(aio::timeout(2h), [&] { return aio::wait_for(aio::gather(c.member(1), c.member(2)), 1h); });
     };
@@ -217,7 +222,8 @@ AIO_TEST("faults P13, P14: real coroutines stand with names that a person writes
     }
     EXPECT_FALSE(contains(all, "Frame*") || contains(all, "_Z") || contains(all, "aio::detail")) << all;
     for (const char* name : {"waits_as", "waiting_class::member(int) const", "lambda"}) {
-        if (std::string_view(name) == "lambda" && contains(all, "(anonymous class)::operator()(const waiting_class &)")) continue;  // clang's
+        if (std::string_view(name) == "lambda" && contains(all, "(anonymous class)::operator()(const waiting_class &)"))
+            continue;  // clang's
         EXPECT_TRUE(contains(all, name)) << name << " in\n" << all;
     }
     EXPECT_TRUE(contains(graph.to_string(), "alone: waiting for sleep(3600s)\n    created at")) << graph.to_string();
@@ -239,14 +245,14 @@ PLAIN_TEST("semantics 15i: a deadlock report says of a task that max_running hol
     std::string report;
     try {
         aio::run(deadlock());
-    } catch (const aio::deadlock_error& e) {
-        report = e.what();
-    }
+    } catch (const aio::deadlock_error& e) { report = e.what(); }
     EXPECT_TRUE(contains(report, "first: waiting for task second")) << report;
     EXPECT_TRUE(contains(report, "second: waiting for its turn in a task group")) << report;
 }
 
-AIO_TEST("layers of tasks that gather the same tasks below: the graph names each task once, however many ways lead to it (CPython gh-156860)") {
+AIO_TEST(
+    "layers of tasks that gather the same tasks below: the graph names each task once, however many ways lead to it "
+    "(CPython gh-156860)") {
     std::vector<aio::task<>> all{aio::create_task([]() -> aio::coro<> { co_await aio::sleep_forever(); })};
     std::vector<aio::task<>> below = all;
     auto on_top = [](std::vector<aio::task<>> tasks) -> aio::coro<> { co_await aio::gather(tasks); };
@@ -274,7 +280,8 @@ double seconds_for_a_report(std::size_t tasks) {
             co_await lock.acquire();
             std::vector<aio::task<>> waiters;
             for (std::size_t n = 0; n < tasks; ++n) {
-                waiters.push_back(aio::create_task([](aio::lock& l) -> aio::coro<> { co_await l.acquire(); }, std::ref(lock)));
+                waiters.push_back(
+                    aio::create_task([](aio::lock& l) -> aio::coro<> { co_await l.acquire(); }, std::ref(lock)));
             }
             co_await aio::sleep(0s);
             timespec before{}, after{};
@@ -282,16 +289,20 @@ double seconds_for_a_report(std::size_t tasks) {
             const std::string text = aio::capture_call_graph().to_string();
             ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
             EXPECT_TRUE(contains(text, "Task-2: waiting for lock held by Task-1"));
-            EXPECT_TRUE(contains(text, "... and " + std::to_string(tasks + 1 - 1000) + " more tasks:\n    Task-1001, Task-1002, "));
+            EXPECT_TRUE(contains(
+                text, "... and " + std::to_string(tasks + 1 - 1000) + " more tasks:\n    Task-1001, Task-1002, "));
             EXPECT_TRUE(text.ends_with("Task-" + std::to_string(tasks + 1) + "\n")) << text.substr(text.size() - 100);
-            co_return static_cast<double>(after.tv_sec - before.tv_sec) + 1e-9 * static_cast<double>(after.tv_nsec - before.tv_nsec);
+            co_return static_cast<double>(after.tv_sec - before.tv_sec) +
+                1e-9 * static_cast<double>(after.tv_nsec - before.tv_nsec);
         };
         best = std::min(best, aio::run(deadlock()));
     }
     return best;
 }
 
-PLAIN_TEST("fault C14: a report of thousands of tasks on one lock names each, and takes no longer for each where there are more") {
+PLAIN_TEST(
+    "fault C14: a report of thousands of tasks on one lock names each, and takes no longer for each where there are "
+    "more") {
     const double few = seconds_for_a_report(2'000), many = seconds_for_a_report(16'000);
     EXPECT_LT(many, 30 * few);  // 8 times as many: quadratic would be 64
 }

@@ -126,8 +126,7 @@ AIO_TEST("a cancelled wait leaves no cancel behind: what is awaited next is not 
         auto guard = co_await c.scoped();
         try {
             co_await c.wait();
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         co_await turns(3);
         cleaned = true;
     });
@@ -246,7 +245,9 @@ AIO_TEST("rule 114: notify_all() wakes all, who take the lock one after the othe
     EXPECT_FALSE(c.locked());
 }
 
-AIO_TEST("rule 115: wait_for gives the predicate's value, looks again after each notification, and needs no lock if it is true") {
+AIO_TEST(
+    "rule 115: wait_for gives the predicate's value, looks again after each notification, and needs no lock if it is "
+    "true") {
     aio::condition c;
     std::optional<int> found;
     int looked = 0;
@@ -335,7 +336,8 @@ AIO_TEST("a condition is a manager, and its operations can be given to create_ta
     co_await c.enter();
     auto waiter = aio::create_task(c.wait(), {.name = "waiter"});
     co_await turns(2);
-    EXPECT_NE(aio::capture_call_graph().to_string().find("waiter: waiting for condition to be notified"), std::string::npos);
+    EXPECT_NE(
+        aio::capture_call_graph().to_string().find("waiter: waiting for condition to be notified"), std::string::npos);
     auto holder = aio::create_task(c.acquire(), {.name = "holder"});
     co_await turns();
     c.notify();
@@ -351,7 +353,8 @@ PLAIN_TEST("semantics 15l: main's condition goes before run() cancels the worker
     for (const bool debug : {false, true}) {
         std::vector<std::string> messages, told;
         auto main = [&]() -> aio::coro<> {
-            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
+            aio::get_running_loop().set_exception_handler(
+                [&](const aio::exception_context& c) { note_farewell(told, c); });
             aio::condition c;
             std::vector<aio::task<>> tasks;
             for (int i = 0; i < 6; ++i) {
@@ -371,23 +374,28 @@ PLAIN_TEST("semantics 15l: main's condition goes before run() cancels the worker
             co_await c.acquire();
             c.notify(2);
             tasks[2].cancel("by hand");
-            co_await turns(2);      // three are in line for the lock
-            c.notify();             // the fourth is notified and has not run
+            co_await turns(2);  // three are in line for the lock
+            c.notify();         // the fourth is notified and has not run
             tasks[4].cancel("too");
-            c.release();            // the first has the lock and has not run; two still wait
+            c.release();  // the first has the lock and has not run; two still wait
         };
         aio::testing::run(main(), {.virtual_time = true, .debug = debug});
         AIO_REQUIRE(messages.size() == 6);
         EXPECT_EQ(std::count(messages.begin(), messages.end(), "notified"), 1);  // it had the lock, too
-        EXPECT_EQ(std::count(messages.begin(), messages.end(), "aio::condition was destroyed while this task waited on it"), 5);
+        EXPECT_EQ(
+            std::count(messages.begin(), messages.end(), "aio::condition was destroyed while this task waited on it"),
+            5);
         EXPECT_EQ(told.size(), debug ? 1u : 0u);
         if (debug) {
-            EXPECT_NE(told.at(0).find("aio::condition destroyed while 5 tasks wait on it"), std::string::npos) << told[0];
+            EXPECT_NE(told.at(0).find("aio::condition destroyed while 5 tasks wait on it"), std::string::npos)
+                << told[0];
         }
     }
 }
 
-AIO_TEST("semantics 15k2: who was notified of a condition that is destroyed with its lock free goes on; wait_for does not look again") {
+AIO_TEST(
+    "semantics 15k2: who was notified of a condition that is destroyed with its lock free goes on; wait_for does not "
+    "look again") {
     auto c = std::make_unique<aio::condition>();
     bool looked_again = false;
     auto wait = [&]() -> aio::coro<bool> {
@@ -418,9 +426,7 @@ AIO_TEST("semantics 15k2: who was notified of a condition that is destroyed with
     std::string message;
     try {
         co_await third;
-    } catch (const aio::cancelled_error& e) {
-        message = e.message();
-    }
+    } catch (const aio::cancelled_error& e) { message = e.message(); }
     EXPECT_EQ(message, "aio::condition was destroyed while this task waited on it");
     EXPECT_FALSE(looked_again);
 }
@@ -439,9 +445,7 @@ PLAIN_TEST("semantics 15l: who waits for a destroyed condition has the shared lo
                 try {
                     co_await c->wait();
                     messages.push_back("notified");
-                } catch (const aio::cancelled_error& e) {
-                    messages.push_back(e.message());
-                }
+                } catch (const aio::cancelled_error& e) { messages.push_back(e.message()); }
                 EXPECT_TRUE(l.locked());
             }));
         }
@@ -495,9 +499,7 @@ PLAIN_TEST("cancelled at every step a condition loses no notification, and the l
         std::exception_ptr cancelled;
         try {
             co_await consumer();
-        } catch (...) {
-            cancelled = std::current_exception();
-        }
+        } catch (...) { cancelled = std::current_exception(); }
         co_await producer;
         co_await other;
         EXPECT_EQ(items + taken, 2);
@@ -521,15 +523,11 @@ AIO_TEST("a cancel that the destruction of the condition has overtaken leaves no
             const auto guard = co_await c->scoped();
             try {
                 co_await c->wait();
-            } catch (const aio::cancelled_error& e) {
-                messages.push_back(e.message());
-            }
+            } catch (const aio::cancelled_error& e) { messages.push_back(e.message()); }
         }
         try {
             co_await aio::sleep_forever();
-        } catch (const aio::cancelled_error& e) {
-            messages.push_back(e.message());
-        }
+        } catch (const aio::cancelled_error& e) { messages.push_back(e.message()); }
     });
     co_await turns(2);
     co_await c->acquire();
@@ -550,9 +548,7 @@ AIO_TEST("a predicate may notify, cancel its own task and destroy the condition"
         try {
             co_await c->wait_for(std::move(predicate));
             ends.push_back("well");
-        } catch (const aio::cancelled_error& e) {
-            ends.push_back(e.message());
-        }
+        } catch (const aio::cancelled_error& e) { ends.push_back(e.message()); }
     };
     int looks = 0;
     tasks.push_back(aio::create_task(waits, std::function<bool()>([&] {

@@ -32,7 +32,9 @@ sockaddr_in loopback(int port) {
     return a;
 }
 
-int real_connect(int fd, const void* to, socklen_t length) { return static_cast<int>(::syscall(SYS_connect, fd, to, length)); }
+int real_connect(int fd, const void* to, socklen_t length) {
+    return static_cast<int>(::syscall(SYS_connect, fd, to, length));
+}
 int connect_to(int fd, int port) {
     const sockaddr_in a = loopback(port);
     return real_connect(fd, &a, sizeof a);
@@ -41,7 +43,8 @@ int connect_to(int fd, int port) {
 /// A socket of the test's own on a port that the kernel chose.
 class own_socket {
 public:
-    explicit own_socket(std::optional<int> backlog) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+    explicit own_socket(std::optional<int> backlog)
+        : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
         sockaddr_in a = loopback(0);
         socklen_t size = sizeof a;
         AIO_REQUIRE(::bind(fd_, reinterpret_cast<sockaddr*>(&a), sizeof a) == 0);
@@ -67,8 +70,8 @@ struct dead_peer : own_socket {
     dead_peer() : own_socket(std::nullopt) {}
 };
 
-/// What "several.test" stands for, and what happens to attempts at its addresses. A scripted port is no peer's: the attempt is under
-/// way until the test says how it ends.
+/// What "several.test" stands for, and what happens to attempts at its addresses. A scripted port is no peer's: the
+/// attempt is under way until the test says how it ends.
 struct script {
     struct attempt {
         int port;
@@ -76,10 +79,10 @@ struct script {
         aio::time_point when;
         int turn;  // of the loop
     };
-    std::vector<int> ports;          // the addresses of several.test, in order
-    std::vector<attempt> attempts;   // at any of them
+    std::vector<int> ports;         // the addresses of several.test, in order
+    std::vector<attempt> attempts;  // at any of them
     std::function<void(int port)> on_attempt;
-    int error_at_once = 0;           // if not 0, how connect() fails for port 50
+    int error_at_once = 0;  // if not 0, how connect() fails for port 50
     int turn = 0;
     int unix_attempts = 0;
 
@@ -116,7 +119,8 @@ public:
 }  // namespace
 
 // In place of the system's: the library calls these.
-extern "C" [[gnu::visibility("default")]] int getaddrinfo(const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
+extern "C" [[gnu::visibility("default")]] int getaddrinfo(
+    const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
     std::vector<int> ports;
     std::vector<const char*> addresses;
     if (playing && host && std::strcmp(host, "several.test") == 0) {
@@ -202,9 +206,11 @@ aio::coro<> go_on() {
 class turn_counter {
 public:
     explicit turn_counter(script& s)
-        : task_(aio::create_task([](script& counted) -> aio::coro<> {
-              for (;; ++counted.turn) co_await aio::sleep(0s);
-          }, std::ref(s))) {}
+        : task_(aio::create_task(
+              [](script& counted) -> aio::coro<> {
+                  for (;; ++counted.turn) co_await aio::sleep(0s);
+              },
+              std::ref(s))) {}
     ~turn_counter() { task_.cancel(); }
     turn_counter(const turn_counter&) = delete;
     turn_counter& operator=(const turn_counter&) = delete;
@@ -233,7 +239,8 @@ std::string refused(int port) { return "127.0.0.1:" + std::to_string(port) + ": 
 
 }  // namespace
 
-AIO_REAL_TEST("fault C1: an attempt that is under way when another one wins is gone, and the task goes on undisturbed") {
+AIO_REAL_TEST(
+    "fault C1: an attempt that is under way when another one wins is gone, and the task goes on undisturbed") {
     const live_peer live;
     stage s({1, live.port});
     {
@@ -267,10 +274,11 @@ AIO_REAL_TEST("fault C1: three attempts are under way, one fails, another one wi
     const dead_peer dead;
     stage s({1, 2, 3});
     s.on_attempt = [&](int port) {
-        if (port == 3) aio::get_running_loop().call_soon([&] {
-            s.end(1, dead);
-            s.end(2, live);
-        });
+        if (port == 3)
+            aio::get_running_loop().call_soon([&] {
+                s.end(1, dead);
+                s.end(2, live);
+            });
     };
     aio::stream connection = co_await aio::open_connection("several.test", 9);
     EXPECT_EQ(connection.peer(), "127.0.0.1:2");  // the address, whoever answers for it
@@ -292,9 +300,7 @@ AIO_REAL_TEST("fault C1: a connect that is cancelled ends all its attempts, and 
     const auto connecting = [](bool& noted) -> aio::coro<> {
         try {
             co_await aio::open_connection("several.test", 9);
-        } catch (const aio::cancelled_error&) {
-            noted = true;
-        }
+        } catch (const aio::cancelled_error&) { noted = true; }
         co_await go_on();
     };
     aio::task<> t = aio::create_task(connecting, std::ref(cancelled));
@@ -320,7 +326,8 @@ AIO_REAL_TEST("a connect that is cancelled in the turn in which an attempt fails
         co_await under_way.wait();
         co_await aio::sleep(0s);
         s.end(1, answers ? static_cast<const own_socket&>(live) : dead);
-        // The loop sees the end of the attempt when it looks; this cancel comes right behind that, before or after the task's step.
+        // The loop sees the end of the attempt when it looks; this cancel comes right behind that, before or after the
+        // task's step.
         while (!t.done()) {
             co_await aio::sleep(0s);
             t.cancel();
@@ -364,7 +371,8 @@ AIO_REAL_TEST("the next attempt begins in the same step in which an address refu
     co_await connection.aclose();
 }
 
-AIO_REAL_TEST("an attempt that fails while it is under way lets the next one begin at once, and the delay begins anew") {
+AIO_REAL_TEST(
+    "an attempt that fails while it is under way lets the next one begin at once, and the delay begins anew") {
     const live_peer live;
     const dead_peer dead;
     stage s({1, 2, live.port});
@@ -406,17 +414,18 @@ AIO_REAL_TEST("where all addresses fail, the error names each with its reason, a
     stage s({50, 1, dead.port, 2});
     s.error_at_once = ENETUNREACH;
     s.on_attempt = [&](int port) {
-        if (port == 2) aio::get_running_loop().call_soon([&] {
-            s.end(2, dead);
-            s.end(1, dead);
-        });
+        if (port == 2)
+            aio::get_running_loop().call_soon([&] {
+                s.end(2, dead);
+                s.end(1, dead);
+            });
     };
     const failure f = co_await failure_to_connect();
     EXPECT_EQ(f.code, ENETUNREACH);
     const std::string unreachable = "127.0.0.1:50: " + std::string(std::strerror(ENETUNREACH));
     EXPECT_NE(f.what.find("connect to several.test:9, each address failed (" + unreachable + "; " + refused(1) + "; " +
-                        refused(dead.port) + "; " + refused(2) + ")"),
-              std::string::npos)
+                  refused(dead.port) + "; " + refused(2) + ")"),
+        std::string::npos)
         << f.what;
     co_await go_on();
 }
@@ -426,7 +435,8 @@ AIO_REAL_TEST("where one address fails, the error has its errno and names it") {
     stage s({dead.port});
     const failure f = co_await failure_to_connect();
     EXPECT_EQ(f.code, ECONNREFUSED);
-    EXPECT_NE(f.what.find("connect to several.test:9 (127.0.0.1:" + std::to_string(dead.port) + ")"), std::string::npos) << f.what;
+    EXPECT_NE(f.what.find("connect to several.test:9 (127.0.0.1:" + std::to_string(dead.port) + ")"), std::string::npos)
+        << f.what;
 }
 
 AIO_REAL_TEST("a connection sends without delay, and no child process inherits it") {
@@ -459,9 +469,7 @@ AIO_REAL_TEST("a connection to itself, where nobody listens on a port that the k
     int code = 0;
     try {
         co_await aio::open_connection("several.test", 9);
-    } catch (const std::system_error& e) {
-        code = e.code().value();
-    }
+    } catch (const std::system_error& e) { code = e.code().value(); }
     EXPECT_EQ(code, ECONNREFUSED);
     EXPECT_FALSE(s.open(1));
 }
@@ -553,6 +561,7 @@ AIO_REAL_TEST("a server is not where its machine has none of the name's addresse
 
 AIO_REAL_TEST("the families of a name's addresses take turns, so that one that does not work costs one attempt") {
     std::string order;
-    for (const aio::detail::address& a : co_await aio::detail::resolve("families.test", 9, false)) order += a.text() + " ";
+    for (const aio::detail::address& a : co_await aio::detail::resolve("families.test", 9, false))
+        order += a.text() + " ";
     EXPECT_EQ(order, "[2001:db8::1]:9 192.0.2.7:9 [2001:db8::2]:9 ");
 }

@@ -159,16 +159,19 @@ AIO_TEST("fault C12: what get() gave stays what it is when a child coroutine set
     EXPECT_EQ(id.get(), "another value that is too long for the small buffer");
 }
 
-AIO_TEST("fault C12: a variable at the address of another that is gone has its own default, and the value of the other went with it") {
+AIO_TEST(
+    "fault C12: a variable at the address of another that is gone has its own default, and the value of the other went "
+    "with it") {
     aio_test::counted::alive = 0;
-    alignas(aio::context_var<std::string>) alignas(aio::context_var<aio_test::counted>)
-        unsigned char place[sizeof(aio::context_var<std::string>) + sizeof(aio::context_var<aio_test::counted>)];
+    alignas(aio::context_var<std::string>) alignas(aio::context_var<aio_test::counted>) unsigned char
+        place[sizeof(aio::context_var<std::string>) + sizeof(aio::context_var<aio_test::counted>)];
     auto* first = new (place) aio::context_var<aio_test::counted>("first");
     static_cast<void>(first->set(aio_test::counted(1)));
     EXPECT_EQ(aio_test::counted::alive, 1);
     first->~context_var();
     EXPECT_EQ(aio_test::counted::alive, 0);
-    auto* second = new (place) aio::context_var<std::string>("second", "its own default, too long for the small buffer");
+    auto* second =
+        new (place) aio::context_var<std::string>("second", "its own default, too long for the small buffer");
     EXPECT_EQ(second->get(), "its own default, too long for the small buffer");
     auto keeps = aio::create_task([second]() -> aio::coro<> {
         static_cast<void>(second->set("still set in a task"));
@@ -189,9 +192,7 @@ AIO_TEST("fault C26: reset() in another task says so, and the token still works 
     auto reset = [&token](std::string& note) {
         try {
             depth.reset(token);
-        } catch (const std::invalid_argument& e) {
-            note = e.what();
-        }
+        } catch (const std::invalid_argument& e) { note = e.what(); }
     };
     auto child = aio::create_task([&]() -> aio::coro<> {
         reset(refused);
@@ -201,7 +202,10 @@ AIO_TEST("fault C26: reset() in another task says so, and the token still works 
     aio::get_running_loop().call_soon([&] { reset(from_a_callback); });
     co_await aio_test::turns(2);
     co_await aio::to_thread([&] { reset(from_a_thread); });
-    EXPECT_NE(refused.find("context variable 'depth' is from a set() in another context, that of the main task: reset() belongs there"), std::string::npos) << refused;
+    EXPECT_NE(refused.find("context variable 'depth' is from a set() in another context, that of the main task: "
+                           "reset() belongs there"),
+        std::string::npos)
+        << refused;
     EXPECT_EQ(from_a_callback, refused);
     EXPECT_EQ(from_a_thread, refused);
     EXPECT_EQ(depth.get(), 1);
@@ -210,9 +214,7 @@ AIO_TEST("fault C26: reset() in another task says so, and the token still works 
     refused.clear();
     try {
         depth.reset(foreign);
-    } catch (const std::invalid_argument& e) {
-        refused = e.what();
-    }
+    } catch (const std::invalid_argument& e) { refused = e.what(); }
     EXPECT_NE(refused.find("that of Task-"), std::string::npos) << refused;
     auto nested = [&token]() -> aio::coro<> {  // shares its caller's variables
         depth.reset(token);

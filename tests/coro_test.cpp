@@ -39,9 +39,7 @@ AIO_TEST("awaiting one twice is a logic_error that says so") {
     std::string said;
     try {
         co_await std::move(c);
-    } catch (const std::logic_error& e) {
-        said = e.what();
-    }
+    } catch (const std::logic_error& e) { said = e.what(); }
     EXPECT_NE(said.find("awaited"), std::string::npos) << said;
     EXPECT_THROW(aio::create_task(std::move(c)), std::logic_error);
     auto d = answer();
@@ -79,9 +77,7 @@ AIO_TEST("parameters go before the awaiter goes on; locals before them") {
     };
     try {
         co_await throws(counted(2));
-    } catch (const std::runtime_error&) {
-        EXPECT_EQ(counted::alive, 0);
-    }
+    } catch (const std::runtime_error&) { EXPECT_EQ(counted::alive, 0); }
     EXPECT_EQ(counted::alive, 0);
 }
 
@@ -100,9 +96,7 @@ AIO_TEST("an exception comes out of the await, the same object") {
     try {
         co_await middle();
         ADD_FAILURE();
-    } catch (const std::runtime_error& e) {
-        EXPECT_EQ(&e, thrown);
-    }
+    } catch (const std::runtime_error& e) { EXPECT_EQ(&e, thrown); }
 }
 
 PLAIN_TEST("a coroutine that is dropped unstarted destroys its arguments; close() is silent") {
@@ -159,15 +153,11 @@ PLAIN_TEST("15n: in debug mode a coroutine never awaited is told once, with its 
 
 AIO_TEST("15j: a loop of a million awaits that complete at once grows no stack") {
     long sum = 0;
-    for (int i = 0; i < 1'000'000; ++i) {
-        sum += co_await answer();
-    }
+    for (int i = 0; i < 1'000'000; ++i) { sum += co_await answer(); }
     EXPECT_EQ(sum, 42'000'000);
     auto done = aio::create_task(answer());
     co_await done;
-    for (int i = 0; i < 1'000'000; ++i) {
-        sum += co_await done;
-    }
+    for (int i = 0; i < 1'000'000; ++i) { sum += co_await done; }
     EXPECT_EQ(sum, 84'000'000);
 }
 
@@ -189,9 +179,7 @@ AIO_TEST("15j: an exception comes up from 20000 levels") {
     bool caught = false;
     try {
         co_await dive_and_throw(20'000);
-    } catch (const std::runtime_error&) {
-        caught = true;
-    }
+    } catch (const std::runtime_error&) { caught = true; }
     EXPECT_TRUE(caught);
 }
 
@@ -282,17 +270,16 @@ aio::coro<std::string> join_words(std::string a, const std::string& b) {
 }
 
 AIO_TEST("temporaries of strings, lambdas by reference and conditions with braces are safe in a co_await") {
-    EXPECT_EQ(co_await join_words("a long enough string to be on the heap, ", std::string("and another one of that kind")),
-              "a long enough string to be on the heap, and another one of that kind");
+    EXPECT_EQ(
+        co_await join_words("a long enough string to be on the heap, ", std::string("and another one of that kind")),
+        "a long enough string to be on the heap, and another one of that kind");
     int n = 0;
     co_await aio::create_task([&n]() -> aio::coro<> {
         co_await aio::sleep(0s);
         ++n;
     });
     EXPECT_EQ(n, 1);
-    if (co_await answer() == 42) {
-        ++n;
-    }
+    if (co_await answer() == 42) { ++n; }
     std::vector<int> v;
     v.push_back(co_await answer());
     EXPECT_EQ(n + v[0], 44);

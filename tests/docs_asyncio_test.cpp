@@ -111,9 +111,7 @@ aio::coro<std::vector<std::optional<int>>> known_prices(std::vector<std::string>
 std::string why(std::string item) {
     try {
         aio::run(price_of(std::move(item)));
-    } catch (const std::out_of_range&) {
-        return aio::async_trace(std::current_exception()).to_string();
-    }
+    } catch (const std::out_of_range&) { return aio::async_trace(std::current_exception()).to_string(); }
     return "";
 }
 
@@ -203,8 +201,8 @@ aio::coro<> answer(aio::stream customer, const std::string& motto) {
 }
 
 aio::coro<> open_shop(std::string motto, std::string path) {
-    aio::server door = co_await aio::start_unix_server(
-        [&](aio::stream customer) { return answer(std::move(customer), motto); }, path);
+    aio::server door =
+        co_await aio::start_unix_server([&](aio::stream customer) { return answer(std::move(customer), motto); }, path);
     co_await aio::with(door, [&] { return door.serve_forever(); });  // until it is cancelled
 }
 // [end]
@@ -214,26 +212,20 @@ aio::coro<> open_shop(std::string motto, std::string path) {
 // [generators]
 aio::async_generator<std::string> pages(std::string title) {
     book& b = co_await aio::enter(book(std::move(title)));  // closed when the generator ends, or is closed
-    while (auto page = co_await b.next_page()) {
-        co_yield *page;
-    }
+    while (auto page = co_await b.next_page()) { co_yield *page; }
 }
 
 aio::coro<std::size_t> letters_in(std::string title) {
     std::size_t letters = 0;
     auto all = pages(std::move(title));
-    while (auto page = co_await all.next()) {
-        letters += page->size();
-    }
+    while (auto page = co_await all.next()) { letters += page->size(); }
     co_return letters;
 }
 
 aio::coro<std::string> first_page(std::string title) {
     auto all = pages(std::move(title));
     std::string first;
-    if (auto page = co_await all.next()) {
-        first = *page;
-    }
+    if (auto page = co_await all.next()) { first = *page; }
     co_await all.aclose();  // leaving early: otherwise the loop closes it, soon
     co_return first;
 }
@@ -244,17 +236,15 @@ aio::coro<std::string> first_page(std::string title) {
 // [comprehensions]
 std::pair<int, user> by_id(const user& u) { return {u.id, u}; }
 
-aio::coro<std::vector<user>> all_users(int count) {
-    co_return co_await (users(count) | aio::to<std::vector>());
-}
+aio::coro<std::vector<user>> all_users(int count) { co_return co_await (users(count) | aio::to<std::vector>()); }
 
 aio::coro<std::map<int, user>> user_map(int count) {
     co_return co_await (users(count) | aio::views::transform(by_id) | aio::to<std::map>());
 }
 
 aio::coro<std::vector<std::string>> active_names(int count) {
-    co_return co_await (users(count) | aio::views::filter(&user::active) | aio::views::transform(&user::name) |
-                        aio::to<std::vector>());
+    co_return co_await (
+        users(count) | aio::views::filter(&user::active) | aio::views::transform(&user::name) | aio::to<std::vector>());
 }
 // [end]
 
@@ -337,8 +327,7 @@ aio::coro<int> pipeline(int count, int workers) {
 aio::coro<std::string> answer_within(aio::delay d) {
     try {
         co_return co_await aio::with(aio::timeout(d), [] { return slow_answer(); });
-    } catch (const aio::timeout_error&) {
-    }
+    } catch (const aio::timeout_error&) {}
     co_return "no answer";
 }
 
@@ -347,8 +336,7 @@ aio::coro<std::vector<std::optional<int>>> prices_within(std::vector<std::string
     try {
         const std::vector<int> prices = co_await aio::wait_for(prices_of(items), d);
         found.assign(prices.begin(), prices.end());
-    } catch (const aio::timeout_error&) {
-    }
+    } catch (const aio::timeout_error&) {}
     co_return found;
 }
 // [end]
@@ -393,9 +381,7 @@ private:
 aio::coro<int> count_down(int from) {
     int sum = 0;
     countdown numbers(from);
-    while (auto n = co_await numbers.next()) {
-        sum += *n;
-    }
+    while (auto n = co_await numbers.next()) { sum += *n; }
     co_await aio::for_each(countdown(from), [&](int n) { sum += n; });  // the same
     co_return sum;
 }
@@ -410,9 +396,7 @@ int count_vowels(const std::string& text) {  // takes its time, and blocks
     return vowels;
 }
 
-aio::coro<int> vowels_in(std::string text) {
-    co_return co_await aio::to_thread(&count_vowels, std::move(text));
-}
+aio::coro<int> vowels_in(std::string text) { co_return co_await aio::to_thread(&count_vowels, std::move(text)); }
 
 aio::coro<int> vowels_in_all(std::vector<std::string> texts) {
     aio::thread_pool_executor& pool = co_await aio::enter(aio::thread_pool_executor(2));
@@ -432,9 +416,7 @@ aio::coro<std::string> interrupted(wire& w) {
     try {
         co_await w.send("working");
         co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) {
-        error = std::current_exception();
-    }
+    } catch (const aio::cancelled_error&) { error = std::current_exception(); }
     if (error) {  // C++ has no co_await in a catch block
         co_await w.hang_up();
         std::rethrow_exception(error);
@@ -489,9 +471,7 @@ AIO_REAL_TEST("a server is a context manager") {
     bool cancelled = false;
     try {
         co_await open;
-    } catch (const aio::cancelled_error&) {
-        cancelled = true;
-    }
+    } catch (const aio::cancelled_error&) { cancelled = true; }
     EXPECT_TRUE(cancelled);
     EXPECT_THROW(co_await aio::open_unix_connection(path), std::system_error);
 }
@@ -545,7 +525,8 @@ AIO_TEST("background tasks") { EXPECT_EQ(co_await beats_in(3500ms), 4); }
 
 AIO_TEST("the iteration protocol") {
     EXPECT_EQ(co_await count_down(4), 20);
-    const auto odd = co_await (countdown(5) | aio::views::filter([](int n) { return n % 2 == 1; }) | aio::to<std::vector>());
+    const auto odd =
+        co_await (countdown(5) | aio::views::filter([](int n) { return n % 2 == 1; }) | aio::to<std::vector>());
     EXPECT_EQ(odd, (std::vector{5, 3, 1}));
 }
 

@@ -55,7 +55,8 @@ AIO_TEST("rule 136: a callback scheduled by a callback runs in the next turn") {
     EXPECT_EQ(log.text(), "a1 b1 a2");
 }
 
-AIO_REAL_TEST("rule 136: callbacks that schedule each other for ever starve neither descriptors, nor timers, nor other threads") {
+AIO_REAL_TEST(
+    "rule 136: callbacks that schedule each other for ever starve neither descriptors, nor timers, nor other threads") {
     auto& loop = aio::get_running_loop();
     const int fd = ::eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
     AIO_REQUIRE(fd >= 0);
@@ -74,7 +75,9 @@ AIO_REAL_TEST("rule 136: callbacks that schedule each other for ever starve neit
     aio::future<> timer, thread_called;
     loop.call_later(1ms, [&] { timer.set_result(); });
     co_await timer;
-    std::thread thread([h = loop.handle(), &thread_called] { h.call_soon_threadsafe([&thread_called] { thread_called.set_result(); }); });
+    std::thread thread([h = loop.handle(), &thread_called] {
+        h.call_soon_threadsafe([&thread_called] { thread_called.set_result(); });
+    });
     co_await thread_called;
     thread.join();
     stop = true;
@@ -128,8 +131,11 @@ PLAIN_TEST("timers fire in the order of (deadline, sequence), whatever is armed 
                 node& n = nodes.emplace_back();
                 n.number = step;
                 n.fired = &fired;
-                n.fire = [](aio::detail::timer_node& t) noexcept { static_cast<node&>(t).fired->push_back(static_cast<node&>(t).number); };
-                const auto deadline = now + std::chrono::milliseconds(below(spread)) + std::chrono::milliseconds(below(3) * 1000);
+                n.fire = [](aio::detail::timer_node& t) noexcept {
+                    static_cast<node&>(t).fired->push_back(static_cast<node&>(t).number);
+                };
+                const auto deadline =
+                    now + std::chrono::milliseconds(below(spread)) + std::chrono::milliseconds(below(3) * 1000);
                 timers.arm(n, deadline);
                 armed.emplace(deadline, step);
             } else if (what < 8 && !nodes.empty()) {
@@ -147,9 +153,7 @@ PLAIN_TEST("timers fire in the order of (deadline, sequence), whatever is armed 
             }
             ASSERT_EQ(fired, expected) << "seed " << seed << ", step " << step;
             ASSERT_EQ(timers.count(), armed.size());
-            if (!armed.empty()) {
-                ASSERT_EQ(timers.next(), std::get<0>(*armed.begin()));
-            }
+            if (!armed.empty()) { ASSERT_EQ(timers.next(), std::get<0>(*armed.begin())); }
         }
     }
 }
@@ -249,7 +253,8 @@ PLAIN_TEST("rule 141: callbacks scheduled in the last step of main run; later on
 AIO_TEST("an exception of a callback goes to the exception handler, with a message, and the loop goes on") {
     std::vector<std::string> told;
     auto& loop = aio::get_running_loop();
-    loop.set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message + ": " + what_of(c.error)); });
+    loop.set_exception_handler(
+        [&](const aio::exception_context& c) { told.push_back(c.message + ": " + what_of(c.error)); });
     journal log;
     loop.call_soon([] { throw std::runtime_error("one"); });
     loop.call_soon([&] { log("after"); });
@@ -270,7 +275,10 @@ AIO_TEST("the exception handler is told of the task") {
     aio::any_task told;
     loop.set_exception_handler([&](const aio::exception_context& c) { told = c.task; });
     {
-        auto task = aio::create_task([]() -> aio::coro<> { throw std::runtime_error("unseen"); co_return; });
+        auto task = aio::create_task([]() -> aio::coro<> {
+            throw std::runtime_error("unseen");
+            co_return;
+        });
         task.set_name("thrower");
         co_await aio_test::turns(2);
     }
@@ -296,7 +304,8 @@ AIO_TEST("without an exception handler errors are printed; an empty one restores
     loop.set_exception_handler([](const aio::exception_context&) {});
     loop.set_exception_handler(nullptr);
     testing::internal::CaptureStderr();
-    loop.call_exception_handler({"something went wrong", std::make_exception_ptr(std::runtime_error("an error")), aio::current_task()});
+    loop.call_exception_handler(
+        {"something went wrong", std::make_exception_ptr(std::runtime_error("an error")), aio::current_task()});
     const std::string text = testing::internal::GetCapturedStderr();
     EXPECT_NE(text.find("something went wrong"), std::string::npos);
     EXPECT_NE(text.find("an error"), std::string::npos);
@@ -329,8 +338,7 @@ AIO_REAL_TEST("rule 142: in debug mode slow steps are told with the task's name,
     loop.set_debug(true);
     const auto busy = [] {
         const auto end = std::chrono::steady_clock::now() + 101ms;  // what is measured is the time spent
-        while (std::chrono::steady_clock::now() < end) {
-        }
+        while (std::chrono::steady_clock::now() < end) {}
     };
     auto task = aio::create_task([&busy] { busy(); });
     task.set_name("hog");
@@ -395,7 +403,8 @@ PLAIN_TEST("eight threads post at once: nothing is lost, and each thread's order
         for (int t = 0; t < threads; ++t) {
             posters.emplace_back([&, t] {
                 start.arrive_and_wait();
-                for (int i = 0; i < calls; ++i) h.call_soon_threadsafe([&seen, t, i] { seen[static_cast<std::size_t>(t)].push_back(i); });
+                for (int i = 0; i < calls; ++i)
+                    h.call_soon_threadsafe([&seen, t, i] { seen[static_cast<std::size_t>(t)].push_back(i); });
                 h.call_soon_threadsafe([&] {
                     if (--left == 0) over.set_result();
                 });
@@ -433,8 +442,7 @@ PLAIN_TEST("threads that post while the loop ends get a logic_error or are serve
                             h.call_soon_threadsafe([c = counted()] { static_cast<void>(c); });
                         }
                     }
-                } catch (const std::logic_error&) {
-                }
+                } catch (const std::logic_error&) {}
             });
         }
         aio::run(main());
@@ -567,8 +575,10 @@ PLAIN_TEST("fault C10: the arithmetic of delays and of the time that is left sat
     using aio::detail::time_left;
     constexpr aio::time_point first = aio::time_point::min(), last = aio::time_point::max(), zero{};
     static_assert(time_left(first, last) == 0ns && time_left(first, first) == 0ns && time_left(zero, last) == 0ns);
-    static_assert(time_left(last, first) == std::chrono::nanoseconds::max() && time_left(last, zero - 1ns) == std::chrono::nanoseconds::max());
-    static_assert(time_left(zero + 2ns, zero - 3ns) == 5ns && time_left(zero, first + 1ns) == std::chrono::nanoseconds::max());
+    static_assert(time_left(last, first) == std::chrono::nanoseconds::max() &&
+        time_left(last, zero - 1ns) == std::chrono::nanoseconds::max());
+    static_assert(
+        time_left(zero + 2ns, zero - 3ns) == 5ns && time_left(zero, first + 1ns) == std::chrono::nanoseconds::max());
     for (const aio::time_point start : {first, first + 1ns, zero, last - 1ns, last}) {
         EXPECT_LE(aio::delay(std::chrono::hours::min()).from(start), std::max(start, first + 2ns));
         EXPECT_GE(aio::delay(std::chrono::hours::max()).from(start), start == last ? last - 1ns : start);
@@ -593,7 +603,7 @@ AIO_TEST("fault C17: an empty function is refused where it is given") {
     EXPECT_THROW(loop.handle().call_soon_threadsafe(empty), std::invalid_argument);
 
     aio::future<int> f;
-    std::string (aio::task<int>::*const no_member)() const = nullptr;
+    std::string (aio::task<int>::* const no_member)() const = nullptr;
     EXPECT_THROW(f.add_done_callback(null), std::invalid_argument);
     EXPECT_THROW(f.add_done_callback(empty), std::invalid_argument);
     auto sleeper = aio::create_task(aio::sleep(1ms));
@@ -613,12 +623,11 @@ AIO_TEST("fault C17: an empty function is refused where it is given") {
     bool (*const no_predicate)(int) = nullptr;
     EXPECT_THROW(static_cast<void>(aio::views::filter(no_predicate)), std::invalid_argument);
     EXPECT_THROW(static_cast<void>(aio::views::concurrent(2, no_predicate)), std::invalid_argument);
-    EXPECT_THROW(static_cast<void>(aio::for_each(std::vector<int>{1} | aio::views::take(1), no_predicate)), std::invalid_argument);
+    EXPECT_THROW(static_cast<void>(aio::for_each(std::vector<int>{1} | aio::views::take(1), no_predicate)),
+        std::invalid_argument);
     try {
         loop.call_soon(null);
-    } catch (const std::invalid_argument& e) {
-        EXPECT_STREQ(e.what(), "call_soon() was given an empty function");
-    }
+    } catch (const std::invalid_argument& e) { EXPECT_STREQ(e.what(), "call_soon() was given an empty function"); }
     co_await sleeper;
 }
 

@@ -114,11 +114,14 @@ AIO_TEST("the call graph shows who waits for an event") {
     co_await waiter;
 }
 
-PLAIN_TEST("semantics 15l: main's event goes before run() cancels the workers, whose errors name it; debug mode tells it once") {
+PLAIN_TEST(
+    "semantics 15l: main's event goes before run() cancels the workers, whose errors name it; debug mode tells it "
+    "once") {
     for (const bool debug : {false, true}) {
         std::vector<std::string> messages, told;
         auto main = [&]() -> aio::coro<> {
-            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
+            aio::get_running_loop().set_exception_handler(
+                [&](const aio::exception_context& c) { note_farewell(told, c); });
             aio::event e;
             for (const char* name : {"one", "two"}) {
                 auto worker = [&messages, &e]() -> aio::coro<> {
@@ -138,7 +141,8 @@ PLAIN_TEST("semantics 15l: main's event goes before run() cancels the workers, w
         EXPECT_EQ(messages, (std::vector<std::string>{gone, gone}));
         EXPECT_EQ(told.size(), debug ? 1u : 0u);
         if (debug) {
-            EXPECT_NE(told.at(0).find("aio::event destroyed while 2 tasks wait on it: one, two"), std::string::npos) << told[0];
+            EXPECT_NE(told.at(0).find("aio::event destroyed while 2 tasks wait on it: one, two"), std::string::npos)
+                << told[0];
         }
     }
 }
@@ -166,9 +170,7 @@ PLAIN_TEST("cancelled at every step an event keeps no waiter") {
         try {
             co_await e.wait();
             co_await setter;
-        } catch (...) {
-            cancelled = std::current_exception();
-        }
+        } catch (...) { cancelled = std::current_exception(); }
         fine = e.statistics().tasks_waiting == 0;
         co_await e.wait();
         if (cancelled) std::rethrow_exception(cancelled);
@@ -186,9 +188,7 @@ aio::coro<std::string> waits_with(Wait wait, std::function<void()> at_exit) {
     const aio_test::at_exit local(std::move(at_exit));
     try {
         co_await wait();
-    } catch (const aio::cancelled_error& e) {
-        co_return e.message();
-    }
+    } catch (const aio::cancelled_error& e) { co_return e.message(); }
     co_return "well";
 }
 
@@ -236,8 +236,7 @@ PLAIN_TEST("a primitive that outlives its loop leaves those alone that were left
             for (;;) {
                 try {
                     co_await waited_for.wait();
-                } catch (const aio::cancelled_error&) {
-                }
+                } catch (const aio::cancelled_error&) {}
             }
         });
         aio::future<> never;

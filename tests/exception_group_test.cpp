@@ -20,8 +20,9 @@ struct no_std_exception {
 
 aio::exception_group nested() {
     aio::exception_group inner("inner", {made<std::out_of_range>("range"), made<std::runtime_error>("run")});
-    return aio::exception_group("outer", {made<std::invalid_argument>("arg"), std::make_exception_ptr(inner),
-                                          std::make_exception_ptr(no_std_exception{7})});
+    return aio::exception_group("outer",
+        {made<std::invalid_argument>("arg"), std::make_exception_ptr(inner),
+            std::make_exception_ptr(no_std_exception{7})});
 }
 
 std::string what_of(const std::exception_ptr& e) {
@@ -32,20 +33,14 @@ std::string what_of(const std::exception_ptr& e) {
         for (const std::exception_ptr& each : eg.exceptions()) all += what_of(each) + " ";
         all.back() = ')';
         return all;
-    } catch (const std::exception& x) {
-        return x.what();
-    } catch (const no_std_exception& x) {
+    } catch (const std::exception& x) { return x.what(); } catch (const no_std_exception& x) {
         return std::to_string(x.code);
-    } catch (...) {
-        return "?";
-    }
+    } catch (...) { return "?"; }
 }
 aio::exception_group as_group(const std::exception_ptr& e) {
     try {
         std::rethrow_exception(e);
-    } catch (const aio::exception_group& group) {
-        return group;
-    }
+    } catch (const aio::exception_group& group) { return group; }
 }
 std::string shape(const std::optional<aio::exception_group>& eg) {
     return eg ? what_of(std::make_exception_ptr(*eg)) : "nothing";
@@ -82,7 +77,8 @@ PLAIN_TEST("split gives two groups of the same shape") {
 }
 
 PLAIN_TEST("split by a base of exception_group looks into nested groups, too") {
-    aio::exception_group inner("inner", {made<std::runtime_error>("run"), std::make_exception_ptr(no_std_exception{1})});
+    aio::exception_group inner(
+        "inner", {made<std::runtime_error>("run"), std::make_exception_ptr(no_std_exception{1})});
     aio::exception_group outer("outer", {std::make_exception_ptr(inner)});
     auto [matching, rest] = outer.split<std::exception>();
     EXPECT_EQ(shape(matching), "outer(inner(run))");
@@ -110,7 +106,8 @@ PLAIN_TEST("find gives the first that matches, in the tree's order") {
 
 PLAIN_TEST("handle calls for each error that matches, once, and gives the rest") {
     std::string seen;
-    auto rest = nested().handle<std::logic_error>([&](const std::logic_error& e) { seen += std::string(e.what()) + " "; });
+    auto rest =
+        nested().handle<std::logic_error>([&](const std::logic_error& e) { seen += std::string(e.what()) + " "; });
     EXPECT_EQ(seen, "arg range ");
     EXPECT_EQ(shape(rest), "outer(inner(run) 7)");
     seen.clear();
@@ -134,13 +131,12 @@ PLAIN_TEST("rethrow_single throws the only error of the tree, or the group") {
     aio::exception_group one("one", {std::make_exception_ptr(inner)});
     EXPECT_THROW(one.rethrow_single(), std::out_of_range);
     std::string thrown;
-    aio::exception_group two("two", {std::make_exception_ptr(
-                                        aio::exception_group("inner", {made<std::out_of_range>("a"), made<std::out_of_range>("b")}))});
+    aio::exception_group two("two",
+        {std::make_exception_ptr(
+            aio::exception_group("inner", {made<std::out_of_range>("a"), made<std::out_of_range>("b")}))});
     try {
         two.rethrow_single();
-    } catch (const aio::exception_group& eg) {
-        thrown = eg.message();
-    }
+    } catch (const aio::exception_group& eg) { thrown = eg.message(); }
     EXPECT_EQ(thrown, "two");
 }
 
@@ -152,30 +148,28 @@ PLAIN_TEST("a group that was moved from is a group still") {
     EXPECT_EQ(group.message(), "two");
     try {
         throw std::move(group);
-    } catch (const aio::exception_group& thrown) {
-        EXPECT_EQ(thrown.message(), "two");
-    }
+    } catch (const aio::exception_group& thrown) { EXPECT_EQ(thrown.message(), "two"); }
     EXPECT_NE(group.find<std::runtime_error>(), nullptr);
     static_assert(std::is_nothrow_move_constructible_v<aio::exception_group>);
 }
 
 PLAIN_TEST("a group is caught as std::exception, and its parts keep its context") {
     aio::exception_group eg("m", {made<std::runtime_error>("a"), made<std::logic_error>("b")},
-                            std::make_exception_ptr(aio::cancelled_error("c")));
+        std::make_exception_ptr(aio::cancelled_error("c")));
     EXPECT_TRUE(eg.context());
     EXPECT_TRUE(eg.subgroup<std::runtime_error>()->context());
     try {
         throw eg;
-    } catch (const std::exception& e) {
-        EXPECT_NE(std::string(e.what()).find("2 sub-exceptions"), std::string::npos);
-    }
+    } catch (const std::exception& e) { EXPECT_NE(std::string(e.what()).find("2 sub-exceptions"), std::string::npos); }
 }
 
 namespace {
 
 aio::exception_group nested_deep(std::size_t depth) {
-    aio::exception_group group("innermost", {made<std::out_of_range>("range"), std::make_exception_ptr(no_std_exception{7})});
-    for (std::size_t i = 1; i < depth; ++i) group = aio::exception_group("g", {std::make_exception_ptr(std::move(group))});
+    aio::exception_group group(
+        "innermost", {made<std::out_of_range>("range"), std::make_exception_ptr(no_std_exception{7})});
+    for (std::size_t i = 1; i < depth; ++i)
+        group = aio::exception_group("g", {std::make_exception_ptr(std::move(group))});
     return group;
 }
 
@@ -186,7 +180,9 @@ struct own_words : aio::exception_group {
 
 }  // namespace
 
-PLAIN_TEST("fault C23: groups nested 100,000 deep are made, read, searched, split, handled and destroyed; each step costs the same") {
+PLAIN_TEST(
+    "fault C23: groups nested 100,000 deep are made, read, searched, split, handled and destroyed; each step costs the "
+    "same") {
     constexpr std::size_t depth = 100'000;
     std::optional<aio::exception_group> group(nested_deep(depth));
     EXPECT_LT(std::string_view(group->what()).size(), 100'000u);
@@ -211,11 +207,14 @@ PLAIN_TEST("fault C23: the text of a group is made when it is first asked for, o
     const aio::exception_group copy = group;
     const char* const text = copy.what();
     EXPECT_EQ(group.what(), text);
-    EXPECT_STREQ(text, "g (1 sub-exception)\n  - aio::exception_group: innermost (2 sub-exceptions)\n"
-                       "      - std::out_of_range: range\n      - (anonymous namespace)::no_std_exception");
+    EXPECT_STREQ(text,
+        "g (1 sub-exception)\n  - aio::exception_group: innermost (2 sub-exceptions)\n"
+        "      - std::out_of_range: range\n      - (anonymous namespace)::no_std_exception");
 }
 
-PLAIN_TEST("fault C23: a group that is in others again and again has a text of bounded length, and its members' lines are indented") {
+PLAIN_TEST(
+    "fault C23: a group that is in others again and again has a text of bounded length, and its members' lines are "
+    "indented") {
     auto same = made<std::runtime_error>("two\nlines");
     for (int i = 0; i < 40; ++i) same = std::make_exception_ptr(aio::exception_group("twice", {same, same}));
     const std::string text = as_group(same).what();
@@ -225,7 +224,8 @@ PLAIN_TEST("fault C23: a group that is in others again and again has a text of b
     EXPECT_STREQ(lines.what(), "two (1 sub-exception)\n  - std::runtime_error: two\n    lines");
 }
 
-PLAIN_TEST("fault C23: a derived group is asked for its own words, and derived groups nested deep do not overflow the stack") {
+PLAIN_TEST(
+    "fault C23: a derived group is asked for its own words, and derived groups nested deep do not overflow the stack") {
     const aio::exception_group one("one", {std::make_exception_ptr(own_words("x", {made<std::runtime_error>("y")}))});
     EXPECT_NE(std::string_view(one.what()).find("own words"), std::string_view::npos);
     struct derived : aio::exception_group {

@@ -32,7 +32,9 @@ struct gate {
     void open() { open_promise.set_value(); }
 };
 
-aio::coro<int> pass(aio::thread_pool_executor& pool, gate& g) { co_return co_await aio::run_in_executor(pool, std::ref(g)); }
+aio::coro<int> pass(aio::thread_pool_executor& pool, gate& g) {
+    co_return co_await aio::run_in_executor(pool, std::ref(g));
+}
 
 int add(int a, int b) { return a + b; }
 
@@ -55,9 +57,7 @@ template<class E, class A>
 aio::coro<std::string> error_of(A awaitable) {
     try {
         co_await std::move(awaitable);
-    } catch (const E& e) {
-        co_return e.what();
-    }
+    } catch (const E& e) { co_return e.what(); }
     co_return "none";
 }
 
@@ -114,13 +114,13 @@ AIO_TEST("an error that is no std::exception comes through, too") {
     int caught = 0;
     try {
         co_await aio::to_thread([] { throw 42; });
-    } catch (int value) {
-        caught = value;
-    }
+    } catch (int value) { caught = value; }
     EXPECT_EQ(caught, 42);
 }
 
-PLAIN_TEST("to_thread outside of a loop is a logic_error") { EXPECT_THROW(static_cast<void>(aio::to_thread([] {})), std::logic_error); }
+PLAIN_TEST("to_thread outside of a loop is a logic_error") {
+    EXPECT_THROW(static_cast<void>(aio::to_thread([] {})), std::logic_error);
+}
 
 AIO_TEST("to_async makes a coroutine function of a plain one") {
     auto twice = aio::to_async([](int n) { return 2 * n; });
@@ -187,7 +187,9 @@ AIO_TEST("rule 15k: a job not begun is withdrawn") {
     EXPECT_FALSE(ran);
 }
 
-AIO_TEST("rule 15k: a job begun is irrevocable: its stop_token is requested, its value delivered, and the cancel stays pending") {
+AIO_TEST(
+    "rule 15k: a job begun is irrevocable: its stop_token is requested, its value delivered, and the cancel stays "
+    "pending") {
     aio::thread_pool_executor pool(1);
     aio::future<> begun;
     auto loop = aio::get_running_loop().handle();
@@ -204,9 +206,7 @@ AIO_TEST("rule 15k: a job begun is irrevocable: its stop_token is requested, its
         got = co_await aio::run_in_executor(pool, std::ref(job), 5);
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error& e) {
-            interrupted = e.message() == "enough";
-        }
+        } catch (const aio::cancelled_error& e) { interrupted = e.message() == "enough"; }
     };
     auto task = aio::create_task(waits);
     co_await begun;
@@ -318,7 +318,8 @@ PLAIN_TEST("rule 167: an abandoned job does not hold up its task, nor the loop; 
             asked = stop.stop_requested();
             return 1;
         };
-        auto task = aio::create_task(aio::to_thread(aio::abandon_on_cancel, std::move(job), last_words(std::move(gone))));
+        auto task =
+            aio::create_task(aio::to_thread(aio::abandon_on_cancel, std::move(job), last_words(std::move(gone))));
         co_await begun;
         task.cancel();
         co_await aio_test::turns(2);
@@ -373,9 +374,7 @@ PLAIN_TEST("nothing is lost when jobs are cancelled at every step") {
             }
             auto light = [](counted c) { return c.value; };
             EXPECT_EQ(co_await aio::to_thread(aio::abandon_on_cancel, light, counted(1)), 1);
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         co_await pool.shutdown();
         if (error) std::rethrow_exception(error);
     };
@@ -402,7 +401,8 @@ AIO_TEST("a pool runs as many jobs at once as it has threads, the others in orde
     aio::thread_pool_executor one(1);
     std::vector<int> order;
     std::vector<aio::task<>> tasks;
-    for (int i = 0; i < 20; ++i) tasks.push_back(aio::create_task(aio::run_in_executor(one, [&order, i] { order.push_back(i); })));
+    for (int i = 0; i < 20; ++i)
+        tasks.push_back(aio::create_task(aio::run_in_executor(one, [&order, i] { order.push_back(i); })));
     for (auto& task : tasks) co_await task;
     std::vector<int> expected(20);
     std::iota(expected.begin(), expected.end(), 0);
@@ -421,19 +421,23 @@ AIO_TEST("shutdown waits for the jobs, queued ones too, and then the pool takes 
     auto closing_too = aio::create_task(pool.shutdown());
     co_await aio_test::turns(3);
     EXPECT_FALSE(closing.done());
-    EXPECT_NE((co_await error_of<std::logic_error>(aio::run_in_executor(pool, &add, 1, 1))).find("shut down"), std::string::npos);
+    EXPECT_NE((co_await error_of<std::logic_error>(aio::run_in_executor(pool, &add, 1, 1))).find("shut down"),
+        std::string::npos);
     g.open();
     co_await closing;
     co_await closing_too;
     EXPECT_EQ(co_await running, 7);
     EXPECT_EQ(co_await queued, 2);
     co_await pool.shutdown();
-    EXPECT_NE((co_await error_of<std::logic_error>(aio::run_in_executor(pool, &add, 1, 1))).find("shut down"), std::string::npos);
+    EXPECT_NE((co_await error_of<std::logic_error>(aio::run_in_executor(pool, &add, 1, 1))).find("shut down"),
+        std::string::npos);
 }
 
 AIO_TEST("a pool is not shut down from one of its own threads, which would wait for itself") {
     aio::thread_pool_executor pool(2), other(1);
-    auto shut_down = [](aio::thread_pool_executor& p) { aio::run([](aio::thread_pool_executor& q) -> aio::coro<> { co_await q.shutdown(); }(p)); };
+    auto shut_down = [](aio::thread_pool_executor& p) {
+        aio::run([](aio::thread_pool_executor& q) -> aio::coro<> { co_await q.shutdown(); }(p));
+    };
     const std::string what = co_await error_of<std::logic_error>(aio::run_in_executor(pool, shut_down, std::ref(pool)));
     EXPECT_NE(what.find("would wait for itself"), std::string::npos) << what;
     co_await aio::run_in_executor(pool, shut_down, std::ref(other));
@@ -463,9 +467,7 @@ AIO_TEST("a cancel neither prevents nor interrupts a shutdown: it stays pending"
     bool cancelled = false;
     try {
         co_await closing;
-    } catch (const aio::cancelled_error&) {
-        cancelled = true;
-    }
+    } catch (const aio::cancelled_error&) { cancelled = true; }
     EXPECT_TRUE(closed && cancelled);
 }
 
@@ -521,7 +523,8 @@ AIO_TEST("a pool is a context manager that gives itself, and is shut down at the
     EXPECT_EQ(co_await scope(), 4);
     aio::thread_pool_executor pool(1);
     EXPECT_EQ(co_await aio::with(pool, [](aio::thread_pool_executor& p) { return &p; }), &pool);
-    EXPECT_NE((co_await error_of<std::logic_error>(aio::run_in_executor(pool, &add, 1, 1))).find("shut down"), std::string::npos);
+    EXPECT_NE((co_await error_of<std::logic_error>(aio::run_in_executor(pool, &add, 1, 1))).find("shut down"),
+        std::string::npos);
 }
 
 AIO_TEST("jobs are gathered, raced, shielded and waited for as anything else") {
@@ -544,12 +547,17 @@ AIO_TEST("a timeout asks a job to stop and takes its value; one that may be aban
         stopped.get_future().wait();
         return 5;
     };
-    auto takes = [&](aio::timeout& t) -> aio::coro<int> { co_return co_await aio::to_thread(until_stopped, std::ref(t)); };
+    auto takes = [&](aio::timeout& t) -> aio::coro<int> {
+        co_return co_await aio::to_thread(until_stopped, std::ref(t));
+    };
     EXPECT_EQ(co_await aio::with(aio::timeout(std::nullopt), takes), 5);
 
     auto leaves = [&](aio::timeout& t) -> aio::coro<int> {
-        auto stubborn = [until_stopped](std::stop_token stop, aio::timeout& inner, last_words) { return until_stopped(stop, inner); };
-        auto job = aio::to_thread(aio::abandon_on_cancel, stubborn, std::ref(t), last_words(std::exchange(gone, nullptr)));
+        auto stubborn = [until_stopped](std::stop_token stop, aio::timeout& inner, last_words) {
+            return until_stopped(stop, inner);
+        };
+        auto job =
+            aio::to_thread(aio::abandon_on_cancel, stubborn, std::ref(t), last_words(std::exchange(gone, nullptr)));
         co_return co_await std::move(job);
     };
     EXPECT_EQ(co_await error_of<aio::timeout_error>(aio::with(aio::timeout(std::nullopt), leaves)), "timed out");
@@ -586,9 +594,7 @@ PLAIN_TEST("rule 144: run() ends the tasks first and then the default executor")
         std::exception_ptr error;
         try {
             co_await aio::sleep_forever();
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         open.set_value();
         log("cancelled");
         bool ran = false;
@@ -628,9 +634,7 @@ PLAIN_TEST("after a forced end a job that still runs is left to itself") {
             int code = 1;
             try {
                 aio::run(main());
-            } catch (const aio::keyboard_interrupt&) {
-                code = 3;
-            }
+            } catch (const aio::keyboard_interrupt&) { code = 3; }
             std::_Exit(code);
         },
         testing::ExitedWithCode(3), "leaked");
@@ -676,13 +680,10 @@ AIO_TEST("eight threads: jobs, cancels and abandons in any order lose nothing") 
                 try {
                     EXPECT_EQ(co_await task, i);
                     ++values;
-                } catch (const aio::cancelled_error&) {
-                    ++cancelled;
-                }
+                } catch (const aio::cancelled_error&) { ++cancelled; }
                 try {
                     EXPECT_EQ(co_await other, i);
-                } catch (const aio::cancelled_error&) {
-                }
+                } catch (const aio::cancelled_error&) {}
             }
         };
         std::vector<aio::task<>> workers;

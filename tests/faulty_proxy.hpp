@@ -1,11 +1,11 @@
 #pragma once
-// A proxy that stands between a client and its server and does to the bytes what networks do: it cuts the connection after so many
-// bytes in either direction, by an end or by a reset, it delays, it splits, and it holds back.
+// A proxy that stands between a client and its server and does to the bytes what networks do: it cuts the connection
+// after so many bytes in either direction, by an end or by a reset, it delays, it splits, and it holds back.
 //
 //     faulty_proxy proxy("127.0.0.1", server_port);
 //     proxy.plan = [](std::size_t connection) {               // 0 is the first that comes
 //         faulty_proxy::faults f;
-//         if (connection == 0) f.to_client = 100;              // the client gets 100 bytes, and then the connection is gone
+//         if (connection == 0) f.to_client = 100;              // the client gets 100 bytes, then no connection
 //         return f;
 //     };
 //     co_await aio::enter(std::ref(proxy));
@@ -29,13 +29,13 @@ public:
 
     /// Of one connection.
     struct faults {
-        std::size_t to_server = never;  // it is cut once so many bytes have gone on to the server ...
-        std::size_t to_client = never;  // ... or to the client
-        std::size_t piece = 16384;      // the most that goes on at once
-        std::chrono::nanoseconds delay{0};  // before each piece goes on
+        std::size_t to_server = never;         // it is cut once so many bytes have gone on to the server ...
+        std::size_t to_client = never;         // ... or to the client
+        std::size_t piece = 16384;             // the most that goes on at once
+        std::chrono::nanoseconds delay{0};     // before each piece goes on
         aio::event* hold_to_server = nullptr;  // where there is one, a piece goes on only while it is set
         aio::event* hold_to_client = nullptr;
-        bool reset = false;             // cut by a reset, not by an end
+        bool reset = false;  // cut by a reset, not by an end
     };
 
     faulty_proxy(std::string host, int port) : host_(std::move(host)), port_(port) {}

@@ -64,8 +64,8 @@ std::size_t open_descriptors() {
     for ([[maybe_unused]] const auto& entry : fs::directory_iterator("/proc/self/fd")) ++n;
     return n;
 }
-/// True once no more than that many descriptors are open. The threads close what was dropped, and let go of the loop, in
-/// their own time; a job that was given up before may have had one more open when they were counted.
+/// True once no more than that many descriptors are open. The threads close what was dropped, and let go of the loop,
+/// in their own time; a job that was given up before may have had one more open when they were counted.
 bool descriptors_come_to(std::size_t expected) {
     for (int looks = 0; looks < 50000; ++looks) {
         if (aio::detail::file_pool().unfinished() == 0 && open_descriptors() <= expected) return true;
@@ -80,9 +80,7 @@ aio::coro<std::system_error> failure_of(F fn) {
     std::optional<std::system_error> caught;
     try {
         co_await fn();
-    } catch (const std::system_error& e) {
-        caught.emplace(e);
-    }
+    } catch (const std::system_error& e) { caught.emplace(e); }
     AIO_REQUIRE(caught);
     co_return *caught;
 }
@@ -122,7 +120,9 @@ fs::path fifo(const folder& dir, const char* name) {
 /// The other end of a FIFO, without aio.
 class raw_end {
 public:
-    raw_end(const fs::path& path, int flags) : fd_(::open(path.c_str(), flags | O_NONBLOCK | O_CLOEXEC)) { AIO_REQUIRE(fd_ >= 0); }
+    raw_end(const fs::path& path, int flags) : fd_(::open(path.c_str(), flags | O_NONBLOCK | O_CLOEXEC)) {
+        AIO_REQUIRE(fd_ >= 0);
+    }
     ~raw_end() { close(); }
     raw_end(const raw_end&) = delete;
     raw_end& operator=(const raw_end&) = delete;
@@ -154,18 +154,14 @@ aio::coro<std::string> refusal_of(F fn) {
     std::string said = "nothing was refused";
     try {
         co_await fn();
-    } catch (const std::invalid_argument& e) {
-        said = e.what();
-    }
+    } catch (const std::invalid_argument& e) { said = e.what(); }
     co_return said;
 }
 
 aio::coro<std::vector<std::string>> lines_of(fs::path path) {
     std::vector<std::string> all;
     auto lines = aio::read_lines(path);
-    while (auto line = co_await lines.next()) {
-        all.push_back(std::move(*line));
-    }
+    while (auto line = co_await lines.next()) { all.push_back(std::move(*line)); }
     co_return all;
 }
 
@@ -174,12 +170,13 @@ aio::coro<std::vector<std::string>> lines_of(fs::path path) {
 // ---- whole files ----
 
 #if AIO_TEST_TSAN
-extern "C" int __interceptor_close(int);  // ThreadSanitizer's: it must hear that the number is free, or the next user of it races
+extern "C" int __interceptor_close(
+    int);  // ThreadSanitizer's: it must hear that the number is free, or the next user of it races
 #endif
 // In place of the system's: the library calls it.
 extern "C" [[gnu::visibility("default")]] int close(int fd) {
     const int error = close_fails_with;
-    struct stat status {};
+    struct stat status{};
     const bool fails = error != 0 && ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 #if AIO_TEST_TSAN
     const int result = __interceptor_close(fd);
@@ -234,7 +231,8 @@ AIO_REAL_TEST("a full disk is ENOSPC with the path") {
     co_await full.aclose();
 }
 
-AIO_REAL_TEST("an error of close(2), which a network's file system may keep until then, is told, and the old content stays") {
+AIO_REAL_TEST(
+    "an error of close(2), which a network's file system may keep until then, is told, and the old content stays") {
     const folder dir;
     put(dir / "a", "old");
     for (const int error : {EDQUOT, EIO}) {
@@ -275,7 +273,7 @@ AIO_REAL_TEST("write_file keeps permissions, and writes through links") {
     put(dir / "private", "x");
     ::chmod((dir / "private").c_str(), 0640);
     co_await aio::write_file(dir / "private", "y");
-    struct stat status {};
+    struct stat status{};
     ::stat((dir / "private").c_str(), &status);
     EXPECT_EQ(status.st_mode & 07777, 0640u);
     fs::create_symlink(dir / "private", dir / "link");
@@ -343,9 +341,7 @@ AIO_REAL_TEST("modes are Python's") {
         bool refused = false;
         try {
             co_await aio::open_file(dir / "a", mode);
-        } catch (const std::invalid_argument&) {
-            refused = true;
-        }
+        } catch (const std::invalid_argument&) { refused = true; }
         EXPECT_TRUE(refused) << mode;
     }
 }
@@ -406,9 +402,7 @@ AIO_REAL_TEST("irrevocable: a read that a thread has done gives its bytes, and t
     bool cancelled = false;
     try {
         co_await reading;
-    } catch (const aio::cancelled_error&) {
-        cancelled = true;
-    }
+    } catch (const aio::cancelled_error&) { cancelled = true; }
     EXPECT_TRUE(cancelled);
     EXPECT_EQ(got, "data");
     EXPECT_FALSE(went_on);
@@ -477,9 +471,7 @@ PLAIN_TEST("files used by tasks that are cancelled at every step leak nothing an
             co_await f.write("TWO");
             co_await f.aclose();
             auto lines = aio::read_lines(dir / "a");
-            while (auto line = co_await lines.next()) {
-                EXPECT_EQ(line->size(), 3u);
-            }
+            while (auto line = co_await lines.next()) { EXPECT_EQ(line->size(), 3u); }
             EXPECT_EQ(co_await aio::read_file(dir / "a"), "one\nTWO\n");
         },
         [&] {
@@ -526,9 +518,7 @@ AIO_REAL_TEST("read_lines of a missing file throws at the first next()") {
     std::optional<std::system_error> error;
     try {
         co_await lines.next();
-    } catch (const std::system_error& e) {
-        error = e;
-    }
+    } catch (const std::system_error& e) { error = e; }
     AIO_REQUIRE(error);
     EXPECT_EQ(std::string(error->what()), "open " + (dir / "missing").string() + ": No such file or directory");
     EXPECT_FALSE(co_await lines.next());
@@ -576,19 +566,19 @@ AIO_REAL_TEST("fault N5: a path with a NUL is refused, and no other file is read
 
 // ---- what is no regular file ----
 
-AIO_REAL_TEST("fault N21: FIFOs that nobody writes to hold no thread: other files go on, and a timeout ends the reads") {
+AIO_REAL_TEST(
+    "fault N21: FIFOs that nobody writes to hold no thread: other files go on, and a timeout ends the reads") {
     const folder dir;
     std::vector<aio::task<std::string>> reading;
-    for (const char* name : {"1", "2", "3", "4", "5", "6"}) reading.push_back(aio::create_task(aio::read_file(fifo(dir, name))));
+    for (const char* name : {"1", "2", "3", "4", "5", "6"})
+        reading.push_back(aio::create_task(aio::read_file(fifo(dir, name))));
     co_await aio::sleep(1ms);
     co_await aio::write_file(dir / "a", "other files go on");
     EXPECT_EQ(co_await aio::read_file(dir / "a"), "other files go on");
     bool timed_out = false;
     try {
         co_await aio::wait_for(aio::read_file(dir / "1"), 10ms);
-    } catch (const aio::timeout_error&) {
-        timed_out = true;
-    }
+    } catch (const aio::timeout_error&) { timed_out = true; }
     EXPECT_TRUE(timed_out);
     for (auto& t : reading) {
         EXPECT_FALSE(t.done());
@@ -704,7 +694,8 @@ AIO_REAL_TEST("fault N21: a FIFO is written when somebody reads it, as fast as t
     EXPECT_TRUE(given_up.cancelled());
 }
 
-AIO_REAL_TEST("a read of a FIFO that is cancelled half-way loses no byte; a write leaves a file that can only be closed") {
+AIO_REAL_TEST(
+    "a read of a FIFO that is cancelled half-way loses no byte; a write leaves a file that can only be closed") {
     const folder dir;
     const fs::path path = fifo(dir, "pipe");
     aio::file f = co_await aio::open_file(path);
@@ -730,9 +721,7 @@ AIO_REAL_TEST("a read of a FIFO that is cancelled half-way loses no byte; a writ
     std::string said;
     try {
         co_await next;
-    } catch (const std::logic_error& e) {
-        said = e.what();
-    }
+    } catch (const std::logic_error& e) { said = e.what(); }
     EXPECT_TRUE(writing.cancelled());
     EXPECT_NE(said.find("was cancelled after"), std::string::npos) << said;
     co_await closing;
@@ -796,9 +785,7 @@ AIO_REAL_TEST("a terminal is polled: its lines come one by one, and a read that 
     bool timed_out = false;
     try {
         co_await aio::wait_for(aio::read_file(name), 5ms);
-    } catch (const aio::timeout_error&) {
-        timed_out = true;
-    }
+    } catch (const aio::timeout_error&) { timed_out = true; }
     EXPECT_TRUE(timed_out);
     co_await lines.aclose();
     ::close(master);
@@ -811,9 +798,7 @@ AIO_REAL_TEST("devices: an endless one can be given up, one that takes everythin
         bool timed_out = false;
         try {
             co_await aio::wait_for(aio::read_file(endless), 5ms);
-        } catch (const aio::timeout_error&) {
-            timed_out = true;
-        }
+        } catch (const aio::timeout_error&) { timed_out = true; }
         EXPECT_TRUE(timed_out) << endless;
         co_await f.aclose();
     }
@@ -833,15 +818,12 @@ PLAIN_TEST("a FIFO that is read and written, cancelled at every step, leaks noth
             try {
                 co_await aio::write_file(path, "through the pipe");
                 EXPECT_EQ(co_await reading, "through the pipe");
-            } catch (...) {
-                error = std::current_exception();
-            }
+            } catch (...) { error = std::current_exception(); }
             if (!error) co_return;
             reading.cancel();
             try {
                 co_await reading;
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             std::rethrow_exception(error);
         },
         [&] { EXPECT_TRUE(descriptors_come_to(before)); });
@@ -893,7 +875,7 @@ PLAIN_TEST("write_file writes in place what belongs to somebody else") {
     const folder dir;
     put(dir / "a", "old");
     AIO_REQUIRE(::chown((dir / "a").c_str(), 4711, 4711) == 0);
-    struct stat before {}, after {};
+    struct stat before{}, after{};
     ::stat((dir / "a").c_str(), &before);
     aio::run(aio::write_file(dir / "a", "new"));
     ::stat((dir / "a").c_str(), &after);
@@ -902,7 +884,8 @@ PLAIN_TEST("write_file writes in place what belongs to somebody else") {
     EXPECT_EQ(content_of(dir / "a"), "new");
 }
 
-PLAIN_TEST("write_file writes in place, and leaves nothing beside, where it cannot give the new file the old one's group") {
+PLAIN_TEST(
+    "write_file writes in place, and leaves nothing beside, where it cannot give the new file the old one's group") {
     if (AIO_TEST_TSAN) GTEST_SKIP() << "ThreadSanitizer lets the child of a fork start no threads";
     if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file a group that its owner is not in";
     const folder dir;
@@ -910,16 +893,14 @@ PLAIN_TEST("write_file writes in place, and leaves nothing beside, where it cann
     put(path, "old");
     AIO_REQUIRE(::chown((dir / ".").c_str(), 65534, 65534) == 0);
     AIO_REQUIRE(::chown(path.c_str(), 65534, 4711) == 0 && ::chmod(path.c_str(), 0660) == 0);
-    struct stat before {}, after {};
+    struct stat before{}, after{};
     ::stat(path.c_str(), &before);
     const pid_t child = ::fork();
     if (child == 0) {
         if (::setgroups(0, nullptr) != 0 || ::setegid(65534) != 0 || ::seteuid(65534) != 0) ::_exit(2);
         try {
             aio::run(aio::write_file(path, "new"));
-        } catch (...) {
-            ::_exit(1);
-        }
+        } catch (...) { ::_exit(1); }
         ::_exit(0);
     }
     int status = -1;
@@ -946,9 +927,7 @@ PLAIN_TEST("write_file writes in place, and leaves nothing beside, where the fil
         }
         try {
             aio::run(aio::write_file(path, "new"));
-        } catch (...) {
-            ::_exit(1);
-        }
+        } catch (...) { ::_exit(1); }
         ::_exit(0);
     }
     int status = -1;
@@ -974,7 +953,8 @@ AIO_REAL_TEST("fault C18: a write of a temporary to a file owns it: it may be aw
 
 // ---- descriptor 0 ----
 
-PLAIN_TEST("a process whose standard input is closed reads, writes and replaces files: descriptor 0 is one like any other") {
+PLAIN_TEST(
+    "a process whose standard input is closed reads, writes and replaces files: descriptor 0 is one like any other") {
     if (AIO_TEST_TSAN) GTEST_SKIP() << "ThreadSanitizer lets the child of a fork start no threads";
     const folder dir;
     const std::string path = dir / "a";
@@ -990,9 +970,7 @@ PLAIN_TEST("a process whose standard input is closed reads, writes and replaces 
             co_await f.aclose();
             int lines = 0;
             auto all = aio::read_lines(path);
-            while (co_await all.next()) {
-                ++lines;
-            }
+            while (co_await all.next()) { ++lines; }
             if (lines != 2) co_return 4;
             co_return aio_test::lowest_free_descriptor() == -1 ? 0 : 5;  // dup(0): nothing is open there
         };

@@ -128,7 +128,9 @@ public:
         std::suspend_always initial_suspend() const noexcept { return {}; }
         struct last {
             bool await_ready() const noexcept { return false; }
-            std::coroutine_handle<> await_suspend(std::coroutine_handle<promise_type> h) const noexcept { return h.promise().awaiting; }
+            std::coroutine_handle<> await_suspend(std::coroutine_handle<promise_type> h) const noexcept {
+                return h.promise().awaiting;
+            }
             void await_resume() const noexcept {}
         };
         last final_suspend() const noexcept { return {}; }
@@ -228,9 +230,7 @@ struct in_thread_of_its_own {
 aio::coro<std::string> outcome_of(auto awaitable) {
     try {
         static_cast<void>(co_await aio::detail::no_void(std::move(awaitable)));
-    } catch (const aio::cancelled_error& e) {
-        co_return "cancelled " + e.message();
-    } catch (const std::exception& e) {
+    } catch (const aio::cancelled_error& e) { co_return "cancelled " + e.message(); } catch (const std::exception& e) {
         co_return e.what();
     }
     co_return "value";
@@ -238,7 +238,9 @@ aio::coro<std::string> outcome_of(auto awaitable) {
 
 }  // namespace
 
-AIO_REAL_TEST("fault C16: an awaiter resumed by another thread: the task goes on on its own loop, and may wait for anything then") {
+AIO_REAL_TEST(
+    "fault C16: an awaiter resumed by another thread: the task goes on on its own loop, and may wait for anything "
+    "then") {
     worker other;
     const std::thread::id here = std::this_thread::get_id();
     for (int i = 0; i < 20; ++i) {
@@ -260,7 +262,9 @@ AIO_TEST("fault C16: an awaiter resumed by a callback of the loop, with a delay,
     EXPECT_EQ(aio::get_running_loop().time() - start, 6ms);
 }
 
-PLAIN_TEST("fault C16: nothing but a foreign awaiter that another thread will resume is no deadlock, and afterwards one is found") {
+PLAIN_TEST(
+    "fault C16: nothing but a foreign awaiter that another thread will resume is no deadlock, and afterwards one is "
+    "found") {
     worker other;
     auto main = [&]() -> aio::coro<int> { co_return co_await from_thread(&other, 3); };
     EXPECT_EQ(aio::run(main()), 3);
@@ -274,9 +278,7 @@ PLAIN_TEST("fault C16: nothing but a foreign awaiter that another thread will re
     if (child == 0) {
         try {
             aio::run(stuck());
-        } catch (const aio::deadlock_error&) {
-            ::_exit(42);
-        }
+        } catch (const aio::deadlock_error&) { ::_exit(42); }
         ::_exit(1);
     }
     int status = 0;
@@ -333,7 +335,8 @@ AIO_REAL_TEST("fault C16: coroutines of another library, which transfer to each 
     EXPECT_EQ(co_await outcome_of(lazily(&other, "worse", true)), "worse");
 }
 
-AIO_TEST("fault C16: what await_ready, await_suspend or await_resume throw is thrown by the await, and nothing is left") {
+AIO_TEST(
+    "fault C16: what await_ready, await_suspend or await_resume throw is thrown by the await, and nothing is left") {
     for (const char* where : {"await_ready", "await_suspend", "await_resume"}) {
         EXPECT_EQ(co_await outcome_of(throws_in{where}), where);
     }
@@ -341,7 +344,9 @@ AIO_TEST("fault C16: what await_ready, await_suspend or await_resume throw is th
     EXPECT_EQ(aio::all_tasks().size(), 1u);
 }
 
-AIO_REAL_TEST("fault C16: in gather, race, wait_for, shield, create_task, a task group, a body of with, a context and a generator") {
+AIO_REAL_TEST(
+    "fault C16: in gather, race, wait_for, shield, create_task, a task group, a body of with, a context and a "
+    "generator") {
     worker other;
     auto both = co_await aio::gather(from_thread(&other, 1), from_callback(1ms), lazily(&other, "gathered"));
     EXPECT_EQ(std::get<0>(both), 1);
@@ -381,7 +386,9 @@ AIO_REAL_TEST("fault C16: in gather, race, wait_for, shield, create_task, a task
     EXPECT_EQ(co_await from_plain, 10);
 }
 
-AIO_TEST("fault C16: irrevocable: a cancel while it is pending waits, its value is given, and the cancel comes at the next await") {
+AIO_TEST(
+    "fault C16: irrevocable: a cancel while it is pending waits, its value is given, and the cancel comes at the next "
+    "await") {
     std::vector<std::coroutine_handle<>> handles;
     journal log;
     auto t = aio::create_task([&]() -> aio::coro<> {
@@ -406,7 +413,8 @@ AIO_TEST("fault C16: irrevocable: a cancel while it is pending waits, its value 
     EXPECT_EQ(handles.size(), 1u);
 }
 
-AIO_TEST("fault C16: a loop of foreign awaiters that are ready at once can be cancelled, and does not starve the others") {
+AIO_TEST(
+    "fault C16: a loop of foreign awaiters that are ready at once can be cancelled, and does not starve the others") {
     bool ended = false;
     auto t = aio::create_task([&]() -> aio::coro<> {
         for (;;) static_cast<void>(co_await at_once(1));
@@ -451,7 +459,9 @@ AIO_TEST("fault C16: an awaiter with request_stop() or cancel() is asked to stop
     aio::get_running_loop().set_exception_handler({});
 }
 
-AIO_TEST("fault C16: a handle destroyed instead of resumed is an error of the await, inline, from a callback, after a suspension") {
+AIO_TEST(
+    "fault C16: a handle destroyed instead of resumed is an error of the await, inline, from a callback, after a "
+    "suspension") {
     std::vector<std::coroutine_handle<>> handles;
     auto t = aio::create_task(outcome_of(held{&handles}));
     co_await turns(2);
@@ -485,8 +495,9 @@ AIO_REAL_TEST("fault C16: a handle destroyed by another thread is the same error
 
 AIO_REAL_TEST("fault C16: an adapter of a std::future, ready and not ready, with a value and an error") {
     std::promise<int> promise;
-    auto adapter = aio::create_task([](std::future<int> f) -> aio::coro<int> { co_return co_await in_thread_of_its_own<int>(std::move(f)); },
-                                    promise.get_future());
+    auto adapter = aio::create_task(
+        [](std::future<int> f) -> aio::coro<int> { co_return co_await in_thread_of_its_own<int>(std::move(f)); },
+        promise.get_future());
     co_await turns(2);
     promise.set_value(11);
     EXPECT_EQ(co_await adapter, 11);
@@ -499,7 +510,8 @@ AIO_REAL_TEST("fault C16: 100,000 in a row, of each way, neither grow the stack 
     worker other;
     long long sum = 0;
     for (int i = 0; i < 100'000; ++i) sum += co_await at_once(1);
-    for (int i = 0; i < 100'000; ++i) sum += static_cast<long long>(std::string_view(co_await perhaps(i % 2 == 0)).size() > 0);
+    for (int i = 0; i < 100'000; ++i)
+        sum += static_cast<long long>(std::string_view(co_await perhaps(i % 2 == 0)).size() > 0);
     for (int i = 0; i < 10'000; ++i) sum += co_await from_thread(&other, 1);
     for (int i = 0; i < 1'000; ++i) sum += static_cast<long long>((co_await lazily(nullptr, "x")).size() == 6);
     EXPECT_EQ(sum, 211'000);
@@ -533,9 +545,7 @@ PLAIN_TEST("fault C16: resumed after its loop has been given up: nothing happens
         bool interrupted = false;
         try {
             aio::run(main());
-        } catch (const aio::keyboard_interrupt&) {
-            interrupted = true;
-        }
+        } catch (const aio::keyboard_interrupt&) { interrupted = true; }
         for (const std::coroutine_handle<> h : handles) h.resume();
         auto next = []() -> aio::coro<> { co_await aio::sleep(1ms); };
         aio::run(next());
@@ -546,7 +556,8 @@ PLAIN_TEST("fault C16: resumed after its loop has been given up: nothing happens
     EXPECT_EQ(WEXITSTATUS(status), 42);
 }
 
-AIO_REAL_TEST("fault C16: resumed in the child of a fork, whose loop is closed: nothing happens there, and all goes on here") {
+AIO_REAL_TEST(
+    "fault C16: resumed in the child of a fork, whose loop is closed: nothing happens there, and all goes on here") {
     std::vector<std::coroutine_handle<>> handles;
     auto t = aio::create_task([&]() -> aio::coro<> { co_await held{&handles}; });
     co_await turns(2);
@@ -563,7 +574,8 @@ AIO_REAL_TEST("fault C16: resumed in the child of a fork, whose loop is closed: 
     co_await t;
 }
 
-AIO_TEST("fault C16: the call graph says what is waited for; the context variables and the task are the awaiter's own") {
+AIO_TEST(
+    "fault C16: the call graph says what is waited for; the context variables and the task are the awaiter's own") {
     static aio::context_var<int> number("number", 0);
     static_cast<void>(number.set(5));
     std::vector<std::coroutine_handle<>> handles;

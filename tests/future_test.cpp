@@ -226,9 +226,7 @@ PLAIN_TEST("rule 33: result(), exception() and an await count as fetched") {
             bool caught = false;
             try {
                 co_await t;
-            } catch (const std::runtime_error&) {
-                caught = true;
-            }
+            } catch (const std::runtime_error&) { caught = true; }
             EXPECT_TRUE(caught);
         }
         {
@@ -340,9 +338,7 @@ AIO_TEST("rule 35: result() of a pending future is an invalid_state_error, of a 
     try {
         static_cast<void>(f.exception());
         ADD_FAILURE();
-    } catch (const aio::cancelled_error& e) {
-        EXPECT_EQ(&e, object);
-    }
+    } catch (const aio::cancelled_error& e) { EXPECT_EQ(&e, object); }
     co_return;
 }
 
@@ -361,9 +357,7 @@ AIO_TEST("an await of a failed future throws the very object that was set") {
         try {
             co_await f;
             ADD_FAILURE();
-        } catch (const std::runtime_error& e) {
-            EXPECT_EQ(&e, object);
-        }
+        } catch (const std::runtime_error& e) { EXPECT_EQ(&e, object); }
     }
     EXPECT_EQ(f.exception(), set);
 }
@@ -377,9 +371,7 @@ AIO_TEST("15b: a cancel wins over a result that has just arrived; the result sta
     bool cancelled = false;
     try {
         co_await t;
-    } catch (const aio::cancelled_error& e) {
-        cancelled = e.message() == "later";
-    }
+    } catch (const aio::cancelled_error& e) { cancelled = e.message() == "later"; }
     EXPECT_TRUE(cancelled);
     EXPECT_EQ(f.result(), 3);
 }
@@ -402,7 +394,8 @@ PLAIN_TEST("rule 38: the exception handler runs in the context of the callback t
 PLAIN_TEST("rule 38: the exception handler runs in the context of the task that failed") {
     std::vector<int> seen;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context&) { seen.push_back(ctx.get()); });
+        aio::get_running_loop().set_exception_handler(
+            [&](const aio::exception_context&) { seen.push_back(ctx.get()); });
         auto body = []() -> aio::coro<> {
             static_cast<void>(ctx.set(7));
             co_await aio::sleep(0s);
@@ -541,15 +534,14 @@ AIO_TEST("fault C3: a value whose constructor cancels or sets its own future aga
     aio::future<made> f;
     bool accepted = true;
     std::string told;
-    auto waiter = aio::create_task([](aio::future<made> g) -> aio::coro<int> { co_return (co_await std::move(g)).value; }, f);
+    auto waiter =
+        aio::create_task([](aio::future<made> g) -> aio::coro<int> { co_return (co_await std::move(g)).value; }, f);
     co_await turns();
     f.set_result(7, [&] {
         accepted = f.cancel("late");
         try {
             f.set_result(8, [] {});
-        } catch (const aio::invalid_state_error& e) {
-            told = e.what();
-        }
+        } catch (const aio::invalid_state_error& e) { told = e.what(); }
         EXPECT_THROW(f.set_exception(std::runtime_error("x")), aio::invalid_state_error);
         EXPECT_FALSE(f.done());
         EXPECT_THROW(f.result(), aio::invalid_state_error);
@@ -588,9 +580,7 @@ AIO_TEST("fault C3: a value whose move throws where it is awaited leaves the fut
     std::string error;
     try {
         static_cast<void>(co_await f);
-    } catch (const std::runtime_error& e) {
-        error = e.what();
-    }
+    } catch (const std::runtime_error& e) { error = e.what(); }
     EXPECT_EQ(error, "copy");
     const aio_test::hostile again = co_await f;
     EXPECT_EQ(again.value, 5);
@@ -604,9 +594,7 @@ AIO_TEST("fault C3: the value of a future that dies may cancel another future, w
     auto waiter = aio::create_task([&]() -> aio::coro<> {
         try {
             co_await other;
-        } catch (const aio::cancelled_error& e) {
-            message = e.message();
-        }
+        } catch (const aio::cancelled_error& e) { message = e.message(); }
     });
     co_await turns();
     {

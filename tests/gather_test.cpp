@@ -33,9 +33,7 @@ aio::coro<int> cleans_up(journal& log, std::string name, aio::delay d) {
     bool cancelled = false;
     try {
         co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) {
-        cancelled = true;
-    }
+    } catch (const aio::cancelled_error&) { cancelled = true; }
     if (cancelled) co_await aio::sleep(d);
     log(name);
     throw aio::cancelled_error();
@@ -43,16 +41,13 @@ aio::coro<int> cleans_up(journal& log, std::string name, aio::delay d) {
 aio::coro<int> fails_when_cancelled(std::string what) {
     try {
         co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) {
-        throw std::runtime_error(what);
-    }
+    } catch (const aio::cancelled_error&) { throw std::runtime_error(what); }
     co_return 0;
 }
 aio::coro<int> swallows(int value) {
     try {
         co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) {
-    }
+    } catch (const aio::cancelled_error&) {}
     co_return value;
 }
 
@@ -62,9 +57,7 @@ std::string words(const std::exception_ptr& error) {
         std::rethrow_exception(error);
     } catch (const aio::cancelled_error& e) {
         return "cancelled" + (e.message().empty() ? "" : ":" + e.message());
-    } catch (const std::exception& e) {
-        return e.what();
-    } catch (...) {
+    } catch (const std::exception& e) { return e.what(); } catch (...) {
         return "something else";
     }
 }
@@ -72,9 +65,7 @@ template<class A>
 aio::coro<std::string> outcome_of(A awaitable) {
     try {
         co_await std::move(awaitable);
-    } catch (...) {
-        co_return words(std::current_exception());
-    }
+    } catch (...) { co_return words(std::current_exception()); }
     co_return "done";
 }
 
@@ -144,11 +135,14 @@ AIO_TEST("rule 86: the same task twice runs once and fills both places") {
     EXPECT_EQ(std::get<1>(both), "once");
     std::vector handles{t, t, t};
     EXPECT_EQ(co_await aio::gather(handles), list_of(std::string("once"), std::string("once"), std::string("once")));
-    EXPECT_EQ(co_await aio::gather(std::move(handles)), list_of(std::string("once"), std::string("once"), std::string("once")));
+    EXPECT_EQ(co_await aio::gather(std::move(handles)),
+        list_of(std::string("once"), std::string("once"), std::string("once")));
     EXPECT_EQ(runs, 1);
 }
 
-AIO_TEST("rule 87: tasks of the caller: the first error leaves at once, the others go on; their later errors are retrieved") {
+AIO_TEST(
+    "rule 87: tasks of the caller: the first error leaves at once, the others go on; their later errors are "
+    "retrieved") {
     reports told;
     {
         auto slow = aio::create_task(gives(5, 10s));
@@ -199,8 +193,9 @@ AIO_TEST("owned and the caller's mixed: only the owned ones are cancelled") {
 
 AIO_TEST("errors after the first go to the exception handler") {
     reports told;
-    EXPECT_EQ(co_await outcome_of(aio::gather(fails("first", 1s), fails_when_cancelled("second"), fails_when_cancelled("third"))),
-              "first");
+    EXPECT_EQ(co_await outcome_of(
+                  aio::gather(fails("first", 1s), fails_when_cancelled("second"), fails_when_cancelled("third"))),
+        "first");
     EXPECT_EQ(told.log.text(), "second third");
 }
 
@@ -276,13 +271,16 @@ AIO_TEST("rule 90: cancelled when all are done already: cancelled_error all the 
     EXPECT_EQ(co_await t, "cancelled");
 }
 
-AIO_TEST("rule 91: a cancel from outside leaves as cancelled_error, with return_exceptions, and if the children swallow it") {
+AIO_TEST(
+    "rule 91: a cancel from outside leaves as cancelled_error, with return_exceptions, and if the children swallow "
+    "it") {
     reports told;
     auto t = aio::create_task(outcome_of(aio::gather(swallows(1), swallows(2))));
     co_await turns(3);
     t.cancel("user");
     EXPECT_EQ(co_await t, "cancelled:user");
-    auto collected = aio::create_task(outcome_of(aio::gather(aio::return_exceptions, swallows(1), gives(1, 1h), fails_when_cancelled("x"))));
+    auto collected = aio::create_task(
+        outcome_of(aio::gather(aio::return_exceptions, swallows(1), gives(1, 1h), fails_when_cancelled("x"))));
     co_await turns(3);
     collected.cancel("user");
     EXPECT_EQ(co_await collected, "cancelled:user");
@@ -502,10 +500,11 @@ AIO_TEST("references, void, move-only values; from coroutines, tasks, futures, o
     auto owns = [](int i) -> aio::coro<std::unique_ptr<int>> { co_return std::make_unique<int>(i); };
     aio::future<std::string> f;
     f.set_result("future");
-    auto all = co_await aio::gather(refers(), owns(3), aio::sleep(1s), f, aio::create_task(owns(4)), aio::create_task(refers()));
+    auto all = co_await aio::gather(
+        refers(), owns(3), aio::sleep(1s), f, aio::create_task(owns(4)), aio::create_task(refers()));
     static_assert(std::is_same_v<decltype(all),
-                                 std::tuple<std::reference_wrapper<int>, std::unique_ptr<int>, std::monostate, std::string,
-                                            std::unique_ptr<int>, std::reference_wrapper<int>>>);
+        std::tuple<std::reference_wrapper<int>, std::unique_ptr<int>, std::monostate, std::string, std::unique_ptr<int>,
+            std::reference_wrapper<int>>>);
     EXPECT_EQ(&std::get<0>(all).get(), &x);
     EXPECT_EQ(*std::get<1>(all), 3);
     EXPECT_EQ(std::get<3>(all), "future");
@@ -525,7 +524,8 @@ AIO_TEST("references, void, move-only values; from coroutines, tasks, futures, o
     EXPECT_EQ(&refs.at(0).get(), &x);
     std::vector<aio::coro<>> nothing;
     nothing.push_back(sleeps(1s));
-    static_assert(std::is_void_v<decltype(std::declval<decltype(aio::gather(std::move(nothing)).operator co_await())&>().await_resume())>);
+    static_assert(std::is_void_v<
+        decltype(std::declval<decltype(aio::gather(std::move(nothing)).operator co_await())&>().await_resume())>);
     co_await aio::gather(std::move(nothing));
     auto results = co_await aio::gather(aio::return_exceptions, refers(), owns(5));
     EXPECT_EQ(&std::get<0>(results).value(), &x);
@@ -612,7 +612,8 @@ concept can_gather = requires(A... a) { aio::gather(static_cast<A>(a)...); };
 static_assert(can_gather<aio::coro<int>&&, aio::task<int>&, const aio::future<int>&>);
 static_assert(!can_gather<aio::coro<int>&>, "a coro lvalue cannot be gathered");
 static_assert(!can_gather<aio::coro<int>&&, aio::coro<int>&>);
-static_assert(!can_gather<aio::task<std::unique_ptr<int>>&>, "a move-only value cannot be copied out of an lvalue handle");
+static_assert(
+    !can_gather<aio::task<std::unique_ptr<int>>&>, "a move-only value cannot be copied out of an lvalue handle");
 static_assert(!can_gather<std::vector<aio::coro<int>>&>, "lvalue coroutines in a range cannot be gathered, either");
 static_assert(!can_gather<std::vector<aio::task<std::unique_ptr<int>>>&>);
 static_assert(can_gather<std::vector<aio::task<std::unique_ptr<int>>>&&>);
@@ -640,9 +641,7 @@ PLAIN_TEST("cancelled at any step, gather leaves no child behind") {
         std::exception_ptr error;
         try {
             co_await aio::gather(tasks);
-        } catch (const aio::cancelled_error&) {
-            error = std::current_exception();
-        }
+        } catch (const aio::cancelled_error&) { error = std::current_exception(); }
         if (!error) co_return;
         co_await aio::wait(tasks);
         std::rethrow_exception(error);
@@ -652,7 +651,8 @@ PLAIN_TEST("cancelled at any step, gather leaves no child behind") {
 
 PLAIN_TEST("cancelled at any step, a gather that fails or collects loses neither children nor the cancel") {
     auto scenario = []() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([](const aio::exception_context&) {});  // an error together with the cancel
+        aio::get_running_loop().set_exception_handler(
+            [](const aio::exception_context&) {});  // an error together with the cancel
         auto child = [](counted c, int i) -> aio::coro<counted> {
             co_await turns(i);
             if (i == 2) throw std::runtime_error("bad");
@@ -666,9 +666,7 @@ PLAIN_TEST("cancelled at any step, a gather that fails or collects loses neither
         bool failed = false;
         try {
             co_await aio::gather(child(counted(), 1), child(counted(), 2), child(counted(), 5));
-        } catch (const std::runtime_error&) {
-            failed = true;
-        }
+        } catch (const std::runtime_error&) { failed = true; }
         EXPECT_TRUE(failed);
         const bool requested = aio::current_task().cancelling() > 0;
         co_await aio::sleep(0s);
@@ -677,7 +675,9 @@ PLAIN_TEST("cancelled at any step, a gather that fails or collects loses neither
     EXPECT_GT(aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); }), 10u);
 }
 
-AIO_TEST("fault C9: a gather that fails early leaves nothing on a long-lived task, whose later error counts as retrieved all the same") {
+AIO_TEST(
+    "fault C9: a gather that fails early leaves nothing on a long-lived task, whose later error counts as retrieved "
+    "all the same") {
     reports told;
     auto lived = aio::create_task(fails("later", 1s));
     aio::future<int> future;
@@ -695,7 +695,8 @@ AIO_TEST("fault C9: a gather that fails early leaves nothing on a long-lived tas
     EXPECT_EQ(told.log.text(), "");  // rule 87
 }
 
-AIO_TEST("fault C3: values that gather moves, copies and drops may cancel its task, its children and what they wait for") {
+AIO_TEST(
+    "fault C3: values that gather moves, copies and drops may cancel its task, its children and what they wait for") {
     using aio_test::hostile;
     using aio_test::script;
     auto give = [](hostile h, aio::delay d) -> aio::coro<hostile> {
@@ -718,7 +719,8 @@ AIO_TEST("fault C3: values that gather moves, copies and drops may cancel its ta
         EXPECT_EQ(co_await outcome_of(t), "cancelled:by a value");
         EXPECT_EQ(outcome, by_move ? "" : "3");
     }
-    // the argument of one child goes, and cancels the other; the exception of one is dropped, and sets what the other waits for
+    // the argument of one child goes, and cancels the other; the exception of one is dropped, and sets what the other
+    // waits for
     aio::task<int> victim = aio::create_task(gives(1, 1h));
     auto kept = victim;
     auto with_argument = [](aio_test::at_exit) -> aio::coro<int> { co_return 2; };
@@ -762,9 +764,7 @@ AIO_TEST("a gather that has failed and ends its children: a cancel meanwhile, an
         bool cancelled = false;
         try {
             co_await aio::sleep_forever();
-        } catch (const aio::cancelled_error&) {
-            cancelled = true;
-        }
+        } catch (const aio::cancelled_error&) { cancelled = true; }
         if (cancelled) co_await end;
         throw aio::cancelled_error();
     };
@@ -795,8 +795,7 @@ AIO_TEST("a gather of failed futures, again and again: a cancel that meets it po
         for (;; ++*n) {
             try {
                 co_await aio::gather(f);
-            } catch (const std::runtime_error&) {
-            }
+            } catch (const std::runtime_error&) {}
         }
     }(failed, &rounds)));
     co_await turns(2);
@@ -873,9 +872,7 @@ AIO_TEST("a range that throws half way: what it has given before is cancelled, a
     auto ended = [](auto awaitable) -> aio::coro<std::string> {
         try {
             co_await std::move(awaitable);
-        } catch (const std::runtime_error& e) {
-            co_return e.what() + std::to_string(counted::alive);
-        }
+        } catch (const std::runtime_error& e) { co_return e.what() + std::to_string(counted::alive); }
         co_return "no error";
     };
     EXPECT_EQ(co_await ended(aio::gather(half())), "the range0");

@@ -1,6 +1,7 @@
 #pragma once
-// A value whose special members run an action of the test's: they cancel a task, set an event, put into a queue, destroy an object,
-// throw. What holds such values has to be in order before it destroys, moves, copies or compares one.
+// A value whose special members run an action of the test's: they cancel a task, set an event, put into a queue,
+// destroy an object, throw. What holds such values has to be in order before it destroys, moves, copies or compares
+// one.
 //
 //     auto script = std::make_shared<aio_test::script>();
 //     script->on_destroy = [&] { task.cancel(); };
@@ -14,7 +15,8 @@
 
 namespace aio_test {
 
-/// What happens when a special member of a hostile runs. An action runs once: it is taken out first. on_destroy must not throw.
+/// What happens when a special member of a hostile runs. An action runs once: it is taken out first. on_destroy must
+/// not throw.
 struct script {
     std::function<void()> on_destroy, on_move, on_copy, on_compare;
     int destroyed = 0, moved = 0, copied = 0, compared = 0;
@@ -24,8 +26,8 @@ struct script {
     }
 };
 
-/// One that has been moved from has no script any more, so on_destroy runs when the value itself goes. Where a move throws, the source
-/// keeps its value.
+/// One that has been moved from has no script any more, so on_destroy runs when the value itself goes. Where a move
+/// throws, the source keeps its value.
 class hostile {
 public:
     int value = 0;

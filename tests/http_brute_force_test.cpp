@@ -17,15 +17,11 @@ PLAIN_TEST("http: a session gets its connections back, and a server ends") {
         try {
             aio::http::session s;
             const aio::http::response r = co_await s.get(url);
-            if (r.status() == 200) {
-                EXPECT_EQ(r.text(), "/path");
-            }
+            if (r.status() == 200) { EXPECT_EQ(r.text(), "/path"); }
         } catch (const aio::timeout_error&) {
             error = std::current_exception();
         } catch (const std::system_error&) {  // the server was the one that was hit
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         server.close();
         co_await aio::shield(server.drain(1h));
         if (error) std::rethrow_exception(error);

@@ -214,7 +214,8 @@ PLAIN_TEST("raise_for_status throws from 400 on, and the error says what and whe
         EXPECT_EQ(e.status(), 404);
         EXPECT_TRUE(contains(what_of(e), "404 Not Found")) << e.what();
     }
-    for (const int status : {42, 100, 199, 600, 999}) EXPECT_THROW(http::response{status}, std::invalid_argument) << status;
+    for (const int status : {42, 100, 199, 600, 999})
+        EXPECT_THROW(http::response{status}, std::invalid_argument) << status;
     EXPECT_EQ(http::response(599).status(), 599);
 }
 
@@ -648,9 +649,8 @@ public:
         ::posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
         const std::string command = "cd " + folder_ +
             " && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key.pem -out "
-            "cert.pem -days 2"
-            " -subj /CN=localhost -addext subjectAltName=DNS:localhost >req.log 2>&1 && "
-            "exec openssl s_server -accept 127.0.0.1:0 -cert cert.pem -key key.pem -www </dev/null 2>server.log";
+            "cert.pem -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost >req.log 2>&1 && exec openssl "
+            "s_server -accept 127.0.0.1:0 -cert cert.pem -key key.pem -www </dev/null 2>server.log";
         const char* argv[] = {"sh", "-c", command.c_str(), nullptr};
         const int error = ::posix_spawn(&pid_, "/bin/sh", &actions, nullptr, const_cast<char**>(argv), environ);
         ::posix_spawn_file_actions_destroy(&actions);
@@ -704,7 +704,8 @@ AIO_REAL_TEST("a certificate is verified: one that is not trusted, or of another
     EXPECT_TRUE(contains(what, "127.0.0.1") && contains(what, "certificate")) << what;
 }
 
-/// `openssl s_server` that says it knows HTTP/2: what the test writes goes to the client, what the client says comes back.
+/// `openssl s_server` that says it knows HTTP/2: what the test writes goes to the client, what the client says comes
+/// back.
 class h2_server {
 public:
     explicit h2_server(const tls_server& tls) {
@@ -747,12 +748,17 @@ public:
             if (size > 0) co_await link_->read_exactly(size);
         }
     }
-    /// "200", without a body, to the request of stream 1; then, if so asked, that there will be no more streams (GOAWAY).
+    /// "200", without a body, to the request of stream 1; then, if so asked, that there will be no more streams
+    /// (GOAWAY).
     aio::coro<> answer(bool last) {
         std::string frames(9, '\0');
         frames[3] = 4;  // SETTINGS
         frames += std::string("\0\0\1\1\5\0\0\0\1\x88", 10);
-        if (last) frames += std::string("\0\0\10\7\0\0\0\0\0" "\0\0\0\1" "\0\0\0\0", 17);
+        if (last)
+            frames += std::string(
+                "\0\0\10\7\0\0\0\0\0"
+                "\0\0\0\1\0\0\0\0",
+                17);
         co_await link_->write(frames);
     }
 
@@ -804,7 +810,7 @@ aio::coro<> says_and_closes(raw_connection c) {
 struct outcome {
     int status = 0;
     std::string text;
-    std::string error;       // of http::error
+    std::string error;  // of http::error
     std::string other_error;
     http::headers headers, trailers;
 };
@@ -826,7 +832,8 @@ AIO_REAL_TEST("fault N4: trailers of an answer are kept apart from its headers")
     raw_server server(&says);
     http::session s({.timeout = 20s});
     fixed_answer =
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\n\r\n2\r\nab\r\n0\r\nX-A: 2\r\nSet-Cookie: a=b\r\nETag: x\r\n\r\n";
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\n\r\n2\r\nab\r\n0\r\nX-A: 2\r\nSet-Cookie: "
+        "a=b\r\nETag: x\r\n\r\n";
     for (int i = 0; i < 2; ++i) {
         const outcome o = co_await outcome_of(s.get(server.url()));
         EXPECT_EQ(o.text, "ab") << o.error << o.other_error;
@@ -837,7 +844,8 @@ AIO_REAL_TEST("fault N4: trailers of an answer are kept apart from its headers")
     }
 }
 
-AIO_REAL_TEST("fault N12: a header or trailer line that looks like a status line is not one, and other statuses are errors") {
+AIO_REAL_TEST(
+    "fault N12: a header or trailer line that looks like a status line is not one, and other statuses are errors") {
     raw_server server(&says_and_closes);
     http::session s({.timeout = 20s});
     fixed_answer = "HTTP/1.1 200 OK\r\nHTTP/1.1 500: x\r\nContent-Length: 4\r\n\r\nbody";
@@ -847,8 +855,8 @@ AIO_REAL_TEST("fault N12: a header or trailer line that looks like a status line
     o = co_await outcome_of(s.get(server.url()));
     EXPECT_TRUE(contains(o.error, "malformed")) << o.status << o.error << o.other_error;
     for (const char* trailer : {"HTTP/: x", "HTTP/1.1 500 Oops", "HTTP/1.1: 404 y"}) {
-        fixed_answer =
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n" + std::string(trailer) + "\r\n\r\n";
+        fixed_answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n" +
+            std::string(trailer) + "\r\n\r\n";
         o = co_await outcome_of(s.get(server.url()));
         EXPECT_TRUE(!o.error.empty()) << trailer << o.status << o.other_error;
         EXPECT_EQ(o.text, "");
@@ -886,9 +894,9 @@ AIO_REAL_TEST("an answer that ends in the middle of its header is an error, and 
 AIO_REAL_TEST("fault N20: answers whose length can be read in two ways are errors, and their connection is closed") {
     raw_server server(&says);
     http::session s({.timeout = 20s, .max_connections = 1});
-    for (const char* lengths : {"Content-Length: 4\r\nContent-Length: 2", "Content-Length: 4x", "Content-Length: 4, 2", "Content-Length: +4",
-             "Content-Length: -4", "Content-Length: 99999999999999999999999", "Content-Length:", "Transfer-Encoding: gzip, chunked",
-             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"}) {
+    for (const char* lengths : {"Content-Length: 4\r\nContent-Length: 2", "Content-Length: 4x", "Content-Length: 4, 2",
+             "Content-Length: +4", "Content-Length: -4", "Content-Length: 99999999999999999999999", "Content-Length:",
+             "Transfer-Encoding: gzip, chunked", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"}) {
         fixed_answer = "HTTP/1.1 200 OK\r\n" + std::string(lengths) + "\r\n\r\nbody";
         const outcome o = co_await outcome_of(s.get(server.url()));
         EXPECT_TRUE(!o.error.empty()) << lengths << " -> " << o.status << o.other_error;
@@ -904,18 +912,21 @@ AIO_REAL_TEST("fault N20: answers whose length can be read in two ways are error
 AIO_REAL_TEST("fault N20: a malformed chunk is an http::error, and not a lost connection") {
     raw_server server(&says_and_closes);
     http::session s({.timeout = 20s});
-    for (const char* chunks : {"zz\r\nbody\r\n0\r\n\r\n", "4\r\nbodyXX0\r\n\r\n", "\r\nbody", "fffffffffffffffff\r\nbody"}) {
+    for (const char* chunks :
+        {"zz\r\nbody\r\n0\r\n\r\n", "4\r\nbodyXX0\r\n\r\n", "\r\nbody", "fffffffffffffffff\r\nbody"}) {
         fixed_answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + std::string(chunks);
         const outcome o = co_await outcome_of(s.get(server.url()));
         EXPECT_TRUE(contains(o.error, "chunk")) << chunks << " -> " << o.status << o.error << o.other_error;
     }
 }
 
-AIO_REAL_TEST("fault N18: a received value with a bare carriage return or a NUL is an error; a name that is none, too") {
+AIO_REAL_TEST(
+    "fault N18: a received value with a bare carriage return or a NUL is an error; a name that is none, too") {
     raw_server server(&says_and_closes);
     http::session s({.timeout = 20s});
     using namespace std::string_literals;
-    for (const std::string& line : {"X: a\rb"s, "X: a\rSet-Cookie: b"s, "X: a\0b"s, "X: a\r\n b\rc"s, "X Y: a"s, ": a"s, "X"s, "X\rY: a"s}) {
+    for (const std::string& line :
+        {"X: a\rb"s, "X: a\rSet-Cookie: b"s, "X: a\0b"s, "X: a\r\n b\rc"s, "X Y: a"s, ": a"s, "X"s, "X\rY: a"s}) {
         fixed_answer = "HTTP/1.1 200 OK\r\n" + line + "\r\nContent-Length: 4\r\n\r\nbody";
         const outcome o = co_await outcome_of(s.get(server.url()));
         EXPECT_TRUE(contains(o.error, server.url())) << line << " -> " << o.status << o.error << o.other_error;
@@ -956,7 +967,9 @@ std::string long_text() {
     return text;
 }
 
-AIO_REAL_TEST("fault N20: bodies are decompressed: gzip of one or several members, deflate with and without its header, one upon the other") {
+AIO_REAL_TEST(
+    "fault N20: bodies are decompressed: gzip of one or several members, deflate with and without its header, one upon "
+    "the other") {
     raw_server server(&says);
     http::session s({.timeout = 20s});
     const std::string text = long_text();
@@ -1242,7 +1255,8 @@ AIO_REAL_TEST("fault N7: the caller's headers do not say how the message ends") 
         } catch (const std::invalid_argument&) { invalid = true; }
         EXPECT_TRUE(invalid);
     }
-    outcome o = co_await send(http::headers("Content-Length", "4", "Connection", "keep-alive", "Host", "virtual.example:8080"), "body");
+    outcome o = co_await send(
+        http::headers("Content-Length", "4", "Connection", "keep-alive", "Host", "virtual.example:8080"), "body");
     EXPECT_EQ(o.status, 200) << o.error << o.other_error;
     EXPECT_EQ(o.text.find("Content-Length: 4\r\n"), o.text.rfind("Content-Length: ")) << o.text;
     EXPECT_TRUE(contains(o.text, "\r\nHost: virtual.example:8080\r\n")) << o.text;
@@ -1271,15 +1285,16 @@ aio::coro<> refuses_the_expectation(raw_connection c) {
     co_await aio::sleep_forever();  // reads no more
 }
 
-AIO_REAL_TEST("fault N20: 417 to an Expect is the answer, also while the body is being sent; the request is not sent again") {
+AIO_REAL_TEST(
+    "fault N20: 417 to an Expect is the answer, also while the body is being sent; the request is not sent again") {
     raw_server server(&refuses_the_expectation);
     const http::headers expect("Expect", "100-continue");
     for (const char* path : {"/at_once", "/late"}) {
         for (const char* method : {"POST", "PUT"}) {
             http::session s({.timeout = 20s});
             requests_counted = 0;
-            const outcome o =
-                co_await outcome_of(s.request(method, server.url(path), std::string(20'000'000, 'x'), {.timeout = 20s, .headers = expect}));
+            const outcome o = co_await outcome_of(
+                s.request(method, server.url(path), std::string(20'000'000, 'x'), {.timeout = 20s, .headers = expect}));
             EXPECT_EQ(o.status, 417) << path << method << o.error << o.other_error;
             EXPECT_EQ(requests_counted, 1u) << path << method;
         }
@@ -1337,8 +1352,10 @@ AIO_REAL_TEST("fault N20: a proxy that refuses a tunnel is an http::error that s
 AIO_REAL_TEST("the password of a proxy is in no message, whatever is wrong with the proxy") {
     http::session s({.timeout = 20s});
     for (const auto& [proxy, why] : {std::pair("http://me:secret@bad host:1", "Unsupported proxy"),
-             std::pair("http://me:sec\\secret@h:99999999", "Unsupported proxy"), std::pair("foo://me:secret@127.0.0.1:1", "Unsupported proxy"),
-             std::pair("http://me:secret@[::1", "Unsupported proxy"), std::pair("http://me:secret@127.0.0.1:1", "refused"),
+             std::pair("http://me:sec\\secret@h:99999999", "Unsupported proxy"),
+             std::pair("foo://me:secret@127.0.0.1:1", "Unsupported proxy"),
+             std::pair("http://me:secret@[::1", "Unsupported proxy"),
+             std::pair("http://me:secret@127.0.0.1:1", "refused"),
              std::pair("http://me:secret@no.such.invalid:1", "no.such.invalid")}) {
         ::setenv("http_proxy", proxy, 1);
         const outcome o = co_await outcome_of(s.get("http://example.invalid/"));
@@ -1351,8 +1368,11 @@ AIO_REAL_TEST("the password of a proxy is in no message, whatever is wrong with 
 AIO_REAL_TEST("fault N15: a password is in no message, however malformed the URL is") {
     http::session s({.timeout = 20s});
     raw_server server(&says);
-    for (const char* bad : {"http://me:secret@[::1/", "http://me:secret@h:port/", "http://me:secret@a b/", "me:secret@h/", "//me:secret@h/",
-             "http:/me:secret@h/", "http:///me:secret@h/", "ftp://me:secret@h/", "http://me:sec/secret@[::1/", "http://me:secret@", "http://me:secret@b\xc3\xbc" "cher.example/",
+    for (const char* bad : {"http://me:secret@[::1/", "http://me:secret@h:port/", "http://me:secret@a b/",
+             "me:secret@h/", "//me:secret@h/", "http:/me:secret@h/", "http:///me:secret@h/", "ftp://me:secret@h/",
+             "http://me:sec/secret@[::1/", "http://me:secret@",
+             "http://me:secret@b\xc3\xbc"
+             "cher.example/",
              "me:secret@h", "http://me:secret@@h h/", "http://a@b:secret@h:99999999/"}) {
         const outcome o = co_await outcome_of(s.get(bad));
         EXPECT_FALSE(contains(o.other_error + o.error, "secret")) << o.other_error << o.error;
@@ -1360,9 +1380,11 @@ AIO_REAL_TEST("fault N15: a password is in no message, however malformed the URL
         if (std::string(bad).starts_with("http")) {
             fixed_answer = answer("", "Location: " + std::string(bad) + "\r\n", "302 Found");
             const outcome redirected = co_await outcome_of(s.get(server.url(), {.max_redirects = 1}));
-            EXPECT_FALSE(contains(redirected.error + redirected.other_error, "secret")) << redirected.error << redirected.other_error;
+            EXPECT_FALSE(contains(redirected.error + redirected.other_error, "secret"))
+                << redirected.error << redirected.other_error;
             const outcome none = co_await outcome_of(s.get(server.url(), {.max_redirects = 0}));
-            EXPECT_TRUE(contains(none.error, "redirects") && !contains(none.error, "secret")) << none.error << none.other_error;
+            EXPECT_TRUE(contains(none.error, "redirects") && !contains(none.error, "secret"))
+                << none.error << none.other_error;
         }
     }
     const std::string nul("http://me:secret@h/\0", 20);
@@ -1370,17 +1392,24 @@ AIO_REAL_TEST("fault N15: a password is in no message, however malformed the URL
     EXPECT_TRUE(contains(o.other_error, "NUL") && !contains(o.other_error, "secret")) << o.other_error;
 }
 
-AIO_REAL_TEST("fault N23: a query and a path beyond ASCII are encoded; other slashes and other alphabets in the host are refused") {
+AIO_REAL_TEST(
+    "fault N23: a query and a path beyond ASCII are encoded; other slashes and other alphabets in the host are "
+    "refused") {
     raw_server server(&echoes);
     http::session s({.timeout = 20s});
-    outcome o = co_await outcome_of(s.get(server.url("/b\xc3\xbc" "cher?q=J\xc3\xbcrgen&p=%20+")));
+    outcome o =
+        co_await outcome_of(s.get(server.url("/b\xc3\xbc"
+                                             "cher?q=J\xc3\xbcrgen&p=%20+")));
     EXPECT_TRUE(o.text.starts_with("GET /b%c3%bccher?q=J%c3%bcrgen&p=%20+ HTTP/1.1\r\n") ||
-        o.text.starts_with("GET /b%C3%BCcher?q=J%C3%BCrgen&p=%20+ HTTP/1.1\r\n")) << o.text << o.error << o.other_error;
+        o.text.starts_with("GET /b%C3%BCcher?q=J%C3%BCrgen&p=%20+ HTTP/1.1\r\n"))
+        << o.text << o.error << o.other_error;
     for (const char* bad : {"http:/h", "http:///h", "http:h", "http:////h"}) {
         o = co_await outcome_of(s.get(bad));
         EXPECT_TRUE(contains(o.other_error, bad) && contains(o.other_error, "not a URL")) << bad << o.other_error;
     }
-    for (const char* host : {"http://b\xc3\xbc" "cher.example/", "http://b%C3%BCcher.example/"}) {
+    for (const char* host : {"http://b\xc3\xbc"
+                             "cher.example/",
+             "http://b%C3%BCcher.example/"}) {
         o = co_await outcome_of(s.get(host));
         EXPECT_TRUE(contains(o.other_error, "xn--")) << host << o.error << o.other_error;
     }
@@ -1398,7 +1427,8 @@ AIO_REAL_TEST("what no URL may have is encoded in path and query, and our own se
 AIO_REAL_TEST("a URL in which a backslash comes before the path is refused, also as the target of a redirect") {
     raw_server server(&says);
     http::session s({.timeout = 20s});
-    for (const std::string bad : {"http://127.0.0.1\\@evil.invalid/", "http://user:secret\\@evil.invalid", "http://evil.invalid\\.example/"}) {
+    for (const std::string bad :
+        {"http://127.0.0.1\\@evil.invalid/", "http://user:secret\\@evil.invalid", "http://evil.invalid\\.example/"}) {
         outcome o = co_await outcome_of(s.get(bad));
         EXPECT_TRUE(contains(o.other_error, "backslash")) << o.error << o.other_error;
         EXPECT_FALSE(contains(o.other_error, "secret")) << o.other_error;
@@ -1427,7 +1457,8 @@ AIO_REAL_TEST("fault N19: 301, 302, 303, 307 and 308 are followed, and no other"
     for (const int status : {300, 304, 305, 306, 399, 201, 200, 404}) {
         for (const char* method : {"GET", "POST"}) {
             requests_seen.clear();
-            fixed_answer = "HTTP/1.1 " + std::to_string(status) + " X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
+            fixed_answer =
+                "HTTP/1.1 " + std::to_string(status) + " X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
             const outcome o = co_await outcome_of(s.request(method, server.url(), ""));
             EXPECT_EQ(o.status, status) << o.error << o.other_error;
             EXPECT_EQ(o.headers["Location"], "/elsewhere");
@@ -1440,7 +1471,8 @@ AIO_REAL_TEST("fault N19: 301, 302, 303, 307 and 308 are followed, and no other"
         const outcome o = co_await outcome_of(s.get(server.url(), {.max_redirects = 2}));
         EXPECT_TRUE(contains(o.error, "more than 2 redirects")) << status << o.error << o.other_error;
         EXPECT_EQ(requests_seen.size(), 3u) << status;
-        fixed_answer = "HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Length: 2\r\n\r\nno";  // no Location: an answer
+        fixed_answer =
+            "HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Length: 2\r\n\r\nno";  // no Location: an answer
         const outcome answered = co_await outcome_of(s.get(server.url()));
         EXPECT_EQ(answered.status, status);
         EXPECT_EQ(answered.text, "no");
@@ -1466,8 +1498,8 @@ AIO_REAL_TEST("fault N19: credentials and Host do not go to another origin, and 
     raw_server server(&redirects_elsewhere);
     raw_server other(&echoes);
     http::session s({.timeout = 20s});
-    const http::headers h("Authorization", "Bearer secret", "Proxy-Authorization", "Basic secret", "Cookie", "a=secret", "Host", "virtual",
-        "X-Other", "kept", "Content-Type", "text/x", "Content-Language", "de");
+    const http::headers h("Authorization", "Bearer secret", "Proxy-Authorization", "Basic secret", "Cookie", "a=secret",
+        "Host", "virtual", "X-Other", "kept", "Content-Type", "text/x", "Content-Language", "de");
     for (const std::string& status : {std::string("302"), std::string("307")}) {
         elsewhere = other.url("/end");
         outcome o = co_await outcome_of(s.post(server.url("/go/" + status), "body", {.headers = h}));
@@ -1483,7 +1515,9 @@ AIO_REAL_TEST("fault N19: credentials and Host do not go to another origin, and 
 
         elsewhere = "/end?x=1";
         o = co_await outcome_of(s.post(server.url("/go/" + status), "body", {.headers = h}));
-        EXPECT_TRUE(contains(o.text, "Authorization: Bearer secret") && contains(o.text, "Cookie: a=secret") && contains(o.text, "Host: virtual")) << o.text;
+        EXPECT_TRUE(contains(o.text, "Authorization: Bearer secret") && contains(o.text, "Cookie: a=secret") &&
+            contains(o.text, "Host: virtual"))
+            << o.text;
         EXPECT_TRUE(o.text.starts_with(repeated ? "POST /end?x=1 " : "GET /end?x=1 ")) << o.text;
 
         // of the URL, too
@@ -1503,7 +1537,8 @@ AIO_REAL_TEST("fault N19: credentials and Host do not go to another origin, and 
     }
 }
 
-AIO_REAL_TEST("a redirect with an endless body is followed without it, a stream follows redirects, and the deadline is for all") {
+AIO_REAL_TEST(
+    "a redirect with an endless body is followed without it, a stream follows redirects, and the deadline is for all") {
     raw_server server(&redirects);
     raw_server endless([](raw_connection c) -> aio::coro<> {
         co_await read_request(c);
@@ -1569,7 +1604,8 @@ AIO_REAL_TEST("a session with requests under way is refused on another loop") {
         try {
             aio::run([](http::session& session) -> aio::coro<> { co_await session.get("http://127.0.0.1:1/"); }(s));
         } catch (const std::logic_error& e) { what = e.what(); }
-    }).join();
+    })
+        .join();
     EXPECT_TRUE(contains(what, "another loop")) << what;
     hanging.cancel();
 }
@@ -1758,7 +1794,9 @@ aio::coro<> answers_in_many_ways(raw_connection c) {
     }
 }
 
-AIO_REAL_TEST("wherever the network cuts, splits or delays, a request ends with the whole answer or an error, and none is made twice") {
+AIO_REAL_TEST(
+    "wherever the network cuts, splits or delays, a request ends with the whole answer or an error, and none is made "
+    "twice") {
     raw_server server(&answers_in_many_ways);
     std::mt19937 random(11);
     const auto up_to = [&random](std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n)(random); };

@@ -1,6 +1,6 @@
 #pragma once
-// Requests and the status that RFC 9112 and 9110 ask for: 200 where the handler gets them. Replayed as the first and as a later request
-// of a connection, whole and byte by byte; the fuzzers begin with them.
+// Requests and the status that RFC 9112 and 9110 ask for: 200 where the handler gets them. Replayed as the first and as
+// a later request of a connection, whole and byte by byte; the fuzzers begin with them.
 
 #include <string>
 #include <vector>
@@ -36,7 +36,9 @@ inline std::vector<corpus_request> request_corpus() {
         {"GET\t/\tHTTP/1.1\r\n" + host + end, 400},
         {"GET / a HTTP/1.1\r\n" + host + end, 400},
         {"GET / HTTP/1.1\n" + host + end, 400},
-        {"GET / HTTP/1.1\r\n" "Host: h\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n"
+         "Host: h\n\r\n",
+            400},
         {"GET / HTTP/1.1\r\r\n" + host + end, 400},
         {"G(T / HTTP/1.1\r\n" + host + end, 400},
         {"G\xc3\xa4T / HTTP/1.1\r\n" + host + end, 400},
@@ -150,7 +152,10 @@ inline std::vector<corpus_request> request_corpus() {
         {put + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400},
         {put + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501},
         {put + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501},
-        {put + "Transfer-Encoding: \x0b" "chunked\r\n\r\n0\r\n\r\n", 400},
+        {put +
+                "Transfer-Encoding: \x0b"
+                "chunked\r\n\r\n0\r\n\r\n",
+            400},
         {put + "Transfer-Encoding: chunked;x=y\r\n\r\n0\r\n\r\n", 501},
         {put + "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400},
         {"PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},

@@ -1,7 +1,7 @@
 // The fuzzers of tests/fuzz on a fixed sequence of inputs: pieces of good and bad messages, mixed and damaged.
 
-#include "aio_test.hpp"
 #include "fuzz/http_fuzz.hpp"
+#include "aio_test.hpp"
 #include "http_corpus.hpp"
 
 #include <random>
@@ -18,7 +18,10 @@ std::string mutated(const std::vector<std::string>& seeds, std::mt19937& random)
         const std::string& other = seeds[below(seeds.size())];
         text = text.substr(0, below(text.size() + 1)) + other.substr(below(other.size() + 1));
     }
-    static constexpr std::string_view special("\r\n\0 \t:;,/?#%@[]*=\x7f\xff\x80""0aF+-.", 26);
+    static constexpr std::string_view special(
+        "\r\n\0 \t:;,/?#%@[]*=\x7f\xff\x80"
+        "0aF+-.",
+        26);
     for (std::size_t changes = below(4); changes > 0; --changes) {
         const std::size_t at = below(text.size());
         switch (below(4)) {
@@ -52,8 +55,8 @@ PLAIN_TEST("fuzz: requests") {
 }
 
 PLAIN_TEST("fuzz: targets, and the decoding of paths and queries") {
-    replay({"/", "*", "/a%20b/c+d?a=J%C3%BCrgen+M&flag&q=&a%3Db=c&broken=%zz&a=2#part", "http://host:80/x/y?z=1", "https://[::1]", "/?q",
-               "//h/..//%2e%2E/%00", "?a=1", "a=1", "/%zz", "http://u:p@h/", "h:80"},
+    replay({"/", "*", "/a%20b/c+d?a=J%C3%BCrgen+M&flag&q=&a%3Db=c&broken=%zz&a=2#part", "http://host:80/x/y?z=1",
+               "https://[::1]", "/?q", "//h/..//%2e%2E/%00", "?a=1", "a=1", "/%zz", "http://u:p@h/", "h:80"},
         &http_fuzz::target);
 }
 
@@ -62,16 +65,19 @@ PLAIN_TEST("fuzz: answers") {
     // "a", as gzip and as deflate
     const std::string gzip("\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x04\0\x43\xbe\xb7\xe8\x01\0\0\0", 21);
     const std::string deflate("\x78\x9c\x4b\x04\0\0\x62\0\x62", 9);
-    replay({ok + "Content-Length: 4\r\nX: a\r\n b\r\n\r\nbody", "HTTP/1.1 100 Continue\r\n\r\n" + ok + "\r\nbody", "HTTP/2 404 \r\nx: y\r\n\r\n",
-               ok + "Content-Encoding: gzip\r\n\r\n" + gzip + gzip + std::string(9, '\0'), ok + "Content-Encoding: deflate\r\n\r\n" + deflate,
-               ok + "Content-Encoding: deflate, gzip\r\n\r\n" + gzip, ok + "Content-Length: 4, 4\r\nContent-Length: 5\r\n\r\n",
-               "HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\nbody", ok + "Transfer-Encoding: chunked\r\n\r\nbody", "HTTP/1.1 999 X\r\n\r\n"},
+    replay(
+        {ok + "Content-Length: 4\r\nX: a\r\n b\r\n\r\nbody", "HTTP/1.1 100 Continue\r\n\r\n" + ok + "\r\nbody",
+            "HTTP/2 404 \r\nx: y\r\n\r\n", ok + "Content-Encoding: gzip\r\n\r\n" + gzip + gzip + std::string(9, '\0'),
+            ok + "Content-Encoding: deflate\r\n\r\n" + deflate, ok + "Content-Encoding: deflate, gzip\r\n\r\n" + gzip,
+            ok + "Content-Length: 4, 4\r\nContent-Length: 5\r\n\r\n", "HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\nbody",
+            ok + "Transfer-Encoding: chunked\r\n\r\nbody", "HTTP/1.1 999 X\r\n\r\n"},
         &http_fuzz::response);
 }
 
 PLAIN_TEST("fuzz: URLs") {
-    replay({"http://host/", "https://user:word@host:8443/a/../b?c=d#e", "http://[::1]:80/", "http://h/b\xc3\xbc?q=\xc3\xbc", "http:/h", "http:///h",
-               "ftp://h/", "http://%41/", "http://b\xc3\xbc.example/", "http://h:99999/", "http://a@b@c/", "http://127.1/", "h/x@y", "/path", "",
+    replay({"http://host/", "https://user:word@host:8443/a/../b?c=d#e", "http://[::1]:80/",
+               "http://h/b\xc3\xbc?q=\xc3\xbc", "http:/h", "http:///h", "ftp://h/", "http://%41/",
+               "http://b\xc3\xbc.example/", "http://h:99999/", "http://a@b@c/", "http://127.1/", "h/x@y", "/path", "",
                ":hunter2\xac"},
         &http_fuzz::url);
 }

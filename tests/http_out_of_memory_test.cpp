@@ -13,22 +13,20 @@ PLAIN_TEST("fault C11: HTTP, a server and a session") {
             auto server = co_await aio::http::start_server(handler, "127.0.0.1", 0);
             std::exception_ptr error;
             try {
-                const std::string url = "http://127.0.0.1:" + std::to_string(server.port()) + "/a/path/that/is/rather/long/for/a/string";
+                const std::string url =
+                    "http://127.0.0.1:" + std::to_string(server.port()) + "/a/path/that/is/rather/long/for/a/string";
                 aio::http::session s;
                 const aio::http::response r = co_await aio::wait_for(s.get(url), 10s);
-                if (r.status() == 200 && r.text() != "/a/path/that/is/rather/long/for/a/string") throw std::logic_error("another body");
+                if (r.status() == 200 && r.text() != "/a/path/that/is/rather/long/for/a/string")
+                    throw std::logic_error("another body");
             } catch (const std::system_error&) {  // the server was the one that was hit
             } catch (const aio::http::error&) {
-            } catch (...) {
-                error = std::current_exception();
-            }
+            } catch (...) { error = std::current_exception(); }
             server.close();
             std::exception_ptr at_end;
             try {
                 co_await server.drain(1h);
-            } catch (...) {
-                at_end = std::current_exception();
-            }
+            } catch (...) { at_end = std::current_exception(); }
             if (error) std::rethrow_exception(error);
             if (at_end) std::rethrow_exception(at_end);
         },

@@ -1,5 +1,6 @@
 #pragma once
-// Sockets without manners, for both ends: servers that hang, reset and lie to our client, clients that do to our server.
+// Sockets without manners, for both ends: servers that hang, reset and lie to our client, clients that do to our
+// server.
 //
 //     raw_server server(&hangs);                            // coro<> hangs(raw_connection c)
 //     raw_connection c = co_await raw_connect(port);

@@ -108,7 +108,9 @@ PLAIN_TEST("what is no request, too long, or ambiguous is refused with the statu
 
 std::string shown(const std::string& text) { return text.size() > 200 ? text.substr(0, 200) + "..." : text; }
 
-PLAIN_TEST("fault N11: requests without a meaning are refused, as the first and as the second of a connection, however they are cut") {
+PLAIN_TEST(
+    "fault N11: requests without a meaning are refused, as the first and as the second of a connection, however they "
+    "are cut") {
     const std::string first = "PUT /first HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc";
     for (const auto& [text, status] : aio_test::request_corpus()) {
         for (const std::string& before : {std::string(), first}) {
@@ -121,9 +123,7 @@ PLAIN_TEST("fault N11: requests without a meaning are refused, as the first and 
                     left = feed(p, left, n);
                 }
                 EXPECT_EQ(p.complete() ? 200 : p.bad_status(), status) << shown(text) << p.bad_reason();
-                if (p.complete()) {
-                    EXPECT_EQ(left, "") << shown(text);
-                }
+                if (p.complete()) { EXPECT_EQ(left, "") << shown(text); }
             }
         }
     }
@@ -152,8 +152,10 @@ PLAIN_TEST("fault N11: path() and query() are those of the target, and a target 
 PLAIN_TEST("fault N4: trailers are kept apart from the headers") {
     http_request_parser p(1000, 100);
     feed(p,
-        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\n\r\n2\r\nab\r\n0\r\nAuthorization: Basic eA==\r\n"
-        "Cookie: a=b\r\nX-Forwarded-For: 1.2.3.4\r\nConnection: close\r\nContent-Length: 7\r\nHost: evil\r\nX-A: 2\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\n\r\n2\r\nab\r\n0\r\nAuthorization: "
+        "Basic eA==\r\n"
+        "Cookie: a=b\r\nX-Forwarded-For: 1.2.3.4\r\nConnection: close\r\nContent-Length: 7\r\nHost: evil\r\nX-A: "
+        "2\r\n\r\n",
         1000);
     AIO_REQUIRE(p.complete());
     EXPECT_TRUE(p.keep_alive());
@@ -172,8 +174,8 @@ PLAIN_TEST("fault N4: trailers are kept apart from the headers") {
 
 PLAIN_TEST("fault N3: a parser keeps no more of a request than its limits, whichever part of it does not end") {
     const std::string chunked = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
-    for (const std::string& begin : {std::string("GET /"), std::string("GET / HTTP/1.1\r\nX: "), chunked, chunked + "3;",
-             chunked + "3\r\nabc", chunked + "0\r\nX: "}) {
+    for (const std::string& begin : {std::string("GET /"), std::string("GET / HTTP/1.1\r\nX: "), chunked,
+             chunked + "3;", chunked + "3\r\nabc", chunked + "0\r\nX: "}) {
         http_request_parser p(4000, 1000);
         std::string buffer = begin;
         std::size_t most = 0, sent = 0;
@@ -408,12 +410,11 @@ AIO_REAL_TEST("fault N11: over a connection, too, requests without a meaning are
     for (const auto& [text, status] : aio_test::request_corpus()) {
         std::string all = co_await answer_to(server.port(), text);
         EXPECT_EQ(status_in(all), status) << shown(text);
-        if (status != 200) {
-            EXPECT_TRUE(contains(all, "\r\nConnection: close\r\n")) << shown(text);
-        }
+        if (status != 200) { EXPECT_TRUE(contains(all, "\r\nConnection: close\r\n")) << shown(text); }
         all = co_await answer_to(server.port(), get + text);
         EXPECT_EQ(status_in(all), 200) << shown(text);
-        EXPECT_EQ(status_in(all.substr(std::min(all.size(), all.find("\r\n\r\nGET /page ") + 14))), status) << shown(text);
+        EXPECT_EQ(status_in(all.substr(std::min(all.size(), all.find("\r\n\r\nGET /page ") + 14))), status)
+            << shown(text);
     }
     EXPECT_TRUE(co_await server.drain(30s));
 }
@@ -446,11 +447,11 @@ AIO_REAL_TEST("fault N16: a client that sends everything before it reads gets th
     EXPECT_EQ(r.status(), 413);
 }
 
-AIO_REAL_TEST("fault N16: a client that never ends its sending is left after linger_timeout, and does not keep a drain waiting") {
-    auto server = co_await http::start_server(
-        echo, "127.0.0.1", 0, {.max_body_size = 1000, .linger_timeout = 50ms});
-    auto patient = co_await http::start_server(
-        echo, "127.0.0.1", 0, {.max_body_size = 1000, .linger_timeout = std::nullopt});
+AIO_REAL_TEST(
+    "fault N16: a client that never ends its sending is left after linger_timeout, and does not keep a drain waiting") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0, {.max_body_size = 1000, .linger_timeout = 50ms});
+    auto patient =
+        co_await http::start_server(echo, "127.0.0.1", 0, {.max_body_size = 1000, .linger_timeout = std::nullopt});
     const std::string text = "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n";
     raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
     co_await c.write(text);
@@ -763,7 +764,8 @@ AIO_REAL_TEST("a client that goes away in the middle, or resets, harms nobody") 
     EXPECT_TRUE(co_await server.drain(30s));
 }
 
-AIO_REAL_TEST("fault P2: an HTTP server is left before the locals that its handlers refer to, also when the body throws") {
+AIO_REAL_TEST(
+    "fault P2: an HTTP server is left before the locals that its handlers refer to, also when the body throws") {
     std::string log;
     int handling = 0;
     auto scope = [&]() -> aio::coro<> {
@@ -948,7 +950,9 @@ PLAIN_TEST("client and server can be cancelled at every step") {
 
 // ---- networks without manners ----
 
-AIO_REAL_TEST("wherever the network cuts, splits or delays, whole requests are handled, and what is answered is the beginning of the answers") {
+AIO_REAL_TEST(
+    "wherever the network cuts, splits or delays, whole requests are handled, and what is answered is the beginning of "
+    "the answers") {
     std::vector<std::string> told;
     aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
     const std::string body = "body " + std::string(700, 'b');
@@ -974,16 +978,21 @@ AIO_REAL_TEST("wherever the network cuts, splits or delays, whole requests are h
         return f;
     };
     co_await aio::enter(std::ref(proxy));
-    const std::string put = "PUT /later HTTP/1.1\r\nHost: h\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-    const std::string chunked = "PUT /now HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbody \r\n2bc;x=y\r\n" +
+    const std::string put =
+        "PUT /later HTTP/1.1\r\nHost: h\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+    const std::string chunked =
+        "PUT /now HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbody \r\n2bc;x=y\r\n" +
         std::string(700, 'b') + "\r\n0\r\n\r\n";
-    const std::string requests = "GET /small HTTP/1.1\r\nHost: h\r\n\r\n" + put + "HEAD /large HTTP/1.1\r\nHost: h\r\n\r\n" + chunked +
+    const std::string requests = "GET /small HTTP/1.1\r\nHost: h\r\n\r\n" + put +
+        "HEAD /large HTTP/1.1\r\nHost: h\r\n\r\n" + chunked +
         "GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     const auto answer = [](const std::string& text, std::size_t length, const char* more) {
-        return "HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: " + std::to_string(length) + "\r\n" + more + "\r\n" + text;
+        return "HTTP/1.1 200 OK\r\nDate: today\r\nContent-Length: " + std::to_string(length) + "\r\n" + more + "\r\n" +
+            text;
     };
-    const std::string answers = answer("GET" + std::string(10, 'x'), 13, "") + answer("PUT" + std::string(10, 'x'), 13, "") +
-        answer("", 30'004, "") + answer("PUT" + std::string(10, 'x'), 13, "") +
+    const std::string answers = answer("GET" + std::string(10, 'x'), 13, "") +
+        answer("PUT" + std::string(10, 'x'), 13, "") + answer("", 30'004, "") +
+        answer("PUT" + std::string(10, 'x'), 13, "") +
         answer("GET" + std::string(30'000, 'x'), 30'003, "Connection: close\r\n");
     std::size_t whole = 0;
     const auto client = [&]() -> aio::coro<> {

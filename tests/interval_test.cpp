@@ -7,8 +7,10 @@
 
 namespace {
 
-/// Seven ticks and the times at which they came, in milliseconds since the start, where the consumer is busy for a while after one.
-aio::coro<std::string> ticks_of(aio::async_generator<std::uint64_t> clock, std::uint64_t busy_after, std::chrono::milliseconds busy_for) {
+/// Seven ticks and the times at which they came, in milliseconds since the start, where the consumer is busy for a
+/// while after one.
+aio::coro<std::string> ticks_of(
+    aio::async_generator<std::uint64_t> clock, std::uint64_t busy_after, std::chrono::milliseconds busy_for) {
     const aio::time_point start = aio::get_running_loop().time();
     aio_test::journal j;
     for (int i = 0; i < 7; ++i) {

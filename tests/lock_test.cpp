@@ -23,9 +23,7 @@ template<class E, class F>
 std::string message_of(F fn) {
     try {
         fn();
-    } catch (const E& e) {
-        return e.what();
-    }
+    } catch (const E& e) { return e.what(); }
     return "nothing was thrown";
 }
 
@@ -60,7 +58,9 @@ AIO_TEST("only one task at a time is inside") {
     EXPECT_FALSE(l.locked());
 }
 
-AIO_TEST("rule 102: after a release with a waiter locked() reads false, and the releaser queues behind when it acquires again") {
+AIO_TEST(
+    "rule 102: after a release with a waiter locked() reads false, and the releaser queues behind when it acquires "
+    "again") {
     aio::lock l;
     journal j;
     co_await l.acquire();
@@ -170,7 +170,9 @@ PLAIN_TEST("rule 107: a lock belongs to the loop of its first contention and ref
         l.release();
     }());
     aio::run(contend(l));
-    EXPECT_NE(message_of<std::logic_error>([&] { aio::run(contend(l)); }).find("aio::lock belongs to another event loop"), std::string::npos);
+    EXPECT_NE(
+        message_of<std::logic_error>([&] { aio::run(contend(l)); }).find("aio::lock belongs to another event loop"),
+        std::string::npos);
     EXPECT_FALSE(l.locked());
     aio::runner several;
     aio::lock second;
@@ -204,8 +206,7 @@ AIO_TEST("a guard releases when an exception leaves its scope") {
     try {
         auto guard = co_await l.scoped();
         throw std::runtime_error("inside");
-    } catch (const std::runtime_error&) {
-    }
+    } catch (const std::runtime_error&) {}
     EXPECT_FALSE(l.locked());
 }
 
@@ -227,10 +228,12 @@ AIO_TEST("a lock is a manager: with() holds it, enter and exit can be awaited") 
     const int value = co_await aio::with(l, [&] { return l.locked() ? 1 : 0; });
     EXPECT_EQ(value, 1);
     EXPECT_FALSE(l.locked());
-    EXPECT_THROW(co_await aio::with(l, [&]() -> aio::coro<> {
-                     co_await turns();
-                     throw std::runtime_error("inside");
-                 }), std::runtime_error);
+    EXPECT_THROW(co_await aio::with(l,
+                     [&]() -> aio::coro<> {
+                         co_await turns();
+                         throw std::runtime_error("inside");
+                     }),
+        std::runtime_error);
     EXPECT_FALSE(l.locked());
     co_await l.enter();
     EXPECT_TRUE(l.locked());
@@ -307,7 +310,8 @@ PLAIN_TEST("a deadlock over two locks names both") {
         co_await one;
         co_await two;
     };
-    const std::string text = message_of<aio::deadlock_error>([&] { aio::testing::run(main(), {.virtual_time = true}); });
+    const std::string text =
+        message_of<aio::deadlock_error>([&] { aio::testing::run(main(), {.virtual_time = true}); });
     EXPECT_NE(text.find("lock held by one"), std::string::npos) << text;
     EXPECT_NE(text.find("lock held by two"), std::string::npos) << text;
 }
@@ -330,7 +334,8 @@ AIO_TEST("semantics 15j: a million uncontended acquires starve nobody") {
     co_await turns(2);
 }
 
-PLAIN_TEST("fault C27: a lock that is destroyed cancels those who wait, but for who was woken, and debug mode tells it once") {
+PLAIN_TEST(
+    "fault C27: a lock that is destroyed cancels those who wait, but for who was woken, and debug mode tells it once") {
     std::vector<std::string> told, messages;
     auto main = [&]() -> aio::coro<> {
         aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
@@ -349,7 +354,7 @@ PLAIN_TEST("fault C27: a lock that is destroyed cancels those who wait, but for 
             }));
         }
         co_await turns();
-        l->release();      // the first is woken, but has not run
+        l->release();  // the first is woken, but has not run
         tasks[1].cancel("also cancelled");
         l.reset();
         tasks[2].cancel("later");
@@ -361,12 +366,15 @@ PLAIN_TEST("fault C27: a lock that is destroyed cancels those who wait, but for 
         aio::get_running_loop().set_exception_handler(nullptr);
     };
     aio::testing::run(main(), {.virtual_time = true, .debug = true});
-    EXPECT_EQ(messages, (std::vector<std::string>{"has it", "also cancelled", "aio::lock was destroyed while this task waited on it"}));
+    EXPECT_EQ(messages,
+        (std::vector<std::string>{"has it", "also cancelled", "aio::lock was destroyed while this task waited on it"}));
     AIO_REQUIRE(told.size() == 1);
     EXPECT_NE(told[0].find("aio::lock destroyed while 1 task waits on it"), std::string::npos) << told[0];
 }
 
-AIO_TEST("semantics 15k2: who was woken, and cancelled before the lock was destroyed, is cancelled; a guard of a destroyed lock is empty") {
+AIO_TEST(
+    "semantics 15k2: who was woken, and cancelled before the lock was destroyed, is cancelled; a guard of a destroyed "
+    "lock is empty") {
     auto l = std::make_unique<aio::lock>();
     co_await l->acquire();
     auto woken = aio::create_task([&]() -> aio::coro<bool> {
@@ -388,9 +396,7 @@ AIO_TEST("semantics 15k2: who was woken, and cancelled before the lock was destr
     std::string message;
     try {
         co_await cancelled;
-    } catch (const aio::cancelled_error& e) {
-        message = e.message();
-    }
+    } catch (const aio::cancelled_error& e) { message = e.message(); }
     EXPECT_EQ(message, "mine");
 }
 
@@ -448,12 +454,30 @@ PLAIN_TEST("semantics 15l: primitives that go while their tasks begin a wait at 
             while (aio::detail::local().budget > 0) co_await set.wait();
             try {
                 switch (which) {
-                    case 0: { co_await l.acquire(); break; }
-                    case 1: { co_await s.acquire(); break; }
-                    case 2: { co_await e.wait(); break; }
-                    case 3: { co_await b.wait(); break; }
-                    case 4: { co_await c.wait(); break; }
-                    default: { co_await happened.wait(); break; }
+                    case 0: {
+                        co_await l.acquire();
+                        break;
+                    }
+                    case 1: {
+                        co_await s.acquire();
+                        break;
+                    }
+                    case 2: {
+                        co_await e.wait();
+                        break;
+                    }
+                    case 3: {
+                        co_await b.wait();
+                        break;
+                    }
+                    case 4: {
+                        co_await c.wait();
+                        break;
+                    }
+                    default: {
+                        co_await happened.wait();
+                        break;
+                    }
                 }
                 ++gone_on;
             } catch (const aio::cancelled_error& error) {
@@ -522,9 +546,7 @@ PLAIN_TEST("cancelled at every step a lock is neither lost nor held twice") {
             co_await l.acquire();
             l.release();
             co_await worker();
-        } catch (...) {
-            cancelled = std::current_exception();
-        }
+        } catch (...) { cancelled = std::current_exception(); }
         co_await a;
         co_await b;
         fine = !l.locked() && l.statistics().tasks_waiting == 0;
@@ -550,9 +572,7 @@ AIO_TEST("the locals of a cancelled waiter may release the lock, cancel the next
             const aio_test::at_exit local(std::move(at_exit));
             try {
                 co_await l->acquire();
-            } catch (const aio::cancelled_error& e) {
-                co_return e.message();
-            }
+            } catch (const aio::cancelled_error& e) { co_return e.message(); }
             if (l) l->release();
             co_return "well";
         };
@@ -586,7 +606,8 @@ public:
 
 }  // namespace
 
-AIO_TEST("with() calls the enter() of a class that derives from lock, and releases a lock, a semaphore and a condition") {
+AIO_TEST(
+    "with() calls the enter() of a class that derives from lock, and releases a lock, a semaphore and a condition") {
     counting_lock own;
     co_await aio::with(own, [&] { EXPECT_TRUE(own.locked()); });
     EXPECT_FALSE(own.locked());

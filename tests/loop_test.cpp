@@ -1,4 +1,5 @@
-// The loop's own bookkeeping: what is outstanding, who is woken, the order of timers, memory after a peak, threads that have ended.
+// The loop's own bookkeeping: what is outstanding, who is woken, the order of timers, memory after a peak, threads that
+// have ended.
 #include "aio_test.hpp"
 
 #include "loop/loop.hpp"
@@ -18,9 +19,9 @@
 
 namespace {
 
-using aio_test::bytes_in_use;
 using aio::detail::fd_ready;
 using aio::detail::io_entry;
+using aio_test::bytes_in_use;
 
 /// Does something, then waits for what can never happen: that is found, so nothing counts as outstanding any more.
 template<class F>
@@ -55,7 +56,8 @@ struct pipe_ends {
 aio::coro<> connected(aio::stream& ours, int& theirs) {
     const int listening = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const sa_family_t family = AF_UNIX;
-    AIO_REQUIRE(::bind(listening, reinterpret_cast<const sockaddr*>(&family), sizeof family) == 0);  // the kernel names it
+    AIO_REQUIRE(
+        ::bind(listening, reinterpret_cast<const sockaddr*>(&family), sizeof family) == 0);  // the kernel names it
     AIO_REQUIRE(::listen(listening, 1) == 0);
     char address[128] = {};
     socklen_t size = sizeof address;
@@ -91,7 +93,8 @@ PLAIN_TEST("a deadlock is found after a stream was read and written, and after a
         EXPECT_THROW(co_await aio::wait_for(ours.read_line(), 1ms), aio::timeout_error);
         co_await ours.aclose();
         ::close(theirs);
-    }), "");
+    }),
+        "");
 }
 
 PLAIN_TEST("a deadlock is found after a descriptor was watched, to its end and until a cancel") {
@@ -102,10 +105,12 @@ PLAIN_TEST("a deadlock is found after a descriptor was watched, to its end and u
         char byte;
         EXPECT_EQ(::read(pipe.ends[0], &byte, 1), 1);
         EXPECT_THROW(co_await aio::wait_for(fd_ready(pipe.ends[0], io_entry::readable), 1ms), aio::timeout_error);
-    }), "");
+    }),
+        "");
 }
 
-PLAIN_TEST("a deadlock is found after jobs that ended, failed, were withdrawn or abandoned, and after the end of their pool") {
+PLAIN_TEST(
+    "a deadlock is found after jobs that ended, failed, were withdrawn or abandoned, and after the end of their pool") {
     EXPECT_NE(deadlock_after([]() -> aio::coro<> {
         co_await aio::to_thread([] {});
         co_await aio::to_thread(aio::abandon_on_cancel, [] {});
@@ -126,7 +131,8 @@ PLAIN_TEST("a deadlock is found after jobs that ended, failed, were withdrawn or
         first.cancel();
         co_await first;  // its value stands
         co_await pool.shutdown();
-    }), "");
+    }),
+        "");
 }
 
 AIO_REAL_TEST("a regular file cannot be watched: the wait says so, with the number of the descriptor") {
@@ -149,7 +155,8 @@ AIO_REAL_TEST("when a connection breaks, who reads and who writes are both woken
     int theirs = -1;
     co_await connected(ours, theirs);
     const std::string much(8 << 20, 'x');
-    aio::task<std::string> reader = aio::create_task([&]() -> aio::coro<std::string> { co_return co_await ours.read_exactly(1); });
+    aio::task<std::string> reader =
+        aio::create_task([&]() -> aio::coro<std::string> { co_return co_await ours.read_exactly(1); });
     aio::task<> writer = aio::create_task([&]() -> aio::coro<> { co_await ours.write(much); });
     co_await aio::sleep(1ms);
     EXPECT_FALSE(reader.done());
@@ -181,7 +188,9 @@ PLAIN_TEST("300 timers in many orders, a third of them disarmed: the others fire
             auto n = std::make_unique<node>();
             n->fired = &fired;
             n->at = 10'000 - 3 * i + static_cast<int>(random() % static_cast<unsigned>(noise));
-            n->fire = [](aio::detail::timer_node& t) noexcept { static_cast<node&>(t).fired->push_back(static_cast<node&>(t).at); };
+            n->fire = [](aio::detail::timer_node& t) noexcept {
+                static_cast<node&>(t).fired->push_back(static_cast<node&>(t).at);
+            };
             timers.arm(*n, aio::time_point(std::chrono::milliseconds(n->at)));
             nodes.push_back(std::move(n));
         }
@@ -201,7 +210,8 @@ AIO_TEST("after a peak the room for timers is given back") {
         std::mt19937 random(3);
         std::vector<aio::callback_handle> all;
         for (std::size_t i = 0; i < timers; ++i) {
-            all.push_back(aio::get_running_loop().call_later(std::chrono::microseconds(3'600'000'000 - random() % 3'000'000'000U), [] {}));
+            all.push_back(aio::get_running_loop().call_later(
+                std::chrono::microseconds(3'600'000'000 - random() % 3'000'000'000U), [] {}));
         }
         for (auto& one : all) one.cancel();
     };

@@ -82,7 +82,8 @@ PLAIN_TEST("three loops that post to each other and share a pool: nothing is los
     }
 }
 
-PLAIN_TEST("fault C6: a loop that waits for another one, which has ended its pool and computes, is not told of a deadlock") {
+PLAIN_TEST(
+    "fault C6: a loop that waits for another one, which has ended its pool and computes, is not told of a deadlock") {
     for (int round = 0; round < 5; ++round) {
         aio::loop_handle waiting;
         aio::future<int>* answer = nullptr;
@@ -92,7 +93,8 @@ PLAIN_TEST("fault C6: a loop that waits for another one, which has ended its poo
                 aio::thread_pool_executor pool(8);
                 std::vector<aio::task<>> jobs;
                 meeting all(8);
-                for (int i = 0; i < 8; ++i) jobs.push_back(aio::create_task(aio::run_in_executor(pool, [&all] { all.arrive(); })));
+                for (int i = 0; i < 8; ++i)
+                    jobs.push_back(aio::create_task(aio::run_in_executor(pool, [&all] { all.arrive(); })));
                 for (auto& job : jobs) co_await job;
                 waits.arrive();
                 const aio::task<> closing = aio::create_task([&]() -> aio::coro<> { co_await pool.shutdown(); });
@@ -115,15 +117,14 @@ PLAIN_TEST("fault C6: a loop that waits for another one, which has ended its poo
         int got = 0;
         try {
             got = aio::run(asks());
-        } catch (const aio::deadlock_error& e) {
-            ADD_FAILURE() << e.what();
-        }
+        } catch (const aio::deadlock_error& e) { ADD_FAILURE() << e.what(); }
         EXPECT_EQ(got, 42);
         other.join();
     }
 }
 
-PLAIN_TEST("fault C6: what a job holds may wake another loop when the pool destroys it, after the job's own loop has ended") {
+PLAIN_TEST(
+    "fault C6: what a job holds may wake another loop when the pool destroys it, after the job's own loop has ended") {
     aio::loop_handle waiting;
     aio::future<>* answer = nullptr;
     meeting waits(2);
@@ -161,9 +162,7 @@ PLAIN_TEST("fault C6: what a job holds may wake another loop when the pool destr
     };
     try {
         aio::run(asks());
-    } catch (const aio::deadlock_error& e) {
-        ADD_FAILURE() << e.what();
-    }
+    } catch (const aio::deadlock_error& e) { ADD_FAILURE() << e.what(); }
     other.join();
 }
 

@@ -21,7 +21,7 @@ bool add_test(const char* file, int line, const char* sentence, Body body) {
     std::string suite = std::strrchr(file, '/') ? std::strrchr(file, '/') + 1 : file;
     suite.resize(suite.rfind("_test.cpp") == std::string::npos ? suite.size() : suite.rfind("_test.cpp"));
     testing::RegisterTest(suite.c_str(), sentence, nullptr, nullptr, file, line,
-                          [body]() -> testing::Test* { return new registered_test<Body>(body); });
+        [body]() -> testing::Test* { return new registered_test<Body>(body); });
     return true;
 }
 
@@ -37,12 +37,14 @@ bool add(const char* file, int line, const char* sentence, aio::coro<> (*body)()
     });
 }
 
-bool add(const char* file, int line, const char* sentence, void (*body)()) { return add_test(file, line, sentence, body); }
+bool add(const char* file, int line, const char* sentence, void (*body)()) {
+    return add_test(file, line, sentence, body);
+}
 
 }  // namespace aio_test
 
-// An exception that two threads have seen goes with the last reference to it, which libstdc++ counts atomically; ThreadSanitizer does
-// not see that, because libstdc++ is not built with it.
+// An exception that two threads have seen goes with the last reference to it, which libstdc++ counts atomically;
+// ThreadSanitizer does not see that, because libstdc++ is not built with it.
 extern "C" const char* __tsan_default_suppressions() {
     return "race:std::__exception_ptr::exception_ptr::_M_release\n"
            "race:std::runtime_error::~runtime_error\n"
@@ -50,7 +52,8 @@ extern "C" const char* __tsan_default_suppressions() {
 }
 
 int main(int argc, char** argv) {
-    std::signal(SIGINT, SIG_DFL);  // a shell starts what runs in the background with SIGINT ignored, and run() leaves that alone
+    std::signal(SIGINT,
+        SIG_DFL);  // a shell starts what runs in the background with SIGINT ignored, and run() leaves that alone
     testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();
 }

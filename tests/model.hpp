@@ -1,14 +1,16 @@
 #pragma once
-// Random programs over the primitives, run under a seeded schedule on virtual time and checked against a simple model of each.
+// Random programs over the primitives, run under a seeded schedule on virtual time and checked against a simple model
+// of each.
 //
-// A program is a tree of operations: workers (tasks) that lock, wait, notify, put, get, send, post from threads, cancel each other, and
-// run parts of it under timeouts and in task groups. While it runs the model follows: who holds what, who waits, which items are in a
-// queue. Each completed wait is checked at once (mutual exclusion, first come first served, no item lost, doubled or out of order, a
-// cancel that came is delivered, and none that did not). Halfway between any two moments at which something can happen nothing is
-// ready, so then the model must not know of anybody who could go on: a lost wake-up shows there. The end cancels everybody, and
-// everybody must end.
+// A program is a tree of operations: workers (tasks) that lock, wait, notify, put, get, send, post from threads, cancel
+// each other, and run parts of it under timeouts and in task groups. While it runs the model follows: who holds what,
+// who waits, which items are in a queue. Each completed wait is checked at once (mutual exclusion, first come first
+// served, no item lost, doubled or out of order, a cancel that came is delivered, and none that did not). Halfway
+// between any two moments at which something can happen nothing is ready, so then the model must not know of anybody
+// who could go on: a lost wake-up shows there. The end cancels everybody, and everybody must end.
 //
-// model_test.cpp takes programs from seeds, tests/fuzz/model_fuzz.cpp from a fuzzer's bytes. `shrink` makes a failing one small.
+// model_test.cpp takes programs from seeds, tests/fuzz/model_fuzz.cpp from a fuzzer's bytes. `shrink` makes a failing
+// one small.
 
 #include <aio/aio.hpp>
 #include <aio/testing.hpp>
@@ -180,7 +182,8 @@ private:
         return w;
     }
     void some(std::vector<op>& body, unsigned most, int depth) {
-        for (unsigned n = 1 + choices_.below(most); n > 0 && room_ > 0 && !choices_.spent(); --n) body.push_back(one(depth));
+        for (unsigned n = 1 + choices_.below(most); n > 0 && room_ > 0 && !choices_.spent(); --n)
+            body.push_back(one(depth));
     }
     op one(int depth) {
         --room_;
@@ -200,7 +203,8 @@ private:
             case kind::tick:
             case kind::timeout: some(o.body, 3, depth + 1); break;
             case kind::group:
-                for (unsigned n = 1 + choices_.below(3); n > 0 && room_ > 0; --n) o.body.push_back(worker(3, depth + 1));
+                for (unsigned n = 1 + choices_.below(3); n > 0 && room_ > 0; --n)
+                    o.body.push_back(worker(3, depth + 1));
                 some(o.body, 2, depth + 1);
                 break;
             default: break;
@@ -220,11 +224,12 @@ private:
 inline program generate(choices& c) { return detail::generator(c).generate(); }
 
 inline void print(std::string& out, const op& o, unsigned indent) {
-    static constexpr const char* names[] = {"worker", "yield", "sleep", "with lock", "with semaphore", "wait for condition",
-        "notify condition", "wait for event", "set event", "clear event", "wait at barrier", "reset barrier", "abort barrier",
-        "put into queue", "get from queue", "put_nowait into queue", "get_nowait from queue", "join queue", "shut down queue",
-        "share lock", "have lock alone", "follow channel", "send to channel", "close channel", "ticks", "post", "posts of a thread", "timeout",
-        "group", "fail", "cancel worker"};
+    static constexpr const char* names[] = {"worker", "yield", "sleep", "with lock", "with semaphore",
+        "wait for condition", "notify condition", "wait for event", "set event", "clear event", "wait at barrier",
+        "reset barrier", "abort barrier", "put into queue", "get from queue", "put_nowait into queue",
+        "get_nowait from queue", "join queue", "shut down queue", "share lock", "have lock alone", "follow channel",
+        "send to channel", "close channel", "ticks", "post", "posts of a thread", "timeout", "group", "fail",
+        "cancel worker"};
     static_assert(sizeof names / sizeof names[0] == kinds);
     out.append(indent * 4, ' ');
     out += names[static_cast<unsigned>(o.what)];
@@ -237,7 +242,9 @@ inline void print(std::string& out, const op& o, unsigned indent) {
         case kind::notify: out += ", " + std::to_string(o.amount + 1); break;
         case kind::tick:
         case kind::follow: out += ' ' + std::to_string(o.object) + ", " + std::to_string(o.amount + 1); break;
-        case kind::shut_down_queue: out += ' ' + std::to_string(o.object) + (o.amount % 2 ? ", immediately" : ""); break;
+        case kind::shut_down_queue:
+            out += ' ' + std::to_string(o.object) + (o.amount % 2 ? ", immediately" : "");
+            break;
         default:
             if (detail::objects_of(o.what) > 1) out += ' ' + std::to_string(o.object);
     }
@@ -285,9 +292,7 @@ public:
             aio::testing::run(main(), {.seed = schedule, .virtual_time = true, .debug = false});
         } catch (const std::exception& e) {
             fail(std::string("the run ended with: ") + e.what());
-        } catch (const aio::cancelled_error&) {
-            fail("the run ended with cancelled_error");
-        }
+        } catch (const aio::cancelled_error&) { fail("the run ended with cancelled_error"); }
         return failure_;
     }
 
@@ -298,11 +303,11 @@ private:
     struct worker {
         std::string name;
         aio::any_task task;
-        std::uint32_t cancels = 0;   // from operations of the program, and not dealt with
+        std::uint32_t cancels = 0;  // from operations of the program, and not dealt with
         bool is_child = false;
-        bool goes_on = false;        // when cancelled
-        bool ended = false;          // ran to its end, or was never started
-        bool overtaken = false;      // a cancel came during something irrevocable, and may never have been delivered
+        bool goes_on = false;    // when cancelled
+        bool ended = false;      // ran to its end, or was never started
+        bool overtaken = false;  // a cancel came during something irrevocable, and may never have been delivered
         std::uint32_t cancelling() const { return task.cancelling(); }
         bool live() const { return cancelling() == 0; }  // no cancel has come that it does not know of
     };
@@ -359,8 +364,8 @@ private:
         typename P::barrier real;
         unsigned parties;
         bool broken = false;
-        unsigned breaks = 0;       // how often it was reset or aborted
-        std::vector<bool> here;    // who of the meeting that is being left has left
+        unsigned breaks = 0;     // how often it was reset or aborted
+        std::vector<bool> here;  // who of the meeting that is being left has left
         unsigned left = 0;
         unsigned may_have_left = 0;  // cancelled meanwhile: perhaps of this meeting
         line waiters;
@@ -380,7 +385,11 @@ private:
         bool shut_down = false;
         line getters, putters, joiners;
         bool full() const { return maxsize != 0 && items.size() >= maxsize; }
-        auto next() { return order == 0 ? items.begin() : order == 1 ? items.end() - 1 : std::min_element(items.begin(), items.end()); }
+        auto next() {
+            return order == 0 ? items.begin()
+                : order == 1  ? items.end() - 1
+                              : std::min_element(items.begin(), items.end());
+        }
         void settle() {
             if (unfinished > 0) return;
             for (waiting* w : joiners) w->promised = true;
@@ -395,7 +404,8 @@ private:
     template<class Channel>
     struct channel_model {
         template<class... Args>
-        explicit channel_model(std::size_t n, bool w, Args... args) : real(args...), capacity(n), is_watch(w), sent(w ? 1 : 0) {}
+        explicit channel_model(std::size_t n, bool w, Args... args)
+            : real(args...), capacity(n), is_watch(w), sent(w ? 1 : 0) {}
         Channel real;
         std::size_t capacity;  // how many items are kept
         bool is_watch;         // who is slow is not told
@@ -428,7 +438,8 @@ private:
 
     // A wait has ended with a value: no cancel may have come while it lasted.
     void completed(const worker& w, std::uint32_t cancelling_before, const char* what) {
-        if (w.cancelling() > cancelling_before) fail(w, (std::string(what) + " completed, although it was cancelled").c_str());
+        if (w.cancelling() > cancelling_before)
+            fail(w, (std::string(what) + " completed, although it was cancelled").c_str());
     }
     void cancelled(const worker& w, const char* what) {
         if (w.live()) fail(w, (std::string(what) + " was cancelled by nobody").c_str());
@@ -764,7 +775,8 @@ private:
                 cancelled(w, "queue.get()");
                 throw;
             } catch (const aio::queue_shut_down&) {
-                if (!q.shut_down || !q.items.empty()) fail(w, "queue_shut_down from a queue that is not, or is not empty");
+                if (!q.shut_down || !q.items.empty())
+                    fail(w, "queue_shut_down from a queue that is not, or is not empty");
                 throw;
             }
             completed(w, before, "queue.get()");
@@ -785,9 +797,7 @@ private:
         bool refused = false;
         try {
             q.real.put_nowait(item);
-        } catch (const aio::queue_full&) {
-            refused = true;
-        } catch (const aio::queue_shut_down&) {
+        } catch (const aio::queue_full&) { refused = true; } catch (const aio::queue_shut_down&) {
             refused = true;
         }
         if (refused != (q.full() || q.shut_down)) fail(w, "put_nowait() is wrong about whether there is room");
@@ -800,9 +810,7 @@ private:
         bool refused = false;
         try {
             item = q.real.get_nowait();
-        } catch (const aio::queue_empty&) {
-            refused = true;
-        } catch (const aio::queue_shut_down&) {
+        } catch (const aio::queue_empty&) { refused = true; } catch (const aio::queue_shut_down&) {
             refused = true;
         }
         if (refused != q.items.empty()) fail(w, "get_nowait() is wrong about whether there is an item");
@@ -858,7 +866,8 @@ private:
             if (l.alone || (alone && l.sharing > 0)) fail(w, "got a shared lock that another holds");
             for (const waiting* other : l.waiters) {  // those that share it run in any order
                 if (other->who == &w) break;
-                if (other->who->live() && (alone || other->alone)) fail(w, "got a shared lock before one that came first");
+                if (other->who->live() && (alone || other->alone))
+                    fail(w, "got a shared lock before one that came first");
             }
         }
         struct held {
@@ -894,9 +903,7 @@ private:
             } else {
                 c.real.set(item);
             }
-        } catch (const std::logic_error&) {
-            refused = true;
-        }
+        } catch (const std::logic_error&) { refused = true; }
         if (refused != c.closed) fail(w, "send() is wrong about whether the channel is closed");
         if (refused) return;
         c.sent.push_back(item);
@@ -925,9 +932,7 @@ private:
                 } catch (const aio::cancelled_error&) {
                     cancelled(w, "next() of a channel");
                     throw;
-                } catch (const aio::broadcast_lagged& e) {
-                    missed = e.missed();
-                }
+                } catch (const aio::broadcast_lagged& e) { missed = e.missed(); }
                 completed(w, before, "next() of a channel");
                 if (!me.promised) fail(w, "next() of a channel completed, but nothing was sent");
             }
@@ -936,10 +941,12 @@ private:
             next += behind;
             if (missed > 0) continue;
             if (!item) {
-                if (!c.closed || next != c.sent.size()) fail(w, "a channel has ended although it was not closed, or has items");
+                if (!c.closed || next != c.sent.size())
+                    fail(w, "a channel has ended although it was not closed, or has items");
                 co_return;
             }
-            if (next == c.sent.size() || *item != c.sent[next]) fail(w, "got another item of a channel than the next one");
+            if (next == c.sent.size() || *item != c.sent[next])
+                fail(w, "got another item of a channel than the next one");
             ++next;
             co_await run_body(w, o);
         }
@@ -993,7 +1000,8 @@ private:
         threads_.push_back(posts);
         auto job = [h = aio::get_running_loop().handle(), posts, n = o.amount + 1] {
             const auto post = [&] {
-                h.call_soon_threadsafe([posts, number = posts->posted++] { posts->in_order &= number == posts->called++; });
+                h.call_soon_threadsafe(
+                    [posts, number = posts->posted++] { posts->in_order &= number == posts->called++; });
             };
             const auto answer = [](unsigned number) -> aio::coro<unsigned> {
                 co_await aio::sleep(ms(0));
@@ -1012,7 +1020,8 @@ private:
             cancelled(w, "to_thread()");
             error = std::current_exception();
         }
-        if (!posts->answered && posts->posted > 0) fail(w, "a thread asked for a coroutine, and got another value than it gave");
+        if (!posts->answered && posts->posted > 0)
+            fail(w, "a thread asked for a coroutine, and got another value than it gave");
         if (error) std::rethrow_exception(error);
     }
 
@@ -1030,24 +1039,19 @@ private:
                 } catch (const aio::cancelled_error&) {
                     body_cancelled = true;
                     why = std::current_exception();
-                } catch (const std::exception&) {
-                    why = std::current_exception();
-                }
+                } catch (const std::exception&) { why = std::current_exception(); }
                 expired = t.expired();
                 at_end = w.cancelling();
                 if (why) std::rethrow_exception(why);
             });
-        } catch (const aio::cancelled_error&) {
-            error = std::current_exception();
-        } catch (const aio::timeout_error&) {
+        } catch (const aio::cancelled_error&) { error = std::current_exception(); } catch (const aio::timeout_error&) {
             error = std::current_exception();
             converted = expired && body_cancelled;
-        } catch (const std::exception&) {
-            error = std::current_exception();
-        }
+        } catch (const std::exception&) { error = std::current_exception(); }
         if (w.cancelling() != at_end - (expired ? 1 : 0)) fail(w, "a timeout left the count of cancels wrong");
         const bool due = expired && body_cancelled && w.cancelling() <= at_entry;
-        if (body_cancelled && due != converted) fail(w, due ? "an expired timeout let the cancel out" : "a timeout swallowed a cancel");
+        if (body_cancelled && due != converted)
+            fail(w, due ? "an expired timeout let the cancel out" : "a timeout swallowed a cancel");
         if (error) std::rethrow_exception(error);
     }
 
@@ -1096,8 +1100,10 @@ private:
         }
         if (outcome == was_other) fail(w, "a task group threw something that is no exception_group");
         if (g.failures + body_failed > 0) {
-            if (outcome != was_group) fail(w, "a task group lost an error");
-            else if (errors != g.failures + body_failed) fail(w, "a task group does not have the errors of its tasks");
+            if (outcome != was_group)
+                fail(w, "a task group lost an error");
+            else if (errors != g.failures + body_failed)
+                fail(w, "a task group does not have the errors of its tasks");
         } else {
             if (outcome == was_group) fail(w, "a task group failed without an error");
             if (outcome == was_cancelled) cancelled(w, "a task group");
@@ -1128,8 +1134,7 @@ private:
             } catch (const aio::cancelled_error&) {
                 cancellation = std::current_exception();
                 if (w.cancels == 0) fail(w, "a worker was cancelled by nobody");
-            } catch (const std::exception&) {
-            }
+            } catch (const std::exception&) {}
             if (w.cancelling() != w.cancels) fail(w, "cancelling() is not the number of cancels from outside");
             if (cancellation && !w.goes_on) break;
             if (cancellation) {
@@ -1150,9 +1155,15 @@ private:
 
     // Nothing is ready now: nobody waits who could go on.
     void check_idle() {
-        auto waits = [](const line& l) { return std::any_of(l.begin(), l.end(), [](const waiting* w) { return w->who->live(); }); };
-        auto promised = [](const line& l) { return std::any_of(l.begin(), l.end(), [](const waiting* w) { return w->promised; }); };
-        auto dead = [](const line& l) { return std::any_of(l.begin(), l.end(), [](const waiting* w) { return !w->who->live(); }); };
+        auto waits = [](const line& l) {
+            return std::any_of(l.begin(), l.end(), [](const waiting* w) { return w->who->live(); });
+        };
+        auto promised = [](const line& l) {
+            return std::any_of(l.begin(), l.end(), [](const waiting* w) { return w->promised; });
+        };
+        auto dead = [](const line& l) {
+            return std::any_of(l.begin(), l.end(), [](const waiting* w) { return !w->who->live(); });
+        };
         for (const lock_model& l : locks_) {
             if (!l.holder && waits(l.waiters)) fail("a lock is free, and a task still waits for it");
             if (dead(l.waiters)) fail("a task waits for a lock although it was cancelled");
@@ -1165,27 +1176,35 @@ private:
         }
         if (!condition_.holder && (!condition_.acquiring.empty() || promised(condition_.waiters)))
             fail("the lock of a condition is free, and a task still waits for it");
-        if (!condition_.holder && dead(condition_.waiters)) fail("a task waits for a condition although it was cancelled");
+        if (!condition_.holder && dead(condition_.waiters))
+            fail("a task waits for a condition although it was cancelled");
         if (dead(condition_.acquiring)) fail("a task waits for the lock of a condition although it was cancelled");
         if (event_.real.is_set() != event_.set) fail("is_set() is wrong");
-        if (!event_.waiters.empty() && (event_.set || promised(event_.waiters))) fail("an event was set, and a task still waits for it");
+        if (!event_.waiters.empty() && (event_.set || promised(event_.waiters)))
+            fail("an event was set, and a task still waits for it");
         if (dead(event_.waiters)) fail("a task waits for an event although it was cancelled");
         if (barrier_.waiters.size() >= barrier_.parties) fail("enough tasks are at the barrier, and still wait");
         if (barrier_.broken && !barrier_.waiters.empty()) fail("a task waits at a broken barrier");
         if (dead(barrier_.waiters)) fail("a task waits at a barrier although it was cancelled");
         barrier_.next_meeting();  // all have left
         auto check = [&](auto& q) {
-            if ((!q.items.empty() || q.shut_down) && !q.getters.empty()) fail("a queue has items or is shut down, and a task still waits in get()");
-            if ((!q.full() || q.shut_down) && !q.putters.empty()) fail("a queue has room or is shut down, and a task still waits in put()");
-            if (!q.joiners.empty() && (q.unfinished == 0 || promised(q.joiners))) fail("a queue is done, and a task still waits in join()");
-            if (dead(q.getters) || dead(q.putters) || dead(q.joiners)) fail("a task waits for a queue although it was cancelled");
+            if ((!q.items.empty() || q.shut_down) && !q.getters.empty())
+                fail("a queue has items or is shut down, and a task still waits in get()");
+            if ((!q.full() || q.shut_down) && !q.putters.empty())
+                fail("a queue has room or is shut down, and a task still waits in put()");
+            if (!q.joiners.empty() && (q.unfinished == 0 || promised(q.joiners)))
+                fail("a queue is done, and a task still waits in join()");
+            if (dead(q.getters) || dead(q.putters) || dead(q.joiners))
+                fail("a task waits for a queue although it was cancelled");
         };
         check(queue_);
         check(lifo_);
         check(priority_);
         const shared_lock_model& l = shared_lock_;
-        const auto first = std::find_if(l.waiters.begin(), l.waiters.end(), [](const waiting* w) { return w->who->live(); });
-        if (first != l.waiters.end() && !l.alone && (l.sharing == 0 || !(*first)->alone)) fail("a shared lock is free, and a task still waits for it");
+        const auto first =
+            std::find_if(l.waiters.begin(), l.waiters.end(), [](const waiting* w) { return w->who->live(); });
+        if (first != l.waiters.end() && !l.alone && (l.sharing == 0 || !(*first)->alone))
+            fail("a shared lock is free, and a task still waits for it");
         if (dead(l.waiters)) fail("a task waits for a shared lock although it was cancelled");
         const aio::shared_lock_statistics of_lock = l.real.statistics();
         if (of_lock.shared != l.sharing || of_lock.exclusive != l.alone || of_lock.tasks_waiting != l.waiters.size())
@@ -1194,7 +1213,8 @@ private:
             if (promised(c.waiters)) fail("a channel has an item or is closed, and a task still waits for that");
             if (dead(c.waiters)) fail("a task waits for a channel although it was cancelled");
             const auto of_channel = c.real.statistics();
-            if (of_channel.subscriptions != c.subscriptions || of_channel.tasks_waiting != c.waiters.size() || of_channel.closed != c.closed)
+            if (of_channel.subscriptions != c.subscriptions || of_channel.tasks_waiting != c.waiters.size() ||
+                of_channel.closed != c.closed)
                 fail("the statistics of a channel are wrong");
         };
         check_channel(broadcast_);
@@ -1207,7 +1227,8 @@ private:
         for (const group_model* g : groups_) {
             if (g->failures == 0) continue;
             for (const worker* child : g->children) {
-                if (!child->task.done() && child->live()) fail("a task of a group has failed, and another was not cancelled");
+                if (!child->task.done() && child->live())
+                    fail("a task of a group has failed, and another was not cancelled");
             }
         }
     }
@@ -1225,7 +1246,9 @@ private:
             tasks.push_back(aio::create_task(run_worker(w, o), {.name = w.name}));
             w.task = tasks.back();
         }
-        auto all_done = [&] { return std::all_of(tasks.begin(), tasks.end(), [](const aio::task<>& t) { return t.done(); }); };
+        auto all_done = [&] {
+            return std::all_of(tasks.begin(), tasks.end(), [](const aio::task<>& t) { return t.done(); });
+        };
         co_await aio::sleep(std::chrono::microseconds(500));
         for (int i = 0; i < 30 && !all_done(); ++i) {
             check_idle();
@@ -1249,7 +1272,8 @@ private:
         for (std::size_t i = 0; i < tasks.size(); ++i) {  // rules 7, 9, 10
             if (!tasks[i].done()) continue;
             const worker& w = workers_[i];
-            if (tasks[i].cancelled() != (w.cancels > 0) && !w.overtaken) fail(w, "cancelled() is not whether a cancel ended it");
+            if (tasks[i].cancelled() != (w.cancels > 0) && !w.overtaken)
+                fail(w, "cancelled() is not whether a cancel ended it");
         }
         aio::testing::set_step_hook(nullptr);
     }
@@ -1300,8 +1324,8 @@ inline bool find(op& o, std::size_t& n, op*& parent, std::size_t& index) {
 }
 }  // namespace detail
 
-/// Takes operations away, alone and in pairs, puts what is inside of one in its place, and shortens times, for as long as
-/// fails(program) stays true.
+/// Takes operations away, alone and in pairs, puts what is inside of one in its place, and shortens times, for as long
+/// as fails(program) stays true.
 template<class Fails>
 program shrink(program p, Fails fails) {
     auto changed = [](program from, std::size_t node, auto change) -> std::optional<program> {
@@ -1332,14 +1356,15 @@ program shrink(program p, Fails fails) {
         again = false;
         for (std::size_t node = 0; node + 1 < count(p); ++node) {
             while (keep_if_it_fails(changed(p, node, take_away)) || keep_if_it_fails(changed(p, node, unwrap)) ||
-                   keep_if_it_fails(changed(p, node, shorten))) {
+                keep_if_it_fails(changed(p, node, shorten))) {
                 again = true;
             }
         }
         if (again || count(p) > 20) continue;
         for (std::size_t node = 0; node + 1 < count(p); ++node) {
             for (std::size_t other = node; other + 2 < count(p); ++other) {
-                if (const auto without = changed(p, node, take_away)) again |= keep_if_it_fails(changed(*without, other, take_away));
+                if (const auto without = changed(p, node, take_away))
+                    again |= keep_if_it_fails(changed(*without, other, take_away));
             }
         }
     }

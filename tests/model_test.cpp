@@ -1,7 +1,8 @@
-// Thousands of random programs against the model of model.hpp. AIO_MODEL_SEEDS=N runs N of them, AIO_MODEL_FIRST=K begins at seed K.
+// Thousands of random programs against the model of model.hpp. AIO_MODEL_SEEDS=N runs N of them, AIO_MODEL_FIRST=K
+// begins at seed K.
 
-#include "aio_test.hpp"
 #include "model.hpp"
+#include "aio_test.hpp"
 #include "planted.hpp"
 
 #include <cstdlib>
@@ -17,7 +18,7 @@ constexpr std::uint64_t usual_seeds = AIO_TEST_SANITIZED ? 1'000 : 10'000;  // s
 
 struct found {
     std::uint64_t seed = 0;
-    std::string what;         // empty: nothing was wrong
+    std::string what;  // empty: nothing was wrong
     model::program smallest;
 };
 
@@ -59,7 +60,8 @@ struct with_forgetful_lock : model::primitives {
 
 PLAIN_TEST("a lock that forgets to pass its wake-up on is found, by a small program") {
     const found f = search<with_forgetful_lock>(0, 10'000);
-    EXPECT_TRUE(f.what == "a lock is free, and a task still waits for it" || f.what.ends_with("got a lock before one that came first"))
+    EXPECT_TRUE(f.what == "a lock is free, and a task still waits for it" ||
+        f.what.ends_with("got a lock before one that came first"))
         << "seed " << f.seed << ": " << f.what;
     EXPECT_LE(model::size(f.smallest), 10u) << model::to_string(f.smallest);
 }

@@ -78,9 +78,7 @@ AIO_TEST("fault C1: a wake-up of an operation that was cancelled does not reach 
     bool cancelled = false;
     try {
         co_await op;
-    } catch (const aio::cancelled_error&) {
-        cancelled = true;
-    }
+    } catch (const aio::cancelled_error&) { cancelled = true; }
     EXPECT_TRUE(cancelled);
     aio::current_task().uncancel();
     co_await undisturbed_by(op);

@@ -1,6 +1,7 @@
 #pragma once
-// Runs a scenario again and again, and lets each allocation fail in its turn: the library's own and every operator new, so that those
-// of the standard library fail, too. Each run is in a child process, so that an abort, a crash and a hang are a failure of one run.
+// Runs a scenario again and again, and lets each allocation fail in its turn: the library's own and every operator new,
+// so that those of the standard library fail, too. Each run is in a child process, so that an abort, a crash and a hang
+// are a failure of one run.
 //
 //     PLAIN_TEST("fault C11: ...") { aio_test::survives_without_memory([]() -> aio::coro<> { ... }); }
 //
@@ -26,7 +27,8 @@
 #include <sanitizer/lsan_interface.h>
 #endif
 
-// ThreadSanitizer has these operators itself and lets nobody replace them: there the library's own allocations alone fail.
+// ThreadSanitizer has these operators itself and lets nobody replace them: there the library's own allocations alone
+// fail.
 #if !AIO_TEST_TSAN
 void* operator new(std::size_t bytes) {
     aio::testing::allocation();
@@ -36,12 +38,12 @@ void* operator new(std::size_t bytes) {
 void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
     try {
         return ::operator new(bytes);
-    } catch (const std::bad_alloc&) {
-        return nullptr;
-    }
+    } catch (const std::bad_alloc&) { return nullptr; }
 }
 void* operator new[](std::size_t bytes) { return ::operator new(bytes); }
-void* operator new[](std::size_t bytes, const std::nothrow_t& nothrow) noexcept { return ::operator new(bytes, nothrow); }
+void* operator new[](std::size_t bytes, const std::nothrow_t& nothrow) noexcept {
+    return ::operator new(bytes, nothrow);
+}
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
@@ -51,9 +53,9 @@ void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); 
 namespace aio_test {
 
 struct memory_options {
-    bool real_time = false;       // for what talks to the kernel or to threads
-    bool threads = false;         // it starts some
-    std::size_t at_least = 2;     // so many allocations are made
+    bool real_time = false;    // for what talks to the kernel or to threads
+    bool threads = false;      // it starts some
+    std::size_t at_least = 2;  // so many allocations are made
 };
 
 namespace memory_detail {
@@ -85,14 +87,13 @@ inline aio::coro<int> something_ordinary() {
 template<class Scenario>
 aio::coro<bool> failing(Scenario& scenario, std::size_t allocation, bool and_all_after, int& result) {
     aio::get_running_loop().set_exception_handler([](const aio::exception_context&) {});
-    aio::testing::set_step_hook([] { aio::detail::empty_free_lists(); });  // what was freed in earlier steps is allocated anew
+    aio::testing::set_step_hook(
+        [] { aio::detail::empty_free_lists(); });  // what was freed in earlier steps is allocated anew
     std::exception_ptr error;
     aio::testing::detail_::fail_allocation(allocation, and_all_after);
     try {
         co_await scenario();
-    } catch (...) {
-        error = std::current_exception();
-    }
+    } catch (...) { error = std::current_exception(); }
     const bool reached = aio::testing::detail_::allocation_failed();
     aio::testing::detail_::fail_allocation(std::nullopt);
     aio::testing::set_step_hook(nullptr);
@@ -113,7 +114,8 @@ int run_in_child(Scenario& scenario, std::size_t allocation, bool and_all_after,
     const int descriptors = lowest_free_descriptor();
     const std::ptrdiff_t blocks = aio::testing::detail_::live_blocks();
     try {
-        reached = aio::testing::run(failing(scenario, allocation, and_all_after, result), {.virtual_time = !options.real_time});
+        reached = aio::testing::run(
+            failing(scenario, allocation, and_all_after, result), {.virtual_time = !options.real_time});
     } catch (...) {
         std::fprintf(stderr, "run() threw %s\n", aio::detail::describe(std::current_exception()).c_str());
         result = wrong_error;
@@ -143,7 +145,8 @@ void survives_without_memory(Scenario scenario, memory_options options = {}) {
     if (options.threads) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
 #endif
     if (const char* only = std::getenv("AIO_TEST_ALLOCATION")) {
-        const int result = run_in_child(scenario, std::strtoul(only, nullptr, 10), std::strchr(only, '+') != nullptr, options);
+        const int result =
+            run_in_child(scenario, std::strtoul(only, nullptr, 10), std::strchr(only, '+') != nullptr, options);
         EXPECT_TRUE(result == survived || result == through) << result;
         return;
     }
@@ -172,15 +175,17 @@ void survives_without_memory(Scenario scenario, memory_options options = {}) {
             }
             if (code != survived) {
                 static const std::map<int, const char*> names{{leaked, "something leaked"},
-                                                              {wrong_error, "it ended with another error"},
-                                                              {unusable, "the loop was of no use afterwards"},
-                                                              {descriptor, "a descriptor leaked"}};
+                    {wrong_error, "it ended with another error"}, {unusable, "the loop was of no use afterwards"},
+                    {descriptor, "a descriptor leaked"}};
                 std::string text(4000, '\0');
                 std::rewind(said);
                 text.resize(std::fread(text.data(), 1, text.size(), said));
                 const auto name = names.find(code);
-                ADD_FAILURE() << "allocation " << allocation << (and_all_after ? " and all after it" : "") << " failed: "
-                              << (WIFSIGNALED(status) ? ::strsignal(WTERMSIG(status)) : name != names.end() ? name->second : "it ended")
+                ADD_FAILURE() << "allocation " << allocation << (and_all_after ? " and all after it" : "")
+                              << " failed: "
+                              << (WIFSIGNALED(status)          ? ::strsignal(WTERMSIG(status))
+                                         : name != names.end() ? name->second
+                                                               : "it ended")
                               << " (" << code << ")\n"
                               << text;
             }

@@ -39,12 +39,10 @@ PLAIN_TEST("fault C11: sleep, a timeout around it, wait_for") {
                 t.reschedule(aio::get_running_loop().time() + 2ms);
                 co_await aio::sleep_forever();
             });
-        } catch (const aio::timeout_error&) {
-        }
+        } catch (const aio::timeout_error&) {}
         try {
             co_await aio::wait_for(aio::sleep_forever(), 1ms);
-        } catch (const aio::timeout_error&) {
-        }
+        } catch (const aio::timeout_error&) {}
     });
 }
 
@@ -55,16 +53,15 @@ PLAIN_TEST("fault C11: a nested coroutine, and a task that is named, cancelled w
         t.cancel(long_text);
         try {
             co_await t;
-        } catch (const aio::cancelled_error&) {
-        }
-        auto joined = aio::create_task([](aio::task<> inner) -> aio::coro<> { co_await inner; }, aio::create_task(nap()));
+        } catch (const aio::cancelled_error&) {}
+        auto joined =
+            aio::create_task([](aio::task<> inner) -> aio::coro<> { co_await inner; }, aio::create_task(nap()));
         co_await aio::sleep(0s);
         const auto canceller = joined.canceller();
         canceller.cancel(long_text);
         try {
             co_await joined;
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
     });
 }
 
@@ -73,7 +70,9 @@ PLAIN_TEST("fault C11: a cancel that is handed on through a chain and a tree of 
         auto leaf = aio::create_task(aio::sleep_forever());
         auto chain = [](aio::task<> inner) -> aio::coro<> { co_await inner; };
         auto outer = aio::create_task(chain, aio::create_task(chain, leaf));
-        auto tree = []() -> aio::coro<> { co_await aio::gather(nap(), aio::gather(nap(), nap()), aio::race(nap(), nap())); };
+        auto tree = []() -> aio::coro<> {
+            co_await aio::gather(nap(), aio::gather(nap(), nap()), aio::race(nap(), nap()));
+        };
         auto wide = aio::create_task(tree);
         co_await aio::sleep(0s);
         co_await aio::sleep(0s);
@@ -98,13 +97,11 @@ PLAIN_TEST("fault C11: gather, whole and failing") {
         EXPECT_EQ(a + b, 3);
         try {
             co_await aio::gather(fails(), nap(), aio::sleep_forever());
-        } catch (const std::runtime_error&) {
-        }
+        } catch (const std::runtime_error&) {}
         auto kept = aio::create_task(nap());
         try {
             co_await aio::gather(fails(), kept);
-        } catch (const std::runtime_error&) {
-        }
+        } catch (const std::runtime_error&) {}
         std::vector<aio::coro<int>> many;
         for (int i = 0; i < 3; ++i) many.push_back(number(i));
         co_await aio::gather(aio::return_exceptions, std::move(many));
@@ -117,8 +114,7 @@ PLAIN_TEST("fault C11: race") {
         co_await aio::race(nap(), aio::sleep_forever());
         try {
             co_await aio::race(fails(), aio::sleep_forever());
-        } catch (const std::runtime_error&) {
-        }
+        } catch (const std::runtime_error&) {}
     });
 }
 
@@ -132,23 +128,19 @@ PLAIN_TEST("fault C11: shield, with and without a deadline, cancelled and not") 
         outer.cancel(long_text);
         try {
             co_await outer;
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         try {
             co_await inner;
-        } catch (const std::runtime_error&) {
-        }
+        } catch (const std::runtime_error&) {}
         auto held = aio::create_task(aio::shield(nap(), 1s));
         co_await aio::sleep(0s);
         held.cancel(long_text);
         try {
             co_await held;
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         try {
             co_await aio::shield(aio::sleep_forever(), 1ms);
-        } catch (const aio::timeout_error&) {
-        }
+        } catch (const aio::timeout_error&) {}
     });
 }
 
@@ -172,8 +164,10 @@ PLAIN_TEST("fault C11: a task group, and one in which a task fails") {
 
 PLAIN_TEST("fault C11: an exception group is made, looked at, split and handled") {
     survives_without_memory([]() -> aio::coro<> {
-        std::vector<std::exception_ptr> inner{std::make_exception_ptr(std::runtime_error("a")), std::make_exception_ptr(1)};
-        std::vector<std::exception_ptr> outer{std::make_exception_ptr(aio::exception_group("inner", inner)), inner.front()};
+        std::vector<std::exception_ptr> inner{
+            std::make_exception_ptr(std::runtime_error("a")), std::make_exception_ptr(1)};
+        std::vector<std::exception_ptr> outer{
+            std::make_exception_ptr(aio::exception_group("inner", inner)), inner.front()};
         const aio::exception_group group(long_text, outer);
         EXPECT_TRUE(group.what());
         const auto parts = group.split<std::runtime_error>();
@@ -194,15 +188,12 @@ PLAIN_TEST("fault C11: queues") {
         try {
             for (int i = 0; i < 3; ++i) co_await aio::wait_for(q.get(), 1s);
         } catch (const aio::timeout_error&) {  // the putter was the one that was hit
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         putter.cancel();
         try {
             co_await putter;
         } catch (const aio::cancelled_error&) {
-        } catch (const std::bad_alloc&) {
-        }
+        } catch (const std::bad_alloc&) {}
         if (error) std::rethrow_exception(error);
         aio::priority_queue<std::string> p;
         for (int i = 0; i < 9; ++i) p.put_nowait(std::string(40, static_cast<char>('a' + i)));
@@ -250,17 +241,14 @@ PLAIN_TEST("fault C11: locks, events, conditions, semaphores and barriers, one d
             tasks.push_back(aio::create_task(waits, std::ref(*orphan)));
             co_await aio::sleep(0s);
         } catch (const aio::timeout_error&) {
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         for (auto& t : tasks) {
             t.cancel();
             try {
                 co_await t;
             } catch (const aio::cancelled_error&) {
             } catch (const aio::timeout_error&) {
-            } catch (const std::bad_alloc&) {
-            }
+            } catch (const std::bad_alloc&) {}
         }
         if (error) std::rethrow_exception(error);
     });
@@ -296,10 +284,12 @@ PLAIN_TEST("fault C11: enter, defer, context and their exits") {
             ++entered;
             co_await aio::defer([](const std::string&) { --deferred; }, long_text);
             ++deferred;
-            co_await aio::defer([](std::string) -> aio::coro<> {
-                co_await aio::sleep(0s);
-                --deferred;
-            }, std::string(40, 'y'));
+            co_await aio::defer(
+                [](std::string) -> aio::coro<> {
+                    co_await aio::sleep(0s);
+                    --deferred;
+                },
+                std::string(40, 'y'));
             ++deferred;
             co_await aio::sleep(1ms);
         };
@@ -307,9 +297,7 @@ PLAIN_TEST("fault C11: enter, defer, context and their exits") {
         std::exception_ptr error;
         try {
             co_await whole();
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         if (entered != 0 || deferred > 1) throw std::logic_error("an exit was skipped");
         if (error) std::rethrow_exception(error);
     });
@@ -335,7 +323,8 @@ PLAIN_TEST("fault C11: async generators, views over them, and one that is droppe
             co_await aio::sleep(0s);
             co_return s + "!";
         };
-        co_await aio::for_each(counts(3) | aio::views::concurrent(2, mapped), [&](const std::string& s) { length += s.size(); });
+        co_await aio::for_each(
+            counts(3) | aio::views::concurrent(2, mapped), [&](const std::string& s) { length += s.size(); });
         co_await aio::sleep(5ms);
     });
 }
@@ -368,9 +357,7 @@ PLAIN_TEST("fault C11: background tasks and their shutdown") {
             for (int i = 0; i < 3; ++i) bg.create_task(aio::sleep_forever(), {.name = long_text});
             bg.create_task(fails);
             co_await aio::sleep(0s);
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         co_await bg.shutdown();
         EXPECT_EQ(bg.size(), 0u);
         if (error) std::rethrow_exception(error);
@@ -384,9 +371,7 @@ PLAIN_TEST("fault C11: what is left at the end of run() is cancelled and awaited
             std::exception_ptr cancelled;
             try {
                 co_await aio::sleep_forever();
-            } catch (...) {
-                cancelled = std::current_exception();
-            }
+            } catch (...) { cancelled = std::current_exception(); }
             co_await aio::sleep(1ms);
             std::rethrow_exception(cancelled);
         };
@@ -413,13 +398,10 @@ PLAIN_TEST("fault C11: threads: to_thread, an executor and its shutdown, a corou
                 auto calls = [loop] {
                     try {
                         aio::run_coroutine_threadsafe(loop, [] { return number(3); }).get();
-                    } catch (const std::bad_alloc&) {
-                    }
+                    } catch (const std::bad_alloc&) {}
                 };
                 co_await aio::run_in_executor(pool, calls);
-            } catch (...) {
-                error = std::current_exception();
-            }
+            } catch (...) { error = std::current_exception(); }
             co_await pool.shutdown();
             if (error) std::rethrow_exception(error);
         },
@@ -459,19 +441,15 @@ PLAIN_TEST("fault C11: streams and a server") {
                 co_await s.write("hi\n");
                 co_await aio::wait_for(s.read_line(), 10s);
                 co_await s.aclose();
-            } catch (const std::system_error& e) {  // the server was the one that was hit
+            } catch (const std::system_error& e) {                              // the server was the one that was hit
                 EXPECT_NE(e.code(), std::errc::not_enough_memory) << e.what();  // that is std::bad_alloc
             } catch (const aio::incomplete_read_error&) {
-            } catch (...) {
-                error = std::current_exception();
-            }
+            } catch (...) { error = std::current_exception(); }
             server.close();
             std::exception_ptr at_end;
             try {
                 co_await server.drain(1h);
-            } catch (...) {
-                at_end = std::current_exception();
-            }
+            } catch (...) { at_end = std::current_exception(); }
             if (at_end) co_await server.wait_closed();
             if (error) std::rethrow_exception(error);
             if (at_end) std::rethrow_exception(at_end);
@@ -492,9 +470,7 @@ PLAIN_TEST("fault C11: a look-up of a name, a unix socket") {
                 co_await s.aclose();
                 co_await aio::open_connection("localhost", 1);
             } catch (const std::system_error&) {
-            } catch (...) {
-                error = std::current_exception();
-            }
+            } catch (...) { error = std::current_exception(); }
             server.close();
             if (error) std::rethrow_exception(error);
         },
@@ -504,9 +480,8 @@ PLAIN_TEST("fault C11: a look-up of a name, a unix socket") {
 
 PLAIN_TEST("fault C11: errors with traces, replaced at exits, reported and printed") {
     survives_without_memory([]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([](const aio::exception_context& c) {
-            static_cast<void>(aio::async_trace(c.error).to_string());
-        });
+        aio::get_running_loop().set_exception_handler(
+            [](const aio::exception_context& c) { static_cast<void>(aio::async_trace(c.error).to_string()); });
         auto replaces = []() -> aio::coro<> {
             co_await aio::defer([] { throw std::runtime_error("at the exit"); });
             co_await fails();
@@ -514,9 +489,7 @@ PLAIN_TEST("fault C11: errors with traces, replaced at exits, reported and print
         std::string text;
         try {
             co_await replaces();
-        } catch (const std::runtime_error&) {
-            text = aio::async_trace(std::current_exception()).to_string();
-        }
+        } catch (const std::runtime_error&) { text = aio::async_trace(std::current_exception()).to_string(); }
         aio::create_task(fails);
         co_await aio::sleep(5ms);
         static_cast<void>(aio::capture_call_graph().to_string());
@@ -532,8 +505,7 @@ PLAIN_TEST("fault C11: a deadlock is told, also without memory for the report") 
         try {
             aio::event never;
             co_await aio::wait_for(aio::create_task(waits), 1ms);
-        } catch (const aio::timeout_error&) {
-        }
+        } catch (const aio::timeout_error&) {}
         static_cast<void>(aio::capture_call_graph().to_string());
     });
 }
@@ -574,7 +546,8 @@ PLAIN_TEST("fault C11: timers that are armed without memory fire in order, and t
         }
     }
     std::sort(expected.begin(), expected.end(), [&](int a, int b) {
-        return std::pair(deadlines[static_cast<std::size_t>(a)], a) < std::pair(deadlines[static_cast<std::size_t>(b)], b);
+        return std::pair(deadlines[static_cast<std::size_t>(a)], a) <
+            std::pair(deadlines[static_cast<std::size_t>(b)], b);
     });
     EXPECT_TRUE(timers.fire_due(aio::time_point(std::chrono::hours(1))));
     EXPECT_EQ(fired, expected);

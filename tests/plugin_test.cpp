@@ -1,7 +1,7 @@
 // A loop in a plugin (dlopen), and coroutines that cross the border between a program and its plugin.
 
-#include "aio_test.hpp"
 #include "plugin/plugin.hpp"
+#include "aio_test.hpp"
 
 #include <string>
 
@@ -61,9 +61,7 @@ AIO_TEST("fault C4: with the shared library a plugin's timeout is the program's 
     bool timed_out = false;
     try {
         co_await loaded.make("plugin_times_out");
-    } catch (const aio::timeout_error&) {
-        timed_out = true;
-    }
+    } catch (const aio::timeout_error&) { timed_out = true; }
     EXPECT_TRUE(timed_out);
 }
 
@@ -74,9 +72,7 @@ AIO_TEST("fault C4: a coroutine of a plugin that has a copy of aiocxx of its own
     std::string what;
     try {
         co_await loaded.make("plugin_answer");
-    } catch (const std::logic_error& e) {
-        what = e.what();
-    }
+    } catch (const std::logic_error& e) { what = e.what(); }
     EXPECT_NE(what.find("must share one copy of aiocxx"), std::string::npos) << what;
 }
 
@@ -87,8 +83,6 @@ AIO_TEST("fault C4: a plugin's error reaches the program that awaits its corouti
     std::string what;
     try {
         co_await loaded.make("plugin_fails");
-    } catch (const std::runtime_error& e) {
-        what = e.what();
-    }
+    } catch (const std::runtime_error& e) { what = e.what(); }
     EXPECT_EQ(what, "from the plugin");
 }

@@ -9,9 +9,9 @@
 #include <set>
 
 using aio_test::counted;
-using aio_test::trapped;
 using aio_test::journal;
 using aio_test::note_farewell;
+using aio_test::trapped;
 using aio_test::turns;
 
 namespace {
@@ -39,7 +39,9 @@ aio::coro<> note_cancel(Wait wait, std::vector<std::string>& messages) {
 }
 
 struct by_priority {
-    bool operator()(const std::pair<int, std::string>& a, const std::pair<int, std::string>& b) const { return a.first < b.first; }
+    bool operator()(const std::pair<int, std::string>& a, const std::pair<int, std::string>& b) const {
+        return a.first < b.first;
+    }
 };
 
 }  // namespace
@@ -490,9 +492,11 @@ AIO_TEST("several producers and consumers: every item arrives once") {
     std::map<int, int> seen;
     std::vector<aio::task<>> producers, consumers;
     for (int p = 0; p < 3; ++p) {
-        producers.push_back(aio::create_task([&q](int from) -> aio::coro<> {
-            for (int i = 0; i < 1000; ++i) co_await q.put(from + i);
-        }, p * 1000));
+        producers.push_back(aio::create_task(
+            [&q](int from) -> aio::coro<> {
+                for (int i = 0; i < 1000; ++i) co_await q.put(from + i);
+            },
+            p * 1000));
     }
     for (int c = 0; c < 4; ++c) {
         consumers.push_back(aio::create_task([&]() -> aio::coro<> {
@@ -516,7 +520,8 @@ PLAIN_TEST("semantics 15l: main's queue goes before run() cancels the workers, i
     for (const bool debug : {false, true}) {
         std::vector<std::string> messages, told;
         auto main = [&]() -> aio::coro<> {
-            aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
+            aio::get_running_loop().set_exception_handler(
+                [&](const aio::exception_context& c) { note_farewell(told, c); });
             aio::queue<counted> empty, full(1);
             aio::priority_queue<int> priority;
             full.put_nowait(counted(0));
@@ -550,9 +555,7 @@ AIO_TEST("semantics 15l: a getter that was woken before the queue was destroyed 
     std::string message;
     try {
         co_await getter;
-    } catch (const aio::cancelled_error& e) {
-        message = e.message();
-    }
+    } catch (const aio::cancelled_error& e) { message = e.message(); }
     EXPECT_EQ(message, "aio::queue was destroyed while this task waited on it");
 }
 
@@ -585,9 +588,7 @@ PLAIN_TEST("cancelled at every step no item is lost or doubled") {
                 }
             }
             co_await there.join();
-        } catch (...) {
-            cancelled = std::current_exception();
-        }
+        } catch (...) { cancelled = std::current_exception(); }
         while (received < sent) {
             const counted item = co_await back.get();
             received += item.value;
@@ -637,9 +638,7 @@ template<class Awaitable>
 aio::coro<std::string> how_it_ends(Awaitable a) {
     try {
         co_await std::move(a);
-    } catch (const std::exception& e) {
-        co_return e.what();
-    }
+    } catch (const std::exception& e) { co_return e.what(); }
     co_return "well";
 }
 
@@ -715,16 +714,16 @@ AIO_TEST("fault C13: get_nowait and put_nowait that fail change nothing, and an 
         if (q.full()) static_cast<void>(q.get_nowait());
         q.put_nowait(hard_to_move(-i));
         hard_to_move::refuses = i % 3 == 0;
-        if (hard_to_move::refuses && q.size() == 3) {
-            EXPECT_THROW(q.get_nowait(), std::runtime_error);
-        }
+        if (hard_to_move::refuses && q.size() == 3) { EXPECT_THROW(q.get_nowait(), std::runtime_error); }
         hard_to_move::refuses = false;
     }
     EXPECT_EQ(q.get_nowait().value, -97);
     co_return;
 }
 
-AIO_TEST("fault C22: a comparison that throws in put: the item is not in, the counts agree, and the next putter gets the room") {
+AIO_TEST(
+    "fault C22: a comparison that throws in put: the item is not in, the counts agree, and the next putter gets the "
+    "room") {
     aio::priority_queue<hard_to_move, hard_to_compare> q(2);
     q.put_nowait(hard_to_move(5));
     hard_to_compare::comparisons_left = 0;
@@ -760,8 +759,7 @@ AIO_TEST("fault C22: a comparison that throws in get leaves all items in order, 
             EXPECT_EQ(q.get_nowait().value, 1);  // there may be fewer comparisons
             hard_to_compare::comparisons_left = -1;
             q.put_nowait(hard_to_move(1));
-        } catch (const std::runtime_error&) {
-        }
+        } catch (const std::runtime_error&) {}
         hard_to_compare::comparisons_left = -1;
         EXPECT_EQ(q.size(), 9u);
         for (const int value : {1, 1, 2, 3, 4, 5, 5, 6, 9}) EXPECT_EQ(q.get_nowait().value, value) << failing;
@@ -833,7 +831,8 @@ AIO_TEST("semantics 15k3: a putter that put_nowait has overtaken keeps its place
 
 // ---- destroyed
 
-AIO_TEST("semantics 15k2: who was woken by shutdown gets queue_shut_down from a queue that is destroyed before they run") {
+AIO_TEST(
+    "semantics 15k2: who was woken by shutdown gets queue_shut_down from a queue that is destroyed before they run") {
     auto q = std::make_unique<aio::queue<int>>(1);
     auto full = std::make_unique<aio::queue<int>>(1);
     full->put_nowait(1);
@@ -938,9 +937,7 @@ aio::coro<> with_trapped_items(trapped::step when, int what) {
     const trapped::armed guard(when, action);
     co_await turns(20);
     EXPECT_LE(q->size(), 7u);  // a put in the middle of a put may be one too many
-    if (what != 4) {
-        EXPECT_EQ(static_cast<int>(q->size()), in - out) << static_cast<int>(when) << ' ' << what;
-    }
+    if (what != 4) { EXPECT_EQ(static_cast<int>(q->size()), in - out) << static_cast<int>(when) << ' ' << what; }
     q->shutdown(true);
     EXPECT_TRUE(q->empty());
     for (auto& t : tasks) {
@@ -948,8 +945,7 @@ aio::coro<> with_trapped_items(trapped::step when, int what) {
             co_await t;
         } catch (const aio::queue_shut_down&) {
         } catch (const aio::cancelled_error&) {
-        } catch (const std::logic_error&) {
-        }
+        } catch (const std::logic_error&) {}
     }
     EXPECT_EQ(q->statistics().tasks_getting + q->statistics().tasks_putting, 0u);
 }
@@ -966,7 +962,9 @@ aio::coro<> with_all_trapped_items() {
 
 }  // namespace
 
-AIO_TEST("items that use their queue while they are moved, compared and destroyed: no item is lost or doubled, and nobody hangs") {
+AIO_TEST(
+    "items that use their queue while they are moved, compared and destroyed: no item is lost or doubled, and nobody "
+    "hangs") {
     co_await with_all_trapped_items<aio::queue<trapped>>();
     co_await with_all_trapped_items<aio::lifo_queue<trapped>>();
     co_await with_all_trapped_items<aio::priority_queue<trapped>>();
@@ -987,9 +985,7 @@ AIO_TEST("an item that an immediate shutdown destroys may use the queue, and des
             EXPECT_THROW(q->get_nowait(), aio::queue_shut_down);
             try {
                 q->put_nowait(trapped(99));
-            } catch (const aio::queue_shut_down&) {
-                refused = true;
-            }
+            } catch (const aio::queue_shut_down&) { refused = true; }
             q->shutdown(true);
             q.reset();
         });
@@ -1003,7 +999,9 @@ AIO_TEST("an item that an immediate shutdown destroys may use the queue, and des
     co_await joiner_of_all;
 }
 
-AIO_TEST("what is left of an item that was moved out may destroy the queue; so may an item in the queue's own destructor look at it") {
+AIO_TEST(
+    "what is left of an item that was moved out may destroy the queue; so may an item in the queue's own destructor "
+    "look at it") {
     auto q = std::make_unique<aio::queue<trapped>>();
     q->put_nowait(trapped(1));
     {
@@ -1034,9 +1032,7 @@ AIO_TEST("a priority queue that is changed by a comparison of its own items says
     const trapped::armed guard(trapped::step::comparison, [&] {
         try {
             q.put_nowait(trapped(3));
-        } catch (const std::logic_error& e) {
-            message = e.what();
-        }
+        } catch (const std::logic_error& e) { message = e.what(); }
     });
     q.put_nowait(trapped(1));
     EXPECT_TRUE(guard.done());

@@ -31,9 +31,7 @@ aio::coro<int> cleans_up(journal& log, std::string name, aio::delay d) {
     bool cancelled = false;
     try {
         co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) {
-        cancelled = true;
-    }
+    } catch (const aio::cancelled_error&) { cancelled = true; }
     if (cancelled) co_await aio::sleep(d);
     log(name);
     throw aio::cancelled_error();
@@ -41,16 +39,13 @@ aio::coro<int> cleans_up(journal& log, std::string name, aio::delay d) {
 aio::coro<int> fails_when_cancelled(std::string what) {
     try {
         co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) {
-        throw std::runtime_error(what);
-    }
+    } catch (const aio::cancelled_error&) { throw std::runtime_error(what); }
     co_return 0;
 }
 aio::coro<counted> swallows(counted value) {
     try {
         co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) {
-    }
+    } catch (const aio::cancelled_error&) {}
     co_return value;
 }
 
@@ -60,21 +55,15 @@ std::string words(const std::exception_ptr& error) {
         std::rethrow_exception(error);
     } catch (const aio::cancelled_error& e) {
         return "cancelled" + (e.message().empty() ? "" : ":" + e.message());
-    } catch (const aio::timeout_error&) {
-        return "timeout";
-    } catch (const std::exception& e) {
+    } catch (const aio::timeout_error&) { return "timeout"; } catch (const std::exception& e) {
         return e.what();
-    } catch (...) {
-        return "something else";
-    }
+    } catch (...) { return "something else"; }
 }
 template<class A>
 aio::coro<std::string> outcome_of(A awaitable) {
     try {
         co_await std::move(awaitable);
-    } catch (...) {
-        co_return words(std::current_exception());
-    }
+    } catch (...) { co_return words(std::current_exception()); }
     co_return "done";
 }
 
@@ -264,7 +253,8 @@ AIO_TEST("fault C27: the same task given to many races as an lvalue, and what is
     auto shared = aio::create_task(gives(5, 1s));
     std::vector<aio::task<std::string>> races;
     journal log;
-    for (int i = 0; i < 3; ++i) races.push_back(aio::create_task(outcome_of(aio::race(shared, cleans_up(log, "loser", 100ms)))));
+    for (int i = 0; i < 3; ++i)
+        races.push_back(aio::create_task(outcome_of(aio::race(shared, cleans_up(log, "loser", 100ms)))));
     co_await aio::sleep(500ms);
     races[1].cancel();
     co_await turns(2);
@@ -306,7 +296,9 @@ AIO_TEST("fault C27: a race whose handles are all watched is cancelled at once, 
     EXPECT_FALSE(a.done() || b.done());
 }
 
-AIO_TEST("fault C27: the error of a watched loser stays its own; that of a watched winner is thrown, and counts as retrieved") {
+AIO_TEST(
+    "fault C27: the error of a watched loser stays its own; that of a watched winner is thrown, and counts as "
+    "retrieved") {
     reports told;
     auto later = aio::create_task(fails("later", 2s));
     co_await aio::race(gives(1, 1s), later);
@@ -336,7 +328,9 @@ AIO_TEST("fault C27: the error of a watched loser stays its own; that of a watch
     EXPECT_EQ(told.log.text(), "same");
 }
 
-AIO_TEST("fault C20: a race whose arguments are ready ends under a timeout, when its task is cancelled, and at the end of run()") {
+AIO_TEST(
+    "fault C20: a race whose arguments are ready ends under a timeout, when its task is cancelled, and at the end of "
+    "run()") {
     aio::future<int> ready;
     ready.set_result(1);
     auto for_ever = [](aio::future<int> f) -> aio::coro<> {
@@ -379,7 +373,9 @@ AIO_TEST("fault C20: a worker that races a stop that has been set already can be
     EXPECT_EQ(q.size(), 1000u);  // what has not begun has taken nothing
 }
 
-AIO_TEST("fault C20: a race does not begin under a pending cancel; what it was given is destroyed, or cancelled and awaited") {
+AIO_TEST(
+    "fault C20: a race does not begin under a pending cancel; what it was given is destroyed, or cancelled and "
+    "awaited") {
     counted::alive = 0;
     journal log;
     auto given = aio::create_task(cleans_up(log, "given", 1s));
@@ -487,15 +483,14 @@ AIO_TEST("race as a timeout, a task of a race, nested races") {
     EXPECT_EQ(aio::current_task().cancelling(), 0u);
 }
 
-AIO_TEST("race: losers' values, arguments and errors whose destructors cancel the winner, the race, or what is watched") {
+AIO_TEST(
+    "race: losers' values, arguments and errors whose destructors cancel the winner, the race, or what is watched") {
     using aio_test::hostile;
     auto give = [](hostile h, aio::delay d) -> aio::coro<hostile> {
         bool cancelled = false;
         try {
             co_await aio::sleep(d);
-        } catch (const aio::cancelled_error&) {
-            cancelled = true;
-        }
+        } catch (const aio::cancelled_error&) { cancelled = true; }
         if (cancelled) co_await turns(1);
         co_return std::move(h);
     };
@@ -574,7 +569,9 @@ AIO_TEST("fault P15: race of a range gives the winner's place and value; the los
     EXPECT_EQ(*pointer, 3);
 }
 
-AIO_TEST("fault P15: race of a range starts no more once one is done, throws the first's error, and refuses an empty range") {
+AIO_TEST(
+    "fault P15: race of a range starts no more once one is done, throws the first's error, and refuses an empty "
+    "range") {
     int started = 0;
     auto at_once = [&](int i) -> aio::coro<int> {
         ++started;
@@ -595,18 +592,14 @@ AIO_TEST("fault P15: race of a range starts no more once one is done, throws the
     std::string error;
     try {
         co_await aio::race(std::move(failing));
-    } catch (const std::runtime_error& e) {
-        error = e.what();
-    }
+    } catch (const std::runtime_error& e) { error = e.what(); }
     EXPECT_EQ(error, "first");
 
     bool refused = false;
     try {
         std::vector<aio::coro<int>> none;
         co_await aio::race(std::move(none));
-    } catch (const std::invalid_argument&) {
-        refused = true;
-    }
+    } catch (const std::invalid_argument&) { refused = true; }
     EXPECT_TRUE(refused);
 }
 
@@ -669,9 +662,7 @@ PLAIN_TEST("cancelled at any step, an item that a racing getter has taken is not
             bool cancelled = false;
             try {
                 co_await aio::sleep_forever();
-            } catch (const aio::cancelled_error&) {
-                cancelled = true;
-            }
+            } catch (const aio::cancelled_error&) { cancelled = true; }
             if (cancelled) co_await turns(3);
         };
         auto won = co_await aio::race(items->get(), slow());
@@ -709,14 +700,10 @@ AIO_TEST("rule 93: a cancelled inner cancels the outer; the inner's exception is
     const void* address = nullptr;
     try {
         co_await aio::shield(failing);
-    } catch (const std::runtime_error& e) {
-        address = &e;
-    }
+    } catch (const std::runtime_error& e) { address = &e; }
     try {
         static_cast<void>(failing.result());
-    } catch (const std::runtime_error& e) {
-        EXPECT_EQ(address, &e);
-    }
+    } catch (const std::runtime_error& e) { EXPECT_EQ(address, &e); }
 }
 
 AIO_TEST("rule 93: a finished inner is given as it is") {
@@ -743,7 +730,9 @@ AIO_TEST("rule 94: cancelled, and the inner fails later: its error is reported, 
     EXPECT_EQ(told.log.text(), "later");
 }
 
-AIO_TEST("fault C9: wait_for(shield(task)) in a loop leaves nothing on the task, and no report when the caller catches its error") {
+AIO_TEST(
+    "fault C9: wait_for(shield(task)) in a loop leaves nothing on the task, and no report when the caller catches its "
+    "error") {
     reports told;
     auto t = aio::create_task(fails("in the end", 1s));
     int rounds = 0;
@@ -760,7 +749,9 @@ AIO_TEST("fault C9: wait_for(shield(task)) in a loop leaves nothing on the task,
     EXPECT_EQ(told.log.text(), "");
 }
 
-AIO_TEST("fault C9: the same for shield with a deadline of its own, for wait_for of a shielded future, and for a watched race") {
+AIO_TEST(
+    "fault C9: the same for shield with a deadline of its own, for wait_for of a shielded future, and for a watched "
+    "race") {
     reports told;
     aio::future<int> f;
     for (int i = 0; i < 50; ++i) {
@@ -894,9 +885,7 @@ AIO_TEST("shield of a clean-up in a cancelled task") {
         std::exception_ptr error;
         try {
             co_await aio::sleep_forever();
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         co_await aio::shield(clean(), 5s);
         std::rethrow_exception(error);
     };
@@ -936,11 +925,11 @@ PLAIN_TEST("cancelled at any step, what is shielded runs through, and nothing ou
         EXPECT_FALSE(requested) << "a cancel was lost";
     };
     EXPECT_GT(aio::testing::cancel_at_every_step(scenario,
-                                                 [] {
-                                                     EXPECT_EQ(counted::alive, 0);
-                                                     EXPECT_EQ(begun, ended);
-                                                 }),
-              8u);
+                  [] {
+                      EXPECT_EQ(counted::alive, 0);
+                      EXPECT_EQ(begun, ended);
+                  }),
+        8u);
 }
 
 AIO_TEST("a waiter that loses a race holds nobody up: lock, shared_lock, semaphore and queue (tokio 6450)") {

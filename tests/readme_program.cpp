@@ -7,7 +7,7 @@ using namespace std::chrono_literals;
 
 aio::coro<int> fetch(int id) {
     co_await aio::sleep(10ms);  // something that takes its time
-    co_return id * id;
+    co_return id* id;
 }
 
 aio::coro<> async_main() {
@@ -23,9 +23,7 @@ aio::coro<> async_main() {
 
     try {
         sum += co_await aio::wait_for(fetch(6), 1ms);
-    } catch (const aio::timeout_error&) {
-        std::puts("too slow");
-    }
+    } catch (const aio::timeout_error&) { std::puts("too slow"); }
     std::printf("the sum is %d\n", sum);
 }
 

@@ -32,9 +32,7 @@ int status_of_child(const std::function<bool()>& ok) {
         bool good = false;
         try {
             good = ok();
-        } catch (...) {
-            std::fputs("the child ended with an exception\n", stderr);
-        }
+        } catch (...) { std::fputs("the child ended with an exception\n", stderr); }
         std::fflush(nullptr);
         ::_exit(good ? 0 : 1);
     }
@@ -56,9 +54,7 @@ std::string ending_of(F run) {
         return "returned";
     } catch (const aio::keyboard_interrupt& e) {
         return "keyboard_interrupt " + std::to_string(e.signal());
-    } catch (const aio::cancelled_error& e) {
-        return "cancelled " + e.message();
-    } catch (const std::exception& e) {
+    } catch (const aio::cancelled_error& e) { return "cancelled " + e.message(); } catch (const std::exception& e) {
         return e.what();
     }
 }
@@ -77,9 +73,15 @@ PLAIN_TEST("run() gives what main gives: values, references, move-only values, n
         co_return std::make_unique<int>(1);
     };
     EXPECT_EQ(*aio::run(owner()), 1);
-    auto fails = []() -> aio::coro<int> { throw std::runtime_error("main's"); co_return 0; };
+    auto fails = []() -> aio::coro<int> {
+        throw std::runtime_error("main's");
+        co_return 0;
+    };
     EXPECT_EQ(ending_of([&] { aio::run(fails()); }), "main's");
-    auto cancelled = []() -> aio::coro<> { throw aio::cancelled_error("own"); co_return; };
+    auto cancelled = []() -> aio::coro<> {
+        throw aio::cancelled_error("own");
+        co_return;
+    };
     EXPECT_EQ(ending_of([&] { aio::run(cancelled()); }), "cancelled own");
     auto empty = value();
     auto moved = std::move(empty);
@@ -140,9 +142,7 @@ PLAIN_TEST("rule 144: what is left at the end is cancelled and awaited, clean-up
         std::exception_ptr error;
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            error = std::current_exception();
-        }
+        } catch (const aio::cancelled_error&) { error = std::current_exception(); }
         co_await aio::sleep(1ms);
         l(name);
         std::rethrow_exception(error);
@@ -181,13 +181,13 @@ PLAIN_TEST("rule 144: errors of the tasks that are cancelled at the end are told
     std::vector<std::string> told;
     std::vector<aio::task<>> kept;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler(
-            [&](const aio::exception_context& c) { told.push_back(c.task.name() + ": " + aio::detail::describe(c.error)); });
+        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) {
+            told.push_back(c.task.name() + ": " + aio::detail::describe(c.error));
+        });
         auto bad = []() -> aio::coro<> {
             try {
                 co_await aio::sleep(1h);
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             throw std::runtime_error("in clean-up");
         };
         aio::create_task(bad(), {.name = "dropped"});
@@ -201,17 +201,19 @@ PLAIN_TEST("rule 144: errors of the tasks that are cancelled at the end are told
         co_await turns();
     };
     aio::run(main());
-    EXPECT_EQ(told, (std::vector<std::string>{"dropped: std::runtime_error: in clean-up", "kept: std::runtime_error: in clean-up"}));
+    EXPECT_EQ(told,
+        (std::vector<std::string>{
+            "dropped: std::runtime_error: in clean-up", "kept: std::runtime_error: in clean-up"}));
 }
 
-PLAIN_TEST("rule 144: tasks that the clean-up creates are awaited where it awaits them, and cancelled once it has ended") {
+PLAIN_TEST(
+    "rule 144: tasks that the clean-up creates are awaited where it awaits them, and cancelled once it has ended") {
     journal log;
     auto main = [&]() -> aio::coro<> {
         aio::create_task([&]() -> aio::coro<> {
             try {
                 co_await aio::sleep(1h);
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             auto flush = aio::create_task([&]() -> aio::coro<> {
                 co_await aio::sleep(1ms);
                 log("flushed");
@@ -221,9 +223,7 @@ PLAIN_TEST("rule 144: tasks that the clean-up creates are awaited where it await
                 try {
                     co_await aio::sleep(1h);
                     log("wrong");
-                } catch (const aio::cancelled_error&) {
-                    log("cancelled");
-                }
+                } catch (const aio::cancelled_error&) { log("cancelled"); }
             });
             co_await turns();
         });
@@ -238,14 +238,16 @@ PLAIN_TEST("rule 144: a chain of tasks that await each other is cancelled as a w
     auto main = [&]() -> aio::coro<> {
         aio::task<> t = aio::create_task(aio::sleep_forever());
         for (int i = 0; i < 10; ++i) {
-            t = aio::create_task([](aio::task<> awaited, int& n) -> aio::coro<> {
-                try {
-                    co_await awaited;
-                } catch (const aio::cancelled_error&) {
-                    ++n;
-                    throw;
-                }
-            }, t, std::ref(ended));
+            t = aio::create_task(
+                [](aio::task<> awaited, int& n) -> aio::coro<> {
+                    try {
+                        co_await awaited;
+                    } catch (const aio::cancelled_error&) {
+                        ++n;
+                        throw;
+                    }
+                },
+                t, std::ref(ended));
         }
         co_await turns(12);
     };
@@ -297,7 +299,10 @@ PLAIN_TEST("rule 145: a runner runs several, keeps loop, tasks and context varia
     const int before = rounds;
     EXPECT_EQ(r.run(swap_value(3)), 2);
     EXPECT_GT(rounds, before);
-    auto fails = []() -> aio::coro<> { throw std::runtime_error("x"); co_return; };
+    auto fails = []() -> aio::coro<> {
+        throw std::runtime_error("x");
+        co_return;
+    };
     EXPECT_THROW(r.run(fails()), std::runtime_error);
     EXPECT_EQ(r.run(swap_value(4)), 3);  // an error ends nothing
 }
@@ -309,9 +314,7 @@ PLAIN_TEST("rule 145: close() is harmless the second time; afterwards run() is a
         aio::create_task([&]() -> aio::coro<> {
             try {
                 co_await aio::sleep_forever();
-            } catch (const aio::cancelled_error&) {
-                cancelled = true;
-            }
+            } catch (const aio::cancelled_error&) { cancelled = true; }
         });
         co_await turns();
     };
@@ -339,7 +342,8 @@ PLAIN_TEST("rule 25: main sees the context variables that were set outside, and 
         EXPECT_EQ(ctx.get(), 10);
         ctx.reset(token);
         EXPECT_EQ(ctx.get(), -1);
-    }).join();
+    })
+        .join();
 }
 
 // ---- signals
@@ -358,7 +362,7 @@ PLAIN_TEST("rule 146: the first SIGINT cancels the main task; keyboard_interrupt
     };
     EXPECT_EQ(ending_of([&] { aio::run(main()); }), "keyboard_interrupt 2");
     EXPECT_EQ(log.text(), "runs on cancelled");
-    struct sigaction action {};
+    struct sigaction action{};
     ::sigaction(SIGINT, nullptr, &action);
     EXPECT_EQ(action.sa_handler, SIG_DFL);
 }
@@ -388,8 +392,7 @@ PLAIN_TEST("rule 147: main that catches the cancellation and returns gives its o
         ::raise(SIGINT);
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         co_await aio::sleep(1ms);
         co_return 9;
     };
@@ -398,8 +401,7 @@ PLAIN_TEST("rule 147: main that catches the cancellation and returns gives its o
         ::raise(SIGINT);
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         throw std::runtime_error("own");
     };
     EXPECT_EQ(ending_of([&] { aio::run(fails()); }), "own");
@@ -411,8 +413,7 @@ PLAIN_TEST("rule 147: keyboard_interrupt only if no other request to cancel main
         aio::get_running_loop().call_later(5ms, [t = aio::current_task()]() mutable { t.cancel("another"); });
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         co_await aio::sleep(1h);
     };
     EXPECT_EQ(ending_of([&] { aio::run(main()); }), "cancelled another");
@@ -424,8 +425,7 @@ PLAIN_TEST("rule 144: after SIGINT what is left is cancelled and awaited as ever
         aio::create_task([&]() -> aio::coro<> {
             try {
                 co_await aio::sleep_forever();
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             co_await aio::sleep(1ms);
             cleaned = true;
         });
@@ -446,9 +446,7 @@ PLAIN_TEST("rule 15: a keyboard_interrupt that main throws leaves run(); that of
     auto main = [&]() -> aio::coro<> {
         try {
             co_await interrupts();
-        } catch (const std::exception&) {
-            swallowed = true;
-        }
+        } catch (const std::exception&) { swallowed = true; }
     };
     EXPECT_EQ(ending_of([&] { aio::run(main()); }), "keyboard_interrupt 2");
     EXPECT_FALSE(swallowed);
@@ -554,8 +552,7 @@ aio::coro<> stubborn() {
     for (;;) {
         try {
             co_await aio::sleep_forever();
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
     }
 }
 
@@ -567,8 +564,7 @@ PLAIN_TEST("15h, 15l: a second signal ends the wait at once; what does not end i
             ::raise(SIGINT);
             try {
                 co_await aio::sleep(1h);
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             ::raise(SIGINT);
             co_await aio::sleep(1h);
         };
@@ -577,7 +573,7 @@ PLAIN_TEST("15h, 15l: a second signal ends the wait at once; what does not end i
         const std::string printed = testing::internal::GetCapturedStderr();
         std::fprintf(stderr, "%s", printed.c_str());
         return ended == "keyboard_interrupt 2" && contains(printed, "stubborn") && contains(printed, "run_test.cpp:") &&
-               contains(printed, "skipped the exit");
+            contains(printed, "skipped the exit");
     });
 }
 
@@ -587,8 +583,7 @@ PLAIN_TEST("15l: a second signal during the end of run() ends its wait, too") {
             aio::create_task([]() -> aio::coro<> {
                 try {
                     co_await aio::sleep_forever();
-                } catch (const aio::cancelled_error&) {
-                }
+                } catch (const aio::cancelled_error&) {}
                 ::raise(SIGINT);  // while run() waits for this
                 co_await aio::sleep_forever();
             });
@@ -596,8 +591,7 @@ PLAIN_TEST("15l: a second signal during the end of run() ends its wait, too") {
             ::raise(SIGINT);
             try {
                 co_await aio::sleep_forever();
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             co_return 3;
         };
         return aio::run(main()) == 3;
@@ -611,8 +605,7 @@ PLAIN_TEST("15l: what does not end when a second signal ends the end of run() is
             aio::create_task([]() -> aio::coro<> {
                 try {
                     co_await aio::sleep_forever();
-                } catch (const aio::cancelled_error&) {
-                }
+                } catch (const aio::cancelled_error&) {}
                 ::raise(SIGINT);
                 ::raise(SIGINT);
             });
@@ -622,7 +615,8 @@ PLAIN_TEST("15l: what does not end when a second signal ends the end of run() is
         testing::internal::CaptureStderr();
         const std::string ended = ending_of([&] { aio::run(main()); });
         const std::string printed = testing::internal::GetCapturedStderr();
-        return ended == "keyboard_interrupt 2" && contains(printed, "stubborn, created at") && contains(printed, "did not end when it was forced to");
+        return ended == "keyboard_interrupt 2" && contains(printed, "stubborn, created at") &&
+            contains(printed, "did not end when it was forced to");
     });
 }
 
@@ -694,8 +688,7 @@ PLAIN_TEST("15i: in virtual time, too; and after a first SIGINT that was swallow
         ::raise(SIGINT);
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         aio::future<> never;
         co_await never;
     };
@@ -739,8 +732,7 @@ PLAIN_TEST("15l: after deadlock_error, what does not end when it is cancelled on
                 try {
                     aio::future<> never;
                     co_await never;
-                } catch (const aio::cancelled_error&) {
-                }
+                } catch (const aio::cancelled_error&) {}
             }
         });
         aio::future<> never;
@@ -756,8 +748,7 @@ PLAIN_TEST("15i: a deadlock of what is left at the end of run() is told, and run
         aio::create_task({.name = "hangs on"}, []() -> aio::coro<> {
             try {
                 co_await aio::sleep_forever();
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             aio::future<> never;
             co_await never;
         });
@@ -789,7 +780,8 @@ PLAIN_TEST("rule 142: debug mode tells a step of more than 100 ms, with the task
     std::vector<std::string> told;
     int line = 0;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+        aio::get_running_loop().set_exception_handler(
+            [&](const aio::exception_context& c) { told.push_back(c.message); });
         auto t = aio::create_task({.name = "hog"}, [&]() -> aio::coro<> {
             line = __LINE__ + 1;
             co_await aio::sleep(0s);
@@ -810,9 +802,7 @@ void names_its_mistake(const char* what, F fn) {
     std::string message = "nothing was thrown";
     try {
         fn();
-    } catch (const std::logic_error& e) {
-        message = e.what();
-    }
+    } catch (const std::logic_error& e) { message = e.what(); }
     EXPECT_TRUE(contains(message, what) && contains(message, "thread")) << what << ": " << message;
 }
 
@@ -903,8 +893,7 @@ int forked(F fn) {
         bool good = false;
         try {
             good = fn();
-        } catch (...) {
-        }
+        } catch (...) {}
         ::_exit(good ? 0 : 1);
     }
     int status = -1;
@@ -916,27 +905,28 @@ template<class F>
 bool refuses(F fn) {
     try {
         fn();
-    } catch (const std::logic_error& e) {
-        return contains(e.what(), "after fork()");
-    }
+    } catch (const std::logic_error& e) { return contains(e.what(), "after fork()"); }
     return false;
 }
 
 }  // namespace
 
-AIO_REAL_TEST("rule 150: after fork() the child's use of its parent's loop is an error that says so, and the parent's loop goes on") {
+AIO_REAL_TEST(
+    "rule 150: after fork() the child's use of its parent's loop is an error that says so, and the parent's loop goes "
+    "on") {
     auto& loop = aio::get_running_loop();
     const auto handle = loop.handle();
     const int status = forked([&] {
         return refuses([] { aio::get_running_loop(); }) && refuses([] { aio::create_task([] {}); }) &&
-               refuses([] { aio::future<> f; }) && refuses([&] { loop.call_soon([] {}); }) &&
-               refuses([&] { loop.call_later(1s, [] {}); }) && refuses([&] { handle.call_soon_threadsafe([] {}); });
+            refuses([] { aio::future<> f; }) && refuses([&] { loop.call_soon([] {}); }) &&
+            refuses([&] { loop.call_later(1s, [] {}); }) && refuses([&] { handle.call_soon_threadsafe([] {}); });
     });
     EXPECT_EQ(status, 0);
     co_await aio::sleep(1ms);
 }
 
-AIO_REAL_TEST("rule 150: in the child of a fork() a new loop runs, files and all, and the parent's tasks do not go on there") {
+AIO_REAL_TEST(
+    "rule 150: in the child of a fork() a new loop runs, files and all, and the parent's tasks do not go on there") {
     const pid_t parent = ::getpid();
     int steps = 0;
     auto other = aio::create_task([&]() -> aio::coro<> {
@@ -981,9 +971,7 @@ PLAIN_TEST("rule 150: where the child's coroutine goes on to wait, run() throws 
     std::string end = "returned";
     try {
         aio::run(main());
-    } catch (const std::logic_error& e) {
-        end = e.what();
-    }
+    } catch (const std::logic_error& e) { end = e.what(); }
     if (::getpid() != parent) ::_exit(contains(end, "after fork()") ? 0 : 1);
     EXPECT_EQ(end, "returned");
     EXPECT_EQ(status, 0);
@@ -1084,14 +1072,16 @@ PLAIN_TEST("fault P3: run_main prints an error that nobody catches, with the way
     EXPECT_TRUE(contains(cancelled.errors, "by itself")) << cancelled.errors;
 }
 
-PLAIN_TEST("fault P3: after SIGINT and SIGTERM run_main ends the process by that signal; what was buffered is written") {
+PLAIN_TEST(
+    "fault P3: after SIGINT and SIGTERM run_main ends the process by that signal; what was buffered is written") {
     for (const int number : {SIGINT, SIGTERM}) {
         const process_end end = end_of_process([&] { return aio::run_main(wait_for_signal(number)); });
         EXPECT_TRUE(end.killed_by(number)) << end.status;
         EXPECT_EQ(end.output, "in cout's buffer and in a buffer");
         EXPECT_EQ(end.errors, "");
     }
-    const process_end end = end_of_process([] { return aio::run_main(wait_for_signal(SIGTERM), {.handle_sigterm = false}); });
+    const process_end end =
+        end_of_process([] { return aio::run_main(wait_for_signal(SIGTERM), {.handle_sigterm = false}); });
     EXPECT_TRUE(end.killed_by(SIGTERM));
     EXPECT_EQ(end.output, "");  // by its default action, at once
 }
@@ -1101,8 +1091,7 @@ PLAIN_TEST("run_main: main that handles the cancellation of a signal ends as it 
         ::raise(SIGTERM);
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         co_return 3;
     };
     const process_end end = end_of_process([&] { return aio::run_main(tidies()); });
@@ -1111,12 +1100,14 @@ PLAIN_TEST("run_main: main that handles the cancellation of a signal ends as it 
 
 // ---- signals that nobody has seen ----
 
-PLAIN_TEST("fault P4: main that ends with a value before it saw a signal's cancellation: keyboard_interrupt all the same") {
+PLAIN_TEST(
+    "fault P4: main that ends with a value before it saw a signal's cancellation: keyboard_interrupt all the same") {
     if (AIO_TEST_TSAN) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
     const auto main = []() -> aio::coro<int> {
         co_return co_await aio::to_thread([](std::stop_token stop) {
             ::kill(::getpid(), SIGINT);
-            while (!stop.stop_requested()) std::this_thread::yield();  // main is cancelled, and gets the value all the same
+            while (!stop.stop_requested())
+                std::this_thread::yield();  // main is cancelled, and gets the value all the same
             return 7;
         });
     };
@@ -1135,15 +1126,14 @@ PLAIN_TEST("15h: a signal in main's last step, which nobody can see any more: ke
     });
 }
 
-PLAIN_TEST("15h: a first signal while what is left is awaited interrupts none of it, and is not lost: run() throws then") {
+PLAIN_TEST(
+    "15h: a first signal while what is left is awaited interrupts none of it, and is not lost: run() throws then") {
     const auto main = [](bool& cleaned) -> aio::coro<int> {
         aio::create_task([&cleaned]() -> aio::coro<> {
             bool cancelled = false;
             try {
                 co_await aio::sleep_forever();
-            } catch (const aio::cancelled_error&) {
-                cancelled = true;
-            }
+            } catch (const aio::cancelled_error&) { cancelled = true; }
             ::raise(SIGINT);
             co_await aio::sleep(1ms);
             cleaned = cancelled;
@@ -1165,12 +1155,12 @@ PLAIN_TEST("15h: a first signal while what is left is awaited interrupts none of
     });
 }
 
-PLAIN_TEST("fault P4: main that fails before it saw a signal's cancellation: keyboard_interrupt, and the error is told") {
+PLAIN_TEST(
+    "fault P4: main that fails before it saw a signal's cancellation: keyboard_interrupt, and the error is told") {
     if (AIO_TEST_TSAN) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
     const auto main = [](std::string& told) -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&told](const aio::exception_context& c) {
-            told += c.message + ": " + aio::detail::describe(c.error);
-        });
+        aio::get_running_loop().set_exception_handler(
+            [&told](const aio::exception_context& c) { told += c.message + ": " + aio::detail::describe(c.error); });
         co_await aio::to_thread([](std::stop_token stop) {
             ::kill(::getpid(), SIGINT);
             while (!stop.stop_requested()) std::this_thread::yield();
@@ -1185,7 +1175,9 @@ PLAIN_TEST("fault P4: main that fails before it saw a signal's cancellation: key
     });
 }
 
-PLAIN_TEST("rule 147: main that sees a signal's cancellation after an irrevocable completion, and handles it, has its own outcome") {
+PLAIN_TEST(
+    "rule 147: main that sees a signal's cancellation after an irrevocable completion, and handles it, has its own "
+    "outcome") {
     if (AIO_TEST_TSAN) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer";
     const auto main = []() -> aio::coro<int> {
         const int value = co_await aio::to_thread([](std::stop_token stop) {
@@ -1195,9 +1187,7 @@ PLAIN_TEST("rule 147: main that sees a signal's cancellation after an irrevocabl
         });
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            co_return value;
-        }
+        } catch (const aio::cancelled_error&) { co_return value; }
         co_return 0;
     };
     in_child([&] { return aio::run(main()) == 7; });
@@ -1214,8 +1204,7 @@ PLAIN_TEST("fault C7: a runner whose loop was ended by force, by a second signal
             ::raise(SIGINT);
             try {
                 co_await aio::sleep(1h);
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             ::raise(SIGINT);
             co_await aio::sleep(1h);
         };
@@ -1285,9 +1274,14 @@ PLAIN_TEST("fault P15: run takes a lambda, which lives as long as it runs") {
     EXPECT_EQ(aio::run([captured]() -> aio::coro<std::size_t> {
         co_await aio::sleep(0s);
         co_return captured.size();
-    }), 100u);
+    }),
+        100u);
     EXPECT_EQ(aio::run([] { return 3; }, {.debug = true}), 3);
     aio::runner runner;
     EXPECT_EQ(runner.run([captured]() -> aio::coro<char> { co_return captured[0]; }), 'c');
-    EXPECT_THROW(aio::run([]() -> aio::coro<> { throw std::runtime_error("out"); co_return; }), std::runtime_error);
+    EXPECT_THROW(aio::run([]() -> aio::coro<> {
+        throw std::runtime_error("out");
+        co_return;
+    }),
+        std::runtime_error);
 }

@@ -228,7 +228,9 @@ AIO_TEST("a semaphore is a manager, and its operations can be given to create_ta
     EXPECT_EQ(s.value(), 1);
 }
 
-PLAIN_TEST("fault C27: a semaphore that is destroyed cancels those who wait, but for who was woken; its guards release nothing") {
+PLAIN_TEST(
+    "fault C27: a semaphore that is destroyed cancels those who wait, but for who was woken; its guards release "
+    "nothing") {
     std::vector<std::string> messages, told;
     auto main = [&]() -> aio::coro<> {
         aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
@@ -272,14 +274,10 @@ PLAIN_TEST("cancelled at every step no permit is lost or doubled") {
         std::exception_ptr cancelled;
         try {
             co_await worker();
-        } catch (...) {
-            cancelled = std::current_exception();
-        }
+        } catch (...) { cancelled = std::current_exception(); }
         try {
             co_await a;
-        } catch (...) {
-            cancelled = std::current_exception();
-        }
+        } catch (...) { cancelled = std::current_exception(); }
         co_await b;
         co_await d;
         co_await turns(10);
@@ -298,7 +296,9 @@ PLAIN_TEST("cancelled at every step no permit is lost or doubled") {
     EXPECT_GT(finished, 3u);
 }
 
-AIO_TEST("the locals of a waiter that has its permit and is cancelled may release, acquire again, and destroy the semaphore") {
+AIO_TEST(
+    "the locals of a waiter that has its permit and is cancelled may release, acquire again, and destroy the "
+    "semaphore") {
     for (int what = 0; what < 3; ++what) {
         auto s = std::make_unique<aio::semaphore>(0);
         std::vector<aio::task<std::string>> tasks;
@@ -306,9 +306,7 @@ AIO_TEST("the locals of a waiter that has its permit and is cancelled may releas
             const aio_test::at_exit local(std::move(at_exit));
             try {
                 co_await s->acquire();
-            } catch (const aio::cancelled_error& e) {
-                co_return e.message();
-            }
+            } catch (const aio::cancelled_error& e) { co_return e.message(); }
             co_return "well";
         };
         tasks.push_back(aio::create_task(waits, [&] {
@@ -329,8 +327,6 @@ AIO_TEST("the locals of a waiter that has its permit and is cancelled may releas
         }
         const std::string third = co_await tasks[2];
         EXPECT_EQ(third, what == 2 ? "aio::semaphore was destroyed while this task waited on it" : "well");
-        if (s) {
-            EXPECT_EQ(s->value(), 0);
-        }
+        if (s) { EXPECT_EQ(s->value(), 0); }
     }
 }

@@ -15,8 +15,8 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -64,12 +64,10 @@ private:
     aio::future<> set_;
 };
 
-std::string socket_path(const char* name) {
-    return "/tmp/aio_server_test." + std::to_string(::getpid()) + "." + name;
-}
+std::string socket_path(const char* name) { return "/tmp/aio_server_test." + std::to_string(::getpid()) + "." + name; }
 
 bool exists(const std::string& path) {
-    struct stat there {};
+    struct stat there{};
     return ::lstat(path.c_str(), &there) == 0;
 }
 
@@ -106,7 +104,8 @@ AIO_REAL_TEST("a server answers 100 connections at once") {
     EXPECT_GT(v.port(), 0);
     EXPECT_TRUE(v.is_serving());
     std::vector<aio::task<std::string>> clients;
-    for (int i = 0; i < 100; ++i) clients.push_back(aio::create_task(ask(v.port(), "line " + std::to_string(i) + "\n")));
+    for (int i = 0; i < 100; ++i)
+        clients.push_back(aio::create_task(ask(v.port(), "line " + std::to_string(i) + "\n")));
     for (int i = 0; i < 100; ++i) {
         EXPECT_EQ(co_await clients[static_cast<std::size_t>(i)], "line " + std::to_string(i) + "\n");
     }
@@ -127,7 +126,8 @@ AIO_REAL_TEST("a handler is a plain or async function, and keeps what it capture
         };
         aio::server v = co_await aio::start_server(std::move(async), "127.0.0.1", 0);
         aio::server plain = co_await aio::start_server([&](aio::stream) { ++calls; }, "127.0.0.1", 0);
-        aio::server value = co_await aio::start_server([&](aio::stream) -> aio::coro<int> { co_return ++calls; }, "127.0.0.1", 0);
+        aio::server value =
+            co_await aio::start_server([&](aio::stream) -> aio::coro<int> { co_return ++calls; }, "127.0.0.1", 0);
         EXPECT_EQ(co_await ask(v.port(), "x\n"), "async\n");
         aio::stream one = co_await aio::open_connection("127.0.0.1", plain.port());
         EXPECT_EQ(co_await one.read(), "");
@@ -194,12 +194,11 @@ AIO_REAL_TEST("a port in use is an error that names the address") {
     std::optional<std::system_error> error;
     try {
         aio::server second = co_await aio::start_server(echo, "127.0.0.1", v.port());
-    } catch (const std::system_error& e) {
-        error = e;
-    }
+    } catch (const std::system_error& e) { error = e; }
     AIO_REQUIRE(error);
     EXPECT_TRUE(error->code() == std::errc::address_in_use);
-    EXPECT_NE(std::string(error->what()).find("listen on 127.0.0.1:" + std::to_string(v.port())), std::string::npos) << error->what();
+    EXPECT_NE(std::string(error->what()).find("listen on 127.0.0.1:" + std::to_string(v.port())), std::string::npos)
+        << error->what();
     v.close();
     aio::server again = co_await aio::start_server(echo, "127.0.0.1", v.port());  // free at once
     again.close();
@@ -217,14 +216,13 @@ AIO_REAL_TEST("an address that is not ours, a bad port and an unknown name are e
     }
     try {
         co_await aio::start_server(echo, "127.0.0.1", -1);
-    } catch (const std::invalid_argument&) {
-        ++argument;
-    }
+    } catch (const std::invalid_argument&) { ++argument; }
     EXPECT_EQ(system, 2);
     EXPECT_EQ(argument, 1);
 }
 
-#if !AIO_TEST_HAS(undefined_behavior_sanitizer)  // it opens pipes to look at types, and calls it an error where it cannot
+#if !AIO_TEST_HAS( \
+    undefined_behavior_sanitizer)  // it opens pipes to look at types, and calls it an error where it cannot
 AIO_REAL_TEST("rule 151: without descriptors accepting pauses, says so once, and goes on") {
     aio_test::journal told;
     aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told(c.message); });
@@ -243,8 +241,7 @@ AIO_REAL_TEST("rule 151: without descriptors accepting pauses, says so once, and
     std::optional<aio::stream> client;
     try {
         client.emplace(co_await aio::open_connection("127.0.0.1", v.port()));
-    } catch (const std::system_error&) {
-    }
+    } catch (const std::system_error&) {}
     while (told.entries.empty()) co_await aio::sleep(1ms);
     ::setrlimit(RLIMIT_NOFILE, &before);
     AIO_REQUIRE(client);
@@ -376,7 +373,8 @@ AIO_REAL_TEST("rule 178: a stream that a handler moved elsewhere counts until it
 
 AIO_REAL_TEST("rule 179: close_clients closes gracefully: what is being written arrives, then the end") {
     const std::string data(8 << 20, 'd');
-    aio::server v = co_await aio::start_server([&](aio::stream s) -> aio::coro<> { co_await s.write(data); }, "127.0.0.1", 0);
+    aio::server v =
+        co_await aio::start_server([&](aio::stream s) -> aio::coro<> { co_await s.write(data); }, "127.0.0.1", 0);
     aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
     EXPECT_EQ(co_await s.read_exactly(1), "d");
     v.close();
@@ -399,7 +397,8 @@ AIO_REAL_TEST("rule 179: close_clients gives handlers that read the end of their
 AIO_REAL_TEST("rule 179: abort_clients closes at once: the peer sees a reset") {
     reports told;
     const std::string data(8 << 20, 'd');
-    aio::server v = co_await aio::start_server([&](aio::stream s) -> aio::coro<> { co_await s.write(data); }, "127.0.0.1", 0);
+    aio::server v =
+        co_await aio::start_server([&](aio::stream s) -> aio::coro<> { co_await s.write(data); }, "127.0.0.1", 0);
     aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
     EXPECT_EQ(co_await s.read_exactly(1), "d");
     v.abort_clients();
@@ -409,9 +408,7 @@ AIO_REAL_TEST("rule 179: abort_clients closes at once: the peer sees a reset") {
     std::optional<std::system_error> error;
     try {
         co_await s.read();
-    } catch (const std::system_error& e) {
-        error = e;
-    }
+    } catch (const std::system_error& e) { error = e; }
     AIO_REQUIRE(error);
     EXPECT_TRUE(error->code() == std::errc::connection_reset);
 }
@@ -465,9 +462,7 @@ AIO_REAL_TEST("drain aborts and cancels what is left at the deadline: false") {
     bool reset = false;
     try {
         co_await s.read();
-    } catch (const std::system_error& e) {
-        reset = e.code() == std::errc::connection_reset;
-    }
+    } catch (const std::system_error& e) { reset = e.code() == std::errc::connection_reset; }
     EXPECT_TRUE(reset);
     EXPECT_EQ(told.text(), "");
 }
@@ -481,26 +476,20 @@ AIO_REAL_TEST("serve_forever runs until it is cancelled, then closes the server 
     std::string misuse;
     try {
         co_await v.serve_forever();
-    } catch (const std::logic_error& e) {
-        misuse = e.what();
-    }
+    } catch (const std::logic_error& e) { misuse = e.what(); }
     EXPECT_NE(misuse.find("is being served already"), std::string::npos) << misuse;
     serving.cancel();
     bool cancelled = false;
     try {
         co_await serving;
-    } catch (const aio::cancelled_error&) {
-        cancelled = true;
-    }
+    } catch (const aio::cancelled_error&) { cancelled = true; }
     EXPECT_TRUE(cancelled);
     EXPECT_FALSE(v.is_serving());
     EXPECT_EQ(co_await s.read(), "");
     misuse.clear();
     try {
         co_await v.serve_forever();
-    } catch (const std::logic_error& e) {
-        misuse = e.what();
-    }
+    } catch (const std::logic_error& e) { misuse = e.what(); }
     EXPECT_NE(misuse.find("is closed"), std::string::npos) << misuse;
 }
 
@@ -512,9 +501,7 @@ AIO_REAL_TEST("close ends serve_forever with cancelled_error, as in asyncio") {
     bool cancelled = false;
     try {
         co_await serving;
-    } catch (const aio::cancelled_error&) {
-        cancelled = true;
-    }
+    } catch (const aio::cancelled_error&) { cancelled = true; }
     EXPECT_TRUE(cancelled);
 }
 
@@ -554,9 +541,7 @@ AIO_REAL_TEST("a unix socket that nobody listens on any more is replaced; anothe
     std::optional<std::system_error> error;
     try {
         co_await aio::start_unix_server(echo, path);
-    } catch (const std::system_error& e) {
-        error = e;
-    }
+    } catch (const std::system_error& e) { error = e; }
     AIO_REQUIRE(error);
     EXPECT_TRUE(error->code() == std::errc::address_in_use);
     EXPECT_NE(std::string(error->what()).find(path), std::string::npos);
@@ -637,7 +622,8 @@ PLAIN_TEST("Python's sockets are served: lines in pieces, half-closes, 5 MB both
         reports told;
         aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
         aio::server u = co_await aio::start_unix_server(echo, path);
-        const std::string command = "python3 - " + std::to_string(v.port()) + " " + path + " 2>&1 <<'end of it'" + python_peer + "end of it\n";
+        const std::string command =
+            "python3 - " + std::to_string(v.port()) + " " + path + " 2>&1 <<'end of it'" + python_peer + "end of it\n";
         EXPECT_EQ(co_await aio::to_thread(output_of, command), "all is well\n");
         EXPECT_TRUE(co_await v.drain(30s));
         EXPECT_TRUE(co_await u.drain(30s));
@@ -661,8 +647,7 @@ struct scene {
         try {
             co_await s.read();
             end = "at its end";
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         co_await aio_test::turns(3);  // clean-up that waits
         log("handler of " + text + " " + end);
     }
@@ -675,13 +660,15 @@ struct says_when_it_goes {
 
 }  // namespace
 
-AIO_REAL_TEST("fault P2: handlers have ended before the locals around with(server, body) go, also when the body throws") {
+AIO_REAL_TEST(
+    "fault P2: handlers have ended before the locals around with(server, body) go, also when the body throws") {
     for (const bool fails : {true, false}) {
         scene here;
         auto scope = [&]() -> aio::coro<> {
             const says_when_it_goes after{here.log};
             const std::string text = "a local";
-            aio::server v = co_await aio::start_server([&](aio::stream s) { return here.handle(std::move(s), text); }, "127.0.0.1", 0);
+            aio::server v = co_await aio::start_server(
+                [&](aio::stream s) { return here.handle(std::move(s), text); }, "127.0.0.1", 0);
             std::optional<aio::stream> client;
             co_await aio::with(v, [&](aio::server& entered) -> aio::coro<> {
                 EXPECT_EQ(&entered, &v);
@@ -695,11 +682,9 @@ AIO_REAL_TEST("fault P2: handlers have ended before the locals around with(serve
         };
         try {
             co_await scope();
-        } catch (const std::runtime_error& e) {
-            here.log(e.what());
-        }
+        } catch (const std::runtime_error& e) { here.log(e.what()); }
         EXPECT_EQ(here.log.text(),
-                  std::string("handler of a local cancelled, slowly locals gone,") + (fails ? " the body fails" : ""));
+            std::string("handler of a local cancelled, slowly locals gone,") + (fails ? " the body fails" : ""));
     }
 }
 
@@ -719,9 +704,7 @@ AIO_REAL_TEST("fault P2: a server that is entered is left, and its handlers have
     bool refused = false;
     try {
         co_await ask(port, "x\n");
-    } catch (const std::system_error& e) {
-        refused = e.code() == std::errc::connection_refused;
-    }
+    } catch (const std::system_error& e) { refused = e.code() == std::errc::connection_refused; }
     EXPECT_TRUE(refused);
     EXPECT_THROW(static_cast<void>(aio::server().exit(nullptr)), std::logic_error);
 }
@@ -732,7 +715,8 @@ AIO_REAL_TEST("irrevocable: a cancel does not hurry the exit of a server; it com
     auto scope = [&]() -> aio::coro<> {
         const says_when_it_goes after{here.log};
         const std::string text = "a local";
-        aio::server v = co_await aio::start_server([&](aio::stream s) { return here.handle(std::move(s), text); }, "127.0.0.1", 0);
+        aio::server v =
+            co_await aio::start_server([&](aio::stream s) { return here.handle(std::move(s), text); }, "127.0.0.1", 0);
         aio::stream client = co_await aio::open_connection("127.0.0.1", v.port());
         co_await aio::with(v, [&]() -> aio::coro<> { co_await here.begun.wait(); });
         here.log("left,");
@@ -745,9 +729,7 @@ AIO_REAL_TEST("irrevocable: a cancel does not hurry the exit of a server; it com
     leaving.cancel();
     try {
         co_await leaving;
-    } catch (const aio::cancelled_error&) {
-        here.log("cancelled");
-    }
+    } catch (const aio::cancelled_error&) { here.log("cancelled"); }
     EXPECT_EQ(here.log.text(), "handler of a local cancelled, slowly left, locals gone, cancelled");
     EXPECT_FALSE(went_on);
 }
@@ -819,9 +801,7 @@ PLAIN_TEST("a server that is left, cancelled at every step, leaves no handler be
             std::exception_ptr error;
             try {
                 co_await aio::with(v, body);
-            } catch (...) {
-                error = std::current_exception();
-            }
+            } catch (...) { error = std::current_exception(); }
             EXPECT_EQ(v.connections(), 0u);
             if (error) std::rethrow_exception(error);
         },
@@ -832,16 +812,15 @@ PLAIN_TEST("a server that is left, cancelled at every step, leaves no handler be
 AIO_REAL_TEST("serve_forever awaits the clean-up of its handlers") {
     scene here;
     const std::string text = "serve";
-    aio::server v = co_await aio::start_server([&](aio::stream s) { return here.handle(std::move(s), text); }, "127.0.0.1", 0);
+    aio::server v =
+        co_await aio::start_server([&](aio::stream s) { return here.handle(std::move(s), text); }, "127.0.0.1", 0);
     auto serving = aio::create_task(v.serve_forever());
     aio::stream client = co_await aio::open_connection("127.0.0.1", v.port());
     co_await here.begun.wait();
     serving.cancel();
     try {
         co_await serving;
-    } catch (const aio::cancelled_error&) {
-        here.log("served");
-    }
+    } catch (const aio::cancelled_error&) { here.log("served"); }
     EXPECT_EQ(here.log.text(), "handler of serve cancelled, slowly served");
 }
 
@@ -854,9 +833,7 @@ PLAIN_TEST("the timer of a drain does not outlive it") {
         aio::future<> never;
         try {
             co_await never;
-        } catch (const aio::cancelled_error&) {
-            ended = aio::get_running_loop().time();
-        }
+        } catch (const aio::cancelled_error&) { ended = aio::get_running_loop().time(); }
     };
     EXPECT_THROW(aio::testing::run(main(), {.virtual_time = true}), aio::deadlock_error);
     EXPECT_TRUE(ended && *ended == *begun);  // the clock had nothing to jump to
@@ -875,9 +852,7 @@ AIO_REAL_TEST("after close_clients nothing more is written to a connection") {
             v.close_clients();
             try {
                 co_await s.write("too late");
-            } catch (const std::system_error& e) {
-                error = e;
-            }
+            } catch (const std::system_error& e) { error = e; }
             closed.set();
             co_await first;
         },
@@ -915,15 +890,14 @@ void leave_behind(const std::string& path, int type = SOCK_STREAM) {
 
 }  // namespace
 
-AIO_REAL_TEST("fault N22: the path of a live server is EADDRINUSE, and that one goes on; a path with a NUL is refused") {
+AIO_REAL_TEST(
+    "fault N22: the path of a live server is EADDRINUSE, and that one goes on; a path with a NUL is refused") {
     const std::string path = socket_path("live");
     aio::server v = co_await aio::start_unix_server(echo, path);
     std::optional<std::system_error> error;
     try {
         co_await aio::start_unix_server(echo, path);
-    } catch (const std::system_error& e) {
-        error = e;
-    }
+    } catch (const std::system_error& e) { error = e; }
     AIO_REQUIRE(error);
     EXPECT_TRUE(error->code() == std::errc::address_in_use) << error->what();
     EXPECT_EQ(std::string(error->what()).find("listen on " + path), 0u) << error->what();
@@ -934,9 +908,7 @@ AIO_REAL_TEST("fault N22: the path of a live server is EADDRINUSE, and that one 
     std::string refused;
     try {
         co_await aio::start_unix_server(echo, path + std::string("\0x", 2));
-    } catch (const std::invalid_argument& e) {
-        refused = e.what();
-    }
+    } catch (const std::invalid_argument& e) { refused = e.what(); }
     EXPECT_EQ(refused.find("start_unix_server: the path \"" + path + "\\0x\" has a NUL at byte"), 0u) << refused;
     v.close();
 }
@@ -949,14 +921,12 @@ AIO_REAL_TEST("fault N22: the path of a datagram socket, or of one that does not
         a.sun_family = AF_UNIX;
         path.copy(a.sun_path, sizeof a.sun_path - 1);
         AIO_REQUIRE(::bind(fd, reinterpret_cast<const sockaddr*>(&a), sizeof a) == 0);
-        struct stat before {}, after {};
+        struct stat before{}, after{};
         ::lstat(path.c_str(), &before);
         int error = 0;
         try {
             co_await aio::start_unix_server(echo, path);
-        } catch (const std::system_error& e) {
-            error = e.code().value();
-        }
+        } catch (const std::system_error& e) { error = e.code().value(); }
         EXPECT_EQ(error, EADDRINUSE) << type;
         EXPECT_EQ(::lstat(path.c_str(), &after), 0) << type;
         EXPECT_EQ(before.st_ino, after.st_ino) << type;
@@ -1165,14 +1135,11 @@ PLAIN_TEST("serve_forever cancelled at every step leaves no connection") {
             std::exception_ptr error;
             try {
                 co_await client;
-            } catch (...) {
-                error = std::current_exception();
-            }
+            } catch (...) { error = std::current_exception(); }
             serving.cancel();
             try {
                 co_await serving;
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             EXPECT_EQ(v.connections(), 0u);
             if (error) std::rethrow_exception(error);
         },

@@ -147,27 +147,30 @@ PLAIN_TEST("rule 107: a shared_lock belongs to the loop of its first contention"
     EXPECT_THROW(aio::run([&]() -> aio::coro<> {
         const auto guard = co_await l.exclusive();
         const auto second = co_await l.shared();
-    }()), std::logic_error);
+    }()),
+        std::logic_error);
 }
 
 PLAIN_TEST("semantics 15i: a deadlock report says who holds a shared_lock") {
     std::string report;
     try {
-        aio::testing::run([]() -> aio::coro<> {
-            aio::shared_lock alone, shared;
-            const auto a = co_await alone.exclusive();
-            const auto b = co_await shared.shared();
-            auto reader = aio::create_task([&]() -> aio::coro<> { const auto g = co_await alone.shared(); });
-            const auto c = co_await shared.exclusive();
-        }(), {.virtual_time = true});
-    } catch (const aio::deadlock_error& e) {
-        report = e.what();
-    }
+        aio::testing::run(
+            []() -> aio::coro<> {
+                aio::shared_lock alone, shared;
+                const auto a = co_await alone.exclusive();
+                const auto b = co_await shared.shared();
+                auto reader = aio::create_task([&]() -> aio::coro<> { const auto g = co_await alone.shared(); });
+                const auto c = co_await shared.exclusive();
+            }(),
+            {.virtual_time = true});
+    } catch (const aio::deadlock_error& e) { report = e.what(); }
     EXPECT_NE(report.find("shared_lock held by Task-1, to share it"), std::string::npos) << report;
     EXPECT_NE(report.find("shared_lock shared by 1, to have it alone"), std::string::npos) << report;
 }
 
-PLAIN_TEST("semantics 15l, 15k2: a shared_lock destroyed while tasks wait: who was woken goes on, with an empty guard; others are cancelled") {
+PLAIN_TEST(
+    "semantics 15l, 15k2: a shared_lock destroyed while tasks wait: who was woken goes on, with an empty guard; others "
+    "are cancelled") {
     std::vector<std::string> messages, told;
     auto main = [&]() -> aio::coro<> {
         aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
@@ -182,9 +185,7 @@ PLAIN_TEST("semantics 15l, 15k2: a shared_lock destroyed while tasks wait: who w
                     guard = co_await l->shared();
                 }
                 messages.push_back(guard ? "holds it" : "holds nothing");
-            } catch (const aio::cancelled_error& e) {
-                messages.push_back(e.message());
-            }
+            } catch (const aio::cancelled_error& e) { messages.push_back(e.message()); }
         };
         std::vector<aio::task<>> tasks;
         tasks.push_back(aio::create_task(waits, false));

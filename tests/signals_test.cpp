@@ -15,10 +15,10 @@
 
 namespace {
 
-std::atomic<bool> hold_handler = false;      // a handler that is about to write waits
-std::atomic<int> written_by_handler = -1;    // to this descriptor
+std::atomic<bool> hold_handler = false;    // a handler that is about to write waits
+std::atomic<int> written_by_handler = -1;  // to this descriptor
 std::atomic<bool> closed_meanwhile = false;
-thread_local bool takes_signals = false;     // the thread whose handler is held
+thread_local bool takes_signals = false;  // the thread whose handler is held
 std::function<void(int timeout)>* before_wait = nullptr;
 
 }  // namespace
@@ -26,7 +26,8 @@ std::function<void(int timeout)>* before_wait = nullptr;
 extern "C" [[gnu::visibility("default")]] ssize_t write(int fd, const void* data, std::size_t size) {
     if (takes_signals && hold_handler) {
         written_by_handler = fd;
-        const auto end = std::chrono::steady_clock::now() + 200ms;  // time enough to close it, for whoever does not wait
+        const auto end =
+            std::chrono::steady_clock::now() + 200ms;  // time enough to close it, for whoever does not wait
         while (!closed_meanwhile && std::chrono::steady_clock::now() < end) std::this_thread::yield();
         hold_handler = false;
     }
@@ -46,7 +47,7 @@ extern "C" [[gnu::visibility("default")]] int epoll_wait(int epoll, epoll_event*
 namespace {
 int precise_waits = 0;
 bool interrupt_next_wait = false;
-}
+}  // namespace
 
 extern "C" [[gnu::visibility("default")]] int epoll_pwait2(
     int epoll, epoll_event* events, int most, const timespec* timeout, const sigset_t*) {
@@ -111,9 +112,7 @@ PLAIN_TEST("fault C19: a signal whose wake-up is taken by the look of virtual ti
         };
         try {
             aio::testing::run(main(), {.virtual_time = true});
-        } catch (const aio::keyboard_interrupt&) {
-            ::_exit(raised ? 0 : 2);
-        } catch (...) {
+        } catch (const aio::keyboard_interrupt&) { ::_exit(raised ? 0 : 2); } catch (...) {
         }
         ::_exit(1);
     }

@@ -43,7 +43,8 @@ AIO_TEST("rule 101: sleep of zero or less is exactly one yield, without a timer"
 
 AIO_TEST("rule 101: a delay that is no number is an error at the call") {
     EXPECT_THROW(static_cast<void>(aio::sleep(std::chrono::duration<double>(std::nan("")))), std::invalid_argument);
-    EXPECT_THROW(static_cast<void>(aio::sleep(std::chrono::duration<float, std::milli>(std::nanf("")))), std::invalid_argument);
+    EXPECT_THROW(
+        static_cast<void>(aio::sleep(std::chrono::duration<float, std::milli>(std::nanf("")))), std::invalid_argument);
     co_return;
 }
 
@@ -75,10 +76,12 @@ AIO_TEST("15a: timers of one deadline run in the order in which they were set, w
     journal log;
     std::vector<aio::task<>> tasks;
     for (int i = 0; i < 200; ++i) {
-        tasks.push_back(aio::create_task([](journal& l, int n) -> aio::coro<> {
-            co_await aio::sleep(10ms);
-            l(std::to_string(n));
-        }, std::ref(log), i));
+        tasks.push_back(aio::create_task(
+            [](journal& l, int n) -> aio::coro<> {
+                co_await aio::sleep(10ms);
+                l(std::to_string(n));
+            },
+            std::ref(log), i));
     }
     co_await turns(2);
     for (int i = 0; i < 200; ++i) {

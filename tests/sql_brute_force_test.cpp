@@ -27,9 +27,7 @@ PLAIN_TEST("SQLite: a transaction happens or does not, and a pool gets its conne
             });
             const auto rows = co_await db->query("SELECT n FROM t");
             EXPECT_EQ(rows.size() % 2, 0u);
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         co_await pool.aclose();
         if (error) std::rethrow_exception(error);
     };

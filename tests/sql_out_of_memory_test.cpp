@@ -12,7 +12,8 @@ PLAIN_TEST("fault C11: SQLite, a transaction, a stream of rows and a pool") {
                 auto db = co_await pool.acquire();
                 co_await db->query("CREATE TABLE t (n INTEGER, name TEXT)");
                 co_await aio::with(db->transaction(), [&]() -> aio::coro<> {
-                    co_await db->query("INSERT INTO t VALUES (?, ?)", 1, "a name that is too long for a string to hold it in itself");
+                    co_await db->query(
+                        "INSERT INTO t VALUES (?, ?)", 1, "a name that is too long for a string to hold it in itself");
                     co_await db->query("INSERT INTO t VALUES (2, 'b')");
                 });
                 const aio::sql::rows rows = co_await db->query("SELECT n, name FROM t ORDER BY n");
@@ -20,9 +21,7 @@ PLAIN_TEST("fault C11: SQLite, a transaction, a stream of rows and a pool") {
                 std::size_t length = 0;
                 for (const auto& row : rows) length += row["name"].as<std::string>().size();
                 static_cast<void>(length);
-            } catch (...) {
-                error = std::current_exception();
-            }
+            } catch (...) { error = std::current_exception(); }
             co_await pool.aclose();
             if (error) std::rethrow_exception(error);
         },

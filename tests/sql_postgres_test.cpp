@@ -1,6 +1,6 @@
 // aio::sql with PostgreSQL: a real server, which tests/with_postgres starts.
-#include "sql_test.hpp"
 #include "faulty_proxy.hpp"
+#include "sql_test.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -48,7 +48,9 @@ std::string port() {
 }
 
 int port_number() { return std::atoi(port().c_str()); }
-std::string through(const faulty_proxy& proxy) { return server_with(port() + "/aio", std::to_string(proxy.port()) + "/aio"); }
+std::string through(const faulty_proxy& proxy) {
+    return server_with(port() + "/aio", std::to_string(proxy.port()) + "/aio");
+}
 
 struct failure {
     std::string what = "nothing", code, statement, message, detail, constraint, table, column;
@@ -136,7 +138,8 @@ std::atomic<bool> resolver_left = false;
 }  // namespace
 
 // In place of the system's: nobody resolves held.test before resolver_held says so.
-extern "C" [[gnu::visibility("default")]] int getaddrinfo(const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
+extern "C" [[gnu::visibility("default")]] int getaddrinfo(
+    const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
     if (host && std::strcmp(host, "held.test") == 0) {
         if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
         resolver_held->get_future().wait();
@@ -325,10 +328,12 @@ AIO_REAL_TEST("errors of statements have their SQLSTATE and statement, and the c
     EXPECT_EQ(co_await count(db, "t"), 1);
 }
 
-AIO_REAL_TEST("fault N8: what() of an error has no parameter, no literal and no password; its accessors have everything") {
+AIO_REAL_TEST(
+    "fault N8: what() of an error has no parameter, no literal and no password; its accessors have everything") {
     auto& db = co_await aio::enter(sql::connect(server()));
     co_await db.query(
-        "CREATE TEMP TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE CHECK (length(name) < 20), other INTEGER)");
+        "CREATE TEMP TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE CHECK (length(name) < 20), other "
+        "INTEGER)");
     co_await db.query("INSERT INTO t VALUES (1, 'hidden')");
     const std::string secret = "hidden";
     std::vector<failure> failures;
@@ -346,14 +351,14 @@ AIO_REAL_TEST("fault N8: what() of an error has no parameter, no literal and no 
         co_await keep(db.query(std::string("SELECT $1::") + type, "hidden \\x & '"));
         co_await keep(db.query(std::string("SELECT 'hidden \\x &'::") + type));
     }
-    for (const char* statement :
-        {"ALTER USER nobody PASSWORD 'hidden'", "CREATE USER aio PASSWORD 'hidden'", "ALTER USER aio PASSWORD 'hidden' FORM",
-            "SELECT 1 FORM t WHERE 'hidden'", "SELECT 'hidden", "SELECT 'O'hidden'", "SELECT $q$hidden", "SELECT E'\\u00hidden'",
-            "SELECT \"hidden\" FROM t", "SELECT nextval('hidden')", "SELECT regclass 'hidden'", "SELECT to_date('hidden', 'YYYY')",
-            "DO $$ BEGIN RAISE EXCEPTION 'hidden'; END $$",
-            "DO $$ BEGIN RAISE EXCEPTION 'hidden' USING ERRCODE = '42P01'; END $$",
-            "DO $$ BEGIN EXECUTE 'SELECT hidden'; END $$", "SELECT set_config('hidden', 'x', false)",
-            "SELECT 1 / length('') FROM t WHERE name = 'hidden'", "SELECT ('{\"a\": 1}'::jsonb #> '{hidden')"}) {
+    for (const char* statement : {"ALTER USER nobody PASSWORD 'hidden'", "CREATE USER aio PASSWORD 'hidden'",
+             "ALTER USER aio PASSWORD 'hidden' FORM", "SELECT 1 FORM t WHERE 'hidden'", "SELECT 'hidden",
+             "SELECT 'O'hidden'", "SELECT $q$hidden", "SELECT E'\\u00hidden'", "SELECT \"hidden\" FROM t",
+             "SELECT nextval('hidden')", "SELECT regclass 'hidden'", "SELECT to_date('hidden', 'YYYY')",
+             "DO $$ BEGIN RAISE EXCEPTION 'hidden'; END $$",
+             "DO $$ BEGIN RAISE EXCEPTION 'hidden' USING ERRCODE = '42P01'; END $$",
+             "DO $$ BEGIN EXECUTE 'SELECT hidden'; END $$", "SELECT set_config('hidden', 'x', false)",
+             "SELECT 1 / length('') FROM t WHERE name = 'hidden'", "SELECT ('{\"a\": 1}'::jsonb #> '{hidden')"}) {
         co_await keep(db.query(statement));
     }
     for (const failure& f : failures) {
@@ -455,7 +460,8 @@ AIO_TEST("a host whose name nobody resolves is given up in its time, or by a can
     end.set_value();
 }
 
-AIO_REAL_TEST("a connect that is cancelled when its host's name has been resolved, and the loop has not heard of it, ends") {
+AIO_REAL_TEST(
+    "a connect that is cancelled when its host's name has been resolved, and the loop has not heard of it, ends") {
     std::promise<void> end;
     resolver_held = &end;
     resolver_left = false;
@@ -463,7 +469,8 @@ AIO_REAL_TEST("a connect that is cancelled when its host's name has been resolve
     co_await aio_test::turns(3);
     end.set_value();
     while (!resolver_left) std::this_thread::yield();
-    std::this_thread::sleep_for(20ms);  // the thread hands its answer over meanwhile; where it has not, this test sees less
+    std::this_thread::sleep_for(
+        20ms);  // the thread hands its answer over meanwhile; where it has not, this test sees less
     connecting.cancel();
     co_await aio_test::turns(3);
     EXPECT_TRUE(connecting.cancelled());
@@ -722,7 +729,8 @@ AIO_REAL_TEST("fault N13: what impatient callers of a pool have begun to connect
     EXPECT_EQ(pool.statistics().idle, 0u);
 }
 
-AIO_REAL_TEST("fault N13: a connect that nobody waits for any more may fail without a word; the next caller begins anew") {
+AIO_REAL_TEST(
+    "fault N13: a connect that nobody waits for any more may fail without a word; the next caller begins anew") {
     faulty_proxy proxy("127.0.0.1", port_number());
     aio::event let_pass;
     proxy.plan = [&](std::size_t connection) {
@@ -777,7 +785,8 @@ AIO_REAL_TEST("fault N13: closing a pool ends its attempts to connect and sends 
     EXPECT_EQ(tasks_alive(), 1u);  // no attempt is left
 }
 
-AIO_REAL_TEST("connections of a pool come to those who wait in the order in which they came, whoever began to connect") {
+AIO_REAL_TEST(
+    "connections of a pool come to those who wait in the order in which they came, whoever began to connect") {
     faulty_proxy proxy("127.0.0.1", port_number());
     aio::event let_pass;
     proxy.plan = [&](std::size_t) {
@@ -881,7 +890,8 @@ AIO_REAL_TEST("semantics 15b: a cancelled query is cancelled on the server, and 
     }
 }
 
-AIO_REAL_TEST("fault N1: a request to cancel that is under way is over before the connection's next statement is sent") {
+AIO_REAL_TEST(
+    "fault N1: a request to cancel that is under way is over before the connection's next statement is sent") {
     faulty_proxy proxy("127.0.0.1", port_number());
     aio::event let_cancel_pass;
     proxy.plan = [&](std::size_t connection) {
@@ -962,7 +972,8 @@ AIO_REAL_TEST("fault N1: rows given in spite of a deadline leave nothing that ca
     co_await pool.aclose();
 }
 
-AIO_REAL_TEST("fault N2: a row given in spite of a cancel, then a statement that the server stops: the next row is 57014") {
+AIO_REAL_TEST(
+    "fault N2: a row given in spite of a cancel, then a statement that the server stops: the next row is 57014") {
     faulty_proxy proxy("127.0.0.1", port_number());
     aio::event let_cancel_pass, let_rows_pass;
     let_rows_pass.set();
@@ -1004,7 +1015,8 @@ AIO_REAL_TEST("fault N2: a row given in spite of a cancel, then a statement that
     EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
 }
 
-AIO_REAL_TEST("a cancel that is withdrawn while the server stops the statement is the server's 57014, no cancelled_error") {
+AIO_REAL_TEST(
+    "a cancel that is withdrawn while the server stops the statement is the server's 57014, no cancelled_error") {
     auto& observer = co_await aio::enter(sql::connect(server()));
     auto& db = co_await aio::enter(sql::connect(server()));
     const int backend = co_await backend_of(db);
@@ -1033,7 +1045,8 @@ AIO_REAL_TEST("a connection closed with a stream open has stopped its statement 
     }
 }
 
-PLAIN_TEST("a connection may outlive its loop while a request to cancel is on its way; the loop finds deadlocks after one") {
+PLAIN_TEST(
+    "a connection may outlive its loop while a request to cancel is on its way; the loop finds deadlocks after one") {
     std::unique_ptr<sql::pool> pool;
     aio::run([](std::unique_ptr<sql::pool>& p) -> aio::coro<> {
         p = std::make_unique<sql::pool>(server(), sql::pool_options{.max_size = 1});
@@ -1153,7 +1166,8 @@ PLAIN_TEST("cancelled at any step, a connection leaves nothing behind and a tran
 
 // ---- a network with faults ----
 
-AIO_REAL_TEST("wherever the network cuts a connection, everything ends with its result or with an error, and a pool recovers") {
+AIO_REAL_TEST(
+    "wherever the network cuts a connection, everything ends with its result or with an error, and a pool recovers") {
     std::size_t to_server = 0, to_client = 0;
     std::optional<faulty_proxy::faults> of_first;
     faulty_proxy proxy("127.0.0.1", port_number());
@@ -1175,7 +1189,8 @@ AIO_REAL_TEST("wherever the network cuts a connection, everything ends with its 
         while (co_await rows.next()) { ++n; }
         EXPECT_EQ(n, 50);
         ++unknown;
-        co_await aio::with(conn->transaction(), [&]() -> aio::coro<> { co_await conn->query("INSERT INTO cuts VALUES (1)"); });
+        co_await aio::with(
+            conn->transaction(), [&]() -> aio::coro<> { co_await conn->query("INSERT INTO cuts VALUES (1)"); });
         --unknown;
         ++committed;
         {
@@ -1218,7 +1233,8 @@ AIO_REAL_TEST("wherever the network cuts a connection, everything ends with its 
     for (int i = 0; i < rounds; ++i) {
         faulty_proxy::faults f;
         const bool to = i % 2 == 0;
-        (to ? f.to_server : f.to_client) = std::uniform_int_distribution<std::size_t>(0, to ? to_server : to_client)(random);
+        (to ? f.to_server : f.to_client) =
+            std::uniform_int_distribution<std::size_t>(0, to ? to_server : to_client)(random);
         f.reset = i % 4 < 2;
         f.piece = i % 3 == 0 ? 7 : 16384;
         if (i % 5 == 0) f.delay = 100us;

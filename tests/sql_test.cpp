@@ -234,11 +234,12 @@ PLAIN_TEST("an unknown scheme or a URL without a file is an invalid_argument tha
 PLAIN_TEST("fault N15: a password is masked, however its key is written and wherever it stands") {
     for (const char* url :
         {"postgresql://host/db?passwor%64=hidden&nonsense=1", "postgresql://host/db?%70assword=hidden&nonsense=1",
-            "postgresql://host:5432/db?password=x@hidden&nonsense=1", "postgresql://host/db?sslpassword=hidden&nonsense=1",
-            "postgresql://host/db?PassWord=hidden", "postgresql://host/db?nonsense=1&password=hidden&x@y",
-            "postgresql://host/db?password=a&hidden", "postgresql://host/db?passwor%64=a?hidden&nonsense=1",
-            "postgresql://me:a?hidden@host:port/db", "postgresql://me:a@b:hidden@host:port/db?x=1",
-            "postgresql://me:password=hidden@host:port/db", "sqlite:file.db?password=hidden", "sqlite://me:hidden@host/file"}) {
+            "postgresql://host:5432/db?password=x@hidden&nonsense=1",
+            "postgresql://host/db?sslpassword=hidden&nonsense=1", "postgresql://host/db?PassWord=hidden",
+            "postgresql://host/db?nonsense=1&password=hidden&x@y", "postgresql://host/db?password=a&hidden",
+            "postgresql://host/db?passwor%64=a?hidden&nonsense=1", "postgresql://me:a?hidden@host:port/db",
+            "postgresql://me:a@b:hidden@host:port/db?x=1", "postgresql://me:password=hidden@host:port/db",
+            "sqlite:file.db?password=hidden", "sqlite://me:hidden@host/file"}) {
         const std::string text = what([&] { return sql::connect(url); });
         EXPECT_NE(text, "nothing") << url;
         EXPECT_FALSE(contains(text, "hidden")) << text;
@@ -253,8 +254,8 @@ PLAIN_TEST("fault N15: a password is masked, however its key is written and wher
 
 PLAIN_TEST("fault N5: a NUL in a database URL is an invalid_argument that names it") {
     using namespace std::string_literals;
-    for (const std::string& url : {"sqlite:///a.db\0b"s, "postgresql://host/db\0b"s, "postgresql://host/db?application_name=a\0b"s,
-             "sqlite::memory:\0"s, "postgresql://ho\0st/db"s, "\0"s}) {
+    for (const std::string& url : {"sqlite:///a.db\0b"s, "postgresql://host/db\0b"s,
+             "postgresql://host/db?application_name=a\0b"s, "sqlite::memory:\0"s, "postgresql://ho\0st/db"s, "\0"s}) {
         EXPECT_EQ(what([&] { return sql::connect(url); }), "a database URL holds a NUL byte");
         EXPECT_THROW(static_cast<void>(sql::connect(url)), std::invalid_argument);
         EXPECT_THROW(sql::pool{url}, std::invalid_argument);
@@ -263,7 +264,8 @@ PLAIN_TEST("fault N5: a NUL in a database URL is an invalid_argument that names 
     EXPECT_THROW(static_cast<void>(sql::connect("postgresql://host/db?application_name=a%00b")), std::invalid_argument);
 }
 
-AIO_REAL_TEST("fault N5: a NUL in a statement, of a stream or in a transaction too, is an invalid_argument that names it") {
+AIO_REAL_TEST(
+    "fault N5: a NUL in a statement, of a stream or in a transaction too, is an invalid_argument that names it") {
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
     const std::string statement("SELECT 1\0; DROP TABLE t", 22);
     EXPECT_EQ(co_await error_of(db.query(statement)), "a statement holds a NUL byte");
@@ -273,17 +275,21 @@ AIO_REAL_TEST("fault N5: a NUL in a statement, of a stream or in a transaction t
     EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
 }
 
-AIO_REAL_TEST("fault N8: what() of SQLite's errors has no parameter and no literal; the accessors have the names and everything else") {
+AIO_REAL_TEST(
+    "fault N8: what() of SQLite's errors has no parameter and no literal; the accessors have the names and everything "
+    "else") {
     const temporary_folder folder;
     auto& db = co_await aio::enter(sql::connect(folder.url("n8.db")));
-    co_await db.query("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE CHECK (name <> 'hidden x'), "
-                      "CONSTRAINT short CHECK (length(name) < 10))");
+    co_await db.query(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE CHECK (name <> 'hidden x'), "
+        "CONSTRAINT short CHECK (length(name) < 10))");
     co_await db.query("CREATE UNIQUE INDEX by_upper ON t (upper(name))");
     co_await db.query("INSERT INTO t VALUES (1, 'hidden')");
-    for (const char* statement : {"SELECT 'hidden' FORM t 'hidden'", "SELECT 'O'hidden'", "SELECT 'hidden", "SELECT #hidden",
-             "SELECT json('{hidden')", "SELECT json_extract('{}', 'hidden')", "ATTACH '/hidden/hidden.db' AS other",
-             "SELECT 1 FROM \"hidden\"", "INSERT INTO t VALUES (2, 'hidden')", "INSERT INTO t VALUES (3, 'hidden x')",
-             "INSERT INTO t VALUES (4, 'HIDDEN')", "INSERT INTO t VALUES (4, 'hidden and long')", "SELECT load_extension('hidden')",
+    for (const char* statement : {"SELECT 'hidden' FORM t 'hidden'", "SELECT 'O'hidden'", "SELECT 'hidden",
+             "SELECT #hidden", "SELECT json('{hidden')", "SELECT json_extract('{}', 'hidden')",
+             "ATTACH '/hidden/hidden.db' AS other", "SELECT 1 FROM \"hidden\"", "INSERT INTO t VALUES (2, 'hidden')",
+             "INSERT INTO t VALUES (3, 'hidden x')", "INSERT INTO t VALUES (4, 'HIDDEN')",
+             "INSERT INTO t VALUES (4, 'hidden and long')", "SELECT load_extension('hidden')",
              "SELECT abs(-9223372036854775808) WHERE 'hidden' <> ''", "INSERT INTO t VALUES ('hidden', 'b')"}) {
         std::optional<sql::error> e;
         try {
@@ -792,7 +798,9 @@ AIO_REAL_TEST("two connections: one does not see what the other has not committe
     EXPECT_EQ(co_await count(a, "t"), 2);
 }
 
-AIO_REAL_TEST("the wait for a lock that is never released ends with SQLITE_BUSY, which names the file; opening a file does not need the lock") {
+AIO_REAL_TEST(
+    "the wait for a lock that is never released ends with SQLITE_BUSY, which names the file; opening a file does not "
+    "need the lock") {
     const temporary_folder folder;
     auto& a = co_await aio::enter(sql::connect(folder.url("two.db")));
     auto& b = co_await aio::enter(sql::connect(folder.url("two.db")));
@@ -1138,7 +1146,8 @@ AIO_REAL_TEST(
         co_await aio::sleep(0s);
     });
     co_await aio::sleep(0s);
-    // Until the thread is through: it has written, and is idle again. The loop hears of it later, for this task does not wait.
+    // Until the thread is through: it has written, and is idle again. The loop hears of it later, for this task does
+    // not wait.
     while (size() == size_before || aio::detail::idle_library_threads.load() != idle_before) std::this_thread::yield();
     job.cancel();
     EXPECT_THROW(co_await job, aio::cancelled_error);
@@ -1173,7 +1182,8 @@ AIO_REAL_TEST("a transaction that is cancelled is rolled back, whatever the canc
     EXPECT_EQ(co_await count(db, "t"), 0);
 }
 
-AIO_REAL_TEST("a cancel that is withdrawn while a statement is interrupted is an error of its own, no cancelled_error") {
+AIO_REAL_TEST(
+    "a cancel that is withdrawn while a statement is interrupted is an error of its own, no cancelled_error") {
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
     auto job = aio::create_task([&]() -> aio::coro<std::string> { co_return co_await code_of(db.query(endless)); });
     co_await aio::sleep(5ms);
@@ -1202,8 +1212,8 @@ AIO_REAL_TEST("a connection that is closed while a query runs waits for it; a ca
     auto connecting = sql::connect("sqlite::memory:");
     sql::connection& db = co_await connecting.enter();
     auto query = aio::create_task([&]() -> aio::coro<std::size_t> {
-        const sql::rows rows =
-            co_await db.query("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 200000) SELECT count(*) FROM c");
+        const sql::rows rows = co_await db.query(
+            "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 200000) SELECT count(*) FROM c");
         co_return rows.size();
     });
     co_await aio_test::turns(1);
@@ -1228,9 +1238,7 @@ PLAIN_TEST("what is as large as a database takes is taken; one more is refused, 
         for (const std::size_t size : sizes) parameters.emplace_back(std::string(size, 'v'));
         try {
             sql::check_sizes(std::string(statement, 's'), parameters, most);
-        } catch (const std::invalid_argument& e) {
-            return std::string(e.what());
-        }
+        } catch (const std::invalid_argument& e) { return std::string(e.what()); }
         return std::string("taken");
     };
     EXPECT_EQ(refusal(10, {5, 5}), "taken");
@@ -1243,9 +1251,7 @@ PLAIN_TEST("what is as large as a database takes is taken; one more is refused, 
         one.emplace_back(std::string(size, 'v'));
         try {
             sql::check_sizes("s", one, together);
-        } catch (const std::invalid_argument&) {
-            return false;
-        }
+        } catch (const std::invalid_argument&) { return false; }
         return true;
     };
     EXPECT_TRUE(together_taken(10));

@@ -21,11 +21,13 @@ inline aio::coro<std::int64_t> count(aio::sql::connection& db, std::string table
     co_return rows[0][0].as<std::int64_t>();
 }
 
-/// A transaction in another, cancelled at every step: it is whole or not there, and the connection can be used afterwards.
+/// A transaction in another, cancelled at every step: it is whole or not there, and the connection can be used
+/// afterwards.
 inline void cancel_transactions_at_every_step(const std::string& url) {
     aio::run([](std::string u) -> aio::coro<> {
-        co_await aio::with(aio::sql::connect(u),
-            [](aio::sql::connection& db) { return db.query("DROP TABLE IF EXISTS steps; CREATE TABLE steps (x int)"); });
+        co_await aio::with(aio::sql::connect(u), [](aio::sql::connection& db) {
+            return db.query("DROP TABLE IF EXISTS steps; CREATE TABLE steps (x int)");
+        });
     }(url));
     std::int64_t seen = 0;
     const auto scenario = [&]() -> aio::coro<> {

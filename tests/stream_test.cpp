@@ -4,11 +4,11 @@
 
 #include "aio_test.hpp"
 
+#include <netdb.h>
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <netdb.h>
 #include <optional>
 
 #include <csignal>
@@ -61,7 +61,8 @@ void reset_at_close(aio::stream& s) {
     ::setsockopt(s.detail_state()->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 }
 
-/// A port of loopback where nobody listens: bound, so that nobody else gets it. With a backlog somebody listens and never accepts.
+/// A port of loopback where nobody listens: bound, so that nobody else gets it. With a backlog somebody listens and
+/// never accepts.
 class deaf_port {
 public:
     explicit deaf_port(int backlog) : deaf_port() { ::listen(fd_, backlog); }
@@ -89,9 +90,7 @@ aio::coro<std::optional<Error>> error_of(F fn) {
     std::optional<Error> caught;
     try {
         co_await fn();
-    } catch (const Error& e) {
-        caught.emplace(e);
-    }
+    } catch (const Error& e) { caught.emplace(e); }
     co_return caught;
 }
 
@@ -260,7 +259,8 @@ AIO_REAL_TEST("rule 169: at the end of the stream read_until gives the partial d
     connection c = co_await connect();
     co_await c.client.write("partial");
     co_await c.client.aclose();
-    auto error = co_await error_of<aio::incomplete_read_error>([&]() -> aio::coro<> { co_await c.peer.read_until(";"); });
+    auto error =
+        co_await error_of<aio::incomplete_read_error>([&]() -> aio::coro<> { co_await c.peer.read_until(";"); });
     AIO_REQUIRE(error);
     EXPECT_EQ(error->partial(), "partial");
     EXPECT_EQ(error->expected(), 0u);
@@ -302,12 +302,14 @@ AIO_REAL_TEST("rule 171: read_exactly ignores the limit") {
     co_await writing;
 }
 
-AIO_REAL_TEST("rule 171: short input is an error that carries what came and what was expected; 0 bytes are there at once") {
+AIO_REAL_TEST(
+    "rule 171: short input is an error that carries what came and what was expected; 0 bytes are there at once") {
     connection c = co_await connect();
     EXPECT_EQ(co_await c.peer.read_exactly(0), "");
     co_await c.client.write("abc");
     co_await c.client.aclose();
-    auto error = co_await error_of<aio::incomplete_read_error>([&]() -> aio::coro<> { co_await c.peer.read_exactly(10); });
+    auto error =
+        co_await error_of<aio::incomplete_read_error>([&]() -> aio::coro<> { co_await c.peer.read_exactly(10); });
     AIO_REQUIRE(error);
     EXPECT_EQ(error->partial(), "abc");
     EXPECT_EQ(error->expected(), 10u);
@@ -396,15 +398,14 @@ AIO_REAL_TEST("closing a stream gives the end to a task that reads from it, and 
     const std::string data = pattern(16 << 20);
     auto writing = aio::create_task(c.client.write(data));
     co_await aio_test::turns(3);
-    {
-        aio::stream gone = std::move(c.client);
-    }
+    { aio::stream gone = std::move(c.client); }
     EXPECT_EQ(co_await reading, "");
     auto error = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await writing; });
     AIO_REQUIRE(error);
     EXPECT_TRUE(error->code() == std::errc::broken_pipe);
     co_await c.peer.aclose();
-    auto exactly = co_await error_of<aio::incomplete_read_error>([&]() -> aio::coro<> { co_await c.peer.read_exactly(5); });
+    auto exactly =
+        co_await error_of<aio::incomplete_read_error>([&]() -> aio::coro<> { co_await c.peer.read_exactly(5); });
     EXPECT_TRUE(exactly);
     error = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await c.peer.write("x"); });
     EXPECT_TRUE(error);
@@ -466,7 +467,8 @@ AIO_REAL_TEST("fault P8: abort() does not wait for the write under way, and the 
     EXPECT_TRUE(error->code() == std::errc::connection_reset) << error->what();
 }
 
-AIO_REAL_TEST("fault P8: abort() may come twice, after aclose() and on a unix socket; later operations say what was done") {
+AIO_REAL_TEST(
+    "fault P8: abort() may come twice, after aclose() and on a unix socket; later operations say what was done") {
     connection c = co_await connect();
     c.client.abort();
     c.client.abort();
@@ -569,12 +571,13 @@ AIO_REAL_TEST("a peer on a unix socket that goes away ends the write that waits 
     co_await peer.aclose();
     auto error = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::wait_for(writing, 20s); });
     AIO_REQUIRE(error);
-    EXPECT_TRUE(error->code() == std::errc::broken_pipe || error->code() == std::errc::connection_reset) << error->what();
+    EXPECT_TRUE(error->code() == std::errc::broken_pipe || error->code() == std::errc::connection_reset)
+        << error->what();
     v.close();
 }
 
 AIO_REAL_TEST("signals that interrupt every system call lose and double nothing") {
-    struct sigaction interrupt {}, before {};
+    struct sigaction interrupt{}, before{};
     interrupt.sa_handler = [](int) {};  // without SA_RESTART
     ::sigaction(SIGALRM, &interrupt, &before);
     const itimerval often{{0, 200}, {0, 200}}, never{};
@@ -735,8 +738,7 @@ AIO_REAL_TEST("debug mode is silent about a stream that an error has destroyed")
     try {
         connection c = co_await connect();
         throw std::runtime_error("the error that is told");
-    } catch (const std::runtime_error&) {
-    }
+    } catch (const std::runtime_error&) {}
     loop.set_debug(false);
     EXPECT_EQ(told.text(), "");
 }
@@ -865,15 +867,12 @@ PLAIN_TEST("cancelled at every step, reads lose no byte and nothing leaks") {
                 co_await c.client.aclose();
                 co_await reading;
                 EXPECT_EQ(got, "one;12345line\nrestend");
-            } catch (...) {
-                cancelled = std::current_exception();
-            }
+            } catch (...) { cancelled = std::current_exception(); }
             if (!cancelled) co_return;
             reading.cancel();
             try {
                 co_await reading;
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             std::rethrow_exception(cancelled);
         },
         [] {});
@@ -904,8 +903,7 @@ PLAIN_TEST("a reader cancelled at every step leaves the rest to the next one") {
             co_await c.client.aclose();
             try {
                 co_await reading;
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             co_await reader(c.peer, got);
             EXPECT_EQ(got, "aaab\nxyzaaab\nxyzaaab\nxyzaaab\nxyzaaab\nxyzaaab\nxyz") << "cancelled at " << cancel_at;
         }(step));
@@ -916,11 +914,14 @@ PLAIN_TEST("a reader cancelled at every step leaves the rest to the next one") {
 
 AIO_REAL_TEST("a refused connection says what, where and why") {
     const deaf_port nobody;
-    auto error = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::open_connection("127.0.0.1", nobody.port()); });
+    auto error = co_await error_of<std::system_error>(
+        [&]() -> aio::coro<> { co_await aio::open_connection("127.0.0.1", nobody.port()); });
     AIO_REQUIRE(error);
     EXPECT_TRUE(error->code() == std::errc::connection_refused);
-    EXPECT_EQ(std::string(error->what()).find("connect to 127.0.0.1:" + std::to_string(nobody.port()) + ": "), 0u) << error->what();
-    error = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::open_unix_connection("/no/such/socket"); });
+    EXPECT_EQ(std::string(error->what()).find("connect to 127.0.0.1:" + std::to_string(nobody.port()) + ": "), 0u)
+        << error->what();
+    error = co_await error_of<std::system_error>(
+        [&]() -> aio::coro<> { co_await aio::open_unix_connection("/no/such/socket"); });
     AIO_REQUIRE(error);
     EXPECT_TRUE(error->code() == std::errc::no_such_file_or_directory);
     EXPECT_NE(std::string(error->what()).find("connect to /no/such/socket"), std::string::npos) << error->what();
@@ -928,7 +929,8 @@ AIO_REAL_TEST("a refused connection says what, where and why") {
 
 AIO_REAL_TEST("rule 152: several addresses that fail give one combined error that names each") {
     const deaf_port nobody;
-    auto error = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::open_connection("localhost", nobody.port()); });
+    auto error = co_await error_of<std::system_error>(
+        [&]() -> aio::coro<> { co_await aio::open_connection("localhost", nobody.port()); });
     AIO_REQUIRE(error);
     const std::string text = error->what();
     EXPECT_NE(text.find("connect to localhost:" + std::to_string(nobody.port())), std::string::npos) << text;
@@ -936,7 +938,8 @@ AIO_REAL_TEST("rule 152: several addresses that fail give one combined error tha
 }
 
 AIO_REAL_TEST("rule 152: a name with several addresses tries all") {
-    aio::server v = co_await aio::start_server([](aio::stream s) -> aio::coro<> { co_await s.write("v4"); }, "127.0.0.1", 0);
+    aio::server v =
+        co_await aio::start_server([](aio::stream s) -> aio::coro<> { co_await s.write("v4"); }, "127.0.0.1", 0);
     aio::stream s = co_await aio::open_connection("localhost", v.port());  // ::1 refuses, where there is one
     EXPECT_EQ(co_await s.read(), "v4");
     co_await s.aclose();
@@ -944,7 +947,8 @@ AIO_REAL_TEST("rule 152: a name with several addresses tries all") {
 }
 
 AIO_REAL_TEST("a name that is not known is an error of the resolver") {
-    auto error = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::open_connection("no-such-host.invalid", 80); });
+    auto error = co_await error_of<std::system_error>(
+        [&]() -> aio::coro<> { co_await aio::open_connection("no-such-host.invalid", 80); });
     AIO_REQUIRE(error);
     EXPECT_EQ(&error->code().category(), &aio::resolver_category());
     EXPECT_EQ(std::string(error->what()).find("resolve no-such-host.invalid: "), 0u) << error->what();
@@ -968,13 +972,16 @@ AIO_REAL_TEST("small messages are read with little room, however many come; a fl
 }
 
 AIO_REAL_TEST("what cannot be connected to is refused clearly") {
-    auto bad_port = co_await error_of<std::invalid_argument>([&]() -> aio::coro<> { co_await aio::open_connection("localhost", 65536); });
+    auto bad_port = co_await error_of<std::invalid_argument>(
+        [&]() -> aio::coro<> { co_await aio::open_connection("localhost", 65536); });
     EXPECT_TRUE(bad_port);
-    auto tls = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::open_connection("localhost", 1, {.tls = true}); });
+    auto tls = co_await error_of<std::system_error>(
+        [&]() -> aio::coro<> { co_await aio::open_connection("localhost", 1, {.tls = true}); });
     AIO_REQUIRE(tls);
     EXPECT_EQ(tls->code().value(), ENOTSUP);
     const std::string long_path(200, 'x');
-    auto path = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::open_unix_connection(long_path); });
+    auto path =
+        co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::open_unix_connection(long_path); });
     AIO_REQUIRE(path);
     EXPECT_EQ(path->code().value(), ENAMETOOLONG);
 }
@@ -983,16 +990,20 @@ AIO_REAL_TEST("fault N5: host names and paths with a NUL are refused; a NUL in f
     auto host = co_await error_of<std::invalid_argument>(
         [&]() -> aio::coro<> { co_await aio::open_connection(std::string("localhost\0.example", 18), 1); });
     AIO_REQUIRE(host);
-    EXPECT_EQ(std::string(host->what()).find("the host name \"localhost\\0.example\" has a NUL at byte 9"), 0u) << host->what();
+    EXPECT_EQ(std::string(host->what()).find("the host name \"localhost\\0.example\" has a NUL at byte 9"), 0u)
+        << host->what();
     auto path = co_await error_of<std::invalid_argument>(
         [&]() -> aio::coro<> { co_await aio::open_unix_connection(std::string("/tmp/a\0b", 8)); });
     AIO_REQUIRE(path);
-    EXPECT_EQ(std::string(path->what()).find("open_unix_connection: the path \"/tmp/a\\0b\" has a NUL at byte 6"), 0u) << path->what();
+    EXPECT_EQ(std::string(path->what()).find("open_unix_connection: the path \"/tmp/a\\0b\" has a NUL at byte 6"), 0u)
+        << path->what();
     const std::string name = std::string(1, '\0') + "aio_stream_test." + std::to_string(::getpid());
-    auto nobody = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::open_unix_connection(name); });
+    auto nobody =
+        co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::open_unix_connection(name); });
     AIO_REQUIRE(nobody);
     EXPECT_EQ(std::string(nobody->what()).find("connect to @" + name.substr(1) + ": "), 0u) << nobody->what();
-    aio::server v = co_await aio::start_unix_server([](aio::stream s) -> aio::coro<> { co_await s.write("abstract"); }, name);
+    aio::server v =
+        co_await aio::start_unix_server([](aio::stream s) -> aio::coro<> { co_await s.write("abstract"); }, name);
     aio::stream s = co_await aio::open_unix_connection(name);
     EXPECT_EQ(co_await s.read(), "abstract");
     v.close();
@@ -1030,9 +1041,7 @@ AIO_REAL_TEST("a connection that is being made can be cancelled") {
         try {
             aio::stream s = co_await std::move(c);
             co_await s.aclose();
-        } catch (const aio::cancelled_error&) {
-            --cancelled;
-        }
+        } catch (const aio::cancelled_error&) { --cancelled; }
     }
     EXPECT_EQ(cancelled, 0);
 }

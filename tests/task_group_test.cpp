@@ -36,17 +36,13 @@ aio::coro<> notes_cancel(journal& log, std::string name) {
 aio::coro<> fails_when_cancelled(std::string what) {
     try {
         co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) {
-        throw std::runtime_error(what);
-    }
+    } catch (const aio::cancelled_error&) { throw std::runtime_error(what); }
 }
 aio::coro<> cleans_up(aio::delay d) {
     bool cancelled = false;
     try {
         co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) {
-        cancelled = true;
-    }
+    } catch (const aio::cancelled_error&) { cancelled = true; }
     if (cancelled) co_await aio::sleep(d);
     throw aio::cancelled_error();
 }
@@ -55,19 +51,13 @@ aio::coro<> cleans_up(aio::delay d) {
 std::string words(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
-    } catch (const aio::cancelled_error&) {
-        return "cancelled";
-    } catch (const aio::timeout_error&) {
+    } catch (const aio::cancelled_error&) { return "cancelled"; } catch (const aio::timeout_error&) {
         return "timeout";
-    } catch (const aio::keyboard_interrupt&) {
-        return "keyboard_interrupt";
-    } catch (const aio::exception_group& eg) {
+    } catch (const aio::keyboard_interrupt&) { return "keyboard_interrupt"; } catch (const aio::exception_group& eg) {
         std::string all = "[";
         for (const std::exception_ptr& e : eg.exceptions()) all += (all.size() > 1 ? "," : "") + words(e);
         return all + "]";
-    } catch (const std::exception& e) {
-        return e.what();
-    } catch (...) {
+    } catch (const std::exception& e) { return e.what(); } catch (...) {
         return "something else";
     }
 }
@@ -75,9 +65,7 @@ template<class A>
 aio::coro<std::string> outcome_of(A awaitable) {
     try {
         co_await std::move(awaitable);
-    } catch (...) {
-        co_return words(std::current_exception());
-    }
+    } catch (...) { co_return words(std::current_exception()); }
     co_return "done";
 }
 
@@ -85,9 +73,7 @@ template<class F>
 std::string logic_error_of(F&& f) {
     try {
         f();
-    } catch (const std::logic_error& e) {
-        return e.what();
-    }
+    } catch (const std::logic_error& e) { return e.what(); }
     return "none";
 }
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
@@ -223,7 +209,9 @@ AIO_TEST("rule 69: a cancel from outside plus an error of the body: the group wi
     EXPECT_EQ(co_await cancelled_outcome(aio::with(aio::task_group(), body)), "[body]");
 }
 
-AIO_TEST("rule 69: an error of the body is not lost where a cancel from outside comes only while the group waits for its children") {
+AIO_TEST(
+    "rule 69: an error of the body is not lost where a cancel from outside comes only while the group waits for its "
+    "children") {
     auto body = [](aio::task_group& tg) {
         tg.create_task(sleeps(1h));
         aio::current_task().cancel();  // delivered at the next suspension, which is in the group's exit
@@ -271,14 +259,13 @@ AIO_TEST("rule 71: the group's own cancel of the parent is taken back: the count
         bool cancelled = false;
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            cancelled = true;
-        }
+        } catch (const aio::cancelled_error&) { cancelled = true; }
         EXPECT_TRUE(cancelled);
         EXPECT_EQ(cancelling(), 1u);
         EXPECT_EQ(co_await outcome_of(aio::with(aio::task_group(), body)), "[bad]");
         EXPECT_EQ(cancelling(), 1u);
-        EXPECT_EQ(co_await outcome_of(sleeps(0s)), "cancelled");  // as in CPython: the earlier cancel is told once more (rule 70)
+        EXPECT_EQ(co_await outcome_of(sleeps(0s)),
+            "cancelled");  // as in CPython: the earlier cancel is told once more (rule 70)
     };
     auto t = aio::create_task(cancelled_before());
     co_await turns(1);
@@ -297,8 +284,7 @@ AIO_TEST("rule 71: also if the body ended, or failed, in the same step as the ch
         tg.create_task(fails("child"));
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
     };
     EXPECT_EQ(co_await outcome_of(aio::with(aio::task_group(), swallows)), "[child]");
     EXPECT_EQ(cancelling(), 0u);
@@ -437,7 +423,8 @@ AIO_TEST("rule 77: create_task after the group began to abort is an error, and t
     EXPECT_FALSE(told) << "no coroutine may be reported as never awaited";
 }
 
-AIO_TEST("rule 78: create_task before the group is entered, or after its end, is an error, and the coroutine is closed") {
+AIO_TEST(
+    "rule 78: create_task before the group is entered, or after its end, is an error, and the coroutine is closed") {
     counted::alive = 0;
     auto child = [](counted) -> aio::coro<> { co_return; };
     aio::task_group tg;
@@ -658,9 +645,7 @@ AIO_TEST("cancel() in the clean-up of a cancelled task is taken back all the sam
         bool cancelled = false;
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            cancelled = true;
-        }
+        } catch (const aio::cancelled_error&) { cancelled = true; }
         EXPECT_TRUE(cancelled);
         auto delivered = [](aio::task_group& tg) -> aio::coro<> {
             tg.create_task(sleeps(1h));
@@ -710,7 +695,8 @@ AIO_TEST("cancel(), then a cancel from outside while the group waits: it is not 
     EXPECT_EQ(t.cancelling(), 1u);
 }
 
-AIO_TEST("cancel() in a body with a value: nothing can be given, which is an error, but nullopt is given for an optional") {
+AIO_TEST(
+    "cancel() in a body with a value: nothing can be given, which is an error, but nullopt is given for an optional") {
     auto none = [](aio::task_group& tg) -> aio::coro<std::optional<int>> {
         tg.cancel();
         co_await aio::sleep(0s);
@@ -785,7 +771,7 @@ AIO_TEST("a group takes coroutines, operations, functions with arguments, and gi
         aio::task<std::string> c = tg.create_task([](std::string s) { return s + "!"; }, "hi");
         aio::task<std::unique_ptr<int>> d =
             tg.create_task([](std::unique_ptr<int> p) -> aio::coro<std::unique_ptr<int>> { co_return std::move(p); },
-                           std::make_unique<int>(4));
+                std::make_unique<int>(4));
         EXPECT_EQ(co_await a, 1);
         co_await b;
         EXPECT_EQ(co_await c, "hi!");
@@ -802,9 +788,7 @@ AIO_TEST("a group's context is the cancellation that ended its body") {
     std::exception_ptr context;
     try {
         co_await aio::with(aio::task_group(), body);
-    } catch (const aio::exception_group& eg) {
-        context = eg.context();
-    }
+    } catch (const aio::exception_group& eg) { context = eg.context(); }
     AIO_REQUIRE(context);
     EXPECT_THROW(std::rethrow_exception(context), aio::cancelled_error);
 }
@@ -830,7 +814,8 @@ AIO_TEST("a group inside a context") {
     EXPECT_EQ(cancelling(), 0u);
 }
 
-AIO_TEST("a child that awaits its group's parent, or that outlives nothing: the parent's wait is seen in the call graph") {
+AIO_TEST(
+    "a child that awaits its group's parent, or that outlives nothing: the parent's wait is seen in the call graph") {
     std::string graph;
     auto body = [&](aio::task_group& tg) {
         tg.create_task(sleeps(2s));
@@ -886,7 +871,9 @@ PLAIN_TEST("cancelled at any step, a group with max_running leaves no child behi
     EXPECT_GT(aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); }), 5u);
 }
 
-PLAIN_TEST("cancelled at any step, a failing group gives its error or the cancellation, and a swallowed error does not eat the cancel") {
+PLAIN_TEST(
+    "cancelled at any step, a failing group gives its error or the cancellation, and a swallowed error does not eat "
+    "the cancel") {
     auto scenario = []() -> aio::coro<> {
         auto child = [](counted) -> aio::coro<> {
             co_await aio::sleep(1s);
@@ -935,17 +922,18 @@ AIO_TEST("fault C21: a group that is left in another task cancels and awaits its
     aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
     aio::task_group tg;
     aio::event may_end;
-    auto owner = aio::create_task([](aio::task_group* entered, aio::event* end) -> aio::coro<> {
-        co_await entered->enter();
-        co_await end->wait();
-    }, &tg, &may_end);
+    auto owner = aio::create_task(
+        [](aio::task_group* entered, aio::event* end) -> aio::coro<> {
+            co_await entered->enter();
+            co_await end->wait();
+        },
+        &tg, &may_end);
     co_await turns(1);
     auto sleeper = tg.create_task(aio::sleep_forever());
     auto fails_late = tg.create_task([]() -> aio::coro<> {
         try {
             co_await aio::sleep_forever();
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         throw std::runtime_error("late");
     });
     co_await turns(1);
@@ -957,29 +945,34 @@ AIO_TEST("fault C21: a group that is left in another task cancels and awaits its
     }
     EXPECT_TRUE(sleeper.cancelled());
     EXPECT_TRUE(fails_late.done());
-    EXPECT_EQ(told, (std::vector<std::string>{"exception of a task of a task group that was not left where it was entered"}));
+    EXPECT_EQ(
+        told, (std::vector<std::string>{"exception of a task of a task group that was not left where it was entered"}));
     EXPECT_FALSE(owner.done());
     may_end.set();
     co_await owner;
     EXPECT_EQ(cancelling(), 0u);
 }
 
-AIO_TEST("fault C21: a group that outlives the task that entered it by hand cancels nobody else when a task of it fails") {
+AIO_TEST(
+    "fault C21: a group that outlives the task that entered it by hand cancels nobody else when a task of it fails") {
     std::vector<std::string> told;
     aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
     auto tg = std::make_unique<aio::task_group>();
-    co_await aio::create_task([](aio::task_group* entered) -> aio::coro<> {
-        co_await entered->enter();
-        entered->create_task([]() -> aio::coro<> {
-            co_await aio::sleep(1s);
-            throw std::runtime_error("late");
-        });
-    }, tg.get());
+    co_await aio::create_task(
+        [](aio::task_group* entered) -> aio::coro<> {
+            co_await entered->enter();
+            entered->create_task([]() -> aio::coro<> {
+                co_await aio::sleep(1s);
+                throw std::runtime_error("late");
+            });
+        },
+        tg.get());
     auto innocent = aio::create_task(sleeps(2s));
     co_await innocent;
     EXPECT_EQ(tg->size(), 0u);
     tg.reset();
-    EXPECT_EQ(told, (std::vector<std::string>{"exception of a task of a task group that was not left where it was entered"}));
+    EXPECT_EQ(
+        told, (std::vector<std::string>{"exception of a task of a task group that was not left where it was entered"}));
 }
 
 AIO_TEST("a task group takes no more children between the end of its last child and the step in which it is left") {
@@ -989,9 +982,7 @@ AIO_TEST("a task group takes no more children between the end of its last child 
         nearly.add_done_callback([&] {  // has its turn before the group's exit, which the child's end wakes
             try {
                 tg.create_task(sleeps(0s));
-            } catch (const std::logic_error& e) {
-                refused = e.what();
-            }
+            } catch (const std::logic_error& e) { refused = e.what(); }
         });
         tg.create_task([&]() -> aio::coro<> {
             co_await aio::sleep(1s);
@@ -1013,7 +1004,8 @@ AIO_TEST("values and arguments of a group's children whose destructors cancel th
                 if (what == 1) sibling.cancel();
                 if (what == 2) body.cancel();
                 if (what == 3) tg.create_task(fails("late child"));
-            }), 1s));
+            }),
+                1s));
             if (what == 3) {
                 co_await aio::sleep(2s);
                 sibling.cancel();
@@ -1030,7 +1022,8 @@ AIO_TEST("values and arguments of a group's children whose destructors cancel th
     EXPECT_EQ(aio::all_tasks().size(), 1u);
 }
 
-AIO_TEST("a cancel from outside is not swallowed after cancel() of the group, while a child cleans up (CPython gh-155433)") {
+AIO_TEST(
+    "a cancel from outside is not swallowed after cancel() of the group, while a child cleans up (CPython gh-155433)") {
     auto body = [](aio::task_group& tg) -> aio::coro<> {
         tg.create_task(cleans_up(1s));
         co_await aio::sleep(100ms);

@@ -34,9 +34,7 @@ aio::coro<ending> end_of(A awaitable) {
         e = {"cancelled " + c.message(), &c};
     } catch (const std::logic_error& l) {
         e = {std::string("logic_error ") + l.what(), &l};
-    } catch (const std::exception& x) {
-        e = {x.what(), &x};
-    }
+    } catch (const std::exception& x) { e = {x.what(), &x}; }
     co_return e;
 }
 
@@ -81,9 +79,7 @@ AIO_TEST("rule 3: uncancel() counts down to zero and no further, and undoes no e
         std::string seen;
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            seen = "cancelled";
-        }
+        } catch (const aio::cancelled_error&) { seen = "cancelled"; }
         co_await aio::sleep(10ms);
         co_return seen;
     });
@@ -158,8 +154,7 @@ AIO_TEST("rule 5: an inner task that swallows the cancel gives its value to the 
     auto inner = aio::create_task([]() -> aio::coro<int> {
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         co_return 5;
     });
     auto outer = aio::create_task([](aio::task<int> awaited) -> aio::coro<int> { co_return co_await awaited; }, inner);
@@ -234,12 +229,12 @@ AIO_TEST("rule 5: what is reached on two ways is asked twice, as in CPython") {
     auto shared = aio::create_task([&]() -> aio::coro<> {
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         ++cleaned;
     });
     auto waits = aio::create_task([](aio::task<> t) -> aio::coro<> { co_await t; }, shared);
-    auto both = aio::create_task([](aio::task<> x, aio::task<> y) -> aio::coro<> { co_await aio::gather(x, y); }, waits, shared);
+    auto both = aio::create_task(
+        [](aio::task<> x, aio::task<> y) -> aio::coro<> { co_await aio::gather(x, y); }, waits, shared);
     co_await turns(3);
     both.cancel("m");
     EXPECT_EQ(shared.cancelling(), 2u);
@@ -263,9 +258,7 @@ AIO_TEST("rule 6: a task that cancels itself runs on to its next await, which is
         try {
             co_await f;
             log("wrong");
-        } catch (const aio::cancelled_error& e) {
-            log(e.message());
-        }
+        } catch (const aio::cancelled_error& e) { log(e.message()); }
     });
     co_await t;
     EXPECT_EQ(log.text(), "runs on self");
@@ -308,7 +301,8 @@ AIO_TEST("rule 7: an error at the end goes before the pending cancel") {
     EXPECT_FALSE(t.cancelled());
 }
 
-AIO_TEST("rule 8, 15f: cancelled before the first step, the body never runs; its arguments go before the callbacks come") {
+AIO_TEST(
+    "rule 8, 15f: cancelled before the first step, the body never runs; its arguments go before the callbacks come") {
     journal log;
     {
         auto t = aio::create_task(
@@ -338,7 +332,8 @@ AIO_TEST("rule 8: a coroutine's own parameters go, too, when it is cancelled bef
     EXPECT_EQ(counted::alive, 0);
 }
 
-AIO_TEST("rule 8b, 15f3: locals, arguments and the callable are gone when a done callback runs, whoever holds a handle") {
+AIO_TEST(
+    "rule 8b, 15f3: locals, arguments and the callable are gone when a done callback runs, whoever holds a handle") {
     std::string seen;
     auto callable = [c = counted(1)](counted) -> aio::coro<counted> {
         counted local(2);
@@ -358,8 +353,7 @@ AIO_TEST("rules 9, 10: catching the cancellation and returning gives a normal re
     auto t = aio::create_task([]() -> aio::coro<int> {
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         co_return 12;
     });
     co_await turns();
@@ -419,9 +413,7 @@ AIO_TEST("rule 11: cancelling the task and then the future is one delivery") {
             try {
                 co_await aio::sleep(0s);
                 if (!f.done()) co_await f;
-            } catch (const aio::cancelled_error&) {
-                ++caught;
-            }
+            } catch (const aio::cancelled_error&) { ++caught; }
         }
     });
     co_await turns(2);
@@ -437,16 +429,12 @@ AIO_TEST("rule 12: after a delivery, awaits in the clean-up work; a second cance
         std::exception_ptr error;
         try {
             co_await aio::sleep(1h);
-        } catch (...) {
-            error = std::current_exception();
-        }
+        } catch (...) { error = std::current_exception(); }
         co_await aio::sleep(1ms);
         log("cleaned");
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error& e) {
-            log(e.message());
-        }
+        } catch (const aio::cancelled_error& e) { log(e.message()); }
         co_await aio::sleep(1ms);
         log("end");
         std::rethrow_exception(error);
@@ -483,14 +471,10 @@ AIO_TEST("rule 13: the message travels, and the same exception object reaches ea
     EXPECT_EQ(second.object, inside);
     try {
         t.result();
-    } catch (const aio::cancelled_error& e) {
-        EXPECT_EQ(&e, inside);
-    }
+    } catch (const aio::cancelled_error& e) { EXPECT_EQ(&e, inside); }
     try {
         static_cast<void>(t.exception());
-    } catch (const aio::cancelled_error& e) {
-        EXPECT_EQ(&e, inside);
-    }
+    } catch (const aio::cancelled_error& e) { EXPECT_EQ(&e, inside); }
 }
 
 AIO_TEST("rule 13: the same object through a chain of tasks that await each other") {
@@ -534,9 +518,7 @@ AIO_TEST("rule 13: a message is not delivered again with a later cancel that has
         for (int i = 0; i < 2; ++i) {
             try {
                 co_await aio::sleep(1h);
-            } catch (const aio::cancelled_error& e) {
-                log("<" + e.message() + ">");
-            }
+            } catch (const aio::cancelled_error& e) { log("<" + e.message() + ">"); }
         }
     });
     co_await turns();
@@ -601,7 +583,8 @@ PLAIN_TEST("rule 17: what is done already may be awaited in any later loop, as i
 }
 
 template<class H>
-concept settable = requires(H& h) { h.set_result(1); } || requires(H& h) { h.set_exception(std::runtime_error("forced")); };
+concept settable =
+    requires(H& h) { h.set_result(1); } || requires(H& h) { h.set_exception(std::runtime_error("forced")); };
 
 AIO_TEST("rule 18: nobody but its coroutine sets a task's result") {
     static_assert(settable<aio::future<int>>);
@@ -611,7 +594,8 @@ AIO_TEST("rule 18: nobody but its coroutine sets a task's result") {
     EXPECT_EQ(co_await t, 7);
 }
 
-AIO_TEST("rule 19: current_task() is right across interleaving, in nested coroutines and in both branches of an error") {
+AIO_TEST(
+    "rule 19: current_task() is right across interleaving, in nested coroutines and in both branches of an error") {
     auto job = [](std::string name) -> aio::coro<> {
         auto check = [&name]() -> aio::coro<> {
             EXPECT_EQ(aio::current_task().name(), name);
@@ -712,9 +696,7 @@ aio::coro<> structured(journal& log, std::string name, aio::delay d, aio::coro<>
     std::exception_ptr error;
     try {
         co_await std::move(body);
-    } catch (const aio::cancelled_error&) {
-        error = std::current_exception();
-    }
+    } catch (const aio::cancelled_error&) { error = std::current_exception(); }
     timer.cancel();
     if (!error) co_return;
     if (!expired || self.uncancel() > before) {
@@ -738,7 +720,8 @@ aio::coro<> sleep_after(aio::coro<> first) {
 
 AIO_TEST("rule 23: the uncancel recipe converts its own cancel, whichever of two nested blocks comes first") {
     journal inner_first, outer_first;
-    co_await structured(inner_first, "outer", 20ms, sleep_after(structured(inner_first, "inner", 10ms, wait_in(inner_first))));
+    co_await structured(
+        inner_first, "outer", 20ms, sleep_after(structured(inner_first, "inner", 10ms, wait_in(inner_first))));
     EXPECT_EQ(inner_first.text(), "hit by inner inner converts outer converts");
     EXPECT_EQ(aio::current_task().cancelling(), 0u);
     co_await structured(outer_first, "outer", 10ms, structured(outer_first, "inner", 20ms, wait_in(outer_first)));
@@ -767,9 +750,7 @@ AIO_TEST("rule 23: an outer cancel is never eaten by an inner structured block")
         try {
             entered.set_result();
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            error = std::current_exception();
-        }
+        } catch (const aio::cancelled_error&) { error = std::current_exception(); }
         if (error && self.uncancel() > 0) {
             log("foreign");
             std::rethrow_exception(error);
@@ -814,9 +795,7 @@ AIO_TEST("rule 26: an error keeps what is nested in it on its way through awaits
     auto second = [&]() -> aio::coro<> {
         try {
             co_await aio::create_task(first());
-        } catch (const std::runtime_error&) {
-            std::throw_with_nested(std::invalid_argument("second"));
-        }
+        } catch (const std::runtime_error&) { std::throw_with_nested(std::invalid_argument("second")); }
     };
     auto third = [&]() -> aio::coro<> { co_await second(); };
     std::string outer, inner;
@@ -826,9 +805,7 @@ AIO_TEST("rule 26: an error keeps what is nested in it on its way through awaits
         outer = e.what();
         try {
             std::rethrow_if_nested(e);
-        } catch (const std::runtime_error& nested) {
-            inner = nested.what();
-        }
+        } catch (const std::runtime_error& nested) { inner = nested.what(); }
     }
     EXPECT_EQ(outer, "second");
     EXPECT_EQ(inner, "first");
@@ -841,9 +818,7 @@ AIO_TEST("rule 27: two things that wake a task in the same turn step it once, an
         try {
             co_await f;
             log("result");
-        } catch (const aio::cancelled_error&) {
-            log("cancelled");
-        }
+        } catch (const aio::cancelled_error&) { log("cancelled"); }
         co_await aio::sleep(0s);
         log("end");
     });
@@ -862,7 +837,8 @@ AIO_TEST("rule 27: two things that wake a task in the same turn step it once, an
 static_assert(aio::detail::awaitable<aio::task<int>&>);
 static_assert(aio::detail::awaitable<const aio::task<int>&>);
 static_assert(aio::detail::awaitable<aio::task<std::unique_ptr<int>>>);
-static_assert(!aio::detail::awaitable<aio::task<std::unique_ptr<int>>&>, "a move-only result is taken by co_await std::move(t)");
+static_assert(
+    !aio::detail::awaitable<aio::task<std::unique_ptr<int>>&>, "a move-only result is taken by co_await std::move(t)");
 static_assert(!aio::detail::awaitable<const aio::task<std::unique_ptr<int>>&>);
 static_assert(aio::detail::awaitable<aio::task<>&>);
 static_assert(aio::detail::awaitable<aio::task<int&>&>);
@@ -960,10 +936,12 @@ AIO_TEST("create_task takes capturing lambdas, move-only arguments, plain functi
         EXPECT_EQ(co_await t, "captured");
     }
     EXPECT_EQ(counted::alive, 0);
-    auto sum = aio::create_task([](std::unique_ptr<int> a, int b) -> aio::coro<int> {
-        co_await aio::sleep(0s);
-        co_return *a + b;
-    }, std::make_unique<int>(1), 2);
+    auto sum = aio::create_task(
+        [](std::unique_ptr<int> a, int b) -> aio::coro<int> {
+            co_await aio::sleep(0s);
+            co_return *a + b;
+        },
+        std::make_unique<int>(1), 2);
     EXPECT_EQ(co_await sum, 3);
     EXPECT_EQ(co_await aio::create_task(seven), 7);
     auto plain = aio::create_task([](int x) { return x * 2; }, 21);
@@ -999,7 +977,9 @@ AIO_TEST("a task starts at the loop's next turn, not inside create_task") {
     EXPECT_EQ(log.text(), "after create_task task");
 }
 
-AIO_TEST("rule 168: no task is eager: create_task runs nothing of it; a plain co_await begins at once, in the caller's task") {
+AIO_TEST(
+    "rule 168: no task is eager: create_task runs nothing of it; a plain co_await begins at once, in the caller's "
+    "task") {
     journal log;
     aio::current_task().set_name("caller");
     auto body = [&]() -> aio::coro<> {
@@ -1148,10 +1128,12 @@ PLAIN_TEST("cancel at every step: nothing of a chain of tasks and coroutines is 
         auto child = [](counted c, int depth) -> aio::coro<int> {
             counted local(depth);
             co_await aio::sleep(1ms);
-            auto nested = aio::create_task([](counted n) -> aio::coro<int> {
-                co_await aio::sleep(0s);
-                co_return n.value;
-            }, counted(depth));
+            auto nested = aio::create_task(
+                [](counted n) -> aio::coro<int> {
+                    co_await aio::sleep(0s);
+                    co_return n.value;
+                },
+                counted(depth));
             const int got = co_await nested;
             co_await aio::sleep(0s);
             co_return got + c.value;
@@ -1177,11 +1159,14 @@ aio::coro<> never_begun(aio_test::at_exit, bool* begun) {
     co_await aio::sleep_forever();
 }
 
-AIO_TEST("fault C3: a task that is cancelled before its first step, and again by the destructor of its argument, never runs") {
+AIO_TEST(
+    "fault C3: a task that is cancelled before its first step, and again by the destructor of its argument, never "
+    "runs") {
     bool begun = false;
     int cancelled_again = 0;
     aio::any_task self;
-    auto t = aio::create_task(never_begun(aio_test::at_exit([&] { cancelled_again += self.cancel("again") ? 10 : 1; }), &begun));
+    auto t = aio::create_task(
+        never_begun(aio_test::at_exit([&] { cancelled_again += self.cancel("again") ? 10 : 1; }), &begun));
     self = t;
     EXPECT_TRUE(t.cancel("first"));
     const ending e = co_await end_of(t);
@@ -1256,7 +1241,9 @@ AIO_TEST("fault C3: a value that is dropped for a cancel may cancel its task whi
     EXPECT_EQ(script->destroyed, 1);
 }
 
-AIO_TEST("fault C3: a destructor of a frame that goes may create tasks, join them to others, set events and look at all tasks") {
+AIO_TEST(
+    "fault C3: a destructor of a frame that goes may create tasks, join them to others, set events and look at all "
+    "tasks") {
     aio::event gone;
     aio::task<int> started;
     std::size_t others = 0;
@@ -1288,7 +1275,9 @@ AIO_TEST("fault C3: a context value whose destructor cancels the task that held 
     EXPECT_FALSE(accepted);
 }
 
-AIO_TEST("fault C3: a cancel that comes from the last handle's value, a callback's capture or a removed callback finds all in order") {
+AIO_TEST(
+    "fault C3: a cancel that comes from the last handle's value, a callback's capture or a removed callback finds all "
+    "in order") {
     auto script = std::make_shared<aio_test::script>();
     auto waiting = aio::create_task(aio::sleep_forever());
     int cancelled = 0;
@@ -1296,7 +1285,7 @@ AIO_TEST("fault C3: a cancel that comes from the last handle's value, a callback
     script->on_destroy = cancel;
     {
         auto t = aio::create_task([](aio_test::hostile h) -> aio::coro<aio_test::hostile> { co_return std::move(h); },
-                                  aio_test::hostile(1, script));
+            aio_test::hostile(1, script));
         co_await turns(2);
         EXPECT_TRUE(t.done());
         EXPECT_EQ(cancelled, 0);
@@ -1308,7 +1297,8 @@ AIO_TEST("fault C3: a cancel that comes from the last handle's value, a callback
     const auto id = long_lived.add_done_callback(
         [held = std::make_shared<aio_test::at_exit>([&] { long_lived.add_done_callback([] {}); })] {});
     EXPECT_TRUE(long_lived.remove_done_callback(id));
-    long_lived.add_done_callback([held = std::make_shared<aio_test::at_exit>([&] { cancelled += long_lived.cancel() ? 10 : 1; })] {});
+    long_lived.add_done_callback(
+        [held = std::make_shared<aio_test::at_exit>([&] { cancelled += long_lived.cancel() ? 10 : 1; })] {});
     long_lived.cancel();
     co_await turns(3);
     EXPECT_EQ(cancelled, 2);  // it was done by then
@@ -1322,13 +1312,9 @@ aio::coro<ending> await_shared(Operation& op) {
     ending e;
     try {
         static_cast<void>(co_await aio::detail::no_void(op));
-    } catch (const aio::cancelled_error& c) {
-        e.text = "cancelled " + c.message();
-    } catch (const std::logic_error& l) {
+    } catch (const aio::cancelled_error& c) { e.text = "cancelled " + c.message(); } catch (const std::logic_error& l) {
         e.text = std::string("logic_error ") + l.what();
-    } catch (const std::exception& x) {
-        e.text = x.what();
-    }
+    } catch (const std::exception& x) { e.text = x.what(); }
     co_return e;
 }
 bool refused_as_shared(const ending& e) { return e.text.find("logic_error two tasks await one object at once") == 0; }
@@ -1340,16 +1326,16 @@ aio::coro<> expect_second_refused(const char* what, Operation& op, Action let_go
     auto second = aio::create_task(await_shared(op));
     co_await turns(2);
     EXPECT_TRUE(second.done()) << what;
-    if (second.done()) {
-        EXPECT_TRUE(refused_as_shared(second.result())) << what << ": " << second.result().text;
-    }
+    if (second.done()) { EXPECT_TRUE(refused_as_shared(second.result())) << what << ": " << second.result().text; }
     EXPECT_FALSE(first.done()) << what;
     let_go();
     const ending e = co_await first;
     EXPECT_EQ(e.text, "value") << what;
 }
 
-AIO_TEST("fault C24: one operation awaited by two tasks at once throws std::logic_error in the second, and the first goes on") {
+AIO_TEST(
+    "fault C24: one operation awaited by two tasks at once throws std::logic_error in the second, and the first goes "
+    "on") {
     aio::event e;
     auto event_wait = e.wait();
     co_await expect_second_refused("event", event_wait, [&] { e.set(); });
@@ -1373,7 +1359,9 @@ AIO_TEST("fault C24: one operation awaited by two tasks at once throws std::logi
     auto put = q.put(3);
     co_await expect_second_refused("put", put, [&] { static_cast<void>(q.get_nowait()); });
     auto drained = q.join();
-    co_await expect_second_refused("join", drained, [&] { for (int i = 0; i < 3; ++i) q.task_done(); });
+    co_await expect_second_refused("join", drained, [&] {
+        for (int i = 0; i < 3; ++i) q.task_done();
+    });
     aio::condition c;
     co_await c.acquire();
     auto notified = c.wait();
@@ -1413,7 +1401,7 @@ AIO_TEST("fault C24: an operation that is postponed or woken is in use, too") {
     auto w = set.wait();
     auto busy = aio::create_task([&]() -> aio::coro<> {
         for (int i = 0; i < 255; ++i) co_await set.wait();  // and one unit for the lambda's coroutine
-        co_await w;  // the budget is used up: it yields to the loop first
+        co_await w;                                         // the budget is used up: it yields to the loop first
     });
     auto second = aio::create_task(await_shared(w));
     const ending postponed = co_await second;
@@ -1602,7 +1590,9 @@ AIO_TEST("a cancel reaches the children of a gather in their order, and what the
         }
     };
     auto joins = [&](std::string name) -> aio::coro<> { co_await aio::create_task(leaf(name)); };
-    auto three = [&](std::string name) -> aio::coro<> { co_await aio::gather(joins(name + "1"), leaf(name + "2"), joins(name + "3")); };
+    auto three = [&](std::string name) -> aio::coro<> {
+        co_await aio::gather(joins(name + "1"), leaf(name + "2"), joins(name + "3"));
+    };
     auto t = aio::create_task([&]() -> aio::coro<> { co_await aio::gather(three("a"), leaf("b"), three("c")); });
     co_await turns(8);
     t.cancel();
@@ -1610,7 +1600,8 @@ AIO_TEST("a cancel reaches the children of a gather in their order, and what the
     EXPECT_EQ(log.text(), "a1 a2 a3 b c1 c2 c3");
 }
 
-AIO_TEST("any_task::result() counts as a look at the error; a cancel that was overtaken and comes anew is a fresh one") {
+AIO_TEST(
+    "any_task::result() counts as a look at the error; a cancel that was overtaken and comes anew is a fresh one") {
     std::vector<std::string> told;
     aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
     {
@@ -1634,7 +1625,8 @@ AIO_TEST("any_task::result() counts as a look at the error; a cancel that was ov
     aio::get_running_loop().set_exception_handler({});
 }
 
-AIO_REAL_TEST("a cancel after one that a value has overtaken: the task that returns without another await is cancelled") {
+AIO_REAL_TEST(
+    "a cancel after one that a value has overtaken: the task that returns without another await is cancelled") {
     std::atomic<bool> begun = false, go = false;
     bool overtaken = false;
     auto t = aio::create_task([&]() -> aio::coro<int> {
@@ -1692,18 +1684,14 @@ AIO_TEST("a pending cancel that has been delivered at a suspension point is not 
         aio::current_task().cancel("own");
         try {
             co_await aio::sleep(1s);
-        } catch (const aio::cancelled_error&) {
-            ++passed;
-        }
+        } catch (const aio::cancelled_error&) { ++passed; }
         co_await aio::sleep(1s);  // rule 12
         ++passed;
         aio::current_task().cancel("own");
         aio::future<int> f;  // what is awaited is asked to cancel itself, and its error comes
         try {
             static_cast<void>(co_await f);
-        } catch (const aio::cancelled_error&) {
-            ++passed;
-        }
+        } catch (const aio::cancelled_error&) { ++passed; }
         co_await aio::sleep(1s);
         co_return ++passed;
     });
@@ -1712,7 +1700,8 @@ AIO_TEST("a pending cancel that has been delivered at a suspension point is not 
 }
 
 AIO_TEST("fault P15: create_task of a lambda with options") {
-    auto t = aio::create_task([value = std::make_unique<int>(4)]() -> aio::coro<int> { co_return *value; }, {.name = "named"});
+    auto t = aio::create_task(
+        [value = std::make_unique<int>(4)]() -> aio::coro<int> { co_return *value; }, {.name = "named"});
     EXPECT_EQ(t.name(), "named");
     EXPECT_EQ(co_await t, 4);
     const aio::task_options options{.name = "again"};

@@ -14,12 +14,14 @@ aio::coro<std::string> race_of_tasks() {
     journal log;
     std::vector<aio::task<>> tasks;
     for (int i = 0; i < 8; ++i) {
-        tasks.push_back(aio::create_task([](journal& l, int n) -> aio::coro<> {
-            for (int k = 0; k < 3; ++k) {
-                l(std::to_string(n));
-                co_await aio::sleep(0s);
-            }
-        }, std::ref(log), i));
+        tasks.push_back(aio::create_task(
+            [](journal& l, int n) -> aio::coro<> {
+                for (int k = 0; k < 3; ++k) {
+                    l(std::to_string(n));
+                    co_await aio::sleep(0s);
+                }
+            },
+            std::ref(log), i));
     }
     for (auto& t : tasks) co_await t;
     co_return log.text();
@@ -140,9 +142,9 @@ PLAIN_TEST("cancel_at_every_step hands out an error of the scenario, and the che
     auto lost = std::make_shared<bool>(false);
     EXPECT_THROW(aio::testing::cancel_at_every_step([&] { return loses(lost); }, [] {}), std::runtime_error);
     EXPECT_TRUE(*lost);
-    EXPECT_THROW(aio::testing::cancel_at_every_step([]() -> aio::coro<> { co_await aio::sleep(1ms); },
-                                                    [] { throw std::logic_error("checked"); }),
-                 std::logic_error);
+    EXPECT_THROW(aio::testing::cancel_at_every_step(
+                     []() -> aio::coro<> { co_await aio::sleep(1ms); }, [] { throw std::logic_error("checked"); }),
+        std::logic_error);
 }
 
 PLAIN_TEST("cancel_at_every_step ends for a scenario that swallows its cancellation") {
@@ -151,9 +153,7 @@ PLAIN_TEST("cancel_at_every_step ends for a scenario that swallows its cancellat
         for (int i = 0; i < 3; ++i) {
             try {
                 co_await aio::sleep(1ms);
-            } catch (const aio::cancelled_error&) {
-                ++swallowed;
-            }
+            } catch (const aio::cancelled_error&) { ++swallowed; }
         }
         co_return swallowed;
     };

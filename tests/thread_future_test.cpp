@@ -59,7 +59,8 @@ AIO_REAL_TEST("rule 166: run_coroutine_threadsafe gives a coroutine's value to a
         slept.get();
         EXPECT_TRUE(slept.done());
         EXPECT_FALSE(slept.cancel());
-        auto capturing = [text = std::string("a text that is too long for the small buffer")](int n) -> aio::coro<std::size_t> {
+        auto capturing = [text = std::string("a text that is too long for the small buffer")](
+                             int n) -> aio::coro<std::size_t> {
             co_await aio::sleep(0s);
             co_return text.size() + static_cast<std::size_t>(n);
         };
@@ -69,7 +70,8 @@ AIO_REAL_TEST("rule 166: run_coroutine_threadsafe gives a coroutine's value to a
         EXPECT_EQ(f.wait_for(1h), 11);  // again
         EXPECT_EQ(std::move(f).get(), 11);
         int n = 0;
-        EXPECT_EQ(&aio::run_coroutine_threadsafe(h, [](int& r) -> aio::coro<int&> { co_return r; }, std::ref(n)).get(), &n);
+        EXPECT_EQ(
+            &aio::run_coroutine_threadsafe(h, [](int& r) -> aio::coro<int&> { co_return r; }, std::ref(n)).get(), &n);
     };
     co_await on_a_thread(thread);
 }
@@ -113,7 +115,8 @@ AIO_REAL_TEST("rule 166: a timeout of the thread cancels the task") {
     EXPECT_TRUE(cancelled);
 }
 
-AIO_REAL_TEST("rule 37: a cancel goes from the thread to the task and from the task to the thread, unless it is done already") {
+AIO_REAL_TEST(
+    "rule 37: a cancel goes from the thread to the task and from the task to the thread, unless it is done already") {
     auto thread = [](aio::loop_handle h) {
         auto f = aio::run_coroutine_threadsafe(h, aio::sleep_forever());
         EXPECT_TRUE(f.cancel("by the thread"));
@@ -132,8 +135,7 @@ AIO_REAL_TEST("rule 37: a cancel goes from the thread to the task and from the t
             begun = true;
             try {
                 co_await aio::sleep_forever();
-            } catch (const aio::cancelled_error&) {
-            }
+            } catch (const aio::cancelled_error&) {}
             co_return 5;
         };
         auto k = aio::run_coroutine_threadsafe(h, swallows);
@@ -182,7 +184,8 @@ AIO_REAL_TEST("waiting on the loop's own thread is a logic_error, unless it is d
 AIO_REAL_TEST("an error that no thread can fetch goes to the exception handler; one that was fetched does not") {
     std::vector<std::string> told;
     auto& loop = aio::get_running_loop();
-    loop.set_exception_handler([&](const aio::exception_context& c) { told.push_back(aio::detail::describe(c.error)); });
+    loop.set_exception_handler(
+        [&](const aio::exception_context& c) { told.push_back(aio::detail::describe(c.error)); });
     auto thread = [](aio::loop_handle h) {
         auto fails = [](std::string text) -> aio::coro<> {
             co_await aio::sleep(0s);
@@ -202,9 +205,7 @@ AIO_REAL_TEST("an error that no thread can fetch goes to the exception handler; 
     co_await on_a_thread(thread);
     loop.set_exception_handler(nullptr);
     EXPECT_EQ(told.size(), 1u);
-    if (!told.empty()) {
-        EXPECT_NE(told[0].find("lost"), std::string::npos);
-    }
+    if (!told.empty()) { EXPECT_NE(told[0].find("lost"), std::string::npos); }
 }
 
 PLAIN_TEST("when the loop ends first, get() throws and never hangs") {
@@ -221,9 +222,7 @@ PLAIN_TEST("when the loop ends first, get() throws and never hangs") {
             std::exception_ptr error;
             try {
                 co_await aio::sleep_forever();
-            } catch (...) {
-                error = std::current_exception();
-            }
+            } catch (...) { error = std::current_exception(); }
             late = aio::run_coroutine_threadsafe(handle, sleeps, counted(2));  // run() is closing the loop
             std::rethrow_exception(error);
         };
@@ -255,20 +254,15 @@ PLAIN_TEST("after a forced end get() throws, too") {
                 for (;;) {
                     try {
                         co_await aio::sleep_forever();
-                    } catch (const aio::cancelled_error&) {
-                    }
+                    } catch (const aio::cancelled_error&) {}
                 }
             };
             try {
                 aio::run(main(f, stubborn));
-            } catch (const aio::keyboard_interrupt&) {
-                code = 2;
-            }
+            } catch (const aio::keyboard_interrupt&) { code = 2; }
             try {
                 f.get();
-            } catch (const aio::cancelled_error&) {
-                ++code;
-            }
+            } catch (const aio::cancelled_error&) { ++code; }
             std::_Exit(code);
         },
         testing::ExitedWithCode(3), "");
@@ -316,9 +310,7 @@ PLAIN_TEST("eight threads post, wait, time out and cancel at once") {
                         EXPECT_EQ(f.get(), std::to_string(i));
                     }
                     ++values;
-                } catch (const aio::cancelled_error&) {
-                    ++cancelled;
-                } catch (const aio::timeout_error&) {
+                } catch (const aio::cancelled_error&) { ++cancelled; } catch (const aio::timeout_error&) {
                     ++cancelled;
                 }
             }

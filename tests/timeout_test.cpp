@@ -19,9 +19,7 @@ template<class F>
 std::string logic_error_of(F&& f) {
     try {
         f();
-    } catch (const std::logic_error& e) {
-        return e.what();
-    }
+    } catch (const std::logic_error& e) { return e.what(); }
     return "none";
 }
 
@@ -34,13 +32,9 @@ aio::coro<std::string> outcome_of(A awaitable) {
         co_await std::move(awaitable);
     } catch (const aio::cancelled_error& e) {
         co_return "cancelled" + (e.message().empty() ? "" : ":" + e.message());
-    } catch (const aio::timeout_error&) {
-        co_return "timeout";
-    } catch (const aio::exception_group&) {
+    } catch (const aio::timeout_error&) { co_return "timeout"; } catch (const aio::exception_group&) {
         co_return "group";
-    } catch (const std::logic_error&) {
-        co_return "logic_error";
-    } catch (const std::exception& e) {
+    } catch (const std::logic_error&) { co_return "logic_error"; } catch (const std::exception& e) {
         co_return e.what();
     }
     co_return "done";
@@ -57,8 +51,7 @@ aio::coro<> fails(const char* what, aio::delay d = 0s) {
 }
 
 void busy_until(aio::time_point when) {  // on the real clock
-    while (aio::clock::now() < when) {
-    }
+    while (aio::clock::now() < when) {}
 }
 
 /// A vector of these; no braced list, which g++ 12 refuses inside a co_await expression.
@@ -101,7 +94,9 @@ AIO_TEST("rule 39: somebody else's cancellation, before the deadline, stays one"
     EXPECT_EQ(task.cancelling(), 1u);
 }
 
-AIO_TEST("rule 39: a cancel that was pending when the block was entered stays one, also where the deadline has passed already") {
+AIO_TEST(
+    "rule 39: a cancel that was pending when the block was entered stays one, also where the deadline has passed "
+    "already") {
     for (const aio::delay d : {aio::delay(0s), aio::delay(-1s), aio::delay(1ns), aio::delay(1s)}) {
         for (const int requests : {1, 2}) {
             auto body = [&]() -> aio::coro<> {
@@ -120,9 +115,7 @@ AIO_TEST("rule 39: of two requests to cancel, one in whose clean-up the block st
         bool cancelled = false;
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            cancelled = true;
-        }
+        } catch (const aio::cancelled_error&) { cancelled = true; }
         EXPECT_TRUE(cancelled);
         EXPECT_EQ(co_await outcome_of(aio::with(aio::timeout(0s), [] { return sleeps(1h); })), "timeout");
         aio::current_task().cancel("second");
@@ -162,9 +155,7 @@ AIO_TEST("rule 40: a cancel that comes while the timed out body cleans up stays 
         bool cancelled = false;
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            cancelled = true;
-        }
+        } catch (const aio::cancelled_error&) { cancelled = true; }
         if (cancelled) co_await aio::sleep(10s);
         throw aio::cancelled_error("again");
     };
@@ -182,8 +173,7 @@ AIO_TEST("rule 41: a body that swallows the cancellation sees no timeout_error, 
     auto body = []() -> aio::coro<int> {
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         co_await aio::sleep(1s);  // works: delivered once (rule 12)
         co_return 7;
     };
@@ -198,9 +188,7 @@ AIO_TEST("rule 42: another error that leaves during the expiry is thrown as itse
     auto body = []() -> aio::coro<> {
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            throw std::runtime_error("foreign");
-        }
+        } catch (const aio::cancelled_error&) { throw std::runtime_error("foreign"); }
     };
     EXPECT_EQ(co_await outcome_of(aio::with(t, body)), "foreign");
     EXPECT_TRUE(t.expired());
@@ -219,19 +207,13 @@ AIO_TEST("rule 43: a task group that fails in an expired block leaves, with a ti
     auto child = []() -> aio::coro<> {
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            throw std::runtime_error("child's clean-up");
-        }
+        } catch (const aio::cancelled_error&) { throw std::runtime_error("child's clean-up"); }
     };
-    auto body = [&] {
-        return aio::with(aio::task_group(), [&](aio::task_group& tg) { tg.create_task(child); });
-    };
+    auto body = [&] { return aio::with(aio::task_group(), [&](aio::task_group& tg) { tg.create_task(child); }); };
     std::optional<aio::exception_group> caught;
     try {
         co_await aio::with(aio::timeout(1s), body);
-    } catch (const aio::exception_group& eg) {
-        caught = eg;
-    }
+    } catch (const aio::exception_group& eg) { caught = eg; }
     AIO_REQUIRE(caught);
     EXPECT_EQ(caught->exceptions().size(), 1u);
     AIO_REQUIRE(caught->context());
@@ -252,9 +234,7 @@ AIO_TEST("rule 43: groups directly in the group that leaves get the timeout_erro
     std::optional<aio::exception_group> caught;
     try {
         co_await aio::with(aio::timeout(1s), body);
-    } catch (const aio::exception_group& eg) {
-        caught = eg;
-    }
+    } catch (const aio::exception_group& eg) { caught = eg; }
     AIO_REQUIRE(caught && caught->context());
     const auto* inner = caught->find<aio::exception_group>();
     AIO_REQUIRE(inner);
@@ -265,9 +245,7 @@ AIO_TEST("rule 44: the context of a timeout_error is the cancellation") {
     std::exception_ptr context;
     try {
         co_await aio::with(aio::timeout(1s), [] { return sleeps(1h); });
-    } catch (const aio::timeout_error& e) {
-        context = e.context();
-    }
+    } catch (const aio::timeout_error& e) { context = e.context(); }
     AIO_REQUIRE(context);
     EXPECT_THROW(std::rethrow_exception(context), aio::cancelled_error);
 }
@@ -293,7 +271,8 @@ AIO_TEST("rule 45: nested timeouts that fire in the same tick: only the outermos
     EXPECT_EQ(aio::current_task().cancelling(), 0u);
 }
 
-AIO_REAL_TEST("rule 45: nested timeouts, both overdue after one busy step, inner deadline first: the outermost converts") {
+AIO_REAL_TEST(
+    "rule 45: nested timeouts, both overdue after one busy step, inner deadline first: the outermost converts") {
     aio::timeout outer(20ms), inner(10ms);
     std::string inner_outcome;
     auto busy = [&]() -> aio::coro<> {
@@ -462,9 +441,7 @@ AIO_TEST("rule 52: a timeout needs a task") {
     EXPECT_TRUE(contains(error, "task")) << error;
 }
 
-PLAIN_TEST("rule 52: a timeout needs a running loop") {
-    EXPECT_THROW(aio::timeout(1s), std::logic_error);
-}
+PLAIN_TEST("rule 52: a timeout needs a running loop") { EXPECT_THROW(aio::timeout(1s), std::logic_error); }
 
 AIO_TEST("rule 53: it works in the clean-up of a cancelled task, and a new cancel there stays a cancel") {
     journal log;
@@ -472,9 +449,7 @@ AIO_TEST("rule 53: it works in the clean-up of a cancelled task, and a new cance
         bool cancelled = false;
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            cancelled = true;
-        }
+        } catch (const aio::cancelled_error&) { cancelled = true; }
         EXPECT_TRUE(cancelled);
         log(co_await outcome_of(aio::with(aio::timeout(1s), [] { return sleeps(1h); })));
         EXPECT_EQ(aio::current_task().cancelling(), 1u);
@@ -503,9 +478,7 @@ AIO_TEST("rule 55: a body that catches the cancellation and throws it again time
         std::exception_ptr caught;
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            caught = std::current_exception();
-        }
+        } catch (const aio::cancelled_error&) { caught = std::current_exception(); }
         co_await aio::sleep(1s);
         std::rethrow_exception(caught);
     };
@@ -554,9 +527,7 @@ AIO_TEST("rule 56: on timeout wait_for cancels what it awaits and waits until th
         bool cancelled = false;
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            cancelled = true;
-        }
+        } catch (const aio::cancelled_error&) { cancelled = true; }
         if (cancelled) co_await aio::sleep(3s);
         log("unwound");
         throw aio::cancelled_error();
@@ -598,9 +569,7 @@ AIO_TEST("rule 57: timeout <= 0 cancels a running task, and waits until it has u
         bool cancelled = false;
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            cancelled = true;
-        }
+        } catch (const aio::cancelled_error&) { cancelled = true; }
         if (cancelled) co_await aio::sleep(3s);
         log("unwound");
         throw aio::cancelled_error();
@@ -616,9 +585,7 @@ AIO_TEST("rule 62: timeout <= 0: a cancel while the task unwinds is a cancel, an
         bool cancelled = false;
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            cancelled = true;
-        }
+        } catch (const aio::cancelled_error&) { cancelled = true; }
         if (cancelled) co_await aio::sleep(3s);
         throw aio::cancelled_error();
     };
@@ -631,17 +598,13 @@ AIO_TEST("rule 62: timeout <= 0: a cancel while the task unwinds is a cancel, an
     co_await aio::wait(list_of(task));
 }
 
-AIO_TEST("rule 58: nullopt is a plain co_await") {
-    EXPECT_EQ(co_await aio::wait_for(gives(9, 48h), std::nullopt), 9);
-}
+AIO_TEST("rule 58: nullopt is a plain co_await") { EXPECT_EQ(co_await aio::wait_for(gives(9, 48h), std::nullopt), 9); }
 
 AIO_TEST("rule 59: an error while it is being cancelled is thrown, not timeout_error") {
     auto inner = []() -> aio::coro<> {
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-            throw std::runtime_error("while being cancelled");
-        }
+        } catch (const aio::cancelled_error&) { throw std::runtime_error("while being cancelled"); }
     };
     EXPECT_EQ(co_await outcome_of(aio::wait_for(inner(), 1s)), "while being cancelled");
     auto task = aio::create_task(inner());
@@ -653,8 +616,7 @@ AIO_TEST("rule 60: what suppresses the cancellation and returns gives its value"
     auto inner = []() -> aio::coro<int> {
         try {
             co_await aio::sleep(1h);
-        } catch (const aio::cancelled_error&) {
-        }
+        } catch (const aio::cancelled_error&) {}
         co_return 8;
     };
     EXPECT_EQ(co_await aio::wait_for(inner(), 1s), 8);
@@ -714,7 +676,8 @@ AIO_TEST("wait_for gives references and move-only values, from coroutines, tasks
 
 AIO_TEST("delays saturate, and NaN is an error") {
     EXPECT_EQ(co_await aio::wait_for(gives(1, 1s), std::chrono::hours::max()), 1);
-    EXPECT_EQ(co_await outcome_of(aio::with(aio::timeout(std::chrono::hours::max()), [] { return sleeps(1s); })), "done");
+    EXPECT_EQ(
+        co_await outcome_of(aio::with(aio::timeout(std::chrono::hours::max()), [] { return sleeps(1s); })), "done");
     EXPECT_THROW(aio::timeout(std::chrono::duration<double>(std::nan(""))), std::invalid_argument);
 }
 
@@ -724,7 +687,8 @@ static_assert(can_be_waited_for<aio::coro<int>&&>);
 static_assert(!can_be_waited_for<aio::coro<int>&>, "a coro is awaited once, as an rvalue");
 static_assert(can_be_waited_for<aio::task<int>&>);
 static_assert(can_be_waited_for<const aio::task<int>&>);
-static_assert(!can_be_waited_for<aio::task<std::unique_ptr<int>>&>, "an lvalue handle of a move-only T cannot be copied from");
+static_assert(
+    !can_be_waited_for<aio::task<std::unique_ptr<int>>&>, "an lvalue handle of a move-only T cannot be copied from");
 static_assert(can_be_waited_for<aio::task<std::unique_ptr<int>>&&>);
 
 // ---- brute force ----
@@ -746,9 +710,7 @@ PLAIN_TEST("cancelled at any step, timeouts leave nothing behind") {
             std::string outcome;
             try {
                 co_await aio::wait_for(aio::create_task(never()), 1s);
-            } catch (const aio::timeout_error&) {
-                outcome = "timeout";
-            }
+            } catch (const aio::timeout_error&) { outcome = "timeout"; }
             EXPECT_EQ(outcome, "timeout");
             co_await aio::with(aio::timeout(-1s), [] {});
         };
@@ -791,10 +753,12 @@ AIO_TEST("fault C21: a timeout that is entered by hand and outlives its task can
     for (const aio::delay d : {aio::delay(1s), aio::delay(0s)}) {  // by a timer, and at the next turn
         const std::size_t before = told.size();
         auto t = std::make_shared<aio::timeout>(d);
-        aio::task<> forgets = aio::create_task([](std::shared_ptr<aio::timeout> kept) -> aio::coro<> {
-            co_await kept->enter();
-            if (kept->when() > aio::get_running_loop().time()) co_await aio::sleep(1ms);
-        }, t);
+        aio::task<> forgets = aio::create_task(
+            [](std::shared_ptr<aio::timeout> kept) -> aio::coro<> {
+                co_await kept->enter();
+                if (kept->when() > aio::get_running_loop().time()) co_await aio::sleep(1ms);
+            },
+            t);
         co_await forgets;
         co_await aio::sleep(2s);
         AIO_REQUIRE(told.size() == before + 1);
@@ -807,10 +771,12 @@ AIO_TEST("fault C21: a timeout that is entered by hand and outlives its task can
 
 AIO_TEST("fault C21: a timeout that is left in another task throws, and disarms") {
     aio::timeout t(1s);
-    auto owner = aio::create_task([](aio::timeout* entered) -> aio::coro<> {
-        co_await entered->enter();
-        co_await aio::sleep(3s);
-    }, &t);
+    auto owner = aio::create_task(
+        [](aio::timeout* entered) -> aio::coro<> {
+            co_await entered->enter();
+            co_await aio::sleep(3s);
+        },
+        &t);
     co_await aio::sleep(1ms);
     try {
         co_await t.exit(nullptr);
@@ -849,28 +815,27 @@ AIO_TEST("rule 43: one level, and no more: a group two levels down gets no timeo
     std::optional<aio::exception_group> caught;
     try {
         co_await aio::with(aio::timeout(1s), body);
-    } catch (const aio::exception_group& eg) {
-        caught = eg;
-    }
+    } catch (const aio::exception_group& eg) { caught = eg; }
     AIO_REQUIRE(caught);
     EXPECT_TRUE(caught->context());
     auto context_of = [](const std::exception_ptr& e, auto next) -> bool {
         try {
             std::rethrow_exception(e);
-        } catch (const aio::exception_group& eg) {
-            return next(eg);
-        } catch (...) {
+        } catch (const aio::exception_group& eg) { return next(eg); } catch (...) {
             ADD_FAILURE() << "no group";
         }
         return false;
     };
     EXPECT_TRUE(context_of(caught->exceptions()[0], [&](const aio::exception_group& second) {
-        EXPECT_FALSE(context_of(second.exceptions()[0], [](const aio::exception_group& third) { return third.context() != nullptr; }));
+        EXPECT_FALSE(context_of(
+            second.exceptions()[0], [](const aio::exception_group& third) { return third.context() != nullptr; }));
         return second.context() != nullptr;
     }));
 }
 
-AIO_TEST("wait_for that is cancelled while its task fails: the task's error is told if nobody looks at it, and the cancel leaves") {
+AIO_TEST(
+    "wait_for that is cancelled while its task fails: the task's error is told if nobody looks at it, and the cancel "
+    "leaves") {
     std::vector<std::string> told;
     aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
     auto inner = aio::create_task(fails("inner", 1s));
@@ -884,7 +849,8 @@ AIO_TEST("wait_for that is cancelled while its task fails: the task's error is t
     aio::get_running_loop().set_exception_handler({});
 }
 
-AIO_REAL_TEST("fault C25: a timeout that is overdue when it is entered expires at the first await, in a busy loop, too") {
+AIO_REAL_TEST(
+    "fault C25: a timeout that is overdue when it is entered expires at the first await, in a busy loop, too") {
     for (int i = 0; i < 3; ++i) {
         aio::timeout t(1ms);
         const auto end = std::chrono::steady_clock::now() + 2ms;
@@ -935,22 +901,21 @@ aio::coro<> extreme_timeouts() {
 AIO_TEST("fault C10: deadlines at the ends of time, on virtual time") { co_await extreme_timeouts(); }
 AIO_REAL_TEST("fault C10: deadlines at the ends of time") { co_await extreme_timeouts(); }
 
-AIO_REAL_TEST("timeouts that are shorter than what they guard expire all, where the loop is late for both (kotlinx.coroutines 2469)") {
+AIO_REAL_TEST(
+    "timeouts that are shorter than what they guard expire all, where the loop is late for both (kotlinx.coroutines "
+    "2469)") {
     int expired = 0, passed = 0;
     auto guarded = [&]() -> aio::coro<> {
         try {
             co_await aio::wait_for(aio::sleep(20ms), 2ms);
             ++passed;
-        } catch (const aio::timeout_error&) {
-            ++expired;
-        }
+        } catch (const aio::timeout_error&) { ++expired; }
     };
     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
         for (int i = 0; i < 1000; ++i) tg.create_task(guarded);
         co_await aio::sleep(0s);
         const auto until = std::chrono::steady_clock::now() + 40ms;  // a step that is longer than all of the delays
-        while (std::chrono::steady_clock::now() < until) {
-        }
+        while (std::chrono::steady_clock::now() < until) {}
     });
     EXPECT_EQ(passed, 0);
     EXPECT_EQ(expired, 1000);

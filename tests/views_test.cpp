@@ -53,9 +53,7 @@ template<class A>
 aio::coro<std::string> error_of(A awaitable) {
     try {
         co_await std::move(awaitable);
-    } catch (const std::exception& e) {
-        co_return e.what();
-    } catch (const aio::cancelled_error&) {
+    } catch (const std::exception& e) { co_return e.what(); } catch (const aio::cancelled_error&) {
         co_return "cancelled";
     }
     co_return "";
@@ -136,7 +134,8 @@ AIO_TEST("to<> fills vectors, lists, sets, strings, multimaps, and types that ar
 }
 
 AIO_TEST("to<> moves the items of a generator, and copies what is somebody else's") {
-    auto owned = co_await (count(2) | views::transform([](int n) { return std::make_unique<int>(n); }) | aio::to<std::vector>());
+    auto owned =
+        co_await (count(2) | views::transform([](int n) { return std::make_unique<int>(n); }) | aio::to<std::vector>());
     EXPECT_EQ(*owned.at(1), 1);
     strings words{"a long text that is on the heap", "another"};
     auto refer = [](strings& all) -> aio::async_generator<std::string&> {
@@ -189,7 +188,8 @@ AIO_TEST("take_while stops before the first for which the function is false") {
 }
 
 AIO_TEST("enumerate gives pairs of the index and the item, with or without parentheses") {
-    auto numbered = co_await (fetch_users(2) | views::transform(&user::name) | views::enumerate | aio::to<std::vector>());
+    auto numbered =
+        co_await (fetch_users(2) | views::transform(&user::name) | views::enumerate | aio::to<std::vector>());
     EXPECT_EQ(numbered, (std::vector<std::pair<std::size_t, std::string>>{{0, "user 0"}, {1, "user 1"}}));
     auto lines = count(3, 5) | views::enumerate();
     std::size_t sum = 0;
@@ -241,7 +241,8 @@ AIO_TEST("plain ranges are sources, too") {
     const auto first = co_await (numbers | views::transform([](int n) { return n * n; }) | aio::to<std::vector>());
     EXPECT_EQ(first, (ints{1, 4, 9}));
     strings words{"one", "two"};
-    strings moved = co_await (std::move(words) | views::filter([](const std::string& s) { return s != "one"; }) | aio::to<std::vector>());
+    strings moved = co_await (
+        std::move(words) | views::filter([](const std::string& s) { return s != "one"; }) | aio::to<std::vector>());
     EXPECT_EQ(moved, strings{"two"});
     const auto second = co_await (views::zip(numbers, count(2)) | aio::to<std::map>());
     EXPECT_EQ(second, (std::map<int, int>{{1, 0}, {2, 1}}));
@@ -268,7 +269,8 @@ struct countdown {
 
 AIO_TEST("whatever has an awaitable next() composes") {
     countdown c{3};
-    const auto first = co_await (c | views::filter([](const std::string& s) { return s != "2"; }) | aio::to<std::vector>());
+    const auto first =
+        co_await (c | views::filter([](const std::string& s) { return s != "2"; }) | aio::to<std::vector>());
     EXPECT_EQ(first, (strings{"3", "1"}));
     const auto second = co_await (countdown{2} | views::enumerate | aio::to<std::map>());
     EXPECT_EQ(second, (std::map<std::size_t, std::string>{{0, "2"}, {1, "1"}}));
@@ -281,13 +283,15 @@ AIO_TEST("| to<>() closes the sources that it owns, at its end, by an error, and
     co_await (with_cleanup(j, "end") | views::take(2) | views::enumerate | aio::to<std::vector>());
     EXPECT_EQ(j.text(), "end-closed");
     auto fail = [](int n) -> int { throw std::runtime_error("at " + std::to_string(n)); };
-    const auto got = co_await error_of(with_cleanup(j, "error") | views::drop(1) | views::transform(fail) | aio::to<std::vector>());
+    const auto got =
+        co_await error_of(with_cleanup(j, "error") | views::drop(1) | views::transform(fail) | aio::to<std::vector>());
     EXPECT_EQ(got, "at 1");
     auto hang = [](int) -> aio::coro<int> {
         co_await aio::sleep_forever();
         co_return 1;
     };
-    auto cancelled = aio::create_task(error_of(with_cleanup(j, "cancel") | views::transform(hang) | aio::to<std::vector>()));
+    auto cancelled =
+        aio::create_task(error_of(with_cleanup(j, "cancel") | views::transform(hang) | aio::to<std::vector>()));
     co_await turns(2);
     cancelled.cancel();
     EXPECT_EQ(co_await cancelled, "cancelled");
@@ -386,7 +390,8 @@ AIO_TEST("merge of different items gives what they have in common; items may be 
     const auto got = co_await (views::merge(texts("text"), literal()) | aio::to<std::set>());
     EXPECT_EQ(got, (std::set<std::string>{"literal", "text"}));
     auto owned = [](int n) { return std::make_unique<int>(n); };
-    auto pointers = co_await (views::merge(count(2) | views::transform(owned), count(1) | views::transform(owned)) | aio::to<std::vector>());
+    auto pointers = co_await (
+        views::merge(count(2) | views::transform(owned), count(1) | views::transform(owned)) | aio::to<std::vector>());
     EXPECT_EQ(pointers.size(), 3u);
 }
 
@@ -408,9 +413,12 @@ AIO_TEST("merge ends with the first error, and closes the others") {
     EXPECT_EQ(aio::all_tasks().size(), 1u);
 }
 
-AIO_TEST("two sources of merge that fail in the same turn: one error leaves, the other goes to the exception handler (aiostream 71)") {
+AIO_TEST(
+    "two sources of merge that fail in the same turn: one error leaves, the other goes to the exception handler "
+    "(aiostream 71)") {
     std::vector<std::string> told;
-    aio::get_running_loop().set_exception_handler([&told](const aio::exception_context& c) { told.push_back(aio::detail::describe(c.error)); });
+    aio::get_running_loop().set_exception_handler(
+        [&told](const aio::exception_context& c) { told.push_back(aio::detail::describe(c.error)); });
     auto broken = [](std::string name) -> aio::async_generator<int> {
         co_await aio::sleep(1s);
         throw std::runtime_error(name);
@@ -501,11 +509,10 @@ AIO_TEST("concurrent reads its source only as far as there is room") {
     };
     int given = 0;
     co_await (counting(asked) | views::concurrent(3, identity) | views::take_while([&](int) {
-                  ++given;
-                  EXPECT_LE(asked, given + 3);
-                  return given < 50;
-              }) |
-              aio::to<std::vector>());
+        ++given;
+        EXPECT_LE(asked, given + 3);
+        return given < 50;
+    }) | aio::to<std::vector>());
     EXPECT_EQ(given, 50);
 }
 
@@ -519,7 +526,8 @@ AIO_TEST("concurrent takes plain functions, functions of void, references, and m
     };
     co_await aio::for_each(count(5) | views::concurrent(2, add), [](std::monostate) {});
     EXPECT_EQ(sum, 10);
-    auto owned = co_await (count(2) | views::concurrent(2, [](int n) { return std::make_unique<int>(n); }) | aio::to<std::vector>());
+    auto owned = co_await (
+        count(2) | views::concurrent(2, [](int n) { return std::make_unique<int>(n); }) | aio::to<std::vector>());
     EXPECT_EQ(*owned.at(1), 1);
     ints values{1, 2, 3};
     auto refer = [](int& n) -> int& { return n; };
@@ -550,7 +558,8 @@ AIO_TEST("semantics 15c: an error in one call cancels and awaits the others befo
         co_return n;
     };
     ints seen;
-    const auto first = co_await error_of(aio::for_each(with_cleanup(j, "source") | views::concurrent(3, fn), [&](int n) { seen.push_back(n); }));
+    const auto first = co_await error_of(
+        aio::for_each(with_cleanup(j, "source") | views::concurrent(3, fn), [&](int n) { seen.push_back(n); }));
     EXPECT_EQ(first, "one");
     EXPECT_EQ(seen, ints{0});
     EXPECT_EQ(j.entries.back(), "source-closed");
@@ -572,7 +581,8 @@ AIO_TEST("an error of the source leaves once the results before it have been giv
         co_return n;
     };
     ints seen;
-    const auto got = co_await error_of(aio::for_each(broken() | views::concurrent(4, slow), [&](int n) { seen.push_back(n); }));
+    const auto got =
+        co_await error_of(aio::for_each(broken() | views::concurrent(4, slow), [&](int n) { seen.push_back(n); }));
     EXPECT_EQ(got, "source");
     EXPECT_EQ(seen, (ints{1, 2}));
 }
@@ -583,15 +593,12 @@ AIO_TEST("a second cancel does not leave the owned tasks behind") {
         co_await aio::defer(&note_later, std::ref(j), std::string("call"));
         try {
             co_await aio::sleep_forever();
-        } catch (const aio::cancelled_error&) {
-            j("told");
-        }
+        } catch (const aio::cancelled_error&) { j("told"); }
         co_await aio::shield(aio::sleep(5s));
         co_return n;
     };
-    auto subject = aio::create_task([&]() -> aio::coro<> {
-        co_await aio::for_each(count(1) | views::concurrent(1, stubborn), [](int) {});
-    });
+    auto subject = aio::create_task(
+        [&]() -> aio::coro<> { co_await aio::for_each(count(1) | views::concurrent(1, stubborn), [](int) {}); });
     co_await aio::sleep(1s);
     subject.cancel();
     co_await aio::sleep(1s);
@@ -625,9 +632,11 @@ PLAIN_TEST("cancelled at every step, the views leave nothing behind") {
     auto scenario = [&]() -> aio::coro<> {
         auto merged = co_await (views::merge(source(counted(), 2), source(counted(), 2)) | aio::to<std::vector>());
         EXPECT_EQ(merged.size(), 4u);
-        auto mapped = co_await (source(counted(), 4) | views::concurrent(2, call) | views::enumerate | aio::to<std::vector>());
+        auto mapped =
+            co_await (source(counted(), 4) | views::concurrent(2, call) | views::enumerate | aio::to<std::vector>());
         EXPECT_EQ(mapped.size(), 4u);
-        co_await aio::for_each(source(counted(), 4) | views::unordered_concurrent(2, call) | views::chunk(3), [](auto&) {});
+        co_await aio::for_each(
+            source(counted(), 4) | views::unordered_concurrent(2, call) | views::chunk(3), [](auto&) {});
         co_await (views::zip(source(counted(), 2), source(counted(), 3)) | views::take(1) | aio::to<std::vector>());
     };
     const std::size_t runs = aio::testing::cancel_at_every_step(scenario, [&] {
@@ -683,13 +692,10 @@ AIO_TEST("merge of a range ends with the first error, and closes the others") {
             co_await aio::sleep(400ms);
         };
         co_await aio::for_each(views::merge(std::move(sources)), show);
-    } catch (const std::runtime_error& e) {
-        error = e.what();
-    }
+    } catch (const std::runtime_error& e) { error = e.what(); }
     EXPECT_EQ(error, "broken");
     EXPECT_GT(items, 1);
     EXPECT_EQ(j.text(), "a-closed");
 }
-
 
 }  // namespace

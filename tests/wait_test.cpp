@@ -70,9 +70,7 @@ AIO_TEST("rule 95: nothing to wait for is an error, and so is an empty handle") 
     std::vector<aio::task<int>> none;
     try {
         co_await aio::wait(none);
-    } catch (const std::invalid_argument&) {
-        empty = true;
-    }
+    } catch (const std::invalid_argument&) { empty = true; }
     EXPECT_TRUE(empty);
     std::vector<aio::task<int>> handles(2);
     EXPECT_THROW(static_cast<void>(aio::wait(handles)), std::logic_error);
@@ -186,7 +184,9 @@ AIO_TEST("rule 99: over coroutines, with a limit: tasks, in the order in which t
     EXPECT_EQ(aio::get_running_loop().time() - start, 14s);
 }
 
-AIO_TEST("as_completed pulls its coroutines as it needs them: of a million with limit = 100 at most about 100 exist at once") {
+AIO_TEST(
+    "as_completed pulls its coroutines as it needs them: of a million with limit = 100 at most about 100 exist at "
+    "once") {
     counted::alive = 0;
     int most = 0;
     auto work = [&most](int i) {
@@ -198,7 +198,8 @@ AIO_TEST("as_completed pulls its coroutines as it needs them: of a million with 
     };
     long long sum = 0;
     const auto add = [&sum](const aio::task<int>& t) { sum += t.result(); };
-    co_await aio::for_each(aio::as_completed(std::views::iota(0, 1'000'000) | std::views::transform(work), {.limit = 100}), add);
+    co_await aio::for_each(
+        aio::as_completed(std::views::iota(0, 1'000'000) | std::views::transform(work), {.limit = 100}), add);
     EXPECT_EQ(sum, 999'999LL * 500'000);
     EXPECT_LE(most, 101);
     EXPECT_GE(most, 100);
@@ -212,12 +213,8 @@ AIO_TEST("rule 100: its timeout leaves the iteration and lets the tasks run; dup
     int given = 0;
     bool timed_out = false;
     try {
-        while (auto t = co_await completed.next()) {
-            given += t->done();
-        }
-    } catch (const aio::timeout_error&) {
-        timed_out = true;
-    }
+        while (auto t = co_await completed.next()) { given += t->done(); }
+    } catch (const aio::timeout_error&) { timed_out = true; }
     EXPECT_TRUE(timed_out);
     EXPECT_EQ(given, 1);
     EXPECT_EQ(tasks[1].cancelling(), 0u);
@@ -233,9 +230,7 @@ AIO_TEST("rule 100: an iteration that was left can be resumed") {
         if (order.size() == 1) break;
     }
     co_await aio::sleep(10s);
-    while (auto t = co_await completed.next()) {
-        order.push_back(t->result());
-    }
+    while (auto t = co_await completed.next()) { order.push_back(t->result()); }
     EXPECT_EQ(order, (std::vector{0, 1, 2}));
 }
 
@@ -278,11 +273,9 @@ AIO_TEST("as_completed over coroutines: however the iteration ends, what runs is
     for (int i = 1; i < 4; ++i) coros.push_back(child(counted(), i));
     bool failed = false;
     try {
-        co_await aio::for_each(aio::as_completed(std::move(coros)),
-                               [](const aio::task<int>&) { throw std::runtime_error("enough"); });
-    } catch (const std::runtime_error&) {
-        failed = true;
-    }
+        co_await aio::for_each(
+            aio::as_completed(std::move(coros)), [](const aio::task<int>&) { throw std::runtime_error("enough"); });
+    } catch (const std::runtime_error&) { failed = true; }
     EXPECT_TRUE(failed);
     EXPECT_EQ(counted::alive, 0);
     EXPECT_EQ(aio::all_tasks().size(), 1u);
@@ -329,7 +322,7 @@ PLAIN_TEST("cancelled at any step, as_completed leaves nothing behind") {
         for (int i = 0; i < 4; ++i) coros.push_back(child(counted(i), i));
         int sum = 0;
         co_await aio::for_each(aio::as_completed(std::move(coros), {.limit = 3}),
-                               [&](const aio::task<counted>& t) { sum += t.result().value; });
+            [&](const aio::task<counted>& t) { sum += t.result().value; });
         EXPECT_EQ(sum, 6);
     };
     EXPECT_GT(aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); }), 5u);

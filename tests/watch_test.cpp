@@ -69,9 +69,7 @@ AIO_TEST("a watch that is destroyed cancels who waits, but for who was woken, an
         std::string end;
         try {
             end = std::to_string(co_await waits);
-        } catch (const aio::cancelled_error& e) {
-            end = e.message();
-        }
+        } catch (const aio::cancelled_error& e) { end = e.message(); }
         EXPECT_EQ(end, woken ? "2" : "aio::watch was destroyed while this task waited on it");
         const auto last = co_await seen.next();
         EXPECT_FALSE(last);

@@ -24,9 +24,7 @@ std::string words(const std::exception_ptr& error) {
         std::rethrow_exception(error);
     } catch (const aio::cancelled_error& e) {
         return "cancelled" + (e.message().empty() ? "" : ":" + e.message());
-    } catch (const std::exception& e) {
-        return e.what();
-    } catch (...) {
+    } catch (const std::exception& e) { return e.what(); } catch (...) {
         return "something else";
     }
 }
@@ -34,9 +32,7 @@ template<class A>
 aio::coro<std::string> outcome_of(A awaitable) {
     try {
         co_await std::move(awaitable);
-    } catch (...) {
-        co_return words(std::current_exception());
-    }
+    } catch (...) { co_return words(std::current_exception()); }
     co_return "done";
 }
 
@@ -159,7 +155,8 @@ AIO_TEST("with: an lvalue manager is referred to, and can be used afterwards; an
 AIO_TEST("with: plain and async bodies, with and without the argument, giving void, T, T&, optional") {
     journal log;
     int x = 1;
-    manager a{settings(&log)}, b{settings(&log)}, c{settings(&log)}, d{settings(&log)}, e{settings(&log)}, f{settings(&log)};
+    manager a{settings(&log)}, b{settings(&log)}, c{settings(&log)}, d{settings(&log)}, e{settings(&log)},
+        f{settings(&log)};
     co_await aio::with(a, [] {});
     EXPECT_EQ(co_await aio::with(b, [] { return std::string("text"); }), "text");
     int& plain = co_await aio::with(c, [&]() -> int& { return x; });
@@ -214,7 +211,9 @@ AIO_TEST("with: an exit that throws replaces the body's error, and the body's va
     EXPECT_EQ(counted::alive, 0);
 }
 
-AIO_TEST("with: a swallowed error gives nothing for void, nullopt for an optional, a logic_error with it as context for the rest") {
+AIO_TEST(
+    "with: a swallowed error gives nothing for void, nullopt for an optional, a logic_error with it as context for the "
+    "rest") {
     journal log;
     settings s(&log);
     s.swallows = true;
@@ -234,7 +233,7 @@ AIO_TEST("with: a swallowed error gives nothing for void, nullopt for an optiona
         context = swallowed->context();
     }
     EXPECT_EQ(words(context), "swallowed");
-    EXPECT_EQ(co_await aio::with(manager(s), [] { return 3; }), 3);  // nothing to swallow
+    EXPECT_EQ(co_await aio::with(manager(s), [] { return 3; }), 3);        // nothing to swallow
     auto delayed = []() -> aio::delay { throw std::runtime_error("x"); };  // made from nullopt, but no optional
     EXPECT_NE(co_await outcome_of(aio::with(manager(s), delayed)), "done");
     co_await aio::with(void_manager(log), [] { throw std::runtime_error("swallowed"); });
@@ -270,7 +269,8 @@ AIO_TEST("with: cancelled in enter, body or exit") {
     };
     EXPECT_EQ(co_await cancelled_after(5s), " -> cancelled");
     EXPECT_EQ(co_await cancelled_after(15s), "enter:m use:m exit(cancelled):m -> cancelled");
-    EXPECT_EQ(co_await cancelled_after(25s), "enter:m use:m body ended -> cancelled");  // the exit was interrupted (rule 12)
+    EXPECT_EQ(
+        co_await cancelled_after(25s), "enter:m use:m body ended -> cancelled");  // the exit was interrupted (rule 12)
     EXPECT_EQ(counted::alive, 0);
 }
 
@@ -320,9 +320,7 @@ AIO_TEST("rule 162: after one exit has swallowed the error the next ones see non
     std::exception_ptr context;
     try {
         co_await value();
-    } catch (const aio::swallowed_error& e) {
-        context = e.context();
-    }
+    } catch (const aio::swallowed_error& e) { context = e.context(); }
     EXPECT_EQ(words(context), "body");
 }
 
@@ -614,9 +612,7 @@ AIO_TEST("rule 160: an error that is left alone goes on, as the same object; nul
     const void* caught = nullptr;
     try {
         co_await aio::with(by_value(), body);
-    } catch (const std::exception& e) {
-        caught = &e;
-    }
+    } catch (const std::exception& e) { caught = &e; }
     EXPECT_EQ(thrown, caught);
     EXPECT_EQ(co_await outcome_of(aio::with(rethrows(), body)), "body");
     EXPECT_EQ(co_await outcome_of(aio::with(swallows("body"), body)), "done");
@@ -820,11 +816,11 @@ PLAIN_TEST("cancelled at any step, every manager that was entered is left, and n
         co_await aio::create_task(function());
     };
     EXPECT_GT(aio::testing::cancel_at_every_step(scenario,
-                                                 [] {
-                                                     EXPECT_EQ(counted::alive, 0);
-                                                     EXPECT_EQ(entered, left);
-                                                 }),
-              30u);
+                  [] {
+                      EXPECT_EQ(counted::alive, 0);
+                      EXPECT_EQ(entered, left);
+                  }),
+        30u);
 }
 
 // ---- managers, bodies and values whose special members act ----
@@ -846,7 +842,8 @@ struct hostile_manager {
 
 }  // namespace
 
-AIO_TEST("a manager whose destructor, and a body's value whose move, cancels the task: what was entered is left, once") {
+AIO_TEST(
+    "a manager whose destructor, and a body's value whose move, cancels the task: what was entered is left, once") {
     journal log;
     for (int what = 0; what < 3; ++what) {
         auto script = std::make_shared<aio_test::script>();
@@ -854,7 +851,9 @@ AIO_TEST("a manager whose destructor, and a body's value whose move, cancels the
         auto cancel = [&] { self.cancel("by a value"); };
         auto whole = [&]() -> aio::coro<> {
             hostile_manager manager{aio_test::hostile(1, what == 0 ? script : nullptr), &log};
-            auto body = [&](int) -> aio::coro<aio_test::hostile> { co_return aio_test::hostile(2, what == 0 ? nullptr : script); };
+            auto body = [&](int) -> aio::coro<aio_test::hostile> {
+                co_return aio_test::hostile(2, what == 0 ? nullptr : script);
+            };
             const aio_test::hostile got = co_await aio::with(std::move(manager), body);
             log("got " + std::to_string(got.value));
             co_await aio::sleep(0s);
@@ -887,15 +886,19 @@ AIO_TEST("what was entered and deferred is left in order although each of them c
     journal log;
     aio::any_task self;
     auto function = [&]() -> aio::coro<> {
-        co_await aio::defer([](journal* l, aio_test::at_exit) -> aio::coro<> {
-            (*l)("first");
-            co_return;
-        }, &log, aio_test::at_exit([&] { self.cancel("first"); }));
-        co_await aio::defer([](journal* l, aio_test::at_exit) -> aio::coro<> {
-            (*l)("second");
-            throw std::runtime_error("second");
-            co_return;
-        }, &log, aio_test::at_exit([&] { self.cancel("second"); }));
+        co_await aio::defer(
+            [](journal* l, aio_test::at_exit) -> aio::coro<> {
+                (*l)("first");
+                co_return;
+            },
+            &log, aio_test::at_exit([&] { self.cancel("first"); }));
+        co_await aio::defer(
+            [](journal* l, aio_test::at_exit) -> aio::coro<> {
+                (*l)("second");
+                throw std::runtime_error("second");
+                co_return;
+            },
+            &log, aio_test::at_exit([&] { self.cancel("second"); }));
         aio_test::at_exit local([&] { log("local"); });
         co_return;
     };
@@ -941,9 +944,7 @@ AIO_TEST("enter<type>(args...) makes the manager in place, also one that cannot 
     bool threw = false;
     try {
         co_await refused(left);
-    } catch (const std::runtime_error&) {
-        threw = true;
-    }
+    } catch (const std::runtime_error&) { threw = true; }
     EXPECT_TRUE(threw);
     EXPECT_EQ(left, 1);  // a failed enter registers nothing (rule 163)
 }
@@ -966,7 +967,8 @@ AIO_TEST("enter<type>() in a generator and by its moved value") {
 
 // ---- finally ----
 
-AIO_TEST("fault P5: finally runs its function when the block is left, however, and the locals above it are still there") {
+AIO_TEST(
+    "fault P5: finally runs its function when the block is left, however, and the locals above it are still there") {
     journal log;
     auto leaves = [&](std::string how) -> aio::coro<> {
         std::string local = how;
@@ -980,9 +982,7 @@ AIO_TEST("fault P5: finally runs its function when the block is left, however, a
     EXPECT_EQ(log.text(), "inner return");
     try {
         co_await leaves("throw");
-    } catch (const std::runtime_error&) {
-        log("caught");
-    }
+    } catch (const std::runtime_error&) { log("caught"); }
     EXPECT_EQ(log.text(), "inner return inner throw caught");
     auto t = aio::create_task(leaves("cancel"));
     co_await turns(1);
@@ -1009,9 +1009,7 @@ AIO_TEST("fault P5: an exception of finally's function goes to the exception han
     std::string left;
     try {
         co_await fails();
-    } catch (const std::logic_error& e) {
-        left = e.what();
-    }
+    } catch (const std::logic_error& e) { left = e.what(); }
     EXPECT_EQ(left, "body");
     EXPECT_EQ(told, (std::vector<std::string>{"exception in the function of finally(): std::runtime_error: clean-up"}));
     void (*const null)() = nullptr;
@@ -1019,8 +1017,6 @@ AIO_TEST("fault P5: an exception of finally's function goes to the exception han
 }
 
 PLAIN_TEST("fault P5: where no loop runs an exception of finally's function terminates") {
-    const auto outside = [] {
-        const auto guard = aio::finally([] { throw std::runtime_error("nobody is there"); });
-    };
+    const auto outside = [] { const auto guard = aio::finally([] { throw std::runtime_error("nobody is there"); }); };
     EXPECT_DEATH(outside(), "nobody is there");
 }

@@ -1,7 +1,8 @@
 #pragma once
 // Several at once, in the order in which they end. Source: asyncio.as_completed.
 //
-//     co_await aio::for_each(aio::as_completed(std::move(coros), {.limit = 10}), [](const aio::task<page>& t) { use(t.result()); });
+//     auto pages = aio::as_completed(std::move(coros), {.limit = 10});
+//     co_await aio::for_each(pages, [](const aio::task<page>& t) { use(t.result()); });
 //     auto done = aio::as_completed(tasks, {.timeout = 5s});
 //     while (auto t = co_await done.next()) { use(t->result()); }
 
@@ -20,8 +21,8 @@
 
 namespace aio {
 
-/// timeout: for the whole iteration, from its first step. limit: at most so many coroutines at once; the range is read as they
-/// start. 0: no limit. Tasks and futures run already: limit does not concern them.
+/// timeout: for the whole iteration, from its first step. limit: at most so many coroutines at once; the range is read
+/// as they start. 0: no limit. Tasks and futures run already: limit does not concern them.
 struct as_completed_options {
     delay timeout = std::nullopt;
     std::size_t limit = 0;
@@ -57,8 +58,8 @@ using owned_result_t = awaited_t<std::remove_cvref_t<element_t<R>>>;
 
 // What is deferred needs the tasks after the locals are gone: they are a parameter.
 template<class R>
-async_generator<task<owned_result_t<R>>> coros_as_completed(R range, as_completed_options options,
-                                                            std::unique_ptr<owned_tasks> owned) {
+async_generator<task<owned_result_t<R>>> coros_as_completed(
+    R range, as_completed_options options, std::unique_ptr<owned_tasks> owned) {
     using T = owned_result_t<R>;
     co_await defer(&owned_tasks::stop, owned.get());
     const std::optional<time_point> deadline = deadline_from_now(options.timeout);
@@ -90,7 +91,8 @@ public:
     using element_type = task<T>;
     explicit owned_completions(async_generator<task<T>> items) noexcept : items_(std::move(items)) {}
     auto scoped_next() { return items_.next(); }
-    void next() = AIO_DETAIL_DELETE("as_completed() over coroutines has no next(), so that its tasks always end: give it to for_each() or |");
+    void next() = AIO_DETAIL_DELETE(
+        "as_completed() over coroutines has no next(), so that its tasks always end: give it to for_each() or |");
     auto aclose() { return items_.aclose(); }
 
 private:
@@ -99,28 +101,32 @@ private:
 
 }  // namespace detail
 
-/// Gives the handles of a range of tasks or futures as they end, each once. When the timeout passes timeout_error leaves the
-/// iteration, and the tasks go on; they go on, too, when the iteration ends early. The range is read when this is called.
+/// Gives the handles of a range of tasks or futures as they end, each once. When the timeout passes timeout_error
+/// leaves the iteration, and the tasks go on; they go on, too, when the iteration ends early. The range is read when
+/// this is called.
 template<class R>
     requires(detail::range<R> && detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
-AIO_DETAIL_WRAPPER async_generator<std::remove_cvref_t<detail::element_t<R>>> as_completed(R&& handles, as_completed_options options = {}) {
+AIO_DETAIL_WRAPPER async_generator<std::remove_cvref_t<detail::element_t<R>>> as_completed(
+    R&& handles, as_completed_options options = {}) {
     return detail::handles_as_completed(detail::distinct_handles(handles), options.timeout);
 }
 
-/// Starts coroutines (or operations) given as an rvalue range, and gives a task for each as it ends. However the iteration ends, what
-/// still runs is cancelled and awaited.
+/// Starts coroutines (or operations) given as an rvalue range, and gives a task for each as it ends. However the
+/// iteration ends, what still runs is cancelled and awaited.
 template<class R>
     requires(detail::range<R> && !std::is_lvalue_reference_v<R> &&
-             !detail::handle<std::remove_cvref_t<detail::element_t<R>>> &&
-             detail::awaitable<std::remove_cvref_t<detail::element_t<R>>>)
+        !detail::handle<std::remove_cvref_t<detail::element_t<R>>> &&
+        detail::awaitable<std::remove_cvref_t<detail::element_t<R>>>)
 auto as_completed(R&& awaitables, as_completed_options options = {}) {
     return detail::owned_completions<detail::owned_result_t<R>>(
         detail::coros_as_completed<R>(std::forward<R>(awaitables), options, std::make_unique<detail::owned_tasks>()));
 }
 
 template<class R>
-    requires(detail::range<R> && std::is_lvalue_reference_v<R> && !detail::handle<std::remove_cvref_t<detail::element_t<R>>> &&
-             detail::awaitable<std::remove_cvref_t<detail::element_t<R>>>)
-void as_completed(R&& awaitables, as_completed_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once, so as_completed() owns the range: give it std::move(coros)");
+    requires(detail::range<R> && std::is_lvalue_reference_v<R> &&
+                !detail::handle<std::remove_cvref_t<detail::element_t<R>>> &&
+                detail::awaitable<std::remove_cvref_t<detail::element_t<R>>>)
+void as_completed(R&& awaitables, as_completed_options options = {}) = AIO_DETAIL_DELETE(
+    "a coroutine is awaited once, so as_completed() owns the range: give it std::move(coros)");
 
 }  // namespace aio

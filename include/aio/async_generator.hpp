@@ -11,10 +11,11 @@
 //     while (auto tick = co_await clock.next()) { use(*tick); }
 //     co_await aio::for_each(ticks(10), [](int tick) -> aio::coro<> { co_await send(tick); });   // closes it, too
 //
-// Inside, enter() and defer() work: they are left when the generator ends or is closed. A task group or a timeout must not span
-// a co_yield: the co_yield throws std::logic_error. A generator that is dropped before its end is destroyed where it stands at its co_yield; if something is entered
-// or deferred in it, the loop closes it soon (semantics 15e): for_each, with, enter and aclose() close it at a known place.
-// Source: PEP 525, asyncio's hooks for asynchronous generators.
+// Inside, enter() and defer() work: they are left when the generator ends or is closed. A task group or a timeout must
+// not span a co_yield: the co_yield throws std::logic_error. A generator that is dropped before its end is destroyed
+// where it stands at its co_yield; if something is entered or deferred in it, the loop closes it soon (semantics 15e):
+// for_each, with, enter and aclose() close it at a known place. Source: PEP 525, asyncio's hooks for asynchronous
+// generators.
 
 #include <aio/detail/platform.hpp>
 
@@ -53,8 +54,8 @@ protected:
     generator_promise* promise_;
 };
 
-/// Not a template: closing needs no type of the items. Started ones are in the loop's list, which closes them at its end.
-/// It has a parent while it runs for one; before it has begun, it is its own.
+/// Not a template: closing needs no type of the items. Started ones are in the loop's list, which closes them at its
+/// end. It has a parent while it runs for one; before it has begun, it is its own.
 struct generator_promise : awaiting_promise<generator_promise>, generator_link {
     void* value = nullptr;            // the last item, in the generator's frame; null at its end
     generator_base* owner = nullptr;  // null: dropped
@@ -65,7 +66,8 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
     task_scope* scopes = nullptr;     // timeouts and task groups that have been entered in it, and not left
     std::uint8_t attention = 0;       // what a co_yield has to look at: 0 is the rule
 
-    static constexpr std::uint8_t ending = 1;      // the next co_yield is not to be answered: closed, or dropped while it ran
+    static constexpr std::uint8_t ending =
+        1;  // the next co_yield is not to be answered: closed, or dropped while it ran
     static constexpr std::uint8_t has_scopes = 2;  // a scope has been entered since a co_yield has looked
 
     static constexpr bool is_block_scope = false;
@@ -101,9 +103,11 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
 
 /// At the first next(), or when it runs already: throws.
 void begin_generator(generator_promise& promise);
-/// A co_yield that does not simply give its item. True if the generator stands there; false if throw_at_yield() throws at once.
+/// A co_yield that does not simply give its item. True if the generator stands there; false if throw_at_yield() throws
+/// at once.
 bool stop_at_yield(generator_promise& promise) noexcept;
-/// The generator goes on from its co_yield, and there is something to look at: it is being closed, or a scope spans the co_yield.
+/// The generator goes on from its co_yield, and there is something to look at: it is being closed, or a scope spans the
+/// co_yield.
 void throw_at_yield(generator_promise& promise);
 /// The generator stands at a co_yield: whoever has asked for the item goes on.
 inline void give(generator_promise& promise) noexcept {
@@ -291,7 +295,8 @@ private:
 
 /// Move-only. Nothing runs before the first next(). Belongs to the loop on which it was started.
 template<class T>
-class AIO_DETAIL_CORO [[nodiscard("a generator does nothing until its items are asked for: co_await next(), or for_each()")]] async_generator
+class AIO_DETAIL_CORO [[nodiscard(
+    "a generator does nothing until its items are asked for: co_await next(), or for_each()")]] async_generator
     : public detail::generator_base {
 public:
     using promise_type = detail::async_generator_promise<T>;
@@ -301,18 +306,20 @@ public:
     /// Has ended already.
     async_generator() noexcept = default;
 
-    /// Runs the generator up to its next co_yield and gives a pointer to the item, null at the end. The item is valid until the
-    /// next next(), and may be moved from. What the generator throws leaves here and ends it (rule 159); std::logic_error if it
-    /// runs already, in another next() or aclose() (rule 158). No checkpoint of its own: a cancel reaches what the generator
-    /// awaits, and so ends it. The generator must live until then; destroyed before, this throws std::logic_error.
+    /// Runs the generator up to its next co_yield and gives a pointer to the item, null at the end. The item is valid
+    /// until the next next(), and may be moved from. What the generator throws leaves here and ends it (rule 159);
+    /// std::logic_error if it runs already, in another next() or aclose() (rule 158). No checkpoint of its own: a
+    /// cancel reaches what the generator awaits, and so ends it. The generator must live until then; destroyed before,
+    /// this throws std::logic_error.
     detail::generator_next<T> next() noexcept { return detail::generator_next<T>(*this); }
 
-    /// Ends it. If nothing is entered or deferred, the frame is destroyed where it stands; else detail::generator_exit, which is
-    /// no std::exception, is thrown at the co_yield, and the exits run (rule 153). Throws what they throw; std::logic_error if the
-    /// generator yields once more (rule 154), or runs. Harmless when it has ended (rule 155).
+    /// Ends it. If nothing is entered or deferred, the frame is destroyed where it stands; else detail::generator_exit,
+    /// which is no std::exception, is thrown at the co_yield, and the exits run (rule 153). Throws what they throw;
+    /// std::logic_error if the generator yields once more (rule 154), or runs. Harmless when it has ended (rule 155).
     detail::generator_close aclose() noexcept { return detail::generator_close(*this); }
 
-    void begin() = AIO_DETAIL_DELETE("an async generator is read with while (auto item = co_await g.next()) {...}, or with for_each(g, fn)");
+    void begin() = AIO_DETAIL_DELETE(
+        "an async generator is read with while (auto item = co_await g.next()) {...}, or with for_each(g, fn)");
     void end() = delete;
 
 private:
@@ -323,19 +330,22 @@ private:
 namespace detail {
 
 template<class T>
-AIO_DETAIL_WRAPPER async_generator<T> async_generator_promise<T>::get_return_object(std::source_location where) noexcept {
+AIO_DETAIL_WRAPPER async_generator<T> async_generator_promise<T>::get_return_object(
+    std::source_location where) noexcept {
     place = where;
     return async_generator<T>(*this);
 }
 template<class T>
     requires is_small_item<T>
-AIO_DETAIL_WRAPPER async_generator<T> async_generator_promise<T>::get_return_object(std::source_location where) noexcept {
+AIO_DETAIL_WRAPPER async_generator<T> async_generator_promise<T>::get_return_object(
+    std::source_location where) noexcept {
     place = where;
     return async_generator<T>(*this);
 }
 
-/// What next() of an iterable gives: a pointer, or something that owns the item (std::optional). The concurrent views and
-/// as_completed over coroutines have scoped_next() in its place, which only for_each and | call, who always close them.
+/// What next() of an iterable gives: a pointer, or something that owns the item (std::optional). The concurrent views
+/// and as_completed over coroutines have scoped_next() in its place, which only for_each and | call, who always close
+/// them.
 template<class S>
 AIO_DETAIL_WRAPPER auto pull(S& source) {
     if constexpr (requires { source.scoped_next(); }) {
@@ -360,7 +370,8 @@ template<class S>
 struct element_of {
     using item = awaited_t<decltype(pull(std::declval<S&>()))>;
     using object = std::remove_reference_t<decltype(*std::declval<item&>())>;
-    using type = std::conditional_t<std::is_pointer_v<item>, object&, object>;  // what a plain pointer points to is not ours
+    using type =
+        std::conditional_t<std::is_pointer_v<item>, object&, object>;  // what a plain pointer points to is not ours
 };
 template<class S>
     requires requires { typename S::element_type; }
@@ -379,12 +390,14 @@ AIO_DETAIL_WRAPPER decltype(auto) call_with(F& fn, std::remove_reference_t<Eleme
     if constexpr (takes_element<F, Element>) {
         return detail::invoke(fn, static_cast<Element&&>(item));
     } else {
-        static_assert(std::is_invocable_v<F&, std::remove_reference_t<Element>&>, "the function does not take such an item");
+        static_assert(
+            std::is_invocable_v<F&, std::remove_reference_t<Element>&>, "the function does not take such an item");
         return detail::invoke(fn, item);
     }
 }
 template<class Element, class F>
-using call_result_t = decltype(call_with<Element>(std::declval<F&>(), std::declval<std::remove_reference_t<Element>&>()));
+using call_result_t =
+    decltype(call_with<Element>(std::declval<F&>(), std::declval<std::remove_reference_t<Element>&>()));
 
 /// For defer(): closes what a parameter of the coroutine holds.
 struct close_source {
@@ -413,9 +426,9 @@ coro<> iterate(S source, F fn) {
 template<class S>
 concept async_iterable = detail::has_next<std::remove_reference_t<S>>;
 
-/// Calls fn with each item, and awaits what it gives if that is awaitable. Closes the source however it ends: at its end, by an
-/// error of either, or cancelled. An lvalue source is referred to, an rvalue is owned. Throws what the source and fn throw.
-/// Source: async for in contextlib.aclosing.
+/// Calls fn with each item, and awaits what it gives if that is awaitable. Closes the source however it ends: at its
+/// end, by an error of either, or cancelled. An lvalue source is referred to, an rvalue is owned. Throws what the
+/// source and fn throw. Source: async for in contextlib.aclosing.
 template<detail::iterable S, class F>
 AIO_DETAIL_WRAPPER coro<> for_each(S&& source, F fn) {
     detail::require_function(fn, "for_each()");
@@ -423,6 +436,7 @@ AIO_DETAIL_WRAPPER coro<> for_each(S&& source, F fn) {
 }
 template<class S, class F>
     requires(!detail::iterable<S>)
-void for_each(S&& source, F fn) = AIO_DETAIL_DELETE("for_each() takes something with an awaitable next(): an async generator, a view");
+void for_each(S&& source, F fn) = AIO_DETAIL_DELETE(
+    "for_each() takes something with an awaitable next(): an async generator, a view");
 
 }  // namespace aio

@@ -1,5 +1,6 @@
 #pragma once
-// Tasks that nobody waits for, kept together so that they can be ended together: refreshers, heartbeats, fire and forget.
+// Tasks that nobody waits for, kept together so that they can be ended together: refreshers, heartbeats, fire and
+// forget.
 //
 //     aio::background_tasks bg;
 //     bg.create_task(refresh_cache(), {.name = "refresher"});
@@ -7,8 +8,8 @@
 //     ...
 //     co_await bg.shutdown();              // cancels what is left and waits until it has ended
 //
-// For tasks whose errors must reach the creator, use a task_group. Source: the set of tasks that asyncio's documentation of
-// create_task recommends, as a class.
+// For tasks whose errors must reach the creator, use a task_group. Source: the set of tasks that asyncio's
+// documentation of create_task recommends, as a class.
 
 #include <aio/detail/platform.hpp>
 
@@ -55,10 +56,12 @@ private:
 
 }  // namespace detail
 
-/// Keeps tasks until they are done. An error that ends one is told to the loop's exception handler, unless somebody fetches it
-/// through the task's handle (rule 33). Movable; belongs to its loop's thread; a context manager that gives itself.
+/// Keeps tasks until they are done. An error that ends one is told to the loop's exception handler, unless somebody
+/// fetches it through the task's handle (rule 33). Movable; belongs to its loop's thread; a context manager that gives
+/// itself.
 ///
-/// At destruction nothing needs to hold: tasks that are left go on by themselves, as after create_task, until run() ends them.
+/// At destruction nothing needs to hold: tasks that are left go on by themselves, as after create_task, until run()
+/// ends them.
 class background_tasks : public detail::creates_tasks<background_tasks> {
 public:
     background_tasks() : state_(detail::make_background_state()) {}
@@ -72,9 +75,9 @@ public:
     std::size_t size() const noexcept { return detail::background_size(state_.get()); }
     bool empty() const noexcept { return size() == 0; }
 
-    /// Takes no more tasks, cancels all and waits until they have ended. The errors of those that fail then go to the exception
-    /// handler. Irrevocable: a cancel neither prevents nor interrupts it and stays pending. Harmless the second time. To be called
-    /// by none of its own tasks: std::logic_error.
+    /// Takes no more tasks, cancels all and waits until they have ended. The errors of those that fail then go to the
+    /// exception handler. Irrevocable: a cancel neither prevents nor interrupts it and stays pending. Harmless the
+    /// second time. To be called by none of its own tasks: std::logic_error.
     detail::background_shutdown shutdown() noexcept { return detail::background_shutdown(state_); }
 
 private:

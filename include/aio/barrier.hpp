@@ -1,5 +1,6 @@
 #pragma once
-// A meeting point: tasks wait until a number of them is there, then all go on; again and again. Source: asyncio.Barrier.
+// A meeting point: tasks wait until a number of them is there, then all go on; again and again. Source:
+// asyncio.Barrier.
 //
 //     aio::barrier everybody(3);
 //     aio::coro<> worker(aio::barrier& everybody) {
@@ -23,8 +24,8 @@ class barrier;
 
 struct barrier_statistics {
     std::size_t parties;
-    std::size_t n_waiting;       // there, and waiting for the rest
-    std::size_t tasks_blocked;   // outside, until those before have left
+    std::size_t n_waiting;      // there, and waiting for the rest
+    std::size_t tasks_blocked;  // outside, until those before have left
     bool broken;
 };
 
@@ -36,16 +37,18 @@ class barrier : public detail::primitive {
 public:
     /// std::invalid_argument: parties is less than one.
     explicit barrier(std::ptrdiff_t parties);
-    /// Whoever waits gets a cancelled_error that names the barrier; for whom it was full, or was reset or aborted, the wait is over and
-    /// ends so.
+    /// Whoever waits gets a cancelled_error that names the barrier; for whom it was full, or was reset or aborted, the
+    /// wait is over and ends so.
     ~barrier() {
-        if (!blocked_.empty() || !inside_.empty() || !woken_.empty()) [[unlikely]] abandon();
+        if (!blocked_.empty() || !inside_.empty() || !woken_.empty()) [[unlikely]]
+            abandon();
     }
 
-    /// Completes when parties() tasks are there, at once for the last of them; gives each another number from 0 to parties() - 1,
-    /// in the order in which they came. While those of the last meeting are still leaving, newcomers wait outside. Revertible: who
-    /// is cancelled does not count (rule 125). The barrier must outlive the wait. broken_barrier_error: reset or aborted
-    /// meanwhile, or aborted before; std::logic_error: it belongs to another loop. Source: Barrier.wait.
+    /// Completes when parties() tasks are there, at once for the last of them; gives each another number from 0 to
+    /// parties() - 1, in the order in which they came. While those of the last meeting are still leaving, newcomers
+    /// wait outside. Revertible: who is cancelled does not count (rule 125). The barrier must outlive the wait.
+    /// broken_barrier_error: reset or aborted meanwhile, or aborted before; std::logic_error: it belongs to another
+    /// loop. Source: Barrier.wait.
     detail::barrier_wait wait() noexcept;
 
     /// Makes it as new: those who wait get broken_barrier_error.

@@ -1,6 +1,7 @@
 #pragma once
-// Every subscriber gets every item. Sending never waits: the last few items are kept, and a subscriber that is slower than that is
-// told how many it has missed. Where nothing may be missed, give each consumer a queue. Source: tokio's broadcast channel.
+// Every subscriber gets every item. Sending never waits: the last few items are kept, and a subscriber that is slower
+// than that is told how many it has missed. Where nothing may be missed, give each consumer a queue. Source: tokio's
+// broadcast channel.
 //
 //     aio::broadcast<std::string> news(16);
 //     aio::coro<> reader(aio::broadcast<std::string>& news) {
@@ -11,8 +12,8 @@
 //     }
 //     news.send("it works");
 //
-// A subscription is an async_iterable: for_each and the views take it. It belongs to its loop's thread, and to the loop where it was
-// first waited for.
+// A subscription is an async_iterable: for_each and the views take it. It belongs to its loop's thread, and to the loop
+// where it was first waited for.
 
 #include <aio/detail/platform.hpp>
 
@@ -33,7 +34,7 @@ private:
 
 struct broadcast_statistics {
     std::size_t capacity;
-    std::size_t kept;            // items
+    std::size_t kept;  // items
     std::size_t subscriptions;
     std::size_t tasks_waiting;
     bool closed;
@@ -52,7 +53,8 @@ public:
 
     /// capacity: how many items are kept for those who are slow. std::invalid_argument: it is zero.
     explicit broadcast(std::size_t capacity = 16)
-        : channel_(std::make_shared<detail::channel<T>>("aio::broadcast", detail::checked_capacity(capacity), &detail::throw_lagged)) {}
+        : channel_(std::make_shared<detail::channel<T>>(
+              "aio::broadcast", detail::checked_capacity(capacity), &detail::throw_lagged)) {}
     /// As close(), but whoever waits gets a cancelled_error that names the broadcast.
     ~broadcast() { channel_->abandon(); }
     broadcast(const broadcast&) = delete;
@@ -72,7 +74,8 @@ public:
     bool closed() const noexcept { return channel_->closed(); }
 
     broadcast_statistics statistics() const noexcept {
-        return {channel_->capacity(), channel_->kept(), channel_->subscriptions(), channel_->tasks_waiting(), channel_->closed()};
+        return {channel_->capacity(), channel_->kept(), channel_->subscriptions(), channel_->tasks_waiting(),
+            channel_->closed()};
     }
 
 private:

@@ -4,7 +4,8 @@
 //     aio::print_call_graph(std::cerr);        // all tasks of the running loop
 //     std::string text = aio::capture_call_graph().to_string();
 //
-// Works on the loop's thread, in optimised builds too: each co_await stores one pointer. Source: asyncio.print_call_graph.
+// Works on the loop's thread, in optimised builds too: each co_await stores one pointer. Source:
+// asyncio.print_call_graph.
 
 #include <aio/detail/platform.hpp>
 
@@ -26,16 +27,17 @@ struct call_frame {
 /// One task that has not ended.
 struct call_graph_task {
     std::string name;
-    std::string state;                // "running", "ready", "waiting"
-    std::string waits_for;            // "" unless it waits
-    std::vector<call_frame> frames;   // the user's coroutines: the task's own function first, the innermost last
-    std::string created;              // file:line of create_task(awaitable); empty for create_task(fn, args...)
+    std::string state;               // "running", "ready", "waiting"
+    std::string waits_for;           // "" unless it waits
+    std::vector<call_frame> frames;  // the user's coroutines: the task's own function first, the innermost last
+    std::string created;             // file:line of create_task(awaitable); empty for create_task(fn, args...)
 };
 
 class call_graph {
 public:
     const std::vector<call_graph_task>& tasks() const noexcept { return tasks_; }
-    /// A paragraph a task; of more than 1000 tasks the others are only named, of more than 64 frames the 32 at each end are written.
+    /// A paragraph a task; of more than 1000 tasks the others are only named, of more than 64 frames the 32 at each end
+    /// are written.
     std::string to_string() const;
 
 private:

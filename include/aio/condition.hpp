@@ -1,6 +1,6 @@
 #pragma once
-// Waiting, with a lock held, until what the lock protects has changed. An event says "it happened"; a condition says "look
-// again". Source: asyncio.Condition.
+// Waiting, with a lock held, until what the lock protects has changed. An event says "it happened"; a condition says
+// "look again". Source: asyncio.Condition.
 //
 //     aio::condition changed;
 //     {                                              // who waits
@@ -14,8 +14,9 @@
 //         changed.notify();
 //     }
 //
-// wait() releases the lock, and has it again whenever it leaves. Wake-ups may be spurious: wait_for() looks again by itself.
-// Several conditions may share a lock, which must outlive them. Belongs to its loop's thread, and to the loop of its first wait().
+// wait() releases the lock, and has it again whenever it leaves. Wake-ups may be spurious: wait_for() looks again by
+// itself. Several conditions may share a lock, which must outlive them. Belongs to its loop's thread, and to the loop
+// of its first wait().
 
 #include <aio/detail/platform.hpp>
 
@@ -29,7 +30,7 @@
 namespace aio {
 
 struct condition_statistics {
-    std::size_t tasks_waiting;          // for a notification
+    std::size_t tasks_waiting;  // for a notification
     lock_statistics lock;
 };
 
@@ -48,20 +49,22 @@ public:
     condition() noexcept : lock_(&own_) { own_.kind_ = kind; }
     /// Uses a lock that others use, too.
     explicit condition(lock& shared) noexcept : lock_(&shared) {}
-    /// Whoever waits gets a cancelled_error that names the condition (first a shared lock back, as always). The wait of who was notified
-    /// is over: it ends well with a shared lock, and without one if it had the condition's own lock, or found it free.
+    /// Whoever waits gets a cancelled_error that names the condition (first a shared lock back, as always). The wait of
+    /// who was notified is over: it ends well with a shared lock, and without one if it had the condition's own lock,
+    /// or found it free.
     ~condition() {
-        if (!waiting_.empty() || !notified_.empty() || !postponed_.empty()) [[unlikely]] abandon();
+        if (!waiting_.empty() || !notified_.empty() || !postponed_.empty()) [[unlikely]]
+            abandon();
     }
 
-    /// Releases the lock, waits for a notification, and takes the lock again; gives true. Revertible, with a delay: who is
-    /// cancelled first waits for the lock, then gets the error of the last cancel (rules 111, 112), and a notification that it
-    /// had goes to another (rule 113). The condition must outlive the wait. std::logic_error: the lock is not held; the condition
-    /// belongs to another loop. Source: Condition.wait.
+    /// Releases the lock, waits for a notification, and takes the lock again; gives true. Revertible, with a delay: who
+    /// is cancelled first waits for the lock, then gets the error of the last cancel (rules 111, 112), and a
+    /// notification that it had goes to another (rule 113). The condition must outlive the wait. std::logic_error: the
+    /// lock is not held; the condition belongs to another loop. Source: Condition.wait.
     detail::condition_wait wait() noexcept;
 
-    /// Waits until predicate() is true, and gives what it gave. Needs no lock if that is so at once. The predicate is called with
-    /// the lock held. Cancellation and errors as of wait(). Source: Condition.wait_for.
+    /// Waits until predicate() is true, and gives what it gave. Needs no lock if that is so at once. The predicate is
+    /// called with the lock held. Cancellation and errors as of wait(). Source: Condition.wait_for.
     template<class Predicate, class Value = std::decay_t<std::invoke_result_t<Predicate&>>>
     coro<Value> wait_for(Predicate predicate);
 
@@ -69,7 +72,8 @@ public:
     /// std::logic_error: the lock is not held.
     void notify(std::size_t n = 1) {
         check_thread("condition::notify");
-        if (!lock_->locked()) [[unlikely]] throw_not_held();
+        if (!lock_->locked()) [[unlikely]]
+            throw_not_held();
         wake(n);
     }
     void notify_all() { notify(std::numeric_limits<std::size_t>::max()); }
@@ -93,15 +97,17 @@ private:
 
     lock* lock_;
     detail::list<detail::condition_link> waiting_;
-    detail::list<detail::condition_link> notified_;  // have not left wait() yet
-    detail::list<detail::condition_link> postponed_; // begin to wait at their next step
+    detail::list<detail::condition_link> notified_;   // have not left wait() yet
+    detail::list<detail::condition_link> postponed_;  // begin to wait at their next step
     lock own_;
 };
 
 namespace detail {
 
-/// One operation in two stages: first in the condition's list, then, notified or cancelled, on the way back into the lock.
-class [[nodiscard("co_await it")]] condition_wait : public sync_operation<condition_wait, lock_waiter>, public condition_link {
+/// One operation in two stages: first in the condition's list, then, notified or cancelled, on the way back into the
+/// lock.
+class [[nodiscard("co_await it")]] condition_wait : public sync_operation<condition_wait, lock_waiter>,
+                                                    public condition_link {
 public:
     explicit condition_wait(condition& c) noexcept : condition_(&c), lock_(c.lock_) {}
     bool start() noexcept;
@@ -120,12 +126,12 @@ private:
     enum class stage : std::uint8_t { fresh, no_lock, waiting, returning };
     void go_back() noexcept;
 
-    condition* condition_;       // null once it is gone
+    condition* condition_;  // null once it is gone
     lock* lock_;
     stage stage_ = stage::fresh;
     bool notified_ = false;
     bool cancelled_ = false;
-    bool orphaned_ = false;      // the condition is gone, the lock perhaps not
+    bool orphaned_ = false;  // the condition is gone, the lock perhaps not
 };
 
 }  // namespace detail
@@ -138,7 +144,8 @@ coro<Value> condition::wait_for(Predicate predicate) {
     while (!value) {
         detail::condition_wait notification = wait();
         co_await notification;
-        if (notification.is_gone()) detail::condition_wait::throw_condition_gone();  // the predicate's objects may be, too
+        if (notification.is_gone())
+            detail::condition_wait::throw_condition_gone();  // the predicate's objects may be, too
         value = predicate();
     }
     co_return value;

@@ -64,8 +64,9 @@ private:
 
 }  // namespace detail
 
-/// Usually global. Values are shared, not copied, by the tasks that inherit them; get() gives a copy, which stays what it is whoever
-/// sets the variable meanwhile. For a T that cannot be copied, or that is large: context_var<std::shared_ptr<const T>>.
+/// Usually global. Values are shared, not copied, by the tasks that inherit them; get() gives a copy, which stays what
+/// it is whoever sets the variable meanwhile. For a T that cannot be copied, or that is large:
+/// context_var<std::shared_ptr<const T>>.
 template<class T>
 class context_var {
 public:
@@ -87,14 +88,17 @@ public:
     const std::string& name() const noexcept { return name_; }
     /// The value here, else the default. Throws std::logic_error if there is neither (Python's LookupError).
     T get() const {
-        static_assert(std::is_copy_constructible_v<T>, "get() gives a copy: use context_var<std::shared_ptr<T>> for a T without one");
-        if (const detail::context_value value = detail::find_in_context(id_)) return *static_cast<const T*>(value.get());
+        static_assert(std::is_copy_constructible_v<T>,
+            "get() gives a copy: use context_var<std::shared_ptr<T>> for a T without one");
+        if (const detail::context_value value = detail::find_in_context(id_))
+            return *static_cast<const T*>(value.get());
         if (!default_) detail::throw_not_set(name_);
         return *default_;
     }
     /// The value here, else fallback.
     T get(T fallback) const {
-        if (const detail::context_value value = detail::find_in_context(id_)) return *static_cast<const T*>(value.get());
+        if (const detail::context_value value = detail::find_in_context(id_))
+            return *static_cast<const T*>(value.get());
         return fallback;
     }
     [[nodiscard("keep it for reset(), or cast it to void")]] token set(T value) {
@@ -104,8 +108,8 @@ public:
         t.before = detail::set_in_context(id_, std::make_shared<const T>(std::move(value)));
         return t;
     }
-    /// Back to what it was before the set() that gave the token. Throws std::logic_error for another variable's token or a used one,
-    /// std::invalid_argument in another task than that of the set(): there the token stays good.
+    /// Back to what it was before the set() that gave the token. Throws std::logic_error for another variable's token
+    /// or a used one, std::invalid_argument in another task than that of the set(): there the token stays good.
     void reset(const token& t) {
         if (t.variable != id_) detail::throw_logic_error("this token is not of context variable '" + name_ + "'");
         if (t.used) detail::throw_logic_error("this token of context variable '" + name_ + "' has been used already");

@@ -1,5 +1,6 @@
 #pragma once
-// What an async function returns: a coroutine that starts when it is awaited, and is awaited once. `async def` in Python.
+// What an async function returns: a coroutine that starts when it is awaited, and is awaited once. `async def` in
+// Python.
 //
 //     aio::coro<std::string> greet(std::string name) {
 //         co_await aio::sleep(10ms);
@@ -147,10 +148,11 @@ private:
 
 }  // namespace detail
 
-/// A lazy coroutine: move-only, awaited once, as an rvalue. Destroyed without having been awaited, it never runs (debug mode
-/// tells so, naming the function). Awaiting one is not a checkpoint: only what it waits for can be cancelled.
+/// A lazy coroutine: move-only, awaited once, as an rvalue. Destroyed without having been awaited, it never runs (debug
+/// mode tells so, naming the function). Awaiting one is not a checkpoint: only what it waits for can be cancelled.
 template<class T>
-class AIO_DETAIL_CORO [[nodiscard("a coroutine does nothing until it is awaited: co_await it, or give it to create_task()")]] coro {
+class AIO_DETAIL_CORO
+    [[nodiscard("a coroutine does nothing until it is awaited: co_await it, or give it to create_task()")]] coro {
 public:
     using promise_type = detail::coro_promise<T>;
     using value_type = T;

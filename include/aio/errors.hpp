@@ -1,6 +1,7 @@
 #pragma once
-// The errors of aio::core. Two of them are deliberately no std::exceptions, so that `catch (const std::exception&)` cannot
-// swallow a cancellation or Ctrl-C. A caller's mistake is a std::logic_error, the world's a std::system_error with its errno.
+// The errors of aio::core. Two of them are deliberately no std::exceptions, so that `catch (const std::exception&)`
+// cannot swallow a cancellation or Ctrl-C. A caller's mistake is a std::logic_error, the world's a std::system_error
+// with its errno.
 
 #include <aio/detail/platform.hpp>
 
@@ -92,9 +93,10 @@ class AIO_API incomplete_read_error : public std::runtime_error {
 public:
     incomplete_read_error(std::string partial, std::size_t expected)
         : std::runtime_error(std::to_string(partial.size()) + " bytes read, but " +
-                             (expected ? std::to_string(expected) + " expected" : std::string("a separator expected")) +
-                             " before the end of the stream"),
-          partial_(static_cast<std::string&&>(partial)), expected_(expected) {}
+              (expected ? std::to_string(expected) + " expected" : std::string("a separator expected")) +
+              " before the end of the stream"),
+          partial_(static_cast<std::string&&>(partial)),
+          expected_(expected) {}
     const std::string& partial() const noexcept { return partial_; }
     std::size_t expected() const noexcept { return expected_; }  // bytes; 0: a separator was looked for
 
@@ -120,14 +122,14 @@ struct generator_exit final {};
 
 [[noreturn]] void throw_logic_error(const char* message);
 [[noreturn]] void throw_logic_error(const std::string& message);
-/// Text that is handed to C ends at its first NUL there. Throws std::invalid_argument that says where it is; what is the
-/// beginning of that sentence ("read_file: the path").
+/// Text that is handed to C ends at its first NUL there. Throws std::invalid_argument that says where it is; what is
+/// the beginning of that sentence ("read_file: the path").
 void require_no_nul(const std::string& text, const char* what);
 [[noreturn]] void throw_system_error(int error, const std::string& operation);
-bool is_cancelled(const std::exception_ptr& error) noexcept;          // holds a cancelled_error
+bool is_cancelled(const std::exception_ptr& error) noexcept;  // holds a cancelled_error
 bool is_keyboard_interrupt(const std::exception_ptr& error) noexcept;
 bool is_generator_exit(const std::exception_ptr& error) noexcept;
-std::string describe(const std::exception_ptr& error) noexcept;       // its type and what(), for reports
+std::string describe(const std::exception_ptr& error) noexcept;  // its type and what(), for reports
 }  // namespace detail
 
 }  // namespace aio

@@ -1,6 +1,6 @@
 #pragma once
-// A flag that tasks wait for: something has happened, for everybody who waits and for all who come later, until it is cleared.
-// Source: asyncio.Event.
+// A flag that tasks wait for: something has happened, for everybody who waits and for all who come later, until it is
+// cleared. Source: asyncio.Event.
 //
 //     aio::event ready;
 //     aio::task<> server = aio::create_task([&]() -> aio::coro<> { co_await load(); ready.set(); co_await serve(); });
@@ -33,12 +33,13 @@ public:
     event() noexcept = default;
     /// Whoever waits gets a cancelled_error that names the event; for whom it has been set, the wait is over.
     ~event() {
-        if (!waiters_.empty() || !postponed_.empty()) [[unlikely]] abandon();
+        if (!waiters_.empty() || !postponed_.empty()) [[unlikely]]
+            abandon();
     }
 
-    /// Completes when it is set, at once if it is; gives true. All that wait when it is set go on, even if it is cleared before
-    /// they run (rule 108). Revertible. The event must outlive the wait. std::logic_error: it belongs to another loop.
-    /// Source: Event.wait.
+    /// Completes when it is set, at once if it is; gives true. All that wait when it is set go on, even if it is
+    /// cleared before they run (rule 108). Revertible. The event must outlive the wait. std::logic_error: it belongs to
+    /// another loop. Source: Event.wait.
     detail::event_wait wait() noexcept;
     void set();
     void clear() {
@@ -65,7 +66,8 @@ public:
     explicit event_wait(event& e) noexcept : event_(&e) {}
     bool start() noexcept {
         if (event_->set_) return true;
-        if (!event_->bind(*task_)) [[unlikely]] return refuse("aio::event");
+        if (!event_->bind(*task_)) [[unlikely]]
+            return refuse("aio::event");
         event_->waiters_.push_back(*this);
         return false;
     }

@@ -1,6 +1,6 @@
 #pragma once
-// The loop of the calling thread, seen from inside: callbacks, time, the exception handler, and a handle for other threads.
-// Most programs need only get_running_loop().handle(). Source: asyncio's loop of the same words.
+// The loop of the calling thread, seen from inside: callbacks, time, the exception handler, and a handle for other
+// threads. Most programs need only get_running_loop().handle(). Source: asyncio's loop of the same words.
 //
 //     aio::event_loop& loop = aio::get_running_loop();
 //     loop.call_later(50ms, [] { std::puts("now"); });
@@ -55,8 +55,8 @@ private:
 class loop_handle {
 public:
     loop_handle() = default;
-    /// Calls fn, a plain function, on the loop's thread, soon. From any thread. An exception of fn goes to the loop's exception
-    /// handler. Throws std::invalid_argument if fn is empty.
+    /// Calls fn, a plain function, on the loop's thread, soon. From any thread. An exception of fn goes to the loop's
+    /// exception handler. Throws std::invalid_argument if fn is empty.
     void call_soon_threadsafe(detail::function<void()> fn) const;
     /// False once the loop has ended.
     bool running() const noexcept;
@@ -76,16 +76,16 @@ public:
     event_loop(const event_loop&) = delete;
     event_loop& operator=(const event_loop&) = delete;
 
-    /// Calls fn, a plain function, at the next turn, in the order of the calls. It sees the context variables of the caller. Throws
-    /// std::invalid_argument if fn is empty: a null pointer, or an empty std::function.
+    /// Calls fn, a plain function, at the next turn, in the order of the calls. It sees the context variables of the
+    /// caller. Throws std::invalid_argument if fn is empty: a null pointer, or an empty std::function.
     callback_handle call_soon(detail::function<void()> fn);
     callback_handle call_later(delay d, detail::function<void()> fn);  // std::nullopt: never
     callback_handle call_at(time_point when, detail::function<void()> fn);
     /// The loop's clock: std::chrono::steady_clock, or the virtual one of testing::run.
     time_point time() const noexcept;
 
-    /// fn gets the errors that no code is there to catch. An empty one restores the default, which prints them to stderr, each with
-    /// its async_trace.
+    /// fn gets the errors that no code is there to catch. An empty one restores the default, which prints them to
+    /// stderr, each with its async_trace.
     void set_exception_handler(detail::function<void(const exception_context&)> fn);
     void call_exception_handler(const exception_context& context);
     void default_exception_handler(const exception_context& context);

@@ -26,13 +26,14 @@ namespace aio {
 class AIO_API exception_group : public std::exception {
 public:
     /// Throws std::invalid_argument if there is no exception, or a null one.
-    exception_group(std::string message, std::vector<std::exception_ptr> exceptions, std::exception_ptr context = nullptr);
+    exception_group(
+        std::string message, std::vector<std::exception_ptr> exceptions, std::exception_ptr context = nullptr);
     /// A move copies, too: one that was moved from is still a group.
     exception_group(const exception_group&) = default;
     exception_group& operator=(const exception_group&) = default;
 
-    /// The tree, an error a line; groups nested more than 50 deep and more than 10,000 errors are left out. Made when it is first
-    /// asked for; the message alone where there is no memory for it.
+    /// The tree, an error a line; groups nested more than 50 deep and more than 10,000 errors are left out. Made when
+    /// it is first asked for; the message alone where there is no memory for it.
     const char* what() const noexcept override;
     const std::string& message() const noexcept;
     const std::vector<std::exception_ptr>& exceptions() const noexcept;
@@ -41,8 +42,9 @@ public:
     void set_context(std::exception_ptr context) noexcept { context_ = std::move(context); }
 
     struct parts;
-    /// The errors that are an E, and the others, both as groups of the same shape (empty where there are none). A nested group is
-    /// itself looked at only for E = exception_group: for std::exception, too, what counts is the errors in it.
+    /// The errors that are an E, and the others, both as groups of the same shape (empty where there are none). A
+    /// nested group is itself looked at only for E = exception_group: for std::exception, too, what counts is the
+    /// errors in it.
     template<class E>
     parts split() const;
     /// The errors that are an E, as a group.
@@ -72,9 +74,7 @@ private:
                 if (as<exception_group>(error)) return nullptr;
             }
             return std::addressof(e);  // lives in the exception object, which error keeps
-        } catch (...) {
-            return nullptr;
-        }
+        } catch (...) { return nullptr; }
     }
     struct content;
     std::shared_ptr<const content> content_;
@@ -97,10 +97,7 @@ std::optional<exception_group> exception_group::subgroup() const {
 template<class E>
 const E* exception_group::find() const noexcept {
     const E* found = nullptr;
-    visit(
-        [](const std::exception_ptr& e, void* out) {
-            return (*static_cast<const E**>(out) = as<E>(e)) != nullptr;
-        },
+    visit([](const std::exception_ptr& e, void* out) { return (*static_cast<const E**>(out) = as<E>(e)) != nullptr; },
         &found);
     return found;
 }

@@ -1,20 +1,21 @@
 #pragma once
 // Calling what blocks (a library without async, a long computation) on other threads, and awaiting its result.
 //
-//     std::string text = co_await aio::to_thread(slurp, path);               // on the loop's default executor
-//     aio::thread_pool_executor pool(4);                                     // threads of one's own, started as jobs come
+//     std::string text = co_await aio::to_thread(slurp, path);             // on the loop's default executor
+//     aio::thread_pool_executor pool(4);                                   // its threads start as jobs come
 //     int n = co_await aio::run_in_executor(pool, &count_words, text);
-//     int m = co_await aio::to_thread([](std::stop_token stop, int most) {   // asked to stop when the task is cancelled
+//     int m = co_await aio::to_thread([](std::stop_token stop, int most) {  // asked to stop when the task is cancelled
 //         int i = 0;
 //         while (i < most && !stop.stop_requested()) ++i;
 //         return i;
 //     }, 1000000);
 //     co_await pool.shutdown();
 //
-// Cancellation (semantics 15k): a job that no thread has begun is withdrawn. One that has begun is irrevocable: the cancel requests
-// its std::stop_token, the awaiter waits for it and gets its value or error, and the cancel stays pending. With abandon_on_cancel
-// the awaiter goes on at once and the job is left to itself. fn and its arguments are copied or moved into the awaiter, as
-// std::thread does it (std::ref for a reference), and context variables are carried along.
+// Cancellation (semantics 15k): a job that no thread has begun is withdrawn. One that has begun is irrevocable: the
+// cancel requests its std::stop_token, the awaiter waits for it and gets its value or error, and the cancel stays
+// pending. With abandon_on_cancel the awaiter goes on at once and the job is left to itself. fn and its arguments are
+// copied or moved into the awaiter, as std::thread does it (std::ref for a reference), and context variables are
+// carried along.
 
 #include <aio/detail/platform.hpp>
 
@@ -46,7 +47,8 @@ template<class F, class... Args>
 class thread_call {
     static constexpr bool takes_stop_token = std::invocable<F, std::stop_token, Args...>;
     static_assert(takes_stop_token || std::invocable<F, Args...>,
-                  "fn cannot be called with these arguments: they are passed as rvalues of their decayed types; use std::ref for a reference");
+        "fn cannot be called with these arguments: they are passed as rvalues of their decayed types; use std::ref for "
+        "a reference");
     static auto called_with() {
         if constexpr (takes_stop_token) {
             return std::type_identity<std::invoke_result_t<F, std::stop_token, Args...>>();
@@ -57,11 +59,14 @@ class thread_call {
     using returned = typename decltype(called_with())::type;
 
 public:
-    using value_type = std::conditional_t<std::is_lvalue_reference_v<returned>, returned, std::remove_cvref_t<returned>>;
-    static_assert(!awaitable<value_type>, "what runs on a thread is a plain function: a coroutine is awaited, or given to create_task()");
+    using value_type =
+        std::conditional_t<std::is_lvalue_reference_v<returned>, returned, std::remove_cvref_t<returned>>;
+    static_assert(!awaitable<value_type>,
+        "what runs on a thread is a plain function: a coroutine is awaited, or given to create_task()");
 
     template<class G, class... Given>
-    explicit thread_call(std::in_place_t, G&& fn, Given&&... args) : fn_(std::forward<G>(fn)), args_(std::forward<Given>(args)...) {
+    explicit thread_call(std::in_place_t, G&& fn, Given&&... args)
+        : fn_(std::forward<G>(fn)), args_(std::forward<Given>(args)...) {
         require_function(fn_, "to_thread() or run_in_executor()");
     }
 
@@ -79,9 +84,7 @@ public:
             } else {
                 outcome_.set_value(call());
             }
-        } catch (...) {
-            outcome_.set_error(std::current_exception());
-        }
+        } catch (...) { outcome_.set_error(std::current_exception()); }
         context_.swap_with_thread();
     }
     value_type take() { return std::move(outcome_).value(); }
@@ -113,7 +116,8 @@ public:
 
     template<class G, class... Given>
     explicit executor_call(blocking_pool& pool, G&& fn, Given&&... args)
-        : blocking_base(pool, "an executor job", [](blocking_job& job) noexcept { static_cast<executor_call&>(job).call_(); }),
+        : blocking_base(
+              pool, "an executor job", [](blocking_job& job) noexcept { static_cast<executor_call&>(job).call_(); }),
           call_(std::in_place, std::forward<G>(fn), std::forward<Given>(args)...) {}
 
     bool await_ready() {
@@ -144,7 +148,8 @@ public:
         void (*request_stop)(job_base&) noexcept = nullptr;
     };
     abandonable_base(blocking_pool& pool, job_base& job) noexcept;
-    abandonable_base(abandonable_base&& other) noexcept : pool_(other.pool_), job_(std::exchange(other.job_, nullptr)) {}
+    abandonable_base(abandonable_base&& other) noexcept
+        : pool_(other.pool_), job_(std::exchange(other.job_, nullptr)) {}
     abandonable_base& operator=(abandonable_base&&) = delete;
     ~abandonable_base() {
         if (job_) job_->destroy(*job_);
@@ -196,22 +201,23 @@ public:
 
 }  // namespace detail
 
-/// Threads for run_in_executor, at most as many as said; they start when jobs come. Movable; a context manager that gives itself.
-/// Any thread's loop may use it. Source: concurrent.futures.ThreadPoolExecutor.
+/// Threads for run_in_executor, at most as many as said; they start when jobs come. Movable; a context manager that
+/// gives itself. Any thread's loop may use it. Source: concurrent.futures.ThreadPoolExecutor.
 ///
-/// At destruction: jobs that wait or run terminate the program with a message that names their tasks (shut it down before); idle
-/// threads are ended, which blocks for no job. Jobs abandoned do not count.
+/// At destruction: jobs that wait or run terminate the program with a message that names their tasks (shut it down
+/// before); idle threads are ended, which blocks for no job. Jobs abandoned do not count.
 class thread_pool_executor {
 public:
-    /// Throws std::invalid_argument for 0. The default is that of the loop's own executor: 4 more than there are cores, at most 32.
+    /// Throws std::invalid_argument for 0. The default is that of the loop's own executor: 4 more than there are cores,
+    /// at most 32.
     explicit thread_pool_executor(std::size_t threads = default_threads());
     thread_pool_executor(thread_pool_executor&&) noexcept = default;
     thread_pool_executor& operator=(thread_pool_executor&&) = delete;
     ~thread_pool_executor();
 
-    /// Takes no more jobs from here on (run_in_executor throws std::logic_error), waits for those that it has, queued ones
-    /// included, and ends the threads. Irrevocable: a cancel neither prevents nor interrupts it and stays pending. Harmless the second
-    /// time. std::logic_error in a loop that runs on one of its own threads.
+    /// Takes no more jobs from here on (run_in_executor throws std::logic_error), waits for those that it has, queued
+    /// ones included, and ends the threads. Irrevocable: a cancel neither prevents nor interrupts it and stays pending.
+    /// Harmless the second time. std::logic_error in a loop that runs on one of its own threads.
     detail::pool_shutdown shutdown() noexcept { return detail::pool_shutdown(pool_.get()); }
 
     static std::size_t default_threads() noexcept;
@@ -225,30 +231,31 @@ private:
     std::unique_ptr<detail::blocking_pool> pool_;
 };
 
-/// Calls fn(args...), or fn(std::stop_token, args...), on a thread of pool; gives what it returns or throws what it throws.
-/// Irrevocable once a thread has begun it (see above); withdrawn before that. std::logic_error once the pool has been shut down.
-/// The pool must outlive the await. Source: loop.run_in_executor.
+/// Calls fn(args...), or fn(std::stop_token, args...), on a thread of pool; gives what it returns or throws what it
+/// throws. Irrevocable once a thread has begun it (see above); withdrawn before that. std::logic_error once the pool
+/// has been shut down. The pool must outlive the await. Source: loop.run_in_executor.
 template<class F, class... Args>
 auto run_in_executor(thread_pool_executor& pool, F&& fn, Args&&... args) {
-    return detail::executor_call<std::decay_t<F>, std::decay_t<Args>...>(pool.detail_pool(), std::forward<F>(fn),
-                                                                         std::forward<Args>(args)...);
+    return detail::executor_call<std::decay_t<F>, std::decay_t<Args>...>(
+        pool.detail_pool(), std::forward<F>(fn), std::forward<Args>(args)...);
 }
 
 /// run_in_executor on the loop's default executor, which run() shuts down at its end. Source: asyncio.to_thread.
 template<class F, class... Args>
     requires(!std::is_same_v<std::remove_cvref_t<F>, abandon_on_cancel_t>)
 auto to_thread(F&& fn, Args&&... args) {
-    return detail::executor_call<std::decay_t<F>, std::decay_t<Args>...>(detail::default_pool(), std::forward<F>(fn),
-                                                                         std::forward<Args>(args)...);
+    return detail::executor_call<std::decay_t<F>, std::decay_t<Args>...>(
+        detail::default_pool(), std::forward<F>(fn), std::forward<Args>(args)...);
 }
 
-/// The same, but revertible: a cancel throws cancelled_error at once (rule 167). A job that has begun then runs on by itself, its
-/// std::stop_token requested; its outcome is dropped, nothing of the loop is touched, and neither run() nor a shutdown() waits for
-/// it. So fn must refer to nothing that may go before it ends: it belongs to the job, with its arguments.
+/// The same, but revertible: a cancel throws cancelled_error at once (rule 167). A job that has begun then runs on by
+/// itself, its std::stop_token requested; its outcome is dropped, nothing of the loop is touched, and neither run() nor
+/// a shutdown() waits for it. So fn must refer to nothing that may go before it ends: it belongs to the job, with its
+/// arguments.
 template<class F, class... Args>
 auto to_thread(abandon_on_cancel_t, F&& fn, Args&&... args) {
-    return detail::abandonable_call<std::decay_t<F>, std::decay_t<Args>...>(detail::default_pool(), std::forward<F>(fn),
-                                                                            std::forward<Args>(args)...);
+    return detail::abandonable_call<std::decay_t<F>, std::decay_t<Args>...>(
+        detail::default_pool(), std::forward<F>(fn), std::forward<Args>(args)...);
 }
 
 namespace detail {
@@ -259,7 +266,8 @@ public:
     explicit async_function(F fn) : fn_(std::move(fn)) {}
     template<class... Args>
         requires(std::invocable<F, std::stop_token, std::decay_t<Args>...> || std::invocable<F, std::decay_t<Args>...>)
-    AIO_DETAIL_WRAPPER auto operator()(Args&&... args) const -> coro<typename thread_call<F, std::decay_t<Args>...>::value_type> {
+    AIO_DETAIL_WRAPPER auto operator()(Args&&... args) const
+        -> coro<typename thread_call<F, std::decay_t<Args>...>::value_type> {
         return call<std::decay_t<Args>...>(fn_, std::forward<Args>(args)...);
     }
 

@@ -1,14 +1,14 @@
 #pragma once
-// Files: opened, read and written on a few threads of their own, because the kernel has no readiness for them. Each call is one job,
-// however much it moves: prefer large blocks. Bytes are std::string; nothing is buffered or translated, so what a write has
-// completed other processes see.
+// Files: opened, read and written on a few threads of their own, because the kernel has no readiness for them. Each
+// call is one job, however much it moves: prefer large blocks. Bytes are std::string; nothing is buffered or
+// translated, so what a write has completed other processes see.
 //
-// A FIFO, a terminal, a device or a socket may have nothing to read for ever. Such a file is read and written piece by piece, and
-// the loop waits for it where the kernel can tell when it is ready, so it holds no thread and can be cancelled at any time. Opening a FIFO
-// does not wait for the other end: the first read waits for a writer; open_file for writing and write_file look every 1 to 50 ms
-// whether somebody reads.
-// A regular file on a device that does not answer (a dead network file system) holds a thread until the kernel gives up: nothing
-// can be done about that, and a cancel waits for it, too.
+// A FIFO, a terminal, a device or a socket may have nothing to read for ever. Such a file is read and written piece by
+// piece, and the loop waits for it where the kernel can tell when it is ready, so it holds no thread and can be
+// cancelled at any time. Opening a FIFO does not wait for the other end: the first read waits for a writer; open_file
+// for writing and write_file look every 1 to 50 ms whether somebody reads. A regular file on a device that does not
+// answer (a dead network file system) holds a thread until the kernel gives up: nothing can be done about that, and a
+// cancel waits for it, too.
 //
 //     std::string text = co_await aio::read_file("in.txt");
 //     co_await aio::write_file("out.txt", text);                 // all of it, or the old content stays
@@ -18,9 +18,10 @@
 //     co_await log.write("once more\n");
 //     co_await log.aclose();
 //
-// Errors are std::system_errors that name the operation and the path; an empty file object or a mode that is none are the caller's
-// mistakes, and so is a path with a NUL in it (std::invalid_argument). A job that a thread has begun is irrevocable: a cancel waits
-// for it, its value is delivered (semantics 15b). Reads of what is no regular file are revertible: what has come is kept for the next read.
+// Errors are std::system_errors that name the operation and the path; an empty file object or a mode that is none are
+// the caller's mistakes, and so is a path with a NUL in it (std::invalid_argument). A job that a thread has begun is
+// irrevocable: a cancel waits for it, its value is delivered (semantics 15b). Reads of what is no regular file are
+// revertible: what has come is kept for the next read.
 
 #include <aio/detail/platform.hpp>
 
@@ -61,9 +62,9 @@ private:
 };
 }  // namespace detail
 
-/// An open file; movable. Several tasks may use it: their operations take turns, first come first served. The destructor closes it
-/// (on a thread); only aclose() tells of an error in that. All operations throw std::logic_error if the object is empty, and
-/// std::system_error (EBADF) once it is closed.
+/// An open file; movable. Several tasks may use it: their operations take turns, first come first served. The
+/// destructor closes it (on a thread); only aclose() tells of an error in that. All operations throw std::logic_error
+/// if the object is empty, and std::system_error (EBADF) once it is closed.
 class file {
 public:
     file() noexcept = default;
@@ -75,9 +76,9 @@ public:
     coro<std::string> read();
     /// One read(2): as many bytes as it gives, at least one; 0 at the end. `into` must live until then.
     coro<std::size_t> read_some(std::span<std::byte> into);
-    /// All of data, which must live until then, unless it is a temporary that owns its bytes, like "a" + name: that one is kept. Gives
-    /// its size. In mode "a" always at the end of the file. One that is cancelled half-way, which only happens with what is no regular
-    /// file, leaves a file that can only be closed, and later writes say so.
+    /// All of data, which must live until then, unless it is a temporary that owns its bytes, like "a" + name: that one
+    /// is kept. Gives its size. In mode "a" always at the end of the file. One that is cancelled half-way, which only
+    /// happens with what is no regular file, leaves a file that can only be closed, and later writes say so.
     coro<std::size_t> write(std::string_view data);
     coro<std::size_t> write(std::span<const std::byte> data);
     template<detail::owned_bytes D>
@@ -88,12 +89,14 @@ public:
     coro<std::int64_t> seek(std::int64_t offset, int whence = SEEK_SET);
     /// The position.
     coro<std::int64_t> tell();
-    /// Makes the file size bytes long, without moving the position; without an argument it ends at the position. Gives the size.
+    /// Makes the file size bytes long, without moving the position; without an argument it ends at the position. Gives
+    /// the size.
     coro<std::int64_t> truncate(std::int64_t size);
     coro<std::int64_t> truncate();
     /// Returns when the device has it: fsync.
     coro<> sync();
-    /// Closes it, after the operations of other tasks. Harmless the second time. std::system_error if what was written is lost.
+    /// Closes it, after the operations of other tasks. Harmless the second time. std::system_error if what was written
+    /// is lost.
     coro<> aclose();
 
     const std::string& path() const;
@@ -106,20 +109,20 @@ private:
     detail::file_ref state_;
 };
 
-/// Opens path as Python's open does: "r" reads, "w" truncates or creates, "a" appends, "x" creates and must not exist; "+" adds the
-/// other direction, "b" and "t" change nothing. std::invalid_argument for another mode; std::system_error (ENOENT, EACCES,
-/// EISDIR). A FIFO is opened for reading at once, for writing when somebody reads from it.
+/// Opens path as Python's open does: "r" reads, "w" truncates or creates, "a" appends, "x" creates and must not exist;
+/// "+" adds the other direction, "b" and "t" change nothing. std::invalid_argument for another mode; std::system_error
+/// (ENOENT, EACCES, EISDIR). A FIFO is opened for reading at once, for writing when somebody reads from it.
 coro<file> open_file(std::filesystem::path path, std::string mode = "r");
 
 /// The whole content.
 coro<std::string> read_file(std::filesystem::path path);
 
-/// Makes data the whole content of path. A regular file is replaced when the new content is complete, so that an error (ENOSPC)
-/// leaves the old one; what is not one of ours alone (a device, a link, another owner) is written in place.
+/// Makes data the whole content of path. A regular file is replaced when the new content is complete, so that an error
+/// (ENOSPC) leaves the old one; what is not one of ours alone (a device, a link, another owner) is written in place.
 coro<> write_file(std::filesystem::path path, std::string data);
 
-/// The lines of path without their ending ("\n" or "\r\n"), whatever their length; read in large blocks. An error is thrown by
-/// next(), that of opening by the first one.
+/// The lines of path without their ending ("\n" or "\r\n"), whatever their length; read in large blocks. An error is
+/// thrown by next(), that of opening by the first one.
 async_generator<std::string> read_lines(std::filesystem::path path);
 
 }  // namespace aio

@@ -1,13 +1,14 @@
 #pragma once
-// Plain clean-up at the end of a block, however it is left: `finally:` in Python, where it needs no await. defer() is for clean-up
-// that awaits.
+// Plain clean-up at the end of a block, however it is left: `finally:` in Python, where it needs no await. defer() is
+// for clean-up that awaits.
 //
 //     const int old = terminal.raw_mode();
 //     auto restore = aio::finally([&] { terminal.set_mode(old); });
 //     co_await talk(terminal);                  // returns, throws or is cancelled: the mode is set back
 //
-// The guard calls the function where the variable goes out of scope, before what stands above it: the function may use the locals
-// above it, which are still there. That is what makes it safe where defer(), which runs after all locals have gone, takes arguments.
+// The guard calls the function where the variable goes out of scope, before what stands above it: the function may use
+// the locals above it, which are still there. That is what makes it safe where defer(), which runs after all locals
+// have gone, takes arguments.
 
 #include <aio/detail/platform.hpp>
 
@@ -33,9 +34,7 @@ public:
     ~finally_guard() {
         try {
             static_cast<void>(fn_());
-        } catch (...) {
-            report_finally(std::current_exception());
-        }
+        } catch (...) { report_finally(std::current_exception()); }
     }
 
 private:
@@ -44,15 +43,15 @@ private:
 
 }  // namespace detail
 
-/// `auto guard = finally(fn);` calls fn() when the block that `guard` stands in is left: by return, by an exception, by a cancel, and
-/// when the coroutine is destroyed while it waits. An exception of fn cannot leave the block, where another one may be under way: it
-/// goes to the loop's exception handler; where no loop runs the program terminates. fn is a plain function: for a clean-up that
-/// awaits, use defer(). Throws std::invalid_argument if fn is empty.
+/// `auto guard = finally(fn);` calls fn() when the block that `guard` stands in is left: by return, by an exception, by
+/// a cancel, and when the coroutine is destroyed while it waits. An exception of fn cannot leave the block, where
+/// another one may be under way: it goes to the loop's exception handler; where no loop runs the program terminates. fn
+/// is a plain function: for a clean-up that awaits, use defer(). Throws std::invalid_argument if fn is empty.
 template<class F>
     requires std::is_invocable_v<F&>
 detail::finally_guard<F> finally(F fn) {
     static_assert(!detail::lost_awaitable<std::invoke_result_t<F&>>,
-                  "finally() takes a plain function: a clean-up that awaits is given to defer(), with its arguments");
+        "finally() takes a plain function: a clean-up that awaits is given to defer(), with its arguments");
     detail::require_function(fn, "finally()");
     return detail::finally_guard<F>(std::move(fn));
 }

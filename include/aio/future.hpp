@@ -5,8 +5,9 @@
 //     loop.call_later(10ms, [answer]() mutable { if (!answer.done()) answer.set_result(42); });
 //     int value = co_await answer;                   // whoever awaits it; many may
 //
-// Awaiting one is revertible (semantics 15b): a cancel cancels the future, and wins over a result that has just arrived.
-// Handles belong to their loop's thread. An exception that nobody fetches is told to the loop's exception handler.
+// Awaiting one is revertible (semantics 15b): a cancel cancels the future, and wins over a result that has just
+// arrived. Handles belong to their loop's thread. An exception that nobody fetches is told to the loop's exception
+// handler.
 
 #include <aio/detail/platform.hpp>
 
@@ -33,7 +34,7 @@ namespace detail {
 /// A done callback, waiting for its future and then for its turn in the loop.
 struct done_callback : waiter, ready_callback, pooled {
     std::uint64_t id = 0;
-    future_base* owner = nullptr;   // retained while the callback is queued
+    future_base* owner = nullptr;  // retained while the callback is queued
     context_map* context = nullptr;
     function<void(future_base&)> fn;
 
@@ -46,7 +47,8 @@ struct done_callback : waiter, ready_callback, pooled {
 /// Of fn(Handle), or fn().
 template<class Handle, class State, class F>
 done_callback* make_done_callback(F fn) {
-    static_assert(std::is_invocable_v<F&, Handle> || std::is_invocable_v<F&>, "a done callback takes the handle, or nothing");
+    static_assert(
+        std::is_invocable_v<F&, Handle> || std::is_invocable_v<F&>, "a done callback takes the handle, or nothing");
     require_function(fn, "add_done_callback()");
     if constexpr (std::is_invocable_v<F&, Handle>) {
         require_plain<std::invoke_result_t<F&, Handle>>();
@@ -124,11 +126,14 @@ public:
     }
     void unpark() noexcept { unlink(); }
     void revert() noexcept {}
-    bool has_own_cancel() const noexcept { return awaited_->cancelled(); }  // its error goes first, as in CPython (rule 11)
+    bool has_own_cancel() const noexcept {
+        return awaited_->cancelled();
+    }  // its error goes first, as in CPython (rule 11)
     void finish() noexcept {}
     cancel_reply cancel(const std::string& message) noexcept override {
         if (phase_ != phase::parked && phase_ != phase::postponed) return revertible<join_base>::cancel(message);
-        if (awaited_->on_cancel_path()) return revertible<join_base>::cancel(message);  // tasks in a circle: it is opened here
+        if (awaited_->on_cancel_path())
+            return revertible<join_base>::cancel(message);  // tasks in a circle: it is opened here
         return awaited_->cancel(copied(message)) ? cancel_reply::handed_on : cancel_reply::refused;
     }
     void describe(std::string& out) const override;
@@ -145,8 +150,8 @@ private:
     future_base* awaited_;
 };
 
-/// co_await on a handle: Move says whether the value may be moved out, and the handle is given away. What is done already is not
-/// waited for: the operation is made only where there is something to wait for.
+/// co_await on a handle: Move says whether the value may be moved out, and the handle is given away. What is done
+/// already is not waited for: the operation is made only where there is something to wait for.
 template<class T, class State, bool Move>
 class [[nodiscard]] join {
 public:
@@ -248,8 +253,8 @@ public:
         get().mark_retrieved();
         return get().error();
     }
-    /// Calls fn(handle), or fn(), from the loop once it is done; soon, if it is done already. Gives the id to remove it by. fn is a
-    /// plain function; std::invalid_argument if it is empty.
+    /// Calls fn(handle), or fn(), from the loop once it is done; soon, if it is done already. Gives the id to remove it
+    /// by. fn is a plain function; std::invalid_argument if it is empty.
     template<class F>
     std::uint64_t add_done_callback(F fn) {
         return get().add_callback(make_done_callback<Self, State>(std::move(fn)));
@@ -295,11 +300,14 @@ public:
     using value_type = T;
 
     /// A new pending one. Throws std::logic_error where no loop runs.
-    future() : base(detail::state_ptr<detail::future_state<T>>::adopt(new detail::future_state<T>(&detail::require_loop()))) {}
+    future()
+        : base(
+              detail::state_ptr<detail::future_state<T>>::adopt(new detail::future_state<T>(&detail::require_loop()))) {
+    }
     explicit future(detail::state_ptr<detail::future_state<T>> state) noexcept : base(std::move(state)) {}
 
-    /// Throws invalid_state_error if it is done already, cancelled included (rule 28), and where the value's constructor sets it again. If
-    /// that constructor throws, the future stays pending.
+    /// Throws invalid_state_error if it is done already, cancelled included (rule 28), and where the value's
+    /// constructor sets it again. If that constructor throws, the future stays pending.
     template<class... Args>
     void set_result(Args&&... args) {
         require_pending();

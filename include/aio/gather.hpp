@@ -5,9 +5,9 @@
 //     std::vector<page> pages = co_await aio::gather(std::move(coros), {.limit = 100});
 //     for (aio::result<page>& r : co_await aio::gather(aio::return_exceptions, std::move(coros))) { ... }
 //
-// It starts when it is awaited. The first failure leaves: coroutines given to gather are then cancelled and awaited first; tasks
-// and futures of the caller go on (rule 87, semantics 15c). A cancel is handed on to all, and leaves as cancelled_error once they
-// have ended (rules 90, 91). Errors after the first go to the exception handler.
+// It starts when it is awaited. The first failure leaves: coroutines given to gather are then cancelled and awaited
+// first; tasks and futures of the caller go on (rule 87, semantics 15c). A cancel is handed on to all, and leaves as
+// cancelled_error once they have ended (rules 90, 91). Errors after the first go to the exception handler.
 
 #include <aio/detail/platform.hpp>
 
@@ -20,7 +20,8 @@
 
 namespace aio {
 
-/// limit: at most so many at once; the range is read as they start, so a million elements never exist at once. 0: no limit.
+/// limit: at most so many at once; the range is read as they start, so a million elements never exist at once. 0: no
+/// limit.
 struct gather_options {
     std::size_t limit = 0;
 };
@@ -43,20 +44,19 @@ template<range R>
 using element_t = decltype(*std::declval<std::remove_reference_t<R>&>().begin());
 /// A range that owns its elements: constness reaches them. In a view they belong to somebody else.
 template<class R>
-concept owning_range = requires(const std::remove_reference_t<R>& r) {
-    requires std::is_const_v<std::remove_reference_t<decltype(*r.begin())>>;
-};
-/// The elements of an rvalue range are given away, those of an lvalue range are lvalues, generated ones are what they are. Handles
-/// that an rvalue view refers to stay with their owner.
+concept owning_range = requires(
+    const std::remove_reference_t<R>& r) { requires std::is_const_v<std::remove_reference_t<decltype(*r.begin())>>; };
+/// The elements of an rvalue range are given away, those of an lvalue range are lvalues, generated ones are what they
+/// are. Handles that an rvalue view refers to stay with their owner.
 template<class R>
-using given_element_t = std::conditional_t<
-    std::is_lvalue_reference_v<R> ||
+using given_element_t = std::conditional_t<std::is_lvalue_reference_v<R> ||
         (handle<std::remove_cvref_t<element_t<R>>> && std::is_lvalue_reference_v<element_t<R>> && !owning_range<R>),
     element_t<R>, std::remove_cvref_t<element_t<R>>&&>;
 
 /// A range of handles that others have may be gone when it is read: then the handles are copied, and are lvalues still.
 template<class R>
-inline constexpr bool refers_to_handles = handle<std::remove_cvref_t<element_t<R>>> && std::is_lvalue_reference_v<given_element_t<R>>;
+inline constexpr bool refers_to_handles =
+    handle<std::remove_cvref_t<element_t<R>>> && std::is_lvalue_reference_v<given_element_t<R>>;
 template<class Handle>
 struct kept_handles {
     std::vector<Handle> handles;
@@ -77,8 +77,7 @@ template<class R>
 using kept_range_t = std::conditional_t<refers_to_handles<R>, kept_handles<std::remove_cvref_t<element_t<R>>>, R>;
 
 template<class T>
-using gathered_t = std::conditional_t<
-    std::is_void_v<T>, std::monostate,
+using gathered_t = std::conditional_t<std::is_void_v<T>, std::monostate,
     std::conditional_t<std::is_reference_v<T>, std::reference_wrapper<std::remove_reference_t<T>>, T>>;
 
 template<class T>
@@ -97,8 +96,8 @@ coro<> gather_all(children& set, bool return_exceptions);
 // Range: results by index; with a limit, the next child starts when one has ended.
 template<class R, bool Collect>
 coro<std::conditional_t<Collect, std::vector<result<awaited_t<given_element_t<R>>>>,
-                        std::conditional_t<std::is_void_v<awaited_t<given_element_t<R>>>, void,
-                                           std::vector<gathered_t<awaited_t<given_element_t<R>>>>>>>
+    std::conditional_t<std::is_void_v<awaited_t<given_element_t<R>>>, void,
+        std::vector<gathered_t<awaited_t<given_element_t<R>>>>>>>
 gather_range(R range, std::size_t limit) {
     using given = given_element_t<R>;
     using T = awaited_t<given>;
@@ -124,7 +123,7 @@ gather_range(R range, std::size_t limit) {
         const auto end = range.end();
         for (;;) {
             while (next != end && (limit == 0 || set.running() < limit) && !set.cancel_requested() &&
-                   (Collect || !set.has_error())) {
+                (Collect || !set.has_error())) {
                 set.reserve();
                 outcomes.emplace_back();
                 H h = start_child(static_cast<given>(*next));
@@ -138,9 +137,7 @@ gather_range(R range, std::size_t limit) {
         }
         co_await gather_all(set, Collect);
         collect();
-    } catch (...) {
-        error = std::current_exception();
-    }
+    } catch (...) { error = std::current_exception(); }
     if (error) {
         co_await set.end_owned();
         set.leave(error);
@@ -177,9 +174,7 @@ coro<std::conditional_t<Collect, collect_tuple_t<A...>, gather_tuple_t<A...>>> g
                 ...);
         }(std::index_sequence_for<A...>());
         co_await gather_all(set, Collect);
-    } catch (...) {
-        error = std::current_exception();
-    }
+    } catch (...) { error = std::current_exception(); }
     if (error) {
         co_await set.end_owned();
         set.leave(error);
@@ -187,28 +182,31 @@ coro<std::conditional_t<Collect, collect_tuple_t<A...>, gather_tuple_t<A...>>> g
     while (children::child* c = set.take_ended()) delete c;
     co_return [&]<std::size_t... I>(std::index_sequence<I...>) {
         if constexpr (Collect) {
-            return collect_tuple_t<A...>(take_outcome<awaited_t<A>, !std::is_lvalue_reference_v<A>>(
-                *std::get<I>(handles).detail_state())...);
+            return collect_tuple_t<A...>(
+                take_outcome<awaited_t<A>, !std::is_lvalue_reference_v<A>>(*std::get<I>(handles).detail_state())...);
         } else {
-            return gather_tuple_t<A...>(give(take_outcome<awaited_t<A>, !std::is_lvalue_reference_v<A>>(
-                *std::get<I>(handles).detail_state()))...);
+            return gather_tuple_t<A...>(give(
+                take_outcome<awaited_t<A>, !std::is_lvalue_reference_v<A>>(*std::get<I>(handles).detail_state()))...);
         }
     }(std::index_sequence_for<A...>());
 }
 
 }  // namespace detail
 
-/// Awaits all; gives a std::tuple of the results in the order given. Coroutines, operations, tasks and futures may be mixed.
+/// Awaits all; gives a std::tuple of the results in the order given. Coroutines, operations, tasks and futures may be
+/// mixed.
 template<class... A>
     requires(detail::awaitable<A> && ...)
 AIO_DETAIL_WRAPPER auto gather(A&&... awaitables) {
     return detail::gather_tuple<false, A...>(std::forward<A>(awaitables)...);
 }
-/// The same for a range (rvalue: its elements are given away): a std::vector of the results; nothing for a range of void.
+/// The same for a range (rvalue: its elements are given away): a std::vector of the results; nothing for a range of
+/// void.
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 AIO_DETAIL_WRAPPER auto gather(R&& range, gather_options options = {}) {
-    return detail::gather_range<detail::kept_range_t<R>, false>(detail::kept_range<R>(std::forward<R>(range)), options.limit);
+    return detail::gather_range<detail::kept_range_t<R>, false>(
+        detail::kept_range<R>(std::forward<R>(range)), options.limit);
 }
 /// Waits for all, whatever happens, and gives a result for each: errors and cancellations included (rule 89).
 template<class... A>
@@ -219,7 +217,8 @@ auto gather(return_exceptions_t, A&&... awaitables) {
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 AIO_DETAIL_WRAPPER auto gather(return_exceptions_t, R&& range, gather_options options = {}) {
-    return detail::gather_range<detail::kept_range_t<R>, true>(detail::kept_range<R>(std::forward<R>(range)), options.limit);
+    return detail::gather_range<detail::kept_range_t<R>, true>(
+        detail::kept_range<R>(std::forward<R>(range)), options.limit);
 }
 
 namespace detail {
@@ -238,14 +237,18 @@ template<class... A>
     requires((detail::groupable<A> && ...) && (detail::unmoved<A> || ...))
 void gather(A&&... awaitables) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
 template<detail::unmoved_range R>
-void gather(R&& range, gather_options options = {}) = AIO_DETAIL_DELETE("what is in this range is awaited once: give the range away with std::move");
+void gather(R&& range, gather_options options = {}) = AIO_DETAIL_DELETE(
+    "what is in this range is awaited once: give the range away with std::move");
 template<class... A>
     requires((detail::groupable<A> && ...) && (detail::unmoved<A> || ...))
-void gather(return_exceptions_t, A&&... awaitables) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+void gather(return_exceptions_t, A&&... awaitables) = AIO_DETAIL_DELETE(
+    "a coroutine is awaited once: give it away with std::move");
 template<detail::unmoved_range R>
-void gather(return_exceptions_t, R&& range, gather_options options = {}) = AIO_DETAIL_DELETE("what is in this range is awaited once: give the range away with std::move");
+void gather(return_exceptions_t, R&& range, gather_options options = {}) = AIO_DETAIL_DELETE(
+    "what is in this range is awaited once: give the range away with std::move");
 template<detail::no_group A>
     requires(!std::is_same_v<std::remove_cvref_t<A>, return_exceptions_t>)
-void gather(A&& given, gather_options options = {}) = AIO_DETAIL_DELETE("gather() takes awaitables, or a range of them");
+void gather(A&& given, gather_options options = {}) = AIO_DETAIL_DELETE(
+    "gather() takes awaitables, or a range of them");
 
 }  // namespace aio

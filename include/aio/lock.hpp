@@ -1,6 +1,6 @@
 #pragma once
-// Mutual exclusion between tasks of one loop, for a section that awaits in its middle (one that does not needs no lock: nothing
-// else runs meanwhile). First come first served. Source: asyncio.Lock.
+// Mutual exclusion between tasks of one loop, for a section that awaits in its middle (one that does not needs no lock:
+// nothing else runs meanwhile). First come first served. Source: asyncio.Lock.
 //
 //     aio::lock l;
 //     {
@@ -9,8 +9,8 @@
 //     }
 //     co_await aio::with(l, [&] { return update(account); });   // the same
 //
-// It belongs to no task: any task may release it. It is not recursive. It belongs to its loop's thread, and to the loop where it
-// was first waited for: waiting for it on another loop is a std::logic_error.
+// It belongs to no task: any task may release it. It is not recursive. It belongs to its loop's thread, and to the loop
+// where it was first waited for: waiting for it on another loop is a std::logic_error.
 
 #include <aio/detail/platform.hpp>
 
@@ -40,8 +40,8 @@ class condition_wait;
 
 /// Who waits for a lock: an acquire(), or the wait() of a condition on its way back.
 struct lock_waiter : waiting_node {
-    /// Its turn has come; with a farewell: the lock is being destroyed, and its turn had come (granted) or never will. Set when it is
-    /// linked.
+    /// Its turn has come; with a farewell: the lock is being destroyed, and its turn had come (granted) or never will.
+    /// Set when it is linked.
     void (*tell)(lock_waiter&, farewell*, bool granted) noexcept;
 
     lock_waiter() noexcept {}
@@ -69,22 +69,24 @@ public:
     using entered_by_guard = lock;
 
     lock() noexcept = default;
-    /// Whoever waits gets a cancelled_error that names the lock, but for who has been woken already: that one has had it. Guards of it
-    /// release nothing any more.
+    /// Whoever waits gets a cancelled_error that names the lock, but for who has been woken already: that one has had
+    /// it. Guards of it release nothing any more.
     ~lock() {
-        if (woken_ || !waiters_.empty() || !returning_.empty() || !postponed_.empty()) [[unlikely]] abandon();
+        if (woken_ || !waiters_.empty() || !returning_.empty() || !postponed_.empty()) [[unlikely]]
+            abandon();
         guard::disown(guards_);
     }
 
-    /// Waits until it is free, and takes it; gives true. Completes at once if it is free and nobody is before. Revertible: who is
-    /// cancelled does not have it, and the next in line is not kept waiting (rules 103 to 105). The lock must outlive the wait.
-    /// std::logic_error: it belongs to another loop. Source: Lock.acquire.
+    /// Waits until it is free, and takes it; gives true. Completes at once if it is free and nobody is before.
+    /// Revertible: who is cancelled does not have it, and the next in line is not kept waiting (rules 103 to 105). The
+    /// lock must outlive the wait. std::logic_error: it belongs to another loop. Source: Lock.acquire.
     detail::lock_acquire acquire() noexcept;
     /// Frees it; the first who waits gets it when that task runs, nobody else in between (rule 102).
     /// std::logic_error: it is not held.
     void release() {
         check_thread("lock::release");
-        if (holder_ == 0) [[unlikely]] throw_not_held();
+        if (holder_ == 0) [[unlikely]]
+            throw_not_held();
         unlock();
     }
     /// Also false between a release and the moment at which the next in line has it.
@@ -127,11 +129,11 @@ private:
     void abandon() noexcept;
     [[noreturn]] static void throw_not_held();
 
-    std::uint64_t holder_ = 0;                        // the id of the task that took it: it may have ended since
-    detail::lock_waiter* woken_ = nullptr;            // next to have it: is in no list, and has not run yet
+    std::uint64_t holder_ = 0;              // the id of the task that took it: it may have ended since
+    detail::lock_waiter* woken_ = nullptr;  // next to have it: is in no list, and has not run yet
     detail::list<detail::lock_waiter> waiters_;
-    detail::list<detail::lock_waiter> returning_;     // notified by a condition, not in line yet
-    detail::list<detail::lock_waiter> postponed_;     // not in line before their next step
+    detail::list<detail::lock_waiter> returning_;  // notified by a condition, not in line yet
+    detail::list<detail::lock_waiter> postponed_;  // not in line before their next step
     detail::list<guard> guards_;
     const char* kind_ = "aio::lock";
 };

@@ -1,6 +1,6 @@
 #pragma once
-// Handing items from task to task: first in first out, by priority, or last in first out. A maximal size makes who puts wait for
-// who gets. Source: asyncio.Queue, PriorityQueue, LifoQueue.
+// Handing items from task to task: first in first out, by priority, or last in first out. A maximal size makes who puts
+// wait for who gets. Source: asyncio.Queue, PriorityQueue, LifoQueue.
 //
 //     aio::queue<job> jobs(10);
 //     aio::coro<> worker(aio::queue<job>& jobs) {
@@ -13,7 +13,8 @@
 //     co_await jobs.put(job(1));                 // waits while there are 10
 //     co_await jobs.join();                      // until all that was put is done
 //
-// It belongs to its loop's thread, and to the loop where it was first waited for. Between threads: call_soon_threadsafe.
+// It belongs to its loop's thread, and to the loop where it was first waited for. Between threads:
+// call_soon_threadsafe.
 
 #include <aio/detail/platform.hpp>
 
@@ -28,11 +29,11 @@ namespace aio {
 
 struct queue_statistics {
     std::size_t size;
-    std::size_t maxsize;         // 0: no limit
-    std::size_t tasks_getting;   // waiting in get()
+    std::size_t maxsize;        // 0: no limit
+    std::size_t tasks_getting;  // waiting in get()
     std::size_t tasks_putting;
     std::size_t tasks_joining;
-    std::size_t unfinished;      // put, and not done
+    std::size_t unfinished;  // put, and not done
     bool shut_down;
 };
 
@@ -85,12 +86,12 @@ private:
 
 inline queue_join queue_base::join() noexcept { return queue_join(*this); }
 
-/// Who waits for an item, or for room: first come first served. Who is woken only looks again (rule 130), and keeps its place in line
-/// until it has found something.
+/// Who waits for an item, or for room: first come first served. Who is woken only looks again (rule 130), and keeps its
+/// place in line until it has found something.
 template<class Operation>
 struct queue_line {
-    list<Operation> all;                 // in the order of their turns
-    Operation* first_asleep = nullptr;   // of those that have not been woken
+    list<Operation> all;                // in the order of their turns
+    Operation* first_asleep = nullptr;  // of those that have not been woken
     std::uint64_t last_turn = 0;
 
     void enter(Operation& op) noexcept {
@@ -135,10 +136,11 @@ public:
 
     /// maxsize: how many items fit; 0: no limit.
     explicit basic_queue(std::size_t maxsize = 0) noexcept : queue_base(maxsize) {}
-    /// Whoever waits gets a cancelled_error that names the queue, also who was woken and would have looked again (rule 130); who was
-    /// woken by shutdown() gets queue_shut_down. The items that are left are destroyed.
+    /// Whoever waits gets a cancelled_error that names the queue, also who was woken and would have looked again (rule
+    /// 130); who was woken by shutdown() gets queue_shut_down. The items that are left are destroyed.
     ~basic_queue() {
-        if (!getters_.all.empty() || !putters_.all.empty() || !joiners_.empty() || !postponed_.empty()) [[unlikely]] abandon();
+        if (!getters_.all.empty() || !putters_.all.empty() || !joiners_.empty() || !postponed_.empty()) [[unlikely]]
+            abandon();
         if constexpr (!std::is_trivially_destructible_v<T>) {
             shut_down_ = true;
             Store left;  // the destructors of items find a queue that is shut down and empty
@@ -146,18 +148,19 @@ public:
         }
     }
 
-    /// Puts item in, when there is room. Revertible: who is cancelled has put nothing, and the next gets the room (rule 128). The
-    /// queue must outlive the wait. queue_shut_down: the queue was shut down; std::logic_error: it belongs to another loop.
-    /// Source: Queue.put.
+    /// Puts item in, when there is room. Revertible: who is cancelled has put nothing, and the next gets the room (rule
+    /// 128). The queue must outlive the wait. queue_shut_down: the queue was shut down; std::logic_error: it belongs to
+    /// another loop. Source: Queue.put.
     put_operation put(T item) { return put_operation(*this, std::move(item)); }
-    /// Gives the next item, when there is one. Revertible: who is cancelled has taken nothing, and the next gets the item
-    /// (rule 127). The queue must outlive the wait. queue_shut_down: shut down, and empty; std::logic_error: it belongs to another
-    /// loop. Source: Queue.get.
+    /// Gives the next item, when there is one. Revertible: who is cancelled has taken nothing, and the next gets the
+    /// item (rule 127). The queue must outlive the wait. queue_shut_down: shut down, and empty; std::logic_error: it
+    /// belongs to another loop. Source: Queue.get.
     get_operation get() noexcept { return get_operation(*this); }
     /// Throws queue_full, queue_shut_down.
     void put_nowait(T item) {
         check_thread("queue::put_nowait");
-        if (shut_down_) [[unlikely]] throw_shut_down();
+        if (shut_down_) [[unlikely]]
+            throw_shut_down();
         if (full()) throw queue_full();
         add(std::move(item));
     }
@@ -168,8 +171,9 @@ public:
         return take();
     }
 
-    /// From now on put() fails, for those who wait, too; get() fails once the queue is empty. immediate: the items that are left
-    /// are destroyed and count as done; their destructors may use the queue, or destroy it. Source: Queue.shutdown.
+    /// From now on put() fails, for those who wait, too; get() fails once the queue is empty. immediate: the items that
+    /// are left are destroyed and count as done; their destructors may use the queue, or destroy it. Source:
+    /// Queue.shutdown.
     void shutdown(bool immediate = false) {
         check_thread("queue::shutdown");
         Store dropped;  // is destroyed last, when nothing of the queue is touched any more
@@ -198,7 +202,8 @@ private:
     static constexpr bool takes_without_fail = calm<T> && noexcept(std::declval<Store&>().take());
     /// What fails leaves the item where it was.
     T take() {
-        if (store_.size() == 0) [[unlikely]] throw_shut_down();
+        if (store_.size() == 0) [[unlikely]]
+            throw_shut_down();
         if constexpr (calm<T>) {
             typename Store::item first = store_.take();
             if (putters_.first_asleep) putters_.wake();
@@ -227,7 +232,8 @@ private:
             if (!store) return;
             try {
                 store->put_back(std::move(item));
-            } catch (const std::bad_alloc&) {  // the move that failed has itself put something into its place: the item is gone
+            } catch (const std::bad_alloc&) {  // the move that failed has itself put something into its place: the item
+                                               // is gone
             }
         }
     };
@@ -318,16 +324,16 @@ public:
         queue_->pass_room_on();
     }
     void finish() {
-        if (this->check() || queue_->shut_down_) [[unlikely]] throw_shut_down();
+        if (this->check() || queue_->shut_down_) [[unlikely]]
+            throw_shut_down();
         if constexpr (Queue::adds_without_fail) {
-            if (!queue_->store_.has_room()) [[unlikely]] make_room();
+            if (!queue_->store_.has_room()) [[unlikely]]
+                make_room();
             queue_->add(std::move(item_));
         } else {
             try {
                 queue_->add(std::move(item_));
-            } catch (...) {
-                fail();
-            }
+            } catch (...) { fail(); }
         }
     }
     void describe(std::string& out) const override { out += "room in a full queue"; }
@@ -338,9 +344,7 @@ private:
     [[gnu::noinline]] void make_room() {
         try {
             queue_->store_.make_room();
-        } catch (...) {
-            fail();
-        }
+        } catch (...) { fail(); }
     }
     /// In a handler: the room is the next one's.
     [[noreturn]] void fail() {

@@ -1,11 +1,11 @@
 #pragma once
 // The first of several, and protection from cancellation.
 //
-//     auto winner = co_await aio::race(fetch(primary), fetch(mirror));      // std::variant; the losers are cancelled and awaited
-//     co_await aio::race(stop, fetch(primary));                             // stop, a future that others share, is only watched
-//     auto first = co_await aio::race(std::move(coros));                    // of a range: first.index is its place, first.value its value
-//     co_await aio::shield(save(document));                                 // a cancel waits until it is saved
-//     co_await aio::shield(std::move(cleanup), 5s);                         // at most so long
+//     auto winner = co_await aio::race(fetch(primary), fetch(mirror));  // std::variant; the losers are cancelled
+//     co_await aio::race(stop, fetch(primary));                         // stop, a shared future, is only watched
+//     auto first = co_await aio::race(std::move(coros));                // a range: first.index and first.value
+//     co_await aio::shield(save(document));                             // a cancel waits until it is saved
+//     co_await aio::shield(std::move(cleanup), 5s);                     // at most so long
 
 #include <aio/detail/platform.hpp>
 
@@ -33,10 +33,12 @@ namespace detail {
 
 inline constexpr const char* race_report = "exception of a loser of race";
 
-/// Until one has ended; then the other owned ones have been cancelled and have ended. Gives the index of the first; throws its error.
+/// Until one has ended; then the other owned ones have been cancelled and have ended. Gives the index of the first;
+/// throws its error.
 coro<std::size_t> race_all(children& set);
 
-/// A handle that was given as an rvalue belongs to the race, as a coroutine does: also where the race ends before it comes to it.
+/// A handle that was given as an rvalue belongs to the race, as a coroutine does: also where the race ends before it
+/// comes to it.
 template<class A>
 inline constexpr bool is_owned_handle = handle<std::decay_t<A>> && !std::is_lvalue_reference_v<A>;
 /// So that debug mode does not tell of a coroutine that was never awaited.
@@ -79,9 +81,7 @@ coro<race_result_t<A...>> race_tuple(std::decay_t<A>... given) {
         co_await cancel_point();
         begin_all();
         first = co_await race_all(set);
-    } catch (...) {
-        error = std::current_exception();
-    }
+    } catch (...) { error = std::current_exception(); }
     while (error && begun < sizeof...(A)) {  // a bad argument, or a cancel: what has been started does not stay behind
         over = true;
         try {
@@ -99,7 +99,8 @@ coro<race_result_t<A...>> race_tuple(std::decay_t<A>... given) {
             [&] {
                 if (first != I) return;
                 auto& state = *std::get<I>(handles).detail_state();
-                winner.emplace(std::in_place_index<I>, give(take_outcome<awaited_t<A>, !std::is_lvalue_reference_v<A>>(state)));
+                winner.emplace(
+                    std::in_place_index<I>, give(take_outcome<awaited_t<A>, !std::is_lvalue_reference_v<A>>(state)));
             }(),
             ...);
     }(std::index_sequence_for<A...>());
@@ -135,7 +136,8 @@ coro<race_winner<gathered_t<awaited_t<given_element_t<R>>>>> race_range(R range)
             set.reserve();
             handles.emplace_back();
             handles.back() = start_child(static_cast<given>(element));
-            set.add(*handles.back().detail_state(), handles.size() - 1, !(is_handle && std::is_lvalue_reference_v<given>));
+            set.add(
+                *handles.back().detail_state(), handles.size() - 1, !(is_handle && std::is_lvalue_reference_v<given>));
             over = over || handles.back().done();
         }
     };
@@ -144,10 +146,9 @@ coro<race_winner<gathered_t<awaited_t<given_element_t<R>>>>> race_range(R range)
         co_await cancel_point();
         begin_all();
         first = co_await race_all(set);
-    } catch (...) {
-        error = std::current_exception();
-    }
-    while (error && !reading && next != end) {  // a bad argument, or a cancel: what has been started does not stay behind
+    } catch (...) { error = std::current_exception(); }
+    while (
+        error && !reading && next != end) {  // a bad argument, or a cancel: what has been started does not stay behind
         over = true;
         try {
             begin_all();
@@ -162,8 +163,8 @@ coro<race_winner<gathered_t<awaited_t<given_element_t<R>>>>> race_range(R range)
     co_return race_winner<gathered_t<T>>{first, give(take_outcome<T, !std::is_lvalue_reference_v<given>>(state))};
 }
 
-/// Waits for a task or future of the caller: a cancel ends the wait and leaves it alone; its error is then reported if nobody ever
-/// looks at it (rule 94).
+/// Waits for a task or future of the caller: a cancel ends the wait and leaves it alone; its error is then reported if
+/// nobody ever looks at it (rule 94).
 class [[nodiscard("co_await it")]] shield_wait final : public join_base {
 public:
     explicit shield_wait(future_base& inner) noexcept : join_base(inner) {}
@@ -215,20 +216,21 @@ coro<awaited_t<A>> shield_until(std::decay_t<A> given, delay d) {
 
 }  // namespace detail
 
-/// Starts all in order, and gives the result of the first to end, by its place; void gives std::monostate. In that same step the
-/// others are cancelled, and awaited; what has not begun does not begin. A task or future given as an lvalue is only watched: it goes on
-/// when another one wins, or when the race is cancelled, and its error stays its own. If the first to end fails, its error is thrown.
-/// The losers' errors go to the exception handler, a value of theirs is destroyed. Irrevocable: it does not begin under a pending cancel;
-/// one that comes later is handed on to all that it owns, and if one has won by then, its value is given and the cancel stays
-/// pending, so nothing is lost.
+/// Starts all in order, and gives the result of the first to end, by its place; void gives std::monostate. In that same
+/// step the others are cancelled, and awaited; what has not begun does not begin. A task or future given as an lvalue
+/// is only watched: it goes on when another one wins, or when the race is cancelled, and its error stays its own. If
+/// the first to end fails, its error is thrown. The losers' errors go to the exception handler, a value of theirs is
+/// destroyed. Irrevocable: it does not begin under a pending cancel; one that comes later is handed on to all that it
+/// owns, and if one has won by then, its value is given and the cancel stays pending, so nothing is lost.
 template<class... A>
     requires(sizeof...(A) > 0 && (detail::awaitable<A> && ...))
 AIO_DETAIL_WRAPPER coro<detail::race_result_t<A...>> race(A&&... awaitables) {
     return detail::race_tuple<A...>(std::forward<A>(awaitables)...);
 }
 
-/// The same for a range (rvalue: its elements are given away): gives the winner's place in it, and its value; void gives
-/// std::monostate. Tasks and futures in an lvalue range are only watched. Throws std::invalid_argument for an empty range.
+/// The same for a range (rvalue: its elements are given away): gives the winner's place in it, and its value; void
+/// gives std::monostate. Tasks and futures in an lvalue range are only watched. Throws std::invalid_argument for an
+/// empty range.
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 AIO_DETAIL_WRAPPER auto race(R&& range) {
@@ -242,9 +244,9 @@ void race(R&& range) = AIO_DETAIL_DELETE("what is in this range is awaited once:
 template<detail::no_group A>
 void race(A&& given) = AIO_DETAIL_DELETE("race() takes awaitables, or a range of them");
 
-/// Keeps a cancel of the caller away from what it awaits. A task or future goes on when the caller is cancelled, and its error is
-/// reported if nobody ever looks at it; of anything else the cancel is held until it has ended, and is delivered then (semantics 15c): it never outlives the
-/// caller. Source: asyncio.shield.
+/// Keeps a cancel of the caller away from what it awaits. A task or future goes on when the caller is cancelled, and
+/// its error is reported if nobody ever looks at it; of anything else the cancel is held until it has ended, and is
+/// delivered then (semantics 15c): it never outlives the caller. Source: asyncio.shield.
 template<class A>
     requires detail::awaitable<A>
 AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable) {
@@ -255,8 +257,8 @@ AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable) {
         return detail::shield_until<A>(std::forward<A>(awaitable), std::nullopt);
     }
 }
-/// The same for at most d: then it is cancelled and awaited, and timeout_error is thrown unless it ended otherwise. A cancel of the
-/// caller is held until it has ended, for tasks and futures, too.
+/// The same for at most d: then it is cancelled and awaited, and timeout_error is thrown unless it ended otherwise. A
+/// cancel of the caller is held until it has ended, for tasks and futures, too.
 template<class A>
     requires detail::awaitable<A>
 AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable, delay d) {
@@ -265,6 +267,7 @@ AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable, delay d) {
 }
 template<class A>
     requires detail::unmoved<A>
-void shield(A&& awaitable, delay d = std::nullopt) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+void shield(A&& awaitable, delay d = std::nullopt) = AIO_DETAIL_DELETE(
+    "a coroutine is awaited once: give it away with std::move");
 
 }  // namespace aio

@@ -22,7 +22,7 @@ namespace detail {
 struct nothing {};
 template<class T>
 using stored_t = std::conditional_t<std::is_void_v<T>, nothing,
-                                    std::conditional_t<std::is_reference_v<T>, std::remove_reference_t<T>*, T>>;
+    std::conditional_t<std::is_reference_v<T>, std::remove_reference_t<T>*, T>>;
 [[noreturn]] void throw_empty_result();
 
 enum class result_kind : std::uint8_t { empty, value, error };
@@ -59,7 +59,8 @@ struct result_store<void> {
 };
 }  // namespace detail
 
-/// Holds a T, a T& or nothing (void), or the exception that came instead. Also the place a coroutine writes its outcome to.
+/// Holds a T, a T& or nothing (void), or the exception that came instead. Also the place a coroutine writes its outcome
+/// to.
 template<class T>
 class result : detail::result_store<T> {
     using stored = detail::stored_t<T>;
@@ -101,7 +102,7 @@ public:
         return get();
     }
     std::conditional_t<std::is_void_v<T>, void,
-                       std::conditional_t<std::is_reference_v<T>, T, std::add_lvalue_reference_t<const T>>>
+        std::conditional_t<std::is_reference_v<T>, T, std::add_lvalue_reference_t<const T>>>
     value() const& {
         check();
         if constexpr (!std::is_void_v<T>) return const_cast<result*>(this)->get();
@@ -124,7 +125,8 @@ public:
         reset();
         put_value(std::forward<Args>(args)...);
     }
-    /// Of a coroutine that returns: it may have returned before, where a destructor threw and that was caught, but has not failed.
+    /// Of a coroutine that returns: it may have returned before, where a destructor threw and that was caught, but has
+    /// not failed.
     template<class... Args>
     void set_returned(Args&&... args) {
         if constexpr (!std::is_trivially_destructible_v<stored>) reset();

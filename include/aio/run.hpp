@@ -1,13 +1,13 @@
 #pragma once
 // From a plain function into the loop: asyncio.run and asyncio.Runner.
 //
-//     int main() { return aio::run_main(async_main()); }   // signals, errors and the exit status as a program's main() has them
+//     int main() { return aio::run_main(async_main()); }   // the signals, errors and exit status of a program
 //
 //     int answer = aio::run(compute());                    // anywhere else
 //
-// run() makes a loop, runs the coroutine, then cancels and awaits what is left, closes generators, executors and the loop,
-// in that order (rule 144), and gives what the coroutine gave. SIGINT cancels the main task; if that ends it, keyboard_interrupt
-// is thrown (rule 147). A second signal ends the wait at once (semantics 15l).
+// run() makes a loop, runs the coroutine, then cancels and awaits what is left, closes generators, executors and the
+// loop, in that order (rule 144), and gives what the coroutine gave. SIGINT cancels the main task; if that ends it,
+// keyboard_interrupt is thrown (rule 147). A second signal ends the wait at once (semantics 15l).
 
 #include <aio/detail/platform.hpp>
 
@@ -23,7 +23,8 @@
 
 namespace aio {
 
-/// What waits for descriptors. automatic takes the best there is; AIO_BACKEND=epoll|io_uring decides where nothing is said.
+/// What waits for descriptors. automatic takes the best there is; AIO_BACKEND=epoll|io_uring decides where nothing is
+/// said.
 enum class backend : std::uint8_t { automatic, epoll, io_uring };
 
 struct run_options {
@@ -58,7 +59,7 @@ public:
     void end();
     event_loop& loop() noexcept { return *loop_; }
     bool forked() const noexcept;  // it is of the parent process
-    struct entered;  // makes the loop this thread's running one
+    struct entered;                // makes the loop this thread's running one
 
 private:
     friend struct entered;
@@ -73,12 +74,12 @@ private:
     void close_rest(turns& loop);
     std::unique_ptr<event_loop, let_go> loop_;
     run_options options_;
-    context_map* context_;       // kept between runs
-    std::size_t ending_ = 0;     // tasks that were cancelled by the end of run(), and have not ended
+    context_map* context_;           // kept between runs
+    std::size_t ending_ = 0;         // tasks that were cancelled by the end of run(), and have not ended
     std::uint64_t last_ending_ = 0;  // the id of the youngest of them
     bool uncounted_ = false;         // there are some beside those that ending_ counts
-    int signals_ = 0;            // that came in the last run
-    int late_signal_ = 0;        // the first came after it, in finish()
+    int signals_ = 0;                // that came in the last run
+    int late_signal_ = 0;            // the first came after it, in finish()
     bool finished_ = false;
     bool abandoned_ = false;  // after a forced end: no further wait
 };
@@ -109,8 +110,9 @@ T run_in(loop_owner& owner, coro<T>&& main) {
 
 }  // namespace detail
 
-/// Runs main on a new loop. Throws what main throws; std::logic_error inside a running loop; deadlock_error; keyboard_interrupt.
-/// What main throws and nobody catches is printed with its async_trace before the program terminates.
+/// Runs main on a new loop. Throws what main throws; std::logic_error inside a running loop; deadlock_error;
+/// keyboard_interrupt. What main throws and nobody catches is printed with its async_trace before the program
+/// terminates.
 template<class T>
 T run(coro<T> main, run_options options = {}) {
     detail::loop_owner owner(options);
@@ -130,13 +132,14 @@ inline constexpr run_options options_of_main{std::nullopt, backend::automatic, t
 int exit_status_of_error(const std::exception_ptr& error);
 }  // namespace detail
 
-/// What main() returns: run(main, options), and then the exit status. That is 0, or the int that main gives; 1 after an error, which is
-/// printed to stderr with its async_trace. SIGINT and SIGTERM cancel main; where that ends it the process ends by that same signal, as a
-/// shell expects (130, 143): output that stdio and std::cout have buffered is written first, destructors of static objects do not run.
-/// Throws nothing.
+/// What main() returns: run(main, options), and then the exit status. That is 0, or the int that main gives; 1 after an
+/// error, which is printed to stderr with its async_trace. SIGINT and SIGTERM cancel main; where that ends it the
+/// process ends by that same signal, as a shell expects (130, 143): output that stdio and std::cout have buffered is
+/// written first, destructors of static objects do not run. Throws nothing.
 template<class T>
 int run_main(coro<T> main, run_options options = detail::options_of_main) {
-    static_assert(std::is_void_v<T> || std::is_convertible_v<T, int>, "run_main: the coroutine gives nothing, or the exit status, an int");
+    static_assert(std::is_void_v<T> || std::is_convertible_v<T, int>,
+        "run_main: the coroutine gives nothing, or the exit status, an int");
     try {
         if constexpr (std::is_void_v<T>) {
             run(std::move(main), options);
@@ -144,9 +147,7 @@ int run_main(coro<T> main, run_options options = detail::options_of_main) {
         } else {
             return static_cast<int>(run(std::move(main), options));
         }
-    } catch (...) {
-        return detail::exit_status_of_error(std::current_exception());
-    }
+    } catch (...) { return detail::exit_status_of_error(std::current_exception()); }
 }
 
 /// The same for an async function, or a plain one, called inside the loop.
@@ -157,7 +158,8 @@ auto run(F&& fn, run_options options = {}) {
 }
 template<class A>
     requires((detail::awaitable<A> || detail::unmoved<A>) && !detail::is_coro<std::remove_reference_t<A>>)
-void run(A&& awaitable, run_options options = {}) = AIO_DETAIL_DELETE("run() takes a coroutine: run([]() -> aio::coro<> { co_await ...; })");
+void run(A&& awaitable, run_options options = {}) = AIO_DETAIL_DELETE(
+    "run() takes a coroutine: run([]() -> aio::coro<> { co_await ...; })");
 
 /// The same for an async function, or a plain one, called inside the loop.
 template<class F>
@@ -165,12 +167,11 @@ template<class F>
 int run_main(F&& fn, run_options options = detail::options_of_main) {
     try {
         return run_main(detail::invoke_in_coro(std::forward<F>(fn)), options);
-    } catch (...) {
-        return detail::exit_status_of_error(std::current_exception());
-    }
+    } catch (...) { return detail::exit_status_of_error(std::current_exception()); }
 }
 
-/// Runs several coroutines on one loop, one after the other. Context variables are kept between them. Source: asyncio.Runner.
+/// Runs several coroutines on one loop, one after the other. Context variables are kept between them. Source:
+/// asyncio.Runner.
 class runner {
 public:
     explicit runner(run_options options = {}) : options_(options) {}
@@ -178,8 +179,8 @@ public:
     runner(const runner&) = delete;
     runner& operator=(const runner&) = delete;
 
-    /// Throws std::logic_error once closed, inside a running loop, or after a forced end (a deadlock_error, a second signal): what did
-    /// not end then is left in the loop.
+    /// Throws std::logic_error once closed, inside a running loop, or after a forced end (a deadlock_error, a second
+    /// signal): what did not end then is left in the loop.
     template<class T>
     T run(coro<T> main) {
         return detail::run_in(owner(), std::move(main));

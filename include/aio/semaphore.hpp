@@ -1,6 +1,6 @@
 #pragma once
-// A number of permits: at most so many tasks at once may hold one. First come first served. A bounded_semaphore also refuses to
-// be released more often than it was acquired. Source: asyncio.Semaphore, asyncio.BoundedSemaphore.
+// A number of permits: at most so many tasks at once may hold one. First come first served. A bounded_semaphore also
+// refuses to be released more often than it was acquired. Source: asyncio.Semaphore, asyncio.BoundedSemaphore.
 //
 //     aio::semaphore at_once(10);
 //     aio::coro<> fetch(aio::semaphore& at_once, std::string url) {
@@ -22,7 +22,7 @@ namespace aio {
 class semaphore;
 
 struct semaphore_statistics {
-    std::ptrdiff_t value;        // permits that are free
+    std::ptrdiff_t value;  // permits that are free
     std::size_t tasks_waiting;
 };
 
@@ -38,22 +38,24 @@ public:
 
     /// std::invalid_argument: value is negative.
     explicit semaphore(std::ptrdiff_t value = 1) : semaphore(value, std::numeric_limits<std::ptrdiff_t>::max()) {}
-    /// Whoever waits gets a cancelled_error that names the semaphore, but for who has been woken already: those have had a permit.
-    /// Guards of it release nothing any more.
+    /// Whoever waits gets a cancelled_error that names the semaphore, but for who has been woken already: those have
+    /// had a permit. Guards of it release nothing any more.
     ~semaphore() {
-        if (!waiters_.empty() || !woken_.empty() || !postponed_.empty()) [[unlikely]] abandon();
+        if (!waiters_.empty() || !woken_.empty() || !postponed_.empty()) [[unlikely]]
+            abandon();
         guard::disown(guards_);
     }
 
-    /// Waits for a permit and takes it; gives true. Completes at once if there is one and nobody is before. The permit changes
-    /// hands when it is released, not when the next in line runs: nobody can take it in between (rule 118). Revertible: of who is
-    /// cancelled the permit goes to the next (rule 121). The semaphore must outlive the wait. std::logic_error: it belongs to
-    /// another loop. Source: Semaphore.acquire.
+    /// Waits for a permit and takes it; gives true. Completes at once if there is one and nobody is before. The permit
+    /// changes hands when it is released, not when the next in line runs: nobody can take it in between (rule 118).
+    /// Revertible: of who is cancelled the permit goes to the next (rule 121). The semaphore must outlive the wait.
+    /// std::logic_error: it belongs to another loop. Source: Semaphore.acquire.
     detail::semaphore_acquire acquire() noexcept;
     /// Gives a permit back. std::invalid_argument: a bounded semaphore has all of its permits already.
     void release() {
         check_thread("semaphore::release");
-        if (value_ >= bound_) [[unlikely]] throw_too_many();
+        if (value_ >= bound_) [[unlikely]]
+            throw_too_many();
         ++value_;
         wake_next();
     }
@@ -80,8 +82,7 @@ private:
 
     bool wake_next() noexcept;
     void wake_what_the_value_allows() noexcept {
-        while (value_ > 0 && wake_next()) {
-        }
+        while (value_ > 0 && wake_next()) {}
     }
     void abandon() noexcept;
     [[noreturn]] static void throw_too_many();
@@ -89,7 +90,7 @@ private:
     std::ptrdiff_t value_;
     std::ptrdiff_t bound_;
     detail::list<detail::semaphore_acquire> waiters_;
-    detail::list<detail::semaphore_acquire> woken_;  // have a permit, have not run yet
+    detail::list<detail::semaphore_acquire> woken_;      // have a permit, have not run yet
     detail::list<detail::semaphore_acquire> postponed_;  // begin at their next step
     detail::list<guard> guards_;
 };
@@ -106,13 +107,14 @@ class [[nodiscard("co_await it")]] semaphore_acquire : public sync_operation<sem
 public:
     explicit semaphore_acquire(semaphore& s) noexcept : semaphore_(&s) {}
     bool start() noexcept {
-        // Who comes while somebody woken has not run yet queues behind, even if there are permits (rule 120). Permits are left and
-        // tasks wait only in that state, so there is no need to look at waiters_.
+        // Who comes while somebody woken has not run yet queues behind, even if there are permits (rule 120). Permits
+        // are left and tasks wait only in that state, so there is no need to look at waiters_.
         if (semaphore_->value_ > 0 && semaphore_->woken_.empty()) [[likely]] {
             --semaphore_->value_;
             return true;
         }
-        if (!semaphore_->bind(*task_)) [[unlikely]] return refuse("aio::semaphore");
+        if (!semaphore_->bind(*task_)) [[unlikely]]
+            return refuse("aio::semaphore");
         semaphore_->waiters_.push_back(*this);
         return false;
     }

@@ -14,13 +14,15 @@
 //         co_await v.serve_forever();             // until it is cancelled
 //     });
 //
-// A server is a manager, which gives itself: with(server, body), or enter(co_await start_server(...)) for the rest of a coroutine. However
-// that is left, the server is closed, its handlers are cancelled, and they have ended before the next statement: a handler may
-// refer to the locals around with(). After enter() it may not refer to those of the same coroutine, which are gone when the server is
-// left, only to its parameters. To let the handlers finish, await drain() at the end of the body.
-// The loop keeps a server going when its handle is dropped, until close() or the end of run(), which cancels its handlers when what
-// they refer to may be gone; debug mode tells of one that was not left. The handler is kept, with what it captures, until the server is closed and no call of it runs any more. Its exception goes to the loop's exception
-// handler and its cancellation is silent; both close the connection, and so does its return, unless it has moved the stream elsewhere.
+// A server is a manager, which gives itself: with(server, body), or enter(co_await start_server(...)) for the rest of a
+// coroutine. However that is left, the server is closed, its handlers are cancelled, and they have ended before the
+// next statement: a handler may refer to the locals around with(). After enter() it may not refer to those of the same
+// coroutine, which are gone when the server is left, only to its parameters. To let the handlers finish, await drain()
+// at the end of the body. The loop keeps a server going when its handle is dropped, until close() or the end of run(),
+// which cancels its handlers when what they refer to may be gone; debug mode tells of one that was not left. The
+// handler is kept, with what it captures, until the server is closed and no call of it runs any more. Its exception
+// goes to the loop's exception handler and its cancellation is silent; both close the connection, and so does its
+// return, unless it has moved the stream elsewhere.
 
 #include <aio/detail/platform.hpp>
 
@@ -33,8 +35,8 @@
 
 namespace aio {
 
-/// limit: as stream_options'. backlog: how many connections the kernel holds until they are accepted. reuse_port: several processes
-/// share the port.
+/// limit: as stream_options'. backlog: how many connections the kernel holds until they are accepted. reuse_port:
+/// several processes share the port.
 struct server_options {
     std::size_t limit = 65536;
     int backlog = 100;
@@ -126,14 +128,16 @@ public:
 
     /// The port it listens on: the real one where 0 was asked for. 0 for unix sockets.
     int port() const;
-    /// As a manager: enter gives the server itself; exit closes it, cancels the handlers, waits until they have ended, and then closes
-    /// the connections that they have moved elsewhere. A cancel neither prevents nor interrupts that: it stays pending.
+    /// As a manager: enter gives the server itself; exit closes it, cancels the handlers, waits until they have ended,
+    /// and then closes the connections that they have moved elsewhere. A cancel neither prevents nor interrupts that:
+    /// it stays pending.
     detail::ready<server&> enter() { return detail::ready<server&>((get(), *this)); }
     detail::server_leaving exit(const std::exception_ptr& error);
     /// Waits until it is cancelled; then ends the server as exit does. close() ends it with
     /// cancelled_error, as in asyncio. Throws std::logic_error if the server is closed or somebody else is in here.
     coro<> serve_forever();
-    /// Stops listening, at once. Connections go on. Harmless the second time. A unix socket's file is removed if it is still ours.
+    /// Stops listening, at once. Connections go on. Harmless the second time. A unix socket's file is removed if it is
+    /// still ours.
     void close();
     /// Waits until the server is closed, all connections are gone and their handlers have ended (rule 178).
     coro<> wait_closed();
@@ -141,8 +145,9 @@ public:
     void close_clients();
     /// Closes all connections at once, as stream::abort() does: the peers see a reset, the handlers ECONNABORTED.
     void abort_clients();
-    /// Closes the server and waits until its connections are gone and their handlers have ended: true. When d has passed: aborts
-    /// and cancels the rest, waits until they have ended, and gives false. std::nullopt: waits as long as it takes.
+    /// Closes the server and waits until its connections are gone and their handlers have ended: true. When d has
+    /// passed: aborts and cancels the rest, waits until they have ended, and gives false. std::nullopt: waits as long
+    /// as it takes.
     coro<bool> drain(delay d);
     /// False once it is closed.
     bool is_serving() const noexcept;
@@ -162,15 +167,16 @@ coro<server> listen_on(connection_handler handler, std::string host, int port, s
 coro<server> listen_on_path(connection_handler handler, std::string path, server_options options);
 }  // namespace detail
 
-/// Listens on all addresses of host (a name or address; "" is every interface) and port (0: a free one, the same for all of
-/// them), and calls handler(stream) for each connection: a plain or async function. Accepting is revertible. Where the process has no
-/// descriptors left it says so to the exception handler, and tries again a little later (rule 151).
-/// Throws std::system_error naming the address (EADDRINUSE, EACCES), or of resolver_category().
+/// Listens on all addresses of host (a name or address; "" is every interface) and port (0: a free one, the same for
+/// all of them), and calls handler(stream) for each connection: a plain or async function. Accepting is revertible.
+/// Where the process has no descriptors left it says so to the exception handler, and tries again a little later (rule
+/// 151). Throws std::system_error naming the address (EADDRINUSE, EACCES), or of resolver_category().
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
     return detail::listen_on(detail::make_handler(std::forward<F>(handler)), std::move(host), port, options);
 }
-/// Listens on a unix socket at path; a socket that nobody listens on any more is replaced. Source: asyncio.start_unix_server.
+/// Listens on a unix socket at path; a socket that nobody listens on any more is replaced. Source:
+/// asyncio.start_unix_server.
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_unix_server(F&& handler, std::string path, server_options options = {}) {
     return detail::listen_on_path(detail::make_handler(std::forward<F>(handler)), std::move(path), options);

@@ -1,6 +1,6 @@
 #pragma once
-// A lock that many may share who only read, and that one alone has who changes something. First come first served: who waits to have
-// it alone is not overtaken by those who come later to share it. Source: tokio's RwLock.
+// A lock that many may share who only read, and that one alone has who changes something. First come first served: who
+// waits to have it alone is not overtaken by those who come later to share it. Source: tokio's RwLock.
 //
 //     aio::shared_lock l;
 //     {
@@ -12,8 +12,8 @@
 //         co_await update(table);
 //     }
 //
-// It is not recursive: a task that shares it and asks again, behind somebody who waits to have it alone, waits for itself. It belongs
-// to its loop's thread, and to the loop where it was first waited for.
+// It is not recursive: a task that shares it and asks again, behind somebody who waits to have it alone, waits for
+// itself. It belongs to its loop's thread, and to the loop where it was first waited for.
 
 #include <aio/detail/platform.hpp>
 
@@ -27,8 +27,8 @@ namespace aio {
 class shared_lock;
 
 struct shared_lock_statistics {
-    std::size_t shared;          // how many share it
-    bool exclusive;              // somebody has it alone
+    std::size_t shared;  // how many share it
+    bool exclusive;      // somebody has it alone
     std::size_t tasks_waiting;
 };
 
@@ -41,16 +41,17 @@ public:
     using guard = scoped_guard<shared_lock>;
 
     shared_lock() noexcept = default;
-    /// Whoever waits gets a cancelled_error that names the lock, but for who has been woken already: those have had it. Guards of it
-    /// release nothing any more.
+    /// Whoever waits gets a cancelled_error that names the lock, but for who has been woken already: those have had it.
+    /// Guards of it release nothing any more.
     ~shared_lock() {
-        if (!waiters_.empty() || !woken_.empty() || !postponed_.empty()) [[unlikely]] abandon();
+        if (!waiters_.empty() || !woken_.empty() || !postponed_.empty()) [[unlikely]]
+            abandon();
         guard::disown(guards_);
     }
 
-    /// Waits until nobody has it alone, and nobody is before, and gives a guard that shares it. It changes hands when it is released,
-    /// not when the next in line runs. Revertible: who is cancelled does not have it, and those behind do not wait for it. The lock
-    /// must outlive the wait. std::logic_error: it belongs to another loop.
+    /// Waits until nobody has it alone, and nobody is before, and gives a guard that shares it. It changes hands when
+    /// it is released, not when the next in line runs. Revertible: who is cancelled does not have it, and those behind
+    /// do not wait for it. The lock must outlive the wait. std::logic_error: it belongs to another loop.
     detail::shared_lock_acquire shared() noexcept;
     /// Waits until nobody has it, and nobody is before, and gives a guard that has it alone. Otherwise as shared().
     detail::shared_lock_acquire exclusive() noexcept;
@@ -102,6 +103,8 @@ private:
 }  // namespace detail
 
 inline detail::shared_lock_acquire shared_lock::shared() noexcept { return detail::shared_lock_acquire(*this, false); }
-inline detail::shared_lock_acquire shared_lock::exclusive() noexcept { return detail::shared_lock_acquire(*this, true); }
+inline detail::shared_lock_acquire shared_lock::exclusive() noexcept {
+    return detail::shared_lock_acquire(*this, true);
+}
 
 }  // namespace aio

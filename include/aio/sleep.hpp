@@ -25,8 +25,8 @@ public:
     template<class Promise>
     AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) noexcept {
         static_assert(std::is_base_of_v<promise_base, Promise>,
-                      "this can be awaited in coroutines of aio alone. A class that wraps an awaiter of aio, and hands its coroutine on to "
-                      "it, declares `using aio_awaiter = void;`");
+            "this can be awaited in coroutines of aio alone. A class that wraps an awaiter of aio, and hands its "
+            "coroutine on to it, declares `using aio_awaiter = void;`");
         task_->suspended(h.promise(), *this);
     }
     bool start() noexcept {
@@ -50,8 +50,8 @@ private:
 
 }  // namespace detail
 
-/// Completes after d; at the loop's next turn, without a timer, if d is zero or less. std::nullopt: never. Revertible: a cancel
-/// removes the timer. Source: asyncio.sleep.
+/// Completes after d; at the loop's next turn, without a timer, if d is zero or less. std::nullopt: never. Revertible:
+/// a cancel removes the timer. Source: asyncio.sleep.
 inline detail::sleep_operation sleep(delay d) noexcept { return detail::sleep_operation(d); }
 
 /// Waits until it is cancelled. It counts as a timer, not as a deadlock (semantics 15i).

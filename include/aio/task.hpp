@@ -7,8 +7,8 @@
 //     int n = co_await t;                  // its value, or its exception
 //     aio::create_task([&log, id]() -> aio::coro<> { co_await log.write(id); });   // the lambda lives in the task
 //
-// The loop keeps a running task alive: a handle may be dropped. An exception that nobody fetches is told to the loop's exception
-// handler. Handles belong to the loop's thread; canceller() gives something that other threads may use.
+// The loop keeps a running task alive: a handle may be dropped. An exception that nobody fetches is told to the loop's
+// exception handler. Handles belong to the loop's thread; canceller() gives something that other threads may use.
 
 #include <aio/detail/platform.hpp>
 
@@ -94,7 +94,8 @@ private:
 
 template<class T>
 void* coro_promise_base<T>::operator new(std::size_t frame_bytes) {
-    static_assert(alignof(task_state<T>) <= 16, "results that are aligned beyond 16 bytes are not supported: use a pointer");
+    static_assert(
+        alignof(task_state<T>) <= 16, "results that are aligned beyond 16 bytes are not supported: use a pointer");
     constexpr std::size_t room = task_state<T>::room;
     char* block = static_cast<char*>(allocate(room + frame_bytes));
     ::new (block + room - sizeof(block_tag)) block_tag{size_class_of(room + frame_bytes), 0};
@@ -107,8 +108,8 @@ void coro_promise_base<T>::operator delete(void* frame) noexcept {
         deallocate_class(task_state<T>::block(frame), tag.size_class);  // a task's state frees the block itself
 }
 
-/// Makes a task of a coroutine that has not started. The caller owns one reference; the loop owns another until it ends.
-/// A held one starts when somebody schedules it.
+/// Makes a task of a coroutine that has not started. The caller owns one reference; the loop owns another until it
+/// ends. A held one starts when somebody schedules it.
 template<class T>
 task_state<T>* spawn(loop_core& loop, coro<T>&& c, std::source_location created, bool hold = false) {
     if (!c) [[unlikely]]
@@ -138,7 +139,8 @@ AIO_DETAIL_WRAPPER coro<awaited_t<A>> to_coro(A&& a) {
     return await_in_coro<A>(std::forward<A>(a));
 }
 
-/// What a function was given as an A&& and keeps by value: an rvalue is awaited as one, an lvalue (a handle) as an lvalue.
+/// What a function was given as an A&& and keeps by value: an rvalue is awaited as one, an lvalue (a handle) as an
+/// lvalue.
 template<class A>
 decltype(auto) as_given(std::decay_t<A>& kept) noexcept {
     if constexpr (std::is_lvalue_reference_v<A>) {
@@ -150,7 +152,7 @@ decltype(auto) as_given(std::decay_t<A>& kept) noexcept {
 template<class A>
 constexpr void check_given() noexcept {
     static_assert(!std::is_lvalue_reference_v<A> || handle<std::decay_t<A>>,
-                  "give awaitables as rvalues (std::move): only tasks and futures may be lvalues");
+        "give awaitables as rvalues (std::move): only tasks and futures may be lvalues");
 }
 
 /// Calls fn(args...) in a coroutine, whose frame keeps both alive: capturing lambdas are safe.
@@ -163,7 +165,8 @@ coro<final_result_t<F, Args...>> call_in_coro(F fn, Args... args) {
     }
 }
 template<class F, class... Args>
-AIO_DETAIL_WRAPPER auto invoke_in_coro(F&& fn, Args&&... args) -> coro<final_result_t<std::decay_t<F>, std::decay_t<Args>...>> {
+AIO_DETAIL_WRAPPER auto invoke_in_coro(F&& fn, Args&&... args)
+    -> coro<final_result_t<std::decay_t<F>, std::decay_t<Args>...>> {
     require_function<std::decay_t<F>>(fn, "create_task()");
     return call_in_coro<std::decay_t<F>, std::decay_t<Args>...>(std::forward<F>(fn), std::forward<Args>(args)...);
 }
@@ -173,7 +176,8 @@ task<T> start_task(coro<T>&& c, const task_options& options, std::source_locatio
     loop_core& loop = require_loop();
     if (!c) [[unlikely]]
         throw_awaited_twice();
-    task_extra* const extra = options.name.empty() ? nullptr : make_task_extra(options.name);  // throws before anything has begun
+    task_extra* const extra =
+        options.name.empty() ? nullptr : make_task_extra(options.name);  // throws before anything has begun
     task_state<T>* state = spawn(loop, std::move(c), where);
     if (extra) state->give_extra(extra);
     return task<T>(state_ptr<task_state<T>>::adopt(state));
@@ -192,8 +196,8 @@ public:
     task() noexcept = default;
     explicit task(detail::state_ptr<detail::task_state<T>> state) noexcept : base(std::move(state)) {}
 
-    /// Takes back one cancel request and gives how many are left; at zero, a cancel that has been handed to nothing yet is
-    /// withdrawn (rules 3, 4; semantics 15f2).
+    /// Takes back one cancel request and gives how many are left; at zero, a cancel that has been handed to nothing yet
+    /// is withdrawn (rules 3, 4; semantics 15f2).
     std::uint32_t uncancel() {
         detail::check_own_thread(this->get(), "task::uncancel");
         return this->get().uncancel();
@@ -251,12 +255,12 @@ any_task current_task() noexcept;
 /// All tasks of the running loop that have not ended, oldest first.
 std::vector<any_task> all_tasks();
 
-/// Starts any awaitable beside the caller, at the loop's next turn. A coro costs no extra frame. What is awaited by the awaitable
-/// must outlive the task: to give it things of its own, use the form with a function and arguments.
+/// Starts any awaitable beside the caller, at the loop's next turn. A coro costs no extra frame. What is awaited by the
+/// awaitable must outlive the task: to give it things of its own, use the form with a function and arguments.
 template<class A>
     requires(detail::awaitable<A> && !std::is_lvalue_reference_v<A>)
-auto create_task(A&& awaitable, task_options options = {},
-                 std::source_location where = std::source_location::current()) {
+auto create_task(
+    A&& awaitable, task_options options = {}, std::source_location where = std::source_location::current()) {
     return detail::start_task(detail::to_coro(std::forward<A>(awaitable)), options, where);
 }
 
@@ -282,11 +286,13 @@ auto create_task(F&& fn, task_options options) {
 }
 template<class A>
     requires detail::unmoved<A>
-void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE(
+    "a coroutine is awaited once: give it away with std::move");
 template<class F, class... Args>
     requires(!detail::awaitable<F> && !detail::unmoved<F> && !std::is_same_v<std::remove_cvref_t<F>, task_options> &&
-             !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
-void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
+                !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
+void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE(
+    "create_task() takes an awaitable, or a function and the arguments that it is called with");
 
 }  // namespace aio
 

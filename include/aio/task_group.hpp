@@ -7,7 +7,8 @@
 //     });                                           // all are done here
 //     for (auto& t : tasks) use(t.result());
 //
-// Errors leave as one exception_group, always (rules 65 to 84). Source: asyncio.TaskGroup, of Python 3.13; cancel() of 3.15.
+// Errors leave as one exception_group, always (rules 65 to 84). Source: asyncio.TaskGroup, of Python 3.13; cancel()
+// of 3.15.
 
 #include <aio/detail/platform.hpp>
 
@@ -24,7 +25,8 @@
 
 namespace aio {
 
-/// max_running: how many of the group's tasks may run at once; others wait for their turn, first come first served. 0: no limit.
+/// max_running: how many of the group's tasks may run at once; others wait for their turn, first come first served. 0:
+/// no limit.
 struct task_group_options {
     std::size_t max_running = 0;
 };
@@ -37,19 +39,19 @@ public:
     /// Terminates, naming them, if tasks are left.
     ~task_group();
 
-    /// As aio::create_task. Throws std::logic_error, and closes the coroutine, before the group is entered, once it is aborting,
-    /// or after its end (rules 77, 78).
+    /// As aio::create_task. Throws std::logic_error, and closes the coroutine, before the group is entered, once it is
+    /// aborting, or after its end (rules 77, 78).
     using detail::creates_tasks<task_group>::create_task;
 
-    /// Cancels the tasks and the body; the group ends without throwing. Errors still leave (semantics 15d). Before the group is
-    /// entered: it is cancelled upon entry; after its end nothing happens.
+    /// Cancels the tasks and the body; the group ends without throwing. Errors still leave (semantics 15d). Before the
+    /// group is entered: it is cancelled upon entry; after its end nothing happens.
     void cancel();
     /// Tasks that have not ended.
     std::size_t size() const noexcept { return children_count_; }
 
     detail::scope_entered<task_group> enter();
-    /// Throws nothing before it is awaited. In another task than the one that has entered it: cancels and awaits the tasks of the
-    /// group, then throws std::logic_error.
+    /// Throws nothing before it is awaited. In another task than the one that has entered it: cancels and awaits the
+    /// tasks of the group, then throws std::logic_error.
     coro<bool> exit(std::exception_ptr error) noexcept;
 
     static constexpr bool needs_block_scope = true;
@@ -87,7 +89,7 @@ private:
     void abort_with_body() noexcept;
 
     task_group_options options_;
-    detail::task_scope scope_;  // its task is the parent
+    detail::task_scope scope_;      // its task is the parent
     std::uint32_t cancelling_ = 0;  // the parent's requests at entry
     detail::list<child> children_;
     std::size_t children_count_ = 0;
@@ -95,7 +97,8 @@ private:
     detail::list<child> held_;
     std::optional<coro<bool>> leaving_;  // made upon entry: a group cannot be left for want of memory
     std::exception_ptr body_error_;
-    std::vector<std::exception_ptr, detail::pool_allocator<std::exception_ptr>> errors_;  // with room for one of each child
+    std::vector<std::exception_ptr, detail::pool_allocator<std::exception_ptr>>
+        errors_;                // with room for one of each child
     child* failure_ = nullptr;  // it has failed: the others are cancelled at the next turn
     drained* waiting_ = nullptr;
     bool finished_ = false;

@@ -19,8 +19,8 @@
 
 namespace aio::testing {
 
-/// seed: ready tasks run in an order that depends on it alone, instead of first come first served. virtual_time: the clock stands
-/// still while anything is ready or in flight, and jumps to the next timer when nothing is.
+/// seed: ready tasks run in an order that depends on it alone, instead of first come first served. virtual_time: the
+/// clock stands still while anything is ready or in flight, and jumps to the next timer when nothing is.
 struct options {
     std::optional<std::uint64_t> seed = std::nullopt;
     bool virtual_time = false;
@@ -54,16 +54,18 @@ any_task next_task() noexcept;
 
 // ---- brute force
 //
-// Each of these runs scenario() (a function that gives a coroutine) again and again, each time in a new loop on virtual time, with
-// something done to it at step 0, 1, 2, ..., until it runs through untouched. After each run check() is called: it throws, or uses
-// the test framework's assertions, if anything was lost. An error of the scenario other than what was done to it is thrown: a
-// deadlock_error shows a lost wake-up. So is std::logic_error if coroutine frames, tasks or futures are left after check(), where the
-// process has no other thread that could hold them. All give the number of runs.
+// Each of these runs scenario() (a function that gives a coroutine) again and again, each time in a new loop on virtual
+// time, with something done to it at step 0, 1, 2, ..., until it runs through untouched. After each run check() is
+// called: it throws, or uses the test framework's assertions, if anything was lost. An error of the scenario other than
+// what was done to it is thrown: a deadlock_error shows a lost wake-up. So is std::logic_error if coroutine frames,
+// tasks or futures are left after check(), where the process has no other thread that could hold them. All give the
+// number of runs.
 
 /// real_time: for scenarios that sleep while a socket or a thread is at work: virtual time would stand still then.
-/// busy_tasks: so many tasks that are always ready run beside the scenario, on the real clock. Their steps do not count. Where the
-/// scenario has not ended after a minute they give up, so that a lost wake-up is a deadlock_error here, too.
-/// first, every: something is done at these steps alone: first, first + every, first + 2 * every ... std::invalid_argument: every is 0.
+/// busy_tasks: so many tasks that are always ready run beside the scenario, on the real clock. Their steps do not
+/// count. Where the scenario has not ended after a minute they give up, so that a lost wake-up is a deadlock_error
+/// here, too. first, every: something is done at these steps alone: first, first + every, first + 2 * every ...
+/// std::invalid_argument: every is 0.
 struct brute_force_options {
     bool real_time = false;
     std::size_t busy_tasks = 0;
@@ -139,9 +141,7 @@ coro<bool> cancelled_at(Scenario& scenario, std::size_t busy, std::size_t step, 
     std::exception_ptr error;
     try {
         co_await subject;
-    } catch (...) {
-        error = std::current_exception();
-    }
+    } catch (...) { error = std::current_exception(); }
     set_step_hook(nullptr);
     if (error && !(reached && detail::is_cancelled(error))) std::rethrow_exception(error);
     co_return reached;
@@ -184,9 +184,7 @@ coro<bool> failing_at(Scenario& scenario, std::size_t busy, std::size_t allocati
     try {
         any_task subject = create_task(detail::to_coro(scenario()));
         co_await subject;
-    } catch (...) {
-        error = std::current_exception();
-    }
+    } catch (...) { error = std::current_exception(); }
     const bool reached = allocation_failed();
     fail_allocation(std::nullopt);
     set_step_hook(nullptr);
@@ -196,25 +194,24 @@ coro<bool> failing_at(Scenario& scenario, std::size_t busy, std::size_t allocati
 
 }  // namespace detail_
 
-/// Cancels the scenario's task at each step, its own steps among them: there it has been woken, the result is there, and it has not
-/// run yet. The scenario ends with that cancellation, or as it will.
+/// Cancels the scenario's task at each step, its own steps among them: there it has been woken, the result is there,
+/// and it has not run yet. The scenario ends with that cancellation, or as it will.
 template<class Scenario, class Check>
 std::size_t cancel_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, "cancel_at_every_step", options, [&](std::size_t step) {
-        return detail_::cancelled_at(scenario, options.busy_tasks, step, false);
-    });
+    return detail_::again_and_again(check, "cancel_at_every_step", options,
+        [&](std::size_t step) { return detail_::cancelled_at(scenario, options.busy_tasks, step, false); });
 }
 
-/// Cancels, one a run, every task that is about to go on: a cancel in the same tick as the result. Other tasks of the scenario than
-/// its first are cancelled, too, so it must be one in which the others can do without any of them.
+/// Cancels, one a run, every task that is about to go on: a cancel in the same tick as the result. Other tasks of the
+/// scenario than its first are cancelled, too, so it must be one in which the others can do without any of them.
 template<class Scenario, class Check>
 std::size_t cancel_every_wake_up(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, "cancel_every_wake_up", options, [&](std::size_t step) {
-        return detail_::cancelled_at(scenario, options.busy_tasks, step, true);
-    });
+    return detail_::again_and_again(check, "cancel_every_wake_up", options,
+        [&](std::size_t step) { return detail_::cancelled_at(scenario, options.busy_tasks, step, true); });
 }
 
-/// Ends the main coroutine at each step: the scenario is cancelled and awaited by the end of run(). Errors that it ends with are thrown.
+/// Ends the main coroutine at each step: the scenario is cancelled and awaited by the end of run(). Errors that it ends
+/// with are thrown.
 template<class Scenario, class Check>
 std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
     any_task subject;
@@ -224,18 +221,17 @@ std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_option
         subject = {};
         check();
     };
-    return detail_::again_and_again(check_the_end, "end_at_every_step", options, [&](std::size_t step) {
-        return detail_::ended_at(scenario, options.busy_tasks, step, subject);
-    });
+    return detail_::again_and_again(check_the_end, "end_at_every_step", options,
+        [&](std::size_t step) { return detail_::ended_at(scenario, options.busy_tasks, step, subject); });
 }
 
-/// Lets each allocation of a coroutine frame, a task, a future or another block of the library fail in its turn, and of the standard's
-/// containers where the program's operator new calls allocation(). The scenario ends with std::bad_alloc, a group of them, or well.
+/// Lets each allocation of a coroutine frame, a task, a future or another block of the library fail in its turn, and of
+/// the standard's containers where the program's operator new calls allocation(). The scenario ends with
+/// std::bad_alloc, a group of them, or well.
 template<class Scenario, class Check>
 std::size_t fail_every_allocation(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, "fail_every_allocation", options, [&](std::size_t allocation) {
-        return detail_::failing_at(scenario, options.busy_tasks, allocation);
-    });
+    return detail_::again_and_again(check, "fail_every_allocation", options,
+        [&](std::size_t allocation) { return detail_::failing_at(scenario, options.busy_tasks, allocation); });
 }
 
 /// For a program's own operator new: throws std::bad_alloc where it is this allocation's turn to fail.
@@ -245,7 +241,7 @@ void allocation();
 template<class Scenario, class Check>
 std::size_t brute_force(Scenario scenario, Check check, brute_force_options options = {}) {
     return cancel_at_every_step(scenario, check, options) + cancel_every_wake_up(scenario, check, options) +
-           end_at_every_step(scenario, check, options) + fail_every_allocation(scenario, check, options);
+        end_at_every_step(scenario, check, options) + fail_every_allocation(scenario, check, options);
 }
 
 }  // namespace aio::testing

@@ -1,7 +1,7 @@
 #pragma once
 // Running a coroutine on a loop from another thread, and waiting there for its result.
 //
-//     void worker(aio::loop_handle h) {                                          // a std::thread, a callback of a library
+//     void worker(aio::loop_handle h) {  // a std::thread, or a callback of a library
 //         aio::thread_future<std::string> f = aio::run_coroutine_threadsafe(h, fetch_text("a"));
 //         aio::run_coroutine_threadsafe(h, [](int n) -> aio::coro<> { co_await notify(n); }, 7).get();
 //         try {
@@ -83,9 +83,13 @@ struct thread_task final : thread_task_base {
     thread_task(coro<T>&& c, std::shared_ptr<thread_future_state<T>> s) : body(std::move(c)), state(std::move(s)) {
         place = coro_access::place(body);
         context.take();
-        deliver = [](inbox_node& node) noexcept { static_cast<thread_task&>(static_cast<thread_task_base&>(node)).start(); };
+        deliver = [](inbox_node& node) noexcept {
+            static_cast<thread_task&>(static_cast<thread_task_base&>(node)).start();
+        };
         notify = [](waiter& w) noexcept { static_cast<thread_task&>(static_cast<thread_task_base&>(w)).task_done(); };
-        loop_ended = [](loop_end& e) noexcept { static_cast<thread_task&>(static_cast<thread_task_base&>(e)).never_done(); };
+        loop_ended = [](loop_end& e) noexcept {
+            static_cast<thread_task&>(static_cast<thread_task_base&>(e)).never_done();
+        };
     }
     void start() noexcept {
         if (!loop_takes_tasks()) {
@@ -100,7 +104,8 @@ struct thread_task final : thread_task_base {
         task->add_waiter(*this);
         watch_loop_end(*this);
     }
-    // The value is moved: nobody else has a handle that knows its type. An error is shared only where somebody else looks at the task.
+    // The value is moved: nobody else has a handle that knows its type. An error is shared only where somebody else
+    // looks at the task.
     void task_done() noexcept {
         static_cast<loop_end&>(*this).unlink();
         const bool somebody_waits = state.use_count() > 1;
@@ -111,9 +116,7 @@ struct thread_task final : thread_task_base {
             } else {
                 state->outcome = std::move(task->outcome);
             }
-        } catch (...) {
-            state->outcome.set_error(std::current_exception());
-        }
+        } catch (...) { state->outcome.set_error(std::current_exception()); }
         settle();
     }
     // A forced end: the task has been left behind (semantics 15l).
@@ -131,9 +134,9 @@ struct thread_task final : thread_task_base {
 
 }  // namespace detail
 
-/// The result of a coroutine that runs on another thread's loop. A handle: copyable, all copies are the same. For any thread but
-/// the loop's own. Dropping it changes nothing; an error that nobody can fetch any more goes to the loop's exception handler. The
-/// async_trace of an error stays on the loop's thread.
+/// The result of a coroutine that runs on another thread's loop. A handle: copyable, all copies are the same. For any
+/// thread but the loop's own. Dropping it changes nothing; an error that nobody can fetch any more goes to the loop's
+/// exception handler. The async_trace of an error stays on the loop's thread.
 template<class T = void>
 class [[nodiscard]] thread_future {
 public:
@@ -144,9 +147,9 @@ public:
 
     /// True once the coroutine has ended.
     bool done() const { return get_state().done(); }
-    /// Blocks until the coroutine has ended; its value (copied; moved where T cannot be copied, and from an rvalue), or its exception;
-    /// cancelled_error if the task was cancelled or the loop ended before it. std::logic_error on the loop's own thread, which
-    /// would wait for itself, and where the value has been moved out before.
+    /// Blocks until the coroutine has ended; its value (copied; moved where T cannot be copied, and from an rvalue), or
+    /// its exception; cancelled_error if the task was cancelled or the loop ended before it. std::logic_error on the
+    /// loop's own thread, which would wait for itself, and where the value has been moved out before.
     T get() & {
         get_state().wait();
         return take<!may_copy>();
@@ -155,8 +158,8 @@ public:
         get_state().wait();
         return take<true>();
     }
-    /// The same, for at most d: then it cancels the coroutine, without waiting for it, and throws timeout_error (rule 166). Once
-    /// more get() tells how it ended.
+    /// The same, for at most d: then it cancels the coroutine, without waiting for it, and throws timeout_error (rule
+    /// 166). Once more get() tells how it ended.
     T wait_for(delay d) {
         if (!get_state().wait_for(d)) {
             cancel();
@@ -164,7 +167,8 @@ public:
         }
         return take<!may_copy>();
     }
-    /// Asks the coroutine's task to end, as task::cancel does on the loop: get() tells how it did. False if it has ended already.
+    /// Asks the coroutine's task to end, as task::cancel does on the loop: get() tells how it did. False if it has
+    /// ended already.
     bool cancel(std::string message = {}) {
         get_state();
         return detail::thread_future_base::cancel(state_, std::move(message));
@@ -194,9 +198,9 @@ private:
     std::shared_ptr<detail::thread_future_state<T>> state_;
 };
 
-/// Starts a coroutine, or any awaitable given as an rvalue, on the loop of h, from any thread; with the context variables of the
-/// caller. Throws std::logic_error where that loop has ended (the coroutine is closed then). References that the coroutine was
-/// given must live until get() has returned or thrown.
+/// Starts a coroutine, or any awaitable given as an rvalue, on the loop of h, from any thread; with the context
+/// variables of the caller. Throws std::logic_error where that loop has ended (the coroutine is closed then).
+/// References that the coroutine was given must live until get() has returned or thrown.
 template<class A>
     requires(detail::awaitable<A> && !std::is_lvalue_reference_v<A>)
 auto run_coroutine_threadsafe(const loop_handle& h, A&& awaitable) -> thread_future<detail::awaited_t<A>> {

@@ -10,8 +10,9 @@
 //     } catch (const aio::timeout_error&) { ... }
 //     int n = co_await aio::wait_for(answer(), 500ms);
 //
-// When the deadline passes the task is cancelled where it waits; when that cancellation leaves the block it becomes timeout_error,
-// unless somebody else has cancelled the task, too (rules 39 to 46). A block without an await is never interrupted.
+// When the deadline passes the task is cancelled where it waits; when that cancellation leaves the block it becomes
+// timeout_error, unless somebody else has cancelled the task, too (rules 39 to 46). A block without an await is never
+// interrupted.
 
 #include <aio/detail/platform.hpp>
 
@@ -30,7 +31,8 @@ class timeout {
 public:
     /// d counts from here. std::nullopt: no deadline. Throws std::logic_error where no loop runs.
     explicit timeout(delay d);
-    timeout(timeout&& other) noexcept : when_(other.when_), past_(other.past_), state_(other.state_) {}  // before it is entered
+    timeout(timeout&& other) noexcept
+        : when_(other.when_), past_(other.past_), state_(other.state_) {}  // before it is entered
     timeout& operator=(timeout&&) = delete;
     [[gnu::always_inline]] ~timeout() {
         if (soon_ || timer_.armed()) [[unlikely]]
@@ -39,14 +41,14 @@ public:
 
     /// The deadline, if there is one.
     std::optional<time_point> when() const noexcept { return when_; }
-    /// Moves the deadline, into the past or to std::nullopt, too. Throws std::logic_error, naming the state, unless the block is
-    /// active (rule 51).
+    /// Moves the deadline, into the past or to std::nullopt, too. Throws std::logic_error, naming the state, unless the
+    /// block is active (rule 51).
     void reschedule(std::optional<time_point> when);
     /// True once the deadline has passed while the block was active.
     bool expired() const noexcept { return state_ == state::expiring || state_ == state::expired; }
 
-    /// Both are ready at once. enter() throws std::logic_error outside of a task, or the second time (rule 52); exit(), in another task
-    /// than the one that has entered it.
+    /// Both are ready at once. enter() throws std::logic_error outside of a task, or the second time (rule 52); exit(),
+    /// in another task than the one that has entered it.
     detail::scope_entered<timeout> enter();
     detail::ready<bool> exit(std::exception_ptr error);
 
@@ -82,8 +84,8 @@ namespace detail {
 
 [[noreturn]] void throw_timeout(std::exception_ptr cause);
 
-/// Waits until a task or future is done; takes no result and throws nothing but the waiter's own cancellation, which ends the wait
-/// at once: what is awaited has been cancelled already.
+/// Waits until a task or future is done; takes no result and throws nothing but the waiter's own cancellation, which
+/// ends the wait at once: what is awaited has been cancelled already.
 class [[nodiscard("co_await it")]] settled final : public join_base {
 public:
     explicit settled(future_base& awaited) : join_base(awaited), state_(&awaited) {}
@@ -116,9 +118,7 @@ coro<awaited_t<A>> wait_for_until(std::decay_t<A> given, delay d) {
     std::exception_ptr error;
     try {
         outcome.set_value(co_await no_void(as_given<A>(given)));
-    } catch (...) {
-        error = std::current_exception();
-    }
+    } catch (...) { error = std::current_exception(); }
     co_await scope.exit(error);
     if (error) std::rethrow_exception(error);
     co_return std::move(outcome).value();
@@ -126,10 +126,11 @@ coro<awaited_t<A>> wait_for_until(std::decay_t<A> given, delay d) {
 
 }  // namespace detail
 
-/// Awaits, but at most d: then what is awaited is cancelled, and once it has unwound timeout_error is thrown (rule 56). If it fails
-/// while it is being cancelled its error is thrown; if it gives a value in spite of that, the value (rules 59, 60). d <= 0: gives the
-/// result of a task or future that is done, else cancels it; a coroutine does not start (rule 57). std::nullopt: plain co_await.
-/// Cancelling the waiter cancels what is awaited (61). Source: asyncio.wait_for.
+/// Awaits, but at most d: then what is awaited is cancelled, and once it has unwound timeout_error is thrown (rule 56).
+/// If it fails while it is being cancelled its error is thrown; if it gives a value in spite of that, the value (rules
+/// 59, 60). d <= 0: gives the result of a task or future that is done, else cancels it; a coroutine does not start
+/// (rule 57). std::nullopt: plain co_await. Cancelling the waiter cancels what is awaited (61). Source:
+/// asyncio.wait_for.
 template<class A>
     requires detail::awaitable<A>
 AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> wait_for(A&& awaitable, delay d) {

@@ -1,17 +1,17 @@
 #pragma once
 // Comprehensions over what comes one after another: `[f(x) async for x in source if p(x)]` in Python.
 //
-//     std::vector<user> active = co_await (fetch_users(ids) | aio::views::filter(&user::active) | aio::to<std::vector>());
-//     std::map<int, user> by_id = co_await (fetch_users(ids) | aio::views::transform(id_and_user) | aio::to<std::map>());
-//     co_await aio::for_each(ids | aio::views::concurrent(8, fetch), show);          // at most 8 fetches at once, in order
+//     auto users = co_await (fetch_users(ids) | aio::views::filter(&user::active) | aio::to<std::vector>());
+//     auto by_id = co_await (fetch_users(ids) | aio::views::transform(id_and_user) | aio::to<std::map>());
+//     co_await aio::for_each(ids | aio::views::concurrent(8, fetch), show);  // at most 8 fetches at once, in order
 //     auto first = lines | aio::views::take(10) | aio::views::enumerate;
 //     while (auto line = co_await first.next()) { print(line->first, line->second); }
 //
-// Sources are async generators, whatever else has an awaitable next(), other views, and plain ranges. A view owns a source that
-// is given as an rvalue and refers to an lvalue. Functions are plain or async. Nothing runs before an item is asked for, and no
-// more than what is needed for it. aclose() of a view closes it and the sources it owns; `| to<>()` and for_each do that however
-// they end. What a function or source throws leaves through next().
-// Sources: asynchronous comprehensions (PEP 530), itertools, <ranges>.
+// Sources are async generators, whatever else has an awaitable next(), other views, and plain ranges. A view owns a
+// source that is given as an rvalue and refers to an lvalue. Functions are plain or async. Nothing runs before an item
+// is asked for, and no more than what is needed for it. aclose() of a view closes it and the sources it owns; `|
+// to<>()` and for_each do that however they end. What a function or source throws leaves through next(). Sources:
+// asynchronous comprehensions (PEP 530), itertools, <ranges>.
 
 #include <aio/detail/platform.hpp>
 
@@ -34,7 +34,8 @@ concept plain_range = !iterable<S> && requires(std::remove_reference_t<S>& range
     range.end();
 };
 
-/// Closes the view's generator, then what it owns, the last part first; all of them whatever one throws, as scope exits do.
+/// Closes the view's generator, then what it owns, the last part first; all of them whatever one throws, as scope exits
+/// do.
 template<std::size_t I, class Items, class... Parts>
 coro<> close_parts(std::tuple<Parts...>& parts, Items& items) {
     if constexpr (I == sizeof...(Parts)) {
@@ -52,8 +53,8 @@ coro<> close_parts(std::tuple<Parts...>& parts, Items& items) {
 template<class Items, class... Parts>
 class [[nodiscard("a view does nothing until its items are asked for")]] view {
     using generator = decltype(Items::run(std::declval<parts_ptr<Parts...>>()));
-    static constexpr bool scoped =
-        Items::is_scoped || ((has_scoped_next<std::remove_reference_t<Parts>> && !has_next<std::remove_reference_t<Parts>>) || ...);
+    static constexpr bool scoped = Items::is_scoped ||
+        ((has_scoped_next<std::remove_reference_t<Parts>> && !has_next<std::remove_reference_t<Parts>>) || ...);
 
 public:
     using element_type = typename generator::element_type;
@@ -73,7 +74,9 @@ public:
     {
         return items_.next();
     }
-    void next() requires(scoped) = AIO_DETAIL_DELETE("a concurrent view has no next(), so that its tasks always end: give it to for_each() or |");
+    void next()
+        requires(scoped)
+    = AIO_DETAIL_DELETE("a concurrent view has no next(), so that its tasks always end: give it to for_each() or |");
     /// Closes the view, then the sources it owns.
     AIO_DETAIL_WRAPPER coro<> aclose() { return close_parts<0>(parts_->parts, items_); }
 
@@ -85,7 +88,7 @@ private:
 /// The items of an rvalue range are ours to move from.
 template<class R>
 using range_item_t = std::conditional_t<std::is_reference_v<R>, decltype(*std::declval<R&>().begin()),
-                                        std::remove_reference_t<decltype(*std::declval<R&>().begin())>>;
+    std::remove_reference_t<decltype(*std::declval<R&>().begin())>>;
 template<class R>
 async_generator<range_item_t<R>> items_of(R range) {
     for (auto&& item : range) { co_yield static_cast<range_item_t<R>&&>(item); }
@@ -131,7 +134,8 @@ public:
     friend auto operator|(S&& left, adaptor right) {
         return std::apply(
             [&](auto&... args) {
-                return view<Items, source_t<S>, Args...>(std::in_place, as_source<S>(left), std::forward<Args>(args)...);
+                return view<Items, source_t<S>, Args...>(
+                    std::in_place, as_source<S>(left), std::forward<Args>(args)...);
             },
             right.args_);
     }
@@ -169,7 +173,10 @@ void append(C& container, Item&& item) {
         container.push_back(std::forward<Item>(item));
     } else if constexpr (requires { container += std::forward<Item>(item); }) {
         container += std::forward<Item>(item);
-    } else if constexpr (requires { typename C::mapped_type; container.insert_or_assign(std::get<0>(item), std::get<1>(item)); }) {
+    } else if constexpr (requires {
+                             typename C::mapped_type;
+                             container.insert_or_assign(std::get<0>(item), std::get<1>(item));
+                         }) {
         // the last one wins, as in a dict comprehension
         container.insert_or_assign(std::get<0>(std::forward<Item>(item)), std::get<1>(std::forward<Item>(item)));
     } else {
@@ -198,7 +205,8 @@ struct collector {
 
 template<template<class...> class C, class Item>
 struct container_of {
-    using type = C<std::remove_cvref_t<std::tuple_element_t<0, Item>>, std::remove_cvref_t<std::tuple_element_t<1, Item>>>;
+    using type =
+        C<std::remove_cvref_t<std::tuple_element_t<0, Item>>, std::remove_cvref_t<std::tuple_element_t<1, Item>>>;
 };
 template<template<class...> class C, class Item>
     requires requires { typename C<Item>; }
@@ -216,8 +224,8 @@ struct template_collector {
 
 }  // namespace detail
 
-/// `co_await (source | to<std::vector>())`: collects all items; pairs, too, into std::map and its like, where the last of equal keys
-/// wins. Gives a coro. Closes the source that it was given as an rvalue, however it ends.
+/// `co_await (source | to<std::vector>())`: collects all items; pairs, too, into std::map and its like, where the last
+/// of equal keys wins. Gives a coro. Closes the source that it was given as an rvalue, however it ends.
 template<template<class...> class C>
 detail::template_collector<C> to() noexcept {
     return {};
@@ -261,11 +269,12 @@ inline auto chunk(std::size_t n) {
     return detail::adaptor<detail::chunk_items, std::size_t>(std::in_place, detail::at_least_one(n, "views::chunk"));
 }
 
-/// std::pair (of more than two: std::tuple) of an item of each, asked for in order, until one of them ends. `a | zip(b)` is zip(a, b).
+/// std::pair (of more than two: std::tuple) of an item of each, asked for in order, until one of them ends. `a |
+/// zip(b)` is zip(a, b).
 template<detail::view_source First, detail::view_source Second, detail::view_source... More>
 auto zip(First&& first, Second&& second, More&&... more) {
-    return detail::view<detail::zip_items, detail::source_t<First>, detail::source_t<Second>, detail::source_t<More>...>(
-        std::in_place, detail::as_source<First>(first), detail::as_source<Second>(second),
+    return detail::view<detail::zip_items, detail::source_t<First>, detail::source_t<Second>,
+        detail::source_t<More>...>(std::in_place, detail::as_source<First>(first), detail::as_source<Second>(second),
         detail::as_source<More>(more)...);
 }
 template<detail::view_source Other>
@@ -273,16 +282,17 @@ auto zip(Other&& other) {
     return detail::adaptor<detail::zip_items, detail::source_t<Other>>(std::in_place, detail::as_source<Other>(other));
 }
 
-/// The items of all, as they come; each source is read by a task of its own, one item ahead. Ends when all have ended, or with the
-/// first error. Closing it cancels and awaits those tasks; dropped, the loop does that. `a | merge(b)` is merge(a, b).
+/// The items of all, as they come; each source is read by a task of its own, one item ahead. Ends when all have ended,
+/// or with the first error. Closing it cancels and awaits those tasks; dropped, the loop does that. `a | merge(b)` is
+/// merge(a, b).
 template<detail::view_source First, detail::view_source Second, detail::view_source... More>
 auto merge(First&& first, Second&& second, More&&... more) {
-    return detail::view<detail::merge_items, detail::source_t<First>, detail::source_t<Second>, detail::source_t<More>...>(
-        std::in_place, detail::as_source<First>(first), detail::as_source<Second>(second),
+    return detail::view<detail::merge_items, detail::source_t<First>, detail::source_t<Second>,
+        detail::source_t<More>...>(std::in_place, detail::as_source<First>(first), detail::as_source<Second>(second),
         detail::as_source<More>(more)...);
 }
-/// The same for a range of sources. An rvalue range gives its sources away, those of an lvalue range are referred to; it is read when
-/// this is called. An empty one ends at once.
+/// The same for a range of sources. An rvalue range gives its sources away, those of an lvalue range are referred to;
+/// it is read when this is called. An empty one ends at once.
 template<detail::source_range R>
 auto merge(R&& sources) {
     using items = detail::merge_range_items<detail::range_source_t<R>>;
@@ -291,18 +301,20 @@ auto merge(R&& sources) {
 template<detail::view_source Other>
     requires(!detail::source_range<Other>)
 auto merge(Other&& other) {
-    return detail::adaptor<detail::merge_items, detail::source_t<Other>>(std::in_place, detail::as_source<Other>(other));
+    return detail::adaptor<detail::merge_items, detail::source_t<Other>>(
+        std::in_place, detail::as_source<Other>(other));
 }
 
-/// transform() with at most n calls at once, each in a task; the results come in the order of the items. The source is read in
-/// another task, and only as far as there is room: calls that run and results not yet taken are at most n. void gives
-/// std::monostate. It has no next(): for_each and | take it, and have cancelled and awaited every task when they end, however they
-/// end. The first error in order ends it; those of others go to the exception handler. Throws std::invalid_argument if n is 0.
+/// transform() with at most n calls at once, each in a task; the results come in the order of the items. The source is
+/// read in another task, and only as far as there is room: calls that run and results not yet taken are at most n. void
+/// gives std::monostate. It has no next(): for_each and | take it, and have cancelled and awaited every task when they
+/// end, however they end. The first error in order ends it; those of others go to the exception handler. Throws
+/// std::invalid_argument if n is 0.
 template<class F>
 auto concurrent(std::size_t n, F fn) {
     detail::require_function(fn, "views::concurrent()");
-    return detail::adaptor<detail::concurrent_items<true>, F, std::size_t>(std::in_place, std::move(fn),
-                                                                           detail::at_least_one(n, "views::concurrent"));
+    return detail::adaptor<detail::concurrent_items<true>, F, std::size_t>(
+        std::in_place, std::move(fn), detail::at_least_one(n, "views::concurrent"));
 }
 /// The same with the results in the order in which the calls end; the first error to come ends it.
 template<class F>

@@ -104,9 +104,10 @@ coro<wait_result<Handle>> wait_handles(std::vector<Handle> handles, wait_options
 
 }  // namespace detail
 
-/// Waits until return_when holds or the timeout has passed; never throws timeout_error. Takes a range of task<T>, future<T> or any_task
-/// (coroutines are refused); the same one twice counts once. Revertible; the tasks are left alone. Throws std::invalid_argument for
-/// an empty range. A cancelled task does not count as first_exception (rule 97). Source: asyncio.wait.
+/// Waits until return_when holds or the timeout has passed; never throws timeout_error. Takes a range of task<T>,
+/// future<T> or any_task (coroutines are refused); the same one twice counts once. Revertible; the tasks are left
+/// alone. Throws std::invalid_argument for an empty range. A cancelled task does not count as first_exception (rule
+/// 97). Source: asyncio.wait.
 template<class R>
     requires(detail::range<R> && detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
 AIO_DETAIL_WRAPPER auto wait(R&& tasks, wait_options options = {}) {
@@ -114,6 +115,7 @@ AIO_DETAIL_WRAPPER auto wait(R&& tasks, wait_options options = {}) {
 }
 template<class R>
     requires(detail::range<R> && !detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
-void wait(R&& range, wait_options options = {}) = AIO_DETAIL_DELETE("wait() takes a range of tasks or futures: make tasks of coroutines with create_task(), or use gather()");
+void wait(R&& range, wait_options options = {}) = AIO_DETAIL_DELETE(
+    "wait() takes a range of tasks or futures: make tasks of coroutines with create_task(), or use gather()");
 
 }  // namespace aio

@@ -1,18 +1,18 @@
 #pragma once
-// A value that others follow: each subscriber gets the newest one that it has not seen, and never an old one. Source: tokio's watch
-// channel.
+// A value that others follow: each subscriber gets the newest one that it has not seen, and never an old one. Source:
+// tokio's watch channel.
 //
 //     aio::watch<settings> current(read_settings());
 //     aio::coro<> server(aio::watch<settings>& current) {
 //         auto changes = current.subscribe();
-//         while (auto s = co_await changes.next()) {               // the current one at once, then each change, until close()
+//         while (auto s = co_await changes.next()) {  // the current one at once, then each change, until close()
 //             use(*s);
 //         }
 //     }
 //     current.set(read_settings());
 //
-// A subscription is an async_iterable: for_each and the views take it. It belongs to its loop's thread, and to the loop where it was
-// first waited for.
+// A subscription is an async_iterable: for_each and the views take it. It belongs to its loop's thread, and to the loop
+// where it was first waited for.
 
 #include <aio/detail/platform.hpp>
 

@@ -1,10 +1,10 @@
 #pragma once
-// Async context managers: `async with`. A manager has enter() and exit(std::exception_ptr), both awaitable; whatever has aclose()
-// or shutdown() is a manager that gives itself.
+// Async context managers: `async with`. A manager has enter() and exit(std::exception_ptr), both awaitable; whatever
+// has aclose() or shutdown() is a manager that gives itself.
 //
-//     co_await aio::with(resource.lock(), [&] { ... });                     // block scope
-//     auto& db = co_await aio::enter(aio::sql::connect(url));               // function scope: left when this coroutine ends
-//     auto& shop = co_await aio::enter<pet_shop>(name);                     // made in place: it need not be movable
+//     co_await aio::with(resource.lock(), [&] { ... });         // block scope
+//     auto& db = co_await aio::enter(aio::sql::connect(url));   // function scope: left when this coroutine ends
+//     auto& shop = co_await aio::enter<pet_shop>(name);         // made in place: it need not be movable
 //     co_await aio::defer([](std::string path) { std::remove(path.c_str()); }, path);
 //
 //     aio::context<session&> get_session() {                                // contextlib.asynccontextmanager
@@ -13,11 +13,11 @@
 //         if (error) { co_await s.rollback(); } else { co_await s.commit(); }
 //     }
 //
-// What enter and defer do happens after the coroutine's locals are gone: enter takes an rvalue, or std::ref of a manager that
-// outlives the coroutine; defer's function captures nothing. Exits run last entered first, however the coroutine ends; each sees
-// the error under way, may throw another instead (which async_trace keeps as the context() of the new one, semantics 15m), or give
-// true to swallow it. Awaits in exits work although the task is cancelled;
-// a second cancel interrupts them (rule 12). Source: contextlib, AsyncExitStack.
+// What enter and defer do happens after the coroutine's locals are gone: enter takes an rvalue, or std::ref of a
+// manager that outlives the coroutine; defer's function captures nothing. Exits run last entered first, however the
+// coroutine ends; each sees the error under way, may throw another instead (which async_trace keeps as the context() of
+// the new one, semantics 15m), or give true to swallow it. Awaits in exits work although the task is cancelled; a
+// second cancel interrupts them (rule 12). Source: contextlib, AsyncExitStack.
 
 #include <aio/detail/platform.hpp>
 
@@ -110,7 +110,8 @@ template<class M>
 inline constexpr bool may_swallow =
     std::is_same_v<std::remove_cvref_t<awaited_t<decltype(exit_of(std::declval<M&>(), nullptr))>>, bool>;
 
-/// A lock, a semaphore, a condition; not a class of the user's that derives from one, for it may have an enter() of its own.
+/// A lock, a semaphore, a condition; not a class of the user's that derives from one, for it may have an enter() of its
+/// own.
 template<class M>
 concept guarded = requires { requires std::is_same_v<typename M::entered_by_guard, M>; };
 template<class Scoped, class Guard>
@@ -151,7 +152,8 @@ using managed = std::conditional_t<guarded<std::remove_reference_t<M>>, held_by_
 template<class M>
 using entered_value_t = std::conditional_t<std::is_void_v<entered_t<M>>, nothing, entered_t<M>>;
 
-/// A body may leave out its argument. What was entered by value lives as long as the block: the body may refer to it, too.
+/// A body may leave out its argument. What was entered by value lives as long as the block: the body may refer to it,
+/// too.
 template<class Body, class Entered>
 AIO_DETAIL_WRAPPER decltype(auto) call_body(Body& body, Entered&& entered) {
     constexpr bool given = !std::is_same_v<std::remove_cvref_t<Entered>, nothing>;
@@ -198,9 +200,7 @@ coro<body_result_t<std::remove_reference_t<M>, Body>> with_manager(M manager, Bo
         } else {
             outcome.set_value(call_body(body, static_cast<entered_value_t<plain>&&>(entered)));
         }
-    } catch (...) {
-        error = std::current_exception();
-    }
+    } catch (...) { error = std::current_exception(); }
     bool swallowed = false;
     try {
         if constexpr (may_swallow<plain>) {
@@ -239,8 +239,8 @@ struct manager_exit final : exit_node {
 };
 
 template<class Promise, class M>
-coro<std::add_lvalue_reference_t<entered_t<std::remove_reference_t<M>>>> enter_in(Promise& promise,
-                                                                                std::unique_ptr<manager_exit<M>> node) {
+coro<std::add_lvalue_reference_t<entered_t<std::remove_reference_t<M>>>> enter_in(
+    Promise& promise, std::unique_ptr<manager_exit<M>> node) {
     using plain = std::remove_reference_t<M>;
     using entered = entered_t<plain>;
     prepare_exit(promise, *node);
@@ -271,13 +271,13 @@ public:
         using plain = std::remove_reference_t<M>;
         if constexpr (requires { plain::needs_block_scope; }) {
             static_assert(Promise::is_block_scope,
-                          "a task_group cannot be entered for a whole coroutine, whose locals its tasks would outlive: use "
-                          "co_await with(task_group(), body)");
+                "a task_group cannot be entered for a whole coroutine, whose locals its tasks would outlive: use "
+                "co_await with(task_group(), body)");
         }
         if constexpr (requires { plain::bound_to_task; }) {
             static_assert(!Promise::spans_yields,
-                          "a task group or a timeout must not span a co_yield: whoever asks for the next item may be another "
-                          "task, or never come back; use it around the code between two co_yields");
+                "a task group or a timeout must not span a co_yield: whoever asks for the next item may be another "
+                "task, or never come back; use it around the code between two co_yields");
         }
         return enter_in<Promise, M>(promise, std::move(node_)).operator co_await();
     }
@@ -325,34 +325,40 @@ private:
 
 }  // namespace detail
 
-/// Enters the manager, calls body (plain or async, with what enter() gave or without), leaves the manager however the body ended,
-/// and gives what the body gave. An lvalue manager is referred to, an rvalue is owned. If the manager swallowed the body's error:
-/// nothing for void, std::nullopt for an optional, else std::logic_error with the error as its context().
+/// Enters the manager, calls body (plain or async, with what enter() gave or without), leaves the manager however the
+/// body ended, and gives what the body gave. An lvalue manager is referred to, an rvalue is owned. If the manager
+/// swallowed the body's error: nothing for void, std::nullopt for an optional, else std::logic_error with the error as
+/// its context().
 template<class M, class Body>
     requires detail::manager<std::remove_reference_t<M>>
 AIO_DETAIL_WRAPPER [[gnu::always_inline]] inline auto with(M&& manager, Body&& body) {
     detail::require_function<std::decay_t<Body>>(body, "with()");
     using managed = detail::managed<M>;
-    return detail::with_manager<managed, std::decay_t<Body>>(managed(std::forward<M>(manager)), std::forward<Body>(body));
+    return detail::with_manager<managed, std::decay_t<Body>>(
+        managed(std::forward<M>(manager)), std::forward<Body>(body));
 }
 
 template<class M, class Body>
     requires(!detail::manager<std::remove_reference_t<M>>)
-void with(M&& manager, Body&& body) = AIO_DETAIL_DELETE("with() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown(), all awaitable");
+void with(M&& manager, Body&& body) = AIO_DETAIL_DELETE(
+    "with() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown(), all "
+    "awaitable");
 
-/// Enters the manager for the rest of the awaiting coroutine, which owns it, and gives what its enter() gives (by reference). A
-/// failed enter registers nothing (rule 163).
+/// Enters the manager for the rest of the awaiting coroutine, which owns it, and gives what its enter() gives (by
+/// reference). A failed enter registers nothing (rule 163).
 template<class M>
     requires(!std::is_lvalue_reference_v<M> && detail::manager<M>)
 detail::enter_request<M> enter(M&& manager) {
     constexpr bool movable = std::is_move_constructible_v<M>;
-    static_assert(movable, "this manager cannot be moved: make it in place, with co_await enter<its_type>(arguments...)");
+    static_assert(
+        movable, "this manager cannot be moved: make it in place, with co_await enter<its_type>(arguments...)");
     if constexpr (movable) return detail::enter_request<M>(std::in_place, std::forward<M>(manager));
 }
 /// The same for a manager that is made in place, which may be one that cannot be moved: enter<shop>(args...).
 template<class M, class... Args>
     requires(detail::manager<M> && std::is_constructible_v<M, Args...> &&
-             !(sizeof...(Args) == 1 && (std::is_same_v<std::remove_cvref_t<Args>, M> && ...) && std::is_move_constructible_v<M>))
+        !(sizeof...(Args) == 1 && (std::is_same_v<std::remove_cvref_t<Args>, M> && ...) &&
+            std::is_move_constructible_v<M>))
 detail::enter_request<M> enter(Args&&... args) {
     return detail::enter_request<M>(std::in_place, std::forward<Args>(args)...);
 }
@@ -363,19 +369,22 @@ detail::enter_request<detail::managed<M&>> enter(std::reference_wrapper<M> manag
 }
 template<class M>
     requires detail::manager<M>
-void enter(M& manager) = AIO_DETAIL_DELETE("enter() owns the manager: give it as an rvalue (std::move), or std::ref(manager) if it outlives this coroutine");
+void enter(M& manager) = AIO_DETAIL_DELETE(
+    "enter() owns the manager: give it as an rvalue (std::move), or std::ref(manager) if it outlives this coroutine");
 template<class M>
     requires(!detail::manager<std::remove_reference_t<M>>)
-void enter(M&& manager) = AIO_DETAIL_DELETE("enter() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown(), all awaitable");
+void enter(M&& manager) = AIO_DETAIL_DELETE(
+    "enter() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown(), all "
+    "awaitable");
 
-/// Calls fn(args...), plain or async, when the awaiting coroutine ends. fn captures nothing, args are moved in: what it uses must
-/// not be a local of the coroutine. std::ref(parameter) says that it lives long enough.
+/// Calls fn(args...), plain or async, when the awaiting coroutine ends. fn captures nothing, args are moved in: what it
+/// uses must not be a local of the coroutine. std::ref(parameter) says that it lives long enough.
 template<class F, class... Args>
     requires std::is_invocable_v<std::decay_t<F>&, std::decay_t<Args>...>
 detail::defer_request defer(F&& fn, Args&&... args) {
     using stored = std::decay_t<F>;
     static_assert(std::is_empty_v<stored> || std::is_pointer_v<stored> || std::is_member_pointer_v<stored>,
-                  "defer's function must capture nothing: the coroutine's locals are gone when it runs; give it arguments");
+        "defer's function must capture nothing: the coroutine's locals are gone when it runs; give it arguments");
     detail::require_function<stored>(fn, "defer()");
     return detail::defer_request(
         new detail::deferred_exit<stored, std::decay_t<Args>...>(std::forward<F>(fn), std::forward<Args>(args)...));
@@ -386,9 +395,11 @@ template<class T>
 struct context_promise;
 }
 
-/// What a coroutine function gives that is a context manager: it runs to its one co_yield when entered, and from there when left.
+/// What a coroutine function gives that is a context manager: it runs to its one co_yield when entered, and from there
+/// when left.
 template<class T>
-class AIO_DETAIL_CORO [[nodiscard("a context does nothing until it is entered: with(..., body) or co_await enter(...)")]] context {
+class AIO_DETAIL_CORO
+    [[nodiscard("a context does nothing until it is entered: with(..., body) or co_await enter(...)")]] context {
 public:
     using promise_type = detail::context_promise<T>;
 
@@ -401,7 +412,8 @@ public:
         if (handle_) handle_.destroy();
     }
 
-    /// Runs it up to its co_yield, and gives what that yields. Throws what it throws; std::logic_error if it does not yield.
+    /// Runs it up to its co_yield, and gives what that yields. Throws what it throws; std::logic_error if it does not
+    /// yield.
     auto enter();
     /// Runs it to its end. Gives true if it set the error to nullptr; throws what it throws.
     auto exit(std::exception_ptr error);
@@ -417,8 +429,8 @@ namespace detail {
 template<class T>
 struct context_promise : awaiting_promise<context_promise<T>> {
     using value = std::remove_reference_t<T>;
-    value* given = nullptr;        // what it has co_yielded
-    std::exception_ptr error;      // how the body ended; then, what goes on
+    value* given = nullptr;    // what it has co_yielded
+    std::exception_ptr error;  // how the body ended; then, what goes on
     std::exception_ptr thrown;
     bool entered = false;
     bool ended = false;
@@ -435,7 +447,8 @@ struct context_promise : awaiting_promise<context_promise<T>> {
         }
     }
 
-    AIO_DETAIL_WRAPPER context<T> get_return_object(std::source_location where = std::source_location::current()) noexcept {
+    AIO_DETAIL_WRAPPER context<T> get_return_object(
+        std::source_location where = std::source_location::current()) noexcept {
         this->place = where;
         return context<T>(std::coroutine_handle<context_promise>::from_promise(*this));
     }

@@ -8,8 +8,8 @@
 
 namespace aio::detail {
 
-/// The one check of what becomes a header, whoever made it: throws std::invalid_argument unless the name is a token and the value has no
-/// line break and no NUL in it.
+/// The one check of what becomes a header, whoever made it: throws std::invalid_argument unless the name is a token and
+/// the value has no line break and no NUL in it.
 void check_field(std::string_view name, std::string_view value);
 
 struct http_access {

@@ -80,7 +80,8 @@ struct http_decoder::stage {
         if (at == state::empty) {
             // "deflate" is a stream of zlib's (RFC 9110, 8.4.1.2), which begins with a byte 0x?8; many send it bare.
             const bool bare = !gzip && (first & 0x8f) != 0x08;
-            if (::inflateInit2(&z, gzip ? 16 + MAX_WBITS : bare ? -MAX_WBITS : MAX_WBITS) != Z_OK) throw std::bad_alloc();
+            if (::inflateInit2(&z, gzip ? 16 + MAX_WBITS : bare ? -MAX_WBITS : MAX_WBITS) != Z_OK)
+                throw std::bad_alloc();
             at = state::inside;
             return true;
         }
@@ -96,11 +97,13 @@ struct http_decoder::stage {
     }
 
     [[noreturn]] void bad(const char* why) const {
-        throw http::error(std::string("the body is not what Content-Encoding says (") + (gzip ? "gzip" : "deflate") + "): " + why);
+        throw http::error(
+            std::string("the body is not what Content-Encoding says (") + (gzip ? "gzip" : "deflate") + "): " + why);
     }
 
     void finish() const {
-        if (at == state::inside) throw http::error(std::string("the body was cut short (Content-Encoding ") + (gzip ? "gzip)" : "deflate)"));
+        if (at == state::inside)
+            throw http::error(std::string("the body was cut short (Content-Encoding ") + (gzip ? "gzip)" : "deflate)"));
     }
 
     const bool gzip;
@@ -143,9 +146,7 @@ void http_decoder::give(std::string_view encoded) {
     first.input += encoded;
 }
 
-bool http_decoder::has_more() const noexcept {
-    return stages_.back()->has_more();
-}
+bool http_decoder::has_more() const noexcept { return stages_.back()->has_more(); }
 
 void http_decoder::read(std::string& out, std::size_t most) {
     const std::size_t before = out.size();

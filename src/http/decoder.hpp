@@ -1,6 +1,6 @@
 #pragma once
-// Bodies that were compressed: Content-Encoding gzip and deflate, by zlib, piece by piece. libcurl could do it, but it does not tell a body
-// that was cut short from a whole one.
+// Bodies that were compressed: Content-Encoding gzip and deflate, by zlib, piece by piece. libcurl could do it, but it
+// does not tell a body that was cut short from a whole one.
 
 #include <aio/http/headers.hpp>
 
@@ -17,8 +17,8 @@ inline constexpr std::string_view http_known_codings = "gzip, deflate";
 
 class http_decoder {
 public:
-    /// Null if the answer is not encoded, or not in a known way: then it is given as it came if the caller asked for that, else
-    /// http::error is thrown.
+    /// Null if the answer is not encoded, or not in a known way: then it is given as it came if the caller asked for
+    /// that, else http::error is thrown.
     static std::unique_ptr<http_decoder> of(const http::headers& answer, bool asked_by_caller);
     ~http_decoder();
     http_decoder(const http_decoder&) = delete;

@@ -1,14 +1,18 @@
-// Boost.Beast's parser reads the grammar: request line, fields, Content-Length, Transfer-Encoding and chunks. Ours is what it does not do:
+// Boost.Beast's parser reads the grammar: request line, fields, Content-Length, Transfer-Encoding and chunks. This file
+// does what Beast does not do:
 //
-// * Beast asks for more as long as a line or a section is incomplete. Here lines are cut out and measured before it sees them, so that
-//   each has a limit, and that it makes no difference in which pieces they come. Each of the pieces that it gets is complete; if it
-//   wants more of one, that is bad. A line feed without a carriage return ends no line for Beast, either, but it would wait.
-// * Beast joins folded lines, takes a Content-Length that is said twice and knows neither HTTP/1.2 nor why it refuses a version.
-// * What a field means is not its business: Host, codings besides chunked, Expect, and which Connection is the last word.
-// * Targets are read by target.cpp, because Beast takes any visible characters. No library that Debian 12 has reads the four forms of
-//   RFC 9112, 3.2: Boost.URL came with Boost 1.81, and libcurl's URLs are those that people type.
-// * To Beast trailers are more fields of the header: it refuses a Content-Length there. They are read by a parser of their own, which
-//   refuses only those that contradict each other.
+// * Beast asks for more as long as a line or a section is incomplete. Here lines are cut out and measured before Beast
+//   sees them, so that each line has a limit, and that it makes no difference in which pieces the bytes come. Each
+//   piece that Beast gets is complete; if Beast wants more of one, the request is bad. A line feed without a carriage
+//   return ends no line for Beast, either, but Beast would wait.
+// * Beast joins folded lines, takes a Content-Length that is said twice, and knows neither HTTP/1.2 nor a reason to
+//   refuse a version.
+// * Beast does not know what a field means: Host, codings besides chunked, Expect, and which Connection field is the
+//   last word.
+// * target.cpp reads the targets, because Beast takes any visible characters. No library of Debian 12 reads the four
+//   forms of RFC 9112, 3.2: Boost.URL came with Boost 1.81, and libcurl's URLs are those that people type.
+// * To Beast trailers are more fields of the header: it refuses a Content-Length there. A parser of their own reads
+//   them, and refuses only those that contradict each other.
 
 #include "request_parser.hpp"
 
@@ -32,8 +36,8 @@ using boost::beast::error_code;
 
 // A chunk's first line has a size and perhaps extensions, which nobody uses.
 constexpr std::size_t most_chunk_line_bytes = 4096;
-// What chunks may cost beyond their data, so that tiny chunks with long extensions do not keep a server busy: 16 bytes for each are
-// free, each byte of data pays for another.
+// What chunks may cost beyond their data, so that tiny chunks with long extensions do not keep a server busy: 16 bytes
+// for each are free, each byte of data pays for another.
 constexpr std::size_t most_chunk_overhead = 16 * 1024;
 
 constexpr std::string_view line_end = "\r\n";
@@ -50,16 +54,20 @@ public:
     http::headers fields;
 
 protected:
-    void on_field_impl(beast::field, boost::beast::string_view name, boost::beast::string_view value, error_code&) override {
+    void on_field_impl(
+        beast::field, boost::beast::string_view name, boost::beast::string_view value, error_code&) override {
         fields.add(view(name), view(value));
     }
-    void on_request_impl(beast::verb, boost::beast::string_view, boost::beast::string_view, int, error_code&) override {}
+    void on_request_impl(beast::verb, boost::beast::string_view, boost::beast::string_view, int, error_code&) override {
+    }
     void on_response_impl(int, boost::beast::string_view, int, error_code&) override {}
     void on_header_impl(error_code&) override {}
     void on_body_init_impl(const boost::optional<std::uint64_t>&, error_code&) override {}
     std::size_t on_body_impl(boost::beast::string_view body, error_code&) override { return body.size(); }
     void on_chunk_header_impl(std::uint64_t, boost::beast::string_view, error_code&) override {}
-    std::size_t on_chunk_body_impl(std::uint64_t, boost::beast::string_view body, error_code&) override { return body.size(); }
+    std::size_t on_chunk_body_impl(std::uint64_t, boost::beast::string_view body, error_code&) override {
+        return body.size();
+    }
     void on_finish_impl(error_code&) override {}
 };
 
@@ -68,7 +76,9 @@ protected:
 class http_request_parser::reader final : public fields_reader {
 public:
     reader(std::size_t most_header_bytes, std::size_t most_body_bytes)
-        : most_header_bytes_(most_header_bytes), most_body_bytes_(most_body_bytes), line_bytes_left_(most_header_bytes) {
+        : most_header_bytes_(most_header_bytes),
+          most_body_bytes_(most_body_bytes),
+          line_bytes_left_(most_header_bytes) {
         body_limit(most_body_bytes);
     }
 
@@ -97,8 +107,8 @@ private:
     std::size_t give(beast::basic_parser<true>& to, std::string_view data);
     void bad(int status, std::string reason);
 
-    void on_request_impl(beast::verb, boost::beast::string_view method_text, boost::beast::string_view target_text, int version,
-        error_code& code) override;
+    void on_request_impl(beast::verb, boost::beast::string_view method_text, boost::beast::string_view target_text,
+        int version, error_code& code) override;
     void on_header_impl(error_code& code) override;
     std::size_t on_body_impl(boost::beast::string_view piece, error_code& code) override;
     void on_chunk_header_impl(std::uint64_t size, boost::beast::string_view extensions, error_code& code) override;
@@ -169,7 +179,8 @@ std::optional<std::string_view> http_request_parser::reader::line(std::string_vi
     } else if (of_a_chunk) {
         bad(400, "the first line of a chunk is longer than " + std::to_string(most_chunk_line_bytes) + " bytes");
     } else {
-        bad(431, std::string(at == state::trailers ? "the trailer section" : "the header") + " is longer than " +
+        bad(431,
+            std::string(at == state::trailers ? "the trailer section" : "the header") + " is longer than " +
                 std::to_string(most_header_bytes_) + " bytes");
     }
     return std::nullopt;
@@ -178,7 +189,8 @@ std::optional<std::string_view> http_request_parser::reader::line(std::string_vi
 void http_request_parser::reader::take_line(std::string_view text) {
     switch (at) {
         case state::start:
-            if (!text.empty()) take_request_line(text);  // empty lines before a request are to be ignored (RFC 9112, 2.2)
+            if (!text.empty())
+                take_request_line(text);  // empty lines before a request are to be ignored (RFC 9112, 2.2)
             return;
         case state::fields:
         case state::trailers:
@@ -262,7 +274,8 @@ void http_request_parser::reader::check_header() {
     const auto encodings = fields.get_all("Transfer-Encoding");
     if (encodings.empty()) return;
     if (http_1_0) return bad(400, "HTTP/1.0 knows no Transfer-Encoding");
-    if (!lengths.empty()) return bad(400, "both Content-Length and Transfer-Encoding");  // Beast says it of chunked alone
+    if (!lengths.empty())
+        return bad(400, "both Content-Length and Transfer-Encoding");  // Beast says it of chunked alone
     if (encodings.size() > 1 || !equal_ignoring_case(encodings[0], "chunked")) {
         std::string all;
         for (const std::string& e : encodings) all.append(all.empty() ? "" : ",").append(e);
@@ -292,7 +305,8 @@ void http_request_parser::reader::take_chunk_size(std::string_view text) {
     line_bytes_left_ = most_header_bytes_;
 }
 
-void http_request_parser::reader::on_chunk_header_impl(std::uint64_t size, boost::beast::string_view, error_code& code) {
+void http_request_parser::reader::on_chunk_header_impl(
+    std::uint64_t size, boost::beast::string_view, error_code& code) {
     const std::size_t cost = pending_.size();
     chunk_overhead_ += cost > 16 ? cost - 16 : 0;
     if (chunk_overhead_ > most_chunk_overhead) {
@@ -329,7 +343,9 @@ http_request_parser::~http_request_parser() = default;
 std::size_t http_request_parser::feed(std::string_view data) { return reader_->feed(data); }
 bool http_request_parser::begun() const noexcept { return reader_->begun; }
 bool http_request_parser::header_done() const noexcept { return reader_->at >= reader::state::body; }
-bool http_request_parser::complete() const noexcept { return reader_->bad_status == 0 && reader_->at == reader::state::end; }
+bool http_request_parser::complete() const noexcept {
+    return reader_->bad_status == 0 && reader_->at == reader::state::end;
+}
 int http_request_parser::bad_status() const noexcept { return reader_->bad_status; }
 const std::string& http_request_parser::bad_reason() const noexcept { return reader_->bad_reason; }
 bool http_request_parser::is_http_1_0() const noexcept { return reader_->http_1_0; }
@@ -403,7 +419,10 @@ std::string http_response_head(const http::response& r, bool to_head_request, bo
         out.append(name).append(": ").append(value).append("\r\n");
     }
     if (!dated) out.append("Date: ").append(http_date(std::time(nullptr))).append("\r\n");
-    if (!measured) out.append("Content-Length: ").append(std::to_string(http_has_body(r.status()) ? r.text().size() : 0)).append("\r\n");
+    if (!measured)
+        out.append("Content-Length: ")
+            .append(std::to_string(http_has_body(r.status()) ? r.text().size() : 0))
+            .append("\r\n");
     if (!keep_alive) {
         out += "Connection: close\r\n";
     } else if (to_http_1_0) {

@@ -1,7 +1,8 @@
 #pragma once
-// One HTTP/1 request after the other, from bytes as they come (RFC 9112). It is strict, because a server that reads a request otherwise
-// than the proxy before it lets requests be smuggled: what can be read in two ways is refused. Boost.Beast reads the grammar; the .cpp
-// says what is added to it. Each line and each section has a limit, so the buffer of whoever feeds the parser is bounded, too.
+// One HTTP/1 request after the other, from bytes as they come (RFC 9112). It is strict, because a server that reads a
+// request otherwise than the proxy before it lets requests be smuggled: what can be read in two ways is refused.
+// Boost.Beast reads the grammar; the .cpp says what is added to it. Each line and each section has a limit, so the
+// buffer of whoever feeds the parser is bounded, too.
 
 #include <aio/http/message.hpp>
 
@@ -20,8 +21,8 @@ public:
     http_request_parser(const http_request_parser&) = delete;
     http_request_parser& operator=(const http_request_parser&) = delete;
 
-    /// Takes from the front of data what belongs to this request, and gives how many bytes that were. Bytes that were not taken are
-    /// given again, with more behind them.
+    /// Takes from the front of data what belongs to this request, and gives how many bytes that were. Bytes that were
+    /// not taken are given again, with more behind them.
     std::size_t feed(std::string_view data);
 
     bool begun() const noexcept;  // its first byte has come; an empty line before it is none
@@ -45,7 +46,8 @@ private:
     std::unique_ptr<reader> reader_;  // of this request; Beast's parser reads but one
 };
 
-/// The head of a response as it goes over the wire: "HTTP/1.1 200 OK" with its fields, Content-Length, Date and Connection.
+/// The head of a response as it goes over the wire: "HTTP/1.1 200 OK" with its fields, Content-Length, Date and
+/// Connection.
 std::string http_response_head(const http::response& r, bool to_head_request, bool keep_alive, bool to_http_1_0);
 
 /// "Sun, 06 Nov 1994 08:49:37 GMT"; made once for each second.

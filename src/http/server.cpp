@@ -55,7 +55,8 @@ struct http_connection : list_node {
 
 enum class got : std::uint8_t { bytes, end, nothing };
 
-// More bytes for the buffer, at the latest when the time is up. A connection that is lost is at its end: nobody is left to be told.
+// More bytes for the buffer, at the latest when the time is up. A connection that is lost is at its end: nobody is left
+// to be told.
 coro<got> read_more(http_connection& c, delay limit) {
     std::string more;
     try {
@@ -72,14 +73,15 @@ coro<got> read_more(http_connection& c, delay limit) {
     co_return got::bytes;
 }
 
-// The kernel would take megabytes, and have no room for more until a third of them has gone: a client that reads slowly, but in time,
-// would seem to stand still.
+// The kernel would take megabytes, and have no room for more until a third of them has gone: a client that reads
+// slowly, but in time, would seem to stand still.
 void keep_little_unsent(const stream& s) noexcept {
     const int most = write_size / 2;
     ::setsockopt(s.detail_state()->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof most);
 }
 
-// False if the peer does not take it. One that is too slow is reset: the kernel would keep what it has for as long as the peer likes.
+// False if the peer does not take it. One that is too slow is reset: the kernel would keep what it has for as long as
+// the peer likes.
 coro<bool> write_all(http_connection& c, std::string_view text, delay limit) {
     try {
         while (!text.empty()) {
@@ -90,9 +92,7 @@ coro<bool> write_all(http_connection& c, std::string_view text, delay limit) {
     } catch (const timeout_error&) {
         c.client.abort();
         co_return false;
-    } catch (const std::system_error&) {
-        co_return false;
-    }
+    } catch (const std::system_error&) { co_return false; }
     co_return true;
 }
 
@@ -115,9 +115,10 @@ coro<bool> send(http_connection& c, const http::response& r, response_form form,
     co_return sent;
 }
 
-// Before the connection is closed, what the peer is still sending is read and thrown away: a connection that is closed with bytes unread
-// is reset, and the reset overtakes the response. A client that reads only once it has sent everything needs that, however much it
-// is, so the bound is time: linger_timeout for all, most_silence between two pieces. A server that is closing does not wait so long.
+// Before the connection is closed, what the peer is still sending is read and thrown away: a connection that is closed
+// with bytes unread is reset, and the reset overtakes the response. A client that reads only once it has sent
+// everything needs that, however much it is, so the bound is time: linger_timeout for all, most_silence between two
+// pieces. A server that is closing does not wait so long.
 coro<> linger(http_connection& c, const http_server_state& server) {
     c.client.write_eof();
     const delay most = server.draining ? delay(linger_of_a_closing_server) : server.options.linger_timeout;
@@ -126,7 +127,8 @@ coro<> linger(http_connection& c, const http_server_state& server) {
     for (;;) {
         c.buffer.clear();
         delay limit = most_silence;
-        if (until) limit = std::min<time_point::duration>(most_silence, detail::time_left(*until, get_running_loop().time()));
+        if (until)
+            limit = std::min<time_point::duration>(most_silence, detail::time_left(*until, get_running_loop().time()));
         c.idle = true;
         const got what = co_await read_more(c, limit);
         c.idle = false;

@@ -68,7 +68,8 @@ struct checked_url {
 
 bool is_http(std::string_view scheme) noexcept { return scheme == "http" || scheme == "https"; }
 
-// libcurl encodes spaces and what goes beyond ASCII; these no URL may have as they are, either (RFC 3986), and servers refuse them.
+// libcurl encodes spaces and what goes beyond ASCII; these no URL may have as they are, either (RFC 3986), and servers
+// refuse them.
 void encode(url_handle& u, CURLUPart part) {
     const std::string text = u.get(part);
     std::string encoded;
@@ -103,7 +104,8 @@ checked_url parts_of(const std::string& method, url_handle& u) {
     }
     // libcurl would take such a name for text of the locale, which is "C" unless the program sets one.
     if (std::any_of(host.begin(), host.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) {
-        refuse_url(method, checked.shown, "the host's name goes beyond ASCII: give it in its ASCII form, which begins with xn--");
+        refuse_url(method, checked.shown,
+            "the host's name goes beyond ASCII: give it in its ASCII form, which begins with xn--");
     }
     checked.local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
     return checked;
@@ -145,8 +147,8 @@ void append(curl_slist*& list, const std::string& line) {
     throw std::invalid_argument("the header " + std::string(name) + " " + why);
 }
 
-// The caller's headers. How a message ends and what becomes of its connection is ours to say: a wrong word there makes two requests of
-// one, or a server wait for ever.
+// The caller's headers. How a message ends and what becomes of its connection is ours to say: a wrong word there makes
+// two requests of one, or a server wait for ever.
 void take_headers(http_transfer& t, const http::headers& given) {
     for (const auto& [name, value] : given) {
         if (equal_ignoring_case(name, "Content-Length")) {
@@ -163,7 +165,8 @@ void take_headers(http_transfer& t, const http::headers& given) {
             });
             continue;
         }
-        for (const char* ours : {"Transfer-Encoding", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection", "HTTP2-Settings"}) {
+        for (const char* ours :
+            {"Transfer-Encoding", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection", "HTTP2-Settings"}) {
             if (equal_ignoring_case(name, ours)) refuse_header(name, "is the library's to send");
         }
         if (equal_ignoring_case(name, "TE") && !equal_ignoring_case(value, "trailers")) {
@@ -248,15 +251,16 @@ curl_socket_t on_open(void* self, curlsocktype, curl_sockaddr* address) noexcept
 }
 
 #if LIBCURL_VERSION_NUM >= 0x075000
-// Before a request is sent, and again before it is repeated: libcurl does so when a kept connection ends without an answer, whatever
-// the method is, and when 417 answers an Expect.
+// Before a request is sent, and again before it is repeated: libcurl does so when a kept connection ends without an
+// answer, whatever the method is, and when 417 answers an Expect.
 int on_send(void* self, char*, char*, int peer_port, int local_port) noexcept {
     http_transfer& t = *static_cast<http_transfer*>(self);
     if (++t.tries > 1) {
         if (t.at == http_transfer::section::rest) return CURL_PREREQFUNC_ABORT;  // there is an answer
         if (!is_idempotent(t.method)) {
             try {
-                throw_system_error(ECONNRESET, t.what() + ": the server closed the connection without an answer; " + t.method +
+                throw_system_error(ECONNRESET,
+                    t.what() + ": the server closed the connection without an answer; " + t.method +
                         " is not sent again, because the server may have done it");
             } catch (...) { t.error = std::current_exception(); }
             return CURL_PREREQFUNC_ABORT;
@@ -288,9 +292,7 @@ long milliseconds(delay d) noexcept {
 // ---- the client ----
 
 http_client::http_client(const http::session_options& options)
-    : timeout(options.timeout),
-      connect_timeout_(options.connect_timeout),
-      ca_file_(options.ca_file) {
+    : timeout(options.timeout), connect_timeout_(options.connect_timeout), ca_file_(options.ca_file) {
     if (ca_file_.find('\0') != ca_file_.npos) throw std::invalid_argument("http::session: there is a NUL in ca_file");
     if (!options.user_agent.empty()) fields_.add("User-Agent", options.user_agent);
     fields_.add("Accept-Encoding", http_known_codings);
@@ -432,7 +434,8 @@ void http_client::note_idle(const http_transfer& t) noexcept {
 
 bool http_client::is_stale(int local_port, int peer_port) const noexcept {
     for (const auto& [fd, s] : sockets_) {
-        if (s.idle_port != local_port || port_of(fd, &::getsockname) != local_port) continue;  // the number has come again
+        if (s.idle_port != local_port || port_of(fd, &::getsockname) != local_port)
+            continue;  // the number has come again
         if (port_of(fd, &::getpeername) != peer_port) continue;
         char byte;
         return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
@@ -633,7 +636,8 @@ void http_transfer::end_of_header() {
             for_each_element(value, [&](std::string_view element) {
                 const bool good = !element.empty() && element.size() <= 18 &&
                     element.find_first_not_of("0123456789") == element.npos && (length.empty() || length == element);
-                if (!good) throw http::error(what() + ": Content-Length of the answer is no length, or several: " + value);
+                if (!good)
+                    throw http::error(what() + ": Content-Length of the answer is no length, or several: " + value);
                 length = element;
             });
         } else if (equal_ignoring_case(name, "Transfer-Encoding") &&
@@ -690,18 +694,19 @@ void http_transfer::prepare_redirect() {
     const std::string location = answer["Location"];
     const std::string before = what();
     if (redirects == max_redirects) {
-        throw http::error(before + ": more than " + std::to_string(max_redirects) + " redirects; the next one is to " + masked(location));
+        throw http::error(before + ": more than " + std::to_string(max_redirects) + " redirects; the next one is to " +
+            masked(location));
     }
     ++redirects;
     url_handle from_url, to_url;
     curl_url_set(from_url.url, CURLUPART_URL, url.c_str(), 0);
     curl_url_set(to_url.url, CURLUPART_URL, url.c_str(), 0);
-    const CURLUcode code = curl_url_set(to_url.url, CURLUPART_URL, location.c_str(),
-        CURLU_NON_SUPPORT_SCHEME | CURLU_URLENCODE | CURLU_ALLOW_SPACE);
+    const CURLUcode code = curl_url_set(
+        to_url.url, CURLUPART_URL, location.c_str(), CURLU_NON_SUPPORT_SCHEME | CURLU_URLENCODE | CURLU_ALLOW_SPACE);
     if (code == CURLUE_OUT_OF_MEMORY) throw std::bad_alloc();
     if (code != CURLUE_OK || has_backslash_before_path(location)) {
-        throw http::error(before + ": redirected to \"" + masked(location) + "\": not a URL: " +
-            (has_backslash_before_path(location) ? backslash_why : curl_url_strerror(code)));
+        throw http::error(before + ": redirected to \"" + masked(location) +
+            "\": not a URL: " + (has_backslash_before_path(location) ? backslash_why : curl_url_strerror(code)));
     }
     const auto same = [&](CURLUPart part) {
         return equal_ignoring_case(from_url.get(part, CURLU_DEFAULT_PORT), to_url.get(part, CURLU_DEFAULT_PORT));
@@ -716,12 +721,14 @@ void http_transfer::prepare_redirect() {
     if (!same_origin) {
         for (const char* name : {"Authorization", "Proxy-Authorization", "Cookie", "Host"}) given.remove(name);
     }
-    // "See Other" means GET; 301 and 302 turn a POST into one, as everywhere. Any other request is repeated, with its body.
+    // "See Other" means GET; 301 and 302 turn a POST into one, as everywhere. Any other request is repeated, with its
+    // body.
     const bool get = status == 303 ? method != "HEAD" : status <= 302 && method == "POST";
     if (get && method != "GET") {
         method = "GET";
         body.clear();
-        for (const char* name : {"Content-Type", "Content-Encoding", "Content-Language", "Content-Location", "Expect"}) {
+        for (const char* name :
+            {"Content-Type", "Content-Encoding", "Content-Language", "Content-Location", "Expect"}) {
             given.remove(name);
         }
     }
@@ -735,7 +742,8 @@ void http_transfer::prepare_redirect() {
     begin_message();
 }
 
-// A kept connection was lost before anything of the answer had come. libcurl asks again by itself only where it had sent all.
+// A kept connection was lost before anything of the answer had come. libcurl asks again by itself only where it had
+// sent all.
 bool http_transfer::may_repeat(CURLcode code) const noexcept {
     if (code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR && code != CURLE_GOT_NOTHING && code != CURLE_HTTP2 &&
         code != CURLE_HTTP2_STREAM) {
@@ -819,7 +827,8 @@ const char* http_transfer::phase() const noexcept {
 std::exception_ptr http_transfer::failure(CURLcode code) const {
     std::string why = error_text[0] ? error_text : curl_easy_strerror(code);
     const bool bad_proxy = why.starts_with("Unsupported proxy");
-    if (const std::size_t quote = why.find('\''); bad_proxy && quote != why.npos) {  // there it has the URL, with a password
+    if (const std::size_t quote = why.find('\'');
+        bad_proxy && quote != why.npos) {  // there it has the URL, with a password
         why = why.substr(0, quote + 1) + masked(why.substr(quote + 1));
     }
     const std::string message = what() + ": " + why;
@@ -847,8 +856,10 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
             if (std::strncmp(error_text, "Recv", 4) == 0) return lost();  // of TLS, which reads to write
             return system(EPIPE);
         case CURLE_RECV_ERROR:
-            // Of chunks that are malformed and of a proxy that refuses a tunnel, too, and then no system call has failed.
-            if (number == 0 && (std::strstr(error_text, "chunk") || std::strstr(error_text, "CONNECT"))) return std::make_exception_ptr(http::error(message));
+            // Of chunks that are malformed and of a proxy that refuses a tunnel, too, and then no system call has
+            // failed.
+            if (number == 0 && (std::strstr(error_text, "chunk") || std::strstr(error_text, "CONNECT")))
+                return std::make_exception_ptr(http::error(message));
             return lost();
         case CURLE_GOT_NOTHING: return system(ECONNRESET);
         case CURLE_PARTIAL_FILE:
@@ -871,7 +882,8 @@ std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>&
     t->max_body_size = options.max_body_size.value_or(streaming ? 0 : default_max_body_size);
     try {
         if (!is_http_token(t->method)) throw std::invalid_argument("\"" + t->method + "\" is no HTTP method");
-        if (t->method == "CONNECT") throw std::invalid_argument("CONNECT asks for a tunnel, which an http::session does not make");
+        if (t->method == "CONNECT")
+            throw std::invalid_argument("CONNECT asks for a tunnel, which an http::session does not make");
         checked_url checked = check_url(t->method, t->url);
         t->url = std::move(checked.url);
         t->shown = std::move(checked.shown);

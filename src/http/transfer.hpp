@@ -1,17 +1,18 @@
 #pragma once
-// libcurl's multi interface on our loop. http_client is a session's inside: the CURLM, the descriptors that it asks us to watch
-// and its one timer. http_transfer is one request under way.
+// libcurl's multi interface on our loop. http_client is a session's inside: the CURLM, the descriptors that it asks us
+// to watch and its one timer. http_transfer is one request under way.
 //
-// libcurl never waits: it tells which descriptors and which time it wants to hear of (socket_function, timer_function), and is
-// told through curl_multi_socket_action, from the reactor and from our timers, always outside of its own callbacks. Transfers that
-// have ended are collected after each such call; that only schedules the tasks that wait for them.
+// libcurl never waits: it tells which descriptors and which time it wants to hear of (socket_function, timer_function),
+// and is told through curl_multi_socket_action, from the reactor and from our timers, always outside of its own
+// callbacks. Transfers that have ended are collected after each such call; that only schedules the tasks that wait for
+// them.
 //
-// One request of libcurl's is one message there and one back: redirects are followed here, which decides what goes to another origin, and
-// bodies are decompressed here.
+// One request of libcurl's is one message there and one back: redirects are followed here, which decides what goes to
+// another origin, and bodies are decompressed here.
 //
-// A client is bound to a loop only while transfers run. Idle connections are not watched: they are looked at when they are taken. libcurl
-// sees that one was closed, but takes bytes for life: what has come before anything was asked would be the answer to the next request.
-// So a session may be made before run(), and destroyed after it.
+// A client is bound to a loop only while transfers run. Idle connections are not watched: they are looked at when they
+// are taken. libcurl sees that one was closed, but takes bytes for life: what has come before anything was asked would
+// be the answer to the next request. So a session may be made before run(), and destroyed after it.
 
 #include "decoder.hpp"
 
@@ -20,8 +21,8 @@
 
 #include <curl/curl.h>
 
-#include <exception>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -36,7 +37,8 @@ public:
     http_client(const http_client&) = delete;
     http_client& operator=(const http_client&) = delete;
 
-    /// Binds it to the running loop, sets up the transfer's handle and gives it to libcurl. Throws; then nothing has happened.
+    /// Binds it to the running loop, sets up the transfer's handle and gives it to libcurl. Throws; then nothing has
+    /// happened.
     void enter(http_transfer& t);
     /// Takes it away from libcurl: closes its connection unless it has ended well.
     void leave(http_transfer& t) noexcept;
@@ -90,16 +92,16 @@ struct http_transfer : list_node {
     std::string url;
     std::string shown;  // the URL without user and password, for messages
     std::string body;
-    http::headers given;          // by the caller; without what says how the message ends
+    http::headers given;           // by the caller; without what says how the message ends
     curl_slist* fields = nullptr;  // what libcurl sends of them
     delay timeout = std::nullopt;
     bool follow_redirects = true;
     std::size_t max_redirects = 0;
-    std::size_t max_body_size = 0;     // 0: no limit
-    bool local = false;                // to this machine: not through a proxy
-    bool close_connection = false;     // the caller asks for it
-    bool asks_for_encodings = false;   // the caller does, with a header
-    bool streaming = false;  // text is read while it comes: see session::stream
+    std::size_t max_body_size = 0;    // 0: no limit
+    bool local = false;               // to this machine: not through a proxy
+    bool close_connection = false;    // the caller asks for it
+    bool asks_for_encodings = false;  // the caller does, with a header
+    bool streaming = false;           // text is read while it comes: see session::stream
 
     // while it runs
     CURL* easy = nullptr;
@@ -114,12 +116,12 @@ struct http_transfer : list_node {
 
     // of the message under way
     enum class section : std::uint8_t { status_line, header, rest } at = section::status_line;
-    int tries = 0;              // how often libcurl has begun to send it
-    int open_error = 0;         // errno of socket()
-    bool stale = false;         // the connection that libcurl has chosen is not to be used
-    bool repeated = false;      // it is, over a connection of its own
-    bool redirecting = false;   // what comes is not the answer
-    bool enough = false;        // the rest of its body is not waited for
+    int tries = 0;             // how often libcurl has begun to send it
+    int open_error = 0;        // errno of socket()
+    bool stale = false;        // the connection that libcurl has chosen is not to be used
+    bool repeated = false;     // it is, over a connection of its own
+    bool redirecting = false;  // what comes is not the answer
+    bool enough = false;       // the rest of its body is not waited for
     std::unique_ptr<http_decoder> decoder;
 
     // what has come

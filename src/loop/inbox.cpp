@@ -10,8 +10,9 @@
 
 namespace aio::detail {
 
-// A stack that producers push to and the loop takes whole. The loop announces that it is about to block (sleeping), looks once
-// more, and blocks; a producer pushes, then looks at sleeping. With sequentially consistent order one of the two sees the other.
+// A stack that producers push to and the loop takes whole. The loop announces that it is about to block (sleeping),
+// looks once more, and blocks; a producer pushes, then looks at sleeping. With sequentially consistent order one of the
+// two sees the other.
 struct inbox::state {
     std::atomic<inbox_node*> head{nullptr};
     std::atomic<bool> sleeping{false};

@@ -1,5 +1,5 @@
-#include "../frames.hpp"
 #include "loop.hpp"
+#include "../frames.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -42,8 +42,8 @@ int count_threads() noexcept {
 }
 }  // namespace
 
-// Never a false alarm: an idle thread counts only while it is there and can do nothing, and where one of them has come, gone, taken
-// a job or ended one while we counted, the answer is yes.
+// Never a false alarm: an idle thread counts only while it is there and can do nothing, and where one of them has come,
+// gone, taken a job or ended one while we counted, the answer is yes.
 bool foreign_threads_alive() noexcept {
     const std::uint64_t before = idle_library_threads.state();
     const int threads = count_threads();
@@ -58,7 +58,8 @@ namespace {
 std::atomic<std::uint64_t> last_loop_id{0};
 }
 
-loop_core::loop_core() : id(1 + last_loop_id.fetch_add(1, std::memory_order_relaxed)), cold_(std::make_unique<loop_cold>()) {
+loop_core::loop_core()
+    : id(1 + last_loop_id.fetch_add(1, std::memory_order_relaxed)), cold_(std::make_unique<loop_cold>()) {
     cold_->in = std::make_shared<inbox>();
     cold_->io = make_epoll_reactor();
     cold_->waker.fd = cold_->in->wake_fd();
@@ -105,7 +106,8 @@ debug_registry& debugging() {
     return *registry;
 }
 [[noreturn]] void throw_wrong_thread(const char* what) {
-    throw_logic_error(std::string(what) + " is called on another thread than its loop's: use loop_handle::call_soon_threadsafe or a task_canceller");
+    throw_logic_error(std::string(what) +
+        " is called on another thread than its loop's: use loop_handle::call_soon_threadsafe or a task_canceller");
 }
 }  // namespace
 
@@ -130,9 +132,7 @@ void require_thread_of(std::uint64_t loop_id, const char* what) {
 }
 
 void loop_core::require_own_thread(const char* what) {
-    if (!closed && cold_->thread != std::this_thread::get_id()) {
-        throw_wrong_thread(what);
-    }
+    if (!closed && cold_->thread != std::this_thread::get_id()) { throw_wrong_thread(what); }
 }
 
 time_point loop_core::now() noexcept { return cold_->testing.virtual_time ? cold_->virtual_now : clock::now(); }
@@ -168,9 +168,7 @@ void loop_core::report_made(message_maker& message, std::exception_ptr error, ta
         }
         cold_->face->call_exception_handler(
             exception_context{std::move(text), std::move(error), any_task(state_ptr<task_base>(task))});
-    } catch (...) {
-        std::fputs("aiocxx: out of memory while reporting an error\n", stderr);
-    }
+    } catch (...) { std::fputs("aiocxx: out of memory while reporting an error\n", stderr); }
     look_for_replaced_errors();
     if (task) {
         drop_context(std::exchange(t.context, outer));
@@ -196,8 +194,7 @@ void loop_core::report_made(message_maker& message, std::exception_ptr error, ta
         task.leaf_ = coroutine = next;  // its child has just ended: a call graph must not look at that any more
         if (next->state == progress::ended) break;
     }
-    if (!coroutine->handle().done())
-        return false;  // suspended by something that has told the task of nothing
+    if (!coroutine->handle().done()) return false;  // suspended by something that has told the task of nothing
     task.finish(*coroutine);
     return true;
 }
@@ -209,8 +206,7 @@ void step_timed(loop_core& core, task_base& task) noexcept {
     std::string name;
     try {
         name = task.name();
-    } catch (...) {
-    }
+    } catch (...) {}
     const promise_base* leaf = task.leaf();
     const std::source_location place = leaf ? innermost_shown(*leaf).place : std::source_location();
     const time_point start = clock::now();
@@ -220,8 +216,8 @@ void step_timed(loop_core& core, task_base& task) noexcept {
         core.report(
             [&] {
                 return "a step of " + (name.empty() ? "a task" : name) + " took " +
-                       std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms; it went on from " +
-                       place.file_name() + ":" + std::to_string(place.line());
+                    std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
+                    " ms; it went on from " + place.file_name() + ":" + std::to_string(place.line());
             },
             nullptr, nullptr);
     }
@@ -234,7 +230,8 @@ void call_timed(loop_core& core, ready_callback& item) noexcept {
     if (took > std::chrono::milliseconds(100)) {
         core.report(
             [&] {
-                return "a callback took " + std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms";
+                return "a callback took " +
+                    std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms";
             },
             nullptr, nullptr);
     }
@@ -304,10 +301,11 @@ void turns::watched_turn(thread_state& t, ready_link batch) {
     }
 }
 
-// What looks have made ready comes in the order in which it became so, whatever the load (15k3): each source keeps its order. It may
-// overtake what was merely ready: a timer that is due, or a descriptor, does not wait for ten thousand busy tasks. So it waits in a
-// line of its own, and of that no more is let into the queue than is taken before the next look: behind a short line of those that
-// were ready, as in CPython, and before a long one, but for half of the steps, which are the others'.
+// What looks have made ready comes in the order in which it became so, whatever the load (15k3): each source keeps its
+// order. It may overtake what was merely ready: a timer that is due, or a descriptor, does not wait for ten thousand
+// busy tasks. So it waits in a line of its own, and of that no more is let into the queue than is taken before the next
+// look: behind a short line of those that were ready, as in CPython, and before a long one, but for half of the steps,
+// which are the others'.
 void turns::line_up(ready_queue& earlier) noexcept {
     constexpr std::size_t short_line = 64, shorter_line = 16;
     ready_queue& arrived = cold_.arrived;
@@ -330,11 +328,13 @@ void turns::line_up(ready_queue& earlier) noexcept {
     }
 }
 
-// Timers, the inbox and the kernel. While there is work the clock is looked at only every so many steps, as many as take some 5 to
-// 20 us, and the kernel every 50 us: both cost more than a short step.
+// Timers, the inbox and the kernel. While there is work the clock is looked at only every so many steps, as many as
+// take some 5 to 20 us, and the kernel every 50 us: both cost more than a short step.
 void turns::look() {
-    if (core_.closed) [[unlikely]] throw_forked();
-    if (signals_ && interrupts::count.load(std::memory_order_relaxed) != seen_) [[unlikely]] on_interrupt();
+    if (core_.closed) [[unlikely]]
+        throw_forked();
+    if (signals_ && interrupts::count.load(std::memory_order_relaxed) != seen_) [[unlikely]]
+        on_interrupt();
     // While it lives, what becomes ready is kept apart from what was.
     struct apart {
         turns& self;
@@ -346,10 +346,13 @@ void turns::look() {
         }
         apart(const apart&) = delete;
         apart& operator=(const apart&) = delete;
-        bool alone() const noexcept { return earlier.empty() && self.core_.ready.empty() && self.cold_.arrived.empty(); }
+        bool alone() const noexcept {
+            return earlier.empty() && self.core_.ready.empty() && self.cold_.arrived.empty();
+        }
     } heard(*this);
     const bool in_order = cold_.testing.virtual_time || by_turns();
-    if (std::exchange(cold_.in_order, in_order) && !in_order) cold_.arrived.append(heard.earlier);  // some of it has come by looks
+    if (std::exchange(cold_.in_order, in_order) && !in_order)
+        cold_.arrived.append(heard.earlier);  // some of it has come by looks
     cold_.in->drain();
     const bool may_block = heard.alone();
     if (!may_block) cold_.patience = std::chrono::milliseconds(1);
@@ -391,13 +394,16 @@ void turns::look() {
             timeout = cold_.patience;
             cold_.patience = std::min(cold_.patience * 2, std::chrono::milliseconds(1000));
         }
-        if (untidy) timeout = std::min(timeout.value_or(std::chrono::seconds(1)), std::chrono::nanoseconds(cold_.tidy_at - now));
+        if (untidy)
+            timeout =
+                std::min(timeout.value_or(std::chrono::seconds(1)), std::chrono::nanoseconds(cold_.tidy_at - now));
         if (core_.outstanding != 0 && (!timeout || *timeout > spinner::most) &&
             cold_.for_threads.until([this] { return !cold_.in->empty(); })) {
             timeout = std::chrono::nanoseconds(0);
         }
         if ((!timeout || timeout->count() > 0) && !cold_.in->prepare_to_block()) timeout = std::chrono::nanoseconds(0);
-        // A signal may have come since the last look: its handler writes to the inbox's eventfd, so the poll returns at once.
+        // A signal may have come since the last look: its handler writes to the inbox's eventfd, so the poll returns at
+        // once.
     }
     const bool slept = !timeout || timeout->count() > 0;
     bool by_thread = false;
@@ -413,8 +419,8 @@ void turns::look() {
     if (!heap.empty() && !cold_.testing.virtual_time) heap.fire_due(later);
 }
 
-// On virtual time. An awaiter of another library may be resumed by a timer of this loop, or by a thread: that has a little of the real
-// clock's time before the timer's comes.
+// On virtual time. An awaiter of another library may be resumed by a timer of this loop, or by a thread: that has a
+// little of the real clock's time before the timer's comes.
 void turns::hear_threads() {
     if (core_.foreign == 0 || !foreign_threads_alive()) return;
     if (cold_.in->prepare_to_block()) cold_.io->poll(std::chrono::milliseconds(10));
@@ -422,8 +428,8 @@ void turns::hear_threads() {
     cold_.in->drain();
 }
 
-// The free lists and the room for timers, when their time has come. True if it will have to come again, whether something happens
-// until then or not.
+// The free lists and the room for timers, when their time has come. True if it will have to come again, whether
+// something happens until then or not.
 bool turns::tidy(time_point now, bool idle) noexcept {
     if (now < cold_.tidy_at) return has_many_blocks();
     cold_.timer_heap.shrink();
@@ -432,13 +438,17 @@ bool turns::tidy(time_point now, bool idle) noexcept {
     return how != tidied::wholly;
 }
 
-// Throws deadlock_error where nothing can ever happen. False if only a thread that is not ours could make something happen.
+// Throws deadlock_error where nothing can ever happen. False if only a thread that is not ours could make something
+// happen.
 bool turns::may_be_woken() {
     if (core_.outstanding != 0 || !cold_.timer_heap.empty() || core_.tasks.empty()) return true;
     if (foreign_threads_alive()) {
         if (core_.debug && cold_.patience.count() >= 1000 && !std::exchange(cold_.told_of_foreign_threads, true)) {
             core_.report(
-                [] { return "every task waits for another; only a thread of the program's own could wake one\n" + capture_call_graph().to_string(); },
+                [] {
+                    return "every task waits for another; only a thread of the program's own could wake one\n" +
+                        capture_call_graph().to_string();
+                },
                 nullptr, nullptr);
         }
         return false;
@@ -447,9 +457,7 @@ bool turns::may_be_woken() {
     std::string text = "deadlock: every task waits for another, and nothing outside can wake one\n";
     try {
         text += capture_call_graph().to_string();
-    } catch (const std::bad_alloc&) {
-        text.back() = '.';
-    }
+    } catch (const std::bad_alloc&) { text.back() = '.'; }
     throw deadlock_error(text);
 }
 
@@ -474,8 +482,8 @@ template<bool Hooked, class Done>
     return false;
 }
 
-// Steps are taken from the queue one by one: turns would not show, but where something watches. When the end has come, what is ready
-// then has a step, too, as in CPython, whose loop stops at the end of the next turn.
+// Steps are taken from the queue one by one: turns would not show, but where something watches. When the end has come,
+// what is ready then has a step, too, as in CPython, whose loop stops at the end of the next turn.
 template<class Done>
 void turns::run(Done done) {
     thread_state& t = local();
@@ -587,9 +595,7 @@ void fd_watch::stop() noexcept {
 void fd_watch::on_events(std::uint32_t events) noexcept {
     try {
         fn_(events);
-    } catch (...) {
-        loop_->report("exception in a callback of a descriptor", std::current_exception(), nullptr);
-    }
+    } catch (...) { loop_->report("exception in a callback of a descriptor", std::current_exception(), nullptr); }
 }
 
 fd_ready::fd_ready(int fd, std::uint32_t events) noexcept

@@ -54,18 +54,18 @@ struct loop_cold {
 
     testing_options testing;
     std::shared_ptr<function<void()>> step_hook;  // testing::set_step_hook
-    task_base* next = nullptr;   // whose step comes after the hook; null: it is a callback
+    task_base* next = nullptr;                    // whose step comes after the hook; null: it is a callback
     time_point virtual_now{std::chrono::seconds(1)};
     std::mt19937_64 random;
 
     std::int32_t look_interval = 1;  // how many steps may pass before the clock and the kernel are looked at
     std::int32_t next_look = 1;      // in how many steps it is due: more where a short line is taken whole
-    ready_queue arrived;             // what looks have made ready and the line has no room for yet; see turns::line_up()
-    bool in_order = true;            // at the last look: virtual time, or turns were taken
+    ready_queue arrived;   // what looks have made ready and the line has no room for yet; see turns::line_up()
+    bool in_order = true;  // at the last look: virtual time, or turns were taken
     time_point last_look{};
     time_point last_poll{};
-    time_point tidy_at{};  // when the thread's free lists are looked at
-    spinner for_threads;   // before it sleeps
+    time_point tidy_at{};                   // when the thread's free lists are looked at
+    spinner for_threads;                    // before it sleeps
     std::chrono::milliseconds patience{1};  // how long to block where only a foreign thread could wake the loop
     bool told_of_foreign_threads = false;
 
@@ -78,7 +78,7 @@ struct loop_cold {
 // In the one place where every task ends.
 [[gnu::always_inline]] inline void task_base::finish(promise_base& root) noexcept {
     const bool ended_by_exception = root.failed;
-    flags_ |= flag_ending;  // before the first destructor, which may cancel this task
+    flags_ |= flag_ending;    // before the first destructor, which may cancel this task
     root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end (semantics 8b)
     task_link::leave_list();
     constexpr std::uint16_t to_settle = flag_must_cancel | flag_cancel_taken | flag_gives_context;
@@ -104,7 +104,8 @@ void drop_callbacks(loop_core& loop) noexcept;
 /// To stderr, for each enter() and defer() of this coroutine and those that await it, when they are abandoned.
 void tell_skipped_exits(const promise_base& innermost) noexcept;
 
-/// Runs turns of a loop. main is the task that a signal cancels; null at the end of run(), when everything is cancelled already.
+/// Runs turns of a loop. main is the task that a signal cancels; null at the end of run(), when everything is cancelled
+/// already.
 class turns {
 public:
     /// signals: this loop's run() has installed the handlers; seen of them have been dealt with.
@@ -112,9 +113,9 @@ public:
         : core_(core), cold_(core.cold()), main_(main), signals_(signals), seen_(seen) {}
     /// Until task is done. Throws deadlock_error when nothing can ever happen, forced_end at a second signal.
     void run_until(const future_base& task);
-    void run_while_tasks();  // until no task is left
+    void run_while_tasks();                            // until no task is left
     void run_while_some_end(const loop_owner& owner);  // or no task is left
-    void drain_ready();      // what is ready now, and what that makes ready; no wait
+    void drain_ready();                                // what is ready now, and what that makes ready; no wait
     bool interrupted() const noexcept { return interrupted_; }
 
 private:
@@ -149,8 +150,8 @@ struct interrupts {
 /// Thrown inside run() when a second signal came: everything is abandoned.
 struct forced_end {};
 
-/// How many threads of this library wait for work now: they cannot wake a loop (15i). A thread that is counted exists and runs nothing of
-/// anybody's: it leaves the count before it takes a job or ends.
+/// How many threads of this library wait for work now: they cannot wake a loop (15i). A thread that is counted exists
+/// and runs nothing of anybody's: it leaves the count before it takes a job or ends.
 class idle_threads {
 public:
     int load() const noexcept { return static_cast<int>(state_.load() & 0xffff'ffff); }

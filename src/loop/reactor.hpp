@@ -1,6 +1,6 @@
 #pragma once
-// What a loop needs of the kernel: be told when descriptors are ready, and sleep until then. epoll implements it; io_uring
-// will stand beside it behind the same five functions.
+// What a loop needs of the kernel: be told when descriptors are ready, and sleep until then. epoll implements it;
+// io_uring will stand beside it behind the same five functions.
 
 #include <aio/detail/io.hpp>
 

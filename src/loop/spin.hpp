@@ -1,13 +1,15 @@
 #pragma once
-// Looking again and again for a while before one sleeps, where that pays. A thread that sleeps is woken by the kernel in 5 to 50 us,
-// depending on how deep its core sleeps; between a loop and a thread pool whose jobs are short that is most of the time.
+// Looking again and again for a while before one sleeps, where that pays. A thread that sleeps is woken by the kernel
+// in 5 to 50 us, depending on how deep its core sleeps; between a loop and a thread pool whose jobs are short that is
+// most of the time.
 
 #include <chrono>
 #include <thread>
 
 namespace aio::detail {
 
-/// Of one waiting thread: it spins where its last wait was short, and after a vain attempt not until the next short one.
+/// Of one waiting thread: it spins where its last wait was short, and after a vain attempt not until the next short
+/// one.
 class spinner {
 public:
     static constexpr std::chrono::microseconds most{50};

@@ -1,15 +1,17 @@
 #pragma once
 // The timers of a loop: nodes that live in their waiters, ordered by (deadline, sequence).
 //
-// Timers are mostly armed in the order of their deadlines: those of one timeout, or of many sleeps of one length. So they stand in
-// runs, lists in which each is due no sooner than the one before, and only the first of each run is in a 4-ary heap: a million sleeps
-// of a second are one run, which takes and gives them in no time and without a visit to each other. A node is appended to that one of
-// a few open runs whose end is the nearest before it, or else it begins a run; in the worst case each is alone and this is a heap.
-// Each node knows its place, so a cancelled timer leaves at once: no dead entries to purge (rule 137 has no object here).
-// Rejected: a timing wheel, which gives up the exact order, and a binary heap, which misses the cache twice as often.
+// Timers are mostly armed in the order of their deadlines: those of one timeout, or of many sleeps of one length. So
+// they stand in runs, lists in which each is due no sooner than the one before, and only the first of each run is in a
+// 4-ary heap: a million sleeps of a second are one run, which takes and gives them in no time and without a visit to
+// each other. A node is appended to that one of a few open runs whose end is the nearest before it, or else it begins a
+// run; in the worst case each is alone and this is a heap. Each node knows its place, so a cancelled timer leaves at
+// once: no dead entries to purge (rule 137 has no object here). Rejected: a timing wheel, which gives up the exact
+// order, and a binary heap, which misses the cache twice as often.
 //
-// Arming never fails: operations arm their timers where nothing may be thrown. Where the heap cannot grow for want of memory, a node
-// is put into a run that is there, at the place of its deadline. That takes a visit to those before it, but no memory.
+// Arming never fails: operations arm their timers where nothing may be thrown. Where the heap cannot grow for want of
+// memory, a node is put into a run that is there, at the place of its deadline. That takes a visit to those before it,
+// but no memory.
 
 #include <aio/detail/core.hpp>
 
@@ -126,7 +128,8 @@ private:
         timer_node* last = nullptr;
     };
 
-    // A node's place is the address of the one before it in its run, or, for the first, its index in the heap: an odd number.
+    // A node's place is the address of the one before it in its run, or, for the first, its index in the heap: an odd
+    // number.
     static bool first_of_run(const timer_node& node) noexcept { return node.place & 1; }
     static std::size_t index_of(const timer_node& node) noexcept { return node.place >> 1; }
 
@@ -136,11 +139,10 @@ private:
         try {
             heap_.reserve(2 * heap_.capacity());
             return true;
-        } catch (...) {
-            return false;
-        }
+        } catch (...) { return false; }
     }
-    // It is the youngest, so it stands behind all that are due when it is. It is not the last of an open run: none ends before it.
+    // It is the youngest, so it stands behind all that are due when it is. It is not the last of an open run: none ends
+    // before it.
     void insert_into_a_run(timer_node& node) noexcept {
         timer_node* sooner = nullptr;
         timer_node* later = heap_.front().node;

@@ -39,7 +39,8 @@ public:
     virtual bool usable() noexcept = 0;  // it may look at the connection
     virtual bool in_transaction() const noexcept = 0;
     virtual const char* begin_statement() const noexcept = 0;
-    /// Of a transaction that is no longer open although connection has not ended it; and the code for a statement in it.
+    /// Of a transaction that is no longer open although connection has not ended it; and the code for a statement in
+    /// it.
     virtual ending ended() const noexcept = 0;
     virtual const char* ended_code() const noexcept = 0;
 
@@ -48,7 +49,8 @@ public:
     driver& operator=(const driver&) = delete;
 };
 
-/// What a database takes at the most: bytes of a statement, of one value and of all values together, and how many parameters.
+/// What a database takes at the most: bytes of a statement, of one value and of all values together, and how many
+/// parameters.
 struct size_limits {
     const char* database;
     std::size_t statement, value, together, parameters;

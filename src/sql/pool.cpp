@@ -14,8 +14,9 @@ namespace aio::sql {
 
 constexpr std::size_t most_connections = 1'000'000;
 
-// An attempt to connect is a task of the pool's own: who has asked for a connection may lose patience, and then the connection is the
-// next one's. Nobody waits for an attempt of his own, but for the first connection that comes, first come first served.
+// An attempt to connect is a task of the pool's own: who has asked for a connection may lose patience, and then the
+// connection is the next one's. Nobody waits for an attempt of his own, but for the first connection that comes, first
+// come first served.
 class pool_state : public std::enable_shared_from_this<pool_state> {
 public:
     pool_state(std::string u, std::size_t most)
@@ -36,7 +37,8 @@ public:
         c.reset();
         permits.release();
     }
-    /// The caller has a permit. So with the leases, and those that are idle or being made, there are never more than max_size.
+    /// The caller has a permit. So with the leases, and those that are idle or being made, there are never more than
+    /// max_size.
     coro<std::unique_ptr<connection>> take();
     void close() noexcept;
 
@@ -72,8 +74,10 @@ private:
     /// An attempt's place in the list. It lies in the attempt's arguments, which go even where its body never runs.
     class place {
     public:
-        explicit place(std::shared_ptr<pool_state> s) : state(std::move(s)), at_(state->attempts.emplace(state->attempts.end())) {}
-        place(place&& other) noexcept : state(std::move(other.state)), failed(std::move(other.failed)), at_(other.at_) {}
+        explicit place(std::shared_ptr<pool_state> s)
+            : state(std::move(s)), at_(state->attempts.emplace(state->attempts.end())) {}
+        place(place&& other) noexcept
+            : state(std::move(other.state)), failed(std::move(other.failed)), at_(other.at_) {}
         ~place() {
             if (state) state->ended(at_, std::move(failed));
         }
@@ -179,8 +183,8 @@ void pool_state::close() noexcept {
 pool::pool(std::string url, pool_options options) {
     if (options.max_size == 0) throw std::invalid_argument("a sql::pool of no connections: max_size is 0");
     if (options.max_size > most_connections) {
-        throw std::invalid_argument("a sql::pool of " + std::to_string(options.max_size) + " connections: max_size is at most " +
-            std::to_string(most_connections));
+        throw std::invalid_argument("a sql::pool of " + std::to_string(options.max_size) +
+            " connections: max_size is at most " + std::to_string(most_connections));
     }
     static_cast<void>(make_driver(url));
     state_ = std::make_shared<pool_state>(std::move(url), options.max_size);

@@ -1,17 +1,21 @@
-// PostgreSQL through libpq, whose connection never blocks: the loop watches its descriptor, and libpq reads and writes what is
-// ready. Two things in it can only block, resolving names and asking the server to cancel; they run on threads of their own.
+// PostgreSQL through libpq, whose connection never blocks: the loop watches its descriptor, and libpq reads and writes
+// what is ready. Two things in it can only block, resolving names and asking the server to cancel; they run on threads
+// of their own.
 //
-// A cancel does not abandon a query: the server would go on with it, and its answer would be taken for the next one's. It asks the
-// server to stop (PQcancel), which goes over a connection of its own, and reads until the connection is idle.
+// A cancel does not abandon a query: the server would go on with it, and its answer would be taken for the next one's.
+// It asks the server to stop (PQcancel), which goes over a connection of its own, and reads until the connection is
+// idle.
 //
-// Such a request names no statement: it stops whatever the server's process does when it arrives. So the next statement is sent
-// only when the request has ended (settle()). PQcancel returns once the server has closed the request's connection, which it does
-// after it has sent the signal to the process; the process takes a signal before the next message that it reads, and ignores
-// it while it is idle. What stands between (a pooler, a proxy) has to close the request's connection after the server, as PgBouncer does.
-// Where any of this takes longer than cancel_deadline the connection is closed for good.
+// Such a request names no statement: it stops whatever the server's process does when it arrives. So the next statement
+// is sent only when the request has ended (settle()). PQcancel returns once the server has closed the request's
+// connection, which it does after it has sent the signal to the process; the process takes a signal before the next
+// message that it reads, and ignores it while it is idle. What stands between (a pooler, a proxy) has to close the
+// request's connection after the server, as PgBouncer does. Where any of this takes longer than cancel_deadline the
+// connection is closed for good.
 //
-// A stream's statement outlives the calls of fetch(): a request that one of them has made may stop the statement while a later
-// one reads. Whether a cancel has come is noted for each operation by itself, so the later one gets the server's error 57014.
+// A stream's statement outlives the calls of fetch(): a request that one of them has made may stop the statement while
+// a later one reads. Whether a cancel has come is noted for each operation by itself, so the later one gets the
+// server's error 57014.
 
 #include "driver.hpp"
 
@@ -68,8 +72,9 @@ std::string field_of(const PGresult* r, int which) {
     return text ? text : "";
 }
 
-/// True if the error is about a word of the statement that is neither a literal nor a parameter, nor in quotes: then the server's
-/// message names tables, columns or functions, and nothing else. position counts characters, the first is 1.
+/// True if the error is about a word of the statement that is neither a literal nor a parameter, nor in quotes: then
+/// the server's message names tables, columns or functions, and nothing else. position counts characters, the first
+/// is 1.
 bool about_a_name(const std::string& code, const std::string& position, const std::string& statement) {
     if (code != "42P01" && code != "42703" && code != "42883") return false;
     std::size_t count = 0, at = 0;
@@ -90,7 +95,8 @@ bool about_a_name(const std::string& code, const std::string& position, const st
     return at == statement.size() || (statement[at] != '\'' && statement[at] != '"' && statement[at] != '&');
 }
 
-/// What the server said. The primary message quotes values as well as the detail does ("invalid input syntax for type integer:
+/// What the server said. The primary message quotes values as well as the detail does ("invalid input syntax for type
+/// integer:
 /// "...""), so what() has neither.
 error error_of(const PGresult* r, const std::string& statement) {
     error::parts p;
@@ -115,7 +121,8 @@ error error_of(const PGresult* r, const std::string& statement) {
     return error(text, std::move(p));
 }
 
-/// Why connecting failed. libpq tells the SQLSTATE of a refusal only inside a verbose text: "FATAL:  28P01: password ...".
+/// Why connecting failed. libpq tells the SQLSTATE of a refusal only inside a verbose text: "FATAL:  28P01: password
+/// ...".
 error connect_error(const PGconn* conn) {
     std::string text = trimmed(PQerrorMessage(conn));
     std::string code = "08001";
@@ -134,7 +141,8 @@ error connect_error(const PGconn* conn) {
 
 class postgres;
 
-/// Something blocking, on a thread of the pool. Its owner and the pool share it, so that neither has to wait for the other.
+/// Something blocking, on a thread of the pool. Its owner and the pool share it, so that neither has to wait for the
+/// other.
 class errand final : public detail::blocking_job {
 public:
     /// fn is called in the thread; postgres::errand_done(), if the owner still lives and cares, in the loop.
@@ -152,8 +160,8 @@ private:
     std::shared_ptr<errand> self_;  // until it has been delivered
 };
 
-/// Waits for the connection's descriptor, the end of its errand, its deadline, or a cancel: whatever comes first ends the wait, and
-/// then the caller looks. A cancel is only noted: what is under way must be ended in order first.
+/// Waits for the connection's descriptor, the end of its errand, its deadline, or a cancel: whatever comes first ends
+/// the wait, and then the caller looks. A cancel is only noted: what is under way must be ended in order first.
 class io_wait final : public detail::irrevocable<io_wait> {
 public:
     /// events: io_entry's bits; 0 waits for the errand alone.
@@ -258,21 +266,21 @@ private:
     void shut() noexcept;
     void lose(std::string why) noexcept;
 
-    options options_;  // as libpq has read the URL
+    options options_;                                                 // as libpq has read the URL
     std::chrono::seconds connect_timeout_ = default_connect_timeout;  // 0: none
     PGconn* conn_ = nullptr;
     std::shared_ptr<errand> errand_;
     io_wait* wait_ = nullptr;
     time_point deadline_ = time_point::max();
-    bool cancel_seen_ = false;  // by the operation under way
+    bool cancel_seen_ = false;                     // by the operation under way
     time_point cancel_again_ = time_point::min();  // when the server is asked to cancel, again if need be
     std::chrono::milliseconds cancel_pause_{0};
     bool savepoint_ = false;  // the stream has one
     ending ended_ = ending::rolled_back;
-    bool draining_ = false;   // what comes belongs to a stream that was dropped
-    std::string lost_;        // why the connection is gone
-    std::string farewell_;    // the server's last words, if nothing was under way
-    std::string statement_;   // under way, for errors
+    bool draining_ = false;  // what comes belongs to a stream that was dropped
+    std::string lost_;       // why the connection is gone
+    std::string farewell_;   // the server's last words, if nothing was under way
+    std::string statement_;  // under way, for errors
     outcome stream_;
 };
 
@@ -450,8 +458,8 @@ auto find(Options& options, std::string_view key) -> decltype(&options.front().s
 
 }  // namespace
 
-// PQconnectPoll would resolve names, and block: it is given hostaddr. A host with several addresses becomes several hosts, which
-// libpq tries one after the other.
+// PQconnectPoll would resolve names, and block: it is given hostaddr. A host with several addresses becomes several
+// hosts, which libpq tries one after the other.
 coro<> postgres::resolve() {
     std::string* const host = find(options_, "host");
     if (!host || host->empty() || find(options_, "hostaddr")) co_return;
@@ -489,12 +497,13 @@ coro<> postgres::resolve() {
     if (port) *find(options_, "port") = all_ports;
 }
 
-/// One set of options for each address: libpq would go on to the next only where the system says that one does not answer, after
-/// minutes. What it has to choose among the addresses itself stays together.
+/// One set of options for each address: libpq would go on to the next only where the system says that one does not
+/// answer, after minutes. What it has to choose among the addresses itself stays together.
 std::vector<postgres::options> postgres::targets() {
     const std::string* const addresses = find(options_, "hostaddr");
     const std::string* const attributes = find(options_, "target_session_attrs");
-    if (!addresses || (attributes && *attributes == "prefer-standby") || find(options_, "load_balance_hosts")) return {options_};
+    if (!addresses || (attributes && *attributes == "prefer-standby") || find(options_, "load_balance_hosts"))
+        return {options_};
     std::vector<options> each(split(*addresses).size(), options_);
     for (const char* const key : {"host", "hostaddr", "port"}) {
         const std::string* const values = find(options_, key);
@@ -641,8 +650,8 @@ void postgres::no_cancel() noexcept {
     cancel_pause_ = std::chrono::milliseconds(5);
 }
 
-/// Waits until the request to cancel that is under way, if there is one, has ended: it must not hit what comes next. Where that takes
-/// too long, the connection is lost.
+/// Waits until the request to cancel that is under way, if there is one, has ended: it must not hit what comes next.
+/// Where that takes too long, the connection is lost.
 coro<> postgres::settle() {
     if (errand_ && deadline_ == time_point::max()) deadline_ = detail::require_loop().now() + cancel_deadline;
     while (errand_) {
@@ -711,7 +720,8 @@ void postgres::send(const std::string& statement, const std::vector<parameter>& 
     throw error(why, PQstatus(conn_) == CONNECTION_OK ? "54000" : "08006", statement);
 }
 
-// A request that reaches the server before the statement has begun there is ignored: it is repeated until it has an effect.
+// A request that reaches the server before the statement has begun there is ignored: it is repeated until it has an
+// effect.
 void postgres::ask_to_cancel() noexcept {
     struct closer {
         void operator()(PGcancel* c) const noexcept { PQfreeCancel(c); }
@@ -764,7 +774,8 @@ void postgres::take(outcome& o, result_ptr result) {
         case PGRES_COPY_IN:
         case PGRES_COPY_OUT:
         case PGRES_COPY_BOTH:
-            o.failed.emplace("COPY between client and server is not supported; the connection is closed", "0A000", statement_);
+            o.failed.emplace(
+                "COPY between client and server is not supported; the connection is closed", "0A000", statement_);
             o.ended = true;
             lose("it was closed because of a COPY");
             return;
@@ -829,7 +840,8 @@ coro<> postgres::finish(outcome& o, on_cancel rule) {
 void postgres::fail(const outcome& o, on_cancel rule) {
     detail::task_base& task = detail::require_task();
     // A cancel that was withdrawn meanwhile (uncancel()) is none.
-    if (cancel_seen_ && task.must_cancel() && rule == on_cancel::interrupt && (!conn_ || (o.failed && o.failed->code() == "57014")))
+    if (cancel_seen_ && task.must_cancel() && rule == on_cancel::interrupt &&
+        (!conn_ || (o.failed && o.failed->code() == "57014")))
         task.throw_cancelled();
     if (o.failed) throw *o.failed;
     throw error("the connection to PostgreSQL is lost: " + lost_, "08006", statement_);

@@ -67,8 +67,8 @@ void parameter::throw_too_large() {
 
 void check_sizes(const std::string& statement, const std::vector<parameter>& parameters, const size_limits& most) {
     const auto refuse = [&](const std::string& what, std::size_t has, const char* of, std::size_t limit) {
-        throw std::invalid_argument(what + std::to_string(has) + of + ": " + most.database + " takes at most " +
-            std::to_string(limit));
+        throw std::invalid_argument(
+            what + std::to_string(has) + of + ": " + most.database + " takes at most " + std::to_string(limit));
     };
     if (statement.size() > most.statement) refuse("the statement has ", statement.size(), " bytes", most.statement);
     if (parameters.size() > most.parameters) refuse("", parameters.size(), " parameters were given", most.parameters);

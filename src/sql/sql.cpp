@@ -38,7 +38,8 @@ bool is_secret(std::string_view key) {
 
 }  // namespace
 
-// A URL that makes no sense is shown, too: where it is in doubt what belongs to a password, more is hidden rather than less.
+// A URL that makes no sense is shown, too: where it is in doubt what belongs to a password, more is hidden rather than
+// less.
 std::string without_password(const std::string& url) {
     const std::size_t start = url.find("://");
     // From the first option that is a secret to the end: its value may hold unencoded & and @.
@@ -64,8 +65,7 @@ namespace {
 
 constexpr std::string_view known_urls =
     "the known ones are postgresql://user:password@host:port/database, sqlite:///relative/path, "
-    "sqlite:////absolute/path and "
-    "sqlite::memory:";
+    "sqlite:////absolute/path and sqlite::memory:";
 
 std::string sqlite_path(const std::string& url) {
     std::string_view rest = std::string_view(url).substr(7);
@@ -156,8 +156,9 @@ void connection::check_free() const {
 namespace {
 error already_ended(const driver& d, const std::string& statement) {
     const bool committed = d.ended() == ending::committed;
-    return error(committed ? "the transaction has been committed already, by a statement in it: nothing more can be done in it"
-                           : "the transaction has been rolled back already: nothing more can be done in it",
+    return error(committed
+            ? "the transaction has been committed already, by a statement in it: nothing more can be done in it"
+            : "the transaction has been rolled back already: nothing more can be done in it",
         d.ended_code(), statement);
 }
 }  // namespace
@@ -283,8 +284,8 @@ coro<> connection::commit(std::size_t level) {
     level_ = level;
 }
 
-// Throws nothing: the error that leads here is the one to be told. What cannot be rolled back by a statement is by the end of the
-// connection.
+// Throws nothing: the error that leads here is the one to be told. What cannot be rolled back by a statement is by the
+// end of the connection.
 coro<> connection::roll_back(std::size_t level) {
     level_ = level;
     try {

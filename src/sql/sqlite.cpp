@@ -1,8 +1,9 @@
-// SQLite: each connection has a thread, where everything that touches the database runs; a call is a job of that thread.
+// SQLite: each connection has a thread, where everything that touches the database runs; a call is a job of that
+// thread.
 //
-// A cancel sets a flag that SQLite looks at every thousand steps of its virtual machine and while it waits for a lock. It is ours
-// rather than sqlite3_interrupt(), which is forgotten if it comes between the beginning of a job and its first step, or lingers
-// if it comes after the last.
+// A cancel sets a flag that SQLite looks at every thousand steps of its virtual machine and while it waits for a lock.
+// It is ours rather than sqlite3_interrupt(), which is forgotten if it comes between the beginning of a job and its
+// first step, or lingers if it comes after the last.
 
 #include "driver.hpp"
 
@@ -145,8 +146,8 @@ private:
 
 namespace {
 
-/// SQLite's words where they quote only names, else what the code means: "near "secret"", and what functions say, quote literals and
-/// parameters. Fills in the names of a constraint's error: "UNIQUE constraint failed: t.name".
+/// SQLite's words where they quote only names, else what the code means: "near "secret"", and what functions say, quote
+/// literals and parameters. Fills in the names of a constraint's error: "UNIQUE constraint failed: t.name".
 std::string head_of(int code, error::parts& p) {
     const std::string_view message = p.message;
     if ((code & 0xFF) == SQLITE_CONSTRAINT) {
@@ -154,7 +155,8 @@ std::string head_of(int code, error::parts& p) {
         const std::size_t at = message.find(failed);
         const bool of_columns = code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY ||
             code == SQLITE_CONSTRAINT_NOTNULL;
-        if (at == std::string_view::npos || (!of_columns && code != SQLITE_CONSTRAINT_CHECK)) return sqlite3_errstr(code);
+        if (at == std::string_view::npos || (!of_columns && code != SQLITE_CONSTRAINT_CHECK))
+            return sqlite3_errstr(code);
         const std::string_view what = message.substr(at + failed.size());
         const std::size_t point = what.find('.');
         if (what.find('\'') != std::string_view::npos) {
@@ -238,8 +240,7 @@ void database::open() {
             db_, steps_between_looks,
             [](void* self) { return static_cast<database*>(self)->stop_.load(std::memory_order_relaxed) ? 1 : 0; },
             this);
-        sqlite3_rollback_hook(
-            db_, [](void* self) { static_cast<database*>(self)->rolled_back_ = true; }, this);
+        sqlite3_rollback_hook(db_, [](void* self) { static_cast<database*>(self)->rolled_back_ = true; }, this);
         // Opening is lazy: a look at the file now finds one that is no database.
         code = sqlite3_exec(db_, "PRAGMA schema_version", nullptr, nullptr, nullptr);
         if ((code & 0xFF) == SQLITE_BUSY) code = SQLITE_OK;

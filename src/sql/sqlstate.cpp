@@ -1,5 +1,5 @@
-// The names that PostgreSQL's documentation gives to its error codes (appendix A, PostgreSQL 15): what() has them where it must not have
-// the server's own words, which quote values.
+// The names that PostgreSQL's documentation gives to its error codes (appendix A, PostgreSQL 15): what() has them where
+// it must not have the server's own words, which quote values.
 
 #include "driver.hpp"
 

@@ -29,7 +29,9 @@ struct probe_task {
     struct promise_type {
         T value{};
         std::coroutine_handle<> parent;
-        probe_task get_return_object() noexcept { return probe_task(std::coroutine_handle<promise_type>::from_promise(*this)); }
+        probe_task get_return_object() noexcept {
+            return probe_task(std::coroutine_handle<promise_type>::from_promise(*this));
+        }
         std::suspend_always initial_suspend() const noexcept { return {}; }
         struct last {
             bool await_ready() const noexcept { return false; }

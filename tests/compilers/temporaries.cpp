@@ -21,9 +21,7 @@ probe_task<int> call(F fn) {
 probe_task<int> probe() {
     witness w(1);
     int ok = 1, one = 1;
-    if (co_await send(request("four", 2)) != 6) {
-        ok = 0;
-    }
+    if (co_await send(request("four", 2)) != 6) { ok = 0; }
     const int n = co_await length(std::string("a string that is too long for the buffer inside"));
     if (n != 47) ok = 0;
     const int by_reference = co_await call([&] { return w.value; });

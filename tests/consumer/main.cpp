@@ -59,7 +59,8 @@ aio::coro<> coroutines_and_tasks() {
     check(seen == "five", "callbacks are called");
 
     std::string text = "captured";
-    aio::task<std::string> lambda = aio::create_task([text](int n) -> aio::coro<std::string> { co_return text + std::to_string(n); }, 1);
+    aio::task<std::string> lambda =
+        aio::create_task([text](int n) -> aio::coro<std::string> { co_return text + std::to_string(n); }, 1);
     aio::task<> named = aio::create_task({.name = "nap"}, nap);
     check(co_await std::move(lambda) == "captured1", "lambdas live in their task");
     co_await named;
@@ -71,9 +72,7 @@ aio::coro<> coroutines_and_tasks() {
     try {
         co_await sleeper;
         check(false, "a cancelled task throws");
-    } catch (const aio::cancelled_error& e) {
-        check(e.message() == "enough", "the message travels");
-    }
+    } catch (const aio::cancelled_error& e) { check(e.message() == "enough", "the message travels"); }
     check(sleeper.cancelled(), "a cancelled task says so");
     canceller.cancel();
 
@@ -112,7 +111,8 @@ aio::coro<> several() {
     auto sets = co_await aio::wait(tasks, {.timeout = 1s, .return_when = aio::first_completed});
     check(!sets.done.empty() && sets.done.size() + sets.pending.size() == 2, "wait");
     int sum = 0;
-    co_await aio::for_each(aio::as_completed(tasks, {.timeout = 10s}), [&](const aio::task<int>& done) { sum += done.result(); });
+    co_await aio::for_each(
+        aio::as_completed(tasks, {.timeout = 10s}), [&](const aio::task<int>& done) { sum += done.result(); });
     check(sum == 6, "as_completed");
     const int six = co_await aio::shield(twice(3));
     const int two = co_await aio::shield(tasks[0], 5s);
@@ -146,9 +146,7 @@ aio::coro<> groups() {
         check(!parts.matching && parts.rest && eg.subgroup<std::exception>(), "split");
         try {
             eg.rethrow_single();
-        } catch (const std::runtime_error& e) {
-            check(e.what() == std::string("one"), "rethrow_single");
-        }
+        } catch (const std::runtime_error& e) { check(e.what() == std::string("one"), "rethrow_single"); }
     }
     co_await aio::with(aio::task_group(), [](aio::task_group& tg) {
         tg.create_task(aio::sleep(1h));
@@ -191,7 +189,8 @@ aio::coro<> managers() {
     const int given = co_await aio::with(connection(log), [](connection&) { return 5; });
     check(given == 5 && log.back() == "close", "with gives what its body gives");
     check(co_await function_scope(log) == 7, "enter");
-    check(log[log.size() - 3] == "commit" && log[log.size() - 2] == "deferred" && log.back() == "close", "last in, first out");
+    check(log[log.size() - 3] == "commit" && log[log.size() - 2] == "deferred" && log.back() == "close",
+        "last in, first out");
     co_await aio::with(session(log), []() -> aio::coro<> {
         co_await aio::sleep(0s);
         throw std::runtime_error("swallowed");
@@ -222,9 +221,7 @@ aio::coro<> iteration() {
     const std::vector<int> ids{1, 2, 3, 4};
     auto users = fetch_users(ids);
     int seen = 0;
-    while (auto next = co_await users.next()) {
-        seen += next->id;
-    }
+    while (auto next = co_await users.next()) { seen += next->id; }
     check(seen == 10, "a loop over a generator");
     co_await users.aclose();
     std::vector<user> active = co_await (fetch_users(ids) | aio::views::filter(&user::active) | aio::to<std::vector>());
@@ -312,9 +309,7 @@ aio::coro<> timeouts() {
             t.reschedule(*t.when() - 1h);
             co_await aio::sleep(2h);
         });
-    } catch (const aio::timeout_error&) {
-        expired = true;
-    }
+    } catch (const aio::timeout_error&) { expired = true; }
     check(expired, "a timeout fires");
     co_await aio::with(aio::timeout(std::nullopt), [] { return nap(); });
     co_await aio::with(aio::timeout_at(aio::get_running_loop().time() + 1h), [] { return nap(); });
@@ -353,7 +348,8 @@ aio::coro<> threads() {
     check(called == 3, "callbacks");
     aio::context_var<std::string> request("request", "none");
     auto token = request.set("mine");
-    check(co_await aio::create_task([&]() -> aio::coro<std::string> { co_return request.get(); }) == "mine", "context variables");
+    check(co_await aio::create_task([&]() -> aio::coro<std::string> { co_return request.get(); }) == "mine",
+        "context variables");
     request.reset(token);
     check(request.get() == "none", "a token takes back");
 }
@@ -389,7 +385,6 @@ int main() {
             co_await never;
         }());
         check(false, "a deadlock is an error");
-    } catch (const aio::deadlock_error&) {
-    }
+    } catch (const aio::deadlock_error&) {}
     std::printf("consumer: %d sections work\n", sections);
 }

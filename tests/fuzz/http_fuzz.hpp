@@ -1,6 +1,6 @@
 #pragma once
-// What must hold for the HTTP parsers whatever the bytes are. Each function gives what is wrong, or nothing. libFuzzer calls them in
-// http_*_fuzz.cpp, and http_fuzz_test.cpp with a fixed sequence of inputs.
+// What must hold for the HTTP parsers whatever the bytes are. Each function gives what is wrong, or nothing. libFuzzer
+// calls them in http_*_fuzz.cpp, and http_fuzz_test.cpp with a fixed sequence of inputs.
 
 #include <aio/http.hpp>
 
@@ -45,7 +45,8 @@ inline std::string transcript(std::string_view bytes, std::size_t piece, std::st
             if (r.path().empty()) wrong = "an empty path";
             if (r.body().size() > most_body) wrong = "the body is beyond the limit";
             if (r.headers().get_all("Host").size() > 1) wrong = "two hosts";
-            if (r.headers().contains("Content-Length") && r.headers().contains("Transfer-Encoding")) wrong = "two lengths";
+            if (r.headers().contains("Content-Length") && r.headers().contains("Transfer-Encoding"))
+                wrong = "two lengths";
             continue;
         }
         if (parser.bad_status() != 0 || bytes.empty()) break;
@@ -57,7 +58,8 @@ inline std::string transcript(std::string_view bytes, std::size_t piece, std::st
     return all;
 }
 
-/// The parser of requests: the same whatever the pieces, in its limits, nothing in it that a response could not say again.
+/// The parser of requests: the same whatever the pieces, in its limits, nothing in it that a response could not say
+/// again.
 inline std::string request(std::string_view bytes) {
     std::string wrong;
     const std::string whole = transcript(bytes, bytes.size() + 1, wrong);
@@ -75,12 +77,11 @@ inline std::string target(std::string_view text) {
     aio::http::request r;
     try {
         r = aio::http::request(method, std::string(text));
-    } catch (const std::invalid_argument&) {
-        return text == "/" || text == "*" ? "a good target is refused" : "";
-    }
+    } catch (const std::invalid_argument&) { return text == "/" || text == "*" ? "a good target is refused" : ""; }
     if (r.path() == "*") return text.substr(0, text.find('#')) == "*" ? "" : "another target is the asterisk";
     if (!r.path().starts_with('/')) return "a path that does not begin with a slash";
-    if (text.find_first_of("\r\n\0 "sv) != text.npos && text.find_first_of("\r\n\0 "sv) < text.find('#')) return "a separator in a target";
+    if (text.find_first_of("\r\n\0 "sv) != text.npos && text.find_first_of("\r\n\0 "sv) < text.find('#'))
+        return "a separator in a target";
     std::string encoded;
     for (const char c : r.path()) {
         constexpr char digits[] = "0123456789ABCDEF";
@@ -110,7 +111,8 @@ inline std::string response(std::string_view bytes) {
     try {
         bool header = true;
         while (!bytes.empty()) {
-            const std::size_t size = header ? std::min(bytes.find('\n'), bytes.size() - 1) + 1 : std::min<std::size_t>(bytes.size(), 7);
+            const std::size_t size =
+                header ? std::min(bytes.find('\n'), bytes.size() - 1) + 1 : std::min<std::size_t>(bytes.size(), 7);
             const std::string_view piece = bytes.substr(0, size);
             bytes.remove_prefix(size);
             if (header) {
@@ -129,7 +131,8 @@ inline std::string response(std::string_view bytes) {
     return wrong.empty() ? fields_wrong(t.trailers) : wrong;
 }
 
-/// URLs: taken or refused as std::invalid_argument; what is taken is ASCII and means the same when read again; no message has a password.
+/// URLs: taken or refused as std::invalid_argument; what is taken is ASCII and means the same when read again; no
+/// message has a password.
 inline std::string url(std::string_view text) {
     static const auto client = std::make_shared<aio::detail::http_client>(aio::http::session_options());
     const auto read = [](std::string u, std::string& refused) {
@@ -146,13 +149,16 @@ inline std::string url(std::string_view text) {
         for (const char c : first->shown) {  // the user may be anything: it goes into a header in base64
             if (c <= ' ' || c > '~') return "a URL with a byte beyond ASCII: " + first->shown;
         }
-        if (!first->url.starts_with("http://") && !first->url.starts_with("https://")) return "another scheme: " + first->url;
+        if (!first->url.starts_with("http://") && !first->url.starts_with("https://"))
+            return "another scheme: " + first->url;
         const auto again = read(first->url, refused);
         if (again->error) return "refused when read again: " + refused;
-        if (again->url != first->url || again->shown != first->shown) return "another URL when read again: " + again->url;
+        if (again->url != first->url || again->shown != first->shown)
+            return "another URL when read again: " + again->url;
     }
     if (text.find("hunter2") != text.npos) return {};  // no secret then: it stands where it may be shown
-    for (const char* before : {"http://me:hunter2@", "https://hunter2@", "me:hunter2@", "//me:hunter2@", "ftp://me:hunter2@"}) {
+    for (const char* before :
+        {"http://me:hunter2@", "https://hunter2@", "me:hunter2@", "//me:hunter2@", "ftp://me:hunter2@"}) {
         refused.clear();
         const auto t = read(before + std::string(text), refused);
         if (refused.find("hunter2") != refused.npos) return "a password in a message: " + refused;

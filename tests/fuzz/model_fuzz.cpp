@@ -8,7 +8,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const model::program p = model::generate(decisions);
     const std::string what = model::check(p, schedule);
     if (what.empty()) return 0;
-    std::fprintf(stderr, "%s; schedule %llu of\n%s", what.c_str(), static_cast<unsigned long long>(schedule), model::to_string(p).c_str());
+    std::fprintf(stderr, "%s; schedule %llu of\n%s", what.c_str(), static_cast<unsigned long long>(schedule),
+        model::to_string(p).c_str());
     const model::program smallest = model::shrink(p, [&](const model::program& smaller) {
         for (std::uint64_t s = schedule; s < schedule + 100; ++s) {
             if (!model::check(smaller, s).empty()) return true;

@@ -113,6 +113,6 @@ aio::async_generator<user> fetch_users(std::vector<int>);
 }  // namespace context
 
 // What an example may capture, and what it may declare itself.
-#define CONTEXT_NAMES                                                                                                 \
-    writer log, int id, whatever body, aio::future<> stop, aio::event_loop &loop, aio::http::session &s,              \
+#define CONTEXT_NAMES                                                                                    \
+    writer log, int id, whatever body, aio::future<> stop, aio::event_loop &loop, aio::http::session &s, \
         aio::async_generator<std::string> lines, aio::detail::entered_t<decltype(aio::sql::connect(""))> db

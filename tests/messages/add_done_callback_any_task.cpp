@@ -1,4 +1,4 @@
-// error: this must be a plain function: what it returns would never be awaited. Give a plain lambda that calls create_task(...)
+// error: this must be a plain function: what it returns would never be awaited. Give a plain lambda that calls
 #include <aio/task.hpp>
 
 void watch(aio::any_task t) {

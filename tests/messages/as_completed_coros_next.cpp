@@ -3,6 +3,4 @@
 #include <vector>
 
 aio::coro<int> f();
-aio::coro<> work(std::vector<aio::coro<int>> coros) {
-    co_await aio::as_completed(std::move(coros)).next();
-}
+aio::coro<> work(std::vector<aio::coro<int>> coros) { co_await aio::as_completed(std::move(coros)).next(); }

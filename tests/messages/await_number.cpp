@@ -1,6 +1,4 @@
-// error: this cannot be awaited: co_await takes a coroutine, a task, a future, or what else has await_ready(), await_suspend() and await_resume()
+// error: this cannot be awaited: co_await takes a coroutine, a task, a future, or what else has await_ready(),
 #include <aio/coro.hpp>
 
-aio::coro<> work() {
-    co_await 5;
-}
+aio::coro<> work() { co_await 5; }

@@ -7,9 +7,8 @@ void work() {
     t.cancel();
 }
 aio::coro<> grouped() {
-    co_await aio::with(aio::task_group(), [](aio::task_group& tg) {
-        tg.create_task([]() -> aio::coro<int> { co_return 1; }, {.name = "x"});
-    });
+    co_await aio::with(aio::task_group(),
+        [](aio::task_group& tg) { tg.create_task([]() -> aio::coro<int> { co_return 1; }, {.name = "x"}); });
     aio::background_tasks bg;
     bg.create_task([]() -> aio::coro<int> { co_return 1; }, {.name = "x"});
 }

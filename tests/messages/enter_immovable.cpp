@@ -7,6 +7,4 @@ struct shop {
     aio::coro<> enter();
     aio::coro<> exit(std::exception_ptr);
 };
-aio::coro<> work() {
-    co_await aio::enter(shop(1));
-}
+aio::coro<> work() { co_await aio::enter(shop(1)); }

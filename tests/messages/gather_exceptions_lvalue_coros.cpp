@@ -2,6 +2,4 @@
 #include <aio/gather.hpp>
 #include <vector>
 
-aio::coro<> work(std::vector<aio::coro<int>> coros) {
-    co_await aio::gather(aio::return_exceptions, coros);
-}
+aio::coro<> work(std::vector<aio::coro<int>> coros) { co_await aio::gather(aio::return_exceptions, coros); }

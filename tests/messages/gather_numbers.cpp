@@ -2,6 +2,4 @@
 #include <aio/gather.hpp>
 #include <vector>
 
-aio::coro<> work(std::vector<int> numbers) {
-    co_await aio::gather(numbers);
-}
+aio::coro<> work(std::vector<int> numbers) { co_await aio::gather(numbers); }

@@ -31,12 +31,16 @@ aio::coro<> work(std::string name, aio::stream& s, aio::file& f) {
     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) { tg.create_task(greet(name)); });
     co_await aio::enter(manager());
     co_await aio::defer([](std::string text) -> aio::coro<> { co_await greet(text); }, name);
-    co_await aio::for_each(numbers("e") | aio::views::take(3) | aio::views::transform([](int i) { return i; }), [](int) {});
-    co_await (numbers("f") | aio::views::concurrent(2, [](int) -> aio::coro<int> { co_return 1; }) | aio::to<std::vector>());
+    co_await aio::for_each(
+        numbers("e") | aio::views::take(3) | aio::views::transform([](int i) { return i; }), [](int) {});
+    co_await (
+        numbers("f") | aio::views::concurrent(2, [](int) -> aio::coro<int> { co_return 1; }) | aio::to<std::vector>());
     auto written = f.write("g" + name);
     co_await std::move(written);
     co_await s.write(name);
     co_await aio::to_async([] { return 1; })();
     auto server = co_await aio::start_server([](aio::stream) {}, "", 0);
 }
-int main() { return aio::run_main([]() -> aio::coro<> { co_return; }); }
+int main() {
+    return aio::run_main([]() -> aio::coro<> { co_return; });
+}

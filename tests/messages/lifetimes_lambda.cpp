@@ -1,5 +1,5 @@
 // fault P6
-// warning: temporary whose address is used as value of local variable 'later' will be destroyed at the end of the full-expression
+// warning: temporary whose address is used as value of local variable 'later' will be destroyed
 // flags: -DAIO_CHECK_LIFETIMES
 // only: clang
 #include <aio/coro.hpp>

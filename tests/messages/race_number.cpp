@@ -1,6 +1,4 @@
 // error: race() takes awaitables, or a range of them
 #include <aio/race.hpp>
 
-aio::coro<> work() {
-    co_await aio::race(5);
-}
+aio::coro<> work() { co_await aio::race(5); }

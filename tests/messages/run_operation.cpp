@@ -4,6 +4,4 @@
 
 using namespace std::chrono_literals;
 
-int main() {
-    aio::run(aio::sleep(1s));
-}
+int main() { aio::run(aio::sleep(1s)); }

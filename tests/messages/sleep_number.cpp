@@ -2,6 +2,4 @@
 #include <aio/coro.hpp>
 #include <aio/sleep.hpp>
 
-aio::coro<> work() {
-    co_await aio::sleep(5);
-}
+aio::coro<> work() { co_await aio::sleep(5); }

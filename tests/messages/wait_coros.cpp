@@ -2,6 +2,4 @@
 #include <aio/wait.hpp>
 #include <vector>
 
-aio::coro<> work(std::vector<aio::coro<int>> coros) {
-    auto sets = co_await aio::wait(std::move(coros));
-}
+aio::coro<> work(std::vector<aio::coro<int>> coros) { auto sets = co_await aio::wait(std::move(coros)); }

@@ -2,6 +2,4 @@
 #include <aio/timeout.hpp>
 
 aio::coro<int> f();
-aio::coro<> work() {
-    co_await aio::wait_for(f(), 5);
-}
+aio::coro<> work() { co_await aio::wait_for(f(), 5); }

@@ -1,5 +1,5 @@
-// A plugin of plugin_test: it is compiled with hidden visibility and loaded with dlopen. It is linked to aiocxx as the program is: if
-// aiocxx is a shared library, both use one copy; if aiocxx is static, the plugin has a copy of its own.
+// A plugin of plugin_test: it is compiled with hidden visibility and loaded with dlopen. It is linked to aiocxx as the
+// program is: if aiocxx is a shared library, both use one copy; if aiocxx is static, the plugin has a copy of its own.
 
 #include "plugin.hpp"
 

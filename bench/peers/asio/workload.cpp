@@ -1,5 +1,6 @@
-// The workloads of bench/workloads.hpp in Boost.Asio's coroutines: one thread, threads disabled but for W9 (WITH_THREADS), the
-// io_context's own executor instead of the type-erased one, and deferred operations instead of a coroutine around each.
+// The workloads of bench/workloads.hpp in Boost.Asio's coroutines: one thread, threads disabled but for W9
+// (WITH_THREADS), the io_context's own executor instead of the type-erased one, and deferred operations instead of a
+// coroutine around each.
 //
 // Usage: workload NAME OPERATIONS
 // Prints one JSON line, and fails if the work was not really done. See ../../README.md.

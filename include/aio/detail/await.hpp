@@ -39,12 +39,14 @@ concept handle = requires(H& h) {
     h.cancel();
 };
 
-/// Ours: its await_suspend takes the coroutines of this library, and tells the task what it waits in. A class that wraps such an awaiter,
-/// and hands its coroutine on to it, says so with a member `using aio_awaiter = void;`. All others are bridged: see foreign.hpp.
+/// Ours: its await_suspend takes the coroutines of this library, and tells the task what it waits in. A class that
+/// wraps such an awaiter, and hands its coroutine on to it, says so with a member `using aio_awaiter = void;`. All
+/// others are bridged: see foreign.hpp.
 template<class W>
 concept native_awaiter = is_operation<W> || requires { typename std::remove_cvref_t<W>::aio_awaiter; };
 
-/// An awaiter by pointer. For g++ 12 what await_transform gives must be a value: of a reference it makes a copy, and awaits that.
+/// An awaiter by pointer. For g++ 12 what await_transform gives must be a value: of a reference it makes a copy, and
+/// awaits that.
 template<class A>
 class awaiter_ref {
 public:
@@ -82,7 +84,8 @@ using own_awaiter_t = decltype(own_awaiter(std::declval<A>()));
 template<class A>
 decltype(auto) get_awaiter(A&& a) {
     if constexpr (!native_awaiter<own_awaiter_t<A>>) {
-        return foreign_wait<own_awaiter_t<A>>(std::in_place, [&a]() -> decltype(auto) { return own_awaiter<A>(static_cast<A&&>(a)); });
+        return foreign_wait<own_awaiter_t<A>>(
+            std::in_place, [&a]() -> decltype(auto) { return own_awaiter<A>(static_cast<A&&>(a)); });
     } else if constexpr (has_member_co_await<A>) {
         return static_cast<A&&>(a).operator co_await();
     } else if constexpr (has_free_co_await<A>) {
@@ -142,7 +145,9 @@ AIO_DETAIL_WRAPPER decltype(auto) invoke(F&& fn, Args&&... args) {
         return [&]<class First, class... Rest>(First&& first, Rest&&... rest) -> decltype(auto) {
             using object = std::remove_cvref_t<First>;
             auto&& target = [&]() -> decltype(auto) {
-                if constexpr (requires { (std::forward<First>(first).*fn); } || requires { (std::forward<First>(first).*fn)(std::forward<Rest>(rest)...); }) {
+                if constexpr (
+                    requires { (std::forward<First>(first).*fn); } ||
+                    requires { (std::forward<First>(first).*fn)(std::forward<Rest>(rest)...); }) {
                     return std::forward<First>(first);
                 } else if constexpr (requires(object& o) { o.get(); } && !requires(object& o) { *o; }) {
                     return first.get();  // std::reference_wrapper
@@ -186,10 +191,12 @@ struct awaiting_promise : promise_base {
         if constexpr (binds_to<A, Promise>) {
             return static_cast<A&&>(a).bind_to(static_cast<Promise&>(*this));
         } else {
-            static_assert(!unmoved<A>, "this is awaited once, so it is given away: co_await std::move(...). (A coroutine, or a task whose "
-                                       "value cannot be copied.)");
-            static_assert(awaitable<A> || unmoved<A>, "this cannot be awaited: co_await takes a coroutine, a task, a future, or what "
-                                                      "else has await_ready(), await_suspend() and await_resume()");
+            static_assert(!unmoved<A>,
+                "this is awaited once, so it is given away: co_await std::move(...). (A coroutine, or a task whose "
+                "value cannot be copied.)");
+            static_assert(awaitable<A> || unmoved<A>,
+                "this cannot be awaited: co_await takes a coroutine, a task, a future, or what "
+                "else has await_ready(), await_suspend() and await_resume()");
             if constexpr (awaitable<A>) return get_awaiter(static_cast<A&&>(a));
         }
     }

@@ -3,9 +3,10 @@
 //
 //     co_await blocking_call(file_pool(), "write of a.txt", [=] { return ::write(fd, data, size); });
 //
-// A job lies in the frame of who awaits it: no allocation. A job that no thread has begun is withdrawn by a cancel; one that has
-// begun is irrevocable (semantics 15b, 15k). Threads start when they are needed, take no signals, and count themselves among the
-// library's idle threads while they cannot wake a loop (15i): each job counts as outstanding on its loop instead.
+// A job lies in the frame of who awaits it: no allocation. A job that no thread has begun is withdrawn by a cancel; one
+// that has begun is irrevocable (semantics 15b, 15k). Threads start when they are needed, take no signals, and count
+// themselves among the library's idle threads while they cannot wake a loop (15i): each job counts as outstanding on
+// its loop instead.
 
 #include <aio/detail/io.hpp>
 #include <aio/result.hpp>
@@ -19,11 +20,13 @@
 
 namespace aio::detail {
 
-/// Something to run on a thread of a pool; afterwards it is delivered to home (inbox_node::deliver, on the loop's thread).
+/// Something to run on a thread of a pool; afterwards it is delivered to home (inbox_node::deliver, on the loop's
+/// thread).
 struct blocking_job : inbox_node, list_node {
     void (*run)(blocking_job&) noexcept = nullptr;
     std::shared_ptr<inbox> home;
-    /// Called instead of deliver, by the pool's thread, where there is no home, its loop has ended or the job was given up. May be null.
+    /// Called instead of deliver, by the pool's thread, where there is no home, its loop has ended or the job was given
+    /// up. May be null.
     void (*orphaned)(blocking_job&) noexcept = nullptr;
     task_base* awaiter = nullptr;  // for reports
 };
@@ -46,8 +49,8 @@ public:
     void submit(blocking_job& job);
     /// True if no thread had begun it: it will not run.
     bool withdraw(blocking_job& job) noexcept;
-    /// Nobody waits for the job any more. A thread that runs it leaves the pool (another may take its place), calls orphaned when
-    /// it is through, and ends.
+    /// Nobody waits for the job any more. A thread that runs it leaves the pool (another may take its place), calls
+    /// orphaned when it is through, and ends.
     enum class given_up : std::uint8_t {
         withdrawn,  // not begun: it will not run
         running,    // orphaned will be called
@@ -61,7 +64,8 @@ public:
     /// What they are, for a report: "Task-3 (file.cpp:12), Task-7 (file.cpp:30)".
     std::string describe_unfinished() const;
 
-    /// No more jobs from here on. What is queued runs, then the threads end: true if they have, else end is delivered then.
+    /// No more jobs from here on. What is queued runs, then the threads end: true if they have, else end is delivered
+    /// then.
     bool close(pool_end& end) noexcept;
     /// Runs what is queued, then ends the threads. Blocks until then.
     void finish() noexcept;
@@ -73,7 +77,8 @@ private:
     std::shared_ptr<state> state_;  // also of the threads that run jobs given up
 };
 
-/// A pool for the whole process: made at its first use, never destroyed, and made anew after a fork(), whose child has no threads.
+/// A pool for the whole process: made at its first use, never destroyed, and made anew after a fork(), whose child has
+/// no threads.
 class process_pool {
 public:
     constexpr process_pool(std::size_t most, const char* name) noexcept : most_(most), name_(name) {}
@@ -138,8 +143,8 @@ private:
     std::exception_ptr error_;  // no thread could be started
 };
 
-/// Calls fn() on a thread of pool and gives what it gives, or throws what it throws. Irrevocable once begun. what says in words
-/// what is waited for. fn is moved into the awaiter; what it refers to must live until the end of the await.
+/// Calls fn() on a thread of pool and gives what it gives, or throws what it throws. Irrevocable once begun. what says
+/// in words what is waited for. fn is moved into the awaiter; what it refers to must live until the end of the await.
 template<class F>
 class [[nodiscard("co_await it")]] blocking_call final : public blocking_base {
 public:
@@ -162,9 +167,7 @@ private:
             } else {
                 self.outcome_.set_value(self.fn_());
             }
-        } catch (...) {
-            self.outcome_.set_error(std::current_exception());
-        }
+        } catch (...) { self.outcome_.set_error(std::current_exception()); }
     }
     F fn_;
     result<value_type> outcome_;

@@ -10,16 +10,17 @@
 
 namespace aio::detail {
 
-/// A temporary that owns its bytes, as std::string and std::vector<std::byte> do: a view of it would dangle once the expression ends.
+/// A temporary that owns its bytes, as std::string and std::vector<std::byte> do: a view of it would dangle once the
+/// expression ends.
 template<class D>
 concept owned_bytes = !std::is_reference_v<D> &&
-                      (std::is_convertible_v<D, std::string_view> || std::is_convertible_v<D, std::span<const std::byte>>) &&
-                      requires(const D& constant) {
-                          constant.size();
-                          requires std::is_const_v<std::remove_pointer_t<decltype(constant.data())>>;
-                      } && (std::is_const_v<D> || requires(D& data) {
-                          requires !std::is_const_v<std::remove_pointer_t<decltype(data.data())>>;
-                      });
+    (std::is_convertible_v<D, std::string_view> || std::is_convertible_v<D, std::span<const std::byte>>) &&
+    requires(const D& constant) {
+        constant.size();
+        requires std::is_const_v<std::remove_pointer_t<decltype(constant.data())>>;
+    } && (std::is_const_v<D> || requires(D& data) {
+        requires !std::is_const_v<std::remove_pointer_t<decltype(data.data())>>;
+    });
 /// Its bytes: moved, if it is a std::string.
 template<owned_bytes D>
 std::string take_bytes(D& data) {

@@ -1,6 +1,7 @@
 #pragma once
-// What broadcast and watch have in common: numbered items, kept for a while, of which each subscription gets a copy. The channel is
-// shared by its sender and its subscriptions, so that these go on with what is kept when the sender is gone.
+// What broadcast and watch have in common: numbered items, kept for a while, of which each subscription gets a copy.
+// The channel is shared by its sender and its subscriptions, so that these go on with what is kept when the sender is
+// gone.
 
 #include <aio/detail/sync.hpp>
 
@@ -19,14 +20,14 @@ class channel_next;
 template<class T>
 class subscription;
 
-[[noreturn]] void throw_closed(const char* kind);             // std::logic_error
-[[noreturn]] void throw_two_next(const char* kind);           // std::logic_error
-[[noreturn]] void throw_empty_subscription();                 // std::logic_error
+[[noreturn]] void throw_closed(const char* kind);    // std::logic_error
+[[noreturn]] void throw_two_next(const char* kind);  // std::logic_error
+[[noreturn]] void throw_empty_subscription();        // std::logic_error
 
 template<class T>
 class channel final : public primitive {
     static_assert(std::is_copy_constructible_v<T>,
-                  "each subscription gets a copy of each item: use a std::shared_ptr<T> for what cannot be copied");
+        "each subscription gets a copy of each item: use a std::shared_ptr<T> for what cannot be copied");
 
 public:
     /// lagged: throws what a subscription is told that has missed so many items; null: it is not told.
@@ -82,8 +83,8 @@ private:
     list<channel_next<T>> waiting_;
 };
 
-/// One who hears of what is sent. Movable; belongs to one task at a time. It may outlive the sender: next() then gives what is kept
-/// of the items, and the end.
+/// One who hears of what is sent. Movable; belongs to one task at a time. It may outlive the sender: next() then gives
+/// what is kept of the items, and the end.
 template<class T>
 class [[nodiscard("it hears of nothing once it is gone: keep it in a variable")]] subscription {
 public:
@@ -91,10 +92,11 @@ public:
     subscription(subscription&&) noexcept = default;
     subscription& operator=(subscription&&) noexcept = default;
 
-    /// Waits for the next item and gives a copy of it, as a std::optional: empty at the end, when the channel was closed and all has
-    /// been given. Revertible: who is cancelled has missed nothing. The subscription must outlive the wait, and may be moved
-    /// meanwhile; the task that waits for one that is destroyed gets a cancelled_error. What the copying throws leaves the item to the
-    /// next next(). std::logic_error: another next() waits already, or the channel belongs to another loop.
+    /// Waits for the next item and gives a copy of it, as a std::optional: empty at the end, when the channel was
+    /// closed and all has been given. Revertible: who is cancelled has missed nothing. The subscription must outlive
+    /// the wait, and may be moved meanwhile; the task that waits for one that is destroyed gets a cancelled_error. What
+    /// the copying throws leaves the item to the next next(). std::logic_error: another next() waits already, or the
+    /// channel belongs to another loop.
     channel_next<T> next() & {
         if (!place_) throw_empty_subscription();
         return channel_next<T>(*place_);
@@ -109,7 +111,8 @@ private:
         std::uint64_t next;
         channel_next<T>* waits = nullptr;
 
-        place(std::shared_ptr<channel<T>> channel, std::uint64_t first) noexcept : from(std::move(channel)), next(first) {
+        place(std::shared_ptr<channel<T>> channel, std::uint64_t first) noexcept
+            : from(std::move(channel)), next(first) {
             ++from->subscriptions_;
         }
         place(const place&) = delete;
@@ -139,7 +142,8 @@ public:
         }
         channel<T>& c = *place_->from;
         if (place_->next != c.sent_ || c.closed_) return true;
-        if (!c.bind(*this->task_)) [[unlikely]] return this->refuse(c.kind_);
+        if (!c.bind(*this->task_)) [[unlikely]]
+            return this->refuse(c.kind_);
         place_->waits = this;
         c.waiting_.push_back(*this);
         return false;

@@ -1,8 +1,9 @@
 #pragma once
 // A set of futures that one coroutine waits for: what gather, race, as_completed and the concurrent views are made of.
 //
-// Owned children (coroutines that were given to us) never outlive the wait: whoever leaves early cancels and awaits them
-// (semantics 15c). Others (tasks and futures that the caller has) are left alone; a later error of theirs counts as retrieved.
+// Owned children (coroutines that were given to us) never outlive the wait: whoever leaves early cancels and awaits
+// them (semantics 15c). Others (tasks and futures that the caller has) are left alone; a later error of theirs counts
+// as retrieved.
 
 #include <aio/detail/operation.hpp>
 #include <aio/detail/signal.hpp>
@@ -33,9 +34,9 @@ public:
         owned_ended  // all owned ones have ended
     };
 
-    /// report_later_errors: owned children's errors after the first are told to the exception handler with this text. race: the
-    /// end of the first cancels the other owned ones in the same step, a cancel of the caller too; those that are not owned are only
-    /// watched.
+    /// report_later_errors: owned children's errors after the first are told to the exception handler with this text.
+    /// race: the end of the first cancels the other owned ones in the same step, a cancel of the caller too; those that
+    /// are not owned are only watched.
     explicit children(const char* report_later_errors, bool race = false) noexcept
         : keep_errors(race), report_(report_later_errors), race_(race) {}
     children(const children&) = delete;
@@ -45,11 +46,13 @@ public:
     signal* changed = nullptr;  // set when a child ends, for who waits for other things, too
     bool keep_errors;           // later errors of children that are left to themselves do not count as retrieved
 
-    /// Allocates what the next add() needs. To be called before an owned child is started: one that is not in the set would be left.
+    /// Allocates what the next add() needs. To be called before an owned child is started: one that is not in the set
+    /// would be left.
     void reserve();
     /// Throws std::logic_error for the running task, and for what belongs to another loop.
     void add(future_base& state, std::size_t index, bool owned);
-    /// The next child that has ended, in the order in which they did; null if there is none. To be deleted by the caller.
+    /// The next child that has ended, in the order in which they did; null if there is none. To be deleted by the
+    /// caller.
     child* take_ended() noexcept { return ended_.pop_front(); }
     std::size_t running() const noexcept { return running_count_; }
     bool has_error() const noexcept { return static_cast<bool>(first_error_); }
@@ -59,8 +62,8 @@ public:
     bool cancel_requested() const noexcept { return cancel_requested_; }
     const std::string& cancel_message() const noexcept { return cancel_message_; }
     [[noreturn]] void throw_cancelled() const { throw cancelled_error(copied(cancel_message_)); }
-    /// Throws the error that ended the wait; a cancel of the caller instead of a child's. A real error is thrown in spite of one, as
-    /// from a plain co_await: a cancel that came when the error was there already stays pending then.
+    /// Throws the error that ended the wait; a cancel of the caller instead of a child's. A real error is thrown in
+    /// spite of one, as from a plain co_await: a cancel that came when the error was there already stays pending then.
     [[noreturn]] void leave(const std::exception_ptr& error) const;
 
     /// Waits. Revertible; a cancel is handed on to the children, and remembered.
@@ -85,7 +88,8 @@ public:
     /// An operation and no coroutine, because it may not fail for want of memory.
     class [[nodiscard("co_await it")]] ending final : public waiting {
     public:
-        ending(children& set, bool throw_cancel) noexcept : waiting(set, until::owned_ended), throw_cancel_(throw_cancel) {}
+        ending(children& set, bool throw_cancel) noexcept
+            : waiting(set, until::owned_ended), throw_cancel_(throw_cancel) {}
         bool await_ready() {
             set_->begin_ending();
             return waiting::await_ready();
@@ -96,8 +100,8 @@ public:
     private:
         bool throw_cancel_;
     };
-    /// Cancels the owned ones that are left, and waits for them whatever comes meanwhile. A cancel of the caller is remembered; it is
-    /// thrown in the end if throw_cancel says so.
+    /// Cancels the owned ones that are left, and waits for them whatever comes meanwhile. A cancel of the caller is
+    /// remembered; it is thrown in the end if throw_cancel says so.
     ending end_owned(bool throw_cancel = false) noexcept { return ending(*this, throw_cancel); }
 
 private:
@@ -116,11 +120,12 @@ private:
     bool race_;
     bool cancel_requested_ = false;
     bool cancelled_late_ = false;  // after the outcome was known
-    bool ending_ = false;  // the owned ones have been cancelled by us
+    bool ending_ = false;          // the owned ones have been cancelled by us
 };
 
-/// Where something begins that keeps a cancel pending when it has a value in spite of it. A cancel that is pending by then is delivered
-/// here: else a loop of such operations, each of them ready at once, would hand it on from one to the next and never end.
+/// Where something begins that keeps a cancel pending when it has a value in spite of it. A cancel that is pending by
+/// then is delivered here: else a loop of such operations, each of them ready at once, would hand it on from one to the
+/// next and never end.
 class [[nodiscard("co_await it")]] cancel_point final : public irrevocable<cancel_point> {
 public:
     bool start() noexcept { return true; }
@@ -130,7 +135,8 @@ public:
     void describe(std::string& out) const override { out += "its next step"; }
 };
 
-/// A child of this awaitable: a handle as it is (std::logic_error if it is empty), anything else as a new task that the set owns.
+/// A child of this awaitable: a handle as it is (std::logic_error if it is empty), anything else as a new task that the
+/// set owns.
 template<class A>
 auto start_child(A&& awaitable) {
     check_given<A>();

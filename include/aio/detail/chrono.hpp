@@ -1,6 +1,7 @@
 #pragma once
-// Durations, clocks and their literals. libstdc++'s <chrono> includes <sstream> for the sake of calendars, which is a third of what
-// <aio/aio.hpp> would cost; <thread> and <mutex> take what they need of it from the same file as we do here.
+// Durations, clocks and their literals. libstdc++'s <chrono> includes <sstream> for the sake of calendars, which is a
+// third of what <aio/aio.hpp> would cost; <thread> and <mutex> take what they need of it from the same file as we do
+// here.
 
 #include <version>
 

@@ -1,10 +1,11 @@
 #pragma once
-// The views that own tasks: merge, concurrent, unordered_concurrent. Each is a generator that defers the end of its tasks, so that
-// none of them outlives it however it ends. The tasks tell the generator through a signal what there is to give.
+// The views that own tasks: merge, concurrent, unordered_concurrent. Each is a generator that defers the end of its
+// tasks, so that none of them outlives it however it ends. The tasks tell the generator through a signal what there is
+// to give.
 
 #include <aio/async_generator.hpp>
-#include <aio/gather.hpp>
 #include <aio/detail/children.hpp>
+#include <aio/gather.hpp>
 
 #include <cstddef>
 #include <deque>
@@ -18,8 +19,8 @@
 
 namespace aio::detail {
 
-/// What a view is made of: its source, functions and numbers. The view and the frame of its generator share it, so that a view
-/// may be moved, and dropped while its generator is not done with it.
+/// What a view is made of: its source, functions and numbers. The view and the frame of its generator share it, so that
+/// a view may be moved, and dropped while its generator is not done with it.
 template<class... Parts>
 struct view_parts : pooled {
     std::tuple<Parts...> parts;
@@ -42,7 +43,7 @@ using parts_ptr = state_ptr<view_parts<Parts...>>;
 /// The tasks of a view. Errors that nobody takes are told to the exception handler when their task is forgotten.
 struct owned_tasks {
     children tasks{nullptr};
-    signal changed;         // one has ended, or there is something to give
+    signal changed;  // one has ended, or there is something to give
     bool stopping = false;
 
     owned_tasks() noexcept { tasks.changed = &changed; }
@@ -113,9 +114,8 @@ protected:
     }
     template<class E, class... S>
     static void start(merge_state& state, view_parts<S...>& parts) {
-        [&]<std::size_t... I>(std::index_sequence<I...>) {
-            (start_reader<E>(state, parts.template get<I>()), ...);
-        }(std::index_sequence_for<S...>());
+        [&]<std::size_t... I>(std::index_sequence<I...>) { (start_reader<E>(state, parts.template get<I>()), ...); }(
+            std::index_sequence_for<S...>());
     }
     template<class E, class S>
     static void start_reader(merge_state& state, S& source) {
@@ -151,8 +151,9 @@ protected:
 
 /// What a range gives merge: an S, which becomes ours, or an S&.
 template<class R>
-using range_source_t = std::conditional_t<std::is_lvalue_reference_v<R> || (std::is_lvalue_reference_v<element_t<R>> && !owning_range<R>),
-                                          element_t<R>, std::remove_cvref_t<element_t<R>>>;
+using range_source_t =
+    std::conditional_t<std::is_lvalue_reference_v<R> || (std::is_lvalue_reference_v<element_t<R>> && !owning_range<R>),
+        element_t<R>, std::remove_cvref_t<element_t<R>>>;
 
 /// merge of a range: any number of sources of one type.
 template<class S>
@@ -265,8 +266,7 @@ struct concurrent_items {
     template<class S, class F>
     using raw = typename unwrap_awaitable<call_result_t<iterated_t<S>, F>>::type;
     template<class S, class F>
-    using element = std::conditional_t<
-        std::is_void_v<raw<S, F>>, std::monostate,
+    using element = std::conditional_t<std::is_void_v<raw<S, F>>, std::monostate,
         std::conditional_t<std::is_rvalue_reference_v<raw<S, F>>, std::remove_reference_t<raw<S, F>>, raw<S, F>>>;
 
     template<class S, class F>
@@ -306,13 +306,14 @@ private:
     }
 
     template<class R, class S, class F>
-    static async_generator<R> items(parts_ptr<S, F, std::size_t> parts, std::unique_ptr<concurrent_state<R, Ordered>> state) {
+    static async_generator<R> items(
+        parts_ptr<S, F, std::size_t> parts, std::unique_ptr<concurrent_state<R, Ordered>> state) {
         using state_t = concurrent_state<R, Ordered>;
         co_await defer(&owned_tasks::stop, static_cast<owned_tasks*>(state.get()));
         {
             state->tasks.reserve();
-            auto reader = start_child(read<state_t, R>(state.get(), std::addressof(parts->template get<0>()),
-                                                       std::addressof(parts->template get<1>())));
+            auto reader = start_child(read<state_t, R>(
+                state.get(), std::addressof(parts->template get<0>()), std::addressof(parts->template get<1>())));
             state->tasks.add(*reader.detail_state(), state_t::reader, true);
         }
         for (;;) {

@@ -1,10 +1,10 @@
 #pragma once
-// The heart: what can be scheduled, what can be awaited by many (future_base), what runs (task_base), what a task waits in
-// (operation), and the loop's part that the hot paths touch (loop_core).
+// The heart: what can be scheduled, what can be awaited by many (future_base), what runs (task_base), what a task waits
+// in (operation), and the loop's part that the hot paths touch (loop_core).
 //
-// One thread owns a loop and everything on it, so nothing here is atomic. A task is one block: [task_state<T>][coroutine frame];
-// the frame dies when the task ends (semantics 8b), the state lives on for its handles. Scheduling links the task into an
-// intrusive queue: no allocation, no virtual call.
+// One thread owns a loop and everything on it, so nothing here is atomic. A task is one block:
+// [task_state<T>][coroutine frame]; the frame dies when the task ends (semantics 8b), the state lives on for its
+// handles. Scheduling links the task into an intrusive queue: no allocation, no virtual call.
 
 #include <aio/delay.hpp>
 #include <aio/detail/list.hpp>
@@ -29,12 +29,14 @@ struct timer_node;
 
 struct runnable;
 
-/// What stands in the ready queue, and whether it is a task or a callback: the lowest bit of the address says so. Null: nothing.
+/// What stands in the ready queue, and whether it is a task or a callback: the lowest bit of the address says so. Null:
+/// nothing.
 class ready_link {
 public:
     ready_link() noexcept : bits_(0) {}
     explicit ready_link(unset) noexcept {}
-    ready_link(runnable& item, bool callback) noexcept : bits_(reinterpret_cast<std::uintptr_t>(&item) | std::uintptr_t{callback}) {}
+    ready_link(runnable& item, bool callback) noexcept
+        : bits_(reinterpret_cast<std::uintptr_t>(&item) | std::uintptr_t{callback}) {}
     static ready_link end() noexcept {  // what the last one in the queue has as its next
         ready_link link;
         link.bits_ = 2;
@@ -134,7 +136,8 @@ private:
     ready_link* tail_ = &head_;
 };
 
-/// A timer, embedded in who waits for it. Ordered by (deadline, sequence): stable (semantics 15a). See timers.hpp for the rest.
+/// A timer, embedded in who waits for it. Ordered by (deadline, sequence): stable (semantics 15a). See timers.hpp for
+/// the rest.
 struct timer_node {
     time_point deadline;  // these four are set when it is armed
     std::uint64_t sequence;
@@ -148,14 +151,15 @@ struct timer_node {
     bool armed() const noexcept { return place != 0; }
 };
 
-/// Something delivered to the loop from another thread, through its inbox. deliver() runs on the loop's thread and may free the node.
+/// Something delivered to the loop from another thread, through its inbox. deliver() runs on the loop's thread and may
+/// free the node.
 struct inbox_node {
     inbox_node* next = nullptr;
     void (*deliver)(inbox_node&) noexcept = nullptr;
 };
 
-/// Who wants to hear that a future is done. notify() is called by the loop's thread while the future completes, in order of
-/// registration; it may only schedule something. The node has been unlinked by then.
+/// Who wants to hear that a future is done. notify() is called by the loop's thread while the future completes, in
+/// order of registration; it may only schedule something. The node has been unlinked by then.
 struct waiter : list_node {
     void (*notify)(waiter&) noexcept = nullptr;
 };
@@ -170,14 +174,16 @@ public:
     std::uint32_t references() const noexcept { return references_; }
 
     bool done() const noexcept { return flags_ & flag_done; }
-    /// Its outcome is settled, or is being settled just now, while user code (a destructor, a constructor) may run: it is too late for
-    /// a cancel.
+    /// Its outcome is settled, or is being settled just now, while user code (a destructor, a constructor) may run: it
+    /// is too late for a cancel.
     bool over() const noexcept { return flags_ & (flag_done | flag_ending); }
     bool cancelled() const noexcept { return flags_ & flag_cancelled; }
     bool failed() const noexcept { return flags_ & flag_failed; }
     bool is_task() const noexcept { return flags_ & flag_task; }
     bool on_cancel_path() const noexcept { return flags_ & flag_cancel_path; }
-    void set_ending(bool on) noexcept { flags_ = static_cast<std::uint16_t>(on ? flags_ | flag_ending : flags_ & ~flag_ending); }
+    void set_ending(bool on) noexcept {
+        flags_ = static_cast<std::uint16_t>(on ? flags_ | flag_ending : flags_ & ~flag_ending);
+    }
     void mark_retrieved() noexcept { flags_ |= flag_retrieved; }
     bool retrieved() const noexcept { return flags_ & flag_retrieved; }
     loop_core* loop() const noexcept { return loop_; }
@@ -211,19 +217,22 @@ protected:
     inline void leave() noexcept;
     virtual bool cancel_future(std::string message) noexcept = 0;
 
-    static constexpr std::uint16_t flag_done = 1, flag_cancelled = 2, flag_failed = 4, flag_retrieved = 8, flag_task = 16;
+    static constexpr std::uint16_t flag_done = 1, flag_cancelled = 2, flag_failed = 4, flag_retrieved = 8,
+                                   flag_task = 16;
     // of tasks
-    static constexpr std::uint16_t flag_must_cancel = 32;     // deliver a cancel at the next suspension point
-    static constexpr std::uint16_t flag_cancel_taken = 64;    // the awaited thing accepted it: delivered at the resume
-    static constexpr std::uint16_t flag_overtaken = 128;      // an irrevocable completion came before the pending cancel
-    static constexpr std::uint16_t flag_prepare = 256;        // look before the next step: see prepare_step()
-    static constexpr std::uint16_t flag_internal = 512;       // not shown in reports
-    static constexpr std::uint16_t flag_gives_context = 1024; // to the thread, for the runner's next run (rule 145)
-    static constexpr std::uint16_t flag_cancel_path = 2048;   // being cancelled just now: see task_base::cancel()
-    static constexpr std::uint16_t flag_closes = 4096;        // it cleans up for somebody: the end of run() awaits it uncancelled
-    static constexpr std::uint16_t flag_cancel_unseen = 16384;  // it has ended with a cancel that was delivered to nobody
+    static constexpr std::uint16_t flag_must_cancel = 32;   // deliver a cancel at the next suspension point
+    static constexpr std::uint16_t flag_cancel_taken = 64;  // the awaited thing accepted it: delivered at the resume
+    static constexpr std::uint16_t flag_overtaken = 128;    // an irrevocable completion came before the pending cancel
+    static constexpr std::uint16_t flag_prepare = 256;      // look before the next step: see prepare_step()
+    static constexpr std::uint16_t flag_internal = 512;     // not shown in reports
+    static constexpr std::uint16_t flag_gives_context = 1024;  // to the thread, for the runner's next run (rule 145)
+    static constexpr std::uint16_t flag_cancel_path = 2048;    // being cancelled just now: see task_base::cancel()
+    static constexpr std::uint16_t flag_closes =
+        4096;  // it cleans up for somebody: the end of run() awaits it uncancelled
+    static constexpr std::uint16_t flag_cancel_unseen =
+        16384;  // it has ended with a cancel that was delivered to nobody
     // of both
-    static constexpr std::uint16_t flag_ending = 8192;        // see over()
+    static constexpr std::uint16_t flag_ending = 8192;  // see over()
 
     std::uint32_t references_ = 1;
     std::uint16_t flags_ = 0;
@@ -241,7 +250,6 @@ private:
     friend class loop_core;
 };
 
-
 /// What cancelling did to the operation a task waits in.
 enum class cancel_reply : std::uint8_t {
     delivered,  // the wait is over, nothing took effect: the task resumes with cancelled_error
@@ -249,12 +257,14 @@ enum class cancel_reply : std::uint8_t {
     refused,    // too late, it has completed: the cancel stays pending
 };
 
-/// What a suspended task waits in; lives in the frame of the coroutine that awaits it. See operation.hpp for how to write one.
+/// What a suspended task waits in; lives in the frame of the coroutine that awaits it. See operation.hpp for how to
+/// write one.
 class operation {
 public:
     /// The task is being cancelled.
     virtual cancel_reply cancel(const std::string& message) noexcept = 0;
-    /// Looked at before the task is stepped, where it asked for that: true if the task may go on, false if it waits again.
+    /// Looked at before the task is stepped, where it asked for that: true if the task may go on, false if it waits
+    /// again.
     virtual bool attempt() noexcept { return true; }
     /// What is waited for, in words: "lock held by Task-3", for call graphs and deadlock reports.
     virtual void describe(std::string& out) const = 0;
@@ -282,7 +292,8 @@ public:
 };
 AIO_API extern not_continued next_step;
 
-/// The message of a cancel, for whom it is handed on to. Empty where there is no memory: a cancel goes on without its message.
+/// The message of a cancel, for whom it is handed on to. Empty where there is no memory: a cancel goes on without its
+/// message.
 std::string copied(const std::string& message) noexcept;
 
 /// The rarely needed part of a task.
@@ -295,15 +306,16 @@ struct task_link : list_node {
 };
 struct generator_link : list_node {};
 
-/// Where a task is in its life, and what a cancel does there. User code runs in each of these states: destructors of arguments and
-/// locals, moves of results, callbacks. So each is entered before anything of the user's is destroyed or moved.
+/// Where a task is in its life, and what a cancel does there. User code runs in each of these states: destructors of
+/// arguments and locals, moves of results, callbacks. So each is entered before anything of the user's is destroyed or
+/// moved.
 ///
 ///     state       waiting_      flags              a cancel
-///     held, new   &first_step                      stays pending, and the task is scheduled: its body never runs (rule 8)
+///     held, new   &first_step                      stays pending, and the task is scheduled: its body never runs
 ///     running     null                             stays pending until it suspends
 ///     waiting     an operation                     asks the operation: delivered, handed on, or stays pending
 ///     yielding    &next_step                       stays pending
-///     ending      any           flag_ending        false: its body has ended (or will never begin), its frame is being destroyed
+///     ending      any           flag_ending        false: its frame is being destroyed
 ///     done        any           flag_done          false
 class task_base : public future_base, public runnable, public task_link {
 public:
@@ -353,7 +365,7 @@ public:
     std::string name() const;
     void set_name(std::string_view name);
     void give_extra(task_extra* extra) noexcept { extra_ = extra; }  // to one that has none
-    void set_cancel_message(std::string message) noexcept;  // not where there is no memory for it
+    void set_cancel_message(std::string message) noexcept;           // not where there is no memory for it
     task_extra& extra();
     std::source_location created() const noexcept { return created_; }
     promise_base* leaf() const noexcept { return leaf_; }
@@ -403,18 +415,19 @@ struct loop_cold;  // src/loop/loop.hpp
 /// The loop, seen from tasks and operations. event_loop is its public face.
 class loop_core {
 public:
-    const std::uint64_t id;         // of no other loop of this process, ever: addresses come again
+    const std::uint64_t id;  // of no other loop of this process, ever: addresses come again
     ready_queue ready;
-    list<task_link> tasks;          // all that have not ended, oldest first
+    list<task_link> tasks;            // all that have not ended, oldest first
     list<generator_link> generators;  // all that have started and not ended
-    list<task_link> unread;         // tasks that failed, and had not been looked at when they ended
-    std::size_t held = 0;           // how often hold() was called, less the calls of let_go()
-    std::uint64_t last_task_id = 0;  // a task, too, holds the loop, by having been created
-    std::size_t outstanding = 0;    // waits that something outside of the loop can end: I/O, executor jobs, signals
-    std::size_t foreign = 0;        // those among them that are awaiters of other libraries: a timer of the loop may end them, too
+    list<task_link> unread;           // tasks that failed, and had not been looked at when they ended
+    std::size_t held = 0;             // how often hold() was called, less the calls of let_go()
+    std::uint64_t last_task_id = 0;   // a task, too, holds the loop, by having been created
+    std::size_t outstanding = 0;      // waits that something outside of the loop can end: I/O, executor jobs, signals
+    std::size_t foreign =
+        0;  // those among them that are awaiters of other libraries: a timer of the loop may end them, too
     bool debug = false;
-    bool watched = false;           // debug mode, a test's step hook or seed: turns take the slow way; see look_who_watches()
-    bool closed = false;            // nothing runs here any more
+    bool watched = false;  // debug mode, a test's step hook or seed: turns take the slow way; see look_who_watches()
+    bool closed = false;   // nothing runs here any more
 
     loop_core();
     ~loop_core();
@@ -444,8 +457,8 @@ public:
     /// Tells the exception handler, or prints. Never throws.
     void report(const char* message, std::exception_ptr error, task_base* task) noexcept;
     void report(std::string message, std::exception_ptr error, task_base* task) noexcept;
-    /// report() with the message that make() gives. For callers that are noexcept: a message costs memory to put together, and where
-    /// there is none the rest is told without it.
+    /// report() with the message that make() gives. For callers that are noexcept: a message costs memory to put
+    /// together, and where there is none the rest is told without it.
     template<class Make>
         requires std::is_invocable_r_v<std::string, Make>
     void report(Make make, std::exception_ptr error, task_base* task) noexcept {

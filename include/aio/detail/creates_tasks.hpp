@@ -18,8 +18,8 @@ class creates_tasks {
 public:
     template<class A>
         requires(awaitable<A> && !std::is_lvalue_reference_v<A>)
-    auto create_task(A&& awaitable, task_options options = {},
-                     std::source_location where = std::source_location::current()) {
+    auto create_task(
+        A&& awaitable, task_options options = {}, std::source_location where = std::source_location::current()) {
         return scope().start(to_coro(std::forward<A>(awaitable)), options, where);
     }
     template<class F, class... Args>
@@ -41,11 +41,13 @@ public:
     }
     template<class A>
         requires unmoved<A>
-    void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+    void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE(
+        "a coroutine is awaited once: give it away with std::move");
     template<class F, class... Args>
         requires(!awaitable<F> && !unmoved<F> && !std::is_same_v<std::remove_cvref_t<F>, task_options> &&
-                 !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
-    void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
+                    !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
+    void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE(
+        "create_task() takes an awaitable, or a function and the arguments that it is called with");
 
 private:
     Scope& scope() noexcept { return static_cast<Scope&>(*this); }

@@ -1,8 +1,8 @@
 #pragma once
 // What `enter` and `defer` register in a coroutine: run last first when it ends, before whoever awaits it goes on.
 //
-// The exits run in a coroutine of their own (exit_runner) while the one that ends stands at its final suspension: its locals are
-// gone, its parameters are not. An exit sees the error under way, may swallow it or replace it (rule 162).
+// The exits run in a coroutine of their own (exit_runner) while the one that ends stands at its final suspension: its
+// locals are gone, its parameters are not. An exit sees the error under way, may swallow it or replace it (rule 162).
 
 #include <aio/coro.hpp>
 #include <aio/detail/promise.hpp>
@@ -17,8 +17,8 @@ namespace aio::detail {
 /// One manager to leave, or function to call.
 struct exit_node : pooled {
     exit_node* next = nullptr;
-    std::exception_ptr error;                            // under way when it is left
-    std::optional<coro<std::exception_ptr>> leaving;     // leave(), called beforehand
+    std::exception_ptr error;                         // under way when it is left
+    std::optional<coro<std::exception_ptr>> leaving;  // leave(), called beforehand
     /// Gives the error that goes on (null: none, or swallowed); throws to replace it.
     virtual coro<std::exception_ptr> leave() = 0;
     virtual void describe(std::string& out) const = 0;
@@ -50,7 +50,8 @@ std::coroutine_handle<> make_exit_runner(promise_base& coroutine);
 /// Makes what closes a generator that is dropped.
 void prepare_closing(exit_scope& scope);
 
-/// Allocates all that running this exit will need: no exit is skipped for want of memory. Before its manager is entered.
+/// Allocates all that running this exit will need: no exit is skipped for want of memory. Before its manager is
+/// entered.
 template<class Promise>
 void prepare_exit(Promise& promise, exit_node& node) {
     node.leaving.emplace(node.leave());

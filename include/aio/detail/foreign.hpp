@@ -1,16 +1,20 @@
 #pragma once
 // Awaiters that are not of this library: bridged, so that whatever can be awaited elsewhere can be awaited here.
 //
-// An awaiter of ours knows tasks. Another library's is given a coroutine handle, and resumes it when it has a result: inside
-// await_suspend, from a callback, or from any thread. What it is given here is the handle of a small coroutine (the bridge): resumed, it
-// posts to the inbox of the loop, and the task goes on there, in its turn. Nothing of the user's runs on the foreign thread.
+// An awaiter of ours knows tasks. Another library's is given a coroutine handle, and resumes it when it has a result:
+// inside await_suspend, from a callback, or from any thread. What it is given here is the handle of a small coroutine
+// (the bridge): resumed, it posts to the inbox of the loop, and the task goes on there, in its turn. Nothing of the
+// user's runs on the foreign thread.
 //
-//     stage       the foreign awaiter                      the bridge, when it is resumed
-//     starting    is in its await_suspend                  notes it: the await completes without the task having been suspended
-//     parked      holds the handle; counts as outstanding  posts to the inbox; nothing happens once the loop has been closed, or forked
-//     resumed     is done with the handle                  -
+//     stage       the foreign awaiter        the bridge, when it is resumed
+//     starting    is in its await_suspend    notes it: the await completes without having suspended the task
+//     parked      holds the handle           posts to the inbox; nothing happens once the loop is closed or forked
+//     resumed     is done with the handle    -
 //
-// Destroying the handle instead is taken as the news that nobody will ever resume it: the await throws std::logic_error.
+// A parked await counts as outstanding on its loop.
+//
+// Destroying the handle instead is taken as the news that nobody will ever resume it: the await throws
+// std::logic_error.
 
 #include <aio/detail/operation.hpp>
 
@@ -60,7 +64,8 @@ public:
     foreign_bridge(const foreign_bridge&) = delete;
     foreign_bridge& operator=(const foreign_bridge&) = delete;
 
-    /// A handle to give away; done(owner) is called on the loop's thread once it has been resumed there or elsewhere after park().
+    /// A handle to give away; done(owner) is called on the loop's thread once it has been resumed there or elsewhere
+    /// after park().
     std::coroutine_handle<bridge_promise> open(loop_core& loop, void (*done)(void*) noexcept, void* owner);
     /// The foreign await_suspend has given a coroutine to go on with, on this thread.
     void transfer(std::coroutine_handle<> next);
@@ -95,19 +100,21 @@ void report_stop_hook(std::exception_ptr error) noexcept;
 template<class W>
 concept suspends_bridge = requires(W& w, std::coroutine_handle<bridge_promise> h) { w.await_suspend(h); };
 template<class R>
-concept suspend_result = std::is_void_v<R> || std::is_same_v<R, bool> || std::is_convertible_v<R, std::coroutine_handle<>>;
+concept suspend_result =
+    std::is_void_v<R> || std::is_same_v<R, bool> || std::is_convertible_v<R, std::coroutine_handle<>>;
 
-/// co_await on a foreign awaiter. Irrevocable: a cancel calls its request_stop() or cancel(), where it has one, and stays pending until
-/// it has resumed its handle. Awaiter is what the expression's operator co_await gives, or a reference to the awaiter itself.
+/// co_await on a foreign awaiter. Irrevocable: a cancel calls its request_stop() or cancel(), where it has one, and
+/// stays pending until it has resumed its handle. Awaiter is what the expression's operator co_await gives, or a
+/// reference to the awaiter itself.
 template<class Awaiter>
 class [[nodiscard("co_await it")]] foreign_wait final : public irrevocable<foreign_wait<Awaiter>> {
     using awaiter = std::remove_reference_t<Awaiter>;
     static_assert(!std::is_same_v<std::remove_cv_t<awaiter>, std::suspend_always>,
-                  "nobody would ever resume a std::suspend_always: co_await aio::sleep(0s) to let others run, aio::sleep_forever() to "
-                  "wait for a cancel");
+        "nobody would ever resume a std::suspend_always: co_await aio::sleep(0s) to let others run, "
+        "aio::sleep_forever() to wait for a cancel");
     static_assert(suspends_bridge<awaiter>,
-                  "the await_suspend of this awaiter takes the coroutines of another library alone. Await it in one of those, and let "
-                  "that set an aio::future or call a loop_handle's call_soon_threadsafe when it ends");
+        "the await_suspend of this awaiter takes the coroutines of another library alone. Await it in one of those, "
+        "and let that set an aio::future or call a loop_handle's call_soon_threadsafe when it ends");
 
 public:
     /// make() gives the awaiter.
@@ -163,9 +170,7 @@ private:
             } else if constexpr (requires { awaiter_.cancel(); }) {
                 static_cast<void>(awaiter_.cancel());
             }
-        } catch (...) {
-            report_stop_hook(std::current_exception());
-        }
+        } catch (...) { report_stop_hook(std::current_exception()); }
     }
     Awaiter awaiter_;
     foreign_bridge bridge_;

@@ -1,6 +1,6 @@
 #pragma once
-// A move-only function with a small buffer: std::function copies, and <functional> is dear to include. And what is checked of every
-// function that users give us: that it is there, and that a plain one is plain.
+// A move-only function with a small buffer: std::function copies, and <functional> is dear to include. And what is
+// checked of every function that users give us: that it is there, and that a plain one is plain.
 
 #include <aio/detail/await.hpp>
 #include <aio/detail/memory.hpp>
@@ -18,7 +18,10 @@ template<class F>
 bool is_empty_function(const F& fn) noexcept {
     if constexpr (std::is_pointer_v<F> || std::is_member_pointer_v<F>) {
         return fn == nullptr;
-    } else if constexpr (requires { fn.operator bool(); fn == nullptr; }) {
+    } else if constexpr (requires {
+                             fn.operator bool();
+                             fn == nullptr;
+                         }) {
         return !static_cast<bool>(fn);
     } else {
         return false;
@@ -36,8 +39,9 @@ concept lost_awaitable = awaitable<R> && !handle<std::remove_cvref_t<R>>;
 /// R is what a function gives that is called where nobody can await.
 template<class R>
 constexpr void require_plain() noexcept {
-    static_assert(!lost_awaitable<R>, "this must be a plain function: what it returns would never be awaited. Give a plain lambda "
-                                      "that calls create_task(...)");
+    static_assert(!lost_awaitable<R>,
+        "this must be a plain function: what it returns would never be awaited. Give a plain lambda "
+        "that calls create_task(...)");
 }
 
 template<class Signature>
@@ -49,7 +53,8 @@ public:
     function() noexcept = default;
     function(std::nullptr_t) noexcept {}
     template<class F>
-        requires(!std::is_same_v<std::remove_cvref_t<F>, function> && std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
+        requires(
+            !std::is_same_v<std::remove_cvref_t<F>, function> && std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
     function(F&& f) {
         using stored = std::decay_t<F>;
         if constexpr (std::is_void_v<R>) require_plain<std::invoke_result_t<stored&, Args...>>();
@@ -93,7 +98,8 @@ public:
 private:
     static constexpr std::size_t room = 3 * sizeof(void*);
     template<class F>
-    static constexpr bool fits = sizeof(F) <= room && alignof(F) <= alignof(void*) && std::is_nothrow_move_constructible_v<F>;
+    static constexpr bool fits =
+        sizeof(F) <= room && alignof(F) <= alignof(void*) && std::is_nothrow_move_constructible_v<F>;
 
     struct table {
         R (*call)(void*, Args&&...);

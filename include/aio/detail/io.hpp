@@ -63,7 +63,8 @@ private:
 /// A descriptor that another library owns (libcurl, libpq): level-triggered, calls fn(events) from the loop.
 class fd_watch final : public io_entry {
 public:
-    explicit fd_watch(function<void(std::uint32_t events)> fn) noexcept : fn_(static_cast<function<void(std::uint32_t)>&&>(fn)) {}
+    explicit fd_watch(function<void(std::uint32_t events)> fn) noexcept
+        : fn_(static_cast<function<void(std::uint32_t)>&&>(fn)) {}
     ~fd_watch() { stop(); }
     /// Watches fd of the running loop for events (0: for nothing). Throws std::system_error.
     void watch(int fd, std::uint32_t events);
@@ -115,12 +116,12 @@ public:
 
     // the loop's side
     bool empty() const noexcept;
-    bool drain() noexcept;           // delivers everything, first come first served; true if there was something
+    bool drain() noexcept;             // delivers everything, first come first served; true if there was something
     bool prepare_to_block() noexcept;  // false if something is there
     void awake() noexcept;
-    void close() noexcept;           // what is still in it is delivered
+    void close() noexcept;  // what is still in it is delivered
     int wake_fd() const noexcept { return wake_fd_; }
-    void wake() noexcept;            // async-signal-safe
+    void wake() noexcept;  // async-signal-safe
 
 private:
     struct state;

@@ -45,8 +45,8 @@ public:
     T* front() const noexcept { return empty() ? nullptr : static_cast<T*>(root_.next); }
     T* after(const T& node) const noexcept {
         return static_cast<const list_node&>(node).next == &root_
-                   ? nullptr
-                   : static_cast<T*>(static_cast<const list_node&>(node).next);
+            ? nullptr
+            : static_cast<T*>(static_cast<const list_node&>(node).next);
     }
     void push_back(T& element) noexcept { insert(element, root_); }
     void push_front(T& element) noexcept { insert(element, *root_.next); }

@@ -1,11 +1,11 @@
 #pragma once
 // Memory of frames, task states and nodes: a free list a size class a thread.
 //
-// Coroutine frames come and go in a few sizes, millions of times a second, on one thread. Each block is a malloc of its own,
-// so that a block may be given back by another thread than the one that took it, and so that a loop can give back what it does
-// not need any more: once a second it sets all but a few of the free blocks aside, and frees those of them that nobody has wanted a
-// second later. Rejected: slabs (they cannot be given back piecewise), std::pmr (a virtual call a block). Under AddressSanitizer
-// the lists are bypassed, so that a use after free is seen.
+// Coroutine frames come and go in a few sizes, millions of times a second, on one thread. Each block is a malloc of its
+// own, so that a block may be given back by another thread than the one that took it, and so that a loop can give back
+// what it does not need any more: once a second it sets all but a few of the free blocks aside, and frees those of them
+// that nobody has wanted a second later. Rejected: slabs (they cannot be given back piecewise), std::pmr (a virtual
+// call a block). Under AddressSanitizer the lists are bypassed, so that a use after free is seen.
 
 #include <aio/detail/config.hpp>
 
@@ -32,14 +32,15 @@ struct free_block {
     free_block* next;
 };
 
-/// All that belongs to one thread: who runs, what it may still do in this step, and the free lists. Constant-initialised,
-/// so that a read is one instruction; a coroutine never moves to another thread, so its address may be cached.
+/// All that belongs to one thread: who runs, what it may still do in this step, and the free lists.
+/// Constant-initialised, so that a read is one instruction; a coroutine never moves to another thread, so its address
+/// may be cached.
 struct thread_state {
-    task_base* task = nullptr;         // the task that is being stepped
-    promise_base* next = nullptr;      // set by a coroutine that ends: its parent, or the root of the task itself
-    loop_core* loop = nullptr;         // the loop that runs on this thread
-    context_map* context = nullptr;    // context variables outside of tasks
-    std::int32_t budget = 0;           // synchronous completions left in this step (semantics 15j)
+    task_base* task = nullptr;       // the task that is being stepped
+    promise_base* next = nullptr;    // set by a coroutine that ends: its parent, or the root of the task itself
+    loop_core* loop = nullptr;       // the loop that runs on this thread
+    context_map* context = nullptr;  // context variables outside of tasks
+    std::int32_t budget = 0;         // synchronous completions left in this step (semantics 15j)
     free_block* free[block_classes] = {};
 };
 
@@ -47,14 +48,14 @@ AIO_API extern constinit thread_local thread_state this_thread_state;
 
 [[gnu::always_inline]] inline thread_state& local() noexcept { return this_thread_state; }
 
-void* allocate_fresh(std::size_t bytes);                  // of what was set aside, or malloc
-void arm_thread_end() noexcept;                           // for a thread that may free blocks and never take one
-void free_counted(void* memory) noexcept;                 // back to malloc
-void empty_free_lists() noexcept;                         // gives all free blocks of this thread back to malloc
+void* allocate_fresh(std::size_t bytes);   // of what was set aside, or malloc
+void arm_thread_end() noexcept;            // for a thread that may free blocks and never take one
+void free_counted(void* memory) noexcept;  // back to malloc
+void empty_free_lists() noexcept;          // gives all free blocks of this thread back to malloc
 
 enum class tidied { partly, for_now, wholly };
-/// A loop's thread calls it every second, and again at once if it has tidied partly; for_now: it has set blocks aside. idle: there
-/// is time to give much back to the system.
+/// A loop's thread calls it every second, and again at once if it has tidied partly; for_now: it has set blocks aside.
+/// idle: there is time to give much back to the system.
 tidied tidy_free_lists(bool idle) noexcept;
 bool has_many_blocks() noexcept;  // so many that it is worth a wake-up to look at them a last time
 

@@ -10,10 +10,11 @@
 //     T finish();              // the result, or throws (misuse, too); in the awaiting coroutine
 //     void describe(std::string&) const;
 //
-// Whoever completes the wait calls wake(); wake_to_retry() where nothing has taken effect yet and start() has to look again
-// (an irrevocable operation is reverted only in that state). start() leaves nothing registered where it returns true. await_ready is start() unless the step's budget is used up: then the task first
-// yields to the loop, and start() is called after that (15j). A pending cancel is delivered where the task suspends, and not
-// where it does not (rule 6); an irrevocable operation is not even begun under a pending cancel.
+// Whoever completes the wait calls wake(); wake_to_retry() where nothing has taken effect yet and start() has to look
+// again (an irrevocable operation is reverted only in that state). start() leaves nothing registered where it returns
+// true. await_ready is start() unless the step's budget is used up: then the task first yields to the loop, and start()
+// is called after that (15j). A pending cancel is delivered where the task suspends, and not where it does not (rule
+// 6); an irrevocable operation is not even begun under a pending cancel.
 
 #include <aio/detail/core.hpp>
 #include <aio/detail/promise.hpp>
@@ -23,9 +24,10 @@
 
 namespace aio::detail {
 
-/// An operation serves one await at a time. It is idle again when that is over, and may be awaited once more then; until then a second
-/// await throws std::logic_error, and the first one is undisturbed. What cannot be done twice (a function given to a thread, an item
-/// that has been put) says so with a member `static constexpr bool awaited_once = true;`: then every later await throws.
+/// An operation serves one await at a time. It is idle again when that is over, and may be awaited once more then;
+/// until then a second await throws std::logic_error, and the first one is undisturbed. What cannot be done twice (a
+/// function given to a thread, an item that has been put) says so with a member `static constexpr bool awaited_once =
+/// true;`: then every later await throws.
 enum class phase : std::uint8_t {
     idle,       // not awaited, or completed at once
     postponed,  // the budget is used up: starts at the task's next step
@@ -39,8 +41,8 @@ enum class phase : std::uint8_t {
 /// An operation is awaited that is not idle; who has awaited it before.
 [[noreturn]] void throw_not_idle(phase p, const operation& op, const task_base* who);
 
-/// A primitive may be destroyed before a postponed operation on it starts: postpone() registers the operation there. unpark() takes that
-/// back, and so does unpostpone(), if there is one, before start().
+/// A primitive may be destroyed before a postponed operation on it starts: postpone() registers the operation there.
+/// unpark() takes that back, and so does unpostpone(), if there is one, before start().
 template<class Self>
 concept says_when_postponed = requires(Self& s) { s.postpone(); };
 template<class Self>
@@ -68,8 +70,8 @@ public:
     template<class Promise>
     AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) noexcept {
         static_assert(std::is_base_of_v<promise_base, Promise>,
-                      "this can be awaited in coroutines of aio alone. A class that wraps an awaiter of aio, and hands its coroutine on to "
-                      "it, declares `using aio_awaiter = void;`");
+            "this can be awaited in coroutines of aio alone. A class that wraps an awaiter of aio, and hands its "
+            "coroutine on to it, declares `using aio_awaiter = void;`");
         if (phase_ == phase::postponed) [[unlikely]] {
             task_->request_prepare();
             task_->schedule();
@@ -117,15 +119,16 @@ public:
         return false;
     }
 
-    /// The wait is over; the task resumes in its turn. Nothing happens where nobody waits in this operation: a wake-up that comes
-    /// late, or while start() runs, does not reach what the task does next.
+    /// The wait is over; the task resumes in its turn. Nothing happens where nobody waits in this operation: a wake-up
+    /// that comes late, or while start() runs, does not reach what the task does next.
     void wake() noexcept {
         if (phase_ != phase::parked) [[unlikely]]
             return wake_unparked();
         phase_ = phase::woken;
         task_->schedule();
     }
-    /// Something has changed: before the task resumes, start() is called again. Nothing happens where nobody waits, as for wake().
+    /// Something has changed: before the task resumes, start() is called again. Nothing happens where nobody waits, as
+    /// for wake().
     void wake_to_retry() noexcept {
         if (phase_ == phase::parked) [[likely]]
             start_again();

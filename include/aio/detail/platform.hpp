@@ -1,6 +1,6 @@
 #pragma once
-// What aiocxx needs of the compiler, its options, its standard library and the system. Every public header includes this first: what is
-// missing is said in one sentence, before another header fails in many.
+// What aiocxx needs of the compiler, its options, its standard library and the system. Every public header includes
+// this first: what is missing is said in one sentence, before another header fails in many.
 
 #define AIO_DETAIL_MISSING
 #if !defined(__linux__)
@@ -10,8 +10,11 @@
 #elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 12
 #error "aiocxx needs g++ 13 or later, or clang 16 or later"
 #elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 13 && !defined(AIO_ALLOW_GCC_12)
-#error "aiocxx refuses g++ 12: it destroys temporaries in co_await expressions twice, without a warning. Take clang 16 or later, or g++ 13 or later; \
-or read docs/compilers.md, check your code with aiocxx-check, and define AIO_ALLOW_GCC_12"
+// clang-format off
+#error "aiocxx refuses g++ 12: it destroys temporaries in co_await expressions twice, without a warning. \
+Take clang 16 or later, or g++ 13 or later; or read docs/compilers.md, check your code with aiocxx-check, \
+and define AIO_ALLOW_GCC_12"
+// clang-format on
 #elif __cplusplus < 202002L
 #error "aiocxx needs C++20: compile with -std=c++20 or later"
 #elif !defined(__cpp_impl_coroutine)
@@ -23,7 +26,10 @@ or read docs/compilers.md, check your code with aiocxx-check, and define AIO_ALL
 #include <version>
 #if defined(_LIBCPP_VERSION) && !defined(__cpp_lib_jthread)
 #define AIO_DETAIL_MISSING
-#error "aiocxx needs std::stop_token, which this libc++ does not have: take libc++ 20 or later, compile with -fexperimental-library, or take libstdc++"
+// clang-format off
+#error "aiocxx needs std::stop_token, which this libc++ does not have: \
+take libc++ 20 or later, compile with -fexperimental-library, or take libstdc++"
+// clang-format on
 #endif
 #endif
 

@@ -1,11 +1,12 @@
 #pragma once
 // What every coroutine of ours has in its promise, and how one coroutine runs another.
 //
-// A nested coroutine is resumed inside the await_suspend of the one that awaits it. If it completes at once the awaiter goes on
-// without having suspended, so a loop of a million such awaits uses one stack frame; if it suspends, the C++ stack unwinds to
-// the loop's step, and when it completes later the step goes on with its parent (thread_state::next), again from the loop.
-// Neither way depends on tail calls, which g++ makes neither at -O0 nor under sanitizers (PR94794). Each such await spends one
-// unit of the step's budget, so the depth of the C++ stack is bounded by the budget, too.
+// A nested coroutine is resumed inside the await_suspend of the one that awaits it. If it completes at once the awaiter
+// goes on without having suspended, so a loop of a million such awaits uses one stack frame; if it suspends, the C++
+// stack unwinds to the loop's step, and when it completes later the step goes on with its parent (thread_state::next),
+// again from the loop. Neither way depends on tail calls, which g++ makes neither at -O0 nor under sanitizers
+// (PR94794). Each such await spends one unit of the step's budget, so the depth of the C++ stack is bounded by the
+// budget, too.
 
 #include <aio/detail/core.hpp>
 #include <aio/detail/trace.hpp>
@@ -49,12 +50,12 @@ struct promise_base {
     }
 };
 
-/// Runs the scope exits of a coroutine that is at its final suspension, then completes it. It is detached if they have not ended
-/// when this returns.
+/// Runs the scope exits of a coroutine that is at its final suspension, then completes it. It is detached if they have
+/// not ended when this returns.
 void run_exits(promise_base& coroutine) noexcept;
 
-/// A coroutine stands at its end, exits included, or has an item to give. Where its parent is on the C++ stack nothing needs to be
-/// said: the parent looks at the coroutine itself, in run_nested(). Else it goes on from the loop.
+/// A coroutine stands at its end, exits included, or has an item to give. Where its parent is on the C++ stack nothing
+/// needs to be said: the parent looks at the coroutine itself, in run_nested(). Else it goes on from the loop.
 inline void complete(promise_base& coroutine) noexcept {
     if (coroutine.state == progress::attached) return;
     if (coroutine.parent) {
@@ -80,7 +81,8 @@ struct final_awaiter {
     void await_resume() const noexcept {}
 };
 
-/// True of a coroutine that has ended, exits included, since it was last resumed; not where it has been detached meanwhile.
+/// True of a coroutine that has ended, exits included, since it was last resumed; not where it has been detached
+/// meanwhile.
 inline bool ended_attached(promise_base& coroutine) noexcept {
     return coroutine.handle().done() && coroutine.state == progress::attached;
 }

@@ -1,6 +1,7 @@
 #pragma once
-// A scope that belongs to the task that entered it: a timeout, a task group. It cancels that task, so it may neither outlast it nor
-// be left by another one, and a generator may not co_yield inside it: whoever asks for the next item may be another task.
+// A scope that belongs to the task that entered it: a timeout, a task group. It cancels that task, so it may neither
+// outlast it nor be left by another one, and a generator may not co_yield inside it: whoever asks for the next item may
+// be another task.
 
 #include <aio/detail/await.hpp>
 #include <aio/detail/core.hpp>
@@ -26,7 +27,8 @@ public:
 
     task_scope* next;  // in the generator's list, the last entered first
 
-    /// Remembers the running task; throws std::logic_error outside of one. The task's state is kept, also when the task has ended.
+    /// Remembers the running task; throws std::logic_error outside of one. The task's state is kept, also when the task
+    /// has ended.
     void enter() {
         task_base* const running = local().task;
         task_ = running ? running : &require_task();

@@ -1,9 +1,11 @@
 #pragma once
-// Where queues keep their items: push() one, take() the next, put_back() what was taken and could not be given. Memory only grows,
-// so the steady state allocates nothing (a std::deque allocates every few items). T needs to be movable, nothing else.
+// Where queues keep their items: push() one, take() the next, put_back() what was taken and could not be given. Memory
+// only grows, so the steady state allocates nothing (a std::deque allocates every few items). T needs to be movable,
+// nothing else.
 //
-// Items are code of the user's: a move may throw, a destructor may use the queue that it was in, a comparison may do either. So a
-// store only moves slots, which do neither, and is as it should be whenever it calls an item. What fails has changed nothing.
+// Items are code of the user's: a move may throw, a destructor may use the queue that it was in, a comparison may do
+// either. So a store only moves slots, which do neither, and is as it should be whenever it calls an item. What fails
+// has changed nothing.
 
 #include <aio/detail/memory.hpp>
 
@@ -76,7 +78,8 @@ public:
     bool has_room() const noexcept { return size_ != capacity_; }
     void make_room() { grow(); }
     void push(item&& last) {
-        if (size_ == capacity_) [[unlikely]] grow();
+        if (size_ == capacity_) [[unlikely]]
+            grow();
         ::new (static_cast<void*>(&at(size_))) item(std::move(last));
         ++size_;
     }
@@ -89,7 +92,8 @@ public:
         return first;
     }
     void put_back(item&& first) {
-        if (size_ == capacity_) [[unlikely]] grow();
+        if (size_ == capacity_) [[unlikely]]
+            grow();
         head_ = (head_ - 1) & (capacity_ - 1);
         ::new (static_cast<void*>(&at(0))) item(std::move(first));
         ++size_;
@@ -152,8 +156,8 @@ struct less {
 
 [[noreturn]] void throw_changed_by_comparison();  // std::logic_error
 
-/// The smallest first: a binary heap (std::push_heap would bring <algorithm>, and std::ranges with it). It compares first and moves
-/// afterwards, so a comparison that throws has changed nothing.
+/// The smallest first: a binary heap (std::push_heap would bring <algorithm>, and std::ranges with it). It compares
+/// first and moves afterwards, so a comparison that throws has changed nothing.
 template<class T, class Less>
 class heap {
 public:

@@ -1,9 +1,10 @@
 #pragma once
-// What is behind a stream: the socket, the bytes that have arrived and not been read, who reads and who writes; and the operations.
+// What is behind a stream: the socket, the bytes that have arrived and not been read, who reads and who writes; and the
+// operations.
 //
-// Reading pulls: nothing is taken from the kernel that nobody asked for, so a slow reader slows its peer down. Every operation
-// tries the system call first and parks on EAGAIN; nothing takes effect between a wake-up and the step of the task it wakes, so
-// a cancel in between loses no byte.
+// Reading pulls: nothing is taken from the kernel that nobody asked for, so a slow reader slows its peer down. Every
+// operation tries the system call first and parks on EAGAIN; nothing takes effect between a wake-up and the step of the
+// task it wakes, so a cancel in between loses no byte.
 
 #include <aio/detail/core.hpp>
 #include <aio/detail/io.hpp>
@@ -87,10 +88,10 @@ public:
     server_state* server = nullptr;     // retained: the server counts this connection
     int read_error = 0;
     int write_error = 0;
-    std::size_t torn_at = 0;            // a write was cancelled after so many bytes of its data
-    bool no_memory = false;             // for the buffer, just now
+    std::size_t torn_at = 0;  // a write was cancelled after so many bytes of its data
+    bool no_memory = false;   // for the buffer, just now
     bool eof = false;
-    bool write_eof = false;             // asked for: no more writes
+    bool write_eof = false;  // asked for: no more writes
     bool closing = false;
 
 private:
@@ -109,7 +110,8 @@ enum class stream_misuse : std::uint8_t { none, no_stream, other_loop, second_re
 
 enum class read_until_what : std::uint8_t { something, end, count, separator, line };
 
-/// stream::read, read_exactly, read_until, read_line. The bytes leave the buffer when the awaiter takes them, not before.
+/// stream::read, read_exactly, read_until, read_line. The bytes leave the buffer when the awaiter takes them, not
+/// before.
 class [[nodiscard("co_await it")]] read_operation final : public revertible<read_operation> {
 public:
     read_operation(stream_ptr stream, read_until_what what, std::size_t count) noexcept

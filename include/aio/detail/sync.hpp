@@ -1,11 +1,11 @@
 #pragma once
-// What lock, event, condition, semaphore, barrier and queue have in common: the loop that they belong to, what happens to those
-// who wait when one of them is destroyed, and the guard.
+// What lock, event, condition, semaphore, barrier and queue have in common: the loop that they belong to, what happens
+// to those who wait when one of them is destroyed, and the guard.
 //
-// Who waits is an operation in its task's frame, linked into a list of the primitive; also one that has been woken and has not
-// run yet, or that begins at its task's next step (15j), is in a list wherever it will touch the primitive again. So a destructor
-// finds them all, and none of them is left with a dangling pointer. One whose wait was over gets what it waited for, every other one
-// a cancelled_error that names the primitive (semantics 15l, 15k2).
+// Who waits is an operation in its task's frame, linked into a list of the primitive; also one that has been woken and
+// has not run yet, or that begins at its task's next step (15j), is in a list wherever it will touch the primitive
+// again. So a destructor finds them all, and none of them is left with a dangling pointer. One whose wait was over gets
+// what it waited for, every other one a cancelled_error that names the primitive (semantics 15l, 15k2).
 
 #include <aio/detail/operation.hpp>
 
@@ -50,9 +50,9 @@ private:
     std::uint64_t loop_id_ = 0;
 };
 
-std::string gone_message(const char* kind) noexcept;      // empty where there is no memory
-[[noreturn]] void throw_gone(const char* kind);           // cancelled_error
-[[noreturn]] void throw_other_loop(const char* kind);     // std::logic_error
+std::string gone_message(const char* kind) noexcept;   // empty where there is no memory
+[[noreturn]] void throw_gone(const char* kind);        // cancelled_error
+[[noreturn]] void throw_other_loop(const char* kind);  // std::logic_error
 void report_guard_error(std::exception_ptr error) noexcept;
 /// "Task-3", or what can be said of a task that has ended.
 std::string name_of_task(loop_core& loop, std::uint64_t id);
@@ -61,9 +61,11 @@ std::string name_of_task(loop_core& loop, std::uint64_t id);
 template<class Self, class Node = list_node>
 class sync_operation : public revertible<Self>, public Node {
 public:
-    /// The primitive is being destroyed: the wait ends with a cancelled_error that names it, whoever else cancels meanwhile.
+    /// The primitive is being destroyed: the wait ends with a cancelled_error that names it, whoever else cancels
+    /// meanwhile.
     void orphan(const char* kind) noexcept { end(kind, false); }
-    /// The primitive is being destroyed, and this wait is over: it ends as it would have ended, and touches nothing any more.
+    /// The primitive is being destroyed, and this wait is over: it ends as it would have ended, and touches nothing any
+    /// more.
     void grant(const char* kind) noexcept { end(kind, true); }
     void unpark() noexcept { Node::unlink(); }
     void revert() noexcept {
@@ -84,7 +86,8 @@ protected:
     }
     /// For finish(): throws if the wait did not end as it should. True if it did, and the primitive is gone.
     bool check() const {
-        if (!gone_) [[likely]] return false;
+        if (!gone_) [[likely]]
+            return false;
         if (!granted_) this->refused_ ? throw_other_loop(gone_) : throw_gone(gone_);
         return true;
     }
@@ -138,8 +141,8 @@ private:
 
 }  // namespace detail
 
-/// Holds a lock or a permit, and releases it when it goes; what `co_await l.scoped()` gives. Movable. Where the primitive is
-/// destroyed first, the guard holds nothing any more.
+/// Holds a lock or a permit, and releases it when it goes; what `co_await l.scoped()` gives. Movable. Where the
+/// primitive is destroyed first, the guard holds nothing any more.
 template<class Primitive>
 class [[nodiscard("it releases at once: keep it in a variable")]] scoped_guard : detail::list_node {
 public:

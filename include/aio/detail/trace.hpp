@@ -1,6 +1,6 @@
 #pragma once
-// Where errors came through, noted as they pass: see async_trace.hpp for what users see of it, src/async_trace.cpp for how it is
-// kept. All of this is called on the way of an error alone; what works costs nothing.
+// Where errors came through, noted as they pass: see async_trace.hpp for what users see of it, src/async_trace.cpp for
+// how it is kept. All of this is called on the way of an error alone; what works costs nothing.
 
 #include <exception>
 

@@ -1,5 +1,6 @@
 #pragma once
-// The generators behind the views that own no tasks. Each is a type with a static run(parts), so that one class makes views of all.
+// The generators behind the views that own no tasks. Each is a type with a static run(parts), so that one class makes
+// views of all.
 
 #include <aio/detail/concurrent_views.hpp>
 
@@ -143,8 +144,8 @@ struct zip_items {
         for (;;) {
             const bool complete = co_await next_of_all<0>(*parts, items);
             if (!complete) break;
-            element<S...> together = std::apply(
-                [](auto&... item) { return element<S...>(static_cast<iterated_t<S>&&>(*item)...); }, items);
+            element<S...> together =
+                std::apply([](auto&... item) { return element<S...>(static_cast<iterated_t<S>&&>(*item)...); }, items);
             co_yield std::move(together);
         }
     }

@@ -7,9 +7,9 @@
 //     use(r.headers()["content-type"], r.text());
 //     co_await s.post(url, body, {.headers = aio::http::headers("Content-Type", "application/json")});
 //
-// One session for a program, or for a part of it: it keeps the connections. It runs on libcurl's multi interface inside the loop,
-// without a thread of its own (libcurl resolves names in one). Proxies are taken from the environment as curl does, but never
-// for this machine itself.
+// One session for a program, or for a part of it: it keeps the connections. It runs on libcurl's multi interface inside
+// the loop, without a thread of its own (libcurl resolves names in one). Proxies are taken from the environment as curl
+// does, but never for this machine itself.
 
 #include <aio/detail/platform.hpp>
 
@@ -31,7 +31,8 @@ namespace aio::http {
 struct request_options {
     delay timeout = std::nullopt;  // for the whole exchange, redirects and body included; std::nullopt: the session's
     headers_ref headers = {};      // sent beside, or instead of, those that are sent anyway
-    bool follow_redirects = true;  // 301, 302, 303, 307 and 308, within http and https; credentials do not go to another origin
+    bool follow_redirects =
+        true;  // 301, 302, 303, 307 and 308, within http and https; credentials do not go to another origin
     std::size_t max_redirects = 20;
     // bytes after decompression; 0: no limit; std::nullopt: 1 GiB, and for stream(), which keeps little, no limit
     std::optional<std::size_t> max_body_size = std::nullopt;
@@ -73,8 +74,8 @@ private:
 
 namespace aio::http {
 
-/// Movable; belongs to one loop at a time. Destroyed while requests run, it lets them run: they share what they need, and the
-/// connections are closed with the last. A manager: `with(session(), body)` and `enter` call aclose().
+/// Movable; belongs to one loop at a time. Destroyed while requests run, it lets them run: they share what they need,
+/// and the connections are closed with the last. A manager: `with(session(), body)` and `enter` call aclose().
 class session {
 public:
     explicit session(session_options options = {});
@@ -82,26 +83,26 @@ public:
     session& operator=(session&&) noexcept;
     ~session();
 
-    /// Sends a request when awaited, and gives the response, whatever its status, once its body is there. Irrevocable (semantics
-    /// 15b): a cancel while it runs closes its connection at once (with HTTP/2, its stream); a response that has arrived is
-    /// given. Errors, each naming method and URL: std::invalid_argument for a URL that is none or neither http nor https, and for
-    /// headers that say how the message ends (the library does); std::system_error for a host that cannot be found or reached
-    /// and a connection that was lost; timeout_error, which says what it was waiting for; http::error for a peer that does not
-    /// keep to the protocol, an answer that is cut short, an untrusted certificate, too many redirects. The session may go before
-    /// it is awaited.
+    /// Sends a request when awaited, and gives the response, whatever its status, once its body is there. Irrevocable
+    /// (semantics 15b): a cancel while it runs closes its connection at once (with HTTP/2, its stream); a response that
+    /// has arrived is given. Errors, each naming method and URL: std::invalid_argument for a URL that is none or
+    /// neither http nor https, and for headers that say how the message ends (the library does); std::system_error for
+    /// a host that cannot be found or reached and a connection that was lost; timeout_error, which says what it was
+    /// waiting for; http::error for a peer that does not keep to the protocol, an answer that is cut short, an
+    /// untrusted certificate, too many redirects. The session may go before it is awaited.
     ///
-    /// A kept connection may turn out to be closed: GET, HEAD, PUT, DELETE, OPTIONS and TRACE, which may be repeated (RFC 9110,
-    /// 9.2.2), are then sent again over a new one; for any other method that is a std::system_error (ECONNRESET), because the
-    /// server may have done what was asked. One that has come to its end before the request is sent, or on which the server has
-    /// said something unasked (408, a second answer), is closed, and the request goes over another one. `Connection: close` in the
-    /// headers asks for a connection that is not kept.
+    /// A kept connection may turn out to be closed: GET, HEAD, PUT, DELETE, OPTIONS and TRACE, which may be repeated
+    /// (RFC 9110, 9.2.2), are then sent again over a new one; for any other method that is a std::system_error
+    /// (ECONNRESET), because the server may have done what was asked. One that has come to its end before the request
+    /// is sent, or on which the server has said something unasked (408, a second answer), is closed, and the request
+    /// goes over another one. `Connection: close` in the headers asks for a connection that is not kept.
     ///
-    /// gzip and deflate are asked for and decoded; with an Accept-Encoding of your own, what you asked for is given as it came
-    /// unless it is one of these. A body that says neither its length nor that it comes in chunks ends with its connection: where
-    /// that was cut without a reset, libcurl cannot tell, not even over TLS.
+    /// gzip and deflate are asked for and decoded; with an Accept-Encoding of your own, what you asked for is given as
+    /// it came unless it is one of these. A body that says neither its length nor that it comes in chunks ends with its
+    /// connection: where that was cut without a reset, libcurl cannot tell, not even over TLS.
     ///
-    /// A URL is ASCII but for its path and query, where what no URL may have is encoded: a name such as "bücher.example" is given
-    /// in its ASCII form, "xn--bcher-kva.example".
+    /// A URL is ASCII but for its path and query, where what no URL may have is encoded: a name such as
+    /// "bücher.example" is given in its ASCII form, "xn--bcher-kva.example".
     detail::http_exchange get(std::string url, request_options options = {});
     detail::http_exchange head(std::string url, request_options options = {});
     detail::http_exchange post(std::string url, std::string body, request_options options = {});
@@ -110,10 +111,10 @@ public:
     detail::http_exchange request(
         std::string method, std::string url, std::string body = {}, request_options options = {});
 
-    /// The body of a GET, piece by piece as it comes, none of them empty: for what is large or does not end. At most 256 KiB and
-    /// what is on its way wait for the consumer; then the server has to. options.timeout is for each piece. Errors as get()'s, and
-    /// status_error for a status of 400 or more; a short body throws after what there was of it. Dropping or closing the
-    /// generator closes the connection, unless all has been read. A cancel ends it.
+    /// The body of a GET, piece by piece as it comes, none of them empty: for what is large or does not end. At most
+    /// 256 KiB and what is on its way wait for the consumer; then the server has to. options.timeout is for each piece.
+    /// Errors as get()'s, and status_error for a status of 400 or more; a short body throws after what there was of it.
+    /// Dropping or closing the generator closes the connection, unless all has been read. A cancel ends it.
     async_generator<std::string> stream(std::string url, request_options options = {});
 
     /// Ends running requests with std::errc::operation_canceled, and closes all connections. Later requests are a

@@ -1,10 +1,12 @@
 #pragma once
-// Requests as a server's handler gets them, responses as it makes them and as a client gets them, and the errors of both.
+// Requests as a server's handler gets them, responses as it makes them and as a client gets them, and the errors of
+// both.
 //
 //     aio::coro<aio::http::response> page(aio::http::request request) {
 //         if (request.path() != "/hello") co_return aio::http::response(404, "no such page\n");
 //         std::string name = request.query("name").value_or("you");
-//         co_return aio::http::response(200, "hello, " + name + "\n", aio::http::headers("Content-Type", "text/plain"));
+//         auto type = aio::http::headers("Content-Type", "text/plain");
+//         co_return aio::http::response(200, "hello, " + name + "\n", type);
 //     }
 //
 // All of them are values that own what they say.
@@ -30,8 +32,8 @@ struct http_json_reader;
 
 namespace aio::http {
 
-/// The peer does not keep to HTTP, or beyond our limits: a short body, garbage, a certificate that is not trusted, endless
-/// redirects. What the system refused is a std::system_error, a deadline a timeout_error.
+/// The peer does not keep to HTTP, or beyond our limits: a short body, garbage, a certificate that is not trusted,
+/// endless redirects. What the system refused is a std::system_error, a deadline a timeout_error.
 class AIO_API error : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;
@@ -89,7 +91,8 @@ private:
 class request {
 public:
     request() = default;
-    /// What a client sent; made by hand in tests of handlers. Throws std::invalid_argument for a target that is none of RFC 9112:
+    /// What a client sent; made by hand in tests of handlers. Throws std::invalid_argument for a target that is none of
+    /// RFC 9112:
     /// "/path?query", "http://host/path?query", "*" of OPTIONS, "host:port" of CONNECT.
     request(std::string method, std::string target, http::headers fields = {}, std::string body = {},
         std::string peer = {});

@@ -1,5 +1,6 @@
 #pragma once
-// The HTTP server: HTTP/1.1 and 1.0, one handler for all requests, keep-alive, limits and deadlines that an open port needs.
+// The HTTP server: HTTP/1.1 and 1.0, one handler for all requests, keep-alive, limits and deadlines that an open port
+// needs.
 //
 //     aio::coro<aio::http::response> hello(aio::http::request request) {
 //         co_return aio::http::response(200, "hello, " + request.query("name").value_or("you") + "\n");
@@ -15,11 +16,12 @@
 //
 // It is a manager as aio::server is: left, it is closed, and its handlers are cancelled and have ended.
 //
-// Requests of one connection are handled one after the other, in order, pipelined ones too; those of different connections at
-// once, each connection in a task of its own. The server answers by itself what is no request (400), too long (431, 413), too slow
-// (408), or beyond it (501, 505), and closes the connection; it reads away what is still being sent, for a while, so that the client
-// reads the answer. CONNECT is beyond it. Every part of a request has a limit, chunks and trailers too. HEAD is given to the handler; the body of its response is not sent.
-// An exception of the handler is told to the loop's exception handler, and the client gets a 500.
+// Requests of one connection are handled one after the other, in order, pipelined ones too; those of different
+// connections at once, each connection in a task of its own. The server answers by itself what is no request (400), too
+// long (431, 413), too slow (408), or beyond it (501, 505), and closes the connection; it reads away what is still
+// being sent, for a while, so that the client reads the answer. CONNECT is beyond it. Every part of a request has a
+// limit, chunks and trailers too. HEAD is given to the handler; the body of its response is not sent. An exception of
+// the handler is told to the loop's exception handler, and the client gets a 500.
 
 #include <aio/detail/platform.hpp>
 
@@ -42,12 +44,14 @@ struct server_options {
     std::size_t max_body_size = 8 * 1024 * 1024;      // bytes
     delay header_timeout = std::chrono::seconds(10);  // from a request's first byte to the end of its header
     delay body_timeout = std::chrono::seconds(30);    // between two pieces of its body
-    delay write_timeout = std::chrono::seconds(30);   // for 256 KiB of a response; a client that does not take them is reset
-    delay idle_timeout = std::chrono::seconds(60);    // for the first byte of a request
-    delay drain_timeout = std::chrono::seconds(30);   // of serve(), once it is cancelled
+    delay write_timeout =
+        std::chrono::seconds(30);  // for 256 KiB of a response; a client that does not take them is reset
+    delay idle_timeout = std::chrono::seconds(60);   // for the first byte of a request
+    delay drain_timeout = std::chrono::seconds(30);  // of serve(), once it is cancelled
     int backlog = 100;
     bool reuse_port = false;
-    delay linger_timeout = std::chrono::seconds(30);  // after a refusal: for the client to end its sending and read the answer
+    delay linger_timeout =
+        std::chrono::seconds(30);  // after a refusal: for the client to end its sending and read the answer
 };
 
 }  // namespace aio::http
@@ -75,7 +79,9 @@ class http_handler_of {
 public:
     template<class G>
     explicit http_handler_of(G&& fn) : fn_(std::forward<G>(fn)) {}
-    AIO_DETAIL_WRAPPER coro<http::response> operator()(http::request request) { return call_http_handler(fn_, std::move(request)); }
+    AIO_DETAIL_WRAPPER coro<http::response> operator()(http::request request) {
+        return call_http_handler(fn_, std::move(request));
+    }
 
 private:
     F fn_;
@@ -101,14 +107,16 @@ public:
 
     /// The port it listens on: the real one where 0 was asked for.
     int port() const { return listening_.port(); }
-    /// Stops listening, and closes the connections that have no request under way; those that have one are closed after it.
+    /// Stops listening, and closes the connections that have no request under way; those that have one are closed after
+    /// it.
     void close();
     /// Waits until the server is closed and all connections are gone. Revertible.
     AIO_DETAIL_WRAPPER coro<> wait_closed() { return listening_.wait_closed(); }
     /// Closes it and waits for the requests under way: true. When d has passed the rest is aborted: false.
     coro<bool> drain(delay d);
-    /// As a manager: enter gives the server itself; exit closes it, cancels the handlers of the requests under way, and waits until they
-    /// have ended. To let them finish, await drain() before. A cancel neither prevents nor interrupts that: it stays pending.
+    /// As a manager: enter gives the server itself; exit closes it, cancels the handlers of the requests under way, and
+    /// waits until they have ended. To let them finish, await drain() before. A cancel neither prevents nor interrupts
+    /// that: it stays pending.
     detail::ready<server&> enter() noexcept { return detail::ready<server&>(*this); }
     detail::server_leaving exit(const std::exception_ptr& error);
     /// Waits until it is cancelled; then drains for drain_timeout. A second cancel aborts what is left.
@@ -131,17 +139,17 @@ coro<> serve_http(http_handler handler, std::string host, int port, http::server
 
 namespace aio::http {
 
-/// Listens on host and port (0: a free one), as aio::start_server, and answers requests with what handler(request) gives: a plain or
-/// async function, called for many requests at once. It is kept, with what it captures, until the last connection is gone.
-/// Throws std::system_error naming the address (EADDRINUSE, EACCES).
+/// Listens on host and port (0: a free one), as aio::start_server, and answers requests with what handler(request)
+/// gives: a plain or async function, called for many requests at once. It is kept, with what it captures, until the
+/// last connection is gone. Throws std::system_error naming the address (EADDRINUSE, EACCES).
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
     return detail::start_http_server(
         detail::make_http_handler(std::forward<F>(handler)), std::move(host), port, options);
 }
 
-/// start_server() and serve_forever(): runs until it is cancelled, then finishes the requests under way, and leaves with the
-/// cancelled_error.
+/// start_server() and serve_forever(): runs until it is cancelled, then finishes the requests under way, and leaves
+/// with the cancelled_error.
 template<class F>
 AIO_DETAIL_WRAPPER coro<> serve(F&& handler, std::string host, int port, server_options options = {}) {
     return detail::serve_http(detail::make_http_handler(std::forward<F>(handler)), std::move(host), port, options);

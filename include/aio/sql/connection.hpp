@@ -9,8 +9,8 @@
 //     });                                                  // committed; rolled back if the body throws or is cancelled
 //     auto found = co_await db.query("SELECT * FROM users WHERE id = $1", 2);
 //
-// PostgreSQL is spoken to on the loop, without a thread; SQLite in a thread of the connection's own. The statement's text is the
-// database's own dialect; $1, $2 ... work in both.
+// PostgreSQL is spoken to on the loop, without a thread; SQLite in a thread of the connection's own. The statement's
+// text is the database's own dialect; $1, $2 ... work in both.
 
 #include <aio/detail/platform.hpp>
 
@@ -34,8 +34,8 @@ class transaction;
 template<class T>
 concept parameter_like = std::is_constructible_v<parameter, T>;
 
-/// Made by connect() and by pool. One operation at a time: a second task that queries meanwhile gets std::logic_error; take a
-/// connection for each task, from a pool. Belongs to its loop. At destruction nothing may be under way on it.
+/// Made by connect() and by pool. One operation at a time: a second task that queries meanwhile gets std::logic_error;
+/// take a connection for each task, from a pool. Belongs to its loop. At destruction nothing may be under way on it.
 ///
 /// The library drops the notices of a PostgreSQL server and the notifications that a LISTEN brings. NOTIFY works.
 class connection {
@@ -45,16 +45,17 @@ public:
     connection(const connection&) = delete;
     connection& operator=(const connection&) = delete;
 
-    /// Runs a statement and gives all of its rows. Without parameters it may be several statements, separated by semicolons: the
-    /// rows are the last one's.
+    /// Runs a statement and gives all of its rows. Without parameters it may be several statements, separated by
+    /// semicolons: the rows are the last one's.
     ///
-    /// Irrevocable, but it can be asked to stop: a cancel interrupts the statement in the database, waits until the connection is
-    /// idle again and then throws cancelled_error; a statement that completed in spite of it gives its rows, and the cancel stays
-    /// pending. A PostgreSQL connection that does not become idle within 5 seconds is closed.
+    /// Irrevocable, but it can be asked to stop: a cancel interrupts the statement in the database, waits until the
+    /// connection is idle again and then throws cancelled_error; a statement that completed in spite of it gives its
+    /// rows, and the cancel stays pending. A PostgreSQL connection that does not become idle within 5 seconds is
+    /// closed.
     ///
-    /// Throws sql::error; std::invalid_argument for what the database cannot take: a statement with a NUL byte, for PostgreSQL
-    /// a text with one, more bytes or parameters than there can be; std::logic_error for a second operation at the same time, or
-    /// after the connection was closed.
+    /// Throws sql::error; std::invalid_argument for what the database cannot take: a statement with a NUL byte, for
+    /// PostgreSQL a text with one, more bytes or parameters than there can be; std::logic_error for a second operation
+    /// at the same time, or after the connection was closed.
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
         std::vector<parameter> parameters;
@@ -67,10 +68,11 @@ public:
         return run(std::move(statement), std::move(parameters));
     }
 
-    /// The same, but gives the rows one by one, and reads them from the database in small batches as they are asked for. A generator
-    /// that is closed or dropped before its end stops the statement; until then nothing else can be done on this connection. It ends
-    /// with std::logic_error if the connection, or the transaction around it, was ended meanwhile. A row that has come is given in
-    /// spite of a cancel; but the server may have been asked to stop by then, and the next row is a sql::error (57014).
+    /// The same, but gives the rows one by one, and reads them from the database in small batches as they are asked
+    /// for. A generator that is closed or dropped before its end stops the statement; until then nothing else can be
+    /// done on this connection. It ends with std::logic_error if the connection, or the transaction around it, was
+    /// ended meanwhile. A row that has come is given in spite of a cancel; but the server may have been asked to stop
+    /// by then, and the next row is a sql::error (57014).
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER async_generator<row> stream(std::string statement, Args&&... args) {
         std::vector<parameter> parameters;
@@ -82,15 +84,15 @@ public:
         return run_stream(std::move(statement), std::move(parameters));
     }
 
-    /// A manager: begins a transaction, commits it when the body has ended, rolls it back when the body threw or was cancelled.
-    /// Inside another one it is a savepoint. SQLite's begins IMMEDIATE, so that it never fails half-way because another
-    /// connection writes. A rollback cannot be cancelled, but PostgreSQL has 5 seconds for it, then the connection is closed; a commit
-    /// that has begun cannot be cancelled, either. A body that ends the transaction
-    /// by a COMMIT or ROLLBACK of its own gets sql::error, which says which of the two has happened.
+    /// A manager: begins a transaction, commits it when the body has ended, rolls it back when the body threw or was
+    /// cancelled. Inside another one it is a savepoint. SQLite's begins IMMEDIATE, so that it never fails half-way
+    /// because another connection writes. A rollback cannot be cancelled, but PostgreSQL has 5 seconds for it, then the
+    /// connection is closed; a commit that has begun cannot be cancelled, either. A body that ends the transaction by a
+    /// COMMIT or ROLLBACK of its own gets sql::error, which says which of the two has happened.
     sql::transaction transaction();
 
-    /// Closes it, once the operation under way has ended; an open transaction is rolled back. Harmless the second time. What
-    /// connect() made is closed by its manager.
+    /// Closes it, once the operation under way has ended; an open transaction is rolled back. Harmless the second time.
+    /// What connect() made is closed by its manager.
     coro<> aclose();
 
     /// False once it was closed, or was lost: the server went away, or did not answer to a cancel.
@@ -126,7 +128,8 @@ private:
 /// What connection::transaction() gives: a manager for with() and enter(). Used once.
 class [[nodiscard("give it to with() or enter()")]] transaction {
 public:
-    /// Gives the connection. Throws sql::error, or std::logic_error if the connection is in a transaction begun by hand.
+    /// Gives the connection. Throws sql::error, or std::logic_error if the connection is in a transaction begun by
+    /// hand.
     coro<connection&> enter();
     /// Throws sql::error if the commit failed; everything is rolled back then.
     coro<> exit(std::exception_ptr error);
@@ -156,9 +159,9 @@ private:
 
 /// url: "postgresql://user:password@host:port/database?option=value", as libpq has it (also postgres://);
 /// "sqlite:///relative/path", "sqlite:////absolute/path" (the rest is the path as it stands) or "sqlite::memory:".
-/// PostgreSQL has 30 seconds to answer at each of its addresses; the option connect_timeout=SECONDS says otherwise, and 0 lifts
-/// the limit.
-/// Throws std::invalid_argument for another scheme or a URL that makes no sense; no error ever shows the password.
+/// PostgreSQL has 30 seconds to answer at each of its addresses; the option connect_timeout=SECONDS says otherwise, and
+/// 0 lifts the limit. Throws std::invalid_argument for another scheme or a URL that makes no sense; no error ever shows
+/// the password.
 inline connector connect(std::string url) { return connector(std::move(url)); }
 
 }  // namespace aio::sql

@@ -34,9 +34,10 @@ struct pool_statistics {
 
 class pool_state;
 
-/// Connections are made when they are needed, and kept. One that was lost, or is given back in the middle of a transaction, is
-/// closed and replaced by a new one when it is needed. Settings made on a connection (SET, temporary tables) stay with it.
-/// "sqlite::memory:" is a database of a single connection: then there is one, whatever max_size says.
+/// Connections are made when they are needed, and kept. One that was lost, or is given back in the middle of a
+/// transaction, is closed and replaced by a new one when it is needed. Settings made on a connection (SET, temporary
+/// tables) stay with it. "sqlite::memory:" is a database of a single connection: then there is one, whatever max_size
+/// says.
 class pool {
 public:
     class lease;
@@ -48,9 +49,10 @@ public:
     pool(const pool&) = delete;
     pool& operator=(const pool&) = delete;
 
-    /// Waits for a connection, first come first served; where none is idle the pool makes one. Revertible: a cancel gives the place
-    /// to the next, and so it does with a connection that is being made: that goes on without who has asked for it.
-    /// Throws sql::error if connecting fails; std::logic_error once the pool is closed. Source: asyncpg's Pool.acquire.
+    /// Waits for a connection, first come first served; where none is idle the pool makes one. Revertible: a cancel
+    /// gives the place to the next, and so it does with a connection that is being made: that goes on without who has
+    /// asked for it. Throws sql::error if connecting fails; std::logic_error once the pool is closed. Source: asyncpg's
+    /// Pool.acquire.
     coro<lease> acquire();
 
     /// acquire(), connection::query(), and back.
@@ -65,8 +67,8 @@ public:
         return run(std::move(statement), std::move(parameters));
     }
 
-    /// No more acquire(); ends the attempts to connect, and waits until all connections have been given back, and closes them. Cancelled, it may be called again.
-    /// Harmless once closed.
+    /// No more acquire(); ends the attempts to connect, and waits until all connections have been given back, and
+    /// closes them. Cancelled, it may be called again. Harmless once closed.
     coro<> aclose();
 
     pool_statistics statistics() const noexcept;

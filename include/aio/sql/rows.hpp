@@ -28,10 +28,10 @@
 
 namespace aio::sql {
 
-/// The database said no. what() has the condition, its code, the place in the statement, and the constraint, table and column by
-/// name. It never has a parameter, a literal of the statement or a password, so that it can be printed and logged; nor has it
-/// the database's own words, but where they quote only names. Those words, and the statement, may hold all of that: message(),
-/// detail() and statement() give them to who asks.
+/// The database said no. what() has the condition, its code, the place in the statement, and the constraint, table and
+/// column by name. It never has a parameter, a literal of the statement or a password, so that it can be printed and
+/// logged; nor has it the database's own words, but where they quote only names. Those words, and the statement, may
+/// hold all of that: message(), detail() and statement() give them to who asks.
 class AIO_API error : public std::runtime_error {
 public:
     /// What a driver knows of it; empty where it knows nothing.
@@ -44,7 +44,8 @@ public:
     /// what() is the text as it stands.
     error(const std::string& text, parts p);
 
-    /// PostgreSQL: the SQLSTATE, "23505"; "08..." where the connection itself failed. SQLite: its extended code, "SQLITE_CONSTRAINT_UNIQUE".
+    /// PostgreSQL: the SQLSTATE, "23505"; "08..." where the connection itself failed. SQLite: its extended code,
+    /// "SQLITE_CONSTRAINT_UNIQUE".
     const std::string& code() const noexcept { return parts_->code; }
     /// The whole text of the statement that failed; empty if there was none.
     const std::string& statement() const noexcept { return parts_->statement; }
@@ -119,9 +120,10 @@ public:
     bool is_null() const noexcept;
     /// Its column's.
     const std::string& name() const noexcept;
-    /// The value as bool, an integer, floating point, std::string, std::vector<std::byte>, or a std::optional of these for a
-    /// column that may be NULL. Numbers are read from text, too, and a number or truth value becomes text. Throws
-    /// std::invalid_argument, naming the column, for what does not fit: NULL, a text that is no number, a number out of range.
+    /// The value as bool, an integer, floating point, std::string, std::vector<std::byte>, or a std::optional of these
+    /// for a column that may be NULL. Numbers are read from text, too, and a number or truth value becomes text. Throws
+    /// std::invalid_argument, naming the column, for what does not fit: NULL, a text that is no number, a number out of
+    /// range.
     template<class T>
     T as() const {
         if constexpr (is_optional<T>::value) {

@@ -62,15 +62,17 @@ private:
             n = ::epoll_wait(epoll_, events_, most, 0);
         } else if (precise_) {
             const timespec span{static_cast<time_t>(timeout->count() / 1'000'000'000),
-                                static_cast<long>(timeout->count() % 1'000'000'000)};
+                static_cast<long>(timeout->count() % 1'000'000'000)};
             n = ::epoll_pwait2(epoll_, events_, most, &span, nullptr);
-            if (n < 0 && (errno == ENOSYS || errno == EPERM)) {  // Linux before 5.11, or a sandbox that does not know it
+            if (n < 0 &&
+                (errno == ENOSYS || errno == EPERM)) {  // Linux before 5.11, or a sandbox that does not know it
                 precise_ = false;
                 return wait(timeout);
             }
         } else {
             const auto most_time = std::chrono::hours(1);
-            const auto rounded = std::chrono::ceil<std::chrono::milliseconds>(*timeout < most_time ? *timeout : most_time);
+            const auto rounded =
+                std::chrono::ceil<std::chrono::milliseconds>(*timeout < most_time ? *timeout : most_time);
             n = ::epoll_wait(epoll_, events_, most, static_cast<int>(rounded.count()));
         }
         if (n < 0) {
