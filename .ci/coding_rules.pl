@@ -110,8 +110,8 @@ for my $file (@ARGV) {
     }
 
     next unless $own && $file =~ m{(^|/)include/};
-    if ($file !~ m{/detail/} && $original !~ m{^[^#]*#pragma once[^#]*(?:\n//[^\n]*)*\s*#include <aio/detail/platform\.hpp>}) {
-        report($file, $original, 0, "a public header includes <aio/detail/platform.hpp> first");
+    if ($file !~ m{/detail/} && $original !~ m{^[^#]*#pragma once[^#]*(?:\n//[^\n]*)*\s*#include <aio/detail/base/platform\.hpp>}) {
+        report($file, $original, 0, "a public header includes <aio/detail/base/platform.hpp> first");
     }
     while ($original =~ /^\s*#\s*include\s*[<"]([^>"]+)[>"]/mg) {
         my ($header, $at) = ($1, $-[1]);

@@ -29,17 +29,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 NEAR = {
     "blocking": ["blocking", "executor", "file", "run"],
     "children": ["gather", "race", "views", "async_generator"],
+    "connection": ["sql", "sql_postgres"],
     "connect": ["connect", "stream", "server"],
     "errors": ["task", "exception_group", "async_trace"],
     "exits": ["with", "async_generator"],
-    "inbox": ["event_loop", "thread_future", "executor"],
+    "mailbox": ["event_loop", "thread_future", "executor"],
     "io": ["stream", "server"],
     "loop": ["event_loop", "run", "sleep", "testing"],
     "memory": ["allocations", "out_of_memory", "testing"],
     "resolver": ["stream", "connect"],
     "sync": ["lock", "event", "semaphore"],
     "timers": ["sleep", "event_loop", "timeout"],
-    "epoll_reactor": ["stream", "event_loop"],
+    "epoll": ["stream", "event_loop"],
     "request_parser": ["http_server"],
     "server": ["server", "http_server"],
     "transfer": ["http_client"],
@@ -314,7 +315,7 @@ def without_danger():
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev mutate", description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", metavar="FILE", help="of src/, or a line of it as src/file.cpp:106; otherwise all of them")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="of src/, or a line of it as src/io/file.cpp:106; otherwise all of them")
     parser.add_argument("--most", type=int, default=50, help="how many faults (50); 0: all")
     parser.add_argument("--seed", type=int, help="of the choice; otherwise one of the day, which is printed")
     parser.add_argument("--changed", metavar="COMMIT", help="only files of src/ that differ from that commit")

@@ -1,7 +1,7 @@
 // What every operation has in common: the task is woken by what it waits in, and by nothing else.
 #include "aio_test.hpp"
 
-#include <aio/detail/operation.hpp>
+#include <aio/detail/task/operation.hpp>
 
 namespace {
 

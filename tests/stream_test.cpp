@@ -1,4 +1,4 @@
-#include <aio/detail/blocking.hpp>
+#include <aio/detail/threads/blocking.hpp>
 #include <aio/server.hpp>
 #include <aio/stream.hpp>
 

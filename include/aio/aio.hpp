@@ -1,7 +1,7 @@
 #pragma once
 // All of aio::core.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/as_completed.hpp>
 #include <aio/async_generator.hpp>

@@ -6,10 +6,10 @@
 //     auto done = aio::as_completed(tasks, {.timeout = 5s});
 //     while (auto t = co_await done.next()) { use(t->result()); }
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/async_generator.hpp>
-#include <aio/detail/concurrent_views.hpp>
+#include <aio/detail/group/concurrent_views.hpp>
 #include <aio/gather.hpp>
 #include <aio/timeout.hpp>
 #include <aio/wait.hpp>

@@ -17,10 +17,10 @@
 // for_each, with, enter and aclose() close it at a known place. Source: PEP 525, asyncio's hooks for asynchronous
 // generators.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/await.hpp>
-#include <aio/detail/scope.hpp>
+#include <aio/detail/task/await.hpp>
+#include <aio/detail/task/scope.hpp>
 #include <aio/with.hpp>
 
 #include <coroutine>

@@ -16,7 +16,7 @@
 // its own, so an error that was taken to another one (thread_future) has no trace there: write it down on the loop's
 // thread. Source: traceback, __context__.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/call_graph.hpp>
 

@@ -11,10 +11,10 @@
 // For tasks whose errors must reach the creator, use a task_group. Source: the set of tasks that asyncio's
 // documentation of create_task recommends, as a class.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/creates_tasks.hpp>
-#include <aio/detail/operation.hpp>
+#include <aio/detail/group/creates_tasks.hpp>
+#include <aio/detail/task/operation.hpp>
 #include <aio/task.hpp>
 
 #include <cstddef>

@@ -12,9 +12,9 @@
 //
 // It belongs to its loop's thread, and to the loop where it was first waited for.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/sync.hpp>
+#include <aio/detail/sync/sync.hpp>
 
 #include <cstddef>
 

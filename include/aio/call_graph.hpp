@@ -7,7 +7,7 @@
 // Works on the loop's thread, in optimised builds too: each co_await stores one pointer. Source:
 // asyncio.print_call_graph.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <cstddef>
 #include <cstdint>

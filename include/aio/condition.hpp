@@ -18,7 +18,7 @@
 // itself. Several conditions may share a lock, which must outlive them. Belongs to its loop's thread, and to the loop
 // of its first wait().
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/coro.hpp>
 #include <aio/lock.hpp>

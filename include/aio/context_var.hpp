@@ -8,9 +8,9 @@
 //
 // A task copies the variables when it is created; a plain co_await shares the caller's. to_thread takes them along.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/core.hpp>
+#include <aio/detail/task/core.hpp>
 
 #include <cstdint>
 #include <memory>

@@ -13,9 +13,9 @@
 //
 // Parameters are taken by value, or refer to something that outlives the await.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/await.hpp>
+#include <aio/detail/task/await.hpp>
 #include <aio/result.hpp>
 
 #include <coroutine>

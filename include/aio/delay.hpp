@@ -4,10 +4,10 @@
 //     co_await aio::sleep(1.5s);
 //     co_await aio::wait_for(answer(), std::nullopt);   // as long as it takes
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/chrono.hpp>
-#include <aio/detail/config.hpp>
+#include <aio/detail/base/chrono.hpp>
+#include <aio/detail/base/config.hpp>
 
 #include <cstdint>
 #include <limits>

@@ -3,9 +3,9 @@
 // cannot swallow a cancellation or Ctrl-C. A caller's mistake is a std::logic_error, the world's a std::system_error
 // with its errno.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/config.hpp>
+#include <aio/detail/base/config.hpp>
 
 #include <cstddef>
 #include <exception>

@@ -8,11 +8,11 @@
 //     aio::loop_handle handle = loop.handle();
 //     std::thread([handle] { handle.call_soon_threadsafe([] { std::puts("on the loop's thread"); }); }).join();
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/delay.hpp>
-#include <aio/detail/core.hpp>
-#include <aio/detail/function.hpp>
+#include <aio/detail/task/core.hpp>
+#include <aio/detail/task/function.hpp>
 #include <aio/task.hpp>
 
 #include <exception>

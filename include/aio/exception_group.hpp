@@ -8,7 +8,7 @@
 //         if (rest) throw *rest;
 //     }
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/errors.hpp>
 

@@ -17,11 +17,11 @@
 // copied or moved into the awaiter, as std::thread does it (std::ref for a reference), and context variables are
 // carried along.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/context_var.hpp>
 #include <aio/coro.hpp>
-#include <aio/detail/blocking.hpp>
+#include <aio/detail/threads/blocking.hpp>
 
 #include <cstddef>
 #include <memory>

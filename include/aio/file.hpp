@@ -23,11 +23,11 @@
 // irrevocable: a cancel waits for it, its value is delivered (semantics 15b). Reads of what is no regular file are
 // revertible: what has come is kept for the next read.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/async_generator.hpp>
 #include <aio/coro.hpp>
-#include <aio/detail/bytes.hpp>
+#include <aio/detail/io/bytes.hpp>
 
 #include <cstddef>
 #include <cstdint>

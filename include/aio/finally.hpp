@@ -10,9 +10,9 @@
 // the locals above it, which are still there. That is what makes it safe where defer(), which runs after all locals
 // have gone, takes arguments.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/function.hpp>
+#include <aio/detail/task/function.hpp>
 
 #include <exception>
 #include <type_traits>

@@ -9,10 +9,10 @@
 // arrived. Handles belong to their loop's thread. An exception that nobody fetches is told to the loop's exception
 // handler.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/function.hpp>
-#include <aio/detail/operation.hpp>
+#include <aio/detail/task/function.hpp>
+#include <aio/detail/task/operation.hpp>
 #include <aio/result.hpp>
 
 #include <cstdint>

@@ -9,9 +9,9 @@
 // first; tasks and futures of the caller go on (rule 87, semantics 15c). A cancel is handed on to all, and leaves as
 // cancelled_error once they have ended (rules 90, 91). Errors after the first go to the exception handler.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/children.hpp>
+#include <aio/detail/group/children.hpp>
 
 #include <memory>
 #include <tuple>

@@ -4,7 +4,7 @@
 //     aio::http::session s;
 //     aio::http::response r = co_await s.get("https://example.org/", {.timeout = 5s});
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/http/client.hpp>
 #include <aio/http/headers.hpp>

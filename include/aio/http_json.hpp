@@ -7,7 +7,7 @@
 //     nlohmann::json packages = r.json();
 //     std::string first = packages[0]["name"];
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/http.hpp>
 

@@ -8,7 +8,7 @@
 //
 // The ticks keep to the times that were planned at the first one: what a tick is late by does not add up.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/async_generator.hpp>
 #include <aio/delay.hpp>

@@ -12,9 +12,9 @@
 // It belongs to no task: any task may release it. It is not recursive. It belongs to its loop's thread, and to the loop
 // where it was first waited for: waiting for it on another loop is a std::logic_error.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/sync.hpp>
+#include <aio/detail/sync/sync.hpp>
 #include <aio/task.hpp>
 
 #include <cstddef>

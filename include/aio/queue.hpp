@@ -16,10 +16,10 @@
 // It belongs to its loop's thread, and to the loop where it was first waited for. Between threads:
 // call_soon_threadsafe.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/store.hpp>
-#include <aio/detail/sync.hpp>
+#include <aio/detail/sync/queue_storage.hpp>
+#include <aio/detail/sync/sync.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -7,9 +7,9 @@
 //     co_await aio::shield(save(document));                             // a cancel waits until it is saved
 //     co_await aio::shield(std::move(cleanup), 5s);                     // at most so long
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/children.hpp>
+#include <aio/detail/group/children.hpp>
 #include <aio/gather.hpp>
 #include <aio/timeout.hpp>
 

@@ -5,9 +5,9 @@
 //         if (r.has_value()) use(r.value()); else report(r.error());
 //     }
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/config.hpp>
+#include <aio/detail/base/config.hpp>
 
 #include <cstdint>
 #include <exception>

@@ -9,7 +9,7 @@
 // loop, in that order (rule 144), and gives what the coroutine gave. SIGINT cancels the main task; if that ends it,
 // keyboard_interrupt is thrown (rule 147). A second signal ends the wait at once (semantics 15l).
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/coro.hpp>
 #include <aio/event_loop.hpp>

@@ -24,9 +24,9 @@
 // goes to the loop's exception handler and its cancellation is silent; both close the connection, and so does its
 // return, unless it has moved the stream elsewhere.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/function.hpp>
+#include <aio/detail/task/function.hpp>
 #include <aio/stream.hpp>
 #include <aio/with.hpp>
 

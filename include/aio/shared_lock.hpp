@@ -15,9 +15,9 @@
 // It is not recursive: a task that shares it and asks again, behind somebody who waits to have it alone, waits for
 // itself. It belongs to its loop's thread, and to the loop where it was first waited for.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/sync.hpp>
+#include <aio/detail/sync/sync.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -4,9 +4,9 @@
 //     co_await aio::sleep(250ms);
 //     co_await aio::sleep(0s);        // lets the other ready tasks run once
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/operation.hpp>
+#include <aio/detail/task/operation.hpp>
 
 namespace aio {
 

@@ -7,7 +7,7 @@
 //     aio::sql::rows rows = co_await db.query("SELECT x FROM points");
 //     double x = rows[0]["x"].as<double>();
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/sql/connection.hpp>
 #include <aio/sql/pool.hpp>

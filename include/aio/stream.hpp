@@ -12,11 +12,11 @@
 // std::system_errors that name the operation and the peer; mistakes (a second reader, a write after write_eof(), an
 // empty stream, one of another loop) are std::logic_errors.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/coro.hpp>
-#include <aio/detail/bytes.hpp>
-#include <aio/detail/stream_state.hpp>
+#include <aio/detail/io/bytes.hpp>
+#include <aio/detail/io/stream_state.hpp>
 
 #include <concepts>
 #include <cstddef>

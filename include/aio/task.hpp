@@ -10,7 +10,7 @@
 // The loop keeps a running task alive: a handle may be dropped. An exception that nobody fetches is told to the loop's
 // exception handler. Handles belong to the loop's thread; canceller() gives something that other threads may use.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/coro.hpp>
 #include <aio/future.hpp>

@@ -10,10 +10,10 @@
 // Errors leave as one exception_group, always (rules 65 to 84). Source: asyncio.TaskGroup, of Python 3.13; cancel()
 // of 3.15.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/creates_tasks.hpp>
-#include <aio/detail/scope.hpp>
+#include <aio/detail/group/creates_tasks.hpp>
+#include <aio/detail/task/scope.hpp>
 #include <aio/exception_group.hpp>
 #include <aio/task.hpp>
 #include <aio/with.hpp>

@@ -6,7 +6,7 @@
 //     // cancels scenario() at its 1st, 2nd, 3rd ... step, ends the loop there, lets the 1st, 2nd ... allocation fail
 //     aio::testing::brute_force([&] { return scenario(); }, [&] { check_that_nothing_is_lost(); });
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/run.hpp>
 

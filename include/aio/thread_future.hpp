@@ -12,10 +12,10 @@
 //
 // The handle comes from get_running_loop().handle(). Source: asyncio.run_coroutine_threadsafe.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/context_var.hpp>
-#include <aio/detail/io.hpp>
+#include <aio/detail/loop/io.hpp>
 #include <aio/event_loop.hpp>
 #include <aio/task.hpp>
 

@@ -14,9 +14,9 @@
 // timeout_error, unless somebody else has cancelled the task, too (rules 39 to 46). A block without an await is never
 // interrupted.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/scope.hpp>
+#include <aio/detail/task/scope.hpp>
 #include <aio/task.hpp>
 #include <aio/with.hpp>
 

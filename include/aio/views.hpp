@@ -13,11 +13,11 @@
 // to<>()` and for_each do that however they end. What a function or source throws leaves through next(). Sources:
 // asynchronous comprehensions (PEP 530), itertools, <ranges>.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/async_generator.hpp>
-#include <aio/detail/concurrent_views.hpp>
-#include <aio/detail/view_items.hpp>
+#include <aio/detail/group/concurrent_views.hpp>
+#include <aio/detail/group/view_items.hpp>
 
 #include <cstddef>
 #include <stdexcept>

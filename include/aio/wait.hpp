@@ -5,9 +5,9 @@
 //     for (auto& t : sets.done) use(t.result());
 //     for (auto& t : sets.pending) t.cancel();
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/children.hpp>
+#include <aio/detail/group/children.hpp>
 #include <aio/gather.hpp>
 
 #include <cstdint>

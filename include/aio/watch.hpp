@@ -14,9 +14,9 @@
 // A subscription is an async_iterable: for_each and the views take it. It belongs to its loop's thread, and to the loop
 // where it was first waited for.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/channel.hpp>
+#include <aio/detail/sync/channel.hpp>
 
 namespace aio {
 

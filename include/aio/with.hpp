@@ -19,11 +19,11 @@
 // the new one, semantics 15m), or give true to swallow it. Awaits in exits work although the task is cancelled; a
 // second cancel interrupts them (rule 12). Source: contextlib, AsyncExitStack.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/coro.hpp>
-#include <aio/detail/exits.hpp>
-#include <aio/detail/function.hpp>
+#include <aio/detail/task/exits.hpp>
+#include <aio/detail/task/function.hpp>
 
 #include <coroutine>
 #include <exception>

@@ -1,6 +1,6 @@
 #include <aio/http/headers.hpp>
 
-#include "access.hpp"
+#include "http/access.hpp"
 
 #include <stdexcept>
 

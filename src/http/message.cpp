@@ -1,7 +1,7 @@
 #include <aio/http/message.hpp>
 
-#include "access.hpp"
-#include "target.hpp"
+#include "http/access.hpp"
+#include "http/target.hpp"
 
 #include <ostream>  // Boost 1.74 forgets it
 

@@ -1,6 +1,6 @@
-#include "target.hpp"
+#include "http/target.hpp"
 
-#include "access.hpp"
+#include "http/access.hpp"
 
 namespace aio::detail {
 

@@ -1,5 +1,5 @@
-#include "loop.hpp"
-#include "../frames.hpp"
+#include "loop/loop.hpp"
+#include "task/frames.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>

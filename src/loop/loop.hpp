@@ -1,12 +1,12 @@
 #pragma once
 // The cold part of a loop, and the loop itself: turns of the ready queue, timers, the reactor, the inbox.
 
-#include "reactor.hpp"
-#include "spin.hpp"
-#include "timers.hpp"
+#include "loop/backend/backend.hpp"
+#include "loop/spin.hpp"
+#include "loop/timers.hpp"
 
 #include <aio/call_graph.hpp>
-#include <aio/detail/blocking.hpp>
+#include <aio/detail/threads/blocking.hpp>
 #include <aio/event_loop.hpp>
 #include <aio/run.hpp>
 

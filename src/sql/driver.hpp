@@ -1,7 +1,7 @@
 #pragma once
 // What a database has to offer to connection: PostgreSQL and SQLite implement it. Operations come one at a time.
 
-#include "table.hpp"
+#include "sql/table.hpp"
 
 #include <aio/coro.hpp>
 

@@ -1,6 +1,6 @@
 #include <aio/sql/pool.hpp>
 
-#include "driver.hpp"
+#include "sql/driver.hpp"
 
 #include <aio/event.hpp>
 #include <aio/lock.hpp>

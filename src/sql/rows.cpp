@@ -1,4 +1,4 @@
-#include "driver.hpp"
+#include "sql/driver.hpp"
 
 #include <charconv>
 #include <cmath>

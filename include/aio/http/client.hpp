@@ -11,12 +11,12 @@
 // the loop, without a thread of its own (libcurl resolves names in one). Proxies are taken from the environment as curl
 // does, but never for this machine itself.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/async_generator.hpp>
 #include <aio/coro.hpp>
 #include <aio/delay.hpp>
-#include <aio/detail/operation.hpp>
+#include <aio/detail/task/operation.hpp>
 #include <aio/http/message.hpp>
 
 #include <cstddef>

@@ -9,7 +9,7 @@
 // What goes on the wire is checked here: a name that is no token, or a value with a line break or a NUL, is a
 // std::invalid_argument, so that no text from elsewhere can smuggle in a header or a second message.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <cstddef>
 #include <optional>

@@ -11,9 +11,9 @@
 //
 // All of them are values that own what they say.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/config.hpp>
+#include <aio/detail/base/config.hpp>
 #include <aio/http/headers.hpp>
 
 #include <optional>

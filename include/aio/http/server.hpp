@@ -23,11 +23,11 @@
 // limit, chunks and trailers too. HEAD is given to the handler; the body of its response is not sent. An exception of
 // the handler is told to the loop's exception handler, and the client gets a 500.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/coro.hpp>
 #include <aio/delay.hpp>
-#include <aio/detail/function.hpp>
+#include <aio/detail/task/function.hpp>
 #include <aio/http/message.hpp>
 #include <aio/server.hpp>
 

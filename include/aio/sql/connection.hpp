@@ -12,7 +12,7 @@
 // PostgreSQL is spoken to on the loop, without a thread; SQLite in a thread of the connection's own. The statement's
 // text is the database's own dialect; $1, $2 ... work in both.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/async_generator.hpp>
 #include <aio/coro.hpp>

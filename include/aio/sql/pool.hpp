@@ -9,7 +9,7 @@
 //     }                                                         // given back
 //     co_await pool.aclose();                                   // or with(pool, body), enter(std::ref(pool))
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
 #include <aio/sql/connection.hpp>
 

@@ -10,9 +10,9 @@
 //
 // rows, row and field share what the database sent: each may be kept and copied on its own, and read by any thread.
 
-#include <aio/detail/platform.hpp>
+#include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/config.hpp>
+#include <aio/detail/base/config.hpp>
 
 #include <cstddef>
 #include <cstdint>

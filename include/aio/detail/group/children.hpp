@@ -1,0 +1,177 @@
+#pragma once
+// A set of futures that one coroutine waits for: what gather, race, as_completed and the concurrent views are made of.
+//
+// Owned children (coroutines that were given to us) never outlive the wait: whoever leaves early cancels and awaits
+// them (semantics 15c). Others (tasks and futures that the caller has) are left alone; a later error of theirs counts
+// as retrieved.
+
+#include <aio/detail/group/wakeup.hpp>
+#include <aio/detail/task/operation.hpp>
+#include <aio/task.hpp>
+
+#include <exception>
+#include <string>
+
+namespace aio::detail {
+
+class children {
+public:
+    struct child : list_node, pooled {
+        struct end_waiter : waiter {
+            child* owner = nullptr;
+        } end;
+        children* set = nullptr;
+        state_ptr<future_base> state;
+        std::size_t index = 0;
+        bool owned = false;
+        child() noexcept;
+    };
+    enum class until : std::uint8_t {
+        any,         // one has ended that has not been taken
+        all,         // all have ended
+        error,       // all have ended, or one has failed or was cancelled
+        first,       // one has ended, or a cancel came; and all owned ones have ended
+        owned_ended  // all owned ones have ended
+    };
+
+    /// report_later_errors: owned children's errors after the first are told to the exception handler with this text.
+    /// race: the end of the first cancels the other owned ones in the same step, a cancel of the caller too; those that
+    /// are not owned are only watched.
+    explicit children(const char* report_later_errors, bool race = false) noexcept
+        : keep_errors(race), report_(report_later_errors), race_(race) {}
+    children(const children&) = delete;
+    children& operator=(const children&) = delete;
+    ~children();
+
+    signal* changed = nullptr;  // set when a child ends, for who waits for other things, too
+    bool keep_errors;           // later errors of children that are left to themselves do not count as retrieved
+
+    /// Allocates what the next add() needs. To be called before an owned child is started: one that is not in the set
+    /// would be left.
+    void reserve();
+    /// Throws std::logic_error for the running task, and for what belongs to another loop.
+    void add(future_base& state, std::size_t index, bool owned);
+    /// The next child that has ended, in the order in which they did; null if there is none. To be deleted by the
+    /// caller.
+    child* take_ended() noexcept { return ended_.pop_front(); }
+    std::size_t running() const noexcept { return running_count_; }
+    bool has_error() const noexcept { return static_cast<bool>(first_error_); }
+    const state_ptr<future_base>& first_error() const noexcept { return first_error_; }
+    void cancel(bool only_owned, const std::string& message = {}) noexcept;
+    /// The caller was cancelled while it waited.
+    bool cancel_requested() const noexcept { return cancel_requested_; }
+    const std::string& cancel_message() const noexcept { return cancel_message_; }
+    [[noreturn]] void throw_cancelled() const { throw cancelled_error(copied(cancel_message_)); }
+    /// Throws the error that ended the wait; a cancel of the caller instead of a child's. A real error is thrown in
+    /// spite of one, as from a plain co_await: a cancel that came when the error was there already stays pending then.
+    [[noreturn]] void leave(const std::exception_ptr& error) const;
+
+    /// Waits. Revertible; a cancel is handed on to the children, and remembered.
+    class [[nodiscard("co_await it")]] waiting : public revertible<waiting> {
+    public:
+        waiting(children& set, until mode) noexcept : set_(&set), mode_(mode) {}
+        bool start() noexcept;
+        void unpark() noexcept { set_->waiter_ = nullptr; }
+        void revert() noexcept {}
+        void finish() noexcept {}
+        cancel_reply cancel(const std::string& message) noexcept override;
+        void describe(std::string& out) const override;
+
+    protected:
+        friend class children;
+        bool satisfied() const noexcept;
+        children* set_;
+        until mode_;
+    };
+    waiting wait(until mode) noexcept { return waiting(*this, mode); }
+
+    /// An operation and no coroutine, because it may not fail for want of memory.
+    class [[nodiscard("co_await it")]] ending final : public waiting {
+    public:
+        ending(children& set, bool throw_cancel) noexcept
+            : waiting(set, until::owned_ended), throw_cancel_(throw_cancel) {}
+        bool await_ready() {
+            set_->begin_ending();
+            return waiting::await_ready();
+        }
+        void await_resume();
+        cancel_reply cancel(const std::string& message) noexcept override;
+
+    private:
+        bool throw_cancel_;
+    };
+    /// Cancels the owned ones that are left, and waits for them whatever comes meanwhile. A cancel of the caller is
+    /// remembered; it is thrown in the end if throw_cancel says so.
+    ending end_owned(bool throw_cancel = false) noexcept { return ending(*this, throw_cancel); }
+
+private:
+    void begin_ending() noexcept;
+    void cancelled_meanwhile(std::string message) noexcept;
+    void ended(child& c) noexcept;
+    child* reserved_ = nullptr;
+    const char* report_;
+    list<child> running_;
+    list<child> ended_;
+    std::size_t running_count_ = 0;
+    std::size_t owned_count_ = 0;
+    state_ptr<future_base> first_error_;
+    waiting* waiter_ = nullptr;
+    std::string cancel_message_;
+    bool race_;
+    bool cancel_requested_ = false;
+    bool cancelled_late_ = false;  // after the outcome was known
+    bool ending_ = false;          // the owned ones have been cancelled by us
+};
+
+/// Where something begins that keeps a cancel pending when it has a value in spite of it. A cancel that is pending by
+/// then is delivered here: else a loop of such operations, each of them ready at once, would hand it on from one to the
+/// next and never end.
+class [[nodiscard("co_await it")]] cancel_point final : public irrevocable<cancel_point> {
+public:
+    bool start() noexcept { return true; }
+    void unpark() noexcept {}
+    void revert() noexcept {}
+    void finish() noexcept {}
+    void describe(std::string& out) const override { out += "its next step"; }
+};
+
+/// A child of this awaitable: a handle as it is (std::logic_error if it is empty), anything else as a new task that the
+/// set owns.
+template<class A>
+auto start_child(A&& awaitable) {
+    check_given<A>();
+    if constexpr (handle<std::decay_t<A>>) {
+        if (!static_cast<bool>(awaitable)) throw_empty_handle();
+        return std::decay_t<A>(std::forward<A>(awaitable));
+    } else {
+        auto c = to_coro(std::forward<A>(awaitable));
+        const std::source_location where = coro_access::place(c);
+        return start_task(std::move(c), task_options{}, where);
+    }
+}
+template<class A>
+using child_handle_t = decltype(start_child(std::declval<A>()));
+
+/// Takes the outcome of a child that has ended: moved if nobody else has a handle and it may be, else copied.
+template<class T, bool MayMove, class State>
+result<T> take_outcome(State& state) {
+    state.mark_retrieved();
+    if constexpr (std::is_same_v<State, task_base>) {  // an any_task gives nothing but its error
+        result<T> outcome;
+        if (std::exception_ptr error = state.error()) {
+            outcome.set_error(std::move(error));
+        } else {
+            outcome.set_value();
+        }
+        return outcome;
+    } else if constexpr (MayMove && !std::is_void_v<T> && !std::is_reference_v<T>) {
+        if constexpr (std::is_copy_constructible_v<T>) {
+            if (state.references() > 1) return state.outcome;
+        }
+        return std::move(state.outcome);
+    } else {
+        return state.outcome;
+    }
+}
+
+}  // namespace aio::detail

@@ -1,0 +1,47 @@
+#pragma once
+// The smallest thing to wait for: one task waits, others wake it.
+
+#include <aio/detail/task/operation.hpp>
+
+#include <string>
+#include <utility>
+
+namespace aio::detail {
+
+/// A set() that nobody waits for is kept; whoever waits looks again at what it waits for.
+class signal {
+public:
+    class [[nodiscard("co_await it")]] wait_operation : public revertible<wait_operation> {
+    public:
+        wait_operation(signal& s, const char* what) noexcept : signal_(&s), what_(what) {}
+        bool start() noexcept {
+            if (std::exchange(signal_->set_, false)) return true;
+            signal_->waiting_ = this;
+            return false;
+        }
+        void unpark() noexcept { signal_->waiting_ = nullptr; }
+        void revert() noexcept { signal_->set(); }
+        void finish() noexcept {}
+        void describe(std::string& out) const override { out += what_; }
+
+    private:
+        signal* signal_;
+        const char* what_;
+    };
+
+    void set() noexcept {
+        if (wait_operation* waiting = std::exchange(waiting_, nullptr)) {
+            waiting->wake();
+        } else {
+            set_ = true;
+        }
+    }
+    /// what: for call graphs.
+    wait_operation wait(const char* what) noexcept { return wait_operation(*this, what); }
+
+private:
+    wait_operation* waiting_ = nullptr;
+    bool set_ = false;
+};
+
+}  // namespace aio::detail

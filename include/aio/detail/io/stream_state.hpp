@@ -1,0 +1,213 @@
+#pragma once
+// What is behind a stream: the socket, the bytes that have arrived and not been read, who reads and who writes; and the
+// operations.
+//
+// Reading pulls: nothing is taken from the kernel that nobody asked for, so a slow reader slows its peer down. Every
+// operation tries the system call first and parks on EAGAIN; nothing takes effect between a wake-up and the step of the
+// task it wakes, so a cancel in between loses no byte.
+
+#include <aio/detail/loop/io.hpp>
+#include <aio/detail/task/core.hpp>
+#include <aio/detail/task/operation.hpp>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace aio::detail {
+
+class server_state;
+class write_operation;
+
+/// Bytes in a row, taken from the front, appended at the end.
+class byte_buffer {
+public:
+    byte_buffer() = default;
+    ~byte_buffer() { release(); }
+    byte_buffer(const byte_buffer&) = delete;
+    byte_buffer& operator=(const byte_buffer&) = delete;
+
+    std::size_t size() const noexcept { return end_ - begin_; }
+    std::string_view view() const noexcept { return std::string_view(memory_ + begin_, size()); }
+    /// Where at least n bytes may be written; tell by filled() how many were.
+    char* room_for(std::size_t n);
+    void filled(std::size_t n) noexcept { end_ += n; }
+    void consume(std::size_t n) noexcept {
+        begin_ += n;
+        if (begin_ == end_) begin_ = end_ = 0;
+    }
+    std::string take(std::size_t n) {
+        std::string bytes(memory_ + begin_, n);
+        consume(n);
+        return bytes;
+    }
+    void release() noexcept;  // the memory, and what is in it
+
+private:
+    char* memory_ = nullptr;
+    std::size_t begin_ = 0, end_ = 0, capacity_ = 0;
+};
+
+/// Shared by the stream, its operations under way and the server it came from. Closed when the stream goes.
+class stream_state final : public list_node, public pooled {
+public:
+    stream_state(int descriptor, std::string peer_address, std::size_t line_limit);
+    ~stream_state();
+    stream_state(const stream_state&) = delete;
+    stream_state& operator=(const stream_state&) = delete;
+    void retain() noexcept { ++references_; }
+    void release() noexcept {
+        if (--references_ == 0) delete this;
+    }
+
+    /// Registers the socket with the running loop. Throws std::system_error.
+    void attach();
+    bool closed() const noexcept { return fd < 0; }
+    /// Closes the socket; who reads or writes is woken. abort: the peer is told by a reset.
+    void close(bool abort) noexcept;
+    /// The same by a reset; whoever uses it hears ECONNABORTED.
+    void abort() noexcept;
+    /// Closes as soon as everybody who writes now has finished (server::close_clients).
+    void close_when_written() noexcept;
+    void shut_down_writing() noexcept;
+    /// One recv into the buffer: false if nothing is there yet. Sets eof or read_error.
+    bool receive(std::size_t wanted) noexcept;
+    void end_reached() noexcept;
+    void next_writer() noexcept;
+    std::string local() const;
+
+    int fd;
+    io_source source;
+    byte_buffer buffer;
+    std::string peer;
+    std::size_t limit;
+    const operation* reader = nullptr;  // who waits for data
+    list<write_operation> writers;      // first come first served; the first may wait for room in the kernel
+    server_state* server = nullptr;     // retained: the server counts this connection
+    int read_error = 0;
+    int write_error = 0;
+    std::size_t torn_at = 0;  // a write was cancelled after so many bytes of its data
+    bool no_memory = false;   // for the buffer, just now
+    bool eof = false;
+    bool write_eof = false;  // asked for: no more writes
+    bool closing = false;
+
+private:
+    std::uint32_t references_ = 0;
+    std::size_t chunk_ = 4096;
+};
+
+/// In server.cpp: the connection is gone.
+void connection_closed(stream_state& connection) noexcept;
+
+using stream_ptr = state_ptr<stream_state>;
+
+/// What an operation was not begun for: a mistake of the caller's.
+enum class stream_misuse : std::uint8_t { none, no_stream, other_loop, second_reader, after_eof, torn };
+[[noreturn]] void throw_stream_misuse(stream_misuse misuse, const stream_state* stream);
+
+enum class read_until_what : std::uint8_t { something, end, count, separator, line };
+
+/// stream::read, read_exactly, read_until, read_line. The bytes leave the buffer when the awaiter takes them, not
+/// before.
+class [[nodiscard("co_await it")]] read_operation final : public revertible<read_operation> {
+public:
+    read_operation(stream_ptr stream, read_until_what what, std::size_t count) noexcept
+        : stream_(std::move(stream)), what_(what), count_(count) {}
+    read_operation(stream_ptr stream, std::vector<std::string> separators);
+    static constexpr bool awaited_once = true;
+    bool start() noexcept;
+    void unpark() noexcept;
+    void revert() noexcept { unpark(); }
+    std::string finish();
+    void describe(std::string& out) const override;
+
+private:
+    bool satisfied() noexcept;
+    bool find_separator() noexcept;
+    stream_ptr stream_;
+    std::vector<std::string> separators_;  // shortest first
+    read_until_what what_;
+    stream_misuse misuse_ = stream_misuse::none;
+    bool overrun_ = false;
+    bool complete_ = false;
+    std::size_t count_;        // wanted; when complete: how many bytes to take
+    std::size_t scanned_ = 0;  // no separator begins before here; at an overrun: what was looked at
+};
+
+/// stream::read_some.
+class [[nodiscard("co_await it")]] read_some_operation final : public irrevocable<read_some_operation> {
+public:
+    read_some_operation(stream_ptr stream, void* into, std::size_t size) noexcept
+        : stream_(std::move(stream)), into_(static_cast<char*>(into)), size_(size) {}
+    static constexpr bool awaited_once = true;
+    bool start() noexcept;
+    void unpark() noexcept;
+    void revert() noexcept { unpark(); }
+    std::size_t finish();
+    void describe(std::string& out) const override;
+
+private:
+    stream_ptr stream_;
+    char* into_;
+    std::size_t size_;
+    std::size_t got_ = 0;
+    stream_misuse misuse_ = stream_misuse::none;
+    int error_ = 0;
+};
+
+/// stream::write and stream::aclose: both wait for who writes already.
+class [[nodiscard("co_await it")]] write_operation : public irrevocable<write_operation>, public list_node {
+public:
+    write_operation(stream_ptr stream, const void* data, std::size_t size) noexcept
+        : data_(static_cast<const char*>(data)), size_(size), stream_(std::move(stream)) {}
+    explicit write_operation(stream_ptr stream) noexcept : stream_(std::move(stream)), close_(true) {}
+    static constexpr bool awaited_once = true;
+    bool start() noexcept;
+    void unpark() noexcept;
+    void revert() noexcept { unpark(); }
+    void finish();
+    void describe(std::string& out) const override;
+    cancel_reply cancel(const std::string& message) noexcept override;
+
+protected:
+    const char* data_ = nullptr;
+    std::size_t size_ = 0;
+
+private:
+    bool done() noexcept;
+    bool send_all() noexcept;
+    stream_ptr stream_;
+    std::size_t sent_ = 0;
+    int error_ = 0;
+    stream_misuse misuse_ = stream_misuse::none;
+    bool close_ = false;
+};
+
+/// Of a temporary: the operation may be awaited later than in the expression that made it, so it owns the text.
+class [[nodiscard("co_await it")]] owned_write_operation final : public write_operation {
+public:
+    owned_write_operation(stream_ptr stream, std::string text) noexcept
+        : write_operation(std::move(stream), nullptr, 0), text_(std::move(text)) {}
+    bool await_ready() {
+        data_ = text_.data();  // it is moved until here
+        size_ = text_.size();
+        return write_operation::await_ready();
+    }
+
+private:
+    std::string text_;
+};
+
+/// What has happened already; awaiting it is allowed, and does nothing.
+struct already_done {
+    using aio_awaiter = void;
+    bool await_ready() const noexcept { return true; }
+    template<class Handle>
+    void await_suspend(Handle) const noexcept {}
+    void await_resume() const noexcept {}
+};
+
+}  // namespace aio::detail

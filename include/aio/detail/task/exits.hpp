@@ -1,0 +1,73 @@
+#pragma once
+// What `enter` and `defer` register in a coroutine: run last first when it ends, before whoever awaits it goes on.
+//
+// The exits run in a coroutine of their own (exit_runner) while the one that ends stands at its final suspension: its
+// locals are gone, its parameters are not. An exit sees the error under way, may swallow it or replace it (rule 162).
+
+#include <aio/coro.hpp>
+#include <aio/detail/task/promise.hpp>
+
+#include <coroutine>
+#include <exception>
+#include <memory>
+#include <optional>
+
+namespace aio::detail {
+
+/// One manager to leave, or function to call.
+struct exit_node : pooled {
+    exit_node* next = nullptr;
+    std::exception_ptr error;                         // under way when it is left
+    std::optional<coro<std::exception_ptr>> leaving;  // leave(), called beforehand
+    /// Gives the error that goes on (null: none, or swallowed); throws to replace it.
+    virtual coro<std::exception_ptr> leave() = 0;
+    virtual void describe(std::string& out) const = 0;
+    exit_node() = default;
+    exit_node(const exit_node&) = delete;
+    exit_node& operator=(const exit_node&) = delete;
+    virtual ~exit_node() {
+        if (leaving) leaving->close();
+    }
+};
+
+struct generator_promise;
+class closing_slot;
+
+/// All exits of one coroutine, and how to read and change its outcome.
+struct exit_scope : pooled {
+    exit_node* top = nullptr;
+    std::exception_ptr (*error)(promise_base&) = nullptr;
+    void (*settle)(promise_base&, std::exception_ptr) = nullptr;  // null: the error was swallowed
+    std::coroutine_handle<> runner;
+    // of a generator: what closes it if it is dropped, not started, and where that coroutine will find it
+    std::optional<coro<>> closing;
+    closing_slot* slot = nullptr;
+};
+
+/// The coroutine that runs the exits of this one; not started.
+std::coroutine_handle<> make_exit_runner(promise_base& coroutine);
+
+/// Makes what closes a generator that is dropped.
+void prepare_closing(exit_scope& scope);
+
+/// Allocates all that running this exit will need: no exit is skipped for want of memory. Before its manager is
+/// entered.
+template<class Promise>
+void prepare_exit(Promise& promise, exit_node& node) {
+    node.leaving.emplace(node.leave());
+    if (promise.exits) return;
+    auto scope = std::make_unique<exit_scope>();
+    scope->error = [](promise_base& p) { return static_cast<Promise&>(p).exit_error(); };
+    scope->settle = [](promise_base& p, std::exception_ptr e) { static_cast<Promise&>(p).settle_exit(std::move(e)); };
+    if constexpr (Promise::spans_yields) prepare_closing(*scope);
+    scope->runner = make_exit_runner(promise);
+    promise.exits = scope.release();
+}
+
+/// Registers an exit in the coroutine of this promise, which offers exit_error() and settle_exit(error).
+inline void push_exit(promise_base& promise, exit_node* node) noexcept {
+    node->next = promise.exits->top;
+    promise.exits->top = node;
+}
+
+}  // namespace aio::detail

@@ -1,0 +1,109 @@
+#pragma once
+// What every coroutine of ours has in its promise, and how one coroutine runs another.
+//
+// A nested coroutine is resumed inside the await_suspend of the one that awaits it. If it completes at once the awaiter
+// goes on without having suspended, so a loop of a million such awaits uses one stack frame; if it suspends, the C++
+// stack unwinds to the loop's step, and when it completes later the step goes on with its parent (thread_state::next),
+// again from the loop. Neither way depends on tail calls, which g++ makes neither at -O0 nor under sanitizers
+// (PR94794). Each such await spends one unit of the step's budget, so the depth of the C++ stack is bounded by the
+// budget, too.
+
+#include <aio/detail/task/core.hpp>
+#include <aio/detail/task/trace.hpp>
+
+#include <coroutine>
+#include <source_location>
+
+namespace aio::detail {
+
+inline constexpr std::int32_t step_budget = 256;
+
+enum class progress : std::uint16_t {  // so wide that it and the two flags behind it are one store
+    attached,  // not started, or runs inside its parent's await_suspend; the root of a task, inside the loop's step
+    detached,  // has suspended since: its parent is suspended, too
+    ended,     // the root of a task, after that
+};
+
+struct exit_scope;  // the managers entered and functions deferred in a coroutine: see exits.hpp
+void drop_exits(exit_scope* exits) noexcept;
+
+/// First base of every promise of ours, at its address, so that a coroutine can be handled without its type.
+struct promise_base {
+    promise_base* parent;        // who awaits this coroutine: set when it is started; null for the root of a task
+    std::source_location place;  // where it waits; before its first await: where it is defined
+    exit_scope* exits = nullptr;
+    progress state = progress::attached;
+    bool failed = false;  // ended by an exception
+    bool is_generator = false;
+
+    promise_base() noexcept {}  // what is set later is not set twice: stores are most of what a short coroutine costs
+    promise_base(const promise_base&) = delete;
+    promise_base& operator=(const promise_base&) = delete;
+    ~promise_base() {
+        if (exits) [[unlikely]]
+            drop_exits(exits);
+    }
+
+    /// Valid because all promises are aligned alike and have this base first.
+    std::coroutine_handle<promise_base> handle() noexcept {
+        return std::coroutine_handle<promise_base>::from_promise(*this);
+    }
+};
+
+/// Runs the scope exits of a coroutine that is at its final suspension, then completes it. It is detached if they have
+/// not ended when this returns.
+void run_exits(promise_base& coroutine) noexcept;
+
+/// A coroutine stands at its end, exits included, or has an item to give. Where its parent is on the C++ stack nothing
+/// needs to be said: the parent looks at the coroutine itself, in run_nested(). Else it goes on from the loop.
+inline void complete(promise_base& coroutine) noexcept {
+    if (coroutine.state == progress::attached) return;
+    if (coroutine.parent) {
+        coroutine.state = progress::attached;
+        local().next = coroutine.parent;
+    } else {
+        coroutine.state = progress::ended;
+        local().next = &coroutine;
+    }
+}
+
+struct final_awaiter {
+    bool await_ready() const noexcept { return false; }
+    template<class Promise>
+    AIO_DETAIL_SUSPEND void await_suspend(std::coroutine_handle<Promise> h) const noexcept {
+        promise_base& coroutine = h.promise();
+        if (coroutine.exits) [[unlikely]] {
+            run_exits(coroutine);
+        } else {
+            complete(coroutine);
+        }
+    }
+    void await_resume() const noexcept {}
+};
+
+/// True of a coroutine that has ended, exits included, since it was last resumed; not where it has been detached
+/// meanwhile.
+inline bool ended_attached(promise_base& coroutine) noexcept {
+    return coroutine.handle().done() && coroutine.state == progress::attached;
+}
+
+/// Starts (or continues) child for the coroutine that awaits it. has_completed(child) is asked when it has suspended.
+/// True if the awaiting coroutine stays suspended.
+template<class Child, class Completed>
+bool run_nested(Child& child, Completed has_completed) noexcept {
+    thread_state& t = local();
+    if (--t.budget < 0) [[unlikely]] {
+        if (t.task) {  // else it goes on until it awaits an operation, which throws
+            child.state = progress::detached;
+            t.task->continue_at(child);
+            return true;
+        }
+    }
+    child.handle().resume();
+    if (has_completed(child)) [[likely]]
+        return false;
+    child.state = progress::detached;
+    return true;
+}
+
+}  // namespace aio::detail

@@ -1,0 +1,108 @@
+#include "loop/loop.hpp"
+#include "task/frames.hpp"
+
+#include <algorithm>
+#include <ostream>
+#include <unordered_map>
+
+namespace aio {
+namespace detail {
+namespace {
+
+// While a call graph is made, names are asked for once for each waiter: each time a walk through all tasks would be too
+// long.
+using tasks_by_id = std::unordered_map<std::uint64_t, task_base*>;
+constinit thread_local const tasks_by_id* known_tasks = nullptr;
+
+struct knows_tasks {
+    tasks_by_id tasks;
+    explicit knows_tasks(loop_core& loop) {
+        for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {
+            auto& task = static_cast<task_base&>(*link);
+            tasks.emplace(task.id(), &task);
+        }
+        known_tasks = &tasks;
+    }
+    ~knows_tasks() { known_tasks = nullptr; }
+    knows_tasks(const knows_tasks&) = delete;
+    knows_tasks& operator=(const knows_tasks&) = delete;
+};
+
+}  // namespace
+
+task_base* task_with_id(loop_core& loop, std::uint64_t id) noexcept {
+    if (known_tasks) {
+        const auto found = known_tasks->find(id);
+        return found == known_tasks->end() ? nullptr : found->second;
+    }
+    for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {
+        auto& task = static_cast<task_base&>(*link);
+        if (task.id() == id) return &task;
+    }
+    return nullptr;
+}
+
+}  // namespace detail
+
+call_graph capture_call_graph() {
+    detail::loop_core& loop = detail::require_loop();
+    const detail::knows_tasks known(loop);
+    detail::frame_reader shown;
+    call_graph graph;
+    for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {
+        auto& task = static_cast<detail::task_base&>(*link);
+        if (task.internal()) continue;
+        call_graph_task entry;
+        entry.name = task.name();
+        const bool running = &task == detail::local().task;
+        const bool held = !running && !task.started() && !task.queued();
+        entry.state = running ? "running" : task.queued() || !(task.waiting() || held) ? "ready" : "waiting";
+        if (task.waiting() && !running) task.waiting()->describe(entry.waits_for);
+        if (held) entry.waits_for = "its turn in a task group";
+        const std::source_location created = task.created();
+        if (!detail::is_of_the_library(created))
+            entry.created = std::string(created.file_name()) + ":" + std::to_string(created.line());
+        for (const detail::promise_base* p = task.leaf(); p; p = p->parent) {
+            if (!detail::is_of_the_library(p->place)) entry.frames.push_back(shown(p->place));
+        }
+        std::reverse(entry.frames.begin(), entry.frames.end());
+        graph.tasks_.push_back(std::move(entry));
+    }
+    return graph;
+}
+
+std::string call_graph::to_string() const {
+    constexpr std::size_t most_tasks = 1000, most_frames = 64;
+    std::string text;
+    std::size_t written = 0;
+    for (const call_graph_task& task : tasks_) {
+        if (written++ >= most_tasks) {  // a line of ten names each
+            if (written == most_tasks + 1)
+                text += "... and " + std::to_string(tasks_.size() - most_tasks) + " more tasks:";
+            text += (written - most_tasks - 1) % 10 == 0 ? "\n    " : ", ";
+            text += task.name;
+            if (written == tasks_.size()) text += '\n';
+            continue;
+        }
+        text += task.name + ": " + task.state;
+        if (!task.waits_for.empty()) text += " for " + task.waits_for;
+        text += '\n';
+        const std::size_t count = task.frames.size();
+        if (count == 0 && !task.created.empty())
+            text += "    created at " + task.created + "\n";  // it awaits something of the library, and nothing else
+        for (std::size_t i = 0; i < count; ++i) {
+            if (count > most_frames && i == most_frames / 2) {
+                text += "    ... " + std::to_string(count - most_frames) + " more frames ...\n";
+                i = count - most_frames / 2;
+            }
+            const call_frame& frame = task.frames[i];
+            text +=
+                "    " + std::string(frame.file) + ":" + std::to_string(frame.line) + " in " + frame.function + "\n";
+        }
+    }
+    return text;
+}
+
+void print_call_graph(std::ostream& out) { out << capture_call_graph().to_string(); }
+
+}  // namespace aio

@@ -1,0 +1,168 @@
+#include "http/client/decoder.hpp"
+
+#include "http/access.hpp"
+
+#include <aio/http/message.hpp>
+
+#include <zlib.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <new>
+#include <utility>
+
+namespace aio::detail {
+
+namespace {
+
+constexpr std::size_t most_stages = 3;
+constexpr std::size_t piece_size = 16 * 1024;
+
+}  // namespace
+
+struct http_decoder::stage {
+    enum class state : std::uint8_t {
+        empty,    // nothing has come
+        inside,   // of a stream of zlib's
+        between,  // a member of gzip's has ended: another one may come (RFC 1952, 2.2), or zeros
+        padding,  // zeros: tar and tapes leave some
+        ended,    // a stream of deflate has
+    };
+
+    explicit stage(bool is_gzip) noexcept : gzip(is_gzip) {}
+    ~stage() {
+        if (at != state::empty) ::inflateEnd(&z);
+    }
+    stage(const stage&) = delete;
+    stage& operator=(const stage&) = delete;
+
+    bool has_input() const noexcept { return used < input.size() || output_waits; }
+    bool has_more() const noexcept { return has_input() || (before && before->has_more()); }
+
+    std::size_t read(char* out, std::size_t most) {
+        std::size_t made = 0;
+        while (made < most) {
+            if (used == input.size()) {
+                input.clear();
+                used = 0;
+                if (before && before->has_more()) {
+                    input.resize(piece_size);
+                    input.resize(before->read(input.data(), piece_size));
+                }
+            }
+            if (!has_input()) break;
+            if (!begin_member()) continue;
+            z.next_in = reinterpret_cast<Bytef*>(input.data() + used);
+            z.avail_in = static_cast<uInt>(input.size() - used);
+            z.next_out = reinterpret_cast<Bytef*>(out + made);
+            z.avail_out = static_cast<uInt>(std::min<std::size_t>(most - made, 1U << 30));
+            const uInt room = z.avail_out;
+            const int code = ::inflate(&z, Z_NO_FLUSH);
+            used = input.size() - z.avail_in;
+            made += room - z.avail_out;
+            output_waits = z.avail_out == 0 && code != Z_STREAM_END;
+            if (code == Z_STREAM_END) {
+                at = gzip ? state::between : state::ended;
+            } else if (code == Z_MEM_ERROR) {
+                throw std::bad_alloc();
+            } else if (code != Z_OK && code != Z_BUF_ERROR) {  // Z_BUF_ERROR: it wants more input
+                bad(z.msg ? z.msg : "no stream of zlib's");
+            }
+        }
+        return made;
+    }
+
+    // What the next byte begins. False: it was padding, and is used up.
+    bool begin_member() {
+        if (at == state::inside) return true;
+        const char first = input[used];
+        if (at == state::ended) bad("there is more behind its end");
+        if (at == state::empty) {
+            // "deflate" is a stream of zlib's (RFC 9110, 8.4.1.2), which begins with a byte 0x?8; many send it bare.
+            const bool bare = !gzip && (first & 0x8f) != 0x08;
+            if (::inflateInit2(&z, gzip ? 16 + MAX_WBITS : bare ? -MAX_WBITS : MAX_WBITS) != Z_OK)
+                throw std::bad_alloc();
+            at = state::inside;
+            return true;
+        }
+        if (first == '\0') {
+            at = state::padding;
+            ++used;
+            return false;
+        }
+        if (at == state::padding) bad("there is more behind its end");
+        ::inflateReset(&z);
+        at = state::inside;
+        return true;
+    }
+
+    [[noreturn]] void bad(const char* why) const {
+        throw http::error(
+            std::string("the body is not what Content-Encoding says (") + (gzip ? "gzip" : "deflate") + "): " + why);
+    }
+
+    void finish() const {
+        if (at == state::inside)
+            throw http::error(std::string("the body was cut short (Content-Encoding ") + (gzip ? "gzip)" : "deflate)"));
+    }
+
+    const bool gzip;
+    stage* before = nullptr;  // decodes first; its output is the input here
+    state at = state::empty;
+    bool output_waits = false;  // zlib may have more for us without more input
+    std::string input;
+    std::size_t used = 0;
+    z_stream z{};
+};
+
+http_decoder::http_decoder() = default;
+http_decoder::~http_decoder() = default;
+
+std::unique_ptr<http_decoder> http_decoder::of(const http::headers& answer, bool asked_by_caller) {
+    std::unique_ptr<http_decoder> d;
+    bool known = true;
+    for (const auto& [name, value] : answer) {
+        if (!equal_ignoring_case(name, "Content-Encoding")) continue;
+        for_each_element(value, [&](std::string_view coding) {
+            if (coding.empty() || equal_ignoring_case(coding, "identity")) return;
+            const bool gzip = equal_ignoring_case(coding, "gzip") || equal_ignoring_case(coding, "x-gzip");
+            if (!gzip && !equal_ignoring_case(coding, "deflate")) {
+                known = false;
+                if (asked_by_caller) return;
+                throw http::error("the body has a Content-Encoding that was not asked for: " + std::string(coding));
+            }
+            if (!d) d.reset(new http_decoder);
+            if (d->stages_.size() == most_stages) throw http::error("the body has too many Content-Encodings");
+            d->stages_.insert(d->stages_.begin(), std::make_unique<stage>(gzip));
+            if (d->stages_.size() > 1) d->stages_[1]->before = d->stages_[0].get();
+        });
+    }
+    return known ? std::move(d) : nullptr;
+}
+
+void http_decoder::give(std::string_view encoded) {
+    stage& first = *stages_.front();
+    first.input.erase(0, std::exchange(first.used, 0));
+    first.input += encoded;
+}
+
+bool http_decoder::has_more() const noexcept { return stages_.back()->has_more(); }
+
+void http_decoder::read(std::string& out, std::size_t most) {
+    const std::size_t before = out.size();
+    out.resize(before + most);
+    std::size_t made = 0;
+    try {
+        made = stages_.back()->read(out.data() + before, most);
+    } catch (...) {
+        out.resize(before);
+        throw;
+    }
+    out.resize(before + made);
+}
+
+void http_decoder::finish() const {
+    for (const auto& s : stages_) s->finish();
+}
+
+}  // namespace aio::detail

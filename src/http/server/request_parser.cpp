@@ -1,0 +1,435 @@
+// Boost.Beast's parser reads the grammar: request line, fields, Content-Length, Transfer-Encoding and chunks. This file
+// does what Beast does not do:
+//
+// * Beast asks for more as long as a line or a section is incomplete. Here lines are cut out and measured before Beast
+//   sees them, so that each line has a limit, and that it makes no difference in which pieces the bytes come. Each
+//   piece that Beast gets is complete; if Beast wants more of one, the request is bad. A line feed without a carriage
+//   return ends no line for Beast, either, but Beast would wait.
+// * Beast joins folded lines, takes a Content-Length that is said twice, and knows neither HTTP/1.2 nor a reason to
+//   refuse a version.
+// * Beast does not know what a field means: Host, codings besides chunked, Expect, and which Connection field is the
+//   last word.
+// * target.cpp reads the targets, because Beast takes any visible characters. No library of Debian 12 reads the four
+//   forms of RFC 9112, 3.2: Boost.URL came with Boost 1.81, and libcurl's URLs are those that people type.
+// * To Beast trailers are more fields of the header: it refuses a Content-Length there. A parser of their own reads
+//   them, and refuses only those that contradict each other.
+
+#include "http/server/request_parser.hpp"
+
+#include "http/access.hpp"
+#include "http/target.hpp"
+
+#include <ostream>  // Boost 1.74 forgets it
+
+#include <boost/beast/http/basic_parser.hpp>
+
+#include <algorithm>
+#include <optional>
+
+namespace aio::detail {
+
+namespace beast = boost::beast::http;
+
+namespace {
+
+using boost::beast::error_code;
+
+// A chunk's first line has a size and perhaps extensions, which nobody uses.
+constexpr std::size_t most_chunk_line_bytes = 4096;
+// What chunks may cost beyond their data, so that tiny chunks with long extensions do not keep a server busy: 16 bytes
+// for each are free, each byte of data pays for another.
+constexpr std::size_t most_chunk_overhead = 16 * 1024;
+
+constexpr std::string_view line_end = "\r\n";
+
+bool is_decimal(char c) noexcept { return c >= '0' && c <= '9'; }
+
+std::string_view view(boost::beast::string_view text) noexcept { return {text.data(), text.size()}; }
+
+/// Beast's parser, whose fields are kept.
+class fields_reader : public beast::basic_parser<true> {
+public:
+    fields_reader() { header_limit(UINT32_MAX); }  // the lines have been measured
+
+    http::headers fields;
+
+protected:
+    void on_field_impl(
+        beast::field, boost::beast::string_view name, boost::beast::string_view value, error_code&) override {
+        fields.add(view(name), view(value));
+    }
+    void on_request_impl(beast::verb, boost::beast::string_view, boost::beast::string_view, int, error_code&) override {
+    }
+    void on_response_impl(int, boost::beast::string_view, int, error_code&) override {}
+    void on_header_impl(error_code&) override {}
+    void on_body_init_impl(const boost::optional<std::uint64_t>&, error_code&) override {}
+    std::size_t on_body_impl(boost::beast::string_view body, error_code&) override { return body.size(); }
+    void on_chunk_header_impl(std::uint64_t, boost::beast::string_view, error_code&) override {}
+    std::size_t on_chunk_body_impl(std::uint64_t, boost::beast::string_view body, error_code&) override {
+        return body.size();
+    }
+    void on_finish_impl(error_code&) override {}
+};
+
+}  // namespace
+
+class http_request_parser::reader final : public fields_reader {
+public:
+    reader(std::size_t most_header_bytes, std::size_t most_body_bytes)
+        : most_header_bytes_(most_header_bytes),
+          most_body_bytes_(most_body_bytes),
+          line_bytes_left_(most_header_bytes) {
+        body_limit(most_body_bytes);
+    }
+
+    std::size_t feed(std::string_view data);
+
+    // body and those behind it come after the header
+    enum class state : std::uint8_t { start, fields, body, chunk_size, chunk_data, chunk_end, trailers, end };
+
+    state at = state::start;
+    bool begun = false;
+    bool http_1_0 = false;
+    std::string method;
+    std::string target;
+    http::headers trailers;
+    std::string body;
+    int bad_status = 0;
+    std::string bad_reason;
+
+private:
+    std::optional<std::string_view> line(std::string_view data);
+    void take_line(std::string_view text);
+    void take_request_line(std::string_view text);
+    void take_chunk_size(std::string_view text);
+    void take_trailers();
+    void check_header();
+    std::size_t give(beast::basic_parser<true>& to, std::string_view data);
+    void bad(int status, std::string reason);
+
+    void on_request_impl(beast::verb, boost::beast::string_view method_text, boost::beast::string_view target_text,
+        int version, error_code& code) override;
+    void on_header_impl(error_code& code) override;
+    std::size_t on_body_impl(boost::beast::string_view piece, error_code& code) override;
+    void on_chunk_header_impl(std::uint64_t size, boost::beast::string_view extensions, error_code& code) override;
+    std::size_t on_chunk_body_impl(std::uint64_t remaining, boost::beast::string_view piece, error_code& code) override;
+    void on_finish_impl(error_code&) override { at = state::end; }
+
+    std::size_t most_header_bytes_;
+    std::size_t most_body_bytes_;
+    std::size_t line_bytes_left_;  // of the header section, or of the trailer section
+    std::size_t searched_ = 0;     // of a line that is not complete yet
+    std::size_t chunk_overhead_ = 0;
+    std::string pending_;  // lines for Beast, which gets a section as a whole
+};
+
+void http_request_parser::reader::bad(int status, std::string reason) {
+    if (bad_status != 0) return;
+    bad_status = status;
+    bad_reason = std::move(reason);
+}
+
+std::size_t http_request_parser::reader::feed(std::string_view data) {
+    std::size_t taken = 0;
+    while (bad_status == 0 && at != state::end) {
+        const std::string_view rest = data.substr(taken);
+        if (at == state::body || at == state::chunk_data) {
+            if (rest.empty()) break;
+            taken += give(*this, rest);
+            continue;
+        }
+        const std::optional<std::string_view> text = line(rest);
+        if (!text) break;
+        taken += text->size() + line_end.size();
+        take_line(*text);
+    }
+    return taken;
+}
+
+// The line that data begins with, without its end; nothing if it is not complete, or bad.
+std::optional<std::string_view> http_request_parser::reader::line(std::string_view data) {
+    const bool of_a_chunk = at == state::chunk_size || at == state::chunk_end;
+    const std::size_t most = at == state::chunk_size ? most_chunk_line_bytes
+        : at == state::chunk_end                     ? line_end.size()
+                                                     : line_bytes_left_;
+    if (at == state::start && !data.empty() && !line_end.starts_with(data.substr(0, line_end.size()))) begun = true;
+    const std::size_t size = std::min(data.size(), most);
+    for (; searched_ < size; ++searched_) {
+        const char c = data[searched_];
+        if (c == '\r') {
+            if (searched_ + 1 == data.size()) return std::nullopt;
+            if (data[searched_ + 1] != '\n') {
+                bad(400, "a carriage return without a line feed");
+                return std::nullopt;
+            }
+            if (searched_ + line_end.size() > most) break;
+            const std::string_view text = data.substr(0, searched_);
+            searched_ = 0;
+            if (!of_a_chunk) line_bytes_left_ -= text.size() + line_end.size();
+            return text;
+        }
+        if ((c >= 0 && c < ' ' && c != '\t') || c == '\x7f') {
+            bad(400, c == '\n' ? "a line feed without a carriage return" : "a control character");
+            return std::nullopt;
+        }
+    }
+    if (data.size() < most) return std::nullopt;
+    if (at == state::chunk_end) {
+        bad(400, "a chunk is longer than it says");
+    } else if (of_a_chunk) {
+        bad(400, "the first line of a chunk is longer than " + std::to_string(most_chunk_line_bytes) + " bytes");
+    } else {
+        bad(431,
+            std::string(at == state::trailers ? "the trailer section" : "the header") + " is longer than " +
+                std::to_string(most_header_bytes_) + " bytes");
+    }
+    return std::nullopt;
+}
+
+void http_request_parser::reader::take_line(std::string_view text) {
+    switch (at) {
+        case state::start:
+            if (!text.empty())
+                take_request_line(text);  // empty lines before a request are to be ignored (RFC 9112, 2.2)
+            return;
+        case state::fields:
+        case state::trailers:
+            if (text.starts_with(' ') || text.starts_with('\t')) return bad(400, "a line of the header is folded");
+            pending_.append(text).append(line_end);
+            if (!text.empty()) return;
+            if (at == state::trailers) return take_trailers();
+            give(*this, pending_);
+            pending_.clear();
+            return;
+        case state::chunk_end:
+            pending_ = line_end;  // Beast wants it with the next size
+            at = state::chunk_size;
+            return;
+        case state::chunk_size: return take_chunk_size(text);
+        default: return;
+    }
+}
+
+// Complete lines, or a piece of a body. Gives how much of it was taken.
+std::size_t http_request_parser::reader::give(beast::basic_parser<true>& to, std::string_view data) {
+    error_code code;
+    const std::size_t taken = to.put(boost::asio::const_buffer(data.data(), data.size()), code);
+    if (code == beast::error::body_limit) {
+        bad(413, "the body is longer than " + std::to_string(most_body_bytes_) + " bytes");
+    } else if (code == beast::error::need_more) {
+        // When all was taken, what comes next is wanted: a request line is but the beginning of a header.
+        if (taken < data.size()) bad(400, "a line ends too early");
+    } else if (code) {
+        bad(400, code.message());  // unless a check of ours has said why
+    }
+    return taken;
+}
+
+void http_request_parser::reader::take_request_line(std::string_view text) {
+    pending_.assign(text);
+    constexpr std::string_view name = " HTTP/";
+    const std::size_t version = text.rfind(' ');
+    if (version != text.npos && text.size() == version + name.size() + 3 && text.substr(version).starts_with(name)) {
+        const char major = text[version + name.size()];
+        const char minor = text.back();
+        if (text[text.size() - 2] == '.' && is_decimal(major) && is_decimal(minor)) {
+            if (major != '1') return bad(505, "only HTTP/1.1 and HTTP/1.0 are spoken here");
+            if (minor != '0') pending_.back() = '1';  // a later HTTP/1.x is read as HTTP/1.1 (RFC 9110, 2.5)
+        }
+    }
+    pending_.append(line_end);
+    at = state::fields;
+    give(*this, pending_);
+    pending_.clear();
+}
+
+void http_request_parser::reader::on_request_impl(beast::verb, boost::beast::string_view method_text,
+    boost::beast::string_view target_text, int version, error_code& code) {
+    http_1_0 = version == 10;
+    method = view(method_text);
+    target = view(target_text);
+    if (!detail::parse_target(method, target)) {
+        bad(400, "this is no target of a request");
+    } else if (method == "CONNECT") {
+        bad(501, "this server is no proxy");
+    }
+    if (bad_status != 0) code = beast::error::bad_target;
+}
+
+void http_request_parser::reader::on_header_impl(error_code& code) {
+    check_header();
+    if (bad_status != 0) code = beast::error::bad_value;
+    at = chunked() ? state::chunk_size : state::body;  // or at the end, which is said next
+}
+
+void http_request_parser::reader::check_header() {
+    const auto hosts = fields.get_all("Host");
+    if (hosts.size() > 1 || (hosts.empty() && !http_1_0)) return bad(400, "a request has one Host");
+    if (!hosts.empty() && !hosts[0].empty() && !is_authority(hosts[0])) return bad(400, "Host is no host");
+
+    const auto lengths = fields.get_all("Content-Length");
+    if (lengths.size() > 1 || (!lengths.empty() && lengths[0].find(',') != std::string::npos)) {
+        return bad(400, "more than one Content-Length");
+    }
+    const auto encodings = fields.get_all("Transfer-Encoding");
+    if (encodings.empty()) return;
+    if (http_1_0) return bad(400, "HTTP/1.0 knows no Transfer-Encoding");
+    if (!lengths.empty())
+        return bad(400, "both Content-Length and Transfer-Encoding");  // Beast says it of chunked alone
+    if (encodings.size() > 1 || !equal_ignoring_case(encodings[0], "chunked")) {
+        std::string all;
+        for (const std::string& e : encodings) all.append(all.empty() ? "" : ",").append(e);
+        const std::size_t comma = all.rfind(',');
+        const std::string_view before = std::string_view(all).substr(0, comma == all.npos ? 0 : comma);
+        // Chunked twice, or before another: the end of the body cannot be known (RFC 9112, 6.3).
+        if (list_has(before, "chunked")) return bad(400, "chunked is not the last Transfer-Encoding");
+        return bad(501, "the only Transfer-Encoding that is known here is chunked");
+    }
+}
+
+std::size_t http_request_parser::reader::on_body_impl(boost::beast::string_view piece, error_code&) {
+    body += view(piece);
+    return piece.size();
+}
+
+void http_request_parser::reader::take_chunk_size(std::string_view text) {
+    pending_.append(text).append(line_end);
+    const std::size_t size = std::min(text.find_first_not_of('0'), text.size());
+    constexpr std::string_view digits = "123456789abcdefABCDEF";
+    const bool last = size > 0 && (size == text.size() || digits.find(text[size]) == digits.npos);
+    if (last) pending_.append(line_end);  // here the message ends for Beast
+    give(*this, pending_);
+    pending_.clear();
+    if (!last || bad_status != 0) return;
+    at = state::trailers;
+    line_bytes_left_ = most_header_bytes_;
+}
+
+void http_request_parser::reader::on_chunk_header_impl(
+    std::uint64_t size, boost::beast::string_view, error_code& code) {
+    const std::size_t cost = pending_.size();
+    chunk_overhead_ += cost > 16 ? cost - 16 : 0;
+    if (chunk_overhead_ > most_chunk_overhead) {
+        bad(400, "the extensions of the chunks are longer than what they bring");
+        code = beast::error::bad_chunk_extension;
+        return;
+    }
+    chunk_overhead_ -= static_cast<std::size_t>(std::min<std::uint64_t>(chunk_overhead_, size));
+    at = state::chunk_data;
+}
+
+std::size_t http_request_parser::reader::on_chunk_body_impl(
+    std::uint64_t remaining, boost::beast::string_view piece, error_code&) {
+    body += view(piece);
+    if (piece.size() == remaining) at = state::chunk_end;
+    return piece.size();
+}
+
+void http_request_parser::reader::take_trailers() {
+    at = state::end;
+    fields_reader of_trailers;
+    of_trailers.skip(true);  // what they say of a body is nothing to go by
+    give(of_trailers, "GET / HTTP/1.1\r\n" + pending_);
+    trailers = std::move(of_trailers.fields);
+}
+
+http_request_parser::http_request_parser(std::size_t most_header_bytes, std::size_t most_body_bytes)
+    : most_header_bytes_(most_header_bytes),
+      most_body_bytes_(most_body_bytes),
+      reader_(std::make_unique<reader>(most_header_bytes, most_body_bytes)) {}
+
+http_request_parser::~http_request_parser() = default;
+
+std::size_t http_request_parser::feed(std::string_view data) { return reader_->feed(data); }
+bool http_request_parser::begun() const noexcept { return reader_->begun; }
+bool http_request_parser::header_done() const noexcept { return reader_->at >= reader::state::body; }
+bool http_request_parser::complete() const noexcept {
+    return reader_->bad_status == 0 && reader_->at == reader::state::end;
+}
+int http_request_parser::bad_status() const noexcept { return reader_->bad_status; }
+const std::string& http_request_parser::bad_reason() const noexcept { return reader_->bad_reason; }
+bool http_request_parser::is_http_1_0() const noexcept { return reader_->http_1_0; }
+
+bool http_request_parser::expects_continue() const noexcept {
+    return !reader_->http_1_0 && equal_ignoring_case(reader_->fields["Expect"], "100-continue");
+}
+
+// Not Beast's: for it Proxy-Connection is the same, and in HTTP/1.0 keep-alive overrules close.
+bool http_request_parser::keep_alive() const noexcept {
+    bool kept = !reader_->http_1_0;
+    for (const auto& [name, value] : reader_->fields) {
+        if (!equal_ignoring_case(name, "Connection")) continue;
+        if (list_has(value, "close")) return false;
+        kept = kept || list_has(value, "keep-alive");
+    }
+    return kept;
+}
+
+http::request http_request_parser::take(std::string peer) {
+    auto next = std::make_unique<reader>(most_header_bytes_, most_body_bytes_);
+    reader& read = *reader_;
+    // A target with a host of its own overrules Host (RFC 9112, 3.2.2).
+    const std::string_view authority = parse_target(read.method, read.target)->authority;
+    if (!authority.empty()) read.fields.set("Host", authority);
+    http::request r(
+        std::move(read.method), std::move(read.target), std::move(read.fields), std::move(read.body), std::move(peer));
+    http_access::trailers(r) = std::move(read.trailers);
+    reader_ = std::move(next);
+    return r;
+}
+
+const std::string& http_date(std::time_t now) {
+    thread_local std::time_t last = 0;
+    thread_local std::string formatted;
+    if (now == last && !formatted.empty()) return formatted;
+    last = now;
+    static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static constexpr const char* months[] = {
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    std::tm t{};
+    ::gmtime_r(&now, &t);
+    char rest[40];
+    std::strftime(rest, sizeof rest, " %Y %H:%M:%S GMT", &t);
+    char day[16];
+    std::snprintf(day, sizeof day, "%s, %02d ", days[t.tm_wday], t.tm_mday);  // strftime's names depend on the locale
+    formatted = std::string(day) + months[t.tm_mon] + rest;
+    return formatted;
+}
+
+bool http_asks_to_close(const http::response& r) { return list_has(r.headers()["Connection"], "close"); }
+
+std::string http_response_head(const http::response& r, bool to_head_request, bool keep_alive, bool to_http_1_0) {
+    std::string out;
+    out.reserve(256);
+    out.append("HTTP/1.1 ")
+        .append(std::to_string(r.status()))
+        .append(" ")
+        .append(http::reason(r.status()))
+        .append("\r\n");
+    bool dated = false;
+    bool measured = r.status() == 204 || r.status() == 304;  // no length at all; 205 has the length 0
+    for (const auto& [name, value] : r.headers()) {
+        // How the message ends is decided here; only the answer to HEAD may tell a length that is not its body's.
+        if (equal_ignoring_case(name, "Transfer-Encoding") || equal_ignoring_case(name, "Connection")) continue;
+        if (equal_ignoring_case(name, "Content-Length")) {
+            if (!to_head_request || measured || r.status() == 205 || !r.text().empty()) continue;
+            measured = true;
+        }
+        dated = dated || equal_ignoring_case(name, "Date");
+        out.append(name).append(": ").append(value).append("\r\n");
+    }
+    if (!dated) out.append("Date: ").append(http_date(std::time(nullptr))).append("\r\n");
+    if (!measured)
+        out.append("Content-Length: ")
+            .append(std::to_string(http_has_body(r.status()) ? r.text().size() : 0))
+            .append("\r\n");
+    if (!keep_alive) {
+        out += "Connection: close\r\n";
+    } else if (to_http_1_0) {
+        out += "Connection: keep-alive\r\n";
+    }
+    out += "\r\n";
+    return out;
+}
+
+}  // namespace aio::detail

@@ -1,0 +1,314 @@
+#include "http/server/request_parser.hpp"
+
+#include <aio/event_loop.hpp>
+#include <aio/http/server.hpp>
+#include <aio/sleep.hpp>
+#include <aio/stream.hpp>
+#include <aio/task.hpp>
+#include <aio/timeout.hpp>
+
+#include <algorithm>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+namespace aio::detail {
+
+namespace {
+struct http_connection;
+}
+
+/// What a server and its connections have in common.
+class http_server_state {
+public:
+    http_handler handler;
+    http::server_options options;
+    list<list_node> connections;
+    bool draining = false;
+
+    void drain_idle() noexcept;
+};
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::size_t read_size = 64 * 1024;
+constexpr std::size_t write_size = 256 * 1024;
+constexpr auto most_silence = 5s;  // of a client whose connection will be closed
+constexpr auto linger_of_a_closing_server = 1s;
+
+/// A connection, in the frame of its task.
+struct http_connection : list_node {
+    http_connection(http_server_state& server, stream& s) : task(current_task()), client(s) {
+        server.connections.push_back(*this);
+    }
+    ~http_connection() { unlink(); }
+
+    any_task task;
+    stream& client;
+    std::string buffer;  // what has come and not been read
+    bool idle = false;   // waits for a request: may be cancelled to end it
+    bool ended = false;  // has been, for that
+};
+
+enum class got : std::uint8_t { bytes, end, nothing };
+
+// More bytes for the buffer, at the latest when the time is up. A connection that is lost is at its end: nobody is left
+// to be told.
+coro<got> read_more(http_connection& c, delay limit) {
+    std::string more;
+    try {
+        more = co_await wait_for(c.client.read(read_size), limit);
+    } catch (const timeout_error&) { co_return got::nothing; } catch (const std::system_error&) {
+        co_return got::end;
+    }
+    if (more.empty()) co_return got::end;
+    if (c.buffer.empty()) {
+        c.buffer = std::move(more);
+    } else {
+        c.buffer += more;
+    }
+    co_return got::bytes;
+}
+
+// The kernel would take megabytes, and have no room for more until a third of them has gone: a client that reads
+// slowly, but in time, would seem to stand still.
+void keep_little_unsent(const stream& s) noexcept {
+    const int most = write_size / 2;
+    ::setsockopt(s.detail_state()->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof most);
+}
+
+// False if the peer does not take it. One that is too slow is reset: the kernel would keep what it has for as long as
+// the peer likes.
+coro<bool> write_all(http_connection& c, std::string_view text, delay limit) {
+    try {
+        while (!text.empty()) {
+            const std::string_view piece = text.substr(0, write_size);
+            co_await wait_for(c.client.write(piece), limit);
+            text.remove_prefix(piece.size());
+        }
+    } catch (const timeout_error&) {
+        c.client.abort();
+        co_return false;
+    } catch (const std::system_error&) { co_return false; }
+    co_return true;
+}
+
+struct response_form {
+    bool head_only = false;
+    bool keep_alive = false;
+    bool http_1_0 = false;
+};
+
+coro<bool> send(http_connection& c, const http::response& r, response_form form, delay limit) {
+    std::string head = http_response_head(r, form.head_only, form.keep_alive, form.http_1_0);
+    std::string_view body;
+    if (!form.head_only && http_has_body(r.status())) body = r.text();
+    if (body.size() <= write_size / 4) {
+        head += body;
+        body = {};
+    }
+    bool sent = co_await write_all(c, head, limit);
+    if (sent && !body.empty()) sent = co_await write_all(c, body, limit);
+    co_return sent;
+}
+
+// Before the connection is closed, what the peer is still sending is read and thrown away: a connection that is closed
+// with bytes unread is reset, and the reset overtakes the response. A client that reads only once it has sent
+// everything needs that, however much it is, so the bound is time: linger_timeout for all, most_silence between two
+// pieces. A server that is closing does not wait so long.
+coro<> linger(http_connection& c, const http_server_state& server) {
+    c.client.write_eof();
+    const delay most = server.draining ? delay(linger_of_a_closing_server) : server.options.linger_timeout;
+    std::optional<time_point> until;
+    if (most) until = most.from(get_running_loop().time());
+    for (;;) {
+        c.buffer.clear();
+        delay limit = most_silence;
+        if (until)
+            limit = std::min<time_point::duration>(most_silence, detail::time_left(*until, get_running_loop().time()));
+        c.idle = true;
+        const got what = co_await read_more(c, limit);
+        c.idle = false;
+        if (what != got::bytes) co_return;
+    }
+}
+
+// Answers what cannot be handled, after which the two sides do not agree where the next request begins.
+coro<> refuse(http_connection& c, const http_server_state& server, int status, std::string why) {
+    const http::response r(
+        status, std::string(http::reason(status)) + ": " + why + "\n", http::headers("Content-Type", "text/plain"));
+    const bool sent = co_await send(c, r, response_form{}, server.options.write_timeout);
+    if (sent) co_await linger(c, server);
+}
+
+// The next request into the parser. False: there is none, and the connection is at its end.
+coro<bool> read_request(http_connection& c, const http_server_state& server, http_request_parser& parser) {
+    const http::server_options& options = server.options;
+    bool continued = false;
+    std::optional<time_point> deadline;  // of the first byte, then of the header; empty lines do not put it off
+    bool begun = false;
+    const auto left = [&deadline] {
+        return deadline ? delay(*deadline - get_running_loop().time()) : delay(std::nullopt);
+    };
+    const auto start = [&deadline](delay d) {
+        deadline = d ? std::optional<time_point>(d.from(get_running_loop().time())) : std::nullopt;
+    };
+    start(options.idle_timeout);
+    for (;;) {
+        if (!c.buffer.empty()) c.buffer.erase(0, parser.feed(c.buffer));
+        if (parser.bad_status() != 0) {
+            co_await refuse(c, server, parser.bad_status(), parser.bad_reason());
+            co_return false;
+        }
+        if (parser.complete()) co_return true;
+
+        got what;
+        if (!parser.begun()) {
+            if (server.draining) co_return false;
+            c.idle = true;
+            what = co_await read_more(c, left());
+            c.idle = false;
+            if (what != got::bytes) co_return false;
+            continue;
+        }
+        if (!parser.header_done()) {
+            if (!std::exchange(begun, true)) start(options.header_timeout);
+            what = co_await read_more(c, left());
+        } else {
+            if (!continued && parser.expects_continue()) {
+                continued = true;
+                const bool sent = co_await write_all(c, "HTTP/1.1 100 Continue\r\n\r\n", options.write_timeout);
+                if (!sent) co_return false;
+            }
+            what = co_await read_more(c, options.body_timeout);
+        }
+        if (what == got::nothing) co_await refuse(c, server, 408, "the request did not come in time");
+        if (what != got::bytes) co_return false;
+    }
+}
+
+// The handler's response, or ours in its stead.
+coro<http::response> answer(http_server_state& server, http::request request) {
+    const std::string what = request.method() + " " + request.target();
+    std::exception_ptr error;
+    try {
+        co_return co_await server.handler(std::move(request));
+    } catch (const cancelled_error&) { throw; } catch (...) {
+        error = std::current_exception();
+    }
+    get_running_loop().call_exception_handler({"exception in the HTTP handler of " + what, error, current_task()});
+    co_return http::response(500, "Internal Server Error\n", http::headers("Content-Type", "text/plain"));
+}
+
+coro<> handle_requests(http_connection& c, http_server_state& server) {
+    http_request_parser parser(server.options.max_header_size, server.options.max_body_size);
+    for (;;) {
+        const bool there_is_one = co_await read_request(c, server, parser);
+        if (!there_is_one) co_return;
+        response_form form;
+        form.keep_alive = parser.keep_alive();
+        form.http_1_0 = parser.is_http_1_0();
+        http::request request = parser.take(c.client.peer());
+        form.head_only = request.method() == "HEAD";
+        const http::response r = co_await answer(server, std::move(request));
+        if (server.draining || http_asks_to_close(r)) form.keep_alive = false;
+        const bool sent = co_await send(c, r, form, server.options.write_timeout);
+        if (!sent) co_return;
+        if (!form.keep_alive) {
+            if (!c.buffer.empty()) co_await linger(c, server);  // pipelined requests that will not be answered
+            co_return;
+        }
+    }
+}
+
+coro<> serve_connection(std::shared_ptr<http_server_state> server, stream client) {
+    http_connection c(*server, client);
+    keep_little_unsent(client);
+    try {
+        co_await handle_requests(c, *server);
+    } catch (const cancelled_error&) {
+        if (!c.ended) throw;
+        if (c.task.uncancel() > 0) throw;  // by somebody else, too
+    }
+    co_await client.aclose();
+}
+
+}  // namespace
+
+void http_server_state::drain_idle() noexcept {
+    draining = true;
+    for (list_node* node = connections.front(); node; node = connections.after(*node)) {
+        http_connection& c = static_cast<http_connection&>(*node);
+        if (!c.idle || c.ended) continue;
+        c.ended = true;
+        std::string message;
+        try {
+            message = "the HTTP server is closing";
+        } catch (...) {  // no memory: cancelled without it
+        }
+        c.task.cancel(std::move(message));
+    }
+}
+
+coro<http::server> start_http_server(http_handler handler, std::string host, int port, http::server_options options) {
+    auto state = std::make_shared<http_server_state>();
+    state->handler = std::move(handler);
+    state->options = options;
+    aio::server_options listening;
+    listening.backlog = options.backlog;
+    listening.reuse_port = options.reuse_port;
+    listening.limit = read_size;
+    auto on_connection = [state](stream client) { return serve_connection(state, std::move(client)); };
+    aio::server listener = co_await aio::start_server(std::move(on_connection), std::move(host), port, listening);
+    co_return http::server(std::move(listener), std::move(state));
+}
+
+coro<> serve_http(http_handler handler, std::string host, int port, http::server_options options) {
+    http::server server = co_await start_http_server(std::move(handler), std::move(host), port, options);
+    co_await server.serve_forever();
+}
+
+}  // namespace aio::detail
+
+namespace aio::http {
+
+server::server(aio::server listening, std::shared_ptr<detail::http_server_state> state) noexcept
+    : listening_(std::move(listening)), state_(std::move(state)) {}
+
+void server::close() {
+    listening_.close();
+    state_->drain_idle();
+}
+
+detail::server_leaving server::exit(const std::exception_ptr& error) {
+    if (state_) state_->draining = true;
+    return listening_.exit(error);
+}
+
+coro<bool> server::drain(delay d) {
+    close();
+    return listening_.drain(d);
+}
+
+coro<> server::serve_forever() {
+    const delay limit = state_->options.drain_timeout;
+    std::exception_ptr cancelled;
+    try {
+        co_await sleep_forever();
+    } catch (const cancelled_error&) { cancelled = std::current_exception(); }
+    bool drained = false;
+    try {
+        co_await drain(limit);
+        drained = true;
+    } catch (const cancelled_error&) {}
+    if (!drained) {
+        listening_.abort_clients();
+        co_await listening_.exit(nullptr);  // their handlers may be waiting for something else
+    }
+    std::rethrow_exception(cancelled);
+}
+
+}  // namespace aio::http

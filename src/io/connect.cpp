@@ -1,0 +1,216 @@
+#include "io/resolver.hpp"
+
+#include <aio/stream.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+namespace aio {
+namespace detail {
+namespace {
+
+constexpr auto stagger = std::chrono::milliseconds(250);  // RFC 8305, section 5: the Connection Attempt Delay
+// Between two attempts at a unix socket whose backlog is full: nothing tells when there is room.
+constexpr auto first_pause = std::chrono::milliseconds(1), longest_pause = std::chrono::milliseconds(64);
+
+class connect_operation;
+
+/// One address that is being tried.
+struct connect_attempt {
+    connect_operation* owner;
+    stream_ptr connection;
+    std::size_t index;  // of its address
+    bool signalled = false;
+    void wake_to_retry() noexcept;
+};
+
+/// errno of a connection that was under way: 0 if it is there, EINPROGRESS if it still is.
+int outcome_of(int fd) noexcept {
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return errno;
+    if (error != 0) return error;
+    address peer, own;
+    peer.length = own.length = sizeof peer.storage;
+    if (::getpeername(fd, peer.get(), &peer.length) != 0) return errno == ENOTCONN ? EINPROGRESS : errno;
+    if (peer.family() != AF_UNIX) {
+        // Nobody listens on that port, and the kernel has chosen it for our end: TCP connects such a socket to itself.
+        if (::getsockname(fd, own.get(), &own.length) == 0 && own.length == peer.length && own.port() == peer.port() &&
+            std::memcmp(&own.storage, &peer.storage, own.length) == 0) {
+            return ECONNREFUSED;
+        }
+        const int on = 1;
+        ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    }
+    return 0;
+}
+
+/// Tries addresses, the next one when one has failed or has not answered for a while; the first that answers wins.
+class [[nodiscard]] connect_operation final : public irrevocable<connect_operation> {
+public:
+    connect_operation(const std::vector<address>& where, std::size_t limit, std::string what)
+        : where_(&where), limit_(limit), what_(std::move(what)), errors_(where.size()) {
+        attempts_.reserve(where.size());  // they are parked by address
+    }
+
+    bool start() noexcept {
+        for (connect_attempt& a : attempts_) {
+            if (a.signalled) look_at(a);
+        }
+        loop_core& loop = *task_->loop();
+        while (!won_ && next_ < where_->size() && (hurry_ || loop.now() >= next_start_)) {
+            errors_[next_] = begin((*where_)[next_], next_);
+            if (errors_[next_] == EAGAIN && (*where_)[next_].family() == AF_UNIX) {
+                hurry_ = false;
+                next_start_ = delay(pause_).from(loop.now());
+                pause_ = std::min(2 * pause_, longest_pause);
+                break;
+            }
+            hurry_ = errors_[next_] != 0;
+            ++next_;
+            next_start_ = delay(stagger).from(loop.now());
+        }
+        loop.disarm(timer_);
+        if (won_ || (pending_ == 0 && next_ == where_->size())) {
+            unpark();
+            return true;
+        }
+        if (next_ < where_->size()) {
+            timer_.owner = this;
+            timer_.fire = [](timer_node& t) noexcept { static_cast<node&>(t).owner->wake_to_retry(); };
+            loop.arm(timer_, next_start_);
+        }
+        return false;
+    }
+    /// Ends the attempts that are under way: none of them may wake the task any more.
+    void unpark() noexcept {
+        task_->loop()->disarm(timer_);
+        for (connect_attempt& a : attempts_) {
+            if (a.connection) a.connection->source.unpark(1);
+        }
+        attempts_.clear();
+    }
+    void revert() noexcept { unpark(); }
+    stream_ptr finish() {
+        if (!won_ && no_memory_) throw std::bad_alloc();
+        if (!won_) throw_failure();
+        return std::move(won_);
+    }
+    void describe(std::string& out) const override { out += what_; }
+
+private:
+    friend struct connect_attempt;
+    struct node : timer_node {
+        connect_operation* owner = nullptr;
+    };
+
+    // Gives errno; 0 if it is under way or there.
+    int begin(const address& to, std::size_t index) noexcept {
+        const int fd = ::socket(to.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0) return errno;
+        stream_ptr connection;
+        try {
+            connection = stream_ptr(new stream_state(fd, to.text(), limit_));
+        } catch (...) {
+            ::close(fd);
+            no_memory_ = true;
+            return ENOMEM;
+        }
+        const int error = ::connect(fd, to.get(), to.length) == 0 ? 0 : errno;
+        if (error != 0 && error != EINPROGRESS && error != EINTR) return error;
+        try {
+            connection->attach();
+        } catch (const std::system_error& e) { return e.code().value(); } catch (...) {
+            no_memory_ = true;
+            return ENOMEM;
+        }
+        attempts_.push_back({this, std::move(connection), index});
+        ++pending_;
+        look_at(attempts_.back());
+        return errors_[index];
+    }
+
+    void look_at(connect_attempt& a) noexcept {
+        a.signalled = false;
+        const int error = outcome_of(a.connection->fd);
+        if (error == EINPROGRESS) {
+            a.connection->source.park(1, a);
+            return;
+        }
+        --pending_;
+        errors_[a.index] = error;
+        if (error != 0) {
+            a.connection = {};
+            hurry_ = true;
+        } else if (!won_) {
+            won_ = std::exchange(a.connection, {});
+        }
+    }
+
+    // One combined error (rule 152).
+    [[noreturn]] void throw_failure() const {
+        std::string text = what_;
+        if (where_->size() == 1) {
+            if (const std::string only = (*where_)[0].text(); what_.find(only) == std::string::npos)
+                text += " (" + only + ")";
+        } else {
+            text += ", each address failed (";
+            for (std::size_t i = 0; i < where_->size(); ++i) {
+                text += (i ? "; " : "") + (*where_)[i].text() + ": " + std::generic_category().message(errors_[i]);
+            }
+            text += ")";
+        }
+        throw_system_error(errors_[0], text);
+    }
+
+    const std::vector<address>* where_;
+    std::size_t limit_;
+    std::string what_;
+    std::vector<int> errors_;
+    std::vector<connect_attempt> attempts_;
+    std::size_t next_ = 0;
+    std::size_t pending_ = 0;
+    bool no_memory_ = false;
+    bool hurry_ = true;  // the first one, or one has failed: the next one begins now
+    time_point next_start_{};
+    std::chrono::milliseconds pause_ = first_pause;
+    node timer_;
+    stream_ptr won_;
+};
+
+void connect_attempt::wake_to_retry() noexcept {
+    signalled = true;
+    owner->wake_to_retry();
+}
+
+void refuse_tls(const stream_options& options, const std::string& what) {
+    if (options.tls) throw_system_error(ENOTSUP, what + " with TLS: this version has no TLS");
+}
+
+}  // namespace
+}  // namespace detail
+
+coro<stream> open_connection(std::string host, int port, stream_options options) {
+    const std::string what = "connect to " + detail::host_and_port(host.empty() ? "localhost" : host, port);
+    detail::check_port(port);
+    detail::refuse_tls(options, what);
+    const std::vector<detail::address> where = co_await detail::resolve(std::move(host), port, false);
+    detail::connect_operation connecting(where, options.limit, what);
+    co_return stream(co_await std::move(connecting));
+}
+
+coro<stream> open_unix_connection(std::string path, stream_options options) {
+    const std::vector<detail::address> where(1, detail::unix_address(path, "open_unix_connection: the path"));
+    const std::string what = "connect to " + where.front().text();
+    detail::refuse_tls(options, what);
+    detail::connect_operation connecting(where, options.limit, what);
+    co_return stream(co_await std::move(connecting));
+}
+
+}  // namespace aio

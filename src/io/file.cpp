@@ -1,0 +1,638 @@
+#include <aio/detail/threads/blocking.hpp>
+#include <aio/file.hpp>
+#include <aio/lock.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <limits>
+#include <memory>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+namespace aio {
+namespace detail {
+
+namespace {
+
+constexpr std::size_t block_size = 256 * 1024;
+constexpr std::size_t piece_size = 64 * 1024;               // of what is no regular file: what a pipe holds
+constexpr std::size_t most_at_once = std::size_t{1} << 30;  // what one system call takes is limited to 2 GiB
+
+/// What a job on a thread has done: errno, and how far it came.
+struct outcome {
+    int error = 0;
+    std::int64_t count = 0;
+};
+
+outcome read_fully(int fd, char* into, std::size_t size) noexcept {
+    std::size_t done = 0;
+    while (done < size) {
+        const ssize_t n = ::read(fd, into + done, std::min(size - done, most_at_once));
+        if (n == 0) break;
+        if (n > 0) {
+            done += static_cast<std::size_t>(n);
+        } else if (errno != EINTR) {
+            return {errno, static_cast<std::int64_t>(done)};
+        }
+    }
+    return {0, static_cast<std::int64_t>(done)};
+}
+
+outcome write_fully(int fd, const char* data, std::size_t size) noexcept {
+    std::size_t done = 0;
+    while (done < size) {
+        const ssize_t n = ::write(fd, data + done, std::min(size - done, most_at_once));
+        if (n >= 0) {
+            done += static_cast<std::size_t>(n);
+        } else if (errno != EINTR) {
+            return {errno, static_cast<std::int64_t>(done)};
+        }
+    }
+    return {0, static_cast<std::int64_t>(done)};
+}
+
+// Up to the end, most bytes at most: the file may grow or shrink meanwhile, and those in /proc say that they are empty.
+int read_up_to(int fd, std::size_t most, std::string& into) {
+    struct stat status{};
+    std::size_t guess = block_size;
+    if (::fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
+        const off_t at = ::lseek(fd, 0, SEEK_CUR);
+        if (at >= 0 && at < status.st_size)
+            guess = static_cast<std::size_t>(status.st_size - at) + 1;  // + 1: to see the end
+    }
+    std::size_t size = 0;
+    while (size < most) {
+        into.resize(size + std::min(std::max(guess, size), most - size));
+        const std::size_t room = into.size() - size;
+        const outcome o = read_fully(fd, into.data() + size, room);
+        size += static_cast<std::size_t>(o.count);
+        if (o.error != 0) return o.error;
+        if (static_cast<std::size_t>(o.count) < room) break;
+    }
+    into.resize(size);
+    return 0;
+}
+
+int open_cloexec(const char* path, int flags) noexcept {
+    int fd;
+    do { fd = ::open(path, flags | O_CLOEXEC, 0666); } while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+/// What open(2) gave. It never waits: a FIFO, a terminal or a device could hold the thread for ever.
+struct opening {
+    int error = 0;
+    int fd = -1;
+    mode_t type = 0;         // S_IFREG ...
+    bool no_reader = false;  // a FIFO that cannot be opened for writing until somebody reads
+
+    bool in_pieces() const noexcept { return S_ISFIFO(type) || S_ISCHR(type) || S_ISSOCK(type); }
+};
+
+opening open_at_once(const char* path, int flags) noexcept {
+    opening o;
+    o.fd = open_cloexec(path, flags | O_NONBLOCK);
+    if (o.fd < 0 && errno == EAGAIN)
+        o.fd = open_cloexec(path, flags);  // another process has a lease and is asked to give it up
+    struct stat status{};
+    if (o.fd < 0) {
+        o.error = errno;
+        o.no_reader = o.error == ENXIO && ::stat(path, &status) == 0 && S_ISFIFO(status.st_mode);
+        return o;
+    }
+    o.type = ::fstat(o.fd, &status) == 0 ? status.st_mode & S_IFMT : S_IFREG;
+    if (!o.in_pieces()) ::fcntl(o.fd, F_SETFL, flags);
+    return o;
+}
+
+// One read(2), for what is no regular file. EAGAIN: nothing is there yet.
+outcome read_piece(int fd, void* into, std::size_t size, bool fifo) noexcept {
+    ssize_t n;
+    do { n = ::read(fd, into, size); } while (n < 0 && errno == EINTR);
+    if (n < 0) return {errno, 0};
+    if (n == 0 && fifo && size > 0) {
+        // The end of a FIFO comes when its last writer has gone, and not while the first has not come: that is no
+        // hang-up yet.
+        pollfd state{fd, POLLIN, 0};
+        if (::poll(&state, 1, 0) >= 0 && !(state.revents & POLLHUP)) return {EAGAIN, 0};
+    }
+    return {0, n};
+}
+
+outcome write_piece(int fd, const char* data, std::size_t size) noexcept {
+    ssize_t n;
+    do { n = ::write(fd, data, size); } while (n < 0 && errno == EINTR);
+    return n < 0 ? outcome{errno, 0} : outcome{0, n};
+}
+
+int open_flags(const std::string& mode) {
+    int how = -1, kinds = 0, pluses = 0, texts = 0;
+    for (const char c : mode) {
+        switch (c) {
+            case 'r':
+                how = O_RDONLY;
+                ++kinds;
+                break;
+            case 'w':
+                how = O_WRONLY | O_CREAT | O_TRUNC;
+                ++kinds;
+                break;
+            case 'a':
+                how = O_WRONLY | O_CREAT | O_APPEND;
+                ++kinds;
+                break;
+            case 'x':
+                how = O_WRONLY | O_CREAT | O_EXCL;
+                ++kinds;
+                break;
+            case '+': ++pluses; break;
+            case 'b':
+            case 't': ++texts; break;
+            default: kinds = 9;
+        }
+    }
+    if (kinds != 1 || pluses > 1 || texts > 1) {
+        throw std::invalid_argument(
+            "open_file: '" + mode + "' is no mode: one of r, w, a, x, with + and b or t if wanted");
+    }
+    return pluses ? (how & ~(O_RDONLY | O_WRONLY)) | O_RDWR : how;
+}
+
+/// Calls fn on a thread of the pool.
+template<class F>
+coro<std::invoke_result_t<F&>> on_thread(std::string what, F fn) {
+    blocking_call<F> call(file_pool(), std::move(what), std::move(fn));
+    co_return co_await std::move(call);
+}
+
+/// Closes a descriptor that nobody waits for: close may block.
+struct close_job : blocking_job, pooled {
+    int fd;
+    explicit close_job(int descriptor) noexcept : fd(descriptor) {
+        run = [](blocking_job& job) noexcept { ::close(static_cast<close_job&>(job).fd); };
+        orphaned = [](blocking_job& job) noexcept { delete static_cast<close_job*>(&job); };
+    }
+};
+
+void close_on_thread(int fd) noexcept {
+    try {
+        auto job = std::make_unique<close_job>(fd);
+        file_pool().submit(*job);
+        static_cast<void>(job.release());
+    } catch (...) { ::close(fd); }
+}
+
+}  // namespace
+
+class file_state : public pooled {
+public:
+    file_state(int descriptor, std::string where) noexcept : fd(descriptor), path(std::move(where)) {}
+    ~file_state() {
+        if (fd >= 0) close_on_thread(fd);
+    }
+    file_state(const file_state&) = delete;
+    file_state& operator=(const file_state&) = delete;
+    void retain() noexcept { ++references_; }
+    void release() noexcept {
+        if (--references_ == 0) delete this;
+    }
+
+    int fd;
+    std::string path;
+    lock turn;  // one operation at a time: they share the position
+
+    // What is no regular file is read and written piece by piece, each a job, and waited for by the loop where the
+    // kernel can tell when it is ready: nobody knows when that is, and no thread may wait for it.
+    bool in_pieces = false;
+    bool polled = false;
+    bool fifo = false;
+    std::string ahead;        // what a read had got when it was cancelled
+    std::size_t torn_at = 0;  // a write was cancelled after so many bytes
+
+private:
+    std::uint32_t references_ = 0;
+};
+
+file_ref::file_ref(file_state* state) noexcept : state_(state) {
+    if (state_) state_->retain();
+}
+file_ref::~file_ref() {
+    if (state_) state_->release();
+}
+
+namespace {
+
+// False: epoll does not take it (/dev/null), because it is always ready, or nobody knows.
+bool can_be_polled(int fd) {
+    fd_watch watch([](std::uint32_t) {});
+    try {
+        watch.watch(fd, io_entry::readable);
+    } catch (const std::system_error& e) {
+        if (e.code().value() != EPERM) throw;
+        return false;
+    }
+    return true;
+}
+
+/// The state of what has been opened, which it owns from here on.
+file_ref adopt(const opening& o, const std::string& path) {
+    file_ref file;
+    try {
+        file = file_ref(new file_state(o.fd, path));
+    } catch (...) {
+        ::close(o.fd);
+        throw;
+    }
+    file->in_pieces = o.in_pieces();
+    file->fifo = S_ISFIFO(o.type);
+    if (file->in_pieces) {
+        file->polled = can_be_polled(o.fd);
+        if (!file->polled) ::fcntl(o.fd, F_SETFL, ::fcntl(o.fd, F_GETFL) & ~O_NONBLOCK);
+    }
+    return file;
+}
+
+/// Sleeps in real time, also where a test's clock is virtual: that one stands still while a descriptor is waited for.
+coro<> pause_for(std::chrono::milliseconds time) {
+    struct closing {
+        int fd;
+        explicit closing(int f) noexcept : fd(f) {}
+        ~closing() { ::close(fd); }
+    };
+    const int fd = ::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (fd < 0) throw_system_error(errno, "timerfd_create");
+    const closing at_end(fd);
+    itimerspec once{};
+    once.it_value.tv_nsec = std::chrono::nanoseconds(time).count();
+    if (::timerfd_settime(fd, 0, &once, nullptr) != 0) throw_system_error(errno, "timerfd_settime");
+    fd_ready ready(fd, io_entry::readable);
+    co_await std::move(ready);
+}
+
+// path lives in the frame of who awaits this.
+coro<file_ref> open_path(const std::string& path, int flags) {
+    for (auto pause = std::chrono::milliseconds(1);; pause = std::min(2 * pause, std::chrono::milliseconds(50))) {
+        auto job = [name = path.c_str(), flags]() noexcept { return open_at_once(name, flags); };
+        const opening o = co_await on_thread("open " + path, std::move(job));
+        if (S_ISDIR(o.type)) {
+            ::close(o.fd);
+            throw_system_error(EISDIR, "open " + path);
+        }
+        if (o.error == 0) co_return adopt(o, path);
+        if (!o.no_reader) throw_system_error(o.error, "open " + path);
+        co_await pause_for(pause);  // the kernel has no other way to wait for a reader than to hold a thread
+    }
+}
+
+void require_open(const file_state& file, const char* operation) {
+    if (file.fd < 0) throw_system_error(EBADF, std::string(operation) + " " + file.path + ", which is closed");
+}
+
+/// Calls fn(fd) on a thread, in this file's turn; throws what went wrong.
+template<class F>
+coro<std::int64_t> use(file_ref file, const char* operation, F fn) {
+    const auto guard = co_await file->turn.scoped();
+    require_open(*file.get(), operation);
+    auto job = [fd = file->fd, fn]() mutable { return fn(fd); };
+    const outcome o = co_await on_thread(operation + (" " + file->path), std::move(job));
+    if (o.error != 0) throw_system_error(o.error, std::string(operation) + " " + file->path);
+    co_return o.count;
+}
+
+/// Calls fn() on a thread until it does not say EAGAIN, and gives what it counts. In the turn of the file, which the
+/// caller keeps.
+template<class F>
+coro<std::size_t> when_ready(file_state& file, const char* operation, std::uint32_t events, F fn) {
+    for (;;) {
+        const outcome o = co_await on_thread(operation + (" " + file.path), fn);
+        if (o.error == 0) co_return static_cast<std::size_t>(o.count);
+        if (o.error != EAGAIN || !file.polled) throw_system_error(o.error, std::string(operation) + " " + file.path);
+        fd_ready ready(file.fd, events);
+        co_await std::move(ready);
+    }
+}
+
+coro<std::size_t> next_piece(file_state& file, void* into, std::size_t size) {
+    auto job = [fd = file.fd, into, size, fifo = file.fifo]() noexcept { return read_piece(fd, into, size, fifo); };
+    return when_ready(file, "read", io_entry::readable, job);
+}
+
+// A cancel between two pieces loses nothing: what came is read first the next time.
+coro<std::string> read_pieces(file_ref file, std::size_t most) {
+    const auto guard = co_await file->turn.scoped();
+    require_open(*file.get(), "read");
+    std::string& ahead = file->ahead;
+    const std::unique_ptr<char[]> piece(new char[std::min(most, piece_size)]);
+    while (ahead.size() < most) {
+        const std::size_t wanted = std::min(most - ahead.size(), piece_size);
+        ahead.reserve(ahead.size() + wanted);
+        const std::size_t n = co_await next_piece(*file.get(), piece.get(), wanted);
+        if (n == 0) break;
+        ahead.append(piece.get(), n);
+    }
+    if (ahead.size() <= most) co_return std::exchange(ahead, {});
+    std::string first = ahead.substr(0, most);
+    ahead.erase(0, most);
+    co_return first;
+}
+
+coro<std::size_t> read_piece_into(file_ref file, void* into, std::size_t size) {
+    const auto guard = co_await file->turn.scoped();
+    require_open(*file.get(), "read");
+    if (!file->ahead.empty()) {
+        const std::size_t n = file->ahead.copy(static_cast<char*>(into), size);
+        file->ahead.erase(0, n);
+        co_return n;
+    }
+    co_return co_await next_piece(*file.get(), into, std::min(size, most_at_once));
+}
+
+coro<std::size_t> write_pieces(file_ref file, const char* data, std::size_t size) {
+    const auto guard = co_await file->turn.scoped();
+    require_open(*file.get(), "write");
+    if (file->torn_at > 0) {
+        throw_logic_error("an earlier write to " + file->path + " was cancelled after " +
+            std::to_string(file->torn_at) + " bytes of its data: nothing can follow it, the file can only be closed");
+    }
+    std::size_t done = 0;
+    try {
+        while (done < size) {
+            auto job = [fd = file->fd, from = data + done, rest = std::min(size - done, 4 * piece_size)]() noexcept {
+                return write_piece(fd, from, rest);
+            };
+            done += co_await when_ready(*file.get(), "write", io_entry::writable, job);
+        }
+    } catch (const cancelled_error&) {
+        file->torn_at = done;
+        throw;
+    }
+    co_return size;
+}
+
+coro<std::string> read_most(file_ref file, std::size_t most) {
+    if (file->in_pieces) co_return co_await read_pieces(std::move(file), most);
+    std::string content;
+    auto job = [most, into = &content](int fd) { return outcome{read_up_to(fd, most, *into), 0}; };
+    co_await use(std::move(file), "read", job);
+    co_return content;
+}
+
+coro<std::size_t> read_into(file_ref file, void* into, std::size_t size) {
+    if (file->in_pieces) co_return co_await read_piece_into(std::move(file), into, size);
+    auto job = [into, size](int fd) noexcept {
+        ssize_t n;
+        do { n = ::read(fd, into, std::min(size, most_at_once)); } while (n < 0 && errno == EINTR);
+        return n < 0 ? outcome{errno, 0} : outcome{0, n};
+    };
+    co_return static_cast<std::size_t>(co_await use(std::move(file), "read", job));
+}
+
+coro<std::size_t> write_from(file_ref file, const void* data, std::size_t size) {
+    if (file->in_pieces) co_return co_await write_pieces(std::move(file), static_cast<const char*>(data), size);
+    auto job = [data, size](int fd) noexcept { return write_fully(fd, static_cast<const char*>(data), size); };
+    co_return static_cast<std::size_t>(co_await use(std::move(file), "write", job));
+}
+
+coro<std::size_t> write_text(file_ref file, std::string data) {
+    co_return co_await write_from(std::move(file), data.data(), data.size());
+}
+
+// Not worth a thread: the kernel only looks at or sets a number.
+coro<std::int64_t> move_position(file_ref file, std::int64_t offset, int whence) {
+    const auto guard = co_await file->turn.scoped();
+    const off_t at = file->fd < 0 ? (errno = EBADF, -1) : ::lseek(file->fd, offset, whence);
+    if (at < 0) throw_system_error(errno, "seek " + file->path);
+    if (offset != 0 || whence != SEEK_CUR) file->ahead.clear();
+    co_return at;
+}
+
+coro<std::int64_t> set_size(file_ref file, std::int64_t size) {
+    auto job = [size](int fd) noexcept {
+        const std::int64_t to = size >= 0 ? size : ::lseek(fd, 0, SEEK_CUR);
+        if (to < 0 || ::ftruncate(fd, to) != 0) return outcome{errno, 0};
+        return outcome{0, to};
+    };
+    co_return co_await use(std::move(file), "truncate", job);
+}
+
+coro<> sync_file(file_ref file) {
+    auto job = [](int fd) noexcept { return outcome{::fsync(fd) == 0 ? 0 : errno, 0}; };
+    co_await use(std::move(file), "sync", job);
+}
+
+coro<> close_file(file_ref file) {
+    if (!file.get()) co_return;
+    const auto guard = co_await file->turn.scoped();
+    if (file->fd < 0) co_return;
+    auto job = [fd = file->fd]() noexcept { return outcome{::close(fd) == 0 ? 0 : errno, 0}; };
+    outcome o;
+    try {
+        o = co_await on_thread("close " + file->path, std::move(job));
+    } catch (...) {  // cancelled before it was begun: closed all the same
+        close_on_thread(std::exchange(file->fd, -1));
+        throw;
+    }
+    file->fd = -1;
+    if (o.error != 0 && o.error != EINTR) throw_system_error(o.error, "close " + file->path);
+}
+
+// ---- whole files ----
+
+/// errno, and which call it was.
+struct failure {
+    int error = 0;
+    const char* operation = "";
+};
+
+failure write_and_close(int fd, const std::string& data) noexcept {
+    const outcome written = write_fully(fd, data.data(), data.size());
+    const int close_error = ::close(fd) == 0 || errno == EINTR ? 0 : errno;
+    if (written.error != 0) return {written.error, "write"};
+    return {close_error, "close"};
+}
+
+// Whether replacing the file would change nothing but its content: a plain file, under one name, that we own and may
+// write.
+bool replaceable(const char* path, struct stat& status) noexcept {
+    if (::lstat(path, &status) != 0) {
+        status = {};
+        return errno == ENOENT;
+    }
+    return S_ISREG(status.st_mode) && status.st_nlink == 1 && status.st_uid == ::geteuid() &&
+        ::faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0;
+}
+
+// Writes beside path and renames. False if that is not possible here (nothing is left then): write in place.
+bool replace(const std::string& path, const struct stat& old, const std::string& data, failure& result) {
+    static std::atomic<unsigned> number{0};
+    const std::size_t name = path.rfind('/') == std::string::npos ? 0 : path.rfind('/') + 1;
+    const std::string beside = path.substr(0, name) + ".aio-" + std::to_string(::getpid()) + "-" +
+        std::to_string(number.fetch_add(1)) + ".tmp";
+    const int fd = open_cloexec(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL);
+    if (fd < 0 && (errno == ENOSPC || errno == EDQUOT)) {  // in place it would only lose the old content
+        result = {errno, "write"};
+        return true;
+    }
+    if (fd < 0) return false;
+    struct stat made{};
+    bool alike = ::fstat(fd, &made) == 0;
+    if (alike && old.st_nlink != 0) {
+        if (made.st_gid != old.st_gid) alike = ::fchown(fd, static_cast<uid_t>(-1), old.st_gid) == 0;
+        alike = alike && ::fchmod(fd, old.st_mode & 07777) == 0;
+    }
+    if (!alike) {
+        ::close(fd);
+        ::unlink(beside.c_str());
+        return false;
+    }
+    result = write_and_close(fd, data);
+    if (result.error != 0) {
+        ::unlink(beside.c_str());
+        return true;
+    }
+    if (::rename(beside.c_str(), path.c_str()) == 0) return true;
+    ::unlink(beside.c_str());  // a file that is mounted on its own cannot be replaced
+    return false;
+}
+
+/// How far a job came with a whole file. What is no regular file it has only opened, or not even that.
+struct whole_file {
+    failure failed;
+    opening rest;
+};
+
+constexpr int write_whole_flags = O_WRONLY | O_CREAT | O_TRUNC;
+
+whole_file write_whole(const std::string& path, const std::string& data) {
+    struct stat status{};
+    whole_file result;
+    if (replaceable(path.c_str(), status) && replace(path, status, data, result.failed)) return result;
+    result.rest = open_at_once(path.c_str(), write_whole_flags);
+    if (result.rest.no_reader || result.rest.in_pieces()) return result;
+    if (result.rest.error != 0) {
+        result.failed = {result.rest.error, "open"};
+    } else {
+        result.failed = write_and_close(std::exchange(result.rest.fd, -1), data);
+    }
+    return result;
+}
+
+whole_file read_whole(const std::string& path, std::string& content) {
+    whole_file result;
+    result.rest = open_at_once(path.c_str(), O_RDONLY);
+    if (result.rest.error != 0) {
+        result.failed = {result.rest.error, "open"};
+    } else if (!result.rest.in_pieces()) {
+        result.failed.operation = "read";
+        const int fd = std::exchange(result.rest.fd, -1);
+        try {
+            result.failed.error = read_up_to(fd, std::numeric_limits<std::size_t>::max(), content);
+        } catch (...) {
+            ::close(fd);
+            throw;
+        }
+        ::close(fd);
+    }
+    return result;
+}
+
+}  // namespace
+}  // namespace detail
+
+const detail::file_ref& file::ref() const {
+    if (!state_.get()) detail::throw_logic_error("this file is empty: it was default-constructed or moved from");
+    return state_;
+}
+
+coro<std::string> file::read(std::size_t n) { return detail::read_most(ref(), n); }
+coro<std::string> file::read() { return detail::read_most(ref(), std::numeric_limits<std::size_t>::max()); }
+coro<std::size_t> file::read_some(std::span<std::byte> into) {
+    return detail::read_into(ref(), into.data(), into.size());
+}
+coro<std::size_t> file::write(std::string_view data) { return detail::write_from(ref(), data.data(), data.size()); }
+coro<std::size_t> file::write(std::span<const std::byte> data) {
+    return detail::write_from(ref(), data.data(), data.size());
+}
+coro<std::size_t> file::write_owned(std::string data) { return detail::write_text(ref(), std::move(data)); }
+coro<std::int64_t> file::seek(std::int64_t offset, int whence) { return detail::move_position(ref(), offset, whence); }
+coro<std::int64_t> file::tell() { return detail::move_position(ref(), 0, SEEK_CUR); }
+coro<std::int64_t> file::truncate() { return detail::set_size(ref(), -1); }
+coro<std::int64_t> file::truncate(std::int64_t size) {
+    if (size < 0) throw std::invalid_argument("truncate: a file cannot be of " + std::to_string(size) + " bytes");
+    return detail::set_size(ref(), size);
+}
+coro<> file::sync() { return detail::sync_file(ref()); }
+coro<> file::aclose() { return detail::close_file(state_); }
+const std::string& file::path() const { return ref()->path; }
+
+coro<file> open_file(std::filesystem::path path, std::string mode) {
+    detail::require_no_nul(mode, "open_file: the mode");
+    const int flags = detail::open_flags(mode);
+    detail::require_no_nul(path.native(), "open_file: the path");
+    detail::file_ref opened = co_await detail::open_path(path.native(), flags);
+    co_return file(std::move(opened));
+}
+
+coro<std::string> read_file(std::filesystem::path path) {
+    detail::require_no_nul(path.native(), "read_file: the path");
+    std::string content;
+    auto job = [&path, &content]() { return detail::read_whole(path.native(), content); };
+    const detail::whole_file whole = co_await detail::on_thread("read " + path.native(), std::move(job));
+    if (whole.failed.error != 0) {
+        detail::throw_system_error(whole.failed.error, std::string(whole.failed.operation) + " " + path.native());
+    }
+    if (whole.rest.fd < 0) co_return content;
+    const detail::file_ref from = detail::adopt(whole.rest, path.native());
+    content = co_await detail::read_pieces(from, std::numeric_limits<std::size_t>::max());
+    co_return content;
+}
+
+coro<> write_file(std::filesystem::path path, std::string data) {
+    detail::require_no_nul(path.native(), "write_file: the path");
+    auto job = [&path, &data]() { return detail::write_whole(path.native(), data); };
+    const detail::whole_file whole = co_await detail::on_thread("write " + path.native(), std::move(job));
+    if (whole.failed.error != 0) {
+        detail::throw_system_error(whole.failed.error, std::string(whole.failed.operation) + " " + path.native());
+    }
+    detail::file_ref to;
+    if (whole.rest.no_reader) {
+        to = co_await detail::open_path(path.native(), detail::write_whole_flags);
+    } else if (whole.rest.fd >= 0) {
+        to = detail::adopt(whole.rest, path.native());
+    } else {
+        co_return;
+    }
+    co_await detail::write_from(to, data.data(), data.size());
+    co_await detail::close_file(std::move(to));
+}
+
+async_generator<std::string> read_lines(std::filesystem::path path) {
+    detail::require_no_nul(path.native(), "read_lines: the path");
+    file from = co_await open_file(std::move(path));
+    const std::unique_ptr<std::byte[]> block(new std::byte[detail::block_size]);
+    const char* const begin = reinterpret_cast<const char*>(block.get());
+    std::string line;  // what has come of the one that is not complete
+    while (const std::size_t size = co_await from.read_some(std::span(block.get(), detail::block_size))) {
+        const char* at = begin;
+        const char* const end = begin + size;
+        while (const void* found = at == end ? nullptr : std::memchr(at, '\n', static_cast<std::size_t>(end - at))) {
+            const char* const newline = static_cast<const char*>(found);
+            line.append(at, newline);
+            if (!line.empty() && line.back() == '\r') line.pop_back();
+            co_yield std::move(line);
+            line.clear();
+            at = newline + 1;
+        }
+        line.append(at, end);
+    }
+    if (!line.empty()) co_yield std::move(line);
+    co_await from.aclose();
+}
+
+}  // namespace aio

@@ -1,0 +1,214 @@
+#include "io/resolver.hpp"
+
+#include <aio/detail/threads/blocking.hpp>
+#include <aio/stream.hpp>
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+namespace aio {
+namespace detail {
+namespace {
+
+/// Never destroyed: its threads end with the process, even those that wait for a name server.
+blocking_pool& resolver_pool() { return look_ups.get(); }
+
+struct resolver_errors final : std::error_category {
+    const char* name() const noexcept override { return "resolver"; }
+    std::string message(int code) const override { return ::gai_strerror(code); }
+};
+
+/// getaddrinfo. Gives its error, or errno where that is EAI_SYSTEM.
+std::error_code look_up(const std::string& host, int port, int flags, std::vector<address>& found) {
+    addrinfo hints{};
+    hints.ai_family = AF_UNSPEC;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = flags | AI_NUMERICSERV;
+    addrinfo* list = nullptr;
+    const std::string service = std::to_string(port);
+    const int error = ::getaddrinfo(host.empty() ? nullptr : host.c_str(), service.c_str(), &hints, &list);
+    if (error == EAI_SYSTEM) return {errno, std::generic_category()};
+    if (error != 0) return {error, resolver_category()};
+    try {
+        for (const addrinfo* a = list; a; a = a->ai_next) {
+            if (a->ai_addrlen > sizeof(sockaddr_storage)) continue;
+            address& one = found.emplace_back();
+            std::memcpy(&one.storage, a->ai_addr, a->ai_addrlen);
+            one.length = a->ai_addrlen;
+        }
+    } catch (...) {
+        ::freeaddrinfo(list);
+        throw;
+    }
+    ::freeaddrinfo(list);
+    return {};
+}
+
+/// RFC 8305, section 4: the families take turns, so that one that does not work costs one attempt.
+void interleave_families(std::vector<address>& all) {
+    if (all.size() < 3) return;
+    const int first = all.front().family();
+    std::vector<address> preferred, others, mixed;
+    for (address& a : all) (a.family() == first ? preferred : others).push_back(a);
+    for (std::size_t i = 0; i < preferred.size() || i < others.size(); ++i) {
+        if (i < preferred.size()) mixed.push_back(preferred[i]);
+        if (i < others.size()) mixed.push_back(others[i]);
+    }
+    all = std::move(mixed);
+}
+
+class resolve_operation;
+
+/// A look-up on its thread. It belongs to the operation; one that was given up while it ran deletes itself.
+struct look_up_job : blocking_job, pooled {
+    std::string host;
+    int port = 0;
+    int flags = 0;
+    std::vector<address> found;
+    std::error_code error;
+    bool no_memory = false;
+    resolve_operation* waiter = nullptr;  // the loop's thread's
+};
+
+class [[nodiscard]] resolve_operation final : public revertible<resolve_operation> {
+public:
+    explicit resolve_operation(std::unique_ptr<look_up_job> job) noexcept : job_(std::move(job)) {}
+
+    bool start() noexcept {
+        loop_core& loop = *task_->loop();
+        look_up_job& job = *job_;
+        job.home = inbox_of(loop);
+        job.waiter = this;
+        job.run = [](blocking_job& j) noexcept {
+            auto& self = static_cast<look_up_job&>(j);
+            try {
+                self.error = look_up(self.host, self.port, self.flags, self.found);
+            } catch (...) { self.no_memory = true; }
+        };
+        job.deliver = [](inbox_node& node) noexcept {
+            auto& self = static_cast<look_up_job&>(node);
+            if (!self.waiter) {
+                delete &self;
+                return;
+            }
+            --self.waiter->task()->loop()->outstanding;
+            self.waiter->wake();
+        };
+        job.orphaned = [](blocking_job& j) noexcept { delete static_cast<look_up_job*>(&j); };
+        try {
+            resolver_pool().submit(job);
+        } catch (...) {
+            error_ = std::current_exception();
+            return true;
+        }
+        ++loop.outstanding;
+        return false;
+    }
+    void unpark() noexcept {
+        --task_->loop()->outstanding;
+        if (resolver_pool().withdraw(*job_)) return;
+        job_->waiter = nullptr;
+        static_cast<void>(job_.release());
+    }
+    void revert() noexcept {}
+    std::vector<address> finish() {
+        if (error_) std::rethrow_exception(error_);
+        if (job_->no_memory) throw std::bad_alloc();
+        if (job_->error) throw std::system_error(job_->error, "resolve " + job_->host);
+        return std::move(job_->found);
+    }
+    void describe(std::string& out) const override { out += "the addresses of " + (job_ ? job_->host : std::string()); }
+
+private:
+    std::unique_ptr<look_up_job> job_;
+    std::exception_ptr error_;  // no thread could be started
+};
+
+}  // namespace
+
+int address::port() const noexcept {
+    if (family() == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in*>(&storage)->sin_port);
+    if (family() == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_port);
+    return 0;
+}
+
+void address::set_port(int port) noexcept {
+    const auto number = htons(static_cast<std::uint16_t>(port));
+    if (family() == AF_INET) reinterpret_cast<sockaddr_in*>(&storage)->sin_port = number;
+    if (family() == AF_INET6) reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port = number;
+}
+
+std::string address::text() const {
+    char text[INET6_ADDRSTRLEN] = {};
+    if (family() == AF_INET) {
+        ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage)->sin_addr, text, sizeof text);
+        return std::string(text) + ":" + std::to_string(port());
+    }
+    if (family() == AF_INET6) {
+        ::inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_addr, text, sizeof text);
+        return "[" + std::string(text) + "]:" + std::to_string(port());
+    }
+    if (family() == AF_UNIX && length > offsetof(sockaddr_un, sun_path)) {
+        const auto& unix_socket = *reinterpret_cast<const sockaddr_un*>(&storage);
+        const std::size_t size = length - offsetof(sockaddr_un, sun_path);
+        if (unix_socket.sun_path[0] == '\0') return "@" + std::string(unix_socket.sun_path + 1, size - 1);  // abstract
+        return std::string(unix_socket.sun_path, ::strnlen(unix_socket.sun_path, size));
+    }
+    return "a unix socket";
+}
+
+address unix_address(const std::string& path, const char* what) {
+    address a;
+    auto& unix_socket = *reinterpret_cast<sockaddr_un*>(&a.storage);
+    unix_socket.sun_family = AF_UNIX;
+    if (path.empty()) throw std::invalid_argument(std::string(what) + " is empty");
+    if (path[0] != '\0') require_no_nul(path, what);
+    if (path.size() >= sizeof unix_socket.sun_path) throw_system_error(ENAMETOOLONG, "unix socket " + path);
+    std::memcpy(unix_socket.sun_path, path.data(), path.size());
+    const std::size_t end = path[0] == '\0' ? path.size() : path.size() + 1;
+    a.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + end);
+    return a;
+}
+
+std::string host_and_port(const std::string& host, int port) {
+    const bool numeric6 = host.find(':') != std::string::npos;
+    return (numeric6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
+
+void check_port(int port) {
+    if (port < 0 || port > 65535)
+        throw std::invalid_argument("a port is between 0 and 65535, not " + std::to_string(port));
+}
+
+coro<std::vector<address>> resolve(std::string host, int port, bool passive) {
+    std::vector<address> found;
+    const int flags = passive ? AI_PASSIVE : 0;
+    require_no_nul(host, "the host name");
+    if (host.empty() && !passive) host = "localhost";
+    if (look_up(host, port, flags | AI_NUMERICHOST, found)) {
+        found.clear();
+        auto job = std::make_unique<look_up_job>();
+        job->host = host;
+        job->port = port;
+        job->flags = flags;
+        resolve_operation operation(std::move(job));
+        found = co_await std::move(operation);
+    }
+    if (!passive) interleave_families(found);
+    co_return found;
+}
+
+}  // namespace detail
+
+const std::error_category& resolver_category() noexcept {
+    static const detail::resolver_errors category;
+    return category;
+}
+
+}  // namespace aio

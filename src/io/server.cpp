@@ -1,0 +1,550 @@
+#include "io/resolver.hpp"
+#include "loop/loop.hpp"
+
+#include <aio/event_loop.hpp>
+#include <aio/future.hpp>
+#include <aio/server.hpp>
+#include <aio/sleep.hpp>
+#include <aio/task.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+namespace aio {
+namespace detail {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto accept_pause = 100ms;  // without descriptors: long enough not to spin
+
+/// A socket that listens.
+struct listener {
+    int fd = -1;
+    address where;
+    io_source source;
+    // of a unix socket: what its file was when we made it (rule 180)
+    dev_t device = 0;
+    ino_t inode = 0;
+
+    explicit listener(const address& a) : where(a) {}
+    ~listener() { close(); }
+    listener(const listener&) = delete;
+    listener& operator=(const listener&) = delete;
+
+    bool in_file_system() const noexcept {
+        return where.family() == AF_UNIX && reinterpret_cast<const sockaddr_un*>(&where.storage)->sun_path[0] != '\0';
+    }
+    void close() noexcept {
+        if (fd < 0) return;
+        source.detach();
+        ::close(std::exchange(fd, -1));
+        const ino_t made = std::exchange(inode, 0);
+        if (made == 0) return;
+        const char* const path =
+            reinterpret_cast<const sockaddr_un*>(&where.storage)->sun_path;  // where.text() would need memory
+        struct stat now{};
+        if (::lstat(path, &now) == 0 && now.st_dev == device && now.st_ino == made) ::unlink(path);
+    }
+};
+
+struct accepted {
+    int fd = -1;
+    int error = 0;  // ECANCELED: the listener is closed
+    address peer;
+};
+
+class [[nodiscard]] accept_operation final : public revertible<accept_operation> {
+public:
+    explicit accept_operation(listener& l) noexcept : listener_(&l) {}
+    bool start() noexcept {
+        for (;;) {
+            if (listener_->fd < 0) {
+                result_.error = ECANCELED;
+                return true;
+            }
+            result_.peer.length = sizeof result_.peer.storage;
+            result_.fd =
+                ::accept4(listener_->fd, result_.peer.get(), &result_.peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            if (result_.fd >= 0) return true;
+            if (errno == EINTR || errno == ECONNABORTED) continue;
+            if (errno == EAGAIN || errno == EWOULDBLOCK) {
+                listener_->source.park(0, *this);
+                return false;
+            }
+            result_.error = errno;
+            return true;
+        }
+    }
+    void unpark() noexcept { listener_->source.unpark(0); }
+    void revert() noexcept {}  // nothing was accepted: that happens in the step that takes it
+    accepted finish() noexcept { return result_; }
+    void describe(std::string& out) const override { out += "a connection to " + listener_->where.text(); }
+
+private:
+    listener* listener_;
+    accepted result_;
+};
+
+}  // namespace
+
+/// A handler that runs. Lives in its task's frame.
+struct running_handler : list_node, pooled {
+    server_ref server;
+    stream_ptr connection;
+    task_base* task = nullptr;
+
+    running_handler(server_ref s, stream_ptr c) noexcept;
+    ~running_handler();
+};
+
+/// Behind server; kept by its handles, its accept loops, its connections and their handlers.
+class server_state final : public pooled {
+public:
+    explicit server_state(connection_handler h, std::size_t line_limit) noexcept
+        : handler(std::move(h)), limit(line_limit) {}
+    void retain() noexcept { ++references_; }
+    void release() noexcept {
+        if (--references_ == 0) delete this;
+    }
+
+    void close() noexcept;
+    void begin(const accepted& a);
+    bool gone() const noexcept { return closed && connections.empty() && handlers.empty(); }
+    /// Something has ended: who waits looks again.
+    void changed() noexcept;
+    /// Done at the next change.
+    future<> next_change();
+    void abort_all() noexcept;
+    void cancel_handlers() noexcept;
+    std::string name() const { return listeners.empty() ? std::string("?") : listeners.front()->where.text(); }
+
+    connection_handler handler;
+    std::size_t limit;
+    std::vector<std::unique_ptr<listener>> listeners;
+    std::vector<task<>> accepting;
+    list<stream_state> connections;
+    list<running_handler> handlers;
+    std::vector<future<>> waiters;
+    list<server_leaving> leaving;
+    std::optional<future<>> serving_forever;
+    bool closed = false;
+    bool told = false;  // that it was not left
+
+private:
+    std::uint32_t references_ = 0;
+};
+
+server_ref::server_ref(server_state* state) noexcept : state_(state) {
+    if (state_) state_->retain();
+}
+server_ref::~server_ref() {
+    if (state_) state_->release();
+}
+
+running_handler::running_handler(server_ref s, stream_ptr c) noexcept : server(std::move(s)), connection(std::move(c)) {
+    server->handlers.push_back(*this);
+}
+running_handler::~running_handler() {
+    unlink();
+    connection = {};
+    server->changed();
+}
+
+void connection_closed(stream_state& connection) noexcept {
+    const server_ref server(connection.server);
+    connection.server->release();
+    connection.server = nullptr;
+    connection.unlink();
+    server->changed();
+}
+
+void server_state::close() noexcept {
+    if (closed) return;
+    closed = true;
+    for (auto& l : listeners) l->close();
+    for (task<>& t : accepting) t.cancel();
+    if (serving_forever) serving_forever->cancel();
+    changed();
+}
+
+void server_state::changed() noexcept {
+    for (future<>& f : std::exchange(waiters, {})) {
+        if (!f.done()) f.set_result();
+    }
+    if (closed && handlers.empty()) {
+        while (server_leaving* l = leaving.pop_front()) l->wake_to_retry();
+        // It may hold streams of ours, which hold us: a room of a chat, say.
+        const connection_handler gone_now = std::exchange(handler, nullptr);
+    }
+}
+
+// Begun even under a pending cancel: whoever leaves a scope has to be sure that no handler refers to it any more.
+bool server_leaving::await_ready() {
+    begin(&require_task());
+    server_->close();
+    server_->cancel_handlers();
+    phase_ = phase::parked;
+    if (!start()) return false;
+    phase_ = phase::idle;
+    return true;
+}
+
+bool server_leaving::start() noexcept {
+    if (!server_->handlers.empty()) {
+        server_->leaving.push_back(*this);
+        return false;
+    }
+    while (stream_state* s = server_->connections.front()) s->close(false);  // what handlers have moved elsewhere
+    return true;
+}
+
+void server_leaving::describe(std::string& out) const { out += "the handlers of the server on " + server_->name(); }
+
+future<> server_state::next_change() {
+    std::erase_if(waiters, [](const future<>& f) { return f.done(); });
+    return waiters.emplace_back();
+}
+
+void server_state::abort_all() noexcept {
+    while (stream_state* s = connections.front()) s->abort();
+}
+
+void server_state::cancel_handlers() noexcept {
+    for (running_handler* h = handlers.front(); h; h = handlers.after(*h)) {
+        if (h->task) h->task->cancel({});
+    }
+}
+
+namespace {
+
+// In debug mode, at the end of run(): a server that has not been left cancels its handlers there, when what they refer
+// to may be gone.
+void tell_not_left(server_state& server, loop_core& loop, const char* how) {
+    if (!loop.debug || std::exchange(server.told, true)) return;
+    loop.report(
+        [&] {
+            return "the server on " + server.name() + how +
+                ": its handlers may use what is gone by then; leave it with aio::with(server, body) or aio::enter, or "
+                "await its drain()";
+        },
+        nullptr, nullptr);
+}
+
+// The handler has a task of its own; its end is ours.
+coro<> run_handler(std::unique_ptr<running_handler> self, stream client) {
+    self->task = local().task;
+    std::exception_ptr error;
+    try {
+        co_await self->server->handler(std::move(client));
+    } catch (...) { error = std::current_exception(); }
+    if (error) {
+        self->connection->close(false);
+        if (is_cancelled(error)) {
+            loop_core& loop = *self->task->loop();
+            if (loop.cold().closing && self->server->closed) {
+                tell_not_left(
+                    *self->server.get(), loop, " was closed, but its handlers went on until the end of run()");
+            }
+            std::rethrow_exception(error);
+        }
+        self->task->loop()->report(
+            [&] { return "exception in the handler of a connection from " + self->connection->peer; }, error,
+            self->task);
+    }
+}
+
+void report_accept_error(const listener& from, int error) noexcept try {
+    const bool exhausted = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+    const std::string what = "accept on " + from.where.text();
+    get_running_loop().core().report(
+        what + (exhausted ? ": out of system resources; connections wait until there are some" : " failed; it goes on"),
+        std::make_exception_ptr(std::system_error(error, std::generic_category(), what)), nullptr);
+} catch (...) { get_running_loop().core().report("accept failed; it goes on", std::current_exception(), nullptr); }
+
+coro<> accept_loop(server_ref server, listener& from) {
+    bool told = false;
+    try {
+        for (;;) {
+            const accepted a = co_await accept_operation(from);
+            if (server->closed) {
+                if (a.fd >= 0) ::close(a.fd);
+                co_return;
+            }
+            if (a.error == 0) {
+                told = false;
+                server->begin(a);
+                continue;
+            }
+            if (!told) report_accept_error(from, a.error);
+            told = true;
+            co_await sleep(accept_pause);
+        }
+    } catch (const cancelled_error&) {
+        if (server->closed) co_return;
+        loop_core& loop = get_running_loop().core();  // run() is ending
+        tell_not_left(*server.get(), loop, " was never closed");
+        server->close();
+        throw;
+    }
+}
+
+}  // namespace
+
+void server_state::begin(const accepted& a) {
+    stream_ptr connection;
+    try {
+        connection = stream_ptr(new stream_state(a.fd, a.peer.text(), limit));
+    } catch (...) {
+        ::close(a.fd);
+        get_running_loop().core().report("a connection could not be served", std::current_exception(), nullptr);
+        return;
+    }
+    try {
+        connection->attach();
+        if (a.peer.family() != AF_UNIX) {
+            const int on = 1;
+            ::setsockopt(a.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        }
+        retain();
+        connection->server = this;
+        connections.push_back(*connection);
+        auto self = std::make_unique<running_handler>(server_ref(this), connection);
+        running_handler& handler_of = *self;
+        const task<> t = create_task(run_handler(std::move(self), stream(connection)));
+        handler_of.task = t.detail_state();
+    } catch (...) {
+        connection->close(true);
+        get_running_loop().core().report(
+            [&] { return "a connection from " + connection->peer + " could not be served"; }, std::current_exception(),
+            nullptr);
+    }
+}
+
+namespace {
+
+// Gives 0, or the errno of what failed, with its name in what.
+int try_to_listen(listener& l, const server_options& options, const char*& what) {
+    what = "socket";
+    l.close();
+    l.fd = ::socket(l.where.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (l.fd < 0) return errno;
+    const int on = 1;
+    if (l.where.family() != AF_UNIX) ::setsockopt(l.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (options.reuse_port && ::setsockopt(l.fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) return errno;
+    if (l.where.family() == AF_INET6) ::setsockopt(l.fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    what = "listen";
+    if (::bind(l.fd, l.where.get(), l.where.length) != 0) return errno;
+    struct stat made{};
+    if (l.in_file_system() && ::lstat(l.where.text().c_str(), &made) == 0) {
+        l.device = made.st_dev;
+        l.inode = made.st_ino;
+    }
+    if (::listen(l.fd, options.backlog) != 0) return errno;
+    l.where.length = sizeof l.where.storage;
+    if (::getsockname(l.fd, l.where.get(), &l.where.length) != 0) return errno;
+    return 0;
+}
+
+// All addresses on one port. False if the port that the kernel chose for the first is taken at another.
+bool listen_on_all(server_state& server, const std::vector<address>& where, const server_options& options) {
+    int port = where.front().port();
+    const bool any_port = port == 0;
+    int last_error = 0;
+    for (address a : where) {
+        if (a.port() == 0) a.set_port(port);
+        auto l = std::make_unique<listener>(a);
+        const char* what = "";
+        const int error = try_to_listen(*l, options, what);
+        if (error == 0) {
+            if (any_port) port = l->where.port();
+            server.listeners.push_back(std::move(l));
+            continue;
+        }
+        last_error = error;
+        // A family that this machine does not have (bpo-30945): the other addresses do.
+        if (error == EADDRNOTAVAIL || error == EAFNOSUPPORT) {
+            if (where.size() > 1) continue;
+        }
+        server.listeners.clear();
+        if (error == EADDRINUSE && any_port && port != 0) return false;
+        throw_system_error(error, std::string(what) + " on " + a.text());
+    }
+    if (server.listeners.empty())
+        throw_system_error(last_error, "listen on " + where.front().text() + " and its other addresses");
+    return true;
+}
+
+void start_accepting(const server_ref& server) {
+    for (auto& l : server->listeners) l->source.attach(l->fd);
+    for (auto& l : server->listeners) {
+        server->accepting.push_back(create_task(accept_loop(server, *l), {.name = "accept"}));
+        server->accepting.back().detail_state()->set_internal();
+    }
+}
+
+}  // namespace
+
+namespace {
+
+/// 0: nobody. A process that is killed leaves the file of its socket behind. EADDRINUSE: somebody, or it is no socket's
+/// file.
+int who_is_bound_to(const address& a) {
+    struct stat there{};
+    if (::lstat(a.text().c_str(), &there) != 0) return errno == ENOENT ? 0 : errno;
+    if (!S_ISSOCK(there.st_mode)) return EADDRINUSE;
+    const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return errno;
+    // A datagram socket disturbs no server. To one of another type it is EPROTOTYPE, whether that listens already or
+    // not.
+    const int error = ::connect(fd, a.get(), a.length) == 0 ? 0 : errno;
+    ::close(fd);
+    return error == ECONNREFUSED || error == ENOENT ? 0 : EADDRINUSE;
+}
+
+/// Two processes that replace the same abandoned file: one has to be the first, or it would remove the file of the
+/// other's new server.
+class folder_lock {
+public:
+    explicit folder_lock(const std::string& path) {
+        const std::size_t slash = path.rfind('/');
+        const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+        fd_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
+    ~folder_lock() {
+        if (fd_ >= 0) ::close(fd_);
+    }
+    folder_lock(const folder_lock&) = delete;
+    folder_lock& operator=(const folder_lock&) = delete;
+    /// False while somebody else has it. A folder that cannot be locked counts as taken.
+    bool try_to_take() noexcept { return fd_ < 0 || ::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
+
+private:
+    int fd_ = -1;
+};
+
+}  // namespace
+
+coro<server> listen_on(connection_handler handler, std::string host, int port, server_options options) {
+    check_port(port);
+    const server_ref state(new server_state(std::move(handler), options.limit));
+    const std::vector<address> where = co_await resolve(std::move(host), port, true);
+    for (int attempts = 10; !listen_on_all(*state.get(), where, options); --attempts) {
+        if (attempts == 0) throw_system_error(EADDRINUSE, "listen on one free port of all addresses");
+    }
+    start_accepting(state);
+    co_return server(state);
+}
+
+coro<server> listen_on_path(connection_handler handler, std::string path, server_options options) {
+    const server_ref state(new server_state(std::move(handler), options.limit));
+    auto l = std::make_unique<listener>(unix_address(path, "start_unix_server: the path"));
+    const char* what = "";
+    int error = try_to_listen(*l, options, what);
+    for (int attempts = 0; error == EADDRINUSE && l->in_file_system() && attempts < 10; ++attempts) {
+        folder_lock alone(path);
+        for (int waits = 0; waits < 100 && !alone.try_to_take(); ++waits) co_await sleep(1ms);
+        what = "listen";
+        error = who_is_bound_to(l->where);
+        if (error != 0) break;
+        ::unlink(path.c_str());
+        error = try_to_listen(*l, options, what);
+    }
+    if (error != 0) throw_system_error(error, std::string(what) + " on " + l->where.text());
+    state->listeners.push_back(std::move(l));
+    start_accepting(state);
+    co_return server(state);
+}
+
+namespace {
+
+coro<> wait_until_gone(server_ref server) {
+    while (!server->gone()) {
+        future<> change = server->next_change();
+        co_await change;
+    }
+}
+
+coro<> serve(server_ref server) {
+    if (server->closed) throw_logic_error("serve_forever: the server on " + server->name() + " is closed");
+    if (server->serving_forever)
+        throw_logic_error("serve_forever: the server on " + server->name() + " is being served already");
+    future<> until = server->serving_forever.emplace();
+    std::exception_ptr cancelled;
+    try {
+        co_await until;
+    } catch (...) { cancelled = std::current_exception(); }
+    co_await server_leaving(server);
+    std::rethrow_exception(cancelled);
+}
+
+coro<bool> drain_server(server_ref server, delay d) {
+    server->close();
+    struct armed {
+        bool passed = false;
+        callback_handle timer;
+        ~armed() { timer.cancel(); }
+    } deadline;
+    deadline.timer = get_running_loop().call_later(d, [&] {
+        deadline.passed = true;
+        server->changed();
+    });
+    while (!server->gone()) {
+        if (deadline.passed) {
+            server->abort_all();
+            server->cancel_handlers();
+            co_await wait_until_gone(server);
+            co_return false;
+        }
+        future<> change = server->next_change();
+        co_await change;
+    }
+    co_return true;
+}
+
+}  // namespace
+}  // namespace detail
+
+detail::server_state& server::get() const {
+    if (!state_.get()) detail::throw_logic_error("this server is empty: it was default-constructed or moved from");
+    return *state_.get();
+}
+
+int server::port() const {
+    const auto& listeners = get().listeners;
+    return listeners.empty() ? 0 : listeners.front()->where.port();
+}
+coro<> server::serve_forever() { return detail::serve(detail::server_ref(&get())); }
+void server::close() { get().close(); }
+detail::server_leaving server::exit(const std::exception_ptr&) {
+    return detail::server_leaving(detail::server_ref(&get()));
+}
+coro<> server::wait_closed() { return detail::wait_until_gone(detail::server_ref(&get())); }
+coro<bool> server::drain(delay d) { return detail::drain_server(detail::server_ref(&get()), d); }
+void server::abort_clients() { get().abort_all(); }
+void server::close_clients() {
+    detail::server_state& s = get();
+    const detail::server_ref keep(&s);
+    for (detail::stream_state* c = s.connections.front(); c;) {
+        detail::stream_state* const next = s.connections.after(*c);
+        c->close_when_written();
+        c = next;
+    }
+}
+bool server::is_serving() const noexcept { return state_.get() && !state_->closed; }
+std::size_t server::connections() const { return get().connections.size(); }
+
+}  // namespace aio

@@ -1,0 +1,88 @@
+#include "loop/loop.hpp"
+
+#include <aio/detail/loop/io.hpp>
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+namespace aio::detail {
+
+// A stack that producers push to and the loop takes whole. The loop announces that it is about to block (sleeping),
+// looks once more, and blocks; a producer pushes, then looks at sleeping. With sequentially consistent order one of the
+// two sees the other.
+struct inbox::state {
+    std::atomic<inbox_node*> head{nullptr};
+    std::atomic<bool> sleeping{false};
+    inbox_node closed_mark;
+    const unsigned generation = fork_generation();
+};
+
+inbox::inbox() : state_(std::make_unique<state>()), wake_fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+    if (wake_fd_ < 0) throw_system_error(errno, "eventfd");
+}
+
+inbox::~inbox() { ::close(wake_fd_); }
+
+bool inbox::push(inbox_node& node) noexcept {
+    if (forked()) return false;
+    inbox_node* head = state_->head.load(std::memory_order_relaxed);
+    do {
+        if (head == &state_->closed_mark) return false;
+        node.next = head;
+    } while (!state_->head.compare_exchange_weak(head, &node, std::memory_order_seq_cst, std::memory_order_relaxed));
+    if (state_->sleeping.load(std::memory_order_seq_cst) && state_->sleeping.exchange(false)) wake();
+    return true;
+}
+
+bool inbox::forked() const noexcept { return state_->generation != fork_generation(); }
+
+bool inbox::closed() const noexcept { return state_->head.load(std::memory_order_acquire) == &state_->closed_mark; }
+
+bool inbox::empty() const noexcept { return state_->head.load(std::memory_order_relaxed) == nullptr; }
+
+namespace {
+void deliver_all(inbox_node* newest) noexcept {
+    inbox_node* oldest = nullptr;
+    while (newest) {
+        inbox_node* next = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest) {
+        inbox_node* next = oldest->next;
+        oldest->deliver(*oldest);
+        oldest = next;
+    }
+}
+}  // namespace
+
+bool inbox::drain() noexcept {
+    if (empty()) return false;
+    deliver_all(state_->head.exchange(nullptr, std::memory_order_acquire));
+    return true;
+}
+
+bool inbox::prepare_to_block() noexcept {
+    state_->sleeping.store(true, std::memory_order_seq_cst);
+    if (state_->head.load(std::memory_order_seq_cst) == nullptr) return true;
+    state_->sleeping.store(false, std::memory_order_relaxed);
+    return false;
+}
+
+void inbox::awake() noexcept { state_->sleeping.store(false, std::memory_order_relaxed); }
+
+void inbox::close() noexcept {
+    inbox_node* rest = state_->head.exchange(&state_->closed_mark, std::memory_order_acq_rel);
+    if (rest != &state_->closed_mark) deliver_all(rest);
+}
+
+void inbox::wake() noexcept {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto written = ::write(wake_fd_, &one, sizeof one);  // full: it is awake already
+}
+
+}  // namespace aio::detail

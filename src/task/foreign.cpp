@@ -1,0 +1,101 @@
+#include "loop/loop.hpp"
+
+#include <aio/detail/task/foreign.hpp>
+
+namespace aio::detail {
+
+bridge_promise::~bridge_promise() {
+    if (bridge) bridge->dropped();
+}
+
+bridge_frame bridge_promise::get_return_object() noexcept {
+    return {std::coroutine_handle<bridge_promise>::from_promise(*this)};
+}
+
+// On whatever thread it was resumed. The frame may be gone when resumed() returns.
+void bridge_promise::last::await_suspend(std::coroutine_handle<bridge_promise> h) const noexcept {
+    std::exchange(h.promise().bridge, nullptr)->resumed();
+}
+
+namespace {
+bridge_frame make_bridge(foreign_bridge&) {
+    const struct local {
+        ~local() {}
+    } one;  // g++ 12 wants a variable in the frame (PR99576 and its like)
+    static_cast<void>(one);
+    co_return;
+}
+}  // namespace
+
+std::coroutine_handle<bridge_promise> foreign_bridge::open(loop_core& loop, void (*done)(void*) noexcept, void* owner) {
+    loop_ = &loop;
+    done_ = done;
+    owner_ = owner;
+    home_ = inbox_of(loop);
+    node_.owner = this;
+    node_.deliver = [](inbox_node& n) noexcept { static_cast<node&>(n).owner->arrived(); };
+    stage_.store(stage::starting, std::memory_order_relaxed);
+    dropped_ = false;
+    handle_ = make_bridge(*this).handle;
+    return handle_;
+}
+
+void foreign_bridge::transfer(std::coroutine_handle<> next) {
+    if (next.address() == handle_.address()) {
+        handle_.resume();
+    } else if (next) {
+        next.resume();
+    }
+}
+
+bool foreign_bridge::park() noexcept {
+    ++loop_->outstanding;  // before a thread may post
+    ++loop_->foreign;
+    stage expected = stage::starting;
+    if (stage_.compare_exchange_strong(expected, stage::parked, std::memory_order_acq_rel)) return true;
+    --loop_->outstanding;
+    --loop_->foreign;
+    return false;
+}
+
+// Once another thread sees this stage, or the node, the awaiting coroutine may go on, and this object go with it.
+void foreign_bridge::resumed() noexcept {
+    if (stage_.exchange(stage::resumed, std::memory_order_acq_rel) == stage::starting) return;  // park() sees it
+    const std::shared_ptr<inbox> home = home_;
+    home->push(node_);  // refused once the loop has been closed: then its tasks will not go on
+}
+
+void foreign_bridge::dropped() noexcept {
+    dropped_ = true;
+    resumed();
+}
+
+void foreign_bridge::arrived() noexcept {
+    --loop_->outstanding;
+    --loop_->foreign;
+    done_(owner_);
+}
+
+bool foreign_bridge::close() noexcept {
+    if (!handle_) return true;
+    if (dropped_) {
+        handle_ = {};
+        return false;
+    }
+    const std::coroutine_handle<bridge_promise> h = std::exchange(handle_, {});
+    h.promise().bridge = nullptr;
+    h.destroy();
+    return true;
+}
+
+void throw_handle_destroyed() {
+    throw_logic_error(
+        "an awaiter of another library has destroyed the coroutine handle that it was given instead of resuming it");
+}
+
+void report_stop_hook(std::exception_ptr error) noexcept {
+    if (loop_core* loop = local().loop)
+        loop->report("exception of an awaiter that was asked to stop", std::move(error), local().task);
+}
+
+}  // namespace aio::detail

@@ -1,0 +1,97 @@
+#include "task/frames.hpp"
+
+#include <cstring>
+#include <mutex>
+#include <unordered_set>
+
+namespace aio::detail {
+namespace {
+
+constexpr std::string_view frame_mark = ".Frame*)";  // no name that a person writes holds a dot and no blank
+
+/// Calls fn(i) for each character outside of brackets. An arrow or an operator < would put it out; no coroutine's name
+/// has them.
+template<class F>
+void outside_brackets(std::string_view text, F fn) noexcept {
+    int depth = 0;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (c == ')' || c == '>' || c == ']' || c == '}') --depth;
+        if (depth == 0) fn(i);
+        if (c == '(' || c == '<' || c == '[' || c == '{') ++depth;
+    }
+}
+
+/// What stands before the last "::" outside of brackets.
+std::string_view scope_of(std::string_view name) noexcept {
+    std::size_t end = 0;
+    outside_brackets(name, [&](std::size_t i) {
+        if (name[i] == ':' && i + 1 < name.size() && name[i + 1] == ':') end = i;
+    });
+    return name.substr(0, end);
+}
+
+}  // namespace
+
+std::string readable_function(std::string_view name) {
+    const std::size_t mark = name.rfind(frame_mark);
+    const std::size_t mangled = mark == std::string_view::npos ? mark : name.rfind("::_Z", mark);
+    if (mangled == std::string_view::npos) return std::string(name);
+    if (name.starts_with("void ")) name.remove_prefix(5);
+    // Two names in one: "outer(inner::_Z....Frame*)". The inner one has the parameters, and may lack its namespace.
+    std::size_t open = std::string_view::npos;
+    outside_brackets(name, [&](std::size_t i) {
+        if (name[i] == '(') open = i;  // the last: those of "(anonymous namespace)" and "operator()" come before
+    });
+    const std::size_t end = name.rfind("::_Z", name.rfind(frame_mark));
+    if (open == std::string_view::npos || open >= end) return std::string(name.substr(0, end));
+    const std::string_view outer = name.substr(0, open), inner = name.substr(open + 1, end - open - 1);
+    const std::string_view scope = scope_of(outer);
+    if (scope.empty() || inner == scope || (inner.starts_with(scope) && inner.substr(scope.size()).starts_with("::"))) {
+        return std::string(inner);
+    }
+    return std::string(scope) + "::" + std::string(inner);
+}
+
+bool is_of_the_library(std::string_view name) noexcept {
+    // "virtual aio::coro<T> aio::detail::f(int) const [T = int]": the last word with a bracket, before the template
+    // arguments.
+    std::size_t begin = 0, found = 0;
+    bool ended = false, has_parameters = false;
+    outside_brackets(name, [&](std::size_t i) {
+        if (ended) return;
+        if (name[i] == ' ') {
+            if (has_parameters) found = begin;
+            has_parameters = false;
+            begin = i + 1;
+            ended = i + 1 < name.size() && name[i + 1] == '[';
+        } else if (name[i] == '(') {
+            has_parameters = true;
+        }
+    });
+    if (!ended && has_parameters) found = begin;
+    return name.substr(found).starts_with("aio::");
+}
+
+const promise_base& innermost_shown(const promise_base& innermost) noexcept {
+    for (const promise_base* p = &innermost; p; p = p->parent) {
+        if (!is_of_the_library(p->place)) return *p;
+    }
+    return innermost;
+}
+
+call_frame frame_reader::operator()(const std::source_location& place) {
+    const char* const name = place.function_name();
+    const char*& shown = names_[name];
+    if (!shown && !std::strstr(name, frame_mark.data())) shown = name;
+    if (!shown) {  // kept for good: there are as many as functions
+        static auto* const all = new std::unordered_set<std::string>;
+        static std::mutex mutex;
+        std::string text = readable_function(name);
+        const std::lock_guard lock(mutex);
+        shown = all->insert(std::move(text)).first->c_str();
+    }
+    return {shown, place.file_name(), place.line()};
+}
+
+}  // namespace aio::detail

@@ -1,0 +1,317 @@
+#include "loop/loop.hpp"
+
+#include <aio/detail/loop/io.hpp>
+#include <aio/event_loop.hpp>
+#include <aio/task.hpp>
+
+#include <algorithm>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+namespace aio {
+namespace detail {
+
+constinit not_started first_step;
+constinit not_continued next_step;
+
+/// Shared by the cancellers of a task. task is touched on the loop's thread only.
+struct canceller_state {
+    std::shared_ptr<inbox> in;
+    task_base* task;
+};
+
+struct task_extra {
+    std::string name;
+    std::string cancel_message;
+    std::shared_ptr<canceller_state> canceller;
+};
+
+task_extra& task_base::extra() {
+    if (!extra_) extra_ = new task_extra;
+    return *extra_;
+}
+
+task_extra* make_task_extra(std::string_view name) { return new task_extra{std::string(name), {}, {}}; }
+
+void task_base::drop_rest() noexcept {
+    delete extra_;
+    if (context_) drop_context(context_);
+    if (failed() && task_link::linked()) task_link::unlink();  // of those that nobody has looked at
+}
+
+std::string task_base::name() const {
+    if (extra_ && !extra_->name.empty()) return extra_->name;
+    return "Task-" + std::to_string(id_);
+}
+
+void task_base::set_name(std::string_view name) { extra().name = name; }
+
+// A cancel is handed from a task to what it awaits, and on from there: chains of any length, so not by recursion. What
+// the operation of one task cancels meanwhile is put on a stack; a task is on the path until all that came of it has
+// been dealt with. It is asked once, however many ways lead to it: layers of gathers of the same tasks have more ways
+// than anybody can go. Where there is no memory for that, it is by recursion after all, and by each way: no cancel is
+// skipped.
+namespace {
+struct pending_cancel {
+    state_ptr<task_base> task;
+    std::string message;
+    bool entered = false;
+};
+thread_local std::vector<pending_cancel>* cancel_stack = nullptr;
+thread_local std::unordered_set<const task_base*>* cancel_seen =
+    nullptr;  // that have been asked; none of them ends meanwhile
+}  // namespace
+
+bool task_base::cancel(std::string message) {
+    loop_->check_thread("task::cancel");
+    if (over()) return false;
+    if (cancel_requests_ != UINT16_MAX) ++cancel_requests_;
+    if (cancel_stack) {
+        if (on_cancel_path()) return true;  // a circle through a gather, say
+        pending_cancel pending{state_ptr<task_base>(this), std::move(message)};
+        try {
+            if (cancel_seen->count(this) != 0) return true;
+            cancel_stack->push_back(std::move(pending));
+        } catch (...) {
+            flags_ |= flag_cancel_path;
+            request_cancel(std::move(pending.message));
+            flags_ &= static_cast<std::uint16_t>(~flag_cancel_path);
+        }
+        return true;
+    }
+    std::vector<pending_cancel> stack;
+    std::unordered_set<const task_base*> seen;
+    cancel_stack = &stack;
+    cancel_seen = &seen;
+    flags_ |= flag_cancel_path;
+    request_cancel(std::move(message));
+    std::reverse(stack.begin(), stack.end());  // those of one operation in the order of its calls
+    while (!stack.empty()) {
+        if (stack.back().entered) {
+            stack.back().task->flags_ &= static_cast<std::uint16_t>(~flag_cancel_path);
+            stack.pop_back();
+            continue;
+        }
+        task_base& reached = *stack.back().task;
+        bool asked = false;
+        try {
+            asked = !seen.insert(&reached).second;
+        } catch (...) {}
+        if (asked) {  // since it was put here
+            stack.pop_back();
+            continue;
+        }
+        stack.back().entered = true;
+        const std::size_t here = stack.size();
+        std::string words = std::move(stack.back().message);
+        reached.flags_ |= flag_cancel_path;
+        reached.request_cancel(std::move(words));
+        std::reverse(stack.begin() + static_cast<std::ptrdiff_t>(here), stack.end());
+    }
+    flags_ &= static_cast<std::uint16_t>(~flag_cancel_path);
+    cancel_stack = nullptr;
+    return true;
+}
+
+void task_base::request_cancel(std::string message) noexcept {
+    if (waiting_) {
+        switch (waiting_->cancel(message)) {
+            case cancel_reply::delivered:
+                flags_ |= flag_cancel_taken;
+                set_cancel_message(std::move(message));
+                schedule();
+                return;
+            case cancel_reply::handed_on: return;
+            case cancel_reply::refused: break;
+        }
+    }
+    if (!(flags_ & flag_cancel_taken)) set_cancel_message(std::move(message));  // else the first one is on its way
+    flags_ = static_cast<std::uint16_t>((flags_ & ~flag_overtaken) | flag_must_cancel);
+    if (!started()) {
+        request_prepare();
+        schedule();  // it may be held back: now it ends
+    }
+}
+
+void task_base::set_cancel_message(std::string message) noexcept {
+    if (message.empty() && !extra_) return;
+    try {
+        extra().cancel_message = std::move(message);
+    } catch (...) {}
+}
+
+std::string copied(const std::string& message) noexcept {
+    try {
+        return message;
+    } catch (...) { return {}; }
+}
+
+std::uint32_t task_base::uncancel() noexcept {
+    if (cancel_requests_ > 0 && --cancel_requests_ == 0) {
+        flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_overtaken));
+    }
+    return cancel_requests_;
+}
+
+void task_base::hand_over_cancel() noexcept {
+    const std::string message = extra_ ? copied(extra_->cancel_message) : std::string();
+    switch (waiting_->cancel(message)) {
+        case cancel_reply::delivered:
+            flags_ = static_cast<std::uint16_t>((flags_ & ~(flag_must_cancel | flag_overtaken)) | flag_cancel_taken);
+            schedule();
+            break;
+        case cancel_reply::handed_on: flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_overtaken)); break;
+        case cancel_reply::refused: break;
+    }
+}
+
+cancelled_error task_base::take_cancellation() noexcept {
+    flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_cancel_taken | flag_overtaken));
+    if (!extra_) return cancelled_error();
+    return cancelled_error(std::exchange(extra_->cancel_message, {}));
+}
+
+void task_base::throw_cancelled() { throw take_cancellation(); }
+
+void task_base::keep_cancel_pending(std::string message) noexcept {
+    set_cancel_message(std::move(message));
+    flags_ |= flag_must_cancel | flag_overtaken;
+}
+
+bool task_base::prepare_step() noexcept {
+    if (loop_->closed) [[unlikely]]
+        return false;  // in the child of a fork(): see forked_child()
+    withdraw_prepare();
+    if (!started()) {
+        if (!must_cancel()) return true;  // the cancel was withdrawn
+        promise_base& root = *leaf_;      // rule 8: the body never runs
+        set_cancelled(take_cancellation());
+        root.failed = true;
+        finish(root);
+        return false;
+    }
+    return !waiting_ || waiting_->attempt();
+}
+
+// The end of a task that has failed, was cancelled, or has something to tidy up.
+void task_base::settle(bool ended_by_exception) noexcept {
+    bool was_cancelled = false;
+    if (ended_by_exception) {
+        was_cancelled = is_cancelled(error());
+    } else if ((flags_ & (flag_must_cancel | flag_overtaken)) == flag_must_cancel) {  // rule 7
+        set_cancelled(take_cancellation());
+        was_cancelled = true;
+    }
+    if (flags_ & flag_must_cancel) flags_ |= flag_cancel_unseen;
+    flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_cancel_taken));
+    const bool has_failed = ended_by_exception && !was_cancelled;
+    if (flags_ & flag_gives_context) std::swap(context_, local().context);
+    if (context_ && !has_failed) drop_context(std::exchange(context_, nullptr));
+    if (extra_ && extra_->canceller) extra_->canceller->task = nullptr;
+    if (has_failed) loop_->unread.push_back(*this);
+    complete(was_cancelled, has_failed);
+}
+
+task_base& require_task() {
+    task_base* task = local().task;
+    if (!task) throw_no_task();
+    if (task->loop()->closed) throw_forked();
+    return *task;
+}
+
+void throw_no_task() {
+    throw_logic_error(
+        "this needs a running task: call it from a coroutine that aio::run runs (a program and its plugins must share "
+        "one copy of aiocxx: build it with BUILD_SHARED_LIBS=ON)");
+}
+
+void throw_no_loop() {
+    if (local().task) throw_forked();
+    throw_logic_error(
+        "no event loop runs on this thread: call this from a coroutine or callback that aio::run runs (a program and "
+        "its plugins must share one copy of aiocxx: build it with BUILD_SHARED_LIBS=ON)");
+}
+
+void throw_not_idle(phase p, const operation& op, const task_base* who) {
+    if (p == phase::over)
+        throw_logic_error("this has been awaited already, and is awaited once: call the function that made it again");
+    std::string what;
+    op.describe(what);
+    const bool here = who && who->loop() == local().loop;  // else it has been left behind by a loop that has ended
+    throw_logic_error("two tasks await one object at once (" + what +
+        "): " + (here ? who->name() : "a task of another loop") +
+        " waits in it; call the function that made it once for each await");
+}
+
+void throw_awaited_twice() {
+    throw_logic_error(
+        "this coroutine has been awaited already, given to a task, or moved from: a coro is awaited once");
+}
+
+void report_never_awaited(std::source_location defined) noexcept {
+    loop_core* loop = local().loop;
+    if (!loop || !loop->debug) return;
+    loop->report(
+        [&] {
+            return "coroutine was never awaited: " + std::string(defined.function_name()) + ", defined at " +
+                defined.file_name() + ":" + std::to_string(defined.line());
+        },
+        nullptr, nullptr);
+}
+
+task_canceller make_canceller(task_base& task) {
+    task_canceller c;
+    if (task.done()) return c;  // its loop may have ended, too
+    task_extra& extra = task.extra();
+    if (!extra.canceller) extra.canceller = std::make_shared<canceller_state>(inbox_of(*task.loop()), &task);
+    c.state_ = extra.canceller;
+    return c;
+}
+
+}  // namespace detail
+
+namespace {
+struct cancel_request : detail::inbox_node {
+    std::shared_ptr<detail::canceller_state> target;
+    std::string message;
+};
+}  // namespace
+
+void task_canceller::cancel(std::string message) const {
+    if (!state_) return;
+    auto* request = new cancel_request;
+    request->target = state_;
+    request->message = std::move(message);
+    request->deliver = [](detail::inbox_node& node) noexcept {
+        std::unique_ptr<cancel_request> self(static_cast<cancel_request*>(&node));
+        if (self->target->task) self->target->task->cancel(std::move(self->message));
+    };
+    if (!state_->in->push(*request)) delete request;
+}
+
+any_task current_task() noexcept { return any_task(detail::state_ptr<detail::task_base>(detail::local().task)); }
+
+std::vector<any_task> all_tasks() {
+    detail::loop_core& loop = detail::require_loop();
+    std::vector<any_task> tasks;
+    for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {
+        auto* task = static_cast<detail::task_base*>(link);
+        if (!task->internal()) tasks.emplace_back(detail::state_ptr<detail::task_base>(task));
+    }
+    return tasks;
+}
+
+void any_task::result() const {
+    detail::check_result_ready(get());
+    get().mark_retrieved();
+    if (std::exception_ptr error = get().error()) std::rethrow_exception(error);
+}
+
+std::exception_ptr any_task::exception() const {
+    detail::check_result_ready(get());
+    get().mark_retrieved();
+    return get().error();
+}
+
+}  // namespace aio

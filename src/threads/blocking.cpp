@@ -1,0 +1,359 @@
+#include "loop/loop.hpp"
+#include "task/frames.hpp"
+
+#include <aio/detail/threads/blocking.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <csignal>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include <pthread.h>
+
+namespace aio::detail {
+
+namespace {
+struct worker {
+    std::thread thread;
+    blocking_job* job = nullptr;  // what it runs
+    bool job_given_up = false;
+    bool let_go = false;  // no longer of the pool, detached
+};
+}  // namespace
+
+struct blocking_pool::state {
+    const std::size_t most;
+    const char* const name;
+    mutable std::mutex mutex;
+    std::condition_variable work;
+    list<blocking_job> queue;
+    std::atomic<std::size_t> queued = 0;  // changed under the mutex
+    std::size_t spinning = 0;             // idle threads that look at queued
+    std::size_t running = 0;
+    std::size_t idle = 0;   // threads that wait for work, or are about to
+    std::size_t alive = 0;  // threads of the pool that have not ended
+    bool closed = false;
+    bool finishing = false;
+    std::vector<std::shared_ptr<worker>> workers;
+    list<pool_end> ends;
+
+    state(std::size_t n, const char* thread_name) : most(n), name(thread_name) {}
+    void start_thread(const std::shared_ptr<state>& self);
+    void serve(worker& w) noexcept;
+    void thread_ends(worker& w) noexcept;
+    void tell_ends() noexcept;
+};
+
+// Under the mutex, which the new thread needs before it can take a job. It is counted as idle by who starts it: a
+// thread that has not got as far as counting itself would hide a deadlock.
+void blocking_pool::state::start_thread(const std::shared_ptr<state>& self) {
+    workers.reserve(workers.size() + 1);
+    auto w = std::make_shared<worker>();
+    sigset_t all, before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+        w->thread = std::thread([self, w] { self->serve(*w); });
+    } catch (...) {
+        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        throw;
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    ::pthread_setname_np(w->thread.native_handle(), name);
+    workers.push_back(std::move(w));
+    ++idle;
+    ++alive;
+    idle_library_threads.add();
+}
+
+void blocking_pool::state::serve(worker& w) noexcept {
+    arm_thread_end();
+    spinner before_sleep;
+    std::unique_lock lock(mutex);
+    for (;;) {
+        if (queue.empty() && before_sleep.worth()) {
+            ++spinning;
+            lock.unlock();
+            before_sleep.until([this] { return queued.load(std::memory_order_relaxed) != 0; });
+            lock.lock();
+            --spinning;
+        }
+        if (queue.empty()) {
+            const auto start = clock::now();
+            work.wait(lock, [this] { return !queue.empty() || finishing; });
+            before_sleep.slept(clock::now() - start);
+        }
+        if (queue.empty()) return thread_ends(w);
+        blocking_job& job = *queue.pop_front();
+        --queued;
+        --idle;
+        ++running;
+        w.job = &job;
+        idle_library_threads.remove();
+        lock.unlock();
+        std::shared_ptr<inbox> home = std::move(job.home);
+        job.run(job);
+        lock.lock();
+        w.job = nullptr;
+        if (w.job_given_up) {
+            lock.unlock();
+            if (job.orphaned) job.orphaned(job);
+            lock.lock();
+            if (w.let_go) return;
+            w.job_given_up = false;
+            ++idle;
+            idle_library_threads.add();
+            continue;
+        }
+        --running;
+        ++idle;
+        lock.unlock();
+        if (!(home && home->push(job)) && job.orphaned) job.orphaned(job);
+        home.reset();
+        idle_library_threads.add();  // not before: what an orphan's function holds may wake a loop when it is destroyed
+        lock.lock();
+    }
+}
+
+// Under the mutex. From here on it does not count as idle: it may be gone before anybody has joined it.
+void blocking_pool::state::thread_ends(worker& w) noexcept {
+    idle_library_threads.remove();
+    if (w.let_go) return;
+    if (--alive == 0) tell_ends();
+}
+
+void blocking_pool::state::tell_ends() noexcept {
+    while (pool_end* end = ends.pop_front()) {
+        const std::shared_ptr<inbox> home = std::move(end->home);
+        home->push(*end);
+    }
+}
+
+blocking_pool::blocking_pool(std::size_t most, const char* name) : state_(std::make_shared<state>(most, name)) {}
+
+blocking_pool::~blocking_pool() { finish(); }
+
+void blocking_pool::submit(blocking_job& job) {
+    state& s = *state_;
+    bool wake;
+    {
+        const std::lock_guard lock(s.mutex);
+        if (s.closed) throw_logic_error("this executor has been shut down: it takes no more jobs");
+        if (s.idle <= s.queued && s.workers.size() < s.most) {
+            try {
+                s.start_thread(state_);
+            } catch (...) {
+                if (s.workers.empty()) throw;  // else those that are there do it
+            }
+        }
+        s.queue.push_back(job);
+        wake = ++s.queued > s.spinning;
+    }
+    if (wake) s.work.notify_one();
+}
+
+bool blocking_pool::withdraw(blocking_job& job) noexcept {
+    const std::lock_guard lock(state_->mutex);
+    if (!job.linked()) return false;
+    static_cast<list_node&>(job).unlink();
+    --state_->queued;
+    return true;
+}
+
+blocking_pool::given_up blocking_pool::give_up(blocking_job& job) noexcept {
+    state& s = *state_;
+    const std::lock_guard lock(s.mutex);
+    if (job.linked()) {
+        static_cast<list_node&>(job).unlink();
+        --s.queued;
+        return given_up::withdrawn;
+    }
+    for (std::size_t i = 0; i < s.workers.size(); ++i) {
+        const std::shared_ptr<worker> w = s.workers[i];
+        if (w->job != &job) continue;
+        w->job_given_up = true;
+        --s.running;
+        s.workers.erase(s.workers.begin() + static_cast<std::ptrdiff_t>(i));
+        if (s.queued > s.idle) {
+            try {
+                s.start_thread(state_);
+            } catch (...) {  // then the jobs that are queued wait for this one, too
+                s.workers.push_back(w);
+                return given_up::running;
+            }
+        }
+        w->let_go = true;
+        w->thread.detach();
+        if (--s.alive == 0) s.tell_ends();
+        return given_up::running;
+    }
+    return given_up::finished;
+}
+
+bool blocking_pool::has_this_thread() const noexcept {
+    const std::lock_guard lock(state_->mutex);
+    for (const auto& w : state_->workers) {
+        if (w->thread.get_id() == std::this_thread::get_id()) return true;
+    }
+    return false;
+}
+
+std::size_t blocking_pool::unfinished() const noexcept {
+    const std::lock_guard lock(state_->mutex);
+    return state_->queued + state_->running;
+}
+
+std::string blocking_pool::describe_unfinished() const {
+    const std::lock_guard lock(state_->mutex);
+    std::string text;
+    const auto add = [&text](const blocking_job& job) {
+        if (!text.empty()) text += ", ";
+        if (!job.awaiter) {
+            text += "a job";
+            return;
+        }
+        text += job.awaiter->name();
+        if (const promise_base* leaf = job.awaiter->leaf()) {
+            const std::source_location place = innermost_shown(*leaf).place;
+            text += std::string(" (") + place.file_name() + ":" + std::to_string(place.line()) + ")";
+        }
+    };
+    for (const auto& w : state_->workers) {
+        if (w->job && !w->job_given_up) add(*w->job);
+    }
+    for (const blocking_job* job = state_->queue.front(); job; job = state_->queue.after(*job)) add(*job);
+    return text;
+}
+
+bool blocking_pool::close(pool_end& end) noexcept {
+    state& s = *state_;
+    const std::lock_guard lock(s.mutex);
+    s.closed = s.finishing = true;
+    s.work.notify_all();
+    if (s.alive == 0) return true;
+    s.ends.push_back(end);
+    return false;
+}
+
+void blocking_pool::finish() noexcept {
+    state& s = *state_;
+    std::vector<std::shared_ptr<worker>> ending;
+    {
+        const std::lock_guard lock(s.mutex);
+        s.finishing = true;
+        ending.swap(s.workers);
+        s.work.notify_all();
+    }
+    for (const auto& w : ending) w->thread.join();
+    const std::lock_guard lock(s.mutex);
+    s.idle -= ending.size();
+    s.finishing = s.closed;
+}
+
+void blocking_pool::let_go() noexcept {
+    state& s = *state_;
+    const std::lock_guard lock(s.mutex);
+    s.closed = s.finishing = true;
+    while (s.queue.pop_front()) --s.queued;
+    for (const auto& w : s.workers) {
+        w->let_go = true;
+        w->thread.detach();
+    }
+    s.workers.clear();
+    s.alive = 0;
+    s.work.notify_all();
+}
+
+// A look-up holds its thread until the name server answers or is given up, and a stranger may choose the name.
+constinit process_pool files(4, "aio-file"), look_ups(32, "aio-resolver");
+
+blocking_pool& process_pool::get() {
+    blocking_pool* pool = pool_.load(std::memory_order_acquire);
+    if (!pool) {
+        auto made = std::make_unique<blocking_pool>(most_, name_);
+        if (pool_.compare_exchange_strong(pool, made.get())) pool = made.release();
+    }
+    return *pool;
+}
+
+std::size_t default_pool_threads() noexcept {
+    return std::min<std::size_t>(32, std::size_t{std::thread::hardware_concurrency()} + 4);
+}
+
+blocking_pool& default_pool() {
+    loop_cold& cold = require_loop().cold();
+    if (!cold.default_pool) {
+        auto pool = std::make_unique<blocking_pool>(default_pool_threads(), "aio-executor");
+        cold.closing_pool.emplace(to_coro(pool_shutdown(pool.get())));
+        cold.default_pool = std::move(pool);
+    }
+    return *cold.default_pool;
+}
+
+// Begun even under a pending cancel, and without a look at the budget: whoever leaves a scope has to be sure of it.
+bool pool_shutdown::await_ready() {
+    if (!pool_) throw_logic_error("this executor has been moved from");
+    if (pool_->has_this_thread()) {
+        throw_logic_error(
+            "an executor is shut down by a job that runs on one of its own threads, which would wait for itself");
+    }
+    begin(&require_task());
+    return start();
+}
+
+bool pool_shutdown::start() noexcept {
+    loop_core& loop = *task_->loop();
+    end_.owner = this;
+    end_.home = inbox_of(loop);
+    end_.deliver = [](inbox_node& n) noexcept {
+        pool_shutdown& self = *static_cast<node&>(n).owner;
+        --self.task_->loop()->outstanding;
+        self.wake();
+    };
+    phase_ = phase::parked;
+    if (pool_->close(end_)) {
+        phase_ = phase::idle;
+        return true;
+    }
+    ++loop.outstanding;
+    return false;
+}
+
+void pool_shutdown::finish() {
+    pool_->finish();  // the threads have ended or are about to: this only joins them
+}
+
+bool blocking_base::start() noexcept {
+    loop_core& loop = *task_->loop();
+    home = inbox_of(loop);
+    awaiter = task_;
+    deliver = [](inbox_node& node) noexcept {
+        auto& self = static_cast<blocking_base&>(node);
+        --self.task_->loop()->outstanding;
+        self.wake();
+    };
+    phase_ = phase::parked;  // before another thread can know of it
+    try {
+        pool_->submit(*this);
+    } catch (...) {
+        phase_ = phase::idle;
+        error_ = std::current_exception();
+        return true;
+    }
+    ++loop.outstanding;
+    return false;
+}
+
+void blocking_base::finish() {
+    if (error_) std::rethrow_exception(error_);
+}
+
+cancel_reply blocking_base::cancel(const std::string& message) noexcept {
+    if (phase_ == phase::parked && !pool_->withdraw(*this)) return cancel_reply::refused;
+    return irrevocable<blocking_base>::cancel(message);
+}
+
+}  // namespace aio::detail
