@@ -1,5 +1,5 @@
 #include "aio_test.hpp"
-#include "frames.hpp"
+#include "task/frames.hpp"
 
 #include <algorithm>
 #include <sstream>

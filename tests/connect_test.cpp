@@ -1,7 +1,7 @@
 // open_connection and open_unix_connection: several addresses, of which each answers when the test says so.
 #include "aio_test.hpp"
 
-#include "resolver.hpp"
+#include "io/resolver.hpp"
 
 #include <cerrno>
 #include <cstddef>

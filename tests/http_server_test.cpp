@@ -6,7 +6,7 @@
 #include <aio/event_loop.hpp>
 #include <aio/http.hpp>
 
-#include "http/request_parser.hpp"
+#include "http/server/request_parser.hpp"
 
 #include <random>
 

@@ -4,9 +4,9 @@
 
 #include <aio/http.hpp>
 
-#include "http/request_parser.hpp"
+#include "http/client/transfer.hpp"
+#include "http/server/request_parser.hpp"
 #include "http/target.hpp"
-#include "http/transfer.hpp"
 
 #include <algorithm>
 #include <memory>

@@ -1,0 +1,67 @@
+#!/usr/bin/perl
+# Usage: .ci/layers.pl: whether the includes of include/ and src/ keep the layers of docs/design.md. A file may include its own
+# folder and the layers to its left; layers with a dot between them stand side by side, and know nothing of each other. Of what
+# another folder of src/ has, a file includes headers only from lower layers, too.
+use strict;
+use warnings;
+
+my @order = map { [split / \. /] } split / > /,
+    'base > loop > task > sync . group . threads > io > debug > run > testing . http . sql > all';
+
+# Public headers are flat: this is where each belongs.
+my %public = (
+    base => 'delay errors exception_group result',
+    task => 'async_generator context_var coro event_loop finally future sleep task with',
+    sync => 'barrier broadcast condition event lock queue semaphore shared_lock watch',
+    group => 'as_completed background_tasks gather interval race task_group timeout views wait',
+    threads => 'executor thread_future',
+    io => 'file server stream',
+    debug => 'async_trace call_graph',
+    run => 'run',
+    testing => 'testing',
+    http => 'http http_json',
+    sql => 'sql',
+    all => 'aio',
+);
+
+my %rank;
+for my $at (0 .. $#order) { $rank{$_} = $at for @{$order[$at]}; }
+my %layer_of;
+for my $layer (keys %public) { $layer_of{"aio/$_.hpp"} = $layer for split ' ', $public{$layer}; }
+
+sub layer_of { # of a path below include/ or src/
+    my ($path) = @_;
+    return $layer_of{$path} if $layer_of{$path};
+    return $1 if $path =~ m{^aio/detail/(\w+)/[\w.]+$} && exists $rank{$1};
+    return $1 if $path =~ m{^aio/(http|sql)/[\w.]+$};
+    return $1 if $path =~ m{^(\w+)/} && $1 ne 'aio' && exists $rank{$1};
+    return undef;
+}
+
+my ($faults, $files, $includes) = (0, 0, 0);
+for my $file (split /\n/, `find include src -name '*.[hc]pp' | sort`) {
+    (my $path = $file) =~ s{^(include|src)/}{};
+    my $layer = layer_of($path);
+    if (!defined $layer) {
+        print "$file: belongs to no layer: put it into a layer's folder, or a public header into the table of .ci/layers.pl\n";
+        $faults++;
+        next;
+    }
+    $files++;
+    open(my $in, '<', $file) or die "$file: $!\n";
+    while (my $line = <$in>) {
+        next unless $line =~ m{^\s*#\s*include\s*(?:<(aio/[^>]+)>|"([^"]+)")};
+        my $named = $1 // $2;
+        $includes++;
+        my $to = layer_of($named);
+        if (!defined $to) {
+            print "$file:$.: $named belongs to no layer\n";
+            $faults++;
+        } elsif ($to ne $layer && $rank{$to} >= $rank{$layer}) {
+            print "$file:$.: $layer must not include $named, which is of $to\n";
+            $faults++;
+        }
+    }
+}
+printf "%d files in %d layers: %d includes, %d of them not downwards\n", $files, scalar keys %rank, $includes, $faults;
+exit($faults ? 1 : 0);
