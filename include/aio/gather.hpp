@@ -93,23 +93,28 @@ gathered_t<T> give(result<T>&& r) {
 /// Waits for the children of a gather; throws what is due.
 coro<> gather_all(children& set, bool return_exceptions);
 
-// Range: results by index; with a limit, the next child starts when one has ended.
-template<class R, bool Collect>
-coro<std::conditional_t<Collect, std::vector<result<awaited_t<given_element_t<R>>>>,
-    std::conditional_t<std::is_void_v<awaited_t<given_element_t<R>>>, void,
-        std::vector<gathered_t<awaited_t<given_element_t<R>>>>>>>
-gather_range(R range, std::size_t limit) {
-    using given = given_element_t<R>;
-    using T = awaited_t<given>;
-    using H = child_handle_t<given>;
-    using State = std::remove_pointer_t<decltype(std::declval<H&>().detail_state())>;
-    constexpr bool owned = !handle<std::remove_cvref_t<given>>;
-    constexpr bool may_move = !std::is_lvalue_reference_v<given>;
+/// The children of a gather over a range, and their results by index.
+template<class Given, bool Collect>
+class gathering {
+public:
+    using T = awaited_t<Given>;
 
-    std::vector<result<T>> outcomes;
-    std::exception_ptr error;
-    children set(Collect ? nullptr : gather_report);
-    auto collect = [&] {
+    /// Starts the element at next as a child, and moves next on. All room that the child needs is allocated before it
+    /// starts: a child that is in no set would be left to itself.
+    template<class Iterator>
+    void start(Iterator& next) {
+        set.reserve();
+        outcomes.emplace_back();
+        child_handle_t<Given> child = start_child(static_cast<Given>(*next));
+        ++next;
+        set.add(*child.detail_state(), outcomes.size() - 1, owned);
+        // Children that have ended are freed before the next one starts: a range may be long, and a limit small.
+        if (owned || set.running() == 0) collect();
+    }
+    /// No more children are started: the caller was cancelled, or one has failed and its error is to leave.
+    bool over() const noexcept { return set.cancel_requested() || (!Collect && set.has_error()); }
+    /// Takes the results of the children that have ended since.
+    void collect() {
         while (children::child* c = set.take_ended()) {
             const std::unique_ptr<children::child> taken(c);
             auto& state = static_cast<State&>(*c->state);
@@ -117,38 +122,55 @@ gather_range(R range, std::size_t limit) {
                 outcomes[c->index] = take_outcome<T, may_move>(state);
             }
         }
-    };
+    }
+    std::vector<gathered_t<T>> values()
+        requires(!std::is_void_v<T>)
+    {
+        std::vector<gathered_t<T>> all;
+        all.reserve(outcomes.size());
+        for (result<T>& r : outcomes) all.push_back(give(std::move(r)));
+        return all;
+    }
+
+    std::vector<result<T>> outcomes;
+    children set{Collect ? nullptr : gather_report};
+
+private:
+    using State = std::remove_pointer_t<decltype(std::declval<child_handle_t<Given>&>().detail_state())>;
+    static constexpr bool owned = !handle<std::remove_cvref_t<Given>>;
+    static constexpr bool may_move = !std::is_lvalue_reference_v<Given>;
+};
+
+/// With a limit, the next child starts when one has ended.
+template<class R, bool Collect>
+coro<std::conditional_t<Collect, std::vector<result<awaited_t<given_element_t<R>>>>,
+    std::conditional_t<std::is_void_v<awaited_t<given_element_t<R>>>, void,
+        std::vector<gathered_t<awaited_t<given_element_t<R>>>>>>>
+gather_range(R range, std::size_t limit) {
+    gathering<given_element_t<R>, Collect> all;
+    std::exception_ptr error;
     try {
         auto next = range.begin();
         const auto end = range.end();
-        for (;;) {
-            while (next != end && (limit == 0 || set.running() < limit) && !set.cancel_requested() &&
-                (Collect || !set.has_error())) {
-                set.reserve();
-                outcomes.emplace_back();
-                H h = start_child(static_cast<given>(*next));
-                ++next;
-                set.add(*h.detail_state(), outcomes.size() - 1, owned);
-                if (owned || set.running() == 0) collect();
+        while (next != end && !all.over()) {
+            if (limit == 0 || all.set.running() < limit) {
+                all.start(next);
+            } else {
+                co_await all.set.wait(children::until::any);
+                all.collect();
             }
-            if (limit == 0 || !(next != end) || set.cancel_requested() || (!Collect && set.has_error())) break;
-            co_await set.wait(children::until::any);
-            collect();
         }
-        co_await gather_all(set, Collect);
-        collect();
+        co_await gather_all(all.set, Collect);
+        all.collect();
     } catch (...) { error = std::current_exception(); }
     if (error) {
-        co_await set.end_owned();
-        set.leave(error);
+        co_await all.set.end_owned();
+        all.set.leave(error);
     }
     if constexpr (Collect) {
-        co_return outcomes;
-    } else if constexpr (!std::is_void_v<T>) {
-        std::vector<gathered_t<T>> values;
-        values.reserve(outcomes.size());
-        for (result<T>& r : outcomes) values.push_back(give(std::move(r)));
-        co_return values;
+        co_return std::move(all.outcomes);
+    } else if constexpr (!std::is_void_v<awaited_t<given_element_t<R>>>) {
+        co_return all.values();
     }
 }
 
