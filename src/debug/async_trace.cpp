@@ -230,8 +230,38 @@ public:
         --kept_;
         return take(*own_.front(), lock);
     }
+    /// Hangs context to the end of the chain that thrown begins: what thrown has replaced before stays in it. If thrown
+    /// stands in the chain of the other error already, that chain is cut there, so that none becomes a circle
+    /// (CPython's _PyErr_SetObject). A chain that would become longer than is shown stays as it is: context is told.
+    void extend_chain(const std::exception_ptr& thrown, std::unique_ptr<replaced> context) {
+        std::unique_ptr<replaced> cut_off;  // these two go when the mutex has been let go
+        std::unique_ptr<record> retired;
+        const locked lock(all().mutex);
+        const std::exception_ptr& error = context->error;
+        const std::exception_ptr* last = &thrown;
+        int length = 0;
+        while (record* r = find_with_context(*last, lock)) {
+            if (r->context->error == error) return;
+            if (++length == most_contexts) {
+                lost(std::move(context), lock);
+                return look_soon();
+            }
+            last = &r->context->error;
+        }
+        cut_off = cut_chain(error, thrown, lock);
+        obtain(error, lock).is_context = true;
+        obtain(*last, lock).context = std::move(context);
+        retired = retire(lock);
+    }
     /// The exception is gone, and nobody can ask what it has replaced.
     void lost(std::unique_ptr<replaced> context, const locked&) noexcept { lost_.push_back(*context.release()); }
+    void tell_later(std::unique_ptr<replaced> context) noexcept {
+        {
+            const locked lock(all().mutex);
+            lost(std::move(context), lock);
+        }
+        look_soon();
+    }
     /// Tells of what has been lost; what goes with that may have replaced others.
     void tell_lost() noexcept {
         for (;;) {
@@ -275,6 +305,21 @@ public:
     }
 
 private:
+    /// Null also where the error has replaced none.
+    record* find_with_context(const std::exception_ptr& error, const locked& lock) noexcept {
+        record* r = find(error, lock);
+        return r && r->context ? r : nullptr;
+    }
+    /// Takes what stands in the chain of error from wanted on, for the caller to delete.
+    std::unique_ptr<replaced> cut_chain(
+        const std::exception_ptr& error, const std::exception_ptr& wanted, const locked& lock) noexcept {
+        const record* const known = find(wanted, lock);
+        if (!known || !known->is_context) return nullptr;  // it is in no chain: this one, however long, is not walked
+        for (record* r = find_with_context(error, lock); r; r = find_with_context(r->context->error, lock)) {
+            if (r->context->error == wanted) return std::move(r->context);
+        }
+        return nullptr;
+    }
     static std::unique_ptr<record> take(record& r, const locked&) noexcept {
         r.unlink();
         const auto at = all().entries.find(r.object);
@@ -421,6 +466,20 @@ private:
     int left_ = 500;
 };
 
+/// The note that thrown has replaced error. Somebody has to read it, unless error is a cancel or leads to thrown.
+std::unique_ptr<replaced> context_of(const std::exception_ptr& thrown, const std::exception_ptr& error) {
+    auto context = std::make_unique<replaced>();
+    context->error = error;
+    context->unread = !is_cancelled(error) && !carrier(error).carries(thrown);
+    if (context->unread) context->by = describe(thrown);
+    return context;
+}
+
+bool is_group_of_one(const std::exception_ptr& error) noexcept {
+    const auto* group = as<exception_group>(error);
+    return group && group->exceptions().size() == 1;
+}
+
 }  // namespace
 
 std::exception_ptr trace_ended(const promise_base& ended) noexcept {
@@ -447,46 +506,12 @@ void trace_replaced(const std::exception_ptr& thrown, const std::exception_ptr& 
     traces* t = made();
     if (!t || carrier(error).in_group(thrown)) return;
     try {
-        const bool needs_telling = !is_cancelled(error) && !carrier(error).carries(thrown);
-        auto context = std::make_unique<replaced>();
-        context->error = error;
-        context->unread = needs_telling;
-        if (needs_telling) context->by = describe(thrown);
-        std::unique_ptr<replaced> forgotten;
-        std::unique_ptr<record> retired;
-        if (carrier(thrown).carries(error)) {  // each would keep the other for ever
-            const auto* group = as<exception_group>(error);
-            if (!needs_telling || (group && group->exceptions().size() == 1)) return;
-            {
-                const locked lock(all().mutex);
-                t->lost(std::move(context), lock);
-            }
-            return t->look_soon();
+        std::unique_ptr<replaced> context = context_of(thrown, error);
+        if (!carrier(thrown).carries(error)) {
+            t->extend_chain(thrown, std::move(context));
+        } else if (context->unread && !is_group_of_one(error)) {
+            t->tell_later(std::move(context));  // in the chain each would keep the other for ever
         }
-        const locked lock(all().mutex);
-        // What the new one has replaced before stays in the chain, and no chain is a circle: as CPython's
-        // _PyErr_SetObject.
-        const std::exception_ptr* last = &thrown;
-        int length = 0;
-        for (record* r = t->find(*last, lock); r && r->context; r = t->find(*last, lock)) {
-            if (r->context->error == error) return;
-            if (++length == most_contexts) {  // more are not shown: what would be longer is told
-                t->lost(std::move(context), lock);
-                return t->look_soon();
-            }
-            last = &r->context->error;
-        }
-        const record* const new_one = t->find(thrown, lock);
-        if (new_one && new_one->is_context) {  // else it is in no chain, however long that is
-            for (record* r = t->find(error, lock); r && r->context; r = t->find(r->context->error, lock)) {
-                if (r->context->error != thrown) continue;
-                forgotten = std::move(r->context);
-                break;
-            }
-        }
-        t->obtain(error, lock).is_context = true;
-        t->obtain(*last, lock).context = std::move(context);
-        retired = t->retire(lock);
     } catch (...) {}
 }
 
