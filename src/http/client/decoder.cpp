@@ -1,3 +1,10 @@
+// An answer names the codings of its body in the order in which the server applied them. Each becomes a stage with a
+// stream of zlib's, and the stages stand in a row, the last coding first: whoever reads asks the last stage, which asks
+// the one before it when its input is used up. So no stage decodes more than is asked for, however much a few bytes
+// would grow into.
+//
+// http_transfer feeds a decoder as libcurl receives the body, and finishes it at the end of the body.
+
 #include "http/client/decoder.hpp"
 
 #include "http/access.hpp"
@@ -17,6 +24,15 @@ namespace {
 
 constexpr std::size_t most_stages = 3;
 constexpr std::size_t piece_size = 16 * 1024;
+
+enum class coding : std::uint8_t { identity, gzip, deflate, unknown };
+
+coding coding_of(std::string_view name) noexcept {
+    if (name.empty() || equal_ignoring_case(name, "identity")) return coding::identity;
+    if (equal_ignoring_case(name, "gzip") || equal_ignoring_case(name, "x-gzip")) return coding::gzip;
+    if (equal_ignoring_case(name, "deflate")) return coding::deflate;
+    return coding::unknown;
+}
 
 }  // namespace
 
@@ -123,21 +139,25 @@ std::unique_ptr<http_decoder> http_decoder::of(const http::headers& answer, bool
     bool known = true;
     for (const auto& [name, value] : answer) {
         if (!equal_ignoring_case(name, "Content-Encoding")) continue;
-        for_each_element(value, [&](std::string_view coding) {
-            if (coding.empty() || equal_ignoring_case(coding, "identity")) return;
-            const bool gzip = equal_ignoring_case(coding, "gzip") || equal_ignoring_case(coding, "x-gzip");
-            if (!gzip && !equal_ignoring_case(coding, "deflate")) {
+        for_each_element(value, [&](std::string_view named) {
+            const coding c = coding_of(named);
+            if (c == coding::identity) return;
+            if (c == coding::unknown) {
                 known = false;
                 if (asked_by_caller) return;
-                throw http::error("the body has a Content-Encoding that was not asked for: " + std::string(coding));
+                throw http::error("the body has a Content-Encoding that was not asked for: " + std::string(named));
             }
             if (!d) d.reset(new http_decoder);
-            if (d->stages_.size() == most_stages) throw http::error("the body has too many Content-Encodings");
-            d->stages_.insert(d->stages_.begin(), std::make_unique<stage>(gzip));
-            if (d->stages_.size() > 1) d->stages_[1]->before = d->stages_[0].get();
+            d->put_in_front(c == coding::gzip);
         });
     }
     return known ? std::move(d) : nullptr;
+}
+
+void http_decoder::put_in_front(bool gzip) {
+    if (stages_.size() == most_stages) throw http::error("the body has too many Content-Encodings");
+    stages_.insert(stages_.begin(), std::make_unique<stage>(gzip));
+    if (stages_.size() > 1) stages_[1]->before = stages_[0].get();
 }
 
 void http_decoder::give(std::string_view encoded) {

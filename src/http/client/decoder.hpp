@@ -36,6 +36,8 @@ public:
 private:
     struct stage;
     http_decoder();
+    /// One more coding to undo, before the others: the server has applied it after them.
+    void put_in_front(bool gzip);
     std::vector<std::unique_ptr<stage>> stages_;  // in the order in which they decode
 };
 
