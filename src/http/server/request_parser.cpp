@@ -1,3 +1,5 @@
+// The reading side of the HTTP server (server.cpp feeds it what a connection brings), and the head of its responses.
+//
 // Boost.Beast's parser reads the grammar: request line, fields, Content-Length, Transfer-Encoding and chunks. This file
 // does what Beast does not do:
 //
@@ -25,6 +27,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 namespace aio::detail {
 
@@ -43,6 +46,8 @@ constexpr std::size_t most_chunk_overhead = 16 * 1024;
 constexpr std::string_view line_end = "\r\n";
 
 bool is_decimal(char c) noexcept { return c >= '0' && c <= '9'; }
+/// None of these may stand in a line; a tab may.
+bool is_control(char c) noexcept { return (c >= 0 && c < ' ' && c != '\t') || c == '\x7f'; }
 
 std::string_view view(boost::beast::string_view text) noexcept { return {text.data(), text.size()}; }
 
@@ -99,6 +104,9 @@ public:
 
 private:
     std::optional<std::string_view> line(std::string_view data);
+    bool of_a_chunk() const noexcept { return at == state::chunk_size || at == state::chunk_end; }
+    std::size_t most_line_bytes() const noexcept;
+    void line_too_long();
     void take_line(std::string_view text);
     void take_request_line(std::string_view text);
     void take_chunk_size(std::string_view text);
@@ -146,44 +154,51 @@ std::size_t http_request_parser::reader::feed(std::string_view data) {
     return taken;
 }
 
-// The line that data begins with, without its end; nothing if it is not complete, or bad.
+// The line that data begins with, without its end; nothing if it is not complete, or bad. The next call with more data
+// goes on where this one has stopped, so that a line that comes byte by byte is looked through once.
 std::optional<std::string_view> http_request_parser::reader::line(std::string_view data) {
-    const bool of_a_chunk = at == state::chunk_size || at == state::chunk_end;
-    const std::size_t most = at == state::chunk_size ? most_chunk_line_bytes
-        : at == state::chunk_end                     ? line_end.size()
-                                                     : line_bytes_left_;
     if (at == state::start && !data.empty() && !line_end.starts_with(data.substr(0, line_end.size()))) begun = true;
-    const std::size_t size = std::min(data.size(), most);
-    for (; searched_ < size; ++searched_) {
-        const char c = data[searched_];
-        if (c == '\r') {
-            if (searched_ + 1 == data.size()) return std::nullopt;
-            if (data[searched_ + 1] != '\n') {
-                bad(400, "a carriage return without a line feed");
-                return std::nullopt;
-            }
-            if (searched_ + line_end.size() > most) break;
-            const std::string_view text = data.substr(0, searched_);
-            searched_ = 0;
-            if (!of_a_chunk) line_bytes_left_ -= text.size() + line_end.size();
-            return text;
-        }
-        if ((c >= 0 && c < ' ' && c != '\t') || c == '\x7f') {
-            bad(400, c == '\n' ? "a line feed without a carriage return" : "a control character");
+    const std::size_t most = most_line_bytes();
+    const std::size_t end = std::min(data.size(), most);
+    while (searched_ < end && data[searched_] != '\r') {
+        if (is_control(data[searched_])) {
+            bad(400, data[searched_] == '\n' ? "a line feed without a carriage return" : "a control character");
             return std::nullopt;
         }
+        ++searched_;
     }
-    if (data.size() < most) return std::nullopt;
-    if (at == state::chunk_end) {
-        bad(400, "a chunk is longer than it says");
-    } else if (of_a_chunk) {
-        bad(400, "the first line of a chunk is longer than " + std::to_string(most_chunk_line_bytes) + " bytes");
-    } else {
-        bad(431,
-            std::string(at == state::trailers ? "the trailer section" : "the header") + " is longer than " +
-                std::to_string(most_header_bytes_) + " bytes");
+    if (searched_ >= end) {
+        if (data.size() >= most) line_too_long();
+        return std::nullopt;
     }
-    return std::nullopt;
+    if (searched_ + 1 == data.size()) return std::nullopt;  // the line feed may be on its way
+    if (data[searched_ + 1] != '\n') {
+        bad(400, "a carriage return without a line feed");
+        return std::nullopt;
+    }
+    if (searched_ + line_end.size() > most) {
+        line_too_long();
+        return std::nullopt;
+    }
+    if (!of_a_chunk()) line_bytes_left_ -= searched_ + line_end.size();
+    return data.substr(0, std::exchange(searched_, 0));
+}
+
+// With its end.
+std::size_t http_request_parser::reader::most_line_bytes() const noexcept {
+    if (at == state::chunk_size) return most_chunk_line_bytes;
+    if (at == state::chunk_end) return line_end.size();
+    return line_bytes_left_;
+}
+
+void http_request_parser::reader::line_too_long() {
+    if (at == state::chunk_end) return bad(400, "a chunk is longer than it says");
+    if (at == state::chunk_size) {
+        return bad(400, "the first line of a chunk is longer than " + std::to_string(most_chunk_line_bytes) + " bytes");
+    }
+    bad(431,
+        std::string(at == state::trailers ? "the trailer section" : "the header") + " is longer than " +
+            std::to_string(most_header_bytes_) + " bytes");
 }
 
 void http_request_parser::reader::take_line(std::string_view text) {
