@@ -1,3 +1,13 @@
+// The HTTP server behind http::serve and http::start_server: an aio::server whose handler is serve_connection, one task
+// for each connection. It reads a request, awaits the user's handler, sends the response and reads the next request, so
+// responses have the order of the requests and no lock is needed. Who pipelines is answered one by one.
+//
+// A client may be slow, lost or hostile. So each wait for it has a limit, what cannot be handled is refused with a
+// status that says why, and a connection that is closed with bytes unread lingers first: see linger().
+//
+// When the server is closed, connections that wait for a request are cancelled (drain_idle), and the others end with
+// the response that is under way.
+
 #include "http/server/request_parser.hpp"
 
 #include <aio/event_loop.hpp>
@@ -144,19 +154,28 @@ coro<> refuse(http_connection& c, const http_server_state& server, int status, s
     if (sent) co_await linger(c, server);
 }
 
+/// How long a client may take for what is read next: idle_timeout until the first byte of a request, header_timeout for
+/// the whole of its header, body_timeout for each piece of its body.
+class read_limits {
+public:
+    explicit read_limits(const http::server_options& options) : options_(options) { start(options.idle_timeout); }
+    delay next(const http_request_parser& parser) {
+        if (parser.header_done()) return options_.body_timeout;
+        if (parser.begun() && !std::exchange(begun_, true)) start(options_.header_timeout);
+        return deadline_ ? delay(*deadline_ - get_running_loop().time()) : delay(std::nullopt);
+    }
+
+private:
+    void start(delay d) { deadline_ = d ? std::optional<time_point>(d.from(get_running_loop().time())) : std::nullopt; }
+    const http::server_options& options_;
+    std::optional<time_point> deadline_;  // of the first byte, then of the header; empty lines do not put it off
+    bool begun_ = false;
+};
+
 // The next request into the parser. False: there is none, and the connection is at its end.
 coro<bool> read_request(http_connection& c, const http_server_state& server, http_request_parser& parser) {
-    const http::server_options& options = server.options;
+    read_limits limits(server.options);
     bool continued = false;
-    std::optional<time_point> deadline;  // of the first byte, then of the header; empty lines do not put it off
-    bool begun = false;
-    const auto left = [&deadline] {
-        return deadline ? delay(*deadline - get_running_loop().time()) : delay(std::nullopt);
-    };
-    const auto start = [&deadline](delay d) {
-        deadline = d ? std::optional<time_point>(d.from(get_running_loop().time())) : std::nullopt;
-    };
-    start(options.idle_timeout);
     for (;;) {
         if (!c.buffer.empty()) c.buffer.erase(0, parser.feed(c.buffer));
         if (parser.bad_status() != 0) {
@@ -165,27 +184,16 @@ coro<bool> read_request(http_connection& c, const http_server_state& server, htt
         }
         if (parser.complete()) co_return true;
 
-        got what;
-        if (!parser.begun()) {
-            if (server.draining) co_return false;
-            c.idle = true;
-            what = co_await read_more(c, left());
-            c.idle = false;
-            if (what != got::bytes) co_return false;
-            continue;
+        const bool begun = parser.begun();
+        if (!begun && server.draining) co_return false;
+        if (parser.header_done() && parser.expects_continue() && !std::exchange(continued, true)) {
+            const bool sent = co_await write_all(c, "HTTP/1.1 100 Continue\r\n\r\n", server.options.write_timeout);
+            if (!sent) co_return false;
         }
-        if (!parser.header_done()) {
-            if (!std::exchange(begun, true)) start(options.header_timeout);
-            what = co_await read_more(c, left());
-        } else {
-            if (!continued && parser.expects_continue()) {
-                continued = true;
-                const bool sent = co_await write_all(c, "HTTP/1.1 100 Continue\r\n\r\n", options.write_timeout);
-                if (!sent) co_return false;
-            }
-            what = co_await read_more(c, options.body_timeout);
-        }
-        if (what == got::nothing) co_await refuse(c, server, 408, "the request did not come in time");
+        c.idle = !begun;
+        const got what = co_await read_more(c, limits.next(parser));
+        c.idle = false;
+        if (begun && what == got::nothing) co_await refuse(c, server, 408, "the request did not come in time");
         if (what != got::bytes) co_return false;
     }
 }
