@@ -1,3 +1,10 @@
+// Requests under way, and the callbacks through which libcurl tells of them; transfer.hpp says how libcurl is driven.
+// Session.cpp makes transfers (make_transfer) and waits for them.
+//
+// libcurl is lenient where we are not: this file refuses URLs and headers that two sides would read differently,
+// decides what may be sent twice, and turns libcurl's codes into errors that name the request, the errno and the phase.
+// No exception may pass through libcurl: a callback keeps it in its transfer, which ends with it.
+
 #include "http/client/transfer.hpp"
 
 #include "http/access.hpp"
@@ -147,39 +154,46 @@ void append(curl_slist*& list, const std::string& line) {
     throw std::invalid_argument("the header " + std::string(name) + " " + why);
 }
 
+// "close" is kept apart from the other fields: libcurl has to know it, too.
+void take_connection(http_transfer& t, std::string_view name, std::string_view value) {
+    for_each_element(value, [&](std::string_view option) {
+        if (equal_ignoring_case(option, "close")) {
+            t.close_connection = true;
+        } else if (!equal_ignoring_case(option, "keep-alive")) {
+            refuse_header(name, "may say \"close\" or \"keep-alive\"");
+        }
+    });
+}
+
+void check_field(const http_transfer& t, std::string_view name, std::string_view value) {
+    for (const char* ours :
+        {"Transfer-Encoding", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection", "HTTP2-Settings"}) {
+        if (equal_ignoring_case(name, ours)) refuse_header(name, "is the library's to send");
+    }
+    if (equal_ignoring_case(name, "TE") && !equal_ignoring_case(value, "trailers")) {
+        refuse_header(name, "may say \"trailers\"");
+    }
+    if (equal_ignoring_case(name, "Expect") && !equal_ignoring_case(value, "100-continue")) {
+        refuse_header(name, "may say \"100-continue\"");
+    }
+    if (equal_ignoring_case(name, "Host")) {
+        if (t.given.contains("Host")) refuse_header(name, "is given twice");
+        if (!is_authority(value)) refuse_header(name, "is no host");
+    }
+}
+
 // The caller's headers. How a message ends and what becomes of its connection is ours to say: a wrong word there makes
 // two requests of one, or a server wait for ever.
 void take_headers(http_transfer& t, const http::headers& given) {
     for (const auto& [name, value] : given) {
-        if (equal_ignoring_case(name, "Content-Length")) {
+        if (equal_ignoring_case(name, "Content-Length")) {  // which libcurl sends
             if (value != std::to_string(t.body.size())) refuse_header(name, "is not the length of the body");
-            continue;
+        } else if (equal_ignoring_case(name, "Connection")) {
+            take_connection(t, name, value);
+        } else {
+            check_field(t, name, value);
+            t.given.add(name, value);
         }
-        if (equal_ignoring_case(name, "Connection")) {
-            for_each_element(value, [&](std::string_view option) {
-                if (equal_ignoring_case(option, "close")) {
-                    t.close_connection = true;
-                } else if (!equal_ignoring_case(option, "keep-alive")) {
-                    refuse_header(name, "may say \"close\" or \"keep-alive\"");
-                }
-            });
-            continue;
-        }
-        for (const char* ours :
-            {"Transfer-Encoding", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection", "HTTP2-Settings"}) {
-            if (equal_ignoring_case(name, ours)) refuse_header(name, "is the library's to send");
-        }
-        if (equal_ignoring_case(name, "TE") && !equal_ignoring_case(value, "trailers")) {
-            refuse_header(name, "may say \"trailers\"");
-        }
-        if (equal_ignoring_case(name, "Expect") && !equal_ignoring_case(value, "100-continue")) {
-            refuse_header(name, "may say \"100-continue\"");
-        }
-        if (equal_ignoring_case(name, "Host")) {
-            if (t.given.contains("Host")) refuse_header(name, "is given twice");
-            if (!is_authority(value)) refuse_header(name, "is no host");
-        }
-        t.given.add(name, value);
     }
     t.asks_for_encodings = t.given.contains("Accept-Encoding");
 }
