@@ -1,6 +1,6 @@
-// PostgreSQL through libpq, whose connection never blocks: the loop watches its descriptor, and libpq reads and writes
-// what is ready. Two things in it can only block, resolving names and asking the server to cancel; they run on threads
-// of their own.
+// The driver of PostgreSQL, which connection.cpp makes for a URL. It speaks through libpq, whose connection never
+// blocks: the loop watches its descriptor, and libpq reads and writes what is ready. Two things in it can only block,
+// resolving names and asking the server to cancel; they run on threads of their own.
 //
 // A cancel does not abandon a query: the server would go on with it, and its answer would be taken for the next one's.
 // It asks the server to stop (PQcancel), which goes over a connection of its own, and reads until the connection is
@@ -371,38 +371,78 @@ detail::cancel_reply io_wait::cancel(const std::string&) noexcept {
 
 // ---- connecting ----
 
-postgres::postgres(const std::string& url) {
+namespace {
+
+/// A URL that may have a password, and what is said of it in errors.
+class shown_url {
+public:
+    explicit shown_url(const std::string& url)
+        : text_(without_password(url)),
+          hint_(text_ == url ? "" : "; special characters of a password are written %40 and so on") {}
+    /// libpq quotes parts of the URL: its words can be shown only where the URL has no password.
+    [[noreturn]] void refuse_because(const std::string& words_of_libpq) const {
+        refuse(hint_.empty() ? ": " + words_of_libpq : hint_);
+    }
+    /// A password with a colon or a slash in it makes a port of its rest.
+    [[noreturn]] void refuse_port() const { refuse(": its port is no number" + hint_); }
+    [[noreturn]] void refuse_timeout() const { refuse(": its connect_timeout is no number of seconds"); }
+
+private:
+    [[noreturn]] void refuse(const std::string& why) const {
+        throw std::invalid_argument("the URL '" + text_ + "' makes no sense" + why);
+    }
+    std::string text_;
+    std::string hint_;
+};
+
+options_ptr parse(const std::string& url, const shown_url& shown) {
     char* message = nullptr;
-    const options_ptr parsed(PQconninfoParse(url.c_str(), &message));
+    options_ptr parsed(PQconninfoParse(url.c_str(), &message));
     const std::string why = message ? trimmed(message) : "out of memory";
     PQfreemem(message);
-    const std::string shown = without_password(url);
-    const std::string hint = shown == url ? "" : "; special characters of a password are written %40 and so on";
-    if (!parsed) {
-        // libpq quotes parts of the URL: only where it has no password can they be shown.
-        throw std::invalid_argument("the URL '" + shown + "' makes no sense" + (hint.empty() ? ": " + why : hint));
+    if (!parsed) shown.refuse_because(why);
+    return parsed;
+}
+
+/// What we have to know ourselves: libpq would find the defaults of the others when it connects.
+bool is_read_here(std::string_view key) noexcept {
+    return key == "host" || key == "hostaddr" || key == "port" || key == "connect_timeout";
+}
+
+const char* value_of(const options_ptr& options, std::string_view key) noexcept {
+    const char* value = nullptr;
+    for (const PQconninfoOption* o = options.get(); o && o->keyword; ++o) {
+        if (key == o->keyword) value = o->val;
     }
+    return value;
+}
+
+/// Several hosts may have several ports.
+bool is_port_list(const char* text) noexcept { return std::strspn(text, "0123456789,") == std::strlen(text); }
+
+std::optional<std::chrono::seconds> seconds_of(std::string_view text) noexcept {
+    int seconds = 0;
+    const char* const end = text.data() + text.size();
+    const auto [stop, code] = std::from_chars(text.data(), end, seconds);
+    if (stop != end || code != std::errc()) return std::nullopt;
+    return std::chrono::seconds(std::max(seconds, 0));
+}
+
+}  // namespace
+
+postgres::postgres(const std::string& url) {
+    const shown_url shown(url);
+    const options_ptr parsed = parse(url, shown);
     const options_ptr defaults(PQconndefaults());  // PGHOST and the like
     for (const PQconninfoOption* o = parsed.get(); o->keyword; ++o) {
         const std::string_view key = o->keyword;
-        const char* value = o->val;
-        if (key == "port" && value && std::strspn(value, "0123456789,") != std::strlen(value)) {
-            throw std::invalid_argument("the URL '" + shown + "' makes no sense: its port is no number" + hint);
-        }
-        if (!value && (key == "host" || key == "hostaddr" || key == "port" || key == "connect_timeout")) {
-            for (const PQconninfoOption* d = defaults.get(); d && d->keyword; ++d) {
-                if (key == d->keyword) value = d->val;
-            }
-        }
+        if (key == "port" && o->val && !is_port_list(o->val)) shown.refuse_port();
+        const char* const value = o->val || !is_read_here(key) ? o->val : value_of(defaults, key);
         if (!value) continue;
         if (key == "connect_timeout") {
-            int seconds = 0;
-            const char* const end = value + std::strlen(value);
-            if (const auto [stop, code] = std::from_chars(value, end, seconds); stop != end || code != std::errc()) {
-                throw std::invalid_argument(
-                    "the URL '" + shown + "' makes no sense: its connect_timeout is no number of seconds");
-            }
-            connect_timeout_ = std::chrono::seconds(std::max(seconds, 0));
+            const std::optional<std::chrono::seconds> timeout = seconds_of(value);
+            if (!timeout) shown.refuse_timeout();
+            connect_timeout_ = *timeout;
         }
         options_.emplace_back(key, value);
     }
@@ -420,7 +460,7 @@ std::vector<std::string> split(const std::string& text) {
     }
 }
 
-/// The addresses of a host, or why there are none.
+/// The addresses of a host, or why there are none. An empty one is a local socket.
 struct resolved {
     std::vector<std::string> addresses;
     std::string failure;
@@ -448,6 +488,28 @@ resolved resolve_host(const std::string& host, bool numeric_only) {
     return r;
 }
 
+/// What needs no name server.
+resolved resolve_at_once(const std::string& host) {
+    if (!host.empty() && host[0] != '/' && host[0] != '@') return resolve_host(host, true);
+    resolved local_socket;
+    local_socket.addresses.emplace_back();
+    return local_socket;
+}
+
+/// The options host, hostaddr and port of several targets, as libpq takes them: joined by commas.
+class target_list {
+public:
+    void add(const std::string& host, const std::string& address, const std::string& port) {
+        const char* const comma = hosts.empty() && addresses.empty() && ports.empty() ? "" : ",";
+        hosts += comma + host;
+        addresses += comma + address;
+        ports += comma + port;
+    }
+    bool has_address() const noexcept { return addresses.find_first_not_of(',') != std::string::npos; }
+
+    std::string hosts, addresses, ports;
+};
+
 template<class Options>
 auto find(Options& options, std::string_view key) -> decltype(&options.front().second) {
     for (auto& [name, value] : options) {
@@ -467,34 +529,24 @@ coro<> postgres::resolve() {
     const std::string* const port = find(options_, "port");
     std::vector<std::string> ports = port ? split(*port) : std::vector<std::string>(1);
     if (ports.size() != 1 && ports.size() != hosts.size()) co_return;  // libpq says so
-    std::string all_hosts, all_addresses, all_ports;
+    ports.resize(hosts.size(), ports[0]);                              // one port is for all hosts
+    target_list all;
     for (std::size_t i = 0; i < hosts.size(); ++i) {
-        auto answer = std::make_shared<resolved>();
-        if (hosts[i].empty() || hosts[i][0] == '/' || hosts[i][0] == '@') {
-            answer->addresses.emplace_back();  // a local socket
-        } else {
-            *answer = resolve_host(hosts[i], true);
-            if (answer->addresses.empty()) {
-                auto ask = [answer, name = hosts[i]] { *answer = resolve_host(name, false); };
-                errand_ = errand::start(*this, std::move(ask));
-                while (errand_ && !cancelled() && !late()) co_await io_wait(*this, 0);
-                if (cancelled() || late()) co_return;
-            }
-            if (answer->addresses.empty()) {
-                throw error(
-                    "cannot connect to PostgreSQL: resolving host '" + hosts[i] + "': " + answer->failure, "08001");
-            }
+        auto answer = std::make_shared<resolved>(resolve_at_once(hosts[i]));
+        if (answer->addresses.empty()) {
+            auto ask = [answer, name = hosts[i]] { *answer = resolve_host(name, false); };
+            errand_ = errand::start(*this, std::move(ask));
+            while (errand_ && !cancelled() && !late()) co_await io_wait(*this, 0);
+            if (cancelled() || late()) co_return;
         }
-        for (const std::string& address : answer->addresses) {
-            const char* const comma = all_hosts.empty() && all_addresses.empty() && all_ports.empty() ? "" : ",";
-            all_hosts += comma + hosts[i];
-            all_addresses += comma + address;
-            all_ports += comma + ports[ports.size() == 1 ? 0 : i];
+        if (answer->addresses.empty()) {
+            throw error("cannot connect to PostgreSQL: resolving host '" + hosts[i] + "': " + answer->failure, "08001");
         }
+        for (const std::string& address : answer->addresses) all.add(hosts[i], address, ports[i]);
     }
-    *host = all_hosts;
-    if (all_addresses.find_first_not_of(',') != std::string::npos) options_.emplace_back("hostaddr", all_addresses);
-    if (port) *find(options_, "port") = all_ports;
+    *host = all.hosts;
+    if (all.has_address()) options_.emplace_back("hostaddr", all.addresses);
+    if (port) *find(options_, "port") = all.ports;
 }
 
 /// One set of options for each address: libpq would go on to the next only where the system says that one does not
@@ -677,42 +729,63 @@ coro<> postgres::drain() {
     draining_ = false;
 }
 
+namespace {
+
+/// Parameters as PQsendQueryParams takes them: as text, but for bytes. Points into what it was made of, and into
+/// itself.
+class bound_parameters {
+public:
+    explicit bound_parameters(const std::vector<parameter>& given) : texts_(given.size()) {
+        for (const parameter& p : given) add(p);
+    }
+    bound_parameters(const bound_parameters&) = delete;
+    bound_parameters& operator=(const bound_parameters&) = delete;
+
+    bool send(PGconn* conn, const std::string& statement) const {
+        return PQsendQueryParams(conn, statement.c_str(), static_cast<int>(values_.size()), types_.data(),
+                   values_.data(), lengths_.data(), formats_.data(), 0) == 1;
+    }
+
+private:
+    void add(const parameter& p) {
+        const std::string* const value = value_of(p);
+        const bool bytes = p.type() == parameter::kind::blob;
+        values_.push_back(value ? value->c_str() : nullptr);
+        types_.push_back(bytes ? bytes_type : 0);  // the server infers the others
+        lengths_.push_back(value ? static_cast<int>(value->size()) : 0);
+        formats_.push_back(bytes ? 1 : 0);
+    }
+    /// Null for NULL.
+    const std::string* value_of(const parameter& p) {
+        std::string& text = texts_[values_.size()];
+        switch (p.type()) {
+            case parameter::kind::null: return nullptr;
+            case parameter::kind::boolean: text = p.integer() ? "true" : "false"; return &text;
+            case parameter::kind::integer: text = std::to_string(p.integer()); return &text;
+            case parameter::kind::real: text = format_real(p.real()); return &text;
+            case parameter::kind::text:
+                if (p.bytes().find('\0') != std::string::npos) {
+                    throw std::invalid_argument("the text for $" + std::to_string(values_.size() + 1) +
+                        " holds a NUL byte, which PostgreSQL's text cannot: give std::vector<std::byte>");
+                }
+                return &p.bytes();
+            case parameter::kind::blob: return &p.bytes();
+        }
+        return &text;
+    }
+    std::vector<std::string> texts_;  // of numbers; as many as there are parameters, so that none moves
+    std::vector<const char*> values_;
+    std::vector<Oid> types_;
+    std::vector<int> lengths_, formats_;
+};
+
+}  // namespace
+
 void postgres::send(const std::string& statement, const std::vector<parameter>& parameters, bool stream) {
     check_sizes(statement, parameters, limits);
-    bool sent;
-    if (parameters.empty() && !stream) {
-        sent = PQsendQuery(conn_, statement.c_str()) == 1;
-    } else {
-        std::vector<std::string> texts(parameters.size());
-        std::vector<const char*> values;
-        std::vector<Oid> types;
-        std::vector<int> lengths, formats;
-        for (std::size_t i = 0; i < parameters.size(); ++i) {
-            const parameter& p = parameters[i];
-            const std::string* value = &texts[i];
-            switch (p.type()) {
-                case parameter::kind::null: value = nullptr; break;
-                case parameter::kind::boolean: texts[i] = p.integer() ? "true" : "false"; break;
-                case parameter::kind::integer: texts[i] = std::to_string(p.integer()); break;
-                case parameter::kind::real: texts[i] = format_real(p.real()); break;
-                case parameter::kind::text:
-                    if (p.bytes().find('\0') != std::string::npos) {
-                        throw std::invalid_argument("the text for $" + std::to_string(i + 1) +
-                            " holds a NUL byte, which PostgreSQL's text cannot: give std::vector<std::byte>");
-                    }
-                    value = &p.bytes();
-                    break;
-                case parameter::kind::blob: value = &p.bytes(); break;
-            }
-            const bool bytes = p.type() == parameter::kind::blob;
-            values.push_back(value ? value->c_str() : nullptr);
-            types.push_back(bytes ? bytes_type : 0);  // the server infers the others
-            lengths.push_back(value ? static_cast<int>(value->size()) : 0);
-            formats.push_back(bytes ? 1 : 0);
-        }
-        sent = PQsendQueryParams(conn_, statement.c_str(), static_cast<int>(parameters.size()), types.data(),
-                   values.data(), lengths.data(), formats.data(), 0) == 1;
-    }
+    // PQsendQuery takes several statements in one text; with parameters, and in a stream, there is but one.
+    bool sent = parameters.empty() && !stream ? PQsendQuery(conn_, statement.c_str()) == 1
+                                              : bound_parameters(parameters).send(conn_, statement);
     if (sent && stream) sent = PQsetSingleRowMode(conn_) == 1;
     if (sent) return;
     const std::string why = trimmed(PQerrorMessage(conn_));
