@@ -1,5 +1,5 @@
-// SQLite: each connection has a thread, where everything that touches the database runs; a call is a job of that
-// thread.
+// The driver of SQLite, which connection.cpp makes for a URL. Each connection has a thread, where everything that
+// touches the database runs; a call is a job of that thread.
 //
 // A cancel sets a flag that SQLite looks at every thousand steps of its virtual machine and while it waits for a lock.
 // It is ours rather than sqlite3_interrupt(), which is forgotten if it comes between the beginning of a job and its
@@ -146,43 +146,50 @@ private:
 
 namespace {
 
-/// SQLite's words where they quote only names, else what the code means: "near "secret"", and what functions say, quote
-/// literals and parameters. Fills in the names of a constraint's error: "UNIQUE constraint failed: t.name".
-std::string head_of(int code, error::parts& p) {
+// SQLite's messages quote literals and parameters ("near "secret"", and what functions say), which errors must not
+// show. These functions give its words where they quote only names, else what the code means.
+
+/// "UNIQUE constraint failed: t.name". Fills in the names, too.
+std::string constraint_text(int code, error::parts& p) {
     const std::string_view message = p.message;
-    if ((code & 0xFF) == SQLITE_CONSTRAINT) {
-        constexpr std::string_view failed = " constraint failed: ";
-        const std::size_t at = message.find(failed);
-        const bool of_columns = code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY ||
-            code == SQLITE_CONSTRAINT_NOTNULL;
-        if (at == std::string_view::npos || (!of_columns && code != SQLITE_CONSTRAINT_CHECK))
-            return sqlite3_errstr(code);
-        const std::string_view what = message.substr(at + failed.size());
-        const std::size_t point = what.find('.');
-        if (what.find('\'') != std::string_view::npos) {
-            // "index 'name'", or a check without a name, whose text may hold literals
-            if (!of_columns) return std::string(message.substr(0, at)) + " constraint failed";
-            const std::size_t quote = what.find('\'') + 1;
-            p.constraint = what.substr(quote, what.rfind('\'') - quote);
-        } else if (!of_columns) {
-            p.constraint = what;
-        } else if (point != std::string_view::npos) {
-            p.table = what.substr(0, point);
-            p.column = what.substr(point + 1, what.find(',') - point - 1);
-        }
-        return std::string(message);
+    constexpr std::string_view failed = " constraint failed: ";
+    const std::size_t at = message.find(failed);
+    const bool of_columns =
+        code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY || code == SQLITE_CONSTRAINT_NOTNULL;
+    if (at == std::string_view::npos || (!of_columns && code != SQLITE_CONSTRAINT_CHECK)) return sqlite3_errstr(code);
+    const std::string_view what = message.substr(at + failed.size());
+    const std::size_t point = what.find('.');
+    if (what.find('\'') != std::string_view::npos) {
+        // "index 'name'", or a check without a name, whose text may hold literals
+        if (!of_columns) return std::string(message.substr(0, at)) + " constraint failed";
+        const std::size_t quote = what.find('\'') + 1;
+        p.constraint = what.substr(quote, what.rfind('\'') - quote);
+    } else if (!of_columns) {
+        p.constraint = what;
+    } else if (point != std::string_view::npos) {
+        p.table = what.substr(0, point);
+        p.column = what.substr(point + 1, what.find(',') - point - 1);
     }
+    return std::string(message);
+}
+
+/// True for "no such table: name" if the name is a word of the statement, and not in quotes: then it is no literal.
+bool misses_a_name(std::string_view message, std::string_view statement) {
+    for (const std::string_view about : {"no such table: ", "no such column: ", "no such function: "}) {
+        if (!message.starts_with(about)) continue;
+        const std::string_view name = message.substr(about.size());
+        const std::size_t at = statement.find(name);
+        if (at == std::string_view::npos || name.find_first_of("'\" ") != std::string_view::npos) return false;
+        return at == 0 || std::string_view("'\"`[").find(statement[at - 1]) == std::string_view::npos;
+    }
+    return false;
+}
+
+std::string text_of(int code, error::parts& p) {
+    const std::string_view message = p.message;
+    if ((code & 0xFF) == SQLITE_CONSTRAINT) return constraint_text(code, p);
     if ((code & 0xFF) == SQLITE_ERROR) {
-        for (const std::string_view about : {"no such table: ", "no such column: ", "no such function: "}) {
-            if (!message.starts_with(about)) continue;
-            // It must be a word of the statement, and not in quotes.
-            const std::string_view name = message.substr(about.size());
-            const std::size_t at = p.statement.find(name);
-            if (at == std::string::npos || name.find_first_of("'\" ") != std::string_view::npos) break;
-            if (at > 0 && std::string_view("'\"`[").find(p.statement[at - 1]) != std::string_view::npos) break;
-            return std::string(message);
-        }
-        if (message == "integer overflow") return std::string(message);
+        if (misses_a_name(message, p.statement) || message == "integer overflow") return p.message;
         if (message.ends_with(": syntax error") || message == "incomplete input") return "syntax error";
     }
     return sqlite3_errstr(code);
@@ -197,7 +204,7 @@ void database::fail(int code, const std::string& text) const {
     p.message = db_ ? sqlite3_errmsg(db_) : sqlite3_errstr(code);
     p.code = name_of(code);
     p.statement = text;
-    std::string what = head_of(code, p);
+    std::string what = text_of(code, p);
     const int primary = code & 0xFF;
     if (primary == SQLITE_CANTOPEN || primary == SQLITE_IOERR || primary == SQLITE_FULL || primary == SQLITE_NOTADB ||
         primary == SQLITE_CORRUPT || primary == SQLITE_READONLY || primary == SQLITE_BUSY) {
