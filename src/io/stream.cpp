@@ -1,3 +1,12 @@
+// The operations behind aio::stream, and the socket that they share; stream_state.hpp has their classes and the rules.
+//
+// Reads and writes are independent of each other. One task at a time may read, and a second one is told of its mistake;
+// those who write stand in a line (writers), and only the first of them calls the kernel, so the bytes of two writes
+// never mix. Closing stands in the same line, and so ends behind what is being written.
+//
+// A write that is cancelled after a part of its bytes has been sent leaves the stream torn: whatever came next would be
+// taken for the rest, so nothing may.
+
 #include "io/resolver.hpp"
 
 #include <aio/stream.hpp>
@@ -343,14 +352,9 @@ bool write_operation::start() noexcept {
         misuse_ = stream_misuse::other_loop;
         return true;
     }
-    if (!close_) {
-        if (s.write_eof && !linked()) misuse_ = stream_misuse::after_eof;
-        if (s.torn_at > 0) misuse_ = stream_misuse::torn;
-        error_ = s.closing && !linked() ? EPIPE : s.write_error;
-        if (misuse_ != stream_misuse::none || error_ != 0) return done();
-    }
+    if (!close_ && !may_write()) return done();
     if (!s.writers.empty() && s.writers.front() != this) {
-        if (!linked()) s.writers.push_back(*this);
+        join_writers();
         return false;
     }
     if (close_) {
@@ -359,6 +363,15 @@ bool write_operation::start() noexcept {
         return true;
     }
     return send_all() ? done() : false;
+}
+
+// Whoever stood in the line already when write_eof() or close_clients() came may finish.
+bool write_operation::may_write() noexcept {
+    const stream_state& s = *stream_;
+    if (s.write_eof && !linked()) misuse_ = stream_misuse::after_eof;
+    if (s.torn_at > 0) misuse_ = stream_misuse::torn;
+    error_ = s.closing && !linked() ? EPIPE : s.write_error;
+    return misuse_ == stream_misuse::none && error_ == 0;
 }
 
 // It neither writes nor waits any more.
@@ -373,7 +386,7 @@ bool write_operation::send_all() noexcept {
     stream_state& s = *stream_;
     for (int calls = 0; sent_ < size_; ++calls) {
         if (calls == calls_in_a_row) {
-            if (!linked()) s.writers.push_back(*this);
+            join_writers();
             start_again();
             return false;
         }
@@ -381,7 +394,7 @@ bool write_operation::send_all() noexcept {
         if (n >= 0) {
             sent_ += static_cast<std::size_t>(n);
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            if (!linked()) s.writers.push_back(*this);
+            join_writers();
             s.source.park(1, *this);
             return false;
         } else if (errno != EINTR) {

@@ -178,6 +178,10 @@ protected:
 
 private:
     bool done() noexcept;
+    bool may_write() noexcept;
+    void join_writers() noexcept {
+        if (!linked()) stream_->writers.push_back(*this);
+    }
     bool send_all() noexcept;
     stream_ptr stream_;
     std::size_t sent_ = 0;
