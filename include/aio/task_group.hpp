@@ -76,6 +76,9 @@ private:
         return task<T>(detail::state_ptr<detail::task_state<T>>::adopt(state));
     }
     coro<bool> leave();
+    bool take_back_own_cancel();
+    void throw_keyboard_interrupt(const std::exception_ptr& body_error) const;
+    void throw_errors(const std::exception_ptr& body_error, const std::exception_ptr& cancellation);
     const char* refusal() const noexcept;
     struct entry {
         child* place;

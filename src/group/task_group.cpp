@@ -1,3 +1,10 @@
+// The life of a task group: tasks are added while the body runs, the first failure cancels the others and the body, and
+// leave() waits for all and throws what has failed. The semantics are those of asyncio.TaskGroup (rules 65 to 84).
+//
+// The group cancels its parent to interrupt the body, and has to tell its own cancel from one that somebody else
+// requests at the same time. It counts, as asyncio does: it remembers how many requests the task had when it entered
+// (cancelling_), and takes its own back when the body has ended.
+
 #include <aio/event_loop.hpp>
 #include <aio/task_group.hpp>
 
@@ -174,27 +181,21 @@ coro<bool> task_group::exit(std::exception_ptr error) noexcept {
     return std::move(*leaving_);
 }
 
+// Waits for the children, whatever happened in the body. If somebody else cancels the task meanwhile, the children are
+// cancelled, and that cancel leaves in the end; the group's own cancel has been taken back by then.
 coro<bool> task_group::leave() {
-    detail::task_base* const parent = scope_.task();
     const bool elsewhere = !scope_.entered_by_running_task();
     const std::exception_ptr error = std::exchange(body_error_, nullptr);
     exiting_ = true;
     std::exception_ptr cancellation;
-    const bool body_cancelled = error && detail::is_cancelled(error);
-    if (body_cancelled) cancellation = error;
-    if (parent_cancel_requested_ && !elsewhere && parent->uncancel() <= cancelling_) {  // it was ours alone
-        cancellation = nullptr;
-        if (parent->must_cancel())
-            static_cast<void>(parent->take_cancellation());  // not delivered, and not needed any more
-    }
+    if (error && detail::is_cancelled(error)) cancellation = error;
+    if (!elsewhere && take_back_own_cancel()) cancellation = nullptr;
     if ((error || elsewhere) && !aborting_) abort();
     while (children_count_ > 0) {
         std::exception_ptr interrupted;
         try {
             co_await drained(*this);
         } catch (const cancelled_error&) { interrupted = std::current_exception(); }
-        // The group's own cancel has been taken back above, so this one is somebody else's: it leaves, also if it comes
-        // while the group ends itself.
         if (interrupted) cancellation = interrupted;
         if (interrupted && !aborting_) abort();
     }
@@ -204,14 +205,39 @@ coro<bool> task_group::leave() {
         report_errors();
         detail::throw_logic_error("a task group must be left in the task that has entered it");
     }
+    throw_keyboard_interrupt(error);
+    throw_errors(error, cancellation);
+    co_return error != nullptr;  // an error that nobody needs: the body's cancellation was the group's own
+}
+
+// True if nobody but the group has cancelled the body. The cancel may not have been delivered; it is not needed any
+// more.
+bool task_group::take_back_own_cancel() {
+    detail::task_base* const parent = scope_.task();
+    if (!parent_cancel_requested_ || parent->uncancel() > cancelling_) return false;
+    if (parent->must_cancel()) static_cast<void>(parent->take_cancellation());
+    return true;
+}
+
+// It leaves by itself, not in a group (rule 74).
+void task_group::throw_keyboard_interrupt(const std::exception_ptr& error) const {
     for (const std::exception_ptr& e : errors_) {
-        if (detail::is_keyboard_interrupt(e)) std::rethrow_exception(e);  // rule 74
+        if (detail::is_keyboard_interrupt(e)) std::rethrow_exception(e);
     }
     if (error && detail::is_keyboard_interrupt(error)) std::rethrow_exception(error);
+}
+
+// The children's errors and the body's leave as one exception_group. A cancel from outside leaves where there are none;
+// otherwise the next await raises it, so that it is not lost (rule 70).
+void task_group::throw_errors(const std::exception_ptr& error, const std::exception_ptr& cancellation) {
+    const bool body_cancelled = error && detail::is_cancelled(error);
     if (error && !body_cancelled) errors_.push_back(error);
-    if (cancellation && errors_.empty()) std::rethrow_exception(cancellation);
-    if (errors_.empty()) co_return error != nullptr;  // the body's cancellation was the group's own: cancel()
-    if (parent->cancelling() > 0) {  // a cancel from outside is not lost: the next await raises it (rule 70)
+    if (errors_.empty()) {
+        if (cancellation) std::rethrow_exception(cancellation);
+        return;
+    }
+    detail::task_base* const parent = scope_.task();
+    if (parent->cancelling() > 0) {
         parent->uncancel();
         parent->cancel({});
     }
