@@ -1,4 +1,5 @@
-// The traces of a thread's errors.
+// The traces of a thread's errors. Promises note each coroutine that an error passes, exits what they have replaced,
+// and aio::async_trace shows it to users.
 //
 // A trace belongs to an exception object, of which we see only exception_ptrs. There is a table keyed by the address of
 // that object. It holds no exception: nobody's objects live longer for being traced. A record goes with its exception,
