@@ -107,12 +107,12 @@ PLAIN_TEST("the next allocation fails where that was asked for, although a block
     auto main = []() -> aio::coro<> {
         auto nothing = []() -> aio::coro<> { co_return; };
         co_await aio::create_task(nothing());  // leaves a block
-        aio::testing::detail_::fail_allocation(0);
+        aio::testing::testing_detail::fail_allocation(0);
         bool failed = false;
         try {
             static_cast<void>(aio::create_task(nothing()));
         } catch (const std::bad_alloc&) { failed = true; }
-        aio::testing::detail_::fail_allocation(std::nullopt);
+        aio::testing::testing_detail::fail_allocation(std::nullopt);
         EXPECT_TRUE(failed);
     };
     aio::testing::run(main());

@@ -90,14 +90,14 @@ aio::coro<bool> failing(Scenario& scenario, std::size_t allocation, bool and_all
     aio::testing::set_step_hook(
         [] { aio::detail::empty_free_lists(); });  // what was freed in earlier steps is allocated anew
     std::exception_ptr error;
-    aio::testing::detail_::fail_allocation(allocation, and_all_after);
+    aio::testing::testing_detail::fail_allocation(allocation, and_all_after);
     try {
         co_await scenario();
     } catch (...) { error = std::current_exception(); }
-    const bool reached = aio::testing::detail_::allocation_failed();
-    aio::testing::detail_::fail_allocation(std::nullopt);
+    const bool reached = aio::testing::testing_detail::allocation_failed();
+    aio::testing::testing_detail::fail_allocation(std::nullopt);
     aio::testing::set_step_hook(nullptr);
-    if (error && !(reached && aio::testing::detail_::is_bad_alloc(error))) {
+    if (error && !(reached && aio::testing::testing_detail::is_bad_alloc(error))) {
         std::fprintf(stderr, "ended with %s\n", aio::detail::describe(error).c_str());
         result = wrong_error;
     }
@@ -112,7 +112,7 @@ int run_in_child(Scenario& scenario, std::size_t allocation, bool and_all_after,
     int result = survived;
     bool reached = true;
     const int descriptors = lowest_free_descriptor();
-    const std::ptrdiff_t blocks = aio::testing::detail_::live_blocks();
+    const std::ptrdiff_t blocks = aio::testing::testing_detail::live_blocks();
     try {
         reached = aio::testing::run(
             failing(scenario, allocation, and_all_after, result), {.virtual_time = !options.real_time});
@@ -125,7 +125,7 @@ int run_in_child(Scenario& scenario, std::size_t allocation, bool and_all_after,
         result = leaked;
     }
     if (aio::detail::only_thread()) {
-        if (const std::ptrdiff_t left = aio::testing::detail_::live_blocks() - blocks; left != 0) {
+        if (const std::ptrdiff_t left = aio::testing::testing_detail::live_blocks() - blocks; left != 0) {
             std::fprintf(stderr, "%td blocks are left\n", left);
             result = leaked;
         }

@@ -533,10 +533,10 @@ PLAIN_TEST("fault C11: timers that are armed without memory fire in order, and t
         deadlines.push_back(aio::time_point(std::chrono::seconds(random() % 50)));
     }
     aio::detail::timers timers;
-    aio::testing::detail_::fail_allocation(0, true);
+    aio::testing::testing_detail::fail_allocation(0, true);
     for (std::size_t i = 0; i < count; ++i) timers.arm(nodes[i], deadlines[i]);
-    EXPECT_TRUE(aio::testing::detail_::allocation_failed());
-    aio::testing::detail_::fail_allocation(std::nullopt);
+    EXPECT_TRUE(aio::testing::testing_detail::allocation_failed());
+    aio::testing::testing_detail::fail_allocation(std::nullopt);
     EXPECT_EQ(timers.count(), static_cast<std::size_t>(count));
     for (std::size_t i = 0; i < count; ++i) {
         if (i % 3 == 0) {

@@ -73,10 +73,10 @@ public:
     /// A token holds what reset() needs: the value before, and the owner of that value.
     class token {
         friend class context_var;
-        std::uint64_t variable = 0;
-        detail::context_owner owner;
-        detail::context_value before;
-        mutable bool used = false;
+        std::uint64_t variable_ = 0;
+        detail::context_owner owner_;
+        detail::context_value before_;
+        mutable bool used_ = false;
     };
 
     explicit context_var(std::string_view name) : name_(name) {}
@@ -103,19 +103,19 @@ public:
     }
     [[nodiscard("keep it for reset(), or cast it to void")]] token set(T value) {
         token t;
-        t.variable = id_;
-        t.owner = detail::context_owner::current();
-        t.before = detail::set_in_context(id_, std::make_shared<const T>(std::move(value)));
+        t.variable_ = id_;
+        t.owner_ = detail::context_owner::current();
+        t.before_ = detail::set_in_context(id_, std::make_shared<const T>(std::move(value)));
         return t;
     }
     /// Back to what it was before the set() that gave the token. Throws std::logic_error for another variable's token
     /// or a used one, std::invalid_argument in another task than that of the set(): there the token stays good.
     void reset(const token& t) {
-        if (t.variable != id_) detail::throw_logic_error("this token is not of context variable '" + name_ + "'");
-        if (t.used) detail::throw_logic_error("this token of context variable '" + name_ + "' has been used already");
-        if (t.owner != detail::context_owner::current()) detail::throw_foreign_token(name_, t.owner);
-        const detail::context_value dropped = detail::set_in_context(id_, t.before);  // is destroyed when all is done
-        t.used = true;
+        if (t.variable_ != id_) detail::throw_logic_error("this token is not of context variable '" + name_ + "'");
+        if (t.used_) detail::throw_logic_error("this token of context variable '" + name_ + "' has been used already");
+        if (t.owner_ != detail::context_owner::current()) detail::throw_foreign_token(name_, t.owner_);
+        const detail::context_value dropped = detail::set_in_context(id_, t.before_);  // is destroyed when all is done
+        t.used_ = true;
     }
 
 private:

@@ -73,7 +73,7 @@ struct brute_force_options {
     std::size_t every = 1;
 };
 
-namespace detail_ {
+namespace testing_detail {
 
 bool is_bad_alloc(const std::exception_ptr& error) noexcept;  // or a group of nothing else
 /// The n-th from now on of this thread, and all after it if so said; nullopt: none.
@@ -192,22 +192,22 @@ coro<bool> failing_at(Scenario& scenario, std::size_t busy, std::size_t allocati
     co_return reached;
 }
 
-}  // namespace detail_
+}  // namespace testing_detail
 
 /// Cancels the scenario's task at each step, its own steps among them: there it has been woken, the result is there,
 /// and it has not run yet. The scenario ends with that cancellation, or as it will.
 template<class Scenario, class Check>
 std::size_t cancel_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, "cancel_at_every_step", options,
-        [&](std::size_t step) { return detail_::cancelled_at(scenario, options.busy_tasks, step, false); });
+    return testing_detail::again_and_again(check, "cancel_at_every_step", options,
+        [&](std::size_t step) { return testing_detail::cancelled_at(scenario, options.busy_tasks, step, false); });
 }
 
 /// Cancels, one a run, every task that is about to go on: a cancel in the same tick as the result. Other tasks of the
 /// scenario than its first are cancelled, too, so it must be one in which the others can do without any of them.
 template<class Scenario, class Check>
 std::size_t cancel_every_wake_up(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, "cancel_every_wake_up", options,
-        [&](std::size_t step) { return detail_::cancelled_at(scenario, options.busy_tasks, step, true); });
+    return testing_detail::again_and_again(check, "cancel_every_wake_up", options,
+        [&](std::size_t step) { return testing_detail::cancelled_at(scenario, options.busy_tasks, step, true); });
 }
 
 /// Ends the main coroutine at each step: the scenario is cancelled and awaited by the end of run(). Errors that it ends
@@ -216,13 +216,13 @@ template<class Scenario, class Check>
 std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
     any_task subject;
     auto check_the_end = [&] {
-        if (!subject.done()) detail_::throw_not_ended();
+        if (!subject.done()) testing_detail::throw_not_ended();
         if (!subject.cancelled()) subject.result();  // throws what it ended with
         subject = {};
         check();
     };
-    return detail_::again_and_again(check_the_end, "end_at_every_step", options,
-        [&](std::size_t step) { return detail_::ended_at(scenario, options.busy_tasks, step, subject); });
+    return testing_detail::again_and_again(check_the_end, "end_at_every_step", options,
+        [&](std::size_t step) { return testing_detail::ended_at(scenario, options.busy_tasks, step, subject); });
 }
 
 /// Lets each allocation of a coroutine frame, a task, a future or another block of the library fail in its turn, and of
@@ -230,8 +230,8 @@ std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_option
 /// std::bad_alloc, a group of them, or well.
 template<class Scenario, class Check>
 std::size_t fail_every_allocation(Scenario scenario, Check check, brute_force_options options = {}) {
-    return detail_::again_and_again(check, "fail_every_allocation", options,
-        [&](std::size_t allocation) { return detail_::failing_at(scenario, options.busy_tasks, allocation); });
+    return testing_detail::again_and_again(check, "fail_every_allocation", options,
+        [&](std::size_t allocation) { return testing_detail::failing_at(scenario, options.busy_tasks, allocation); });
 }
 
 /// For a program's own operator new: throws std::bad_alloc where it is this allocation's turn to fail.

@@ -110,7 +110,8 @@ tidied tidy_free_lists(bool idle) noexcept {
     give_to_the_system(idle ? 2'000'000 : 8'000'000);
     bool any = false;
     for (std::size_t c = 0; c < block_classes; ++c) {
-        if ((set_aside[c] = after_few(local().free[c]))) any = true;
+        set_aside[c] = after_few(local().free[c]);
+        if (set_aside[c]) any = true;
     }
     return any ? tidied::for_now : tidied::wholly;
 }
@@ -130,7 +131,7 @@ void allocation() {
     throw std::bad_alloc();
 }
 
-namespace detail_ {
+namespace testing_detail {
 
 void fail_allocation(std::optional<std::size_t> n, bool and_all_after) noexcept {
     if (n) detail::empty_free_lists();
@@ -146,5 +147,5 @@ std::ptrdiff_t live_blocks() noexcept {
     return detail::counts.from_malloc + detail::of_ended_threads;
 }
 
-}  // namespace detail_
+}  // namespace testing_detail
 }  // namespace aio::testing

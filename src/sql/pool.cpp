@@ -56,9 +56,9 @@ private:
     /// Who waits for a connection.
     class taker {
     public:
-        explicit taker(pool_state& state) : state_(&state) { state.takers.push_back(this); }
+        explicit taker(pool_state& state) : state_(&state) { state.takers_.push_back(this); }
         ~taker() {
-            std::erase(state_->takers, this);
+            std::erase(state_->takers_, this);
             if (got) state_->offer(std::move(got));  // it came too late
         }
         taker(const taker&) = delete;
@@ -97,13 +97,13 @@ private:
     void ended(std::list<task<>>::iterator attempt, std::exception_ptr failed) noexcept;
     void offer(std::unique_ptr<connection> c) noexcept;
     taker& next_taker() noexcept {
-        taker& t = *takers.front();
-        takers.erase(takers.begin());
+        taker& t = *takers_.front();
+        takers_.erase(takers_.begin());
         t.served.set();
         return t;
     }
 
-    std::vector<taker*> takers;
+    std::vector<taker*> takers_;
 };
 
 coro<std::unique_ptr<connection>> pool_state::take() {
@@ -114,7 +114,7 @@ coro<std::unique_ptr<connection>> pool_state::take() {
             idle.pop_back();
         } else {
             taker me(*this);
-            if (attempts.size() < takers.size()) begin_attempt();
+            if (attempts.size() < takers_.size()) begin_attempt();
             co_await me.served.wait();
             if (me.error) std::rethrow_exception(me.error);
             c = std::move(me.got);
@@ -154,25 +154,26 @@ coro<> pool_state::attempt(place p) {
 /// Its error is told to who waits for it. Where nobody does, the next one who asks begins another attempt.
 void pool_state::ended(std::list<task<>>::iterator attempt, std::exception_ptr failed) noexcept {
     attempts.erase(attempt);
-    if (failed && takers.size() > attempts.size()) next_taker().error = std::move(failed);
+    if (failed && takers_.size() > attempts.size()) next_taker().error = std::move(failed);
     attempt_ended.set();
 }
 
 void pool_state::offer(std::unique_ptr<connection> c) noexcept {
     if (closing) return;
-    if (!takers.empty()) {
+    if (!takers_.empty()) {
         next_taker().got = std::move(c);
         return;
     }
     try {
         idle.push_back(std::move(c));
-    } catch (const std::bad_alloc&) {}
+    } catch (const std::bad_alloc&) {  // it is closed instead
+    }
 }
 
 /// Nobody waits for a connection, and none is made, from here on.
 void pool_state::close() noexcept {
     closing = true;
-    while (!takers.empty()) {
+    while (!takers_.empty()) {
         next_taker().error = std::make_exception_ptr(std::logic_error("this sql::pool is closed"));
     }
     for (task<>& attempt : attempts) {

@@ -23,7 +23,7 @@ any_task next_task() noexcept {
     return next && !next->internal() ? any_task(detail::state_ptr<detail::task_base>(next)) : any_task();
 }
 
-namespace detail_ {
+namespace testing_detail {
 
 struct busy_tasks::shared {
     any_task subject;
@@ -99,6 +99,6 @@ void throw_endless(const char* how) {
     throw std::logic_error(std::string(how) + ": the scenario has not ended after 100000 runs");
 }
 
-}  // namespace detail_
+}  // namespace testing_detail
 
 }  // namespace aio::testing
