@@ -131,13 +131,18 @@ public:
     }  // its error goes first, as in CPython (rule 11)
     void finish() noexcept {}
     cancel_reply cancel(const std::string& message) noexcept override {
-        if (phase_ != phase::parked && phase_ != phase::postponed) return revertible<join_base>::cancel(message);
-        if (awaited_->on_cancel_path())
-            return revertible<join_base>::cancel(message);  // tasks in a circle: it is opened here
+        if (phase_ != phase::parked && phase_ != phase::postponed) return cancel_this_wait(message);
+        if (awaited_->on_cancel_path()) return cancel_this_wait(message);  // tasks in a circle: it is opened here
         return awaited_->cancel(copied(message)) ? cancel_reply::handed_on : cancel_reply::refused;
     }
     void describe(std::string& out) const override;
     future_base& awaited() const noexcept { return *awaited_; }
+
+protected:
+    /// Ends the wait, and leaves what is awaited alone.
+    cancel_reply cancel_this_wait(const std::string& message) noexcept {
+        return revertible<join_base>::cancel(message);
+    }
 
 private:
     // Throws for a task that awaits itself (rule 16), or something of another loop (rule 17).

@@ -89,7 +89,7 @@ namespace detail {
 class [[nodiscard("co_await it")]] settled final : public join_base {
 public:
     explicit settled(future_base& awaited) : join_base(awaited), state_(&awaited) {}
-    cancel_reply cancel(const std::string& message) noexcept override { return revertible<join_base>::cancel(message); }
+    cancel_reply cancel(const std::string& message) noexcept override { return cancel_this_wait(message); }
 
 private:
     state_ptr<future_base> state_;

@@ -37,7 +37,7 @@ void tell(future_base& state) noexcept {
 }
 }  // namespace
 
-cancel_reply shield_wait::cancel(const std::string& message) noexcept { return revertible<join_base>::cancel(message); }
+cancel_reply shield_wait::cancel(const std::string& message) noexcept { return cancel_this_wait(message); }
 
 held_wait::~held_wait() {
     if (timer_.armed()) task_->loop()->disarm(timer_);
@@ -59,7 +59,7 @@ bool held_wait::await_ready() {
 }
 
 cancel_reply held_wait::cancel(const std::string& message) noexcept {
-    if (phase_ != phase::parked) return revertible<join_base>::cancel(message);
+    if (phase_ != phase::parked) return cancel_this_wait(message);
     held_ = true;
     message_ = copied(message);
     return cancel_reply::handed_on;
