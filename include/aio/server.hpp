@@ -97,14 +97,9 @@ coro<> call_handler(F& handler, stream client) {
     }
 }
 template<class F>
-class handler_of {
-public:
-    template<class G>
-    explicit handler_of(G&& fn) : fn_(std::forward<G>(fn)) {}
-    AIO_DETAIL_WRAPPER coro<> operator()(stream client) { return call_handler(fn_, std::move(client)); }
-
-private:
-    F fn_;
+struct handler_of {
+    F fn;
+    AIO_DETAIL_WRAPPER coro<> operator()(stream client) { return call_handler(fn, std::move(client)); }
 };
 template<class F>
 connection_handler make_handler(F&& handler) {
@@ -114,7 +109,7 @@ connection_handler make_handler(F&& handler) {
     if constexpr (std::is_same_v<std::invoke_result_t<stored&, stream>, coro<>>) {
         return connection_handler(std::forward<F>(handler));
     } else {
-        return connection_handler(handler_of<stored>(std::forward<F>(handler)));
+        return connection_handler(handler_of<stored>{std::forward<F>(handler)});
     }
 }
 

@@ -75,16 +75,11 @@ coro<http::response> call_http_handler(F& handler, http::request request) {
 }
 
 template<class F>
-class http_handler_of {
-public:
-    template<class G>
-    explicit http_handler_of(G&& fn) : fn_(std::forward<G>(fn)) {}
+struct http_handler_of {
+    F fn;
     AIO_DETAIL_WRAPPER coro<http::response> operator()(http::request request) {
-        return call_http_handler(fn_, std::move(request));
+        return call_http_handler(fn, std::move(request));
     }
-
-private:
-    F fn_;
 };
 
 template<class F>
@@ -92,7 +87,7 @@ http_handler make_http_handler(F&& handler) {
     using stored = std::decay_t<F>;
     static_assert(std::is_invocable_v<stored&, http::request>, "the handler of an HTTP server takes an http::request");
     require_function<stored>(handler, "http::start_server()");
-    return http_handler(http_handler_of<stored>(std::forward<F>(handler)));
+    return http_handler(http_handler_of<stored>{std::forward<F>(handler)});
 }
 
 }  // namespace aio::detail
