@@ -55,7 +55,7 @@ private:
     static constexpr std::int64_t convert(std::chrono::duration<Rep, Period> d) {
         if constexpr (std::is_floating_point_v<Rep>) {
             const Rep count = d.count();
-            if (count != count) detail::throw_nan_delay();
+            if (__builtin_isnan(count)) detail::throw_nan_delay();  // std::isnan is not constexpr
             const long double ns = static_cast<long double>(count) * Period::num * 1'000'000'000.0L / Period::den;
             if (ns >= static_cast<long double>(most)) return most;
             if (ns <= -static_cast<long double>(most)) return -most;

@@ -43,7 +43,7 @@ constexpr int most_contexts = 64;
 const void* object_of(const std::exception_ptr& error) noexcept {
     static_assert(sizeof error == sizeof(void*));
     const void* object;
-    std::memcpy(&object, &error, sizeof object);
+    std::memcpy(static_cast<void*>(&object), static_cast<const void*>(&error), sizeof object);
     return object;
 }
 
@@ -499,7 +499,8 @@ void trace_again(const future_base& from, const std::exception_ptr& error) noexc
         const locked lock(all().mutex);
         t->obtain(error, lock).start_again(&from);
         retired = t->retire(lock);
-    } catch (...) {}
+    } catch (...) {  // no memory: the trace stays as it was
+    }
 }
 
 void trace_replaced(const std::exception_ptr& thrown, const std::exception_ptr& error) noexcept {
@@ -513,7 +514,8 @@ void trace_replaced(const std::exception_ptr& thrown, const std::exception_ptr& 
         } else if (context->unread && !is_group_of_one(error)) {
             t->tell_later(std::move(context));  // in the chain each would keep the other for ever
         }
-    } catch (...) {}
+    } catch (...) {  // no memory: the trace stays as it was
+    }
 }
 
 void look_for_replaced_errors() noexcept {
@@ -544,7 +546,8 @@ void print_and_terminate() {
             const std::string text = "aiocxx: nobody catches this error:\n" + async_trace(error).to_string();
             std::fputs(text.c_str(), stderr);
         }
-    } catch (...) {}
+    } catch (...) {  // no memory: the process ends without the trace
+    }
     if (const std::terminate_handler before = terminate_before.load()) before();
     std::abort();
 }

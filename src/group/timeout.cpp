@@ -109,7 +109,8 @@ void attach_timeout(const std::exception_ptr& error, bool members) {
         group.set_context(std::make_exception_ptr(timeout_error("timed out", group.context())));
         if (!members) return;
         for (const std::exception_ptr& member : group.exceptions()) attach_timeout(member, false);
-    } catch (...) {}
+    } catch (...) {  // a foreign error, or no memory: nothing is attached
+    }
 }
 }  // namespace
 

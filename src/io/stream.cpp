@@ -304,7 +304,8 @@ bool read_some_operation::start() noexcept {
         s.buffer.consume(got_);
         return true;
     }
-    if ((error_ = s.read_error) != 0) return true;
+    error_ = s.read_error;
+    if (error_ != 0) return true;
     if (s.eof || s.closed()) return true;
     for (;;) {
         const ssize_t n = ::recv(s.fd, into_, size_, 0);

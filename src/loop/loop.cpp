@@ -206,7 +206,8 @@ void step_timed(loop_core& core, task_base& task) noexcept {
     std::string name;
     try {
         name = task.name();
-    } catch (...) {}
+    } catch (...) {  // no memory: reported without its name
+    }
     const promise_base* leaf = task.leaf();
     const std::source_location place = leaf ? innermost_shown(*leaf).place : std::source_location();
     const time_point start = clock::now();

@@ -376,6 +376,7 @@ int exit_status_of_error(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
     } catch (const keyboard_interrupt& interrupt) { return end_by_signal(interrupt.signal()); } catch (...) {
+        // any other error is printed
     }
     std::string text = async_trace(error).to_string();
     if (text.empty() || text.back() != '\n') text += '\n';

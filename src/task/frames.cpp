@@ -77,13 +77,13 @@ const promise_base& innermost_shown(const promise_base& innermost) noexcept {
     for (const promise_base* p = &innermost; p; p = p->parent) {
         if (!is_of_the_library(p->place)) return *p;
     }
-    return innermost;
+    return innermost;  // NOLINT(bugprone-return-const-ref-from-parameter): a promise is never a temporary
 }
 
 call_frame frame_reader::operator()(const std::source_location& place) {
     const char* const name = place.function_name();
     const char*& shown = names_[name];
-    if (!shown && !std::strstr(name, frame_mark.data())) shown = name;
+    if (!shown && std::string_view(name).find(frame_mark) == std::string_view::npos) shown = name;
     if (!shown) {  // kept for good: there are as many as functions
         static auto* const all = new std::unordered_set<std::string>;
         static std::mutex mutex;

@@ -97,7 +97,8 @@ bool task_base::cancel(std::string message) {
         bool asked = false;
         try {
             asked = !seen.insert(&reached).second;
-        } catch (...) {}
+        } catch (...) {  // no memory: then it may be asked twice
+        }
         if (asked) {  // since it was put here
             stack.pop_back();
             continue;
@@ -138,7 +139,8 @@ void task_base::set_cancel_message(std::string message) noexcept {
     if (message.empty() && !extra_) return;
     try {
         extra().cancel_message = std::move(message);
-    } catch (...) {}
+    } catch (...) {  // no memory: cancelled without a message
+    }
 }
 
 std::string copied(const std::string& message) noexcept {
@@ -148,9 +150,8 @@ std::string copied(const std::string& message) noexcept {
 }
 
 std::uint32_t task_base::uncancel() noexcept {
-    if (cancel_requests_ > 0 && --cancel_requests_ == 0) {
-        flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_overtaken));
-    }
+    if (cancel_requests_ == 0) return 0;
+    if (--cancel_requests_ == 0) { flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_overtaken)); }
     return cancel_requests_;
 }
 

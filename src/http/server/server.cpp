@@ -311,7 +311,8 @@ coro<> server::serve_forever() {
     try {
         co_await drain(limit);
         drained = true;
-    } catch (const cancelled_error&) {}
+    } catch (const cancelled_error&) {  // a second cancel: the clients are aborted
+    }
     if (!drained) {
         listening_.abort_clients();
         co_await listening_.exit(nullptr);  // their handlers may be waiting for something else

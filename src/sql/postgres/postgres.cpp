@@ -647,7 +647,8 @@ void postgres::on_notice(void* self, const PGresult* r) noexcept {
     try {
         const std::string severity = field_of(r, PG_DIAG_SEVERITY_NONLOCALIZED);
         if (severity == "FATAL" || severity == "PANIC") p.farewell_ = error_of(r, std::string()).what();
-    } catch (...) {}  // no memory: then nobody hears why
+    } catch (...) {  // no memory: then nobody hears why
+    }
 }
 
 std::string postgres::why_gone() const {
@@ -809,7 +810,8 @@ void postgres::ask_to_cancel() noexcept {
             PQcancel(owned.get(), why, sizeof why);
         };
         errand_ = errand::start(*this, std::move(ask));
-    } catch (...) {}
+    } catch (...) {  // then the deadline decides
+    }
 }
 
 /// Waits until something has come. Afterwards the connection may be lost.
