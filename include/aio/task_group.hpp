@@ -34,7 +34,8 @@ struct task_group_options {
 class task_group : public detail::creates_tasks<task_group> {
 public:
     explicit task_group(task_group_options options = {}) noexcept : options_(options) {}
-    task_group(task_group&& other);  // before it is entered
+    // NOLINTNEXTLINE(performance-noexcept-move-constructor): throws std::logic_error once the group is entered
+    task_group(task_group&& other);
     task_group& operator=(task_group&&) = delete;
     /// Terminates, naming them, if tasks are left.
     ~task_group();

@@ -177,7 +177,8 @@ void append(C& container, Item&& item) {
                              typename C::mapped_type;
                              container.insert_or_assign(std::get<0>(item), std::get<1>(item));
                          }) {
-        // the last one wins, as in a dict comprehension
+        // The last one wins, as in a dict comprehension. Each half of the item is moved once.
+        // NOLINTNEXTLINE(bugprone-use-after-move)
         container.insert_or_assign(std::get<0>(std::forward<Item>(item)), std::get<1>(std::forward<Item>(item)));
     } else {
         container.insert(std::forward<Item>(item));

@@ -78,7 +78,7 @@ struct walk_place {
 
 exception_group::exception_group(
     std::string message, std::vector<std::exception_ptr> exceptions, std::exception_ptr context)
-    : context_(std::move(context)) {
+    : context_(std::move(context)) {  // NOLINT(bugprone-throw-keyword-missing): a member, which is not to be thrown
     if (exceptions.empty()) throw std::invalid_argument("an exception_group needs at least one exception");
     for (const std::exception_ptr& e : exceptions) {
         if (!e) throw std::invalid_argument("an exception_group cannot hold a null exception_ptr");

@@ -60,6 +60,7 @@ private:
     task_group* group_;
 };
 
+// NOLINTNEXTLINE(performance-noexcept-move-constructor)
 task_group::task_group(task_group&& other) : options_(other.options_), cancel_called_(other.cancel_called_) {
     if (other.scope_.task()) detail::throw_logic_error("a task group cannot be moved once it is entered");
 }

@@ -58,7 +58,7 @@ public:
         open_run* nearest = nullptr;
         open_run* farthest = &runs_[0];  // or one that is free
         for (open_run& run : runs_) {
-            if (!run.last) {
+            if (!run.last) {  // NOLINT(bugprone-branch-clone): the order of the questions matters
                 farthest = &run;
             } else if (run.end <= deadline) {
                 if (!nearest || run.end > nearest->end) nearest = &run;

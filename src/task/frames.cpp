@@ -1,7 +1,7 @@
 #include "task/frames.hpp"
 
-#include <cstring>
 #include <mutex>
+#include <string_view>
 #include <unordered_set>
 
 namespace aio::detail {

@@ -15,6 +15,7 @@ struct list_node {
     list_node() noexcept : prev(nullptr), next(nullptr) {}
     explicit list_node(unset) noexcept {}
     list_node(const list_node&) noexcept : list_node() {}  // a copy is in no list
+    // NOLINTNEXTLINE(bugprone-unhandled-self-assignment): an assignment changes nothing
     list_node& operator=(const list_node&) noexcept { return *this; }
     bool linked() const noexcept { return next != nullptr; }
     void unlink() noexcept {

@@ -86,7 +86,7 @@ public:
     item take() noexcept {
         item& place = at(0);
         item first(std::move(place));
-        place.~item();
+        place.~item();  // NOLINT(bugprone-use-after-move): what was moved from is destroyed
         head_ = (head_ + 1) & (capacity_ - 1);
         --size_;
         return first;

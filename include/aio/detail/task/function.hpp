@@ -88,6 +88,7 @@ public:
     ~function() { reset(); }
 
     explicit operator bool() const noexcept { return table_ != nullptr; }
+    // NOLINTNEXTLINE(performance-unnecessary-value-param): the signature decides what is copied
     R operator()(Args... args) { return table_->call(buffer_, std::forward<Args>(args)...); }
     /// The stored function if it is an F, else null: what remove_done_callback compares with.
     template<class F>
