@@ -52,6 +52,7 @@ for my $file (split /\n/, `find include src -name '*.[hc]pp' | sort`) {
     while (my $line = <$in>) {
         next unless $line =~ m{^\s*#\s*include\s*(?:<(aio/[^>]+)>|"([^"]+)")};
         my $named = $1 // $2;
+        next if $named eq 'aio/detail/see_the_error_above';    # there is none: it stops the compiler
         $includes++;
         my $to = layer_of($named);
         if (!defined $to) {

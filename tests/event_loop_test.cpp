@@ -1,6 +1,7 @@
-#include "loop/loop.hpp"
+#include "loop/loop_state.hpp"
 
 #include <aio/context_var.hpp>
+#include <aio/detail/io/descriptor_wait.hpp>
 #include <aio/event_loop.hpp>
 
 #include "aio_test.hpp"
@@ -100,7 +101,7 @@ AIO_TEST("call_later and call_at call at their time, on the loop's clock") {
 
 AIO_TEST("rule 137: cancelled timers leave nothing in the heap") {
     auto& loop = aio::get_running_loop();
-    auto& timers = loop.core().cold().timer_heap;
+    auto& timers = loop.core().state().timer_heap;
     const std::size_t before = timers.count();
     std::vector<aio::callback_handle> handles;
     for (int i = 0; i < 1000; ++i) handles.push_back(loop.call_later(1h + i * 1ms, [] { ADD_FAILURE() << "called"; }));

@@ -8,7 +8,7 @@
 
 #include "aio_test.hpp"
 
-#include <aio/detail/loop/io.hpp>
+#include <aio/detail/io/descriptor_wait.hpp>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -2,7 +2,9 @@
 // have ended.
 #include "aio_test.hpp"
 
-#include "loop/loop.hpp"
+#include "loop/loop_state.hpp"
+
+#include <aio/detail/io/descriptor_wait.hpp>
 
 #include <algorithm>
 #include <cstdio>

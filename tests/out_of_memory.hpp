@@ -10,7 +10,7 @@
 // To be included once in a program: it replaces operator new.
 
 #include "aio_test.hpp"
-#include "loop/loop.hpp"
+#include "loop/process_threads.hpp"
 
 #include <cerrno>
 #include <cstdio>

@@ -1,5 +1,6 @@
 // Every primitive with each allocation failing in its turn, the standard library's too: see out_of_memory.hpp.
 #include "out_of_memory.hpp"
+#include "loop/timers.hpp"
 
 #include <algorithm>
 #include <filesystem>

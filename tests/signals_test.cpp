@@ -1,6 +1,8 @@
 // Signals at moments that only a test can choose: the system calls of the loop are replaced here.
 #include "aio_test.hpp"
 
+#include <aio/detail/io/descriptor_wait.hpp>
+
 #include <cerrno>
 #include <csignal>
 #include <functional>

@@ -1,7 +1,8 @@
 // aio::sql with SQLite, which needs no server; and what is the same for every database.
 #include "sql_test.hpp"
 
-#include "loop/loop.hpp"
+#include "loop/loop_state.hpp"
+#include "loop/process_threads.hpp"
 #include "sql/driver.hpp"
 
 #include <filesystem>

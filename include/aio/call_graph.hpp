@@ -9,6 +9,8 @@
 
 #include <aio/detail/base/platform.hpp>
 
+#include <aio/detail/task/call_frame.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <iosfwd>
@@ -16,13 +18,6 @@
 #include <vector>
 
 namespace aio {
-
-/// One coroutine of a task, at a co_await.
-struct call_frame {
-    const char* function;
-    const char* file;
-    std::uint32_t line;
-};
 
 /// One task that has not ended.
 struct call_graph_task {

@@ -10,7 +10,7 @@
 
 #include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/task/core.hpp>
+#include <aio/detail/task/task_state.hpp>
 
 #include <cstdint>
 #include <memory>

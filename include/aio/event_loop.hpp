@@ -11,8 +11,8 @@
 #include <aio/detail/base/platform.hpp>
 
 #include <aio/delay.hpp>
-#include <aio/detail/task/core.hpp>
 #include <aio/detail/task/function.hpp>
+#include <aio/detail/task/task_state.hpp>
 #include <aio/task.hpp>
 
 #include <exception>
@@ -95,8 +95,10 @@ public:
     void set_debug(bool on);
 
     detail::loop_core& core() const noexcept { return core_; }
+    void forget_exception_handler() noexcept { exception_handler_ = nullptr; }
 
 private:
+    std::shared_ptr<detail::function<void(const exception_context&)>> exception_handler_;
     mutable detail::loop_core core_;
 };
 

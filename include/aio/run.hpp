@@ -41,7 +41,7 @@ struct testing_options {
     std::uint64_t seed = 0;
 };
 
-class turns;
+class stepper;
 
 /// A loop with what run() does around it.
 class loop_owner {
@@ -63,7 +63,7 @@ public:
 
 private:
     friend struct entered;
-    friend class turns;
+    friend class stepper;
     struct let_go {  // handles may keep its memory longer
         void operator()(event_loop* loop) const noexcept;
     };
@@ -71,7 +71,7 @@ private:
     bool cancel_all() noexcept;
     bool some_end() const noexcept;
     void report_unread() noexcept;
-    void close_rest(turns& loop);
+    void close_rest(stepper& loop);
     std::unique_ptr<event_loop, let_go> loop_;
     run_options options_;
     context_map* context_;           // kept between runs

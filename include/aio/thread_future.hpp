@@ -15,7 +15,7 @@
 #include <aio/detail/base/platform.hpp>
 
 #include <aio/context_var.hpp>
-#include <aio/detail/loop/io.hpp>
+#include <aio/detail/loop/mailbox.hpp>
 #include <aio/event_loop.hpp>
 #include <aio/task.hpp>
 
@@ -63,13 +63,13 @@ public:
 };
 
 /// The loop's side: on its way through the inbox, then among the waiters of the task.
-struct thread_task_base : inbox_node, waiter, loop_end {
+struct thread_task_base : inbox_node, waiter, loop_service {
     std::source_location place;
     carried_context context;
 };
 /// False if the loop is at its end: nothing can be started any more.
 bool loop_takes_tasks() noexcept;
-void watch_loop_end(loop_end& node) noexcept;
+void watch_loop_end(loop_service& node) noexcept;
 std::exception_ptr loop_has_ended();
 [[noreturn]] void throw_value_taken();
 std::shared_ptr<inbox> require_inbox(const loop_handle& handle);
@@ -87,7 +87,7 @@ struct thread_task final : thread_task_base {
             static_cast<thread_task&>(static_cast<thread_task_base&>(node)).start();
         };
         notify = [](waiter& w) noexcept { static_cast<thread_task&>(static_cast<thread_task_base&>(w)).task_done(); };
-        loop_ended = [](loop_end& e) noexcept {
+        loop_ended = [](loop_service& e) noexcept {
             static_cast<thread_task&>(static_cast<thread_task_base&>(e)).never_done();
         };
     }
@@ -107,7 +107,7 @@ struct thread_task final : thread_task_base {
     // The value is moved: nobody else has a handle that knows its type. An error is shared only where somebody else
     // looks at the task.
     void task_done() noexcept {
-        static_cast<loop_end&>(*this).unlink();
+        static_cast<loop_service&>(*this).unlink();
         const bool somebody_waits = state.use_count() > 1;
         if (somebody_waits) task->mark_retrieved();  // else it is told to the exception handler (rule 33)
         try {

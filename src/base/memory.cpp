@@ -1,5 +1,6 @@
+// The slow paths of the free lists: what comes from malloc, what goes back to it, and when.
+
 #include <aio/detail/base/memory.hpp>
-#include <aio/testing.hpp>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -62,7 +63,7 @@ void* allocate_fresh(std::size_t bytes) {
         return block;
     }
     owner.touch();
-    aio::testing::allocation();
+    count_allocation();
     void* memory = std::malloc(bytes);
     if (!memory) throw std::bad_alloc();
     ++counts.from_malloc;
@@ -118,34 +119,29 @@ tidied tidy_free_lists(bool idle) noexcept {
 
 bool has_many_blocks() noexcept { return counts.from_malloc > 1024; }
 
-}  // namespace aio::detail
+// ---- what aio::testing makes of it
 
-namespace aio::testing {
-
-void allocation() {
-    if (detail::counts.until_failure == 0) [[likely]]
+void count_allocation() {
+    if (counts.until_failure == 0) [[likely]]
         return;
-    if (--detail::counts.until_failure > 0) return;
-    if (detail::counts.and_all_after) detail::counts.until_failure = 1;
-    detail::counts.failed = true;
+    if (--counts.until_failure > 0) return;
+    if (counts.and_all_after) counts.until_failure = 1;
+    counts.failed = true;
     throw std::bad_alloc();
 }
 
-namespace testing_detail {
-
-void fail_allocation(std::optional<std::size_t> n, bool and_all_after) noexcept {
-    if (n) detail::empty_free_lists();
-    detail::counts.until_failure = n ? *n + 1 : 0;
-    detail::counts.and_all_after = and_all_after;
-    detail::counts.failed = false;
+void fail_allocation_after(std::size_t successes, bool and_all_after) noexcept {
+    if (successes != no_failure) empty_free_lists();
+    counts.until_failure = successes != no_failure ? successes + 1 : 0;
+    counts.and_all_after = and_all_after;
+    counts.failed = false;
 }
 
-bool allocation_failed() noexcept { return detail::counts.failed; }
+bool allocation_has_failed() noexcept { return counts.failed; }
 
 std::ptrdiff_t live_blocks() noexcept {
-    detail::empty_free_lists();
-    return detail::counts.from_malloc + detail::of_ended_threads;
+    empty_free_lists();
+    return counts.from_malloc + of_ended_threads;
 }
 
-}  // namespace testing_detail
-}  // namespace aio::testing
+}  // namespace aio::detail

@@ -1,52 +1,20 @@
-#include "loop/loop.hpp"
+// What each task waits for, as users see it: the chain of their own coroutines with the places of their co_awaits.
+
+#include "loop/loop_state.hpp"
 #include "task/frames.hpp"
+#include "task/running.hpp"
+
+#include <aio/call_graph.hpp>
 
 #include <algorithm>
 #include <ostream>
 #include <unordered_map>
 
 namespace aio {
-namespace detail {
-namespace {
-
-// While a call graph is made, names are asked for once for each waiter: each time a walk through all tasks would be too
-// long.
-using tasks_by_id = std::unordered_map<std::uint64_t, task_base*>;
-constinit thread_local const tasks_by_id* known_tasks = nullptr;
-
-struct knows_tasks {
-    tasks_by_id tasks;
-    explicit knows_tasks(loop_core& loop) {
-        for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {
-            auto& task = static_cast<task_base&>(*link);
-            tasks.emplace(task.id(), &task);
-        }
-        known_tasks = &tasks;
-    }
-    ~knows_tasks() { known_tasks = nullptr; }
-    knows_tasks(const knows_tasks&) = delete;
-    knows_tasks& operator=(const knows_tasks&) = delete;
-};
-
-}  // namespace
-
-task_base* task_with_id(loop_core& loop, std::uint64_t id) noexcept {
-    if (known_tasks) {
-        const auto found = known_tasks->find(id);
-        return found == known_tasks->end() ? nullptr : found->second;
-    }
-    for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {
-        auto& task = static_cast<task_base&>(*link);
-        if (task.id() == id) return &task;
-    }
-    return nullptr;
-}
-
-}  // namespace detail
 
 call_graph capture_call_graph() {
     detail::loop_core& loop = detail::require_loop();
-    const detail::knows_tasks known(loop);
+    const detail::known_tasks known(loop);
     detail::frame_reader shown;
     call_graph graph;
     for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {

@@ -1,3 +1,4 @@
+#include <aio/detail/io/descriptor_wait.hpp>
 #include <aio/detail/threads/blocking.hpp>
 #include <aio/file.hpp>
 #include <aio/lock.hpp>

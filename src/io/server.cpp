@@ -1,5 +1,5 @@
 #include "io/resolver.hpp"
-#include "loop/loop.hpp"
+#include "loop/loop_state.hpp"
 
 #include <aio/event_loop.hpp>
 #include <aio/future.hpp>
@@ -255,7 +255,7 @@ coro<> run_handler(std::unique_ptr<running_handler> self, stream client) {
         self->connection->close(false);
         if (is_cancelled(error)) {
             loop_core& loop = *self->task->loop();
-            if (loop.cold().closing && self->server->closed) {
+            if (loop.state().closing && self->server->closed) {
                 tell_not_left(
                     *self->server.get(), loop, " was closed, but its handlers went on until the end of run()");
             }

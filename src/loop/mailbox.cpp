@@ -1,6 +1,7 @@
-#include "loop/loop.hpp"
+#include "loop/loop_state.hpp"
 
-#include <aio/detail/loop/io.hpp>
+#include <aio/detail/loop/mailbox.hpp>
+#include <aio/errors.hpp>
 
 #include <sys/eventfd.h>
 #include <unistd.h>

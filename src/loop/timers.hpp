@@ -13,7 +13,7 @@
 // memory, a node is put into a run that is there, at the place of its deadline. That takes a visit to those before it,
 // but no memory.
 
-#include <aio/detail/task/core.hpp>
+#include <aio/detail/loop/timer.hpp>
 
 #include <array>
 #include <vector>

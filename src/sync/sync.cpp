@@ -1,4 +1,5 @@
-#include "loop/loop.hpp"
+#include "loop/loop_state.hpp"
+#include "task/running.hpp"
 
 #include <aio/detail/sync/sync.hpp>
 

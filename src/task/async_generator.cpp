@@ -1,4 +1,5 @@
-#include "loop/loop.hpp"
+#include "loop/loop_state.hpp"
+#include "task/ending.hpp"
 #include "task/frames.hpp"
 
 #include <aio/async_generator.hpp>

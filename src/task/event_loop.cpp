@@ -1,9 +1,11 @@
-#include "loop/loop.hpp"
+// The public face of a loop: callbacks that come soon, later or from another thread, and the loop's handles. What
+// happens to errors that nobody catches is in src/run/reports.cpp.
 
-#include <aio/async_trace.hpp>
+#include "loop/loop_state.hpp"
+#include "task/ending.hpp"
+#include "task/running.hpp"
+
 #include <aio/context_var.hpp>
-
-#include <cstdio>
 
 namespace aio {
 namespace detail {
@@ -16,7 +18,7 @@ struct scheduled_callback : ready_callback, list_node {
     struct node : timer_node {
         scheduled_callback* owner = nullptr;
     } timer;
-    std::shared_ptr<scheduled_callback> self;  // while it is queued or armed, and so in loop_cold::callbacks
+    std::shared_ptr<scheduled_callback> self;  // while it is queued or armed, and so in loop_state::callbacks
 
     explicit scheduled_callback(function<void()> f) noexcept : fn(std::move(f)) {
         run = [](ready_callback& r) noexcept { static_cast<scheduled_callback&>(r).call(); };
@@ -39,7 +41,7 @@ struct scheduled_callback : ready_callback, list_node {
         loop = &l;
         context = share_context(current_context());
         self = std::move(me);
-        l.cold().callbacks.push_back(*this);
+        l.state().callbacks.push_back(*this);
     }
     /// No longer queued or armed; the caller keeps it until it is through with it.
     std::shared_ptr<scheduled_callback> detach() noexcept {
@@ -65,34 +67,10 @@ struct posted_call : inbox_node {
     std::shared_ptr<scheduled_callback> callback;  // made by the thread that posts: an error of that is the caller's
     carried_context context;
 };
-thread_local event_loop* running_loop = nullptr;
 }  // namespace
 
-void set_running_loop(event_loop* loop) noexcept {
-    running_loop = loop;
-    local().loop = loop ? &loop->core() : nullptr;
-}
-
-// The child of a fork() goes on in the coroutine or callback that called it. The loop belongs to the parent: its epoll
-// and eventfd are shared, its other threads are gone. So the loop is closed, and kept: what the child's coroutine
-// awaits does not come back, no other task is stepped, and run() throws as soon as the coroutine suspends. Nothing that
-// the parent would notice is touched.
-void forked_child() noexcept {
-    forget_signals_after_fork();
-    files.forget();
-    look_ups.forget();
-    idle_library_threads.reset();
-    if (!running_loop) return;
-    loop_core& loop = running_loop->core();
-    loop.hold();
-    loop.closed = true;
-    for (task_link* link = loop.tasks.front(); link; link = loop.tasks.after(*link))
-        static_cast<task_base&>(*link).request_prepare();
-    set_running_loop(nullptr);
-}
-
 void drop_callbacks(loop_core& loop) noexcept {
-    auto& left = loop.cold().callbacks;
+    auto& left = loop.state().callbacks;
     while (auto* node = left.front()) static_cast<void>(static_cast<scheduled_callback*>(node)->detach());
 }
 
@@ -119,7 +97,7 @@ void loop_handle::call_soon_threadsafe(detail::function<void()> fn) const {
     call->context.take();
     call->deliver = [](detail::inbox_node& node) noexcept {
         std::unique_ptr<detail::posted_call> self(static_cast<detail::posted_call*>(&node));
-        event_loop* loop = detail::running_loop;
+        event_loop* loop = detail::running_loop();
         if (!loop) return;
         self->context.swap_with_thread();
         detail::scheduled_callback& callback = *self->callback;
@@ -134,13 +112,8 @@ void loop_handle::call_soon_threadsafe(detail::function<void()> fn) const {
 
 bool loop_handle::running() const noexcept { return inbox_ && !inbox_->closed(); }
 
-event_loop::event_loop() { core_.cold().face = this; }
-event_loop::~event_loop() {
-    if (!core_.closed) core_.close();
-}
-
 callback_handle event_loop::call_soon(detail::function<void()> fn) {
-    if (core_.cold().generation != detail::fork_generation()) [[unlikely]]
+    if (core_.state().generation != detail::fork_generation()) [[unlikely]]
         detail::throw_forked();
     core_.check_thread("call_soon");
     if (!fn) detail::throw_empty_function("call_soon()");
@@ -154,7 +127,7 @@ callback_handle event_loop::call_later(delay d, detail::function<void()> fn) {
 }
 
 callback_handle event_loop::call_at(time_point when, detail::function<void()> fn) {
-    if (core_.cold().generation != detail::fork_generation()) [[unlikely]]
+    if (core_.state().generation != detail::fork_generation()) [[unlikely]]
         detail::throw_forked();
     core_.check_thread("call_at or call_later");
     if (!fn) detail::throw_empty_function("call_later() or call_at()");
@@ -174,42 +147,17 @@ time_point event_loop::time() const noexcept { return core_.now(); }
 
 void event_loop::set_exception_handler(detail::function<void(const exception_context&)> fn) {
     core_.check_thread("set_exception_handler");
-    auto& handler = core_.cold().exception_handler;
-    handler = fn ? std::make_shared<detail::function<void(const exception_context&)>>(std::move(fn)) : nullptr;
+    exception_handler_ =
+        fn ? std::make_shared<detail::function<void(const exception_context&)>>(std::move(fn)) : nullptr;
 }
 
-void event_loop::call_exception_handler(const exception_context& context) {
-    const auto handler = core_.cold().exception_handler;  // it may set another one
-    if (!handler) return default_exception_handler(context);
-    try {
-        (*handler)(context);
-    } catch (...) {  // rule 140
-        default_exception_handler({"exception in the exception handler", std::current_exception(), {}});
-        default_exception_handler(context);
-    }
-}
-
-void event_loop::default_exception_handler(const exception_context& context) {
-    std::string text = "aiocxx: " + context.message;
-    if (context.task) text += " (" + context.task.name() + ")";
-    text += '\n';
-    if (context.error) {
-        bool begins = true;  // a line
-        for (const char c : async_trace(context.error).to_string()) {
-            if (begins && c != '\n') text += "    ";
-            text += c;
-            begins = c == '\n';
-        }
-    }
-    std::fputs(text.c_str(), stderr);
-}
-
-loop_handle event_loop::handle() const { return loop_handle(core_.cold().in); }
+loop_handle event_loop::handle() const { return loop_handle(core_.state().in); }
 
 event_loop& get_running_loop() {
-    if (!detail::running_loop && detail::local().task) detail::throw_forked();
-    if (!detail::running_loop) detail::throw_logic_error("no event loop runs on this thread");
-    return *detail::running_loop;
+    event_loop* const loop = detail::running_loop();
+    if (!loop && detail::local().task) detail::throw_forked();
+    if (!loop) detail::throw_logic_error("no event loop runs on this thread");
+    return *loop;
 }
 
 }  // namespace aio

@@ -1,4 +1,5 @@
-#include "loop/loop.hpp"
+#include "loop/loop_state.hpp"
+#include "task/ending.hpp"
 
 #include <aio/detail/task/exits.hpp>
 #include <aio/finally.hpp>

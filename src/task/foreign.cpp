@@ -1,4 +1,4 @@
-#include "loop/loop.hpp"
+#include "loop/loop_state.hpp"
 
 #include <aio/detail/task/foreign.hpp>
 

@@ -1,7 +1,7 @@
 #pragma once
 // What users are shown of a coroutine: their own functions, by the names that a person writes.
 
-#include <aio/call_graph.hpp>
+#include <aio/detail/task/call_frame.hpp>
 #include <aio/detail/task/promise.hpp>
 
 #include <source_location>

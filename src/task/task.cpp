@@ -1,6 +1,7 @@
-#include "loop/loop.hpp"
+#include "loop/loop_state.hpp"
+#include "task/stepper.hpp"
 
-#include <aio/detail/loop/io.hpp>
+#include <aio/detail/loop/mailbox.hpp>
 #include <aio/event_loop.hpp>
 #include <aio/task.hpp>
 
@@ -225,13 +226,6 @@ void throw_no_task() {
     throw_logic_error(
         "this needs a running task: call it from a coroutine that aio::run runs (a program and its plugins must share "
         "one copy of aiocxx: build it with BUILD_SHARED_LIBS=ON)");
-}
-
-void throw_no_loop() {
-    if (local().task) throw_forked();
-    throw_logic_error(
-        "no event loop runs on this thread: call this from a coroutine or callback that aio::run runs (a program and "
-        "its plugins must share one copy of aiocxx: build it with BUILD_SHARED_LIBS=ON)");
 }
 
 void throw_not_idle(phase p, const operation& op, const task_base* who) {

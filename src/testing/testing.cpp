@@ -1,4 +1,8 @@
-#include "loop/loop.hpp"
+// What tests ask of a loop: a hook before each step, allocations that fail, busy tasks beside a scenario. The loops
+// over every step are templates, in testing.hpp.
+
+#include "loop/loop_state.hpp"
+#include "loop/process_threads.hpp"
 
 #include <aio/exception_group.hpp>
 #include <aio/sleep.hpp>
@@ -14,16 +18,24 @@ namespace aio::testing {
 void set_step_hook(detail::function<void()> fn) {
     detail::loop_core& loop = detail::require_loop();
     const auto before =
-        std::exchange(loop.cold().step_hook, fn ? std::make_shared<detail::function<void()>>(std::move(fn)) : nullptr);
+        std::exchange(loop.state().step_hook, fn ? std::make_shared<detail::function<void()>>(std::move(fn)) : nullptr);
     loop.look_who_watches();
 }
 
 any_task next_task() noexcept {
-    detail::task_base* const next = detail::require_loop().cold().next;
+    detail::task_base* const next = detail::require_loop().state().next;
     return next && !next->internal() ? any_task(detail::state_ptr<detail::task_base>(next)) : any_task();
 }
 
+void allocation() { detail::count_allocation(); }
+
 namespace testing_detail {
+
+void fail_allocation(std::optional<std::size_t> n, bool and_all_after) noexcept {
+    detail::fail_allocation_after(n.value_or(detail::no_failure), and_all_after);
+}
+bool allocation_failed() noexcept { return detail::allocation_has_failed(); }
+std::ptrdiff_t live_blocks() noexcept { return detail::live_blocks(); }
 
 struct busy_tasks::shared {
     any_task subject;
@@ -52,7 +64,7 @@ coro<> busy_tasks::begin() {
 void busy_tasks::run_beside(const any_task& subject) { shared_->subject = subject; }
 
 bool busy_tasks::come_next() const noexcept {
-    return !shared_->tasks.empty() && shared_->tasks.contains(detail::require_loop().cold().next);
+    return !shared_->tasks.empty() && shared_->tasks.contains(detail::require_loop().state().next);
 }
 
 coro<> busy_tasks::spin(std::shared_ptr<shared> with) {

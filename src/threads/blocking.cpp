@@ -1,7 +1,13 @@
-#include "loop/loop.hpp"
+// Threads for what blocks: a pool starts them as jobs come, and a job tells its loop through the inbox when it is done.
+// Files, look-ups of names and the executors use them.
+
+#include "loop/loop_state.hpp"
+#include "loop/process_threads.hpp"
 #include "task/frames.hpp"
 
+#include <aio/coro.hpp>
 #include <aio/detail/threads/blocking.hpp>
+#include <aio/task.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -283,14 +289,36 @@ std::size_t default_pool_threads() noexcept {
     return std::min<std::size_t>(32, std::size_t{std::thread::hardware_concurrency()} + 4);
 }
 
-blocking_pool& default_pool() {
-    loop_cold& cold = require_loop().cold();
-    if (!cold.default_pool) {
-        auto pool = std::make_unique<blocking_pool>(default_pool_threads(), "aio-executor");
-        cold.closing_pool.emplace(to_coro(pool_shutdown(pool.get())));
-        cold.default_pool = std::move(pool);
+namespace {
+
+/// The default executor of a loop. The end of run() awaits its jobs, after the generators.
+struct default_executor final : loop_service {
+    blocking_pool pool{default_pool_threads(), "aio-executor"};
+    coro<> shutdown = to_coro(pool_shutdown(&pool));  // made now: at the end there may be no memory
+
+    default_executor() {
+        end = [](loop_service& service, loop_core& loop) {
+            auto& self = static_cast<default_executor&>(service);
+            state_ptr<task_state<void>>::adopt(spawn(loop, std::move(self.shutdown), std::source_location::current()));
+        };
+        loop_ended = [](loop_service& service) noexcept {
+            const std::unique_ptr<default_executor> self(static_cast<default_executor*>(&service));
+            self->pool.let_go();  // it has threads only after a forced end
+            self->shutdown.close();
+        };
     }
-    return *cold.default_pool;
+};
+
+}  // namespace
+
+blocking_pool& default_pool() {
+    loop_state& loop = require_loop().state();
+    if (!loop.default_pool) {
+        auto made = std::make_unique<default_executor>();
+        loop.default_pool = &made->pool;
+        loop.services.push_back(*made.release());
+    }
+    return *loop.default_pool;
 }
 
 // Begun even under a pending cancel, and without a look at the budget: whoever leaves a scope has to be sure of it.

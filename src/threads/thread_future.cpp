@@ -1,4 +1,4 @@
-#include "loop/loop.hpp"
+#include "loop/loop_state.hpp"
 
 #include <aio/thread_future.hpp>
 
@@ -11,7 +11,7 @@ bool thread_future_base::done() const {
 
 void thread_future_base::refuse_own_thread() const {
     loop_core* loop = local().loop;
-    if (loop && loop->cold().in == in_ && !done()) {
+    if (loop && loop->state().in == in_ && !done()) {
         throw_logic_error(
             "a thread_future is waited for on the thread of its own loop, which would wait for itself: co_await a "
             "task");
@@ -64,10 +64,10 @@ bool thread_future_base::cancel(const std::shared_ptr<thread_future_base>& self,
 
 bool loop_takes_tasks() noexcept {
     loop_core* loop = local().loop;
-    return loop && !loop->cold().closing;
+    return loop && !loop->state().closing;
 }
 
-void watch_loop_end(loop_end& node) noexcept { local().loop->cold().at_end.push_back(node); }
+void watch_loop_end(loop_service& node) noexcept { local().loop->state().services.push_back(node); }
 
 std::exception_ptr loop_has_ended() {
     return std::make_exception_ptr(cancelled_error("the loop has ended before this coroutine"));

@@ -16,7 +16,7 @@
 
 #include "http/client/decoder.hpp"
 
-#include <aio/detail/loop/io.hpp>
+#include <aio/detail/io/descriptor_wait.hpp>
 #include <aio/http/client.hpp>
 
 #include <curl/curl.h>

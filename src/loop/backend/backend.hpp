@@ -2,7 +2,7 @@
 // What a loop needs of the kernel: be told when descriptors are ready, and sleep until then. epoll implements it;
 // io_uring will stand beside it behind the same five functions.
 
-#include <aio/detail/loop/io.hpp>
+#include <aio/detail/loop/descriptor.hpp>
 
 #include <chrono>
 #include <memory>

@@ -1,5 +1,7 @@
 #include "loop/backend/backend.hpp"
 
+#include <aio/errors.hpp>
+
 #include <sys/epoll.h>
 #include <unistd.h>
 

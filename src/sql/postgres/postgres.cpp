@@ -19,6 +19,7 @@
 
 #include "sql/driver.hpp"
 
+#include <aio/detail/io/descriptor_wait.hpp>
 #include <aio/detail/threads/blocking.hpp>
 #include <aio/sleep.hpp>
 

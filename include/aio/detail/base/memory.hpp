@@ -7,46 +7,14 @@
 // that nobody has wanted a second later. Rejected: slabs (they cannot be given back piecewise), std::pmr (a virtual
 // call a block). Under AddressSanitizer the lists are bypassed, so that a use after free is seen.
 
-#include <aio/detail/base/config.hpp>
+#include <aio/detail/base/thread_state.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
 
-namespace aio {
-class event_loop;
-}
-
 namespace aio::detail {
-
-class task_base;
-struct promise_base;
-class loop_core;
-class context_map;
-
-inline constexpr std::size_t block_granularity = 16;
-inline constexpr std::size_t block_classes = 129;  // class c holds blocks of c * 16 bytes; larger ones go to malloc
-
-struct free_block {
-    free_block* next;
-};
-
-/// All that belongs to one thread: who runs, what it may still do in this step, and the free lists.
-/// Constant-initialised, so that a read is one instruction; a coroutine never moves to another thread, so its address
-/// may be cached.
-struct thread_state {
-    task_base* task = nullptr;       // the task that is being stepped
-    promise_base* next = nullptr;    // set by a coroutine that ends: its parent, or the root of the task itself
-    loop_core* loop = nullptr;       // the loop that runs on this thread
-    context_map* context = nullptr;  // context variables outside of tasks
-    std::int32_t budget = 0;         // synchronous completions left in this step (semantics 15j)
-    free_block* free[block_classes] = {};
-};
-
-AIO_API extern constinit thread_local thread_state this_thread_state;
-
-[[gnu::always_inline]] inline thread_state& local() noexcept { return this_thread_state; }
 
 void* allocate_fresh(std::size_t bytes);   // of what was set aside, or malloc
 void arm_thread_end() noexcept;            // for a thread that may free blocks and never take one
@@ -58,6 +26,15 @@ enum class tidied { partly, for_now, wholly };
 /// idle: there is time to give much back to the system.
 tidied tidy_free_lists(bool idle) noexcept;
 bool has_many_blocks() noexcept;  // so many that it is worth a wake-up to look at them a last time
+
+/// For aio::testing, which makes allocations of this thread fail: throws std::bad_alloc if it is this one's turn.
+void count_allocation();
+inline constexpr std::size_t no_failure = static_cast<std::size_t>(-1);
+/// After so many allocations that succeed, or never (no_failure).
+void fail_allocation_after(std::size_t successes, bool and_all_after) noexcept;
+bool allocation_has_failed() noexcept;
+/// Blocks that are not on any thread's free lists. Empties this thread's.
+std::ptrdiff_t live_blocks() noexcept;
 
 /// 0: too large to be kept on a list.
 constexpr std::uint32_t size_class_of(std::size_t bytes) noexcept {

@@ -6,9 +6,9 @@
 // operation tries the system call first and parks on EAGAIN; nothing takes effect between a wake-up and the step of the
 // task it wakes, so a cancel in between loses no byte.
 
-#include <aio/detail/loop/io.hpp>
-#include <aio/detail/task/core.hpp>
+#include <aio/detail/loop/descriptor.hpp>
 #include <aio/detail/task/operation.hpp>
+#include <aio/detail/task/task_state.hpp>
 
 #include <cstddef>
 #include <string>

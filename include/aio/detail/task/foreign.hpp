@@ -16,6 +16,7 @@
 // Destroying the handle instead is taken as the news that nobody will ever resume it: the await throws
 // std::logic_error.
 
+#include <aio/detail/loop/mailbox.hpp>
 #include <aio/detail/task/operation.hpp>
 
 #include <atomic>

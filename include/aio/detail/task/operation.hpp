@@ -16,8 +16,8 @@
 // is called after that (15j). A pending cancel is delivered where the task suspends, and not where it does not (rule
 // 6); an irrevocable operation is not even begun under a pending cancel.
 
-#include <aio/detail/task/core.hpp>
 #include <aio/detail/task/promise.hpp>
+#include <aio/detail/task/task_state.hpp>
 
 #include <coroutine>
 #include <utility>

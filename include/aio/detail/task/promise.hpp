@@ -8,7 +8,7 @@
 // (PR94794). Each such await spends one unit of the step's budget, so the depth of the C++ stack is bounded by the
 // budget, too.
 
-#include <aio/detail/task/core.hpp>
+#include <aio/detail/task/task_state.hpp>
 #include <aio/detail/task/trace.hpp>
 
 #include <coroutine>

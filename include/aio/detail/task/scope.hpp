@@ -4,8 +4,8 @@
 // be another task.
 
 #include <aio/detail/task/await.hpp>
-#include <aio/detail/task/core.hpp>
 #include <aio/detail/task/promise.hpp>
+#include <aio/detail/task/task_state.hpp>
 
 #include <coroutine>
 

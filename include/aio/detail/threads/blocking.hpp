@@ -8,7 +8,8 @@
 // themselves among the library's idle threads while they cannot wake a loop (15i): each job counts as outstanding on
 // its loop instead.
 
-#include <aio/detail/loop/io.hpp>
+#include <aio/detail/loop/mailbox.hpp>
+#include <aio/detail/task/operation.hpp>
 #include <aio/result.hpp>
 
 #include <atomic>

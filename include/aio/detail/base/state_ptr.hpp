@@ -1,0 +1,51 @@
+#pragma once
+// The handle of what counts its own references: tasks, futures, streams.
+
+#include <type_traits>
+
+namespace aio::detail {
+
+/// A reference-counting handle; what task, future and any_task are made of.
+template<class State>
+class state_ptr {
+public:
+    state_ptr() noexcept = default;
+    explicit state_ptr(State* state) noexcept : state_(state) {
+        if (state_) state_->retain();
+    }
+    static state_ptr adopt(State* state) noexcept {
+        state_ptr p;
+        p.state_ = state;
+        return p;
+    }
+    state_ptr(const state_ptr& other) noexcept : state_ptr(other.state_) {}
+    state_ptr(state_ptr&& other) noexcept : state_(other.state_) { other.state_ = nullptr; }
+    template<class Other>
+        requires std::is_convertible_v<Other*, State*>
+    state_ptr(const state_ptr<Other>& other) noexcept : state_ptr(other.get()) {}
+    state_ptr& operator=(state_ptr other) noexcept {
+        State* mine = state_;
+        state_ = other.state_;
+        other.state_ = mine;
+        return *this;
+    }
+    ~state_ptr() {
+        if (state_) state_->release();
+    }
+    State* get() const noexcept { return state_; }
+    /// The reference is the caller's.
+    State* detach() noexcept {
+        State* const state = state_;
+        state_ = nullptr;
+        return state;
+    }
+    State* operator->() const noexcept { return state_; }
+    State& operator*() const noexcept { return *state_; }
+    explicit operator bool() const noexcept { return state_ != nullptr; }
+    friend bool operator==(const state_ptr&, const state_ptr&) noexcept = default;
+
+private:
+    State* state_ = nullptr;
+};
+
+}  // namespace aio::detail

@@ -1,0 +1,15 @@
+#pragma once
+// A frame as call graphs and traces show it.
+
+#include <string_view>
+
+namespace aio {
+
+/// One coroutine of a task, at a co_await.
+struct call_frame {
+    const char* function;
+    const char* file;
+    std::uint32_t line;
+};
+
+}  // namespace aio

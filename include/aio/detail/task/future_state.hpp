@@ -1,0 +1,120 @@
+#pragma once
+// The state behind a future or a task: whether it is done, how it ended, and who waits for it.
+
+#include <aio/detail/base/list.hpp>
+#include <aio/detail/base/memory.hpp>
+#include <aio/detail/loop/loop_core.hpp>
+#include <aio/errors.hpp>
+#include <aio/result.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <string>
+
+namespace aio::detail {
+
+struct done_callback;
+
+/// Who wants to hear that a future is done. notify() is called by the loop's thread while the future completes, in
+/// order of registration; it may only schedule something. The node has been unlinked by then.
+struct waiter : list_node {
+    void (*notify)(waiter&) noexcept = nullptr;
+};
+
+/// The state behind future<T> and task<T>: not known here is only the type of the value.
+class future_base {
+public:
+    void retain() noexcept { ++references_; }
+    void release() noexcept {
+        if (--references_ == 0) forget();
+    }
+    std::uint32_t references() const noexcept { return references_; }
+
+    bool done() const noexcept { return flags_ & flag_done; }
+    /// Its outcome is settled, or is being settled just now, while user code (a destructor, a constructor) may run: it
+    /// is too late for a cancel.
+    bool over() const noexcept { return flags_ & (flag_done | flag_ending); }
+    bool cancelled() const noexcept { return flags_ & flag_cancelled; }
+    bool failed() const noexcept { return flags_ & flag_failed; }
+    bool is_task() const noexcept { return flags_ & flag_task; }
+    bool on_cancel_path() const noexcept { return flags_ & flag_cancel_path; }
+    void set_ending(bool on) noexcept {
+        flags_ = static_cast<std::uint16_t>(on ? flags_ | flag_ending : flags_ & ~flag_ending);
+    }
+    void mark_retrieved() noexcept { flags_ |= flag_retrieved; }
+    bool retrieved() const noexcept { return flags_ & flag_retrieved; }
+    loop_core* loop() const noexcept { return loop_; }
+
+    /// False if it is done already.
+    bool cancel(std::string message) { return !over() && cancel_future(std::move(message)); }
+    /// The exception that ended it, a cancelled_error too; null if there is none. Does not mark it as retrieved.
+    virtual std::exception_ptr error() const noexcept = 0;
+
+    void add_waiter(waiter& w) noexcept { waiters_.push_back(w); }
+    list<waiter>& waiters() noexcept { return waiters_; }
+    /// Marks it done and notifies its waiters, first come first served.
+    void complete(bool cancelled, bool failed) noexcept {
+        flags_ |= static_cast<std::uint16_t>(flag_done | (cancelled ? flag_cancelled : 0) | (failed ? flag_failed : 0));
+        if (!waiters_.empty()) notify_waiters();
+    }
+
+    /// Adds a callback, which the loop calls soon after completion, never inline (rules 29, 30). Gives its id.
+    std::uint64_t add_callback(done_callback* callback);
+    bool remove_callback(std::uint64_t id) noexcept;
+
+    future_base(const future_base&) = delete;
+    future_base& operator=(const future_base&) = delete;
+
+protected:
+    inline explicit future_base(loop_core* loop) noexcept;
+    future_base(loop_core* loop, std::uint32_t references, std::uint16_t flags) noexcept
+        : references_(references), flags_(flags), loop_(loop) {}  // the caller has told the loop
+    ~future_base() = default;
+    virtual void destroy() noexcept = 0;  // the last handle is gone: leave(), and give the memory back
+    inline void leave() noexcept;
+    virtual bool cancel_future(std::string message) noexcept = 0;
+
+    static constexpr std::uint16_t flag_done = 1, flag_cancelled = 2, flag_failed = 4, flag_retrieved = 8,
+                                   flag_task = 16;
+    // of tasks
+    static constexpr std::uint16_t flag_must_cancel = 32;   // deliver a cancel at the next suspension point
+    static constexpr std::uint16_t flag_cancel_taken = 64;  // the awaited thing accepted it: delivered at the resume
+    static constexpr std::uint16_t flag_overtaken = 128;    // an irrevocable completion came before the pending cancel
+    static constexpr std::uint16_t flag_prepare = 256;      // look before the next step: see prepare_step()
+    static constexpr std::uint16_t flag_internal = 512;     // not shown in reports
+    static constexpr std::uint16_t flag_gives_context = 1024;  // to the thread, for the runner's next run (rule 145)
+    static constexpr std::uint16_t flag_cancel_path = 2048;    // being cancelled just now: see task_base::cancel()
+    static constexpr std::uint16_t flag_closes =
+        4096;  // it cleans up for somebody: the end of run() awaits it uncancelled
+    static constexpr std::uint16_t flag_cancel_unseen =
+        16384;  // it has ended with a cancel that was delivered to nobody
+    // of both
+    static constexpr std::uint16_t flag_ending = 8192;  // see over()
+
+    std::uint32_t references_ = 1;
+    std::uint16_t flags_ = 0;
+    std::uint16_t cancel_requests_ = 0;  // of tasks; it ends at 65,535
+    loop_core* loop_;
+    list<waiter> waiters_;
+
+private:
+    void notify_waiters() noexcept {
+        while (waiter* w = waiters_.pop_front()) w->notify(*w);
+    }
+    inline void forget() noexcept;
+    void drop_callbacks() noexcept;
+    bool report_unretrieved() noexcept;
+};
+
+inline future_base::future_base(loop_core* loop) noexcept : loop_(loop) { loop->hold(); }
+inline void future_base::leave() noexcept { loop_->let_go(); }
+inline void future_base::forget() noexcept {
+    if (!waiters_.empty()) [[unlikely]]
+        drop_callbacks();
+    if ((flags_ & (flag_failed | flag_retrieved)) == flag_failed) [[unlikely]] {
+        if (report_unretrieved()) return;  // somebody has taken a handle
+    }
+    destroy();
+}
+
+}  // namespace aio::detail

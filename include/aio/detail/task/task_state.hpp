@@ -1,0 +1,172 @@
+#pragma once
+// The state behind a task: where it is in its life, what it waits in, and whether it is being cancelled.
+//
+// One thread owns a loop and everything on it, so nothing here is atomic. A task is one block of memory:
+// [task_state<T>][coroutine frame]. The frame is destroyed when the task ends (semantics 8b); the state lives on for
+// its handles.
+
+#include <aio/detail/base/state_ptr.hpp>
+#include <aio/detail/task/cancellation.hpp>
+#include <aio/detail/task/future_state.hpp>
+
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace aio::detail {
+
+/// The rarely needed part of a task.
+struct task_extra;
+task_extra* make_task_extra(std::string_view name);
+
+/// Where a task is in its life, and what a cancel does there. User code runs in each of these states: destructors of
+/// arguments and locals, moves of results, callbacks. So each is entered before anything of the user's is destroyed or
+/// moved.
+///
+///     state       waiting_      flags              a cancel
+///     held, new   &first_step                      stays pending, and the task is scheduled: its body never runs
+///     running     null                             stays pending until it suspends
+///     waiting     an operation                     asks the operation: delivered, handed on, or stays pending
+///     yielding    &next_step                       stays pending
+///     ending      any           flag_ending        false: its frame is being destroyed
+///     done        any           flag_done          false
+class task_base : public future_base, public runnable, public task_link {
+public:
+    /// To begin at once. One reference is the caller's, the other the loop's.
+    task_base(loop_core* loop, std::source_location created, promise_base& root) noexcept
+        : future_base(loop, 2, flag_task), runnable(unset()), task_link(unset()), leaf_(&root), created_(created) {}
+    /// Becomes part of the loop, to start at its next turn; a held one, when it is scheduled.
+    inline void begin(bool hold) noexcept;
+
+    /// Puts it at the end of the ready queue, once.
+    void schedule() noexcept;
+    /// Rules 1, 2, 5.
+    bool cancel(std::string message);
+    std::uint32_t uncancel() noexcept;
+    std::uint32_t cancelling() const noexcept { return cancel_requests_; }
+
+    bool must_cancel() const noexcept { return flags_ & flag_must_cancel; }
+    bool cancel_unseen() const noexcept { return flags_ & flag_cancel_unseen; }
+    bool cancel_due() const noexcept { return flags_ & (flag_must_cancel | flag_cancel_taken); }
+    /// Gives a pending cancel to the operation it has just suspended in (rule 6).
+    void hand_over_cancel() noexcept;
+    /// An irrevocable operation delivers its value although a cancel is due (semantics 15b, f2).
+    void overtake_cancel() noexcept {
+        flags_ = static_cast<std::uint16_t>((flags_ & ~flag_cancel_taken) | flag_must_cancel | flag_overtaken);
+    }
+    /// The running task's next suspension point is cancelled; no new request, a value goes first.
+    void keep_cancel_pending(std::string message) noexcept;
+    [[noreturn]] void throw_cancelled();
+    cancelled_error take_cancellation() noexcept;
+
+    /// The task has just suspended: its innermost coroutine is leaf, and it waits in op.
+    void suspended(promise_base& leaf, operation& op) noexcept {
+        leaf_ = &leaf;
+        waiting_ = &op;
+        if (flags_ & flag_must_cancel) [[unlikely]]
+            hand_over_cancel();
+    }
+    void request_prepare() noexcept { flags_ |= flag_prepare; }
+    void withdraw_prepare() noexcept { flags_ &= static_cast<std::uint16_t>(~flag_prepare); }
+    /// Continues at a coroutine that has not begun (a nested await beyond the budget).
+    void continue_at(promise_base& coroutine) noexcept {
+        leaf_ = &coroutine;
+        waiting_ = &next_step;
+        schedule();
+    }
+    std::uint64_t id() const noexcept { return id_; }
+    std::string name() const;
+    void set_name(std::string_view name);
+    void give_extra(task_extra* extra) noexcept { extra_ = extra; }  // to one that has none
+    void set_cancel_message(std::string message) noexcept;           // not where there is no memory for it
+    task_extra& extra();
+    std::source_location created() const noexcept { return created_; }
+    promise_base* leaf() const noexcept { return leaf_; }
+    /// Null while it runs and before it has started.
+    operation* waiting() const noexcept { return started() ? waiting_ : nullptr; }
+    bool started() const noexcept { return waiting_ != &first_step; }
+    bool internal() const noexcept { return flags_ & flag_internal; }
+    void set_internal() noexcept { flags_ |= flag_internal; }
+    bool closes() const noexcept { return flags_ & flag_closes; }
+    void set_closes() noexcept { flags_ |= flag_closes; }
+
+    context_map*& context() noexcept { return context_; }
+    void give_context_at_end() noexcept { flags_ |= flag_gives_context; }
+    bool gives_context() const noexcept { return flags_ & flag_gives_context; }
+
+    /// One step: resumes the innermost coroutine until the task suspends or ends. True if it may have ended.
+    bool step(thread_state& t) noexcept;
+
+protected:
+    virtual void set_cancelled(cancelled_error error) noexcept = 0;  // replaces the outcome
+    virtual void set_outcome_error(std::exception_ptr error) noexcept = 0;
+
+    ~task_base() = default;
+    inline void leave() noexcept;
+    /// The same for most tasks; false if there is more to do: leave() then.
+    inline bool leave_simply() noexcept;
+    /// Before a step that asked for it: false if there is nothing to step.
+    bool prepare_step() noexcept;
+    /// The coroutine is at its final suspension: destroys its frame, settles the outcome, tells the waiters.
+    void finish(promise_base& root) noexcept;
+    void settle(bool ended_by_exception) noexcept;
+
+    promise_base* leaf_;                // where it goes on
+    operation* waiting_ = &first_step;  // what it waits in; null while it runs
+    std::uint64_t id_;
+    context_map* context_ = nullptr;
+    task_extra* extra_ = nullptr;
+    std::source_location created_;
+
+private:
+    void request_cancel(std::string message) noexcept;
+    void drop_rest() noexcept;
+};
+
+/// Context variables: a map shared by reference count, within one thread.
+context_map* share_context(context_map* context) noexcept;
+void drop_context(context_map* context) noexcept;
+inline context_map*& current_context() noexcept {
+    thread_state& t = local();
+    return t.task ? t.task->context() : t.context;
+}
+
+/// One test for all, where each is unlikely.
+template<class... Pointers>
+bool none(Pointers... pointers) noexcept {
+    return (reinterpret_cast<std::uintptr_t>(pointers) | ...) == 0;
+}
+
+inline bool task_base::leave_simply() noexcept {
+    if (!none(extra_, context_) || (flags_ & (flag_failed | flag_cancelled)) || loop_->closed) return false;
+    --loop_->held;
+    return true;
+}
+inline void task_base::leave() noexcept {
+    if (!none(extra_, context_) || failed()) [[unlikely]]
+        drop_rest();
+    future_base::leave();
+}
+
+inline void task_base::begin(bool hold) noexcept {
+    id_ = ++loop_->last_task_id;
+    loop_->tasks.push_back(*this);
+    if (hold) [[unlikely]] {
+        next_ready = {};
+    } else {
+        loop_->push(*this);
+    }
+    if (context_map* context = current_context()) [[unlikely]]
+        context_ = share_context(context);
+}
+
+inline void task_base::schedule() noexcept {
+    if (!queued()) loop_->push(*this);
+}
+
+/// The running task; throws std::logic_error outside of one.
+task_base& require_task();
+[[noreturn]] void throw_no_task();
+
+}  // namespace aio::detail

@@ -1,0 +1,30 @@
+#pragma once
+// Whether another thread could wake a loop on which every task waits for another. If none could, that is a deadlock.
+
+#include <atomic>
+#include <cstdint>
+
+namespace aio::detail {
+
+/// How many threads of this library wait for work now: they cannot wake a loop (15i). A thread that is counted exists
+/// and runs nothing of anybody's: it leaves the count before it takes a job or ends.
+class idle_threads {
+public:
+    int load() const noexcept { return static_cast<int>(state_.load() & 0xffff'ffff); }
+    void add() noexcept { state_.fetch_add(change + 1); }
+    void remove() noexcept { state_.fetch_add(change - 1); }
+    void reset() noexcept { state_.store(0); }
+    /// Another one whenever one of them has come or gone.
+    std::uint64_t state() const noexcept { return state_.load(); }
+
+private:
+    static constexpr std::uint64_t change = std::uint64_t{1} << 32;
+    std::atomic<std::uint64_t> state_ = 0;
+};
+extern idle_threads idle_library_threads;
+/// True if some thread of the process is neither this one nor idle in the library.
+bool foreign_threads_alive() noexcept;
+/// True if the process has but this one.
+bool only_thread() noexcept;
+
+}  // namespace aio::detail

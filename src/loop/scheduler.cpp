@@ -1,0 +1,207 @@
+// The order in which things run, and the look outside that comes between them. A look costs more than a short step, so
+// it comes after as many steps as take some 5 to 20 us. What a look finds must not wait for all who are merely busy,
+// nor keep them from their turn: line_up() says how the two are mixed.
+
+#include "loop/scheduler.hpp"
+#include "loop/process_threads.hpp"
+
+#include <aio/detail/base/memory.hpp>
+#include <aio/errors.hpp>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace aio::detail {
+
+/// While it lives, what becomes ready is kept apart from what was ready before; then both are put in line.
+class scheduler::arrivals {
+public:
+    explicit arrivals(scheduler& self) noexcept : self_(self) { earlier_.append(self.core_.ready); }
+    ~arrivals() {
+        self_.state_.arrived.append(self_.core_.ready);
+        self_.line_up(earlier_);
+    }
+    arrivals(const arrivals&) = delete;
+    arrivals& operator=(const arrivals&) = delete;
+
+    /// Nothing is ready, and nothing has been.
+    bool nothing() const noexcept {
+        return earlier_.empty() && self_.core_.ready.empty() && self_.state_.arrived.empty();
+    }
+    /// Some of what was ready has come by looks: it keeps its place among what comes now.
+    void join_earlier() noexcept { self_.state_.arrived.append(earlier_); }
+
+private:
+    scheduler& self_;
+    ready_queue earlier_;
+};
+
+// What looks have made ready comes in the order in which it became so, whatever the load (15k3): each source keeps its
+// order. It may overtake what was merely ready: a timer that is due, or a descriptor, does not wait for ten thousand
+// busy tasks. So it waits in a line of its own, and of that no more is let into the queue than is taken before the next
+// look: behind a short line of those that were ready, as in CPython, and before a long one, but for half of the steps,
+// which are the others'.
+void scheduler::line_up(ready_queue& earlier) noexcept {
+    constexpr std::size_t short_line = 64, shorter_line = 16;
+    ready_queue& arrived = state_.arrived;
+    state_.next_look = state_.look_interval;
+    if (arrived.empty()) return core_.ready.append(earlier);
+    if (state_.in_order) {
+        core_.ready.append(earlier);
+        return core_.ready.append(arrived);
+    }
+    const auto steps = static_cast<std::size_t>(state_.look_interval);
+    const std::size_t room = std::max(steps, shorter_line);
+    const std::size_t before = earlier.count(std::min(room, short_line + 1));
+    if (before < room && before <= short_line) {
+        core_.ready.append(earlier);
+        const std::size_t taken = core_.ready.append(arrived, room - before);
+        state_.next_look = static_cast<std::int32_t>(std::max(steps, before + taken));
+    } else {
+        core_.ready.append(arrived, std::max<std::size_t>(1, steps / 2));
+        core_.ready.append(earlier);
+    }
+}
+
+// While there is work the kernel is asked only every 50 us: that costs more than a look at the clock.
+void scheduler::poll_outside() {
+    if (core_.closed) [[unlikely]]
+        throw_forked();
+    if (interrupts_ && interrupts_->load(std::memory_order_relaxed) != seen_) [[unlikely]]
+        on_interrupt();
+    arrivals line(*this);
+    const bool in_order = state_.virtual_time || by_turns();
+    if (std::exchange(state_.in_order, in_order) && !in_order) line.join_earlier();
+    state_.in->drain();
+    const bool may_block = line.nothing();
+    if (!may_block) state_.patience = std::chrono::milliseconds(1);
+    if (state_.virtual_time) {
+        state_.timer_heap.fire_due(state_.virtual_now);
+        state_.io->poll(std::chrono::nanoseconds(0));
+        state_.in->drain();
+        if (!may_block || !line.nothing()) return;
+        if (interrupt_is_pending()) return;  // the poll has taken the wake-up that the signal had sent
+        if (advance_virtual_time(line)) return;
+    }
+    const time_point now = clock::now();
+    look_more_or_less_often(now);
+    const bool untidy = !state_.virtual_time && tidy(now, may_block);
+    if (may_block) {
+        poll_kernel(time_to_sleep(now, untidy), now);
+    } else if (now - state_.last_poll >= std::chrono::microseconds(50)) {
+        poll_kernel(std::chrono::nanoseconds(0), now);
+    } else if (!state_.virtual_time) {
+        state_.timer_heap.fire_due(now);
+    }
+}
+
+// Nothing is ready: on to the next timer, unless something outside could come before it. True if the look is over.
+bool scheduler::advance_virtual_time(const arrivals& line) {
+    timers& heap = state_.timer_heap;
+    if (core_.outstanding != core_.foreign || heap.empty() || heap.next() == time_point::max()) return false;
+    hear_threads();
+    if (!line.nothing()) return true;
+    state_.virtual_now = std::max(state_.virtual_now, heap.next());
+    static_cast<void>(tidy(state_.virtual_now, true));
+    heap.fire_due(state_.virtual_now);
+    return true;
+}
+
+// On virtual time. An awaiter of another library may be resumed by a timer of this loop, or by a thread: that has a
+// little of the real clock's time before the timer's comes.
+void scheduler::hear_threads() {
+    if (core_.foreign == 0 || !foreign_threads_alive()) return;
+    if (state_.in->prepare_to_block()) state_.io->poll(std::chrono::milliseconds(10));
+    state_.in->awake();
+    state_.in->drain();
+}
+
+// How many steps are taken until the next look: as many as took 5 to 20 us the last time.
+void scheduler::look_more_or_less_often(time_point now) noexcept {
+    const auto since = now - state_.last_look;
+    state_.last_look = now;
+    if (since < std::chrono::microseconds(5)) {
+        if (state_.look_interval < 4096) state_.look_interval *= 2;
+    } else if (since > std::chrono::microseconds(20)) {
+        state_.look_interval = since > std::chrono::milliseconds(1) ? 2 : std::max(2, state_.look_interval / 2);
+    }
+}
+
+// The free lists and the room for timers, when their time has come. True if it will have to come again, whether
+// something happens until then or not.
+bool scheduler::tidy(time_point now, bool idle) noexcept {
+    if (now < state_.tidy_at) return has_many_blocks();
+    state_.timer_heap.shrink();
+    const tidied how = tidy_free_lists(idle);
+    state_.tidy_at = how == tidied::partly ? now : delay(std::chrono::seconds(1)).from(now);
+    return how != tidied::wholly;
+}
+
+// There is nothing to do: how long the kernel may hold the loop. Empty: until something comes.
+std::optional<std::chrono::nanoseconds> scheduler::time_to_sleep(time_point now, bool untidy) {
+    const timers& heap = state_.timer_heap;
+    std::optional<std::chrono::nanoseconds> timeout;
+    if (!heap.empty() && heap.next() != time_point::max() && !state_.virtual_time)
+        timeout = time_left(heap.next(), now);
+    if (!timeout && !may_be_woken()) {  // by a foreign thread alone: it may end without doing so
+        timeout = state_.patience;
+        state_.patience = std::min(state_.patience * 2, std::chrono::milliseconds(1000));
+    }
+    if (untidy) {
+        const std::chrono::nanoseconds until_tidy(state_.tidy_at - now);
+        timeout = std::min(timeout.value_or(std::chrono::seconds(1)), until_tidy);
+    }
+    if (core_.outstanding != 0 && (!timeout || *timeout > spinner::most) &&
+        state_.for_threads.until([this] { return !state_.in->empty(); })) {
+        return std::chrono::nanoseconds(0);
+    }
+    // A signal may have come since the last look: its handler writes to the inbox's eventfd, so that the poll returns
+    // at once.
+    if ((!timeout || timeout->count() > 0) && !state_.in->prepare_to_block()) return std::chrono::nanoseconds(0);
+    return timeout;
+}
+
+// Throws deadlock_error where nothing can ever happen. False if only a thread that is not ours could make something
+// happen.
+bool scheduler::may_be_woken() {
+    if (core_.outstanding != 0 || !state_.timer_heap.empty() || core_.tasks.empty()) return true;
+    if (foreign_threads_alive()) {
+        if (core_.debug && state_.patience.count() >= 1000 && !std::exchange(state_.told_of_foreign_threads, true)) {
+            core_.report(
+                [this] {
+                    return "every task waits for another; only a thread of the program's own could wake one\n" +
+                        state_.hooks->describe_waits();
+                },
+                nullptr, nullptr);
+        }
+        return false;
+    }
+    if (!state_.in->empty() || (interrupt_is_pending())) return true;
+    std::string text = "deadlock: every task waits for another, and nothing outside can wake one\n";
+    try {
+        text += state_.hooks->describe_waits();
+    } catch (const std::bad_alloc&) { text.back() = '.'; }
+    throw deadlock_error(text);
+}
+
+// Descriptors, then other threads, then the timers that are due by now.
+void scheduler::poll_kernel(std::optional<std::chrono::nanoseconds> timeout, time_point now) {
+    state_.io->poll(timeout);
+    state_.in->awake();
+    const bool by_thread = state_.in->drain();
+    state_.last_poll = now;
+    if (!timeout || timeout->count() > 0) {  // it may have slept
+        const time_point later = clock::now();
+        if (by_thread) state_.for_threads.slept(later - now);
+        state_.last_look = now = later;
+    }
+    if (!state_.virtual_time) state_.timer_heap.fire_due(now);
+}
+
+// A hook alone changes nothing: on the real clock a test sees the steps as they are taken without it.
+bool scheduler::by_turns() const noexcept {
+    return core_.watched && (core_.debug || state_.seeded || state_.virtual_time);
+}
+
+}  // namespace aio::detail

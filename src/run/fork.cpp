@@ -1,0 +1,49 @@
+// What fork() does to a loop: the child closes its copy, and keeps it. run() sees to it before it makes the first loop.
+
+#include "run/fork.hpp"
+#include "debug/trace_table.hpp"
+#include "loop/loop_state.hpp"
+#include "loop/process_threads.hpp"
+#include "run/interrupts.hpp"
+#include "task/running.hpp"
+
+#include <aio/detail/threads/blocking.hpp>
+#include <aio/errors.hpp>
+
+#include <pthread.h>
+
+namespace aio::detail {
+
+namespace {
+
+// The child of a fork() goes on in the coroutine or callback that called it. The loop belongs to the parent: its epoll
+// and eventfd are shared, its other threads are gone. So the loop is closed, and kept: what the child's coroutine
+// awaits does not come back, no other task is stepped, and run() throws as soon as the coroutine suspends. Nothing that
+// the parent would notice is touched.
+void forked_child() noexcept {
+    forget_signals_after_fork();
+    files.forget();
+    look_ups.forget();
+    idle_library_threads.reset();
+    event_loop* const running = running_loop();
+    if (!running) return;
+    loop_core& loop = running->core();
+    loop.hold();
+    loop.closed = true;
+    for (task_link* link = loop.tasks.front(); link; link = loop.tasks.after(*link))
+        static_cast<task_base&>(*link).request_prepare();
+    set_running_loop(nullptr);
+}
+
+}  // namespace
+
+void watch_forks() {
+    static const int registered = ::pthread_atfork(&lock_traces, &unlock_traces, [] {
+        unlock_traces();
+        count_fork();
+        forked_child();
+    });
+    if (registered != 0) throw_system_error(registered, "pthread_atfork");
+}
+
+}  // namespace aio::detail

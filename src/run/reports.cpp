@@ -1,0 +1,91 @@
+// What a loop does for its user when something goes wrong that nobody is there to catch: the report, the exception
+// handler, and what the default one prints. The loop knows all this by its hooks alone.
+
+#include "loop/loop_state.hpp"
+#include "task/ending.hpp"
+
+#include <aio/async_trace.hpp>
+#include <aio/call_graph.hpp>
+#include <aio/detail/task/trace.hpp>
+#include <aio/event_loop.hpp>
+
+#include <cstdio>
+#include <string>
+#include <utility>
+
+namespace aio {
+namespace detail {
+namespace {
+
+void tell(loop_core& core, message_maker& message, std::exception_ptr error, task_base* task) noexcept {
+    thread_state& t = local();
+    task_base* const running = t.task;
+    context_map* const outer = t.context;
+    if (task) {  // the handler runs in the context of the task that failed (rule 38)
+        t.task = nullptr;
+        t.context = share_context(task->context());
+    }
+    try {
+        std::string text;
+        try {
+            text = message();
+        } catch (...) {
+            text = "(out of memory)";  // short enough to need none
+        }
+        core.state().face->call_exception_handler(
+            exception_context{std::move(text), std::move(error), any_task(state_ptr<task_base>(task))});
+    } catch (...) { std::fputs("aiocxx: out of memory while reporting an error\n", stderr); }
+    look_for_replaced_errors();
+    if (task) {
+        drop_context(std::exchange(t.context, outer));
+        t.task = running;
+    }
+}
+
+void close(loop_core& core) noexcept {
+    abandon_generators(core);
+    core.state().face->forget_exception_handler();  // what it refers to may be gone by the time of a late report
+}
+
+void destroy(loop_core& core) noexcept { delete core.state().face; }
+
+constexpr loop_hooks hooks{&tell, &close, &drop_callbacks, &destroy, [] { return capture_call_graph().to_string(); }};
+
+}  // namespace
+}  // namespace detail
+
+event_loop::event_loop() {
+    core_.state().face = this;
+    core_.state().hooks = &detail::hooks;
+}
+event_loop::~event_loop() {
+    if (!core_.closed) core_.close();
+}
+
+void event_loop::call_exception_handler(const exception_context& context) {
+    const auto handler = exception_handler_;  // it may set another one
+    if (!handler) return default_exception_handler(context);
+    try {
+        (*handler)(context);
+    } catch (...) {  // rule 140
+        default_exception_handler({"exception in the exception handler", std::current_exception(), {}});
+        default_exception_handler(context);
+    }
+}
+
+void event_loop::default_exception_handler(const exception_context& context) {
+    std::string text = "aiocxx: " + context.message;
+    if (context.task) text += " (" + context.task.name() + ")";
+    text += '\n';
+    if (context.error) {
+        bool begins = true;  // a line
+        for (const char c : async_trace(context.error).to_string()) {
+            if (begins && c != '\n') text += "    ";
+            text += c;
+            begins = c == '\n';
+        }
+    }
+    std::fputs(text.c_str(), stderr);
+}
+
+}  // namespace aio

@@ -1,0 +1,42 @@
+// See running.hpp. run() says which loop runs; everything that needs "the current loop" asks here.
+
+#include "task/running.hpp"
+
+namespace aio::detail {
+
+namespace {
+constinit thread_local event_loop* running = nullptr;
+constinit thread_local const known_tasks* known = nullptr;
+}  // namespace
+
+event_loop* running_loop() noexcept { return running; }
+
+void set_running_loop(event_loop* loop) noexcept {
+    running = loop;
+    local().loop = loop ? &loop->core() : nullptr;
+}
+
+known_tasks::known_tasks(loop_core& loop) {
+    for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {
+        auto& task = static_cast<task_base&>(*link);
+        by_id_.emplace(task.id(), &task);
+    }
+    known = this;
+}
+known_tasks::~known_tasks() { known = nullptr; }
+
+task_base* known_tasks::find(std::uint64_t id) const noexcept {
+    const auto found = by_id_.find(id);
+    return found == by_id_.end() ? nullptr : found->second;
+}
+
+task_base* task_with_id(loop_core& loop, std::uint64_t id) noexcept {
+    if (known) return known->find(id);
+    for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {
+        auto& task = static_cast<task_base&>(*link);
+        if (task.id() == id) return &task;
+    }
+    return nullptr;
+}
+
+}  // namespace aio::detail

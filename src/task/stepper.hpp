@@ -1,0 +1,132 @@
+#pragma once
+// Runs a loop: calls its callbacks and steps its tasks, in the order in which the scheduler has put them in line.
+//
+// A step resumes the innermost coroutine of a task. The task suspends (it waits in an operation), or the coroutine ends
+// and its parent goes on in the same step, or the task ends.
+
+#include "loop/scheduler.hpp"
+
+#include <aio/detail/task/promise.hpp>
+#include <aio/detail/task/task_state.hpp>
+
+#include <cstdint>
+
+namespace aio::detail {
+
+/// Thrown to run() when a second signal came: everything is abandoned.
+struct forced_end {};
+
+// The one place where every task ends.
+[[gnu::always_inline]] inline void task_base::finish(promise_base& root) noexcept {
+    const bool ended_by_exception = root.failed;
+    flags_ |= flag_ending;    // before the first destructor, which may cancel this task
+    root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end (semantics 8b)
+    task_link::leave_list();
+    constexpr std::uint16_t to_settle = flag_must_cancel | flag_cancel_taken | flag_gives_context;
+    if (!ended_by_exception && none(context_, extra_) && !(flags_ & to_settle)) [[likely]] {
+        complete(false, false);
+    } else {
+        settle(ended_by_exception);
+    }
+    release();
+}
+
+[[gnu::always_inline]] inline bool task_base::step(thread_state& t) noexcept {
+    t.task = this;
+    t.budget = step_budget;
+    if (flags_ & flag_prepare) [[unlikely]] {
+        if (!prepare_step()) return true;
+    }
+    waiting_ = nullptr;
+    promise_base* coroutine = leaf_;
+    for (;;) {
+        coroutine->handle().resume();
+        if (waiting_) return false;
+        promise_base* const next = t.next;
+        if (!next) break;
+        t.next = nullptr;
+        leaf_ = coroutine = next;  // its child has just ended: a call graph must not look at that any more
+        if (next->state == progress::ended) break;
+    }
+    if (!coroutine->handle().done()) return false;  // suspended by something that has told the task of nothing
+    finish(*coroutine);
+    return true;
+}
+
+class stepper final : private scheduler {
+public:
+    /// main is the task that a signal cancels: null at the end of run(), when everything is cancelled already.
+    stepper(loop_core& core, task_base* main, const std::atomic<int>* interrupts = nullptr, int seen = 0)
+        : scheduler(core, interrupts, seen), main_(main) {}
+    /// Until done() is true. It is asked after each callback, and each step that may have ended a task. Throws
+    /// deadlock_error when nothing can ever happen, forced_end at a second signal.
+    template<class Done>
+    void run_until(Done done);
+    void run_while_tasks();  // until no task is left
+    void drain_ready();      // what is ready now, and what that makes ready; no wait
+    bool interrupted() const noexcept { return interrupted_; }
+
+private:
+    template<bool Hooked, class Done>
+    bool steps(thread_state& t, Done& done);
+    static bool run_one(thread_state& t, ready_link item) noexcept;
+    void tell_hook(ready_link next);
+    void turn(thread_state& t);
+    void watched_turn(thread_state& t, ready_link batch);  // in debug mode and tests
+    void on_interrupt() override;
+
+    task_base* main_;
+    bool interrupted_ = false;
+};
+
+// True if what the loop runs for may have come to its end.
+[[gnu::always_inline]] inline bool stepper::run_one(thread_state& t, ready_link item) noexcept {
+    if (item.is_callback()) {
+        t.task = nullptr;
+        t.budget = 0;
+        item.callback().run(item.callback());
+        return true;
+    }
+    return static_cast<task_base&>(item.item()).step(t);
+}
+
+// As many as may be taken before the next look. True if the end has come.
+template<bool Hooked, class Done>
+[[gnu::always_inline]] inline bool stepper::steps(thread_state& t, Done& done) {
+    loop_core& core = core_;
+    std::int32_t left = state_.next_look;
+    while (!core.ready.empty()) {
+        if constexpr (Hooked) {
+            if (state_.step_hook) tell_hook(core.ready.front());
+        }
+        if (run_one(t, core.ready.pop()) && done()) [[unlikely]]
+            return true;
+        if (--left <= 0) break;
+    }
+    return false;
+}
+
+// Steps are taken from the queue one by one: turns would not show, but where something watches. When the end has come,
+// what is ready then has a step, too, as in CPython, whose loop stops at the end of the next turn.
+template<class Done>
+void stepper::run_until(Done done) {
+    thread_state& t = local();
+    while (!done()) {
+        if (core_.watched) [[unlikely]] {
+            if (by_turns()) {
+                turn(t);
+                if (done()) return turn(t);
+            } else if (steps<true>(t, done)) {
+                return turn(t);
+            }
+            t.task = nullptr;
+            poll_outside();
+            continue;
+        }
+        if (steps<false>(t, done)) return turn(t);
+        t.task = nullptr;
+        poll_outside();
+    }
+}
+
+}  // namespace aio::detail
