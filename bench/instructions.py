@@ -18,7 +18,7 @@ HERE = pathlib.Path(__file__).parent
 BUDGET = HERE / "instructions.json"
 OPERATIONS = 10_000
 SLACK = 1.05
-BY_THE_CLOCK = re.compile(r"turns::look|turns::line_up|epoll|inbox::drain|clock|timers::fire_due|_dl_|do_lookup|dl_relocate|strcmp|check_match|vdso")
+BY_THE_CLOCK = re.compile(r"scheduler::|epoll|inbox::drain|clock|timers::fire_due|_dl_|do_lookup|dl_relocate|strcmp|check_match|vdso")
 
 
 def self_costs(path):
@@ -67,6 +67,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         for workload in workloads:
             once, twice = (counted(options.program, workload, OPERATIONS * k, pathlib.Path(name)) for k in (1, 2))
+            if not any("scheduler::poll_outside" in f for f in twice):  # it has another name now: BY_THE_CLOCK is out of date
+                sys.exit(f"instructions: {workload} has no scheduler::poll_outside")
             each = {f: (twice[f] - once[f]) / OPERATIONS for f in twice if not BY_THE_CLOCK.search(f)}
             count = round(sum(each.values()), 1)
             allowed = budget.get(workload)

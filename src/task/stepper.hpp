@@ -109,7 +109,7 @@ template<bool Hooked, class Done>
 // Steps are taken from the queue one by one: turns would not show, but where something watches. When the end has come,
 // what is ready then has a step, too, as in CPython, whose loop stops at the end of the next turn.
 template<class Done>
-void stepper::run_until(Done done) {
+[[gnu::noinline]] void stepper::run_until(Done done) {
     thread_state& t = local();
     while (!done()) {
         if (core_.watched) [[unlikely]] {
