@@ -103,6 +103,22 @@ PLAIN_TEST("an allocation of the program's own fails in its turn where it asks a
     EXPECT_EQ(ends, (std::set<std::string>{"first", "second", "through"}));
 }
 
+PLAIN_TEST("a group is the work of a failed allocation only if all of its errors are") {
+    auto fails_with = [](const char* what) {
+        return [what]() -> aio::coro<> {
+            std::vector<std::exception_ptr> errors;
+            try {
+                aio::testing::allocation();
+                co_return;
+            } catch (...) { errors.push_back(std::current_exception()); }
+            if (*what) errors.push_back(std::make_exception_ptr(std::runtime_error(what)));
+            throw aio::exception_group("both", errors);
+        };
+    };
+    EXPECT_GE(aio::testing::fail_every_allocation(fails_with(""), [] {}), 1u);
+    EXPECT_THROW(aio::testing::fail_every_allocation(fails_with("other"), [] {}), aio::exception_group);
+}
+
 PLAIN_TEST("the next allocation fails where that was asked for, although a block for it is free") {
     auto main = []() -> aio::coro<> {
         auto nothing = []() -> aio::coro<> { co_return; };

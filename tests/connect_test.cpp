@@ -130,6 +130,10 @@ extern "C" [[gnu::visibility("default")]] int getaddrinfo(
         if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
         ports = {std::atoi(service), std::atoi(service)};
         addresses = {"240.0.0.1", host[0] == 'p' ? "127.0.0.1" : "240.0.0.2"};  // RFC 1112: nobody has these
+    } else if (host && std::strcmp(host, "loopbacks.test") == 0) {
+        if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
+        ports = {std::atoi(service), std::atoi(service)};
+        addresses = {"127.0.0.1", "127.0.0.2"};
     } else if (host && std::strcmp(host, "families.test") == 0) {
         if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
         ports = {9, 9, 9};
@@ -430,6 +434,19 @@ AIO_REAL_TEST("where all addresses fail, the error names each with its reason, a
     co_await go_on();
 }
 
+AIO_REAL_TEST("an attempt that a signal interrupts goes on: the next address has to wait for its time") {
+    const live_peer peer;
+    stage s({50, 1});
+    s.error_at_once = EINTR;
+    s.on_attempt = [&](int port) {
+        if (port == 50) aio::get_running_loop().call_soon([&] { s.end(50, peer); });
+    };
+    aio::stream connection = co_await aio::open_connection("several.test", 9);
+    EXPECT_EQ(s.order(), "50");
+    co_await go_on();
+    co_await connection.aclose();
+}
+
 AIO_REAL_TEST("where one address fails, the error has its errno and names it") {
     const dead_peer dead;
     stage s({dead.port});
@@ -557,6 +574,19 @@ AIO_REAL_TEST("a server is not where its machine has none of the name's addresse
     aio::stream client = co_await aio::open_connection("127.0.0.1", partly.port());
     co_await client.aclose();
     partly.close();
+}
+
+AIO_REAL_TEST("a server that takes any port has the same one at all of its name's addresses") {
+    auto handler = [](aio::stream) {};
+    aio::server both = co_await aio::start_server(handler, "loopbacks.test", 0);
+    aio::stream client = co_await aio::open_connection("127.0.0.1", both.port());
+    co_await client.aclose();
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in second = loopback(both.port());
+    ::inet_pton(AF_INET, "127.0.0.2", &second.sin_addr);
+    EXPECT_EQ(real_connect(fd, reinterpret_cast<const sockaddr*>(&second), sizeof second), 0);
+    ::close(fd);
+    both.close();
 }
 
 AIO_REAL_TEST("the families of a name's addresses take turns, so that one that does not work costs one attempt") {

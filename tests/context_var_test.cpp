@@ -63,6 +63,18 @@ AIO_TEST("rule 25: grandchildren inherit from their parent") {
     EXPECT_EQ(co_await task, 5);
 }
 
+AIO_TEST("rule 25: a task that sets one variable keeps the others that it has inherited") {
+    aio::context_var<int> other("other", 0);
+    static_cast<void>(depth.set(5));
+    auto sets_other = [&other]() -> aio::coro<int> {
+        static_cast<void>(other.set(1));
+        co_return depth.get();
+    };
+    auto task = aio::create_task(sets_other);
+    EXPECT_EQ(co_await task, 5);
+    EXPECT_EQ(other.get(), 0);
+}
+
 AIO_TEST("set gives a token, reset goes back to the value before") {
     aio::context_var<std::string> name("name");
     EXPECT_EQ(name.name(), "name");

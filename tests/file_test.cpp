@@ -362,6 +362,10 @@ AIO_REAL_TEST("misuse is told: an empty file, a closed one, the wrong direction,
     e = co_await failure_of([&] { return moved.write("x"); });
     EXPECT_TRUE(e.code() == std::errc::bad_file_descriptor);
     EXPECT_NE(std::string(e.what()).find("which is closed"), std::string::npos) << e.what();
+    aio::file device = co_await aio::open_file("/dev/null", "w");
+    co_await device.aclose();
+    e = co_await failure_of([&] { return device.write("x"); });
+    EXPECT_NE(std::string(e.what()).find("which is closed"), std::string::npos) << e.what();
     e = co_await failure_of([&] { return moved.seek(0); });
     EXPECT_TRUE(e.code() == std::errc::bad_file_descriptor);
 }

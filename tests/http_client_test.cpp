@@ -319,6 +319,24 @@ AIO_REAL_TEST("max_connections makes the others wait for a connection") {
     EXPECT_LE(connections_made, 3);
 }
 
+AIO_REAL_TEST("max_connections_per_host makes the others wait for a connection to their host") {
+    raw_server server(&counts_connections);
+    connections_made = 0;
+    http::session s({.max_connections_per_host = 3});
+    std::vector<aio::task<http::response>> tasks;
+    for (int i = 0; i < 30; ++i) tasks.push_back(aio::create_task(s.get(server.url())));
+    for (auto& t : tasks) EXPECT_EQ((co_await t).status(), 200);
+    EXPECT_LE(connections_made, 3);
+}
+
+AIO_REAL_TEST("a session that was moved from runs nothing, and may be closed") {
+    http::session from;
+    http::session to = std::move(from);
+    EXPECT_EQ(from.running(), 0u);
+    co_await from.aclose();
+    co_await to.aclose();
+}
+
 AIO_REAL_TEST("ten megabytes go both ways") {
     raw_server down(&serves_large);
     raw_server up(&counts_the_body);

@@ -99,6 +99,18 @@ PLAIN_TEST("a deadlock is found after a stream was read and written, and after a
         "");
 }
 
+AIO_REAL_TEST("a watch that goes on to another descriptor hears of that one") {
+    const pipe_ends first, second;
+    int heard = 0;
+    aio::detail::fd_watch watch([&heard](std::uint32_t) { ++heard; });
+    watch.watch(first.ends[0], io_entry::readable);
+    watch.watch(second.ends[0], io_entry::readable);
+    EXPECT_EQ(::write(second.ends[1], "x", 1), 1);
+    co_await fd_ready(second.ends[1], io_entry::writable);
+    while (heard == 0) co_await aio::sleep(0s);
+    watch.stop();
+}
+
 PLAIN_TEST("a deadlock is found after a descriptor was watched, to its end and until a cancel") {
     EXPECT_NE(deadlock_after([]() -> aio::coro<> {
         const pipe_ends pipe;

@@ -180,6 +180,15 @@ AIO_REAL_TEST("a value that does not fit is an invalid_argument that names the c
     EXPECT_CONTAINS(what([&] { return row["big"].as<std::vector<std::byte>>(); }), "column 'big'");
 }
 
+AIO_REAL_TEST("text is a truth value or a number only where all of it says so") {
+    auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
+    const sql::rows truths = co_await db.query("SELECT 't', 'true', '1', 'f', 'false', '0'");
+    for (std::size_t i = 0; i < 6; ++i) EXPECT_EQ(truths[0][i].as<bool>(), i < 3) << i;
+    const sql::rows numbers = co_await db.query("SELECT '12x' AS more, '1.5' AS whole");
+    EXPECT_EQ(what([&] { return numbers[0]["more"].as<double>(); }), "column 'more': '12x' is no number");
+    EXPECT_EQ(numbers[0]["whole"].as<double>(), 1.5);
+}
+
 AIO_REAL_TEST("a row or column that is not there is an out_of_range that says what is") {
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
     const sql::rows rows = co_await db.query("SELECT 1 AS id, 2 AS age");
@@ -230,6 +239,14 @@ PLAIN_TEST("an unknown scheme or a URL without a file is an invalid_argument tha
         EXPECT_FALSE(contains(text, "hid")) << text;
     }
     EXPECT_CONTAINS(what([] { return sql::connect("postgresql://host/db?nonsense=1"); }), "nonsense");
+}
+
+AIO_REAL_TEST("postgres:// is the same scheme as postgresql://") {
+    std::string text;
+    try {
+        static_cast<void>(co_await aio::enter(sql::connect("postgres://127.0.0.1:1/none")));
+    } catch (const sql::error& e) { text = e.what(); }
+    EXPECT_CONTAINS(text, "127.0.0.1");
 }
 
 PLAIN_TEST("fault N15: a password is masked, however its key is written and wherever it stands") {
