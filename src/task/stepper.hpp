@@ -42,11 +42,11 @@ struct forced_end {};
     for (;;) {
         coroutine->handle().resume();
         if (waiting_) return false;
-        promise_base* const next = t.next;
-        if (!next) break;
+        promise_base* const parent = t.next;  // or the root of this task
+        if (!parent) break;
         t.next = nullptr;
-        leaf_ = coroutine = next;  // its child has just ended: a call graph must not look at that any more
-        if (next->state == progress::ended) break;
+        leaf_ = coroutine = parent;  // its child has just ended: a call graph must not look at that any more
+        if (parent->state == progress::ended) break;
     }
     if (!coroutine->handle().done()) return false;  // suspended by something that has told the task of nothing
     finish(*coroutine);
