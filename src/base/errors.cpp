@@ -1,3 +1,7 @@
+// Throws that stand out of line, and looks at what a std::exception_ptr holds. The throwing functions are here so
+// that inline code of the headers holds only a call; describe() gives reports and exception groups the text of an
+// error. Every layer calls these.
+
 #include <aio/delay.hpp>
 #include <aio/errors.hpp>
 #include <aio/result.hpp>
@@ -73,7 +77,7 @@ std::string describe(const std::exception_ptr& error) noexcept {
             return type ? type_name(*type) : "an unknown exception";
         }
     } catch (...) {
-        return "(out of memory)";  // short enough to need none
+        return "(out of memory)";  // short enough to need no memory
     }
 }
 

@@ -1,3 +1,7 @@
+// exception_group: several errors that leave as one exception. Groups may be nested to any depth, and an error may be
+// in several of them. So the walks here keep a stack of their own instead of recursing, and what() leaves out what is
+// too deep or too long.
+
 #include <aio/exception_group.hpp>
 
 #include <atomic>
@@ -10,7 +14,7 @@ namespace aio {
 struct exception_group::content {
     std::string message;
     std::vector<std::exception_ptr> exceptions;
-    mutable std::atomic<const std::string*> text{nullptr};  // what what() gives, made when it is first asked for
+    mutable std::atomic<const std::string*> text{nullptr};  // the text of what(); made at its first call
     content* next_dying = nullptr;
 
     content(std::string m, std::vector<std::exception_ptr> e) noexcept
@@ -24,7 +28,8 @@ struct exception_group::content {
             (exceptions.size() == 1 ? " sub-exception)" : " sub-exceptions)");
     }
 
-    /// Groups may be nested to any depth, so one that goes takes the others with it by a list, not by recursion.
+    /// Groups may be nested to any depth. So a group that goes puts the groups in it on a list, and the outermost
+    /// call deletes them one by one, without recursion.
     static void destroy(content* gone) noexcept {
         static constinit thread_local content** dying = nullptr;
         if (dying) {
@@ -40,12 +45,12 @@ struct exception_group::content {
 
 namespace {
 
-// What is deeper or longer is left out: a text that is indented by its depth grows by the square of that, and a group
-// may be in others more than once.
+// what() leaves out what is deeper or longer. Each line is indented by its depth, so the text grows with the square
+// of the depth; and a group may be in several others, so there may be far more lines than errors.
 constexpr std::size_t most_depth = 50;
 constexpr std::size_t most_lines = 10000;
 
-// A class derived from exception_group may have a what() of its own, which is asked then.
+// False for a class derived from exception_group: it may have its own what(), which then gives the text.
 bool is_plain_group(const std::exception_ptr& error) noexcept {
 #ifdef __GLIBCXX__
     return *error.__cxa_exception_type() == typeid(exception_group);
@@ -118,7 +123,7 @@ std::string exception_group::tree() const {
 }
 
 const char* exception_group::what() const noexcept {
-    static constinit thread_local std::size_t asking = 0;  // groups of derived classes ask each other
+    static constinit thread_local std::size_t asking = 0;  // nested calls: groups of derived classes ask each other
     if (const std::string* text = content_->text.load(std::memory_order_acquire)) return text->c_str();
     if (asking == most_depth) return content_->message.c_str();
     ++asking;
@@ -168,7 +173,7 @@ exception_group::parts exception_group::split_by(predicate matches, void* data) 
 }
 
 bool exception_group::visit(predicate fn, void* data) const {
-    std::vector<walk_place> path;  // of groups in this one
+    std::vector<walk_place> path;  // where to go on in the enclosing groups
     walk_place at{&content_->exceptions};
     for (;;) {
         if (at.next == at.members->size()) {
@@ -183,7 +188,7 @@ bool exception_group::visit(predicate fn, void* data) const {
         if (!group) continue;
         try {
             path.push_back(at);
-        } catch (const std::bad_alloc&) {  // find() throws nothing: by recursion, then
+        } catch (const std::bad_alloc&) {  // find() must not throw, so this one is walked by recursion
             if (group->visit(fn, data)) return true;
             continue;
         }

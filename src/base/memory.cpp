@@ -1,4 +1,5 @@
-// The slow paths of the free lists: what comes from malloc, what goes back to it, and when.
+// The slow paths of the free lists: what comes from malloc, what goes back to it, and when. The fast paths are in
+// memory.hpp. A loop calls tidy_free_lists() once a second (scheduler::tidy).
 
 #include <aio/detail/base/memory.hpp>
 
@@ -16,25 +17,25 @@ constinit thread_local thread_state this_thread_state;
 
 namespace {
 
-// Looked at on the cold path alone: what comes from a free list is counted by nobody.
+// Changed on the cold path alone: blocks that come from a free list or go to one are not counted.
 struct accounts {
-    std::ptrdiff_t from_malloc = 0;  // and not given back; negative where other threads took them
-    std::size_t until_failure = 0;   // 0: none is to fail
+    std::ptrdiff_t from_malloc = 0;  // less those given back; negative if they came from other threads
+    std::size_t until_failure = 0;   // 0: no allocation is to fail
     bool and_all_after = false;
     bool failed = false;
 };
 constinit thread_local accounts counts;
 constinit thread_local free_block* set_aside[block_classes] = {};
 constexpr std::size_t few = 64;
-constinit thread_local std::size_t tidied_bytes = 0;  // since malloc was last asked to give back what it has
+constinit thread_local std::size_t tidied_bytes = 0;  // freed since malloc last gave to the system
 
-/// Cuts off all but the first few.
+/// Cuts the list off behind its first few blocks. Gives the rest.
 free_block* after_few(free_block*& head) noexcept {
     free_block** link = &head;
     for (std::size_t n = 0; *link && n < few; ++n) link = &(*link)->next;
     return std::exchange(*link, nullptr);
 }
-/// Frees at most that many; false if there are more.
+/// Frees blocks of the list, and takes their number off most. False if most is used up and blocks are left.
 bool free_some(free_block*& head, std::size_t& most) noexcept {
     for (; head && most > 0; --most) free_counted(std::exchange(head, head->next));
     return !head;
@@ -85,8 +86,8 @@ void empty_free_lists() noexcept {
 }
 
 namespace {
-// malloc keeps what lies below a block in use, and takes some 50 us to give a megabyte to the system: so it is asked
-// again and again, each time when so much has come together.
+// By itself malloc keeps free memory that lies below a block in use. To give a megabyte to the system takes some 50
+// us, so malloc is asked to do it in portions: each time when at_least bytes have been freed.
 void give_to_the_system(std::size_t at_least) noexcept {
 #ifdef __GLIBC__
     if (tidied_bytes < at_least) return;
@@ -99,7 +100,7 @@ void give_to_the_system(std::size_t at_least) noexcept {
 }  // namespace
 
 tidied tidy_free_lists(bool idle) noexcept {
-    std::size_t left = 1000;  // some 50 us, so that nobody waits for it
+    std::size_t left = 1000;  // blocks: some 50 us of work, so that no task waits long
     for (std::size_t c = 0; c < block_classes; ++c) {
         const std::size_t before = left;
         const bool freed = free_some(set_aside[c], left);
@@ -119,7 +120,7 @@ tidied tidy_free_lists(bool idle) noexcept {
 
 bool has_many_blocks() noexcept { return counts.from_malloc > 1024; }
 
-// ---- what aio::testing makes of it
+// ---- for aio::testing
 
 void count_allocation() {
     if (counts.until_failure == 0) [[likely]]

@@ -16,7 +16,7 @@ void io_source::attach(int fd) {
 
 void io_source::detach() noexcept {
     if (fd_ < 0) return;
-    if (!loop_->closed) {  // else closing the descriptor has taken it out of epoll
+    if (!loop_->closed) {  // else the reactor is gone, or belongs to the parent of a fork()
         wake_all();
         loop_->state().io->remove(*this, fd_);
     }

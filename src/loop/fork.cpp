@@ -1,4 +1,4 @@
-// The count of forks, and the error of whoever uses a loop of the parent: see fork.hpp. src/run/fork.cpp calls
+// The count of forks, and the error for code that uses a loop of the parent: see fork.hpp. src/run/fork.cpp calls
 // count_fork().
 
 #include "loop/fork.hpp"

@@ -5,10 +5,11 @@
 
 namespace aio::detail {
 
-/// How often this process has come out of a fork().
+/// How many fork()s, each seen from its child, have led to this process.
 unsigned fork_generation() noexcept;
-/// For the child, before fork() returns there.
+/// Called in the child, before fork() returns there.
 void count_fork() noexcept;
+/// Throws the std::logic_error for a use of the parent's loop.
 [[noreturn]] void throw_forked();
 
 }  // namespace aio::detail

@@ -40,7 +40,7 @@ void loop_core::close() noexcept {
         ready_link batch = ready.take_all();
         while (batch != ready_link::end()) {
             const ready_link item = ready_queue::take_first(batch);
-            if (item.is_callback()) item.callback().run(item.callback());  // which sees that it is too late
+            if (item.is_callback()) item.callback().run(item.callback());  // it sees that the loop is closed
         }
     }
     state_->hooks->drop_callbacks(*this);
@@ -59,7 +59,7 @@ struct debug_registry {
     std::vector<loop_core*> loops;
 };
 debug_registry& debugging() {
-    static auto* registry = new debug_registry;  // for loops that end with the process
+    static auto* registry = new debug_registry;  // never destroyed: a loop may end with the process
     return *registry;
 }
 [[noreturn]] void throw_wrong_thread(const char* what) {

@@ -26,20 +26,21 @@ class blocking_pool;
 template<class Signature>
 class function;
 
-/// Reads the eventfd of the inbox when other threads have woken the loop.
+/// The entry of the inbox's eventfd. Other threads write to it to end the loop's sleep. Nobody reads it: it is
+/// registered edge-triggered, so each write wakes once.
 class wake_entry final : public io_entry {
 public:
     int fd = -1;
     void on_events(std::uint32_t) noexcept override;
 };
 
-/// What the layers above do for every loop. event_loop's constructor gives it to its loop.
+/// What the layers above do for every loop. The constructor of event_loop sets it.
 struct loop_hooks {
     /// Tells the exception handler, or prints.
     void (*report)(loop_core&, message_maker&, std::exception_ptr, task_base*) noexcept;
     /// The loop is being closed: generators are abandoned, and the exception handler is forgotten.
     void (*close)(loop_core&) noexcept;
-    /// The callbacks of call_soon, call_later and call_at that have not come.
+    /// Drops the callbacks of call_soon, call_later and call_at that were not called yet.
     void (*drop_callbacks)(loop_core&) noexcept;
     /// The last holder is gone: deletes the event_loop that the loop is part of.
     void (*destroy)(loop_core&) noexcept;
@@ -47,7 +48,8 @@ struct loop_hooks {
     std::string (*describe_waits)();
 };
 
-/// What primitives ask in debug mode: they know the number of their loop, not where it is.
+/// Keeps the list of the loops in debug mode. Primitives know only the number of their loop; the check that they are
+/// used on its thread finds the loop in this list.
 void note_debug_loop(loop_core& loop, bool on);
 
 struct loop_state {
@@ -55,28 +57,28 @@ struct loop_state {
     event_loop* face = nullptr;
 
     timers timer_heap;
-    const unsigned generation = fork_generation();  // a loop of a parent is not used
+    const unsigned generation = fork_generation();  // of the process that made it: its child does not use it
     std::unique_ptr<reactor> io;
     std::shared_ptr<inbox> in;
     wake_entry waker;
-    std::thread::id thread;     // the one that has entered it last
-    list<list_node> callbacks;  // of call_soon, call_later, call_at: those that are still to come
+    std::thread::id thread;     // that has entered the loop last
+    list<list_node> callbacks;  // of call_soon, call_later and call_at, not called yet
 
     bool virtual_time = false;
     bool seeded = false;                          // the order of the tasks of a turn is random
     std::shared_ptr<function<void()>> step_hook;  // testing::set_step_hook
-    task_base* next = nullptr;                    // whose step comes after the hook; null: it is a callback
+    task_base* next = nullptr;                    // the task whose step comes after the hook; null: a callback comes
     time_point virtual_now{std::chrono::seconds(1)};
     std::mt19937_64 random;
 
-    std::int32_t look_interval = 1;  // how many steps may pass before the clock and the kernel are looked at
-    std::int32_t next_look = 1;      // in how many steps it is due: more where a short line is taken whole
-    ready_queue arrived;   // what looks have made ready and the line has no room for yet; see scheduler::line_up()
-    bool in_order = true;  // at the last look: virtual time, or turns were taken
+    std::int32_t look_interval = 1;  // how many steps are taken between looks outside
+    std::int32_t next_look = 1;      // steps to take before the next look: more if a short line is taken whole
+    ready_queue arrived;   // what looks have made ready, still to be let into the ready queue; see scheduler::line_up()
+    bool in_order = true;  // virtual time, or whole turns, at the last look
     time_point last_look{};
     time_point last_poll{};
     time_point tidy_at{};                   // when the thread's free lists are looked at
-    spinner for_threads;                    // before it sleeps
+    spinner for_threads;                    // before the loop sleeps
     std::chrono::milliseconds patience{1};  // how long to block where only a foreign thread could wake the loop
     bool told_of_foreign_threads = false;
 
@@ -85,7 +87,7 @@ struct loop_state {
     bool closing = false;  // run() is at its end: other threads can start nothing more
 };
 
-/// This loop's inbox: what executors and threads keep.
+/// This loop's inbox. Executors and threads keep it; it may outlive the loop.
 std::shared_ptr<inbox> inbox_of(loop_core& loop) noexcept;
 
 }  // namespace aio::detail

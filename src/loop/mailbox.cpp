@@ -1,3 +1,6 @@
+// The inbox of a loop, through which other threads reach it: they push nodes, and the loop delivers them in its next
+// look outside (scheduler::poll_outside). It takes no lock, and writes to the eventfd only if the loop sleeps.
+
 #include "loop/loop_state.hpp"
 
 #include <aio/detail/loop/mailbox.hpp>
@@ -11,8 +14,8 @@
 
 namespace aio::detail {
 
-// A stack that producers push to and the loop takes whole. The loop announces that it is about to block (sleeping),
-// looks once more, and blocks; a producer pushes, then looks at sleeping. With sequentially consistent order one of the
+// A stack: producers push to it, and the loop takes it whole. Before it blocks, the loop sets sleeping and looks at
+// the stack once more; a producer pushes, and then looks at sleeping. With sequentially consistent order one of the
 // two sees the other.
 struct inbox::state {
     std::atomic<inbox_node*> head{nullptr};
@@ -83,7 +86,7 @@ void inbox::close() noexcept {
 
 void inbox::wake() noexcept {
     const std::uint64_t one = 1;
-    [[maybe_unused]] const auto written = ::write(wake_fd_, &one, sizeof one);  // full: it is awake already
+    [[maybe_unused]] const auto written = ::write(wake_fd_, &one, sizeof one);  // full: it was woken already
 }
 
 }  // namespace aio::detail

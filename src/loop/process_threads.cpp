@@ -22,7 +22,7 @@ constexpr bool thread_sanitizer = __has_feature(thread_sanitizer);
 constexpr bool thread_sanitizer = false;
 #endif
 
-// The kernel's own count, taken in one look. 0: cannot know.
+// The kernel's own count, taken in one look. 0 if it cannot be read.
 int count_threads() noexcept {
     char text[1024];
     const int fd = ::open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
@@ -34,13 +34,13 @@ int count_threads() noexcept {
     const char* at = std::strrchr(text, ')');  // the program's name may contain anything
     for (int field = 2; at && field < 20; ++field) at = std::strchr(at + 1, ' ');
     int threads = at ? std::atoi(at) : 0;
-    if (thread_sanitizer && threads > 1) --threads;  // its own, which comes with the first thread that is started
+    if (thread_sanitizer && threads > 1) --threads;  // TSan's own, which comes with the first thread that is started
     return threads;
 }
 }  // namespace
 
-// Never a false alarm: an idle thread counts only while it is there and can do nothing, and where one of them has come,
-// gone, taken a job or ended one while we counted, the answer is yes.
+// A deadlock must never be reported falsely. So an idle thread is counted only while it exists and can do nothing;
+// and if a thread has come, gone, taken a job or ended one while we counted, the answer is true.
 bool foreign_threads_alive() noexcept {
     const std::uint64_t before = idle_library_threads.state();
     const int threads = count_threads();

@@ -1,20 +1,21 @@
 #pragma once
 // Whether another thread could wake a loop on which every task waits for another. If none could, that is a deadlock.
+// The scheduler asks; the thread pools keep the count of their idle threads here.
 
 #include <atomic>
 #include <cstdint>
 
 namespace aio::detail {
 
-/// How many threads of this library wait for work now: they cannot wake a loop (15i). A thread that is counted exists
-/// and runs nothing of anybody's: it leaves the count before it takes a job or ends.
+/// How many threads of this library wait for work now: they cannot wake a loop (see What differs from asyncio, (i)).
+/// A thread that is counted exists and runs nobody's code: it leaves the count before it takes a job or ends.
 class idle_threads {
 public:
     int load() const noexcept { return static_cast<int>(state_.load() & 0xffff'ffff); }
     void add() noexcept { state_.fetch_add(change + 1); }
     void remove() noexcept { state_.fetch_add(change - 1); }
     void reset() noexcept { state_.store(0); }
-    /// Another one whenever one of them has come or gone.
+    /// A value that changes whenever a thread has come or gone.
     std::uint64_t state() const noexcept { return state_.load(); }
 
 private:
@@ -24,7 +25,7 @@ private:
 extern idle_threads idle_library_threads;
 /// True if some thread of the process is neither this one nor idle in the library.
 bool foreign_threads_alive() noexcept;
-/// True if the process has but this one.
+/// True if this is the only thread of the process.
 bool only_thread() noexcept;
 
 }  // namespace aio::detail

@@ -1,6 +1,6 @@
-// The order in which things run, and the look outside that comes between them. A look costs more than a short step, so
-// it comes after as many steps as take some 5 to 20 us. What a look finds must not wait for all who are merely busy,
-// nor keep them from their turn: line_up() says how the two are mixed.
+// The order in which things run, and the look outside that comes between them. A look costs more than a short step,
+// so it comes after as many steps as take some 5 to 20 us. What a look finds must not wait until all busy tasks have
+// had a step, nor keep them from their steps: line_up() says how the two are mixed.
 
 #include "loop/scheduler.hpp"
 #include "loop/process_threads.hpp"
@@ -14,7 +14,8 @@
 
 namespace aio::detail {
 
-/// While it lives, what becomes ready is kept apart from what was ready before; then both are put in line.
+/// While an object of this class lives, what becomes ready is kept apart from what was ready before; its destructor
+/// puts both in line.
 class scheduler::arrivals {
 public:
     explicit arrivals(scheduler& self) noexcept : self_(self) { earlier_.append(self.core_.ready); }
@@ -25,11 +26,12 @@ public:
     arrivals(const arrivals&) = delete;
     arrivals& operator=(const arrivals&) = delete;
 
-    /// Nothing is ready, and nothing has been.
+    /// True if nothing is ready, and nothing was ready before.
     bool nothing() const noexcept {
         return earlier_.empty() && self_.core_.ready.empty() && self_.state_.arrived.empty();
     }
-    /// Some of what was ready has come by looks: it keeps its place among what comes now.
+    /// Makes arrivals of what was ready before: a part of that has come by looks, and has to keep its place before
+    /// what comes now.
     void join_earlier() noexcept { self_.state_.arrived.append(earlier_); }
 
 private:
@@ -37,11 +39,11 @@ private:
     ready_queue earlier_;
 };
 
-// What looks have made ready comes in the order in which it became so, whatever the load (15k3): each source keeps its
-// order. It may overtake what was merely ready: a timer that is due, or a descriptor, does not wait for ten thousand
-// busy tasks. So it waits in a line of its own, and of that no more is let into the queue than is taken before the next
-// look: behind a short line of those that were ready, as in CPython, and before a long one, but for half of the steps,
-// which are the others'.
+// What looks have made ready runs in the order in which it became ready, whatever the load: each source keeps its
+// order. It may overtake tasks that are merely busy: a timer that is due, or a descriptor, does not wait for ten
+// thousand of those. So it waits in a line of its own (arrived), and of that line no more is let into the ready queue
+// than is run before the next look. It goes behind what was ready already if that is a short line, as in CPython. It
+// goes before a long line, but takes only half of the steps until the next look, and leaves the rest to the others.
 void scheduler::line_up(ready_queue& earlier) noexcept {
     constexpr std::size_t short_line = 64, shorter_line = 16;
     ready_queue& arrived = state_.arrived;
@@ -64,7 +66,7 @@ void scheduler::line_up(ready_queue& earlier) noexcept {
     }
 }
 
-// While there is work the kernel is asked only every 50 us: that costs more than a look at the clock.
+// While there is work the kernel is asked only every 50 us, because that costs more than a look at the clock.
 void scheduler::poll_outside() {
     if (core_.closed) [[unlikely]]
         throw_forked();
@@ -96,7 +98,8 @@ void scheduler::poll_outside() {
     }
 }
 
-// Nothing is ready: on to the next timer, unless something outside could come before it. True if the look is over.
+// On virtual time, with nothing ready: sets the clock to the next timer, unless something outside could come before
+// it. True if the look is over.
 bool scheduler::advance_virtual_time(const arrivals& line) {
     timers& heap = state_.timer_heap;
     if (core_.outstanding != core_.foreign || heap.empty() || heap.next() == time_point::max()) return false;
@@ -108,8 +111,8 @@ bool scheduler::advance_virtual_time(const arrivals& line) {
     return true;
 }
 
-// On virtual time. An awaiter of another library may be resumed by a timer of this loop, or by a thread: that has a
-// little of the real clock's time before the timer's comes.
+// On virtual time, an awaiter of another library may be resumed by a timer of this loop or by a thread. A thread gets
+// up to 10 ms of the real clock before the timer fires.
 void scheduler::hear_threads() {
     if (core_.foreign == 0 || !foreign_threads_alive()) return;
     if (state_.in->prepare_to_block()) state_.io->poll(std::chrono::milliseconds(10));
@@ -117,7 +120,7 @@ void scheduler::hear_threads() {
     state_.in->drain();
 }
 
-// How many steps are taken until the next look: as many as took 5 to 20 us the last time.
+// Adapts the number of steps between two looks, so that these steps take 5 to 20 us.
 void scheduler::look_more_or_less_often(time_point now) noexcept {
     const auto since = now - state_.last_look;
     state_.last_look = now;
@@ -128,8 +131,8 @@ void scheduler::look_more_or_less_often(time_point now) noexcept {
     }
 }
 
-// The free lists and the room for timers, when their time has come. True if it will have to come again, whether
-// something happens until then or not.
+// Gives back memory of the timers and the free lists, when that is due. True if the loop has to wake up for the next
+// time even if nothing happens until then.
 bool scheduler::tidy(time_point now, bool idle) noexcept {
     if (now < state_.tidy_at) return has_many_blocks();
     state_.timer_heap.shrink();
@@ -138,13 +141,13 @@ bool scheduler::tidy(time_point now, bool idle) noexcept {
     return how != tidied::wholly;
 }
 
-// There is nothing to do: how long the kernel may hold the loop. Empty: until something comes.
+// How long the kernel may hold the loop, which has nothing to do. Empty: until something comes.
 std::optional<std::chrono::nanoseconds> scheduler::time_to_sleep(time_point now, bool untidy) {
     const timers& heap = state_.timer_heap;
     std::optional<std::chrono::nanoseconds> timeout;
     if (!heap.empty() && heap.next() != time_point::max() && !state_.virtual_time)
         timeout = time_left(heap.next(), now);
-    if (!timeout && !may_be_woken()) {  // by a foreign thread alone: it may end without doing so
+    if (!timeout && !may_be_woken()) {  // only a foreign thread could, and it may end without doing so
         timeout = state_.patience;
         state_.patience = std::min(state_.patience * 2, std::chrono::milliseconds(1000));
     }
@@ -185,13 +188,13 @@ bool scheduler::may_be_woken() {
     throw deadlock_error(text);
 }
 
-// Descriptors, then other threads, then the timers that are due by now.
+// Asks the kernel for descriptors that are ready, then hears other threads, then fires the timers that are due.
 void scheduler::poll_kernel(std::optional<std::chrono::nanoseconds> timeout, time_point now) {
     state_.io->poll(timeout);
     state_.in->awake();
     const bool by_thread = state_.in->drain();
     state_.last_poll = now;
-    if (!timeout || timeout->count() > 0) {  // it may have slept
+    if (!timeout || timeout->count() > 0) {  // the loop may have slept
         const time_point later = clock::now();
         if (by_thread) state_.for_threads.slept(later - now);
         state_.last_look = now = later;
@@ -199,7 +202,8 @@ void scheduler::poll_kernel(std::optional<std::chrono::nanoseconds> timeout, tim
     if (!state_.virtual_time) state_.timer_heap.fire_due(now);
 }
 
-// A hook alone changes nothing: on the real clock a test sees the steps as they are taken without it.
+// A step hook alone does not make the loop take turns: on the real clock a test sees the steps as they are taken
+// without the hook.
 bool scheduler::by_turns() const noexcept {
     return core_.watched && (core_.debug || state_.seeded || state_.virtual_time);
 }

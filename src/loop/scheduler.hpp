@@ -17,13 +17,14 @@ protected:
         : core_(core), state_(core.state()), seen_(seen), interrupts_(interrupts) {}
     ~scheduler() = default;
 
-    /// A signal has come.
+    /// Called when such a signal has come.
     virtual void on_interrupt() = 0;
 
     /// Puts in line what timers, other threads and the kernel have made ready. Sleeps where there is nothing to do.
     /// Throws deadlock_error where nothing can ever happen.
     void poll_outside();
-    /// Debug mode and tests: everything that is ready is taken as a turn, before the loop looks outside again.
+    /// True in debug mode and tests: everything that is ready is taken as a turn, before the loop looks outside
+    /// again.
     bool by_turns() const noexcept;
 
     int interrupt_count() const noexcept { return interrupts_ ? interrupts_->load() : seen_; }

@@ -1,21 +1,22 @@
 #pragma once
-// Looking again and again for a while before one sleeps, where that pays. A thread that sleeps is woken by the kernel
-// in 5 to 50 us, depending on how deep its core sleeps; between a loop and a thread pool whose jobs are short that is
-// most of the time.
+// A thread that is about to sleep first looks for work again and again for up to 50 us, where that pays. A thread
+// that sleeps is woken by the kernel in 5 to 50 us, depending on how deep its core sleeps; between a loop and a
+// thread pool whose jobs are short that is most of the time. Loops (scheduler) and pool threads (blocking_pool) use
+// this.
 
 #include <chrono>
 #include <thread>
 
 namespace aio::detail {
 
-/// Of one waiting thread: it spins where its last wait was short, and after a vain attempt not until the next short
-/// one.
+/// The spinning of one thread. The thread spins if its last sleep was short; once it has spun in vain, it does not
+/// spin again until a sleep was short.
 class spinner {
 public:
     static constexpr std::chrono::microseconds most{50};
 
     bool worth() const noexcept { return worth_; }
-    /// True if ready() within that time.
+    /// Spins for at most 50 us. True if ready() has become true meanwhile.
     template<class Ready>
     bool until(Ready ready) noexcept {
         if (!worth_) return false;
@@ -31,7 +32,7 @@ public:
         worth_ = false;
         return false;
     }
-    /// It has slept that long.
+    /// The thread has slept for this time.
     void slept(std::chrono::steady_clock::duration time) noexcept {
         static const bool several_processors = std::thread::hardware_concurrency() > 1;
         worth_ = several_processors && time < 2 * most;

@@ -2,16 +2,17 @@
 // The timers of a loop: nodes that live in their waiters, ordered by (deadline, sequence).
 //
 // Timers are mostly armed in the order of their deadlines: those of one timeout, or of many sleeps of one length. So
-// they stand in runs, lists in which each is due no sooner than the one before, and only the first of each run is in a
-// 4-ary heap: a million sleeps of a second are one run, which takes and gives them in no time and without a visit to
-// each other. A node is appended to that one of a few open runs whose end is the nearest before it, or else it begins a
-// run; in the worst case each is alone and this is a heap. Each node knows its place, so a cancelled timer leaves at
-// once: no dead entries to purge (rule 137 has no object here). Rejected: a timing wheel, which gives up the exact
-// order, and a binary heap, which misses the cache twice as often.
+// they stand in runs: lists in which each timer is due no sooner than the one before it. Only the first timer of each
+// run is in a 4-ary heap. A million sleeps of a second are one run, and arming or firing one of them touches no other
+// but its neighbours. A few runs are open: a timer is appended to the open run that ends last among those that end
+// no later than it, or else it begins a run of its own. In the worst case each timer is alone in its run, and this is a
+// heap. Each node knows its place, so a cancelled timer leaves at once, and there are no dead entries to purge (so
+// rule 137 does not apply). Rejected: a timing wheel, which gives up the exact order, and a binary heap, which misses
+// the cache twice as often.
 //
-// Arming never fails: operations arm their timers where nothing may be thrown. Where the heap cannot grow for want of
-// memory, a node is put into a run that is there, at the place of its deadline. That takes a visit to those before it,
-// but no memory.
+// Arming never fails: operations arm their timers where nothing may be thrown. If there is no memory for the heap to
+// grow, the timer is put into the run at the top of the heap, at the place of its deadline. That takes a walk along
+// the run, but no memory.
 
 #include <aio/detail/loop/timer.hpp>
 
@@ -25,7 +26,7 @@ public:
     timers() { heap_.reserve(least_room); }
     bool empty() const noexcept { return heap_.empty(); }
     time_point next() const noexcept { return heap_.front().deadline; }
-    std::size_t count() const noexcept {  // looks at each
+    std::size_t count() const noexcept {  // O(n): visits each timer
         std::size_t n = 0;
         for (const entry& e : heap_) {
             for (const timer_node* node = e.node; node; node = node->later) ++n;
@@ -33,7 +34,7 @@ public:
         return n;
     }
 
-    /// After a peak.
+    /// Gives memory back after a peak of timers.
     void shrink() noexcept {
         if (heap_.capacity() / 4 <= heap_.size() + 256) return;
         try {
@@ -41,7 +42,7 @@ public:
             smaller.reserve(heap_.size() + least_room);
             smaller.insert(smaller.end(), heap_.begin(), heap_.end());
             heap_.swap(smaller);
-        } catch (...) {  // then it stays as it is
+        } catch (...) {  // no memory: the heap keeps its room
         }
     }
 
@@ -56,7 +57,7 @@ public:
             return;
         }
         open_run* nearest = nullptr;
-        open_run* farthest = &runs_[0];  // or one that is free
+        open_run* farthest = &runs_[0];  // the open run to replace: the one that ends last, or a free place
         for (open_run& run : runs_) {
             if (!run.last) {  // NOLINT(bugprone-branch-clone): the order of the questions matters
                 farthest = &run;
@@ -81,7 +82,7 @@ public:
     }
     void disarm(timer_node& node) noexcept {
         if (!node.armed()) return;
-        if (!node.later && heap_.size() == 1 && first_of_run(node)) {  // the last of all
+        if (!node.later && heap_.size() == 1 && first_of_run(node)) {  // the only timer
             heap_.clear();
             runs_ = {};
             node.place = 0;
@@ -105,7 +106,8 @@ public:
         }
         node.place = 0;
     }
-    /// Fires all that are due at now, in order. What they arm meanwhile waits for the next call.
+    /// Fires all timers that are due at now, in order. Timers that are armed meanwhile wait for the next call. True
+    /// if any has fired.
     bool fire_due(time_point now) noexcept {
         const std::uint64_t last = sequence_;
         bool any = false;
@@ -128,12 +130,12 @@ private:
         timer_node* last = nullptr;
     };
 
-    // A node's place is the address of the one before it in its run, or, for the first, its index in the heap: an odd
-    // number.
+    // A node's place is the address of the node before it in its run. For the first node of a run it is an odd
+    // number, which holds the node's index in the heap.
     static bool first_of_run(const timer_node& node) noexcept { return node.place & 1; }
     static std::size_t index_of(const timer_node& node) noexcept { return node.place >> 1; }
 
-    static constexpr std::size_t least_room = 4;  // never less than one: a run can begin where there is none
+    static constexpr std::size_t least_room = 4;  // at least one: the first timer needs no memory
 
     bool grow() noexcept {
         try {
@@ -141,8 +143,8 @@ private:
             return true;
         } catch (...) { return false; }
     }
-    // It is the youngest, so it stands behind all that are due when it is. It is not the last of an open run: none ends
-    // before it.
+    // Puts the node into the run at the top of the heap. The node was armed last, so it stands behind all with its
+    // deadline. It never becomes the last of an open run: the open runs end after it.
     void insert_into_a_run(timer_node& node) noexcept {
         timer_node* sooner = nullptr;
         timer_node* later = heap_.front().node;
