@@ -1,3 +1,7 @@
+// open_connection and open_unix_connection: the name is resolved first, then one operation tries the addresses. The
+// attempts overlap ("happy eyeballs", RFC 8305), so an address family that does not work costs 250 ms and not minutes.
+// TLS is refused with ENOTSUP: this version has none.
+
 #include "io/resolver.hpp"
 
 #include <aio/stream.hpp>
@@ -16,7 +20,7 @@ namespace detail {
 namespace {
 
 constexpr auto stagger = std::chrono::milliseconds(250);  // RFC 8305, section 5: the Connection Attempt Delay
-// Between two attempts at a unix socket whose backlog is full: nothing tells when there is room.
+// The pauses between attempts at a unix socket whose backlog is full: the kernel does not tell when there is room.
 constexpr auto first_pause = std::chrono::milliseconds(1), longest_pause = std::chrono::milliseconds(64);
 
 class connect_operation;
@@ -25,12 +29,12 @@ class connect_operation;
 struct connect_attempt {
     connect_operation* owner;
     stream_ptr connection;
-    std::size_t index;  // of its address
+    std::size_t index;  // of the address
     bool signalled = false;
     void wake_to_retry() noexcept;
 };
 
-/// errno of a connection that was under way: 0 if it is there, EINPROGRESS if it still is.
+/// What has become of an attempt: 0 if it has succeeded, EINPROGRESS if it is still under way, otherwise its errno.
 int outcome_of(int fd) noexcept {
     int error = 0;
     socklen_t size = sizeof error;
@@ -40,7 +44,8 @@ int outcome_of(int fd) noexcept {
     peer.length = own.length = sizeof peer.storage;
     if (::getpeername(fd, peer.get(), &peer.length) != 0) return errno == ENOTCONN ? EINPROGRESS : errno;
     if (peer.family() != AF_UNIX) {
-        // Nobody listens on that port, and the kernel has chosen it for our end: TCP connects such a socket to itself.
+        // If nobody listens on a port and the kernel chooses the same one for our end, TCP connects the socket to
+        // itself.
         if (::getsockname(fd, own.get(), &own.length) == 0 && own.length == peer.length && own.port() == peer.port() &&
             std::memcmp(&own.storage, &peer.storage, own.length) == 0) {
             return ECONNREFUSED;
@@ -51,12 +56,13 @@ int outcome_of(int fd) noexcept {
     return 0;
 }
 
-/// Tries addresses, the next one when one has failed or has not answered for a while; the first that answers wins.
+/// Connects to the first of several addresses that answers. It begins with the next address when one has failed, or has
+/// not answered for 250 ms. Irrevocable: a connection that was made is given. The addresses must live until the end.
 class [[nodiscard]] connect_operation final : public irrevocable<connect_operation> {
 public:
     connect_operation(const std::vector<address>& where, std::size_t limit, std::string what)
         : where_(&where), limit_(limit), what_(std::move(what)), errors_(where.size()) {
-        attempts_.reserve(where.size());  // they are parked by address
+        attempts_.reserve(where.size());  // io_source points to a parked attempt, so none may move
     }
 
     bool start() noexcept {
@@ -88,7 +94,7 @@ public:
         }
         return false;
     }
-    /// Ends the attempts that are under way: none of them may wake the task any more.
+    /// Ends the attempts that are under way, so that none of them wakes the task any more.
     void unpark() noexcept {
         task_->loop()->disarm(timer_);
         for (connect_attempt& a : attempts_) {
@@ -110,7 +116,7 @@ private:
         connect_operation* owner = nullptr;
     };
 
-    // Gives errno; 0 if it is under way or there.
+    // Begins an attempt. Gives 0 if it is under way or has succeeded, otherwise its errno.
     int begin(const address& to, std::size_t index) noexcept {
         const int fd = ::socket(to.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0) return errno;
@@ -153,7 +159,7 @@ private:
         }
     }
 
-    // One combined error (rule 152).
+    // Throws one error that names each address and what happened there (rule 152).
     [[noreturn]] void throw_failure() const {
         std::string text = what_;
         if (where_->size() == 1) {
@@ -177,7 +183,7 @@ private:
     std::size_t next_ = 0;
     std::size_t pending_ = 0;
     bool no_memory_ = false;
-    bool hurry_ = true;  // the first one, or one has failed: the next one begins now
+    bool hurry_ = true;  // the next attempt begins at once: it is the first, or another one has failed
     time_point next_start_{};
     std::chrono::milliseconds pause_ = first_pause;
     node timer_;

@@ -1,5 +1,5 @@
-// Descriptors of other libraries: level-triggered, because only their owner knows what is left to read. libcurl and
-// libpq are driven through them, and a file that must be waited for.
+// Waiting for descriptors that the loop does not read itself: level-triggered, because only their owner knows what is
+// left to read. libcurl and libpq are driven through fd_watch; file.cpp waits for FIFOs and terminals with fd_ready.
 
 #include "loop/loop_state.hpp"
 

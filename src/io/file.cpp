@@ -1,3 +1,12 @@
+// Files: each call is one job on a thread of the file pool, which lies in the frame of the coroutine that awaits it.
+// The operations of one file share its position, so they take turns (file_state::turn).
+//
+// Files that are not regular are different, because a read of a FIFO or a terminal may wait for ever and no thread may
+// be held for that. They are opened without waiting, and read and written piece by piece (read_pieces, write_pieces);
+// the loop waits for their descriptors between the pieces, and can be cancelled there.
+//
+// write_file does not write into a regular file but replaces it, so an error leaves the old content (replace).
+
 #include <aio/detail/io/descriptor_wait.hpp>
 #include <aio/detail/threads/blocking.hpp>
 #include <aio/file.hpp>
@@ -22,10 +31,10 @@ namespace detail {
 namespace {
 
 constexpr std::size_t block_size = 256 * 1024;
-constexpr std::size_t piece_size = 64 * 1024;               // of what is no regular file: what a pipe holds
-constexpr std::size_t most_at_once = std::size_t{1} << 30;  // what one system call takes is limited to 2 GiB
+constexpr std::size_t piece_size = 64 * 1024;               // for a file that is not regular: what a pipe holds
+constexpr std::size_t most_at_once = std::size_t{1} << 30;  // one system call takes at most 2 GiB
 
-/// What a job on a thread has done: errno, and how far it came.
+/// What a job on a thread gives: an errno, and how many bytes it has moved (or a position, or a size).
 struct outcome {
     int error = 0;
     std::int64_t count = 0;
@@ -58,7 +67,8 @@ outcome write_fully(int fd, const char* data, std::size_t size) noexcept {
     return {0, static_cast<std::int64_t>(done)};
 }
 
-// Up to the end, most bytes at most: the file may grow or shrink meanwhile, and those in /proc say that they are empty.
+// Reads up to the end of the file, but not more than most bytes. The file's size is only a guess: the file may grow or
+// shrink meanwhile, and files in /proc say that they are empty.
 int read_up_to(int fd, std::size_t most, std::string& into) {
     struct stat status{};
     std::size_t guess = block_size;
@@ -86,11 +96,12 @@ int open_cloexec(const char* path, int flags) noexcept {
     return fd;
 }
 
-/// What open(2) gave. It never waits: a FIFO, a terminal or a device could hold the thread for ever.
+/// What open(2) gave. It does not wait for the other end of a FIFO, nor for a terminal or a device: that could hold the
+/// thread for ever.
 struct opening {
     int error = 0;
     int fd = -1;
-    mode_t type = 0;         // S_IFREG ...
+    mode_t type = 0;         // S_IFREG, S_IFIFO ...
     bool no_reader = false;  // a FIFO that cannot be opened for writing until somebody reads
 
     bool in_pieces() const noexcept { return S_ISFIFO(type) || S_ISCHR(type) || S_ISSOCK(type); }
@@ -100,7 +111,8 @@ opening open_at_once(const char* path, int flags) noexcept {
     opening o;
     o.fd = open_cloexec(path, flags | O_NONBLOCK);
     if (o.fd < 0 && errno == EAGAIN)
-        o.fd = open_cloexec(path, flags);  // another process has a lease and is asked to give it up
+        o.fd = open_cloexec(
+            path, flags);  // another process has a lease on the file: this waits until it gives the lease up
     struct stat status{};
     if (o.fd < 0) {
         o.error = errno;
@@ -112,14 +124,14 @@ opening open_at_once(const char* path, int flags) noexcept {
     return o;
 }
 
-// One read(2), for what is no regular file. EAGAIN: nothing is there yet.
+// One read(2) from a file that is not regular. The error is EAGAIN if nothing is there yet.
 outcome read_piece(int fd, void* into, std::size_t size, bool fifo) noexcept {
     ssize_t n;
     do { n = ::read(fd, into, size); } while (n < 0 && errno == EINTR);
     if (n < 0) return {errno, 0};
     if (n == 0 && fifo && size > 0) {
-        // The end of a FIFO comes when its last writer has gone, and not while the first has not come: that is no
-        // hang-up yet.
+        // read(2) gives the end of a FIFO also before the first writer has come. poll tells the two apart: only when
+        // the last writer has gone there is a hang-up.
         pollfd state{fd, POLLIN, 0};
         if (::poll(&state, 1, 0) >= 0 && !(state.revents & POLLHUP)) return {EAGAIN, 0};
     }
@@ -165,14 +177,14 @@ int open_flags(const std::string& mode) {
     return pluses ? (how & ~(O_RDONLY | O_WRONLY)) | O_RDWR : how;
 }
 
-/// Calls fn on a thread of the pool.
+/// Calls fn() on a thread of the file pool; what names it in reports.
 template<class F>
 coro<std::invoke_result_t<F&>> on_thread(std::string what, F fn) {
     blocking_call<F> call(file_pool(), std::move(what), std::move(fn));
     co_return co_await std::move(call);
 }
 
-/// Closes a descriptor that nobody waits for: close may block.
+/// Closes a descriptor on a thread, because close may block. Nobody waits for it.
 struct close_job : blocking_job, pooled {
     int fd;
     explicit close_job(int descriptor) noexcept : fd(descriptor) {
@@ -208,13 +220,14 @@ public:
     std::string path;
     lock turn;  // one operation at a time: they share the position
 
-    // What is no regular file is read and written piece by piece, each a job, and waited for by the loop where the
-    // kernel can tell when it is ready: nobody knows when that is, and no thread may wait for it.
+    // A file that is not regular is read and written piece by piece, each piece a job on a thread. Where epoll takes
+    // the descriptor (polled), the loop waits until it is ready: nobody knows how long that lasts, so no thread may
+    // wait.
     bool in_pieces = false;
     bool polled = false;
     bool fifo = false;
-    std::string ahead;        // what a read had got when it was cancelled
-    std::size_t torn_at = 0;  // a write was cancelled after so many bytes
+    std::string ahead;        // bytes that a cancelled read had got already
+    std::size_t torn_at = 0;  // how many bytes a cancelled write had written; 0: no write is torn
 
 private:
     std::uint32_t references_ = 0;
@@ -229,7 +242,7 @@ file_ref::~file_ref() {
 
 namespace {
 
-// False: epoll does not take it (/dev/null), because it is always ready, or nobody knows.
+// False if epoll refuses the descriptor, as that of /dev/null: it is always ready, or the kernel cannot tell.
 bool can_be_polled(int fd) {
     fd_watch watch([](std::uint32_t) {});
     try {
@@ -241,7 +254,7 @@ bool can_be_polled(int fd) {
     return true;
 }
 
-/// The state of what has been opened, which it owns from here on.
+/// Makes the state of a file from its descriptor, which the state owns from here on.
 file_ref adopt(const opening& o, const std::string& path) {
     file_ref file;
     try {
@@ -259,7 +272,7 @@ file_ref adopt(const opening& o, const std::string& path) {
     return file;
 }
 
-/// Sleeps in real time, also where a test's clock is virtual: that one stands still while a descriptor is waited for.
+/// Sleeps in real time, also under a test's virtual clock, which stands still while the loop waits for a descriptor.
 coro<> pause_for(std::chrono::milliseconds time) {
     struct closing {
         int fd;
@@ -276,7 +289,8 @@ coro<> pause_for(std::chrono::milliseconds time) {
     co_await std::move(ready);
 }
 
-// path lives in the frame of who awaits this.
+// Opens a file; for a FIFO without a reader it tries again until there is one. path must live until the end of the
+// await.
 coro<file_ref> open_path(const std::string& path, int flags) {
     for (auto pause = std::chrono::milliseconds(1);; pause = std::min(2 * pause, std::chrono::milliseconds(50))) {
         auto job = [name = path.c_str(), flags]() noexcept { return open_at_once(name, flags); };
@@ -287,7 +301,7 @@ coro<file_ref> open_path(const std::string& path, int flags) {
         }
         if (o.error == 0) co_return adopt(o, path);
         if (!o.no_reader) throw_system_error(o.error, "open " + path);
-        co_await pause_for(pause);  // the kernel has no other way to wait for a reader than to hold a thread
+        co_await pause_for(pause);  // the kernel's own way to wait for a reader would hold a thread
     }
 }
 
@@ -295,7 +309,7 @@ void require_open(const file_state& file, const char* operation) {
     if (file.fd < 0) throw_system_error(EBADF, std::string(operation) + " " + file.path + ", which is closed");
 }
 
-/// Calls fn(fd) on a thread, in this file's turn; throws what went wrong.
+/// Calls fn(fd) on a thread when it is this operation's turn. Gives fn's count, or throws its error.
 template<class F>
 coro<std::int64_t> use(file_ref file, const char* operation, F fn) {
     const auto guard = co_await file->turn.scoped();
@@ -306,8 +320,8 @@ coro<std::int64_t> use(file_ref file, const char* operation, F fn) {
     co_return o.count;
 }
 
-/// Calls fn() on a thread until it does not say EAGAIN, and gives what it counts. In the turn of the file, which the
-/// caller keeps.
+/// Calls fn() on a thread, and again each time when the descriptor is ready, until its error is not EAGAIN. Gives fn's
+/// count. The caller holds the file's turn.
 template<class F>
 coro<std::size_t> when_ready(file_state& file, const char* operation, std::uint32_t events, F fn) {
     for (;;) {
@@ -324,7 +338,7 @@ coro<std::size_t> next_piece(file_state& file, void* into, std::size_t size) {
     return when_ready(file, "read", io_entry::readable, job);
 }
 
-// A cancel between two pieces loses nothing: what came is read first the next time.
+// A cancel between two pieces loses nothing: the next read gives what has come before it reads more.
 coro<std::string> read_pieces(file_ref file, std::size_t most) {
     const auto guard = co_await file->turn.scoped();
     require_open(*file.get(), "read");
@@ -404,7 +418,7 @@ coro<std::size_t> write_text(file_ref file, std::string data) {
     co_return co_await write_from(std::move(file), data.data(), data.size());
 }
 
-// Not worth a thread: the kernel only looks at or sets a number.
+// This is not worth a thread: the kernel only reads or sets a number.
 coro<std::int64_t> move_position(file_ref file, std::int64_t offset, int whence) {
     const auto guard = co_await file->turn.scoped();
     const off_t at = file->fd < 0 ? (errno = EBADF, -1) : ::lseek(file->fd, offset, whence);
@@ -435,7 +449,7 @@ coro<> close_file(file_ref file) {
     outcome o;
     try {
         o = co_await on_thread("close " + file->path, std::move(job));
-    } catch (...) {  // cancelled before it was begun: closed all the same
+    } catch (...) {  // the job was cancelled before a thread began it: the file is closed all the same
         close_on_thread(std::exchange(file->fd, -1));
         throw;
     }
@@ -445,7 +459,7 @@ coro<> close_file(file_ref file) {
 
 // ---- whole files ----
 
-/// errno, and which call it was.
+/// An errno, and the name of the call that gave it.
 struct failure {
     int error = 0;
     const char* operation = "";
@@ -458,8 +472,8 @@ failure write_and_close(int fd, const std::string& data) noexcept {
     return {close_error, "close"};
 }
 
-// Whether replacing the file would change nothing but its content: a plain file, under one name, that we own and may
-// write.
+// True if replacing the file would change nothing but its content: there is none yet, or it is a plain file under one
+// name that we own and may write.
 bool replaceable(const char* path, struct stat& status) noexcept {
     if (::lstat(path, &status) != 0) {
         status = {};
@@ -469,14 +483,15 @@ bool replaceable(const char* path, struct stat& status) noexcept {
         ::faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0;
 }
 
-// Writes beside path and renames. False if that is not possible here (nothing is left then): write in place.
+// Writes a file beside path and renames it to path. False if that is not possible here: then nothing is left of it, and
+// the caller writes in place.
 bool replace(const std::string& path, const struct stat& old, const std::string& data, failure& result) {
     static std::atomic<unsigned> number{0};
     const std::size_t name = path.rfind('/') == std::string::npos ? 0 : path.rfind('/') + 1;
     const std::string beside = path.substr(0, name) + ".aio-" + std::to_string(::getpid()) + "-" +
         std::to_string(number.fetch_add(1)) + ".tmp";
     const int fd = open_cloexec(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL);
-    if (fd < 0 && (errno == ENOSPC || errno == EDQUOT)) {  // in place it would only lose the old content
+    if (fd < 0 && (errno == ENOSPC || errno == EDQUOT)) {  // writing in place would only lose the old content
         result = {errno, "write"};
         return true;
     }
@@ -502,7 +517,8 @@ bool replace(const std::string& path, const struct stat& old, const std::string&
     return false;
 }
 
-/// How far a job came with a whole file. What is no regular file it has only opened, or not even that.
+/// How far a job came with a whole file. A file that is not regular is only opened (rest), or waits for its reader
+/// (rest.no_reader).
 struct whole_file {
     failure failed;
     opening rest;
@@ -618,7 +634,7 @@ async_generator<std::string> read_lines(std::filesystem::path path) {
     file from = co_await open_file(std::move(path));
     const std::unique_ptr<std::byte[]> block(new std::byte[detail::block_size]);
     const char* const begin = reinterpret_cast<const char*>(block.get());
-    std::string line;  // what has come of the one that is not complete
+    std::string line;  // the part of a line that has come
     while (const std::size_t size = co_await from.read_some(std::span(block.get(), detail::block_size))) {
         const char* at = begin;
         const char* const end = begin + size;

@@ -1,3 +1,8 @@
+// Resolving names. getaddrinfo blocks for as long as the name servers take, so it runs on threads of its own
+// (look_ups), whose number bounds the look-ups under way. A numeric address needs no thread and is read at once.
+//
+// A cancel does not wait for the look-up: one that no thread has begun is withdrawn, one that runs is left to itself.
+
 #include "io/resolver.hpp"
 
 #include <aio/detail/threads/blocking.hpp>
@@ -16,7 +21,7 @@ namespace aio {
 namespace detail {
 namespace {
 
-/// Never destroyed: its threads end with the process, even those that wait for a name server.
+/// The pool is never destroyed: its threads end with the process, even those that wait for a name server.
 blocking_pool& resolver_pool() { return look_ups.get(); }
 
 struct resolver_errors final : std::error_category {
@@ -24,7 +29,7 @@ struct resolver_errors final : std::error_category {
     std::string message(int code) const override { return ::gai_strerror(code); }
 };
 
-/// getaddrinfo. Gives its error, or errno where that is EAI_SYSTEM.
+/// Calls getaddrinfo. Gives its error (resolver_category), or errno (generic_category) in place of EAI_SYSTEM.
 std::error_code look_up(const std::string& host, int port, int flags, std::vector<address>& found) {
     addrinfo hints{};
     hints.ai_family = AF_UNSPEC;
@@ -50,7 +55,7 @@ std::error_code look_up(const std::string& host, int port, int flags, std::vecto
     return {};
 }
 
-/// RFC 8305, section 4: the families take turns, so that one that does not work costs one attempt.
+/// Lets the address families take turns (RFC 8305, section 4), so that a family that does not work costs one attempt.
 void interleave_families(std::vector<address>& all) {
     if (all.size() < 3) return;
     const int first = all.front().family();
@@ -65,7 +70,7 @@ void interleave_families(std::vector<address>& all) {
 
 class resolve_operation;
 
-/// A look-up on its thread. It belongs to the operation; one that was given up while it ran deletes itself.
+/// A look-up on a thread. It belongs to its operation; one that a cancel has given up while it ran deletes itself.
 struct look_up_job : blocking_job, pooled {
     std::string host;
     int port = 0;
@@ -73,7 +78,7 @@ struct look_up_job : blocking_job, pooled {
     std::vector<address> found;
     std::error_code error;
     bool no_memory = false;
-    resolve_operation* waiter = nullptr;  // the loop's thread's
+    resolve_operation* waiter = nullptr;  // used by the loop's thread alone; null once the look-up is given up
 };
 
 class [[nodiscard]] resolve_operation final : public revertible<resolve_operation> {

@@ -1,5 +1,6 @@
 #pragma once
-// Addresses, and names to addresses: getaddrinfo on threads of its own, so that a slow name server delays nothing else.
+// Addresses, and how a name becomes addresses: getaddrinfo runs on threads of its own, so that a slow name server
+// delays nothing else. stream, server and their unix variants take their addresses from here.
 
 #include <aio/coro.hpp>
 
@@ -10,7 +11,7 @@
 
 namespace aio::detail {
 
-/// Where a socket can connect to or listen on.
+/// An address that a socket can connect to or listen on.
 struct address {
     sockaddr_storage storage{};
     socklen_t length = 0;
@@ -20,21 +21,23 @@ struct address {
     sockaddr* get() noexcept { return reinterpret_cast<sockaddr*>(&storage); }
     int port() const noexcept;  // 0 for unix sockets
     void set_port(int port) noexcept;
-    /// "127.0.0.1:80", "[::1]:80", a path.
+    /// "127.0.0.1:80", "[::1]:80", the path of a unix socket, or "@name" for an abstract one.
     std::string text() const;
 };
 
-/// A path that begins with a NUL is an abstract name. Throws std::system_error with ENAMETOOLONG, std::invalid_argument
-/// for an empty path and for a NUL elsewhere; what is the beginning of that sentence.
+/// The address of a unix socket. A path that begins with a NUL is an abstract name; any other one may hold no NUL.
+/// Throws std::invalid_argument for an empty path or a NUL, with a message that begins with what; std::system_error
+/// with ENAMETOOLONG.
 address unix_address(const std::string& path, const char* what);
-/// "host:port", "[::1]:80".
+/// "host:port"; with brackets for a numeric IPv6 address: "[::1]:80".
 std::string host_and_port(const std::string& host, int port);
-/// Throws std::invalid_argument unless it is between 0 and 65535.
+/// Throws std::invalid_argument unless the port is between 0 and 65535.
 void check_port(int port);
 
-/// The TCP addresses of host, in the order to be tried. A numeric one is not looked up. passive: to listen on; "" is
-/// every interface then, else localhost. A cancel gives up at once; the look-up itself ends by itself. Throws
-/// std::system_error of resolver_category().
+/// Gives the TCP addresses of host, in the order in which to try them. A numeric host is not looked up. passive asks
+/// for addresses to listen on; the host "" is every interface then, and localhost otherwise. A cancel ends the wait at
+/// once, and a look-up that a thread has begun ends by itself. Throws std::invalid_argument for a NUL in the name, and
+/// std::system_error: of resolver_category(), or of generic_category() where getaddrinfo gives an errno.
 coro<std::vector<address>> resolve(std::string host, int port, bool passive);
 
 }  // namespace aio::detail

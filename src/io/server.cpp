@@ -1,3 +1,12 @@
+// The server behind aio::start_server and start_unix_server: its listening sockets, an accept loop (an internal task)
+// for each of them, and a task for each connection, which runs the user's handler.
+//
+// server_state is shared by all of these, and lists the open connections and the running handlers, because leaving the
+// server waits for both. It wakes those that wait whenever one has ended: changed().
+//
+// A unix socket needs more care, because its file outlives the process: a file that no process is bound to any more is
+// replaced (who_is_bound_to, folder_lock), and close() removes the file only if it is still the one that we made.
+
 #include "io/resolver.hpp"
 #include "loop/loop_state.hpp"
 
@@ -29,14 +38,14 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto accept_pause = 100ms;  // without descriptors: long enough not to spin
+constexpr auto accept_pause = 100ms;  // after a failed accept: long enough not to spin
 
-/// A socket that listens.
+/// A listening socket.
 struct listener {
     int fd = -1;
     address where;
     io_source source;
-    // of a unix socket: what its file was when we made it (rule 180)
+    // the file of a unix socket as we made it: close() removes that file and no other one (rule 180)
     dev_t device = 0;
     ino_t inode = 0;
 
@@ -90,7 +99,8 @@ public:
         }
     }
     void unpark() noexcept { listener_->source.unpark(0); }
-    void revert() noexcept {}  // nothing was accepted: that happens in the step that takes it
+    void revert() noexcept {
+    }  // nothing has been accepted yet: start() accepts just before the task takes the connection
     accepted finish() noexcept { return result_; }
     void describe(std::string& out) const override { out += "a connection to " + listener_->where.text(); }
 
@@ -101,7 +111,7 @@ private:
 
 }  // namespace
 
-/// A handler that runs. Lives in its task's frame.
+/// A running handler. The frame of its task owns it.
 struct running_handler : list_node, pooled {
     server_ref server;
     stream_ptr connection;
@@ -111,7 +121,7 @@ struct running_handler : list_node, pooled {
     ~running_handler();
 };
 
-/// Behind server; kept by its handles, its accept loops, its connections and their handlers.
+/// What is behind a server. Its handles, its accept loops, its connections and their handlers keep it alive.
 class server_state final : public pooled {
 public:
     explicit server_state(connection_handler h, std::size_t line_limit) noexcept
@@ -124,9 +134,9 @@ public:
     void close() noexcept;
     void begin(const accepted& a);
     bool gone() const noexcept { return closed && connections.empty() && handlers.empty(); }
-    /// Something has ended: who waits looks again.
+    /// A connection or a handler has ended, or the server was closed: the tasks that wait for that look again.
     void changed() noexcept;
-    /// Done at the next change.
+    /// A future that is done at the next call of changed().
     future<> next_change();
     void abort_all() noexcept;
     void cancel_handlers() noexcept;
@@ -142,7 +152,7 @@ public:
     list<server_leaving> leaving;
     std::optional<future<>> serving_forever;
     bool closed = false;
-    bool told = false;  // that it was not left
+    bool told = false;  // debug mode has reported that the server was not left
 
 private:
     std::uint32_t references_ = 0;
@@ -187,12 +197,13 @@ void server_state::changed() noexcept {
     }
     if (closed && handlers.empty()) {
         while (server_leaving* l = leaving.pop_front()) l->wake_to_retry();
-        // It may hold streams of ours, which hold us: a room of a chat, say.
+        // The handler may hold streams of this server (a chat's room, say), and each of them keeps the server alive.
         const connection_handler gone_now = std::exchange(handler, nullptr);
     }
 }
 
-// Begun even under a pending cancel: whoever leaves a scope has to be sure that no handler refers to it any more.
+// This begins even under a pending cancel: a task that leaves a scope has to be sure that no handler refers to the
+// scope any more.
 bool server_leaving::await_ready() {
     begin(&require_task());
     server_->close();
@@ -208,7 +219,7 @@ bool server_leaving::start() noexcept {
         server_->leaving.push_back(*this);
         return false;
     }
-    while (stream_state* s = server_->connections.front()) s->close(false);  // what handlers have moved elsewhere
+    while (stream_state* s = server_->connections.front()) s->close(false);  // handlers have moved these elsewhere
     return true;
 }
 
@@ -231,8 +242,8 @@ void server_state::cancel_handlers() noexcept {
 
 namespace {
 
-// In debug mode, at the end of run(): a server that has not been left cancels its handlers there, when what they refer
-// to may be gone.
+// Reports a server that was not left, in debug mode and at the end of run(): its handlers are cancelled only then, when
+// what they refer to may be gone.
 void tell_not_left(server_state& server, loop_core& loop, const char* how) {
     if (!loop.debug || std::exchange(server.told, true)) return;
     loop.report(
@@ -244,7 +255,7 @@ void tell_not_left(server_state& server, loop_core& loop, const char* how) {
         nullptr, nullptr);
 }
 
-// The handler has a task of its own; its end is ours.
+// The task of one connection. It runs the user's handler and ends with it; an error or a cancel closes the connection.
 coro<> run_handler(std::unique_ptr<running_handler> self, stream client) {
     self->task = local().task;
     std::exception_ptr error;
@@ -295,7 +306,8 @@ coro<> accept_loop(server_ref server, listener& from) {
         }
     } catch (const cancelled_error&) {
         if (server->closed) co_return;
-        loop_core& loop = get_running_loop().core();  // run() is ending
+        loop_core& loop =
+            get_running_loop().core();  // only the end of run() cancels this task while the server is open
         tell_not_left(*server.get(), loop, " was never closed");
         server->close();
         throw;
@@ -336,7 +348,7 @@ void server_state::begin(const accepted& a) {
 
 namespace {
 
-// Gives 0, or the errno of what failed, with its name in what.
+// Gives 0, or the errno of the step that failed, whose name is in what then.
 int try_to_listen(listener& l, const server_options& options, const char*& what) {
     what = "socket";
     l.close();
@@ -359,7 +371,8 @@ int try_to_listen(listener& l, const server_options& options, const char*& what)
     return 0;
 }
 
-// All addresses on one port. False if the port that the kernel chose for the first is taken at another.
+// Listens on all addresses, on one port. False if the kernel chose the port for the first address and it is taken at
+// another one.
 bool listen_on_all(server_state& server, const std::vector<address>& where, const server_options& options) {
     int port = where.front().port();
     const bool any_port = port == 0;
@@ -375,7 +388,7 @@ bool listen_on_all(server_state& server, const std::vector<address>& where, cons
             continue;
         }
         last_error = error;
-        // A family that this machine does not have (bpo-30945): the other addresses do.
+        // This machine does not have the address's family (bpo-30945): the other addresses suffice.
         if (error == EADDRNOTAVAIL || error == EAFNOSUPPORT) {
             if (where.size() > 1) continue;
         }
@@ -400,23 +413,23 @@ void start_accepting(const server_ref& server) {
 
 namespace {
 
-/// 0: nobody. A process that is killed leaves the file of its socket behind. EADDRINUSE: somebody, or it is no socket's
-/// file.
+/// Gives 0 if no process is bound to the address: a process that was killed leaves its socket's file behind. Gives
+/// EADDRINUSE if a process is bound to it or the file is no socket, or the errno of what failed.
 int who_is_bound_to(const address& a) {
     struct stat there{};
     if (::lstat(a.text().c_str(), &there) != 0) return errno == ENOENT ? 0 : errno;
     if (!S_ISSOCK(there.st_mode)) return EADDRINUSE;
     const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return errno;
-    // A datagram socket disturbs no server. To one of another type it is EPROTOTYPE, whether that listens already or
-    // not.
+    // The attempt of a datagram socket disturbs no server: at a stream socket it fails with EPROTOTYPE, whether that
+    // listens already or not.
     const int error = ::connect(fd, a.get(), a.length) == 0 ? 0 : errno;
     ::close(fd);
     return error == ECONNREFUSED || error == ENOENT ? 0 : EADDRINUSE;
 }
 
-/// Two processes that replace the same abandoned file: one has to be the first, or it would remove the file of the
-/// other's new server.
+/// Lets one process after the other replace an abandoned file: otherwise a process could remove the file of the server
+/// that another process has just started.
 class folder_lock {
 public:
     explicit folder_lock(const std::string& path) {
@@ -429,7 +442,7 @@ public:
     }
     folder_lock(const folder_lock&) = delete;
     folder_lock& operator=(const folder_lock&) = delete;
-    /// False while somebody else has it. A folder that cannot be locked counts as taken.
+    /// False while another process has the lock. A folder that cannot be locked counts as locked by us.
     bool try_to_take() noexcept { return fd_ < 0 || ::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
 
 private:

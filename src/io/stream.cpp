@@ -1,11 +1,11 @@
 // The operations behind aio::stream, and the socket that they share; stream_state.hpp has their classes and the rules.
 //
 // Reads and writes are independent of each other. One task at a time may read, and a second one is told of its mistake;
-// those who write stand in a line (writers), and only the first of them calls the kernel, so the bytes of two writes
-// never mix. Closing stands in the same line, and so ends behind what is being written.
+// write operations stand in a line (writers), and only the first of them calls the kernel, so the bytes of two writes
+// never mix. aclose() stands in the same line, and so closes the stream behind what is being written.
 //
-// A write that is cancelled after a part of its bytes has been sent leaves the stream torn: whatever came next would be
-// taken for the rest, so nothing may.
+// A write that is cancelled after a part of its bytes has been sent leaves the stream torn: the peer would take
+// whatever came next for the rest, so the stream can only be closed.
 
 #include "io/resolver.hpp"
 
@@ -26,13 +26,13 @@ namespace detail {
 
 namespace {
 constexpr std::size_t largest_chunk = 256 * 1024;
-// A peer that is faster than we are must not keep a task in one step for ever (semantics 15j).
+// A peer that is faster than we are must not keep a task in one step for ever (see What differs from asyncio, (j)).
 constexpr int calls_in_a_row = 16;
 }  // namespace
 
 char* byte_buffer::room_for(std::size_t n) {
     if (capacity_ - end_ >= n) return memory_ + end_;
-    if (capacity_ - size() >= n && begin_ >= size()) {  // worth moving: no more is moved than has been consumed
+    if (capacity_ - size() >= n && begin_ >= size()) {  // moving is cheap: no more is moved than was consumed
         std::memcpy(memory_, memory_ + begin_, size());
     } else {
         const std::size_t larger = std::max(size() + n, 2 * size());
@@ -68,7 +68,7 @@ void stream_state::close(bool abort) noexcept {
         const linger reset{1, 0};
         ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     }
-    source.detach();  // wakes who waits for the kernel
+    source.detach();  // wakes the operations that wait for the kernel
     ::close(fd);
     fd = -1;
     for (write_operation* w = writers.front(); w; w = writers.after(*w)) {
@@ -126,8 +126,8 @@ bool stream_state::receive(std::size_t wanted) noexcept {
     }
 }
 
-// The kernel tells of a reset once, to a read or a write, whichever comes first; from then on it says that this is the
-// end.
+// The kernel tells of a reset once, to a read or a write, whichever comes first; later reads only see the end. So a
+// reader gets the error that a write has seen before.
 void stream_state::end_reached() noexcept {
     if (write_error != 0 && write_error != EPIPE) {
         read_error = write_error;
@@ -136,7 +136,8 @@ void stream_state::end_reached() noexcept {
     }
 }
 
-// Whoever wrote has finished or given up.
+// The first writer has finished or given up: the next one goes on. After the last one, a stream that was to be closed
+// or shut down then is.
 void stream_state::next_writer() noexcept {
     if (write_operation* following = writers.front()) {
         if (following->parked() && !source.busy(1)) following->wake_to_retry();
@@ -172,7 +173,7 @@ void throw_stream_misuse(stream_misuse misuse, const stream_state* stream) {
 
 namespace {
 
-// The same start for everything that reads.
+// What each read checks first: gives the caller's mistake, or none.
 stream_misuse begin_reading(const stream_ptr& stream, const operation& op, const loop_core* loop) noexcept {
     if (!stream) return stream_misuse::no_stream;
     if (stream->source.attached() && stream->source.loop() != loop) return stream_misuse::other_loop;
@@ -240,8 +241,8 @@ bool read_operation::satisfied() noexcept {
     }
 }
 
-// True if one was found, or is too far away. A separator that ends first wins; the next look begins where one could
-// still begin.
+// True if a separator was found, or would be beyond the limit. Of several the one that ends first wins. The next search
+// begins where a separator could still begin.
 bool read_operation::find_separator() noexcept {
     const std::string_view data = stream_->buffer.view();
     const bool line = what_ == read_until_what::line;
@@ -283,7 +284,7 @@ std::string read_operation::finish() {
     }
     if (complete_) return s.buffer.take(count_);
     if (s.read_error != 0) throw_system_error(s.read_error, "read from " + s.peer);
-    std::string rest = s.buffer.take(s.buffer.size());  // the end of the stream, or closed meanwhile
+    std::string rest = s.buffer.take(s.buffer.size());  // the stream is at its end, or was closed meanwhile
     if (what_ == read_until_what::count || what_ == read_until_what::separator) {
         throw incomplete_read_error(std::move(rest), count_);
     }
@@ -366,7 +367,8 @@ bool write_operation::start() noexcept {
     return send_all() ? done() : false;
 }
 
-// Whoever stood in the line already when write_eof() or close_clients() came may finish.
+// True if this operation may write; otherwise the reason is noted. A writer that stood in the line already when
+// write_eof() or close_clients() came may finish.
 bool write_operation::may_write() noexcept {
     const stream_state& s = *stream_;
     if (s.write_eof && !linked()) misuse_ = stream_misuse::after_eof;
@@ -375,7 +377,7 @@ bool write_operation::may_write() noexcept {
     return misuse_ == stream_misuse::none && error_ == 0;
 }
 
-// It neither writes nor waits any more.
+// The operation neither writes nor waits any more: it leaves the line, and the next writer goes on.
 bool write_operation::done() noexcept {
     const bool waited = linked();
     if (waited) unlink();
@@ -445,7 +447,7 @@ void stream::drop() noexcept {
     if (!state_) return;
     detail::stream_state& s = *state_;
     detail::loop_core* const loop = detail::local().loop;
-    // The server closes what its handlers leave open, and an error that unwinds is told elsewhere.
+    // A handler of a server need not close its stream, and an error that unwinds the stack is reported elsewhere.
     if (!s.closed() && loop && loop->debug && !s.server && !s.eof && std::uncaught_exceptions() == 0) {
         loop->report(
             [&] { return "the stream to " + s.peer + " was destroyed before it was closed: co_await its aclose()"; },
