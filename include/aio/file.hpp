@@ -1,12 +1,12 @@
 #pragma once
-// Files: opened, read and written on a few threads of their own, because the kernel has no readiness for them. Each
-// call is one job, however much it moves: prefer large blocks. Bytes are std::string; nothing is buffered or
-// translated, so what a write has completed other processes see.
+// Files are opened, read and written on a few threads of their own, because the kernel cannot tell when a file is
+// ready. Each call is one job, however many bytes it moves: prefer large blocks. Bytes are std::string. Nothing is
+// buffered or translated, so other processes see what a completed write has written.
 //
 // A FIFO, a terminal, a device or a socket may have nothing to read for ever. Such a file is read and written piece by
 // piece, and the loop waits for it where the kernel can tell when it is ready, so it holds no thread and can be
 // cancelled at any time. Opening a FIFO does not wait for the other end: the first read waits for a writer; open_file
-// for writing and write_file look every 1 to 50 ms whether somebody reads. A regular file on a device that does not
+// for writing and write_file look every 1 to 50 ms whether there is a reader. A regular file on a device that does not
 // answer (a dead network file system) holds a thread until the kernel gives up: nothing can be done about that, and a
 // cancel waits for it, too.
 //
@@ -18,10 +18,10 @@
 //     co_await log.write("once more\n");
 //     co_await log.aclose();
 //
-// Errors are std::system_errors that name the operation and the path; an empty file object or a mode that is none are
-// the caller's mistakes, and so is a path with a NUL in it (std::invalid_argument). A job that a thread has begun is
-// irrevocable: a cancel waits for it, its value is delivered (semantics 15b). Reads of what is no regular file are
-// revertible: what has come is kept for the next read.
+// An error of the system is a std::system_error that names the operation and the path. A mistake of the caller is a
+// std::logic_error (an empty file object) or a std::invalid_argument (an unknown mode, a path with a NUL in it). A job
+// that a thread has begun is irrevocable: a cancel waits for it, and its value is delivered. Reads of a file that is
+// not regular are revertible: bytes that have arrived are kept for the next read.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -42,7 +42,7 @@ namespace aio {
 namespace detail {
 class file_state;
 
-/// The state, held without its definition; shared with the operations under way.
+/// Points to the file_state, which src/io/file.cpp defines. The handle and the operations under way share it.
 class file_ref {
 public:
     file_ref() noexcept = default;
@@ -63,44 +63,46 @@ private:
 }  // namespace detail
 
 /// An open file; movable. Several tasks may use it: their operations take turns, first come first served. The
-/// destructor closes it (on a thread); only aclose() tells of an error in that. All operations throw std::logic_error
-/// if the object is empty, and std::system_error (EBADF) once it is closed.
+/// destructor closes the file (on a thread); only aclose() reports an error of closing. All operations throw
+/// std::logic_error if the object is empty, and std::system_error (EBADF) once the file is closed.
 class file {
 public:
     file() noexcept = default;
     explicit file(detail::file_ref state) noexcept : state_(std::move(state)) {}
 
-    /// n bytes from the current position; fewer only at the end of the file.
+    /// Gives n bytes from the current position, fewer only at the end of the file.
     coro<std::string> read(std::size_t n);
-    /// Everything up to the end of the file.
+    /// Gives everything from the current position to the end of the file.
     coro<std::string> read();
-    /// One read(2): as many bytes as it gives, at least one; 0 at the end. `into` must live until then.
+    /// Calls read(2) once and gives how many bytes it has read: at least one, or 0 at the end of the file. `into` must
+    /// live until the read completes.
     coro<std::size_t> read_some(std::span<std::byte> into);
-    /// All of data, which must live until then, unless it is a temporary that owns its bytes, like "a" + name: that one
-    /// is kept. Gives its size. In mode "a" always at the end of the file. One that is cancelled half-way, which only
-    /// happens with what is no regular file, leaves a file that can only be closed, and later writes say so.
+    /// Writes all of data, and gives its size. data must live until the write completes, unless it is a temporary that
+    /// owns its bytes, like "a" + name: the operation keeps that one. In mode "a" the bytes always go to the end of the
+    /// file. A cancel can stop a write half-way only if the file is not regular; later writes to that file throw
+    /// std::logic_error, and it can only be closed.
     coro<std::size_t> write(std::string_view data);
     coro<std::size_t> write(std::span<const std::byte> data);
     template<detail::owned_bytes D>
     AIO_DETAIL_WRAPPER coro<std::size_t> write(D&& data) {
         return write_owned(detail::take_bytes(data));
     }
-    /// Moves the position, counted from whence (SEEK_SET, SEEK_CUR, SEEK_END), and gives it.
+    /// Moves the position, counted from whence (SEEK_SET, SEEK_CUR, SEEK_END), and gives the new one.
     coro<std::int64_t> seek(std::int64_t offset, int whence = SEEK_SET);
-    /// The position.
+    /// Gives the position.
     coro<std::int64_t> tell();
-    /// Makes the file size bytes long, without moving the position; without an argument it ends at the position. Gives
-    /// the size.
+    /// Makes the file size bytes long, without moving the position; without an argument, the file ends at the position.
+    /// Gives the new size.
     coro<std::int64_t> truncate(std::int64_t size);
     coro<std::int64_t> truncate();
-    /// Returns when the device has it: fsync.
+    /// Completes when the device has stored what was written (fsync).
     coro<> sync();
-    /// Closes it, after the operations of other tasks. Harmless the second time. std::system_error if what was written
-    /// is lost.
+    /// Closes the file, after the operations of other tasks. A second call does nothing. Throws std::system_error if
+    /// bytes that were written are lost.
     coro<> aclose();
 
     const std::string& path() const;
-    /// False for a default-constructed or moved-from one.
+    /// False for a default-constructed or moved-from object.
     explicit operator bool() const noexcept { return state_.get() != nullptr; }
 
 private:
@@ -109,20 +111,22 @@ private:
     detail::file_ref state_;
 };
 
-/// Opens path as Python's open does: "r" reads, "w" truncates or creates, "a" appends, "x" creates and must not exist;
-/// "+" adds the other direction, "b" and "t" change nothing. std::invalid_argument for another mode; std::system_error
-/// (ENOENT, EACCES, EISDIR). A FIFO is opened for reading at once, for writing when somebody reads from it.
+/// Opens path as Python's open does: "r" reads, "w" truncates or creates, "a" appends, "x" creates a file that must not
+/// exist yet; "+" adds the other direction, "b" and "t" change nothing. Throws std::invalid_argument for another mode;
+/// std::system_error (ENOENT, EACCES, EISDIR). A FIFO is opened for reading at once, for writing when there is a
+/// reader.
 coro<file> open_file(std::filesystem::path path, std::string mode = "r");
 
-/// The whole content.
+/// Gives the whole content of path.
 coro<std::string> read_file(std::filesystem::path path);
 
-/// Makes data the whole content of path. A regular file is replaced when the new content is complete, so that an error
-/// (ENOSPC) leaves the old one; what is not one of ours alone (a device, a link, another owner) is written in place.
+/// Makes data the whole content of path. A regular file is replaced once the new content is complete, so an error
+/// (ENOSPC) leaves the old content. A file that is not this process's alone (a device, a link, a file of another owner)
+/// is written in place.
 coro<> write_file(std::filesystem::path path, std::string data);
 
-/// The lines of path without their ending ("\n" or "\r\n"), whatever their length; read in large blocks. An error is
-/// thrown by next(), that of opening by the first one.
+/// Gives the lines of path without their ending ("\n" or "\r\n"), however long they are; the file is read in large
+/// blocks. Errors are thrown by next(), an error of opening by the first next().
 async_generator<std::string> read_lines(std::filesystem::path path);
 
 }  // namespace aio

@@ -1,14 +1,13 @@
 #pragma once
-// Plain clean-up at the end of a block, however it is left: `finally:` in Python, where it needs no await. defer() is
-// for clean-up that awaits.
+// Plain clean-up at the end of a block, however the block is left: Python's `finally:` without an await. For clean-up
+// that awaits, use defer().
 //
 //     const int old = terminal.raw_mode();
 //     auto restore = aio::finally([&] { terminal.set_mode(old); });
 //     co_await talk(terminal);                  // returns, throws or is cancelled: the mode is set back
 //
-// The guard calls the function where the variable goes out of scope, before what stands above it: the function may use
-// the locals above it, which are still there. That is what makes it safe where defer(), which runs after all locals
-// have gone, takes arguments.
+// The guard calls the function where the variable goes out of scope, while the locals declared above it still exist:
+// the function may refer to them. defer() runs after all locals are gone, and so has to be given arguments.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -21,10 +20,10 @@
 namespace aio {
 namespace detail {
 
-/// Tells the loop's exception handler; terminates where no loop runs.
+/// Gives the error to the loop's exception handler; terminates the program where no loop runs.
 void report_finally(std::exception_ptr error) noexcept;
 
-/// What finally() gives: it stays where it is made.
+/// What finally() gives. It can be neither copied nor moved.
 template<class F>
 class [[nodiscard("keep it in a variable: its function is called when that goes out of scope")]] finally_guard {
 public:
@@ -45,8 +44,8 @@ private:
 
 /// `auto guard = finally(fn);` calls fn() when the block that `guard` stands in is left: by return, by an exception, by
 /// a cancel, and when the coroutine is destroyed while it waits. An exception of fn cannot leave the block, where
-/// another one may be under way: it goes to the loop's exception handler; where no loop runs the program terminates. fn
-/// is a plain function: for a clean-up that awaits, use defer(). Throws std::invalid_argument if fn is empty.
+/// another one may be under way: it goes to the loop's exception handler; where no loop runs, the program terminates.
+/// fn is a plain function: for a clean-up that awaits, use defer(). Throws std::invalid_argument if fn is empty.
 template<class F>
     requires std::is_invocable_v<F&>
 detail::finally_guard<F> finally(F fn) {

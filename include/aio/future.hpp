@@ -1,12 +1,13 @@
 #pragma once
-// A result that is not there yet, set by somebody: low level, for bridges to callbacks. Source: asyncio.Future.
+// A future is a result that somebody sets later. It is low level, for bridges from callbacks to coroutines. Source:
+// asyncio.Future.
 //
 //     aio::future<int> answer;                       // pending, on the running loop
 //     loop.call_later(10ms, [answer]() mutable { if (!answer.done()) answer.set_result(42); });
 //     int value = co_await answer;                   // whoever awaits it; many may
 //
-// Awaiting one is revertible (semantics 15b): a cancel cancels the future, and wins over a result that has just
-// arrived. Handles belong to their loop's thread. An exception that nobody fetches is told to the loop's exception
+// Awaiting a future is revertible: a cancel of the awaiting task cancels the future, and wins over a result that has
+// just arrived. Use handles on their loop's thread only. An exception that nobody fetches goes to the loop's exception
 // handler.
 
 #include <aio/detail/base/platform.hpp>
@@ -31,7 +32,7 @@ class any_task;
 
 namespace detail {
 
-/// A done callback, waiting for its future and then for its turn in the loop.
+/// A done callback. It waits until its future is done, and then for its turn in the loop.
 struct done_callback : waiter, ready_callback, pooled {
     std::uint64_t id = 0;
     future_base* owner = nullptr;  // retained while the callback is queued
@@ -40,11 +41,11 @@ struct done_callback : waiter, ready_callback, pooled {
 
     explicit done_callback(function<void(future_base&)> f) noexcept;
     ~done_callback();
-    /// Null if the waiter is something else.
+    /// The callback that w is; null if w is another kind of waiter.
     static done_callback* from(waiter& w) noexcept;
 };
 
-/// Of fn(Handle), or fn().
+/// Makes the callback that calls fn(handle), or fn().
 template<class Handle, class State, class F>
 done_callback* make_done_callback(F fn) {
     static_assert(
@@ -61,12 +62,12 @@ done_callback* make_done_callback(F fn) {
     }
 }
 
-/// Throws what result() and exception() throw of a future that is not done or was cancelled.
+/// Throws what result() and exception() throw if the future is not done or was cancelled.
 void check_result_ready(const future_base& state);
 [[noreturn]] void throw_empty_handle();
 void check_own_thread(const future_base& state, const char* what);  // in debug mode
 
-/// future_base with the value: what future<T> and task<T> share.
+/// A future_base with its outcome: the part that future<T> and task<T> share.
 template<class T, class Base>
 class with_outcome : public Base {
 public:
@@ -94,14 +95,15 @@ private:
     }
 };
 
-/// While the value of a future is constructed: a cancel comes too late, and nobody else sets it.
+/// Exists while the value of a future is constructed: a cancel comes too late then, and nothing else can set the
+/// future.
 class settling {
 public:
     explicit settling(future_base& state) noexcept : state_(&state) { state.set_ending(true); }
     settling(const settling&) = delete;
     settling& operator=(const settling&) = delete;
     ~settling() {
-        if (state_) state_->set_ending(false);  // the constructor has thrown
+        if (state_) state_->set_ending(false);  // the value's constructor has thrown
     }
     void complete() noexcept { std::exchange(state_, nullptr)->complete(false, false); }
 
@@ -109,7 +111,7 @@ private:
     future_base* state_;
 };
 
-/// Waits until a future or task is done. Revertible; a cancel is handed on to what is awaited (rule 5).
+/// Waits until a future or task is done. Revertible; a cancel is handed on to that future or task (rule 5).
 class join_base : public revertible<join_base>, public waiter {
 public:
     explicit join_base(future_base& awaited) noexcept : awaited_(&awaited) {
@@ -128,24 +130,25 @@ public:
     void revert() noexcept {}
     bool has_own_cancel() const noexcept {
         return awaited_->cancelled();
-    }  // its error goes first, as in CPython (rule 11)
+    }  // the future's own cancelled_error goes first, as in CPython (rule 11)
     void finish() noexcept {}
     cancel_reply cancel(const std::string& message) noexcept override {
         if (phase_ != phase::parked && phase_ != phase::postponed) return cancel_this_wait(message);
-        if (awaited_->on_cancel_path()) return cancel_this_wait(message);  // tasks in a circle: it is opened here
+        if (awaited_->on_cancel_path())
+            return cancel_this_wait(message);  // tasks await each other in a circle: it is opened here
         return awaited_->cancel(copied(message)) ? cancel_reply::handed_on : cancel_reply::refused;
     }
     void describe(std::string& out) const override;
     future_base& awaited() const noexcept { return *awaited_; }
 
 protected:
-    /// Ends the wait, and leaves what is awaited alone.
+    /// Ends the wait, and does not cancel the future or task.
     cancel_reply cancel_this_wait(const std::string& message) noexcept {
         return revertible<join_base>::cancel(message);
     }
 
 private:
-    // Throws for a task that awaits itself (rule 16), or something of another loop (rule 17).
+    // Throws if a task awaits itself (rule 16), or a pending future or task of another loop (rule 17).
     void check() const {
         const task_base* task = local().task;
         if (awaited_ == task || (awaited_->loop() != task->loop() && !awaited_->done())) [[unlikely]]
@@ -155,8 +158,8 @@ private:
     future_base* awaited_;
 };
 
-/// co_await on a handle: Move says whether the value may be moved out, and the handle is given away. What is done
-/// already is not waited for: the operation is made only where there is something to wait for.
+/// What co_await on a handle gives. Move: the handle was an rvalue, so its reference is taken over and the value may be
+/// moved out. operation_ is constructed only if there is something to wait for; if the future is done, it is not.
 template<class T, class State, bool Move>
 class [[nodiscard]] join {
 public:
@@ -208,7 +211,7 @@ private:
             throw_empty_handle();
     }
     [[gnu::noinline]] bool begin_waiting() {
-        if (!waits_) {  // else it is an awaiter that is kept, and awaited again
+        if (!waits_) {  // true if this awaiter was kept, and is awaited again
             if constexpr (!Move) state_->retain();
             std::construct_at(&operation_, *state_);
             waits_ = true;
@@ -223,18 +226,20 @@ private:
     static_assert(std::is_trivially_destructible_v<join_base>);
 };
 
-/// The readers that task<T> and future<T> have in common. Self is the handle.
+/// The members that task<T> and future<T> have in common. Self is the type of the handle.
 template<class T, class State, class Self>
 class outcome_handle {
 public:
     bool done() const { return get().done(); }
     bool cancelled() const { return get().cancelled(); }
-    /// Asks it to end. False if it is done already.
+    /// Cancels a future at once; asks a task to end, which it does where it awaits. False if the task or future is done
+    /// already.
     bool cancel(std::string message = {}) {
         check_own_thread(get(), "cancel");
         return get().cancel(std::move(message));
     }
-    /// The value. Throws its error, cancelled_error if it was cancelled, invalid_state_error if it is not done.
+    /// Gives the value. Throws the error if there is one, cancelled_error after a cancel, invalid_state_error if the
+    /// task or future is not done.
     decltype(auto) result() const& {
         check_result_ready(get());
         get().mark_retrieved();
@@ -252,19 +257,20 @@ public:
             return std::move(get().outcome).value();
         }
     }
-    /// The error that ended it, or null. Throws as result() does if it was cancelled or is not done.
+    /// Gives the error that ended the task or future, or null. Throws as result() does after a cancel or if it is not
+    /// done.
     std::exception_ptr exception() const {
         check_result_ready(get());
         get().mark_retrieved();
         return get().error();
     }
-    /// Calls fn(handle), or fn(), from the loop once it is done; soon, if it is done already. Gives the id to remove it
-    /// by. fn is a plain function; std::invalid_argument if it is empty.
+    /// Calls fn(handle), or fn(), from the loop once the task or future is done; soon, if it is done already. Gives the
+    /// id for remove_done_callback(). fn is a plain function; throws std::invalid_argument if fn is empty.
     template<class F>
     std::uint64_t add_done_callback(F fn) {
         return get().add_callback(make_done_callback<Self, State>(std::move(fn)));
     }
-    /// False if there is no such callback (any more).
+    /// False if no callback of this id is waiting (any more).
     bool remove_done_callback(std::uint64_t id) {
         check_own_thread(get(), "remove_done_callback");
         return get().remove_callback(id);
@@ -296,7 +302,7 @@ protected:
 
 }  // namespace detail
 
-/// A handle, copyable; all copies are the same future.
+/// A handle, copyable; all copies refer to the same future.
 template<class T>
 class future : public detail::outcome_handle<T, detail::future_state<T>, future<T>> {
     using base = detail::outcome_handle<T, detail::future_state<T>, future<T>>;
@@ -304,24 +310,26 @@ class future : public detail::outcome_handle<T, detail::future_state<T>, future<
 public:
     using value_type = T;
 
-    /// A new pending one. Throws std::logic_error where no loop runs.
+    /// Makes a pending future of the running loop. Throws std::logic_error where no loop runs.
     future()
         : base(
               detail::state_ptr<detail::future_state<T>>::adopt(new detail::future_state<T>(&detail::require_loop()))) {
     }
     explicit future(detail::state_ptr<detail::future_state<T>> state) noexcept : base(std::move(state)) {}
 
-    /// Throws invalid_state_error if it is done already, cancelled included (rule 28), and where the value's
-    /// constructor sets it again. If that constructor throws, the future stays pending.
+    /// Throws invalid_state_error if the future is done already, cancelled included (rule 28), and if it is called by
+    /// the constructor of the value that another set_result() is making. If the value's constructor throws, the future
+    /// stays pending.
     template<class... Args>
     void set_result(Args&&... args) {
         require_pending();
-        const detail::state_ptr<detail::future_state<T>> state = this->state_;  // this handle may be gone afterwards
+        const detail::state_ptr<detail::future_state<T>> state =
+            this->state_;  // the value's constructor may destroy this handle
         detail::settling settling(*state);
         state->outcome.set_value(std::forward<Args>(args)...);
         settling.complete();
     }
-    /// invalid_state_error as above; std::invalid_argument for null.
+    /// Throws invalid_state_error as set_result() does; std::invalid_argument if error is null.
     void set_exception(std::exception_ptr error);
     template<class E>
         requires(!std::is_convertible_v<E, std::exception_ptr>)

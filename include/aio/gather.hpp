@@ -5,9 +5,10 @@
 //     std::vector<page> pages = co_await aio::gather(std::move(coros), {.limit = 100});
 //     for (aio::result<page>& r : co_await aio::gather(aio::return_exceptions, std::move(coros))) { ... }
 //
-// It starts when it is awaited. The first failure leaves: coroutines given to gather are then cancelled and awaited
-// first; tasks and futures of the caller go on (rule 87, semantics 15c). A cancel is handed on to all, and leaves as
-// cancelled_error once they have ended (rules 90, 91). Errors after the first go to the exception handler.
+// gather() starts when it is awaited. The first failure ends it: the coroutines that it was given are cancelled and
+// awaited before the error is thrown; tasks and futures of the caller go on (rule 87). A cancel is handed on to all
+// children, and cancelled_error is thrown once they have ended (rules 90, 91). Errors after the first go to the
+// exception handler.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -20,8 +21,8 @@
 
 namespace aio {
 
-/// limit: at most so many at once; the range is read as they start, so a million elements never exist at once. 0: no
-/// limit.
+/// limit: how many children run at the same time; 0: no limit. With a limit the range is read as children start, so a
+/// million elements never exist at once.
 struct gather_options {
     std::size_t limit = 0;
 };
@@ -42,18 +43,20 @@ concept range = requires(R& r) {
 };
 template<range R>
 using element_t = decltype(*std::declval<std::remove_reference_t<R>&>().begin());
-/// A range that owns its elements: constness reaches them. In a view they belong to somebody else.
+/// A range that owns its elements: a const range has const elements. The elements of a view belong to somebody else.
 template<class R>
 concept owning_range = requires(
     const std::remove_reference_t<R>& r) { requires std::is_const_v<std::remove_reference_t<decltype(*r.begin())>>; };
-/// The elements of an rvalue range are given away, those of an lvalue range are lvalues, generated ones are what they
-/// are. Handles that an rvalue view refers to stay with their owner.
+/// The type as which gather takes an element. The elements of an rvalue range are given away; those of an lvalue range
+/// are lvalues, and generated ones are what the iterator gives. Handles that an rvalue view refers to stay with their
+/// owner.
 template<class R>
 using given_element_t = std::conditional_t<std::is_lvalue_reference_v<R> ||
         (handle<std::remove_cvref_t<element_t<R>>> && std::is_lvalue_reference_v<element_t<R>> && !owning_range<R>),
     element_t<R>, std::remove_cvref_t<element_t<R>>&&>;
 
-/// A range of handles that others have may be gone when it is read: then the handles are copied, and are lvalues still.
+/// True if the range only refers to handles of somebody else. They may be gone when the range is read, so the handles
+/// are copied first, and still treated as lvalues.
 template<class R>
 inline constexpr bool refers_to_handles =
     handle<std::remove_cvref_t<element_t<R>>> && std::is_lvalue_reference_v<given_element_t<R>>;
@@ -90,7 +93,7 @@ gathered_t<T> give(result<T>&& r) {
     }
 }
 
-/// Waits for the children of a gather; throws what is due.
+/// Waits for the children of a gather. Throws the caller's cancel, or (unless return_exceptions) the first error.
 coro<> gather_all(children& set, bool return_exceptions);
 
 /// The children of a gather over a range, and their results by index.
@@ -99,8 +102,8 @@ class gathering {
 public:
     using T = awaited_t<Given>;
 
-    /// Starts the element at next as a child, and moves next on. All room that the child needs is allocated before it
-    /// starts: a child that is in no set would be left to itself.
+    /// Starts the element at next as a child, and moves next on. Everything the child needs is allocated before it
+    /// starts, because a child that is in no set would be left to itself.
     template<class Iterator>
     void start(Iterator& next) {
         set.reserve();
@@ -111,7 +114,8 @@ public:
         // Children that have ended are freed before the next one starts: a range may be long, and a limit small.
         if (owned || set.running() == 0) collect();
     }
-    /// No more children are started: the caller was cancelled, or one has failed and its error is to leave.
+    /// True if no more children are to start: the caller was cancelled, or a child has failed and its error will be
+    /// thrown.
     bool over() const noexcept { return set.cancel_requested() || (!Collect && set.has_error()); }
     /// Takes the results of the children that have ended since.
     void collect() {
@@ -141,7 +145,7 @@ private:
     static constexpr bool may_move = !std::is_lvalue_reference_v<Given>;
 };
 
-/// With a limit, the next child starts when one has ended.
+/// gather() of a range. With a limit, the next child starts when one has ended.
 template<class R, bool Collect>
 coro<std::conditional_t<Collect, std::vector<result<awaited_t<given_element_t<R>>>>,
     std::conditional_t<std::is_void_v<awaited_t<given_element_t<R>>>, void,
@@ -215,15 +219,15 @@ coro<std::conditional_t<Collect, collect_tuple_t<A...>, gather_tuple_t<A...>>> g
 
 }  // namespace detail
 
-/// Awaits all; gives a std::tuple of the results in the order given. Coroutines, operations, tasks and futures may be
-/// mixed.
+/// Awaits all, and gives a std::tuple of the results in the order given. Coroutines, operations, tasks and futures may
+/// be mixed.
 template<class... A>
     requires(detail::awaitable<A> && ...)
 AIO_DETAIL_WRAPPER auto gather(A&&... awaitables) {
     return detail::gather_tuple<false, A...>(std::forward<A>(awaitables)...);
 }
-/// The same for a range (rvalue: its elements are given away): a std::vector of the results; nothing for a range of
-/// void.
+/// The same for a range: gives a std::vector of the results, or nothing for a range of void. The elements of an rvalue
+/// range are given away.
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 AIO_DETAIL_WRAPPER auto gather(R&& range, gather_options options = {}) {
@@ -247,7 +251,8 @@ namespace detail {
 /// An lvalue range whose elements can be awaited, but as rvalues only.
 template<class R>
 concept unmoved_range = range<R> && !awaitable<R> && unmoved<given_element_t<R>>;
-/// What the functions that start several take.
+/// What gather() and the like accept as an argument, or refuse with a message that says what to do (unmoved
+/// coroutines).
 template<class A>
 concept groupable = awaitable<A> || unmoved<A>;
 template<class R>

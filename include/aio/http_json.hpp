@@ -1,5 +1,5 @@
 #pragma once
-// JSON bodies: r.json() and request.json() give a nlohmann::json. The only header of ours that includes nlohmann's.
+// JSON bodies: r.json() and request.json() give a nlohmann::json. No other header of the library includes nlohmann's.
 //
 //     #include <aio/http_json.hpp>
 //

@@ -6,7 +6,7 @@
 //         co_await report(*tick);                       // 0, 1, 2 ...
 //     }
 //
-// The ticks keep to the times that were planned at the first one: what a tick is late by does not add up.
+// The times of all ticks are planned from the first one, so delays do not add up (except with late::delay).
 
 #include <aio/detail/base/platform.hpp>
 
@@ -17,11 +17,10 @@
 
 namespace aio {
 
-/// What interval() does when nobody has asked for a tick in its time.
+/// What interval() does about a tick that nobody has asked for in time.
 enum class late : std::uint8_t {
-    skip,   // the late tick comes at once, those that were missed after it do not: the next one comes when it was
-            // planned
-    burst,  // all that were missed come at once, one after the other
+    skip,   // the late tick comes at once, the ticks missed after it never, and the next one when it was planned
+    burst,  // all missed ticks come at once, one after the other
     delay,  // the late tick comes at once, and the next one a whole period after it
 };
 
@@ -29,10 +28,10 @@ struct interval_options {
     aio::late late = aio::late::skip;
 };
 
-/// Gives a tick now, that is when it is first asked for one, and one each period from then on, without end. The value
-/// is the number of the tick, from 0; the numbers of ticks that were skipped are left out. next() waits for the time of
-/// the tick: revertible, and as with any generator a cancel ends it (rule 159). std::invalid_argument, from the call
-/// itself: the period is zero, negative, NaN or std::nullopt.
+/// Gives a tick when it is first asked for one, and one each period from then on, without end. The value is the number
+/// of the tick, from 0; the numbers of skipped ticks are left out. next() waits for the time of the tick. Revertible;
+/// as with any generator, a cancel ends it (rule 159). The call itself throws std::invalid_argument if the period is
+/// zero, negative, NaN or std::nullopt.
 async_generator<std::uint64_t> interval(delay period, interval_options options = {});
 
 }  // namespace aio

@@ -1,6 +1,6 @@
 #pragma once
-// Mutual exclusion between tasks of one loop, for a section that awaits in its middle (one that does not needs no lock:
-// nothing else runs meanwhile). First come first served. Source: asyncio.Lock.
+// Mutual exclusion between tasks of one loop, for a section that awaits in its middle. (A section that does not await
+// needs no lock, because nothing else runs meanwhile.) First come first served. Source: asyncio.Lock.
 //
 //     aio::lock l;
 //     {
@@ -9,8 +9,8 @@
 //     }
 //     co_await aio::with(l, [&] { return update(account); });   // the same
 //
-// It belongs to no task: any task may release it. It is not recursive. It belongs to its loop's thread, and to the loop
-// where it was first waited for: waiting for it on another loop is a std::logic_error.
+// A lock belongs to no task: any task may release it. It is not recursive. Use it on its loop's thread only. It belongs
+// to the loop where a task first waited for it: waiting for it on another loop throws std::logic_error.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -25,7 +25,7 @@ namespace aio {
 class condition;
 class lock;
 
-/// How a lock is doing. holder is empty if it is free, or was taken by a task that has ended.
+/// A snapshot of a lock. holder is empty if the lock is free, or was taken by a task that has ended.
 struct lock_statistics {
     bool locked;
     std::size_t tasks_waiting;
@@ -38,10 +38,10 @@ class lock_acquire;
 class lock_scoped;
 class condition_wait;
 
-/// Who waits for a lock: an acquire(), or the wait() of a condition on its way back.
+/// A waiter of a lock: an acquire(), or the wait() of a condition that is taking its lock again.
 struct lock_waiter : waiting_node {
-    /// Its turn has come; with a farewell: the lock is being destroyed, and its turn had come (granted) or never will.
-    /// Set when it is linked.
+    /// Called when the waiter's turn has come; or, with a farewell, when the lock is being destroyed: granted says
+    /// whether the waiter's turn had come by then. Set when the waiter is linked.
     void (*tell)(lock_waiter&, farewell*, bool granted) noexcept;
 
     lock_waiter() noexcept {}
@@ -69,30 +69,31 @@ public:
     using entered_by_guard = lock;
 
     lock() noexcept = default;
-    /// Whoever waits gets a cancelled_error that names the lock, but for who has been woken already: that one has had
-    /// it. Guards of it release nothing any more.
+    /// Waiters get a cancelled_error that names the lock; but the waiter that has been woken already gets what it
+    /// waited for. Guards of the lock release nothing any more.
     ~lock() {
         if (woken_ || !waiters_.empty() || !returning_.empty() || !postponed_.empty()) [[unlikely]]
             abandon();
         guard::disown(guards_);
     }
 
-    /// Waits until it is free, and takes it; gives true. Completes at once if it is free and nobody is before.
-    /// Revertible: who is cancelled does not have it, and the next in line is not kept waiting (rules 103 to 105). The
-    /// lock must outlive the wait. std::logic_error: it belongs to another loop. Source: Lock.acquire.
+    /// Waits until the lock is free, and takes it; gives true. Completes at once if the lock is free and no task is
+    /// waiting for it. Revertible: a cancelled waiter does not take the lock, and the next waiter gets its turn (rules
+    /// 103 to 105). The lock must outlive the wait. Throws std::logic_error if the lock belongs to another loop.
+    /// Source: Lock.acquire.
     detail::lock_acquire acquire() noexcept;
-    /// Frees it; the first who waits gets it when that task runs, nobody else in between (rule 102).
-    /// std::logic_error: it is not held.
+    /// Frees the lock. The first waiter takes it when its task runs, and no other task can take it in between (rule
+    /// 102). Throws std::logic_error if the lock is not held.
     void release() {
         check_thread("lock::release");
         if (holder_ == 0) [[unlikely]]
             throw_not_held();
         unlock();
     }
-    /// Also false between a release and the moment at which the next in line has it.
+    /// False, too, between a release and the moment at which the next waiter takes the lock.
     bool locked() const noexcept { return holder_ != 0; }
 
-    /// As acquire(), but gives a guard that releases it.
+    /// As acquire(), but gives a guard that releases the lock.
     detail::lock_scoped scoped() noexcept;
     detail::lock_acquire enter() noexcept;
     std::suspend_never exit(std::exception_ptr) {
@@ -109,12 +110,12 @@ private:
     friend guard;
 
     bool take(const detail::task_base& task) noexcept {
-        // While somebody waits it is either held, or somebody has been woken: no need to look at waiters_.
+        // If tasks are waiting, the lock is held or one of them has been woken: there is no need to look at waiters_.
         if (holder_ != 0 || woken_) return false;
         holder_ = task.id();
         return true;
     }
-    /// Who was woken runs: now it is theirs.
+    /// The task of the woken waiter runs: now the lock is its own.
     void arrive(const detail::lock_waiter& w, const detail::task_base& task) noexcept {
         if (woken_ != &w) return;
         woken_ = nullptr;
@@ -130,10 +131,10 @@ private:
     [[noreturn]] static void throw_not_held();
 
     std::uint64_t holder_ = 0;              // the id of the task that took it: it may have ended since
-    detail::lock_waiter* woken_ = nullptr;  // next to have it: is in no list, and has not run yet
+    detail::lock_waiter* woken_ = nullptr;  // takes the lock next: it is in no list, and its task has not run yet
     detail::list<detail::lock_waiter> waiters_;
     detail::list<detail::lock_waiter> returning_;  // notified by a condition, not in line yet
-    detail::list<detail::lock_waiter> postponed_;  // not in line before their next step
+    detail::list<detail::lock_waiter> postponed_;  // they get in line at their task's next step
     detail::list<guard> guards_;
     const char* kind_ = "aio::lock";
 };

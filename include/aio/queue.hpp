@@ -1,6 +1,6 @@
 #pragma once
-// Handing items from task to task: first in first out, by priority, or last in first out. A maximal size makes who puts
-// wait for who gets. Source: asyncio.Queue, PriorityQueue, LifoQueue.
+// Queues hand items from task to task: first in first out, by priority, or last in first out. With a maximal size,
+// put() waits until get() has made room. Source: asyncio.Queue, PriorityQueue, LifoQueue.
 //
 //     aio::queue<job> jobs(10);
 //     aio::coro<> worker(aio::queue<job>& jobs) {
@@ -13,8 +13,8 @@
 //     co_await jobs.put(job(1));                 // waits while there are 10
 //     co_await jobs.join();                      // until all that was put is done
 //
-// It belongs to its loop's thread, and to the loop where it was first waited for. Between threads:
-// call_soon_threadsafe.
+// Use a queue on its loop's thread only; it belongs to the loop where a task first waited for it. Other threads reach
+// it by call_soon_threadsafe.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -33,7 +33,7 @@ struct queue_statistics {
     std::size_t tasks_getting;  // waiting in get()
     std::size_t tasks_putting;
     std::size_t tasks_joining;
-    std::size_t unfinished;  // put, and not done
+    std::size_t unfinished;  // items that were put, and are not done
     bool shut_down;
 };
 
@@ -49,10 +49,11 @@ class queue_put;
 /// The part of a queue that does not depend on T.
 class queue_base : public primitive {
 public:
-    /// What was got is done. std::invalid_argument: called more often than something was put. Source: Queue.task_done.
+    /// Says that an item which get() gave is done. Throws std::invalid_argument if it is called more often than items
+    /// were put. Source: Queue.task_done.
     void task_done();
-    /// Completes when everything that was put is done, at once if it is. Revertible. The queue must outlive the wait.
-    /// std::logic_error: it belongs to another loop. Source: Queue.join.
+    /// Completes when every item that was put is done, at once if that is so. Revertible. The queue must outlive the
+    /// wait. Throws std::logic_error if the queue belongs to another loop. Source: Queue.join.
     queue_join join() noexcept;
     /// 0: no limit.
     std::size_t maxsize() const noexcept { return maxsize_; }
@@ -61,13 +62,13 @@ protected:
     friend class queue_join;
     explicit queue_base(std::size_t maxsize) noexcept : maxsize_(maxsize) {}
     ~queue_base() = default;
-    void finished() noexcept;  // nothing is unfinished: wakes who joins
+    void finished() noexcept;  // nothing is unfinished: wakes the tasks in join()
 
     std::size_t maxsize_;
     std::size_t unfinished_ = 0;
     bool shut_down_ = false;
     list<queue_join> joiners_;
-    list<queue_join> postponed_;  // look at their next step
+    list<queue_join> postponed_;  // they start at their task's next step
 };
 
 class [[nodiscard("co_await it")]] queue_join : public sync_operation<queue_join> {
@@ -86,19 +87,19 @@ private:
 
 inline queue_join queue_base::join() noexcept { return queue_join(*this); }
 
-/// Who waits for an item, or for room: first come first served. Who is woken only looks again (rule 130), and keeps its
-/// place in line until it has found something.
+/// The operations that wait for an item, or for room, first come first served. A woken operation only looks again (rule
+/// 130), and keeps its place in line until it has found something.
 template<class Operation>
 struct queue_line {
     list<Operation> all;                // in the order of their turns
-    Operation* first_asleep = nullptr;  // of those that have not been woken
+    Operation* first_asleep = nullptr;  // the first that has not been woken
     std::uint64_t last_turn = 0;
 
     void enter(Operation& op) noexcept {
         op.turn_ = ++last_turn;
         all.push_back(op);
     }
-    /// It has found nothing, and waits.
+    /// op has found nothing, and waits.
     void sleep(Operation& op) noexcept {
         if (!first_asleep || op.turn_ < first_asleep->turn_) first_asleep = &op;
     }
@@ -106,13 +107,14 @@ struct queue_line {
         if (first_asleep == &op) first_asleep = next_asleep(op);
         op.unlink();
     }
-    /// The first asleep; there must be one.
+    /// Wakes the first operation that is asleep; there must be one.
     void wake() noexcept {
         Operation& op = *first_asleep;
         first_asleep = next_asleep(op);
         op.wake_to_retry();
     }
-    /// over: what those waited for that have been woken is certain.
+    /// The queue is being destroyed. over: the operations that have been woken would find the queue shut down; they end
+    /// so.
     void abandon(farewell& goodbye, bool over) noexcept {
         first_asleep = nullptr;
         while (Operation* op = all.pop_front()) over && op->woken_to_look() ? goodbye.grant(*op) : goodbye.to(*op);
@@ -126,7 +128,7 @@ private:
     }
 };
 
-/// All three kinds of queues. Store keeps the items.
+/// What all three kinds of queues share. Store keeps the items.
 template<class T, class Store>
 class basic_queue : public queue_base {
 public:
@@ -136,8 +138,8 @@ public:
 
     /// maxsize: how many items fit; 0: no limit.
     explicit basic_queue(std::size_t maxsize = 0) noexcept : queue_base(maxsize) {}
-    /// Whoever waits gets a cancelled_error that names the queue, also who was woken and would have looked again (rule
-    /// 130); who was woken by shutdown() gets queue_shut_down. The items that are left are destroyed.
+    /// Waiters get a cancelled_error that names the queue, also those that have been woken and would have looked again
+    /// (rule 130); those that were woken by shutdown() get queue_shut_down. The items that are left are destroyed.
     ~basic_queue() {
         if (!getters_.all.empty() || !putters_.all.empty() || !joiners_.empty() || !postponed_.empty()) [[unlikely]]
             abandon();
@@ -148,13 +150,13 @@ public:
         }
     }
 
-    /// Puts item in, when there is room. Revertible: who is cancelled has put nothing, and the next gets the room (rule
-    /// 128). The queue must outlive the wait. queue_shut_down: the queue was shut down; std::logic_error: it belongs to
-    /// another loop. Source: Queue.put.
+    /// Puts item into the queue when there is room. Revertible: a cancelled put() has put nothing, and the next waiter
+    /// gets the room (rule 128). The queue must outlive the wait. Throws queue_shut_down once the queue is shut down;
+    /// std::logic_error if it belongs to another loop. Source: Queue.put.
     put_operation put(T item) { return put_operation(*this, std::move(item)); }
-    /// Gives the next item, when there is one. Revertible: who is cancelled has taken nothing, and the next gets the
-    /// item (rule 127). The queue must outlive the wait. queue_shut_down: shut down, and empty; std::logic_error: it
-    /// belongs to another loop. Source: Queue.get.
+    /// Gives the next item when there is one. Revertible: a cancelled get() has taken nothing, and the next waiter gets
+    /// the item (rule 127). The queue must outlive the wait. Throws queue_shut_down once the queue is shut down and
+    /// empty; std::logic_error if it belongs to another loop. Source: Queue.get.
     get_operation get() noexcept { return get_operation(*this); }
     /// Throws queue_full, queue_shut_down.
     void put_nowait(T item) {
@@ -171,8 +173,8 @@ public:
         return take();
     }
 
-    /// From now on put() fails, for those who wait, too; get() fails once the queue is empty. immediate: the items that
-    /// are left are destroyed and count as done; their destructors may use the queue, or destroy it. Source:
+    /// From now on put() fails, also for tasks that wait in it; get() fails once the queue is empty. immediate: the
+    /// items that are left are destroyed and count as done; their destructors may use the queue, or destroy it. Source:
     /// Queue.shutdown.
     void shutdown(bool immediate = false) {
         check_thread("queue::shutdown");
@@ -200,7 +202,7 @@ private:
 
     static constexpr bool adds_without_fail = calm<T> && requires(Store& s) { s.has_room(); };
     static constexpr bool takes_without_fail = calm<T> && noexcept(std::declval<Store&>().take());
-    /// What fails leaves the item where it was.
+    /// If this throws, the item stays in the queue.
     T take() {
         if (store_.size() == 0) [[unlikely]]
             throw_shut_down();
@@ -216,13 +218,13 @@ private:
             return item;
         }
     }
-    /// What fails has put nothing in.
+    /// If this throws, nothing has been put into the queue.
     [[gnu::always_inline]] void add(T&& item) {
         store_.push(typename Store::item(std::move(item)));
         ++unfinished_;
         if (getters_.first_asleep) getters_.wake();
     }
-    /// On its way out; goes back if it cannot be moved.
+    /// An item on its way out. It goes back into the queue if it cannot be moved.
     struct taken_item {
         Store* store;
         typename Store::item item;
@@ -232,8 +234,8 @@ private:
             if (!store) return;
             try {
                 store->put_back(std::move(item));
-            } catch (const std::bad_alloc&) {  // the move that failed has itself put something into its place: the item
-                                               // is gone
+            } catch (const std::bad_alloc&) {
+                // The item's move constructor has put another item into its place before it threw: this one is lost.
             }
         }
     };
@@ -243,7 +245,8 @@ private:
     void pass_room_on() noexcept {
         if (!full() && putters_.first_asleep) putters_.wake();
     }
-    /// For start(): true if there is nothing to wait for any more. Kept out of the way of those that never wait.
+    /// For start(): true if there is nothing to wait for any more. Not inlined, to keep it out of the way of operations
+    /// that never wait.
     template<class Operation>
     [[gnu::noinline]] bool wait(Operation& op, queue_line<Operation>& line, bool over) noexcept {
         if (over) {
@@ -275,7 +278,7 @@ class [[nodiscard("co_await it")]] queue_get : public sync_operation<queue_get<Q
 public:
     explicit queue_get(Queue& q) noexcept : queue_(&q) {}
     bool start() noexcept {
-        // The item is taken in finish(), which follows without anything in between.
+        // finish() takes the item; it follows without anything in between.
         const bool over = !queue_->empty() || queue_->shut_down_;
         return over && !this->linked() ? true : queue_->wait(*this, queue_->getters_, over);
     }
@@ -346,7 +349,7 @@ private:
             queue_->store_.make_room();
         } catch (...) { fail(); }
     }
-    /// In a handler: the room is the next one's.
+    /// Called in an exception handler: gives the room to the next waiter, and rethrows.
     [[noreturn]] void fail() {
         if (turn_ != 0) queue_->pass_room_on();
         throw;
@@ -366,7 +369,7 @@ public:
     using detail::basic_queue<T, detail::ring<T>>::basic_queue;
 };
 
-/// The smallest first, as Less says; equal ones in no particular order.
+/// Gives the smallest item first, as Less orders them; equal items come in no particular order.
 template<class T, class Less = detail::less>
 class priority_queue : public detail::basic_queue<T, detail::heap<T, Less>> {
 public:
