@@ -1,3 +1,6 @@
+// barrier: the last task to come wakes the others (draining), and the last of them to leave opens it for those that
+// were blocked outside. reset() and abort() wake all; those that were inside find it broken.
+
 #include <aio/barrier.hpp>
 
 namespace aio {
@@ -55,8 +58,8 @@ void barrier::abandon() noexcept {
 namespace detail {
 
 bool barrier_wait::start() noexcept {
-    if (linked()) unlink();  // woken to look again
-    joined_ = false;         // of an earlier await
+    if (linked()) unlink();  // it was woken to look again
+    joined_ = false;         // may be left from an earlier await
     barrier& b = *barrier_;
     switch (b.state_) {
         case barrier::state::broken: return true;

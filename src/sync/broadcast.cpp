@@ -1,3 +1,5 @@
+// The part of broadcast and watch that does not depend on the type of the items: the errors.
+
 #include <aio/broadcast.hpp>
 
 namespace aio {

@@ -1,3 +1,7 @@
+// condition: a wait has two stages. It releases the lock and waits for a notification; then, notified or cancelled,
+// it goes back to the lock (lock::returning_) and ends when it has that. So a task leaves wait() with the lock held,
+// unless the lock is gone.
+
 #include <aio/condition.hpp>
 
 #include <utility>
@@ -25,7 +29,8 @@ void condition::abandon() noexcept {
         auto& w = static_cast<detail::condition_wait&>(*link);
         w.condition_ = nullptr;
         w.orphaned_ = true;
-        // Its own lock goes next, finds them on their way back, and tells it.
+        // If the lock is the condition's own, it is destroyed next: it finds these waits on their way back, ends them
+        // and reports them.
         if (lock_ == &own_ ? w.task()->loop() == detail::local().loop : goodbye.reaches(*w.task())) w.go_back();
     }
     while (detail::condition_link* link = postponed_.pop_front()) {
@@ -71,7 +76,7 @@ cancel_reply condition_wait::cancel(const std::string& message) noexcept {
         condition_link::unlink();
         go_back();
     }
-    return cancel_reply::handed_on;  // it ends as soon as it has the lock
+    return cancel_reply::handed_on;  // the wait ends as soon as it has the lock
 }
 
 bool condition_wait::finish() {

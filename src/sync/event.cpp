@@ -1,3 +1,6 @@
+// event: what becomes of the waits when it is destroyed, and what call graphs show of them. All else is inline in
+// event.hpp.
+
 #include <aio/event.hpp>
 
 namespace aio {

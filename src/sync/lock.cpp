@@ -1,3 +1,6 @@
+// lock: who is woken, what becomes of the waits when it is destroyed, and what call graphs show. Taking a free lock
+// and releasing it are inline in lock.hpp.
+
 #include "loop/loop_state.hpp"
 #include "task/running.hpp"
 
@@ -26,7 +29,7 @@ void lock::abandon() noexcept {
     if (woken_) {
         woken_->tell(*woken_, &goodbye, true);
     } else if (detail::lock_waiter* next = holder_ == 0 ? returning_.pop_front() : nullptr) {
-        next->tell(*next, &goodbye, true);  // it would have found the lock free
+        next->tell(*next, &goodbye, true);  // this wait would have found the lock free
     }
     for (auto* list : {&waiters_, &returning_, &postponed_}) {
         while (detail::lock_waiter* w = list->pop_front()) w->tell(*w, &goodbye, false);

@@ -1,3 +1,5 @@
+// The part of the queues that does not depend on the type of the items: the errors, task_done() and join().
+
 #include <aio/queue.hpp>
 
 namespace aio::detail {

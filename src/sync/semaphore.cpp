@@ -1,3 +1,6 @@
+// semaphore: its checks, and what becomes of the waits when it is destroyed. acquire() and release() are inline in
+// semaphore.hpp.
+
 #include <aio/semaphore.hpp>
 
 namespace aio {

@@ -1,3 +1,6 @@
+// shared_lock: many tasks share it, or one has it alone. Waiters are served in the order in which they came. A waiter
+// that is woken has the lock already (wake_next takes it for the waiter), so nobody can overtake.
+
 #include <aio/shared_lock.hpp>
 
 namespace aio {
@@ -56,7 +59,7 @@ void shared_lock::abandon() noexcept {
 namespace detail {
 
 bool shared_lock_acquire::start() noexcept {
-    // Whoever waits is before, even if this one would fit: who waits to have it alone is not starved.
+    // Waiters go first, even if this task would fit: so a task that waits to have the lock alone is not starved.
     if (lock_->waiters_.empty() && lock_->fits(exclusive_)) {
         lock_->take(exclusive_, task_->id());
         return true;
@@ -68,7 +71,7 @@ bool shared_lock_acquire::start() noexcept {
 
 void shared_lock_acquire::unpark() noexcept {
     unlink();
-    lock_->wake_next();  // those behind one that wanted it alone may fit
+    lock_->wake_next();  // if this one wanted the lock alone, those behind it may fit now
 }
 
 void shared_lock_acquire::pass_on() noexcept {

@@ -1,3 +1,6 @@
+// What all primitives share: the errors that name them, and what a primitive that is destroyed tells those who wait
+// (farewell).
+
 #include "loop/loop_state.hpp"
 #include "task/running.hpp"
 
@@ -30,12 +33,12 @@ std::string name_of_task(loop_core& loop, std::uint64_t id) {
 }
 
 bool farewell::reaches(task_base& task) noexcept {
-    if (!is_here(task)) return false;  // leaked at a forced end
+    if (!is_here(task)) return false;  // the task was leaked at a forced end
     loop_ = task.loop();
     if (!loop_->debug || count_++ >= 8) return true;
     try {
         names_ += (names_.empty() ? "" : ", ") + task.name();
-    } catch (...) {  // it is counted without its name
+    } catch (...) {  // no memory: the task is counted without its name
     }
     return true;
 }

@@ -1,3 +1,7 @@
+// How an async generator ends: by itself, by aclose(), by the loop if it was dropped with clean-up to do, or with its
+// loop. Items pass through async_generator.hpp alone; a co_yield comes here only when there is something to look at
+// (generator_promise::attention).
+
 #include "loop/loop_state.hpp"
 #include "task/ending.hpp"
 #include "task/frames.hpp"
@@ -11,8 +15,8 @@
 
 namespace aio::detail {
 
-/// The generator that a task of the loop's own is to close; it may end before that task begins, and the other way
-/// round.
+/// Where a task of the loop finds the dropped generator that it is to close. The generator may end before that task
+/// begins, or the task before the generator: whichever ends first clears the other's pointer.
 class closing_slot {
 public:
     closing_slot() noexcept = default;
@@ -41,8 +45,8 @@ std::string place_of(const generator_promise& promise) {
         std::to_string(promise.place.line());
 }
 
-// Frames with exits that no loop is there to run: leaked on purpose (semantics 15l), but reachable, so that leak
-// checkers know.
+// Frames with exits that no loop is left to run. They are leaked on purpose (see What differs from asyncio, (l)), but
+// stay reachable, so that leak checkers know.
 std::vector<generator_promise*>& abandoned_generators() {
     static auto* generators = new std::vector<generator_promise*>;
     return *generators;
@@ -63,7 +67,7 @@ coro<> close_for_the_loop(std::unique_ptr<closing_slot> slot) {
     throw_logic_error("this async generator is running already, in another next() or aclose()");
 }
 
-// Nothing is allocated here: prepare_closing() has done that.
+// This allocates nothing: prepare_closing() has done that.
 void start_closing(loop_core& loop, generator_promise& promise) {
     exit_scope& scope = *promise.exits;
     scope.slot->take(promise);
@@ -163,8 +167,8 @@ bool generator_close::await_ready() {
     return false;
 }
 
-// The generator stands at a co_yield with exits to run, or it runs: then it ends at its next co_yield, and whoever
-// waits for it destroys it.
+// Closes a generator that is dropped with clean-up to do. If it stands at a co_yield, a task of the loop closes it.
+// If it runs, it ends at its next co_yield, and the coroutine that waits for its item destroys it.
 void generator_base::close_later(generator_promise& promise) noexcept {
     if (promise.closer) return;
     if (promise.running()) {
@@ -173,8 +177,8 @@ void generator_base::close_later(generator_promise& promise) noexcept {
     }
     loop_core* loop = local().loop;
     if (!loop)
-        return;  // between two runs of a runner its list holds it; else it is among the abandoned, and that has been
-                 // told
+        return;  // between two runs of a runner the loop's list still holds it; otherwise it was abandoned, and that
+                 // was reported
     if (loop->debug) {
         loop->report(
             [&] {
@@ -191,7 +195,7 @@ bool close_generators(loop_core& loop) {
     list<generator_link> rest;
     rest.splice(loop.generators);
     const bool any = !rest.empty();
-    while (generator_link* link = rest.pop_front()) {  // one may end others of them
+    while (generator_link* link = rest.pop_front()) {  // the end of one may end others
         auto& promise = static_cast<generator_promise&>(*link);
         if (promise.exits) {
             start_closing(loop, promise);

@@ -1,3 +1,6 @@
+// Context variables. A context maps the number of a variable to its value. Tasks share a context until one of them
+// sets a variable: then it gets a copy of its own. Code outside of tasks uses the context of its thread.
+
 #include <aio/context_var.hpp>
 
 #include <atomic>
@@ -5,19 +8,20 @@
 
 namespace aio::detail {
 
-// Copied when it is changed while shared. A handful of variables: a linear search beats a tree.
+// One context. It is copied when it is changed while it is shared. It holds a handful of variables, so a linear
+// search beats a tree.
 class context_map {
 public:
     struct entry {
         std::uint64_t variable;
         context_value value;
     };
-    std::uint32_t references = 1;  // of one thread: not atomic
+    std::uint32_t references = 1;  // all on one thread: not atomic
     std::vector<entry> entries;
 };
 
 namespace {
-// What was set outside of tasks goes when the thread ends.
+// Drops what was set outside of tasks when the thread ends.
 struct thread_context_owner {
     ~thread_context_owner() { drop_context(std::exchange(local().context, nullptr)); }
     void touch() noexcept {}
@@ -53,7 +57,7 @@ void forget_in_context(std::uint64_t variable) noexcept {
     if (!context || context->references > 1) return;
     for (context_map::entry& e : context->entries) {
         if (e.variable != variable) continue;
-        const context_value dropped = std::move(e.value);  // is destroyed when all is done
+        const context_value dropped = std::move(e.value);  // destroyed last: its destructor may come back here
         std::swap(e, context->entries.back());
         context->entries.pop_back();
         return;

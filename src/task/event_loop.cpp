@@ -18,7 +18,7 @@ struct scheduled_callback : ready_callback, list_node {
     struct node : timer_node {
         scheduled_callback* owner = nullptr;
     } timer;
-    std::shared_ptr<scheduled_callback> self;  // while it is queued or armed, and so in loop_state::callbacks
+    std::shared_ptr<scheduled_callback> self;  // set while it is queued or armed, and in loop_state::callbacks
 
     explicit scheduled_callback(function<void()> f) noexcept : fn(std::move(f)) {
         run = [](ready_callback& r) noexcept { static_cast<scheduled_callback&>(r).call(); };
@@ -43,7 +43,8 @@ struct scheduled_callback : ready_callback, list_node {
         self = std::move(me);
         l.state().callbacks.push_back(*this);
     }
-    /// No longer queued or armed; the caller keeps it until it is through with it.
+    /// Takes it out of the loop's list and disarms its timer. Gives the reference that has kept it: the caller holds
+    /// that until it is done.
     std::shared_ptr<scheduled_callback> detach() noexcept {
         unlink();
         loop->disarm(timer);
@@ -52,7 +53,7 @@ struct scheduled_callback : ready_callback, list_node {
     void call() noexcept {
         const std::shared_ptr<scheduled_callback> keep = detach();
         if (is_cancelled || loop->closed) return;
-        function<void()> calling = std::move(fn);  // which may cancel its own handle
+        function<void()> calling = std::move(fn);  // it may cancel its own handle
         thread_state& t = local();
         context_map* outer = std::exchange(t.context, context);
         try {
@@ -64,7 +65,7 @@ struct scheduled_callback : ready_callback, list_node {
 
 namespace {
 struct posted_call : inbox_node {
-    std::shared_ptr<scheduled_callback> callback;  // made by the thread that posts: an error of that is the caller's
+    std::shared_ptr<scheduled_callback> callback;  // made by the thread that posts, where an error can be thrown
     carried_context context;
 };
 }  // namespace
@@ -80,8 +81,8 @@ std::shared_ptr<inbox> inbox_of(const loop_handle& handle) { return handle.inbox
 
 void callback_handle::cancel() {
     if (!callback_ || callback_->is_cancelled) return;
-    if (callback_->self) callback_->loop->check_thread("callback_handle::cancel");  // later there may be no loop
-    const auto callback = callback_;  // what fn holds may hold this handle
+    if (callback_->self) callback_->loop->check_thread("callback_handle::cancel");  // afterwards the loop may be gone
+    const auto callback = callback_;  // destroying fn may destroy this handle
     callback->is_cancelled = true;
     const auto fn = std::move(callback->fn);
     if (callback->timer.armed()) static_cast<void>(callback->detach());

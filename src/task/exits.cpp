@@ -1,3 +1,7 @@
+// Runs what enter() and defer() have registered in a coroutine, when that coroutine is at its end: see exits.hpp. The
+// exits run in a coroutine of their own (exit_runner), which was allocated when the first exit was registered.
+// final_awaiter calls run_exits().
+
 #include "loop/loop_state.hpp"
 #include "task/ending.hpp"
 
@@ -16,11 +20,12 @@ struct exit_runner {
         std::suspend_always initial_suspend() const noexcept { return {}; }
         struct last {
             bool await_ready() const noexcept { return false; }
-            // The frame is destroyed with that of the coroutine whose exits these were.
+            // The runner's frame stays where it is: it is destroyed with the frame of the coroutine whose exits it
+            // has run.
             void await_suspend(std::coroutine_handle<promise_type> h) const noexcept {
                 promise_base& coroutine = *h.promise().parent;
                 if (coroutine.state == progress::attached) {
-                    coroutine.parent = nullptr;  // a generator that ends at a co_yield is seen to have ended by that
+                    coroutine.parent = nullptr;  // this shows that a generator has ended at a co_yield
                 } else {
                     complete(coroutine);
                 }
@@ -96,8 +101,8 @@ void tell_skipped_exits(const promise_base& innermost) noexcept {
     }
 }
 
-// With the frame of a coroutine. Exits that are left belong to a coroutine that never came to its end: a forced end of
-// the loop.
+// Called when the frame of a coroutine is destroyed. Exits that are left belong to a coroutine that never came to its
+// end, because its loop was ended by force.
 void drop_exits(exit_scope* scope) noexcept {
     if (scope->runner) scope->runner.destroy();
     if (scope->closing) scope->closing->close();

@@ -1,3 +1,7 @@
+// The bridge to another library's awaiter: the small coroutine whose handle the awaiter is given, and the way back
+// into the loop when the awaiter resumes it, on any thread. foreign.hpp tells the protocol, and its foreign_wait
+// calls this.
+
 #include "loop/loop_state.hpp"
 
 #include <aio/detail/task/foreign.hpp>
@@ -12,7 +16,7 @@ bridge_frame bridge_promise::get_return_object() noexcept {
     return {std::coroutine_handle<bridge_promise>::from_promise(*this)};
 }
 
-// On whatever thread it was resumed. The frame may be gone when resumed() returns.
+// Runs on whatever thread has resumed the handle. The frame may be gone when resumed() returns.
 void bridge_promise::last::await_suspend(std::coroutine_handle<bridge_promise> h) const noexcept {
     std::exchange(h.promise().bridge, nullptr)->resumed();
 }
@@ -58,7 +62,7 @@ bool foreign_bridge::park() noexcept {
     return false;
 }
 
-// Once another thread sees this stage, or the node, the awaiting coroutine may go on, and this object go with it.
+// Once another thread sees this stage, or the node, the awaiting coroutine may go on and destroy this object.
 void foreign_bridge::resumed() noexcept {
     if (stage_.exchange(stage::resumed, std::memory_order_acq_rel) == stage::starting) return;  // park() sees it
     const std::shared_ptr<inbox> home = home_;

@@ -1,3 +1,5 @@
+// See frames.hpp. A function's name is taken apart as text, because text is all that std::source_location gives.
+
 #include "task/frames.hpp"
 
 #include <mutex>
@@ -7,10 +9,10 @@
 namespace aio::detail {
 namespace {
 
-constexpr std::string_view frame_mark = ".Frame*)";  // no name that a person writes holds a dot and no blank
+constexpr std::string_view frame_mark = ".Frame*)";  // no name that a person writes holds this
 
-/// Calls fn(i) for each character outside of brackets. An arrow or an operator < would put it out; no coroutine's name
-/// has them.
+/// Calls fn(i) for each character outside of brackets. An arrow or an operator < would upset the count; no
+/// coroutine's name has them.
 template<class F>
 void outside_brackets(std::string_view text, F fn) noexcept {
     int depth = 0;
@@ -22,7 +24,7 @@ void outside_brackets(std::string_view text, F fn) noexcept {
     }
 }
 
-/// What stands before the last "::" outside of brackets.
+/// The part of a name that stands before the last "::" outside of brackets.
 std::string_view scope_of(std::string_view name) noexcept {
     std::size_t end = 0;
     outside_brackets(name, [&](std::size_t i) {
@@ -38,7 +40,8 @@ std::string readable_function(std::string_view name) {
     const std::size_t mangled = mark == std::string_view::npos ? mark : name.rfind("::_Z", mark);
     if (mangled == std::string_view::npos) return std::string(name);
     if (name.starts_with("void ")) name.remove_prefix(5);
-    // Two names in one: "outer(inner::_Z....Frame*)". The inner one has the parameters, and may lack its namespace.
+    // The text holds two names: "outer(inner::_Z....Frame*)". The inner name has the parameters, and may lack its
+    // namespace.
     std::size_t open = std::string_view::npos;
     outside_brackets(name, [&](std::size_t i) {
         if (name[i] == '(') open = i;  // the last: those of "(anonymous namespace)" and "operator()" come before
@@ -54,8 +57,8 @@ std::string readable_function(std::string_view name) {
 }
 
 bool is_of_the_library(std::string_view name) noexcept {
-    // "virtual aio::coro<T> aio::detail::f(int) const [T = int]": the last word with a bracket, before the template
-    // arguments.
+    // In "virtual aio::coro<T> aio::detail::f(int) const [T = int]" the name is the last word with a bracket before
+    // the template arguments.
     std::size_t begin = 0, found = 0;
     bool ended = false, has_parameters = false;
     outside_brackets(name, [&](std::size_t i) {
@@ -84,7 +87,7 @@ call_frame frame_reader::operator()(const std::source_location& place) {
     const char* const name = place.function_name();
     const char*& shown = names_[name];
     if (!shown && std::string_view(name).find(frame_mark) == std::string_view::npos) shown = name;
-    if (!shown) {  // kept for good: there are as many as functions
+    if (!shown) {  // kept for ever: there is no more than one for each function
         static auto* const all = new std::unordered_set<std::string>;
         static std::mutex mutex;
         std::string text = readable_function(name);

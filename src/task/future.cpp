@@ -1,3 +1,6 @@
+// Futures, and tasks as futures: done callbacks, the join of a task by another, and the report of an error that
+// nobody has fetched. Setting and waiting are inline in the headers.
+
 #include <aio/event_loop.hpp>
 #include <aio/future.hpp>
 #include <aio/task.hpp>
@@ -11,7 +14,7 @@ thread_local std::uint64_t next_callback_id = 0;
 namespace {
 void queue_callback(waiter& w) noexcept {
     auto& self = static_cast<done_callback&>(w);
-    if (self.owner->loop()->closed) {  // a future that is completed after its loop's end
+    if (self.owner->loop()->closed) {  // the future is completed after its loop's end
         delete &self;
         return;
     }
@@ -72,7 +75,7 @@ bool future_base::remove_callback(std::uint64_t id) noexcept {
 }
 
 void future_base::drop_callbacks() noexcept {
-    while (waiter* w = waiters_.front()) {  // only callbacks can be left: who joins holds a reference
+    while (waiter* w = waiters_.front()) {  // only callbacks can be left: a task that joins holds a reference
         w->unlink();
         delete done_callback::from(*w);
     }
@@ -83,7 +86,7 @@ bool future_base::report_unretrieved() noexcept {
         loop_->report("exception of a future was never retrieved", error(), nullptr);
         return false;
     }
-    references_ = 1;  // alive for the handler's handle
+    references_ = 1;  // for the handle that the exception handler gets
     flags_ |= flag_retrieved;
     loop_->report("exception of a task was never retrieved", error(), &static_cast<task_base&>(*this));
     return --references_ != 0;

@@ -1,5 +1,6 @@
 #pragma once
-// The loop that runs on this thread, and its tasks by their numbers.
+// The loop that runs on this thread, and its tasks by their numbers. run() sets the loop; whatever needs "the current
+// loop" asks here.
 
 #include <aio/detail/task/task_state.hpp>
 #include <aio/event_loop.hpp>
@@ -9,15 +10,15 @@
 
 namespace aio::detail {
 
-/// Null where no loop runs.
+/// Null if no loop runs on this thread.
 event_loop* running_loop() noexcept;
 void set_running_loop(event_loop* loop) noexcept;
 
-/// Null where it has ended.
+/// Null if the task has ended.
 task_base* task_with_id(loop_core& loop, std::uint64_t id) noexcept;
 
-/// While it lives, task_with_id() finds a task of this loop without a walk through all of them. A call graph asks for
-/// the name of one task for each waiter.
+/// While an object of this class lives, task_with_id() finds a task of this loop without a walk through all of them.
+/// A call graph asks for the name of one task for each waiter.
 class known_tasks {
 public:
     explicit known_tasks(loop_core& loop);

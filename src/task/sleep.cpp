@@ -1,3 +1,5 @@
+// sleep(): arms the timer that is part of the operation, in the frame of the task that sleeps.
+
 #include <aio/sleep.hpp>
 
 #include <cstdio>

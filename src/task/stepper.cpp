@@ -16,7 +16,7 @@ namespace aio::detail {
 
 namespace {
 
-// A slow step in debug mode: names the task and where it went on.
+// Debug mode: steps a task, and reports a slow step with the task's name and the place from which it went on.
 void step_timed(loop_core& core, task_base& task) noexcept {
     std::string name;
     try {
@@ -53,7 +53,7 @@ void call_timed(loop_core& core, ready_callback& item) noexcept {
     }
 }
 
-// Tasks change places with tasks. Callbacks stay where they are: their order is promised (rule 29).
+// Shuffles the tasks of a turn. Callbacks stay where they are: their order is promised (rule 29).
 ready_link shuffled(ready_link batch, std::mt19937_64& random) {
     std::vector<ready_link> items;
     std::vector<std::size_t> places;  // of tasks
@@ -72,7 +72,7 @@ ready_link shuffled(ready_link batch, std::mt19937_64& random) {
 
 }  // namespace
 
-// What is ready now, and not what becomes ready meanwhile.
+// Runs what is ready now, but not what becomes ready meanwhile.
 void stepper::turn(thread_state& t) {
     core_.ready.append(state_.arrived);
     ready_link batch = core_.ready.take_all();
@@ -86,14 +86,14 @@ void stepper::turn(thread_state& t) {
 
 void stepper::tell_hook(ready_link next) {
     state_.next = next.is_callback() ? nullptr : &static_cast<task_base&>(next.item());
-    const auto hook = state_.step_hook;  // it may set another one
+    const auto hook = state_.step_hook;  // the hook may set another one
     (*hook)();
 }
 
 void stepper::watched_turn(thread_state& t, ready_link batch) {
     if (state_.seeded) batch = shuffled(batch, state_.random);
     while (batch != ready_link::end()) {
-        if (state_.step_hook) tell_hook(batch);  // it is in the queue still
+        if (state_.step_hook) tell_hook(batch);  // before it is taken from the batch
         const ready_link item = ready_queue::take_first(batch);
         if (!core_.debug) {
             run_one(t, item);

@@ -16,11 +16,11 @@ namespace aio::detail {
 /// Thrown to run() when a second signal came: everything is abandoned.
 struct forced_end {};
 
-// The one place where every task ends.
+// Ends the task whose root coroutine stands at its end. Every task ends here.
 [[gnu::always_inline]] inline void task_base::finish(promise_base& root) noexcept {
     const bool ended_by_exception = root.failed;
     flags_ |= flag_ending;    // before the first destructor, which may cancel this task
-    root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end (semantics 8b)
+    root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end
     task_link::leave_list();
     constexpr std::uint16_t to_settle = flag_must_cancel | flag_cancel_taken | flag_gives_context;
     if (!ended_by_exception && none(context_, extra_) && !(flags_ & to_settle)) [[likely]] {
@@ -42,13 +42,13 @@ struct forced_end {};
     for (;;) {
         coroutine->handle().resume();
         if (waiting_) return false;
-        promise_base* const parent = t.next;  // or the root of this task
+        promise_base* const parent = t.next;  // the coroutine that goes on: a parent, or the root of this task
         if (!parent) break;
         t.next = nullptr;
-        leaf_ = coroutine = parent;  // its child has just ended: a call graph must not look at that any more
+        leaf_ = coroutine = parent;  // its child has ended: a call graph must not look at that
         if (parent->state == progress::ended) break;
     }
-    if (!coroutine->handle().done()) return false;  // suspended by something that has told the task of nothing
+    if (!coroutine->handle().done()) return false;  // suspended in something that is no operation
     finish(*coroutine);
     return true;
 }
@@ -58,12 +58,12 @@ public:
     /// main is the task that a signal cancels: null at the end of run(), when everything is cancelled already.
     stepper(loop_core& core, task_base* main, const std::atomic<int>* interrupts = nullptr, int seen = 0)
         : scheduler(core, interrupts, seen), main_(main) {}
-    /// Until done() is true. It is asked after each callback, and each step that may have ended a task. Throws
-    /// deadlock_error when nothing can ever happen, forced_end at a second signal.
+    /// Runs the loop until done() is true. done() is asked after each callback, and after each step that may have
+    /// ended a task. Throws deadlock_error when nothing can ever happen, forced_end at a second signal.
     template<class Done>
     void run_until(Done done);
-    void run_while_tasks();  // until no task is left
-    void drain_ready();      // what is ready now, and what that makes ready; no wait
+    void run_while_tasks();  // runs the loop until no task is left
+    void drain_ready();      // runs what is ready, and what that makes ready; never waits
     bool interrupted() const noexcept { return interrupted_; }
 
 private:
@@ -79,7 +79,7 @@ private:
     bool interrupted_ = false;
 };
 
-// True if what the loop runs for may have come to its end.
+// Runs one entry of the queue. True if done() has to be asked: a callback has run, or a task may have ended.
 [[gnu::always_inline]] inline bool stepper::run_one(thread_state& t, ready_link item) noexcept {
     if (item.is_callback()) {
         t.task = nullptr;
@@ -90,7 +90,7 @@ private:
     return static_cast<task_base&>(item.item()).step(t);
 }
 
-// As many as may be taken before the next look. True if the end has come.
+// Takes steps until the next look is due or nothing is ready. True if done() was true.
 template<bool Hooked, class Done>
 [[gnu::always_inline]] inline bool stepper::steps(thread_state& t, Done& done) {
     loop_core& core = core_;
@@ -106,8 +106,8 @@ template<bool Hooked, class Done>
     return false;
 }
 
-// Steps are taken from the queue one by one: turns would not show, but where something watches. When the end has come,
-// what is ready then has a step, too, as in CPython, whose loop stops at the end of the next turn.
+// Steps are taken from the queue one by one; whole turns would make a difference only where something watches. When
+// done() is true, what is ready then still has a step, as in CPython, whose loop stops at the end of the next turn.
 template<class Done>
 [[gnu::noinline]] void stepper::run_until(Done done) {
     thread_state& t = local();

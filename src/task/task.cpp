@@ -1,3 +1,7 @@
+// What a task does besides running: it is cancelled, and hands the cancel to what it waits in; it prepares a step
+// that needs more than resuming; it settles its outcome at the end. Steps and the common end are in stepper.hpp;
+// docs/internals/cancellation.md has the states of a cancellation.
+
 #include "loop/loop_state.hpp"
 #include "task/stepper.hpp"
 
@@ -38,7 +42,7 @@ task_extra* make_task_extra(std::string_view name) { return new task_extra{std::
 void task_base::drop_rest() noexcept {
     delete extra_;
     if (context_) drop_context(context_);
-    if (failed() && task_link::linked()) task_link::unlink();  // of those that nobody has looked at
+    if (failed() && task_link::linked()) task_link::unlink();  // from loop_core::unread
 }
 
 std::string task_base::name() const {
@@ -48,10 +52,11 @@ std::string task_base::name() const {
 
 void task_base::set_name(std::string_view name) { extra().name = name; }
 
-// A cancel is handed from a task to what it awaits, and on from there: chains of any length, so not by recursion. What
-// the operation of one task cancels meanwhile is put on a stack; a task is on the path until all that came of it has
-// been dealt with. It is asked once, however many ways lead to it: layers of gathers of the same tasks have more ways
-// than anybody can go. Where there is no memory for that, it is by recursion after all, and by each way: no cancel is
+// A cancel is handed from a task to what it awaits, and on from there, in chains of any length. So it does not
+// recurse: tasks that are cancelled while an operation handles a cancel are put on a stack. A task is on the path
+// (flag_cancel_path) until all that came of its cancel has been dealt with. Each task is asked once, however many
+// ways lead to it: through layers of gathers of the same tasks there are more ways than could ever be followed. If
+// there is no memory for the stack, the cancel recurses after all, and asks a task once for each way: no cancel is
 // skipped.
 namespace {
 struct pending_cancel {
@@ -60,8 +65,7 @@ struct pending_cancel {
     bool entered = false;
 };
 thread_local std::vector<pending_cancel>* cancel_stack = nullptr;
-thread_local std::unordered_set<const task_base*>* cancel_seen =
-    nullptr;  // that have been asked; none of them ends meanwhile
+thread_local std::unordered_set<const task_base*>* cancel_seen = nullptr;  // asked already; none of them ends meanwhile
 }  // namespace
 
 bool task_base::cancel(std::string message) {
@@ -69,7 +73,7 @@ bool task_base::cancel(std::string message) {
     if (over()) return false;
     if (cancel_requests_ != UINT16_MAX) ++cancel_requests_;
     if (cancel_stack) {
-        if (on_cancel_path()) return true;  // a circle through a gather, say
+        if (on_cancel_path()) return true;  // a circle, for example through a gather
         pending_cancel pending{state_ptr<task_base>(this), std::move(message)};
         try {
             if (cancel_seen->count(this) != 0) return true;
@@ -87,7 +91,7 @@ bool task_base::cancel(std::string message) {
     cancel_seen = &seen;
     flags_ |= flag_cancel_path;
     request_cancel(std::move(message));
-    std::reverse(stack.begin(), stack.end());  // those of one operation in the order of its calls
+    std::reverse(stack.begin(), stack.end());  // so that they are asked in the order of the calls
     while (!stack.empty()) {
         if (stack.back().entered) {
             stack.back().task->flags_ &= static_cast<std::uint16_t>(~flag_cancel_path);
@@ -98,9 +102,9 @@ bool task_base::cancel(std::string message) {
         bool asked = false;
         try {
             asked = !seen.insert(&reached).second;
-        } catch (...) {  // no memory: then it may be asked twice
+        } catch (...) {  // no memory: the task may be asked twice
         }
-        if (asked) {  // since it was put here
+        if (asked) {  // since it was put on the stack
             stack.pop_back();
             continue;
         }
@@ -128,11 +132,11 @@ void task_base::request_cancel(std::string message) noexcept {
             case cancel_reply::refused: break;
         }
     }
-    if (!(flags_ & flag_cancel_taken)) set_cancel_message(std::move(message));  // else the first one is on its way
+    if (!(flags_ & flag_cancel_taken)) set_cancel_message(std::move(message));  // else the first message is on its way
     flags_ = static_cast<std::uint16_t>((flags_ & ~flag_overtaken) | flag_must_cancel);
     if (!started()) {
         request_prepare();
-        schedule();  // it may be held back: now it ends
+        schedule();  // a task group may hold it back: now it ends
     }
 }
 
@@ -196,7 +200,7 @@ bool task_base::prepare_step() noexcept {
     return !waiting_ || waiting_->attempt();
 }
 
-// The end of a task that has failed, was cancelled, or has something to tidy up.
+// Ends a task that has failed, was cancelled, or has something to tidy up.
 void task_base::settle(bool ended_by_exception) noexcept {
     bool was_cancelled = false;
     if (ended_by_exception) {
