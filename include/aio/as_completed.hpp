@@ -1,5 +1,6 @@
 #pragma once
-// Several at once, in the order in which they end. Source: asyncio.as_completed.
+// Awaits several tasks, futures or coroutines, and gives them in the order in which they end. Source:
+// asyncio.as_completed.
 //
 //     auto pages = aio::as_completed(std::move(coros), {.limit = 10});
 //     co_await aio::for_each(pages, [](const aio::task<page>& t) { use(t.result()); });
@@ -21,8 +22,8 @@
 
 namespace aio {
 
-/// timeout: for the whole iteration, from its first step. limit: at most so many coroutines at once; the range is read
-/// as they start. 0: no limit. Tasks and futures run already: limit does not concern them.
+/// timeout: for the whole iteration, counted from its first next(). limit: how many coroutines may run at once, 0 for
+/// any number; the range is read as they start. limit has no effect on tasks and futures, which run already.
 struct as_completed_options {
     delay timeout = std::nullopt;
     std::size_t limit = 0;
@@ -30,7 +31,7 @@ struct as_completed_options {
 
 namespace detail {
 
-/// Until something has changed; throws timeout_error once the deadline has passed.
+/// Waits until something has changed. Throws timeout_error once the deadline has passed.
 coro<> await_change(signal& changed, std::optional<time_point> deadline);
 std::optional<time_point> deadline_from_now(delay d);
 
@@ -39,7 +40,7 @@ async_generator<Handle> handles_as_completed(std::vector<Handle> handles, delay 
     children set(nullptr);
     signal changed;
     set.changed = &changed;
-    set.keep_errors = true;  // of tasks that are still running when the iteration ends
+    set.keep_errors = true;  // those of tasks that outlive the iteration stay unretrieved
     const std::optional<time_point> deadline = deadline_from_now(timeout);
     for (std::size_t i = 0; i < handles.size(); ++i) set.add(*handles[i].detail_state(), i, false);
     for (std::size_t given = 0; given < handles.size();) {
@@ -56,7 +57,8 @@ async_generator<Handle> handles_as_completed(std::vector<Handle> handles, delay 
 template<class R>
 using owned_result_t = awaited_t<std::remove_cvref_t<element_t<R>>>;
 
-// What is deferred needs the tasks after the locals are gone: they are a parameter.
+// The deferred owned_tasks::stop runs when the locals of this coroutine are gone, so the tasks are a parameter: that
+// still lives then.
 template<class R>
 async_generator<task<owned_result_t<R>>> coros_as_completed(
     R range, as_completed_options options, std::unique_ptr<owned_tasks> owned) {
@@ -84,7 +86,8 @@ async_generator<task<owned_result_t<R>>> coros_as_completed(
     }
 }
 
-/// as_completed over coroutines: no next() of its own, so that what it owns always has an end: for_each and | take it.
+/// What as_completed over coroutines gives. It has no next() for users: only for_each and | take it, and they always
+/// close it, so that its tasks always end.
 template<class T>
 class [[nodiscard("give it to for_each or |")]] owned_completions {
 public:
@@ -101,9 +104,9 @@ private:
 
 }  // namespace detail
 
-/// Gives the handles of a range of tasks or futures as they end, each once. When the timeout passes timeout_error
-/// leaves the iteration, and the tasks go on; they go on, too, when the iteration ends early. The range is read when
-/// this is called.
+/// Gives each handle of a range of tasks or futures once, as it ends. When the timeout passes, the iteration throws
+/// timeout_error and the tasks go on; they also go on when the iteration ends early. The range is read when this
+/// function is called.
 template<class R>
     requires(detail::range<R> && detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
 AIO_DETAIL_WRAPPER async_generator<std::remove_cvref_t<detail::element_t<R>>> as_completed(
@@ -111,8 +114,9 @@ AIO_DETAIL_WRAPPER async_generator<std::remove_cvref_t<detail::element_t<R>>> as
     return detail::handles_as_completed(detail::distinct_handles(handles), options.timeout);
 }
 
-/// Starts coroutines (or operations) given as an rvalue range, and gives a task for each as it ends. However the
-/// iteration ends, what still runs is cancelled and awaited.
+/// Starts the coroutines (or operations) of an rvalue range, and gives the task of each as it ends. When the timeout
+/// passes, the iteration throws timeout_error. However the iteration ends, the tasks that still run are cancelled and
+/// awaited.
 template<class R>
     requires(detail::range<R> && !std::is_lvalue_reference_v<R> &&
         !detail::handle<std::remove_cvref_t<detail::element_t<R>>> &&

@@ -11,11 +11,11 @@
 //     while (auto tick = co_await clock.next()) { use(*tick); }
 //     co_await aio::for_each(ticks(10), [](int tick) -> aio::coro<> { co_await send(tick); });   // closes it, too
 //
-// Inside, enter() and defer() work: they are left when the generator ends or is closed. A task group or a timeout must
+// enter() and defer() work in a generator: their exits run when it ends or is closed. A task group or a timeout must
 // not span a co_yield: the co_yield throws std::logic_error. A generator that is dropped before its end is destroyed
-// where it stands at its co_yield; if something is entered or deferred in it, the loop closes it soon (semantics 15e):
-// for_each, with, enter and aclose() close it at a known place. Source: PEP 525, asyncio's hooks for asynchronous
-// generators.
+// where it stands, at its co_yield; but if something is entered or deferred in it, the loop closes it soon afterwards.
+// for_each, with, enter and aclose() close a generator at a known place. Source: PEP 525, asyncio's hooks for
+// asynchronous generators.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -41,7 +41,8 @@ class generator_base;
 class closing_slot;
 struct generator_promise;
 
-/// Hands an item to whoever waits in next(), and is resumed by the next next().
+/// The awaiter of a co_yield: gives its item to the consumer that awaits next(), and is resumed by the following next()
+/// or aclose().
 class yielded {
 public:
     explicit yielded(generator_promise& promise) noexcept : promise_(&promise) {}
@@ -54,21 +55,22 @@ protected:
     generator_promise* promise_;
 };
 
-/// Not a template: closing needs no type of the items. Started ones are in the loop's list, which closes them at its
-/// end. It has a parent while it runs for one; before it has begun, it is its own.
+/// The part of a generator's promise that does not depend on the type of its items; closing needs no more. A generator
+/// that has started is in the loop's list of generators, and is closed when run() ends. parent is the coroutine that
+/// awaits next() or aclose() while the generator runs, null while it stands at a co_yield, and the generator itself
+/// before its first next().
 struct generator_promise : awaiting_promise<generator_promise>, generator_link {
-    void* value = nullptr;            // the last item, in the generator's frame; null at its end
-    generator_base* owner = nullptr;  // null: dropped
-    std::exception_ptr error;         // what ended it
-    std::exception_ptr exit_request;  // what is thrown at the co_yield, once it is being closed
-    closing_slot* closer = nullptr;   // the loop's task that is to close it
-    yielded at_yield{*this};          // what a co_yield awaits
-    task_scope* scopes = nullptr;     // timeouts and task groups that have been entered in it, and not left
-    std::uint8_t attention = 0;       // what a co_yield has to look at: 0 is the rule
+    void* value = nullptr;            // the current item, in the generator's frame; null at the end
+    generator_base* owner = nullptr;  // the async_generator; null once that was dropped
+    std::exception_ptr error;         // the error that ended the generator
+    std::exception_ptr exit_request;  // generator_exit, thrown at the co_yield to close it; else null
+    closing_slot* closer = nullptr;   // in the task of the loop that will close it, or null
+    yielded at_yield{*this};          // the awaiter of a co_yield that copies no item
+    task_scope* scopes = nullptr;     // timeouts and task groups that were entered in it and not left
+    std::uint8_t attention = 0;       // flags for the next co_yield, rarely set
 
-    static constexpr std::uint8_t ending =
-        1;  // the next co_yield is not to be answered: closed, or dropped while it ran
-    static constexpr std::uint8_t has_scopes = 2;  // a scope has been entered since a co_yield has looked
+    static constexpr std::uint8_t ending = 1;      // being closed, or dropped while it ran: gives no item any more
+    static constexpr std::uint8_t has_scopes = 2;  // a scope has been entered since the last co_yield
 
     static constexpr bool is_block_scope = false;
     static constexpr bool spans_yields = true;
@@ -80,7 +82,7 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
         is_generator = true;
     }
     ~generator_promise() {
-        while (scopes) scopes->leave_list();  // entered by hand, and somewhere else
+        while (scopes) scopes->leave_list();  // an object elsewhere, entered here by hand, may live longer
         if (linked()) unlink();
         if (closer) [[unlikely]]
             forget_closer();
@@ -101,15 +103,16 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
     static void operator delete(void* memory, std::size_t bytes) noexcept { deallocate(memory, bytes); }
 };
 
-/// At the first next(), or when it runs already: throws.
+/// Called by a next() that does not find the generator at a co_yield. At the first next() it registers the generator
+/// with the loop; if the generator is running, it throws std::logic_error.
 void begin_generator(generator_promise& promise);
-/// A co_yield that does not simply give its item. True if the generator stands there; false if throw_at_yield() throws
-/// at once.
+/// The way of a co_yield that finds attention set. True: the generator stays suspended. False: it goes on at once, and
+/// throw_at_yield() throws.
 bool stop_at_yield(generator_promise& promise) noexcept;
-/// The generator goes on from its co_yield, and there is something to look at: it is being closed, or a scope spans the
-/// co_yield.
+/// Called when the generator goes on from a co_yield with attention set. Throws generator_exit if it is being closed,
+/// std::logic_error if a scope spans the co_yield.
 void throw_at_yield(generator_promise& promise);
-/// The generator stands at a co_yield: whoever has asked for the item goes on.
+/// The generator stands at a co_yield: lets the coroutine that awaits next() go on.
 inline void give(generator_promise& promise) noexcept {
     promise_base* const parent = std::exchange(promise.parent, nullptr);
     if (promise.state == progress::attached) [[likely]]
@@ -117,9 +120,10 @@ inline void give(generator_promise& promise) noexcept {
     promise.state = progress::attached;
     local().next = parent;
 }
-/// Destroys the frame; its owner is empty then.
+/// Destroys the frame. The async_generator, if it still exists, is empty afterwards.
 void end_frame(generator_promise& promise) noexcept;
-/// It has ended: destroys the frame, and throws the error that ended it, if there was one.
+/// The generator has ended: destroys its frame, and throws the error that ended it, unless there was none or it was
+/// only closed.
 void throw_end(generator_promise& promise);
 
 template<class Promise>
@@ -135,7 +139,7 @@ inline void yielded::await_resume() const {
         throw_at_yield(*promise_);
 }
 
-/// The same, of a copy: the consumer may move its item away, the generator's variable stays as it is.
+/// As yielded, but gives a copy: the consumer may move from it, and the generator's variable stays as it is.
 template<class T>
 class [[nodiscard]] yielded_copy : public yielded {
 public:
@@ -172,7 +176,7 @@ struct async_generator_promise : generator_promise {
         return yielded_copy<T>(*this, item);
     }
 };
-/// A copy is kept here, always in the same place: value is set once.
+/// Small items are copied into the promise, always to the same place, so that value is set only once.
 template<class T>
     requires is_small_item<T>
 struct async_generator_promise<T> : generator_promise {
@@ -190,7 +194,7 @@ private:
     };
 };
 
-/// co_await generator.aclose().
+/// What aclose() gives.
 class [[nodiscard("co_await it")]] generator_close {
 public:
     using aio_awaiter = void;
@@ -208,10 +212,11 @@ public:
 
 private:
     generator_base* generator_ = nullptr;
-    generator_promise* promise_ = nullptr;  // null: there is nothing to run
+    generator_promise* promise_ = nullptr;  // null: nothing has to run
 };
 
-/// Owns the frame. Empty once the generator has ended.
+/// The part of async_generator that does not depend on the type of the items. It owns the frame, and is empty once the
+/// generator has ended.
 class generator_base {
 public:
     generator_base() noexcept = default;
@@ -277,10 +282,10 @@ public:
     }
 
 private:
-    generator_promise* promise_;  // null: it has ended
+    generator_promise* promise_;  // null: the generator has ended
 };
 
-/// co_await generator.next().
+/// What next() gives. A generator_awaiter does the work.
 template<class T>
 class [[nodiscard("co_await it")]] generator_next {
 public:
@@ -293,7 +298,8 @@ private:
 
 }  // namespace detail
 
-/// Move-only. Nothing runs before the first next(). Belongs to the loop on which it was started.
+/// Move-only. Nothing of the body runs before the first next(). The generator belongs to the loop on which it was
+/// started.
 template<class T>
 class AIO_DETAIL_CORO [[nodiscard(
     "a generator does nothing until its items are asked for: co_await next(), or for_each()")]] async_generator
@@ -301,21 +307,23 @@ class AIO_DETAIL_CORO [[nodiscard(
 public:
     using promise_type = detail::async_generator_promise<T>;
     using value_type = std::remove_cvref_t<T>;
-    using element_type = T;  // X: the items are the consumer's to move from; X&: they are somebody's
+    using element_type = T;  // X: the consumer may move from the items; X&: they belong to somebody else
 
-    /// Has ended already.
+    /// An empty generator: it has ended already.
     async_generator() noexcept = default;
 
-    /// Runs the generator up to its next co_yield and gives a pointer to the item, null at the end. The item is valid
-    /// until the next next(), and may be moved from. What the generator throws leaves here and ends it (rule 159);
-    /// std::logic_error if it runs already, in another next() or aclose() (rule 158). No checkpoint of its own: a
-    /// cancel reaches what the generator awaits, and so ends it. The generator must live until then; destroyed before,
-    /// this throws std::logic_error.
+    /// Runs the generator up to its next co_yield and gives a pointer to the item, or null at the end. The item is
+    /// valid until the following next(), and may be moved from. Throws what the generator throws, which ends it (rule
+    /// 159); std::logic_error if it is running already, in another next() or aclose() (rule 158). next() is no
+    /// checkpoint itself: a cancel reaches the operation that the generator awaits, and the cancelled_error ends the
+    /// generator. The async_generator must outlive the await: if it is destroyed meanwhile, this throws
+    /// std::logic_error at the next co_yield.
     detail::generator_next<T> next() noexcept { return detail::generator_next<T>(*this); }
 
-    /// Ends it. If nothing is entered or deferred, the frame is destroyed where it stands; else detail::generator_exit,
-    /// which is no std::exception, is thrown at the co_yield, and the exits run (rule 153). Throws what they throw;
-    /// std::logic_error if the generator yields once more (rule 154), or runs. Harmless when it has ended (rule 155).
+    /// Ends the generator. If nothing is entered or deferred in it, its frame is destroyed where it stands; else
+    /// detail::generator_exit, which is no std::exception, is thrown at the co_yield, and the exits run (rule 153). A
+    /// cancel reaches what they await. Throws what the generator and its exits throw; std::logic_error if the generator
+    /// yields once more (rule 154), or is running. Does nothing if the generator has ended (rule 155).
     detail::generator_close aclose() noexcept { return detail::generator_close(*this); }
 
     void begin() = AIO_DETAIL_DELETE(
@@ -343,9 +351,9 @@ AIO_DETAIL_WRAPPER async_generator<T> async_generator_promise<T>::get_return_obj
     return async_generator<T>(*this);
 }
 
-/// What next() of an iterable gives: a pointer, or something that owns the item (std::optional). The concurrent views
-/// and as_completed over coroutines have scoped_next() in its place, which only for_each and | call, who always close
-/// them.
+/// Calls next() of an iterable, which gives a pointer, or something that owns the item (std::optional). The concurrent
+/// views and as_completed over coroutines have scoped_next() in its place; only for_each and | call that, because they
+/// always close their source.
 template<class S>
 AIO_DETAIL_WRAPPER auto pull(S& source) {
     if constexpr (requires { source.scoped_next(); }) {
@@ -362,7 +370,7 @@ template<class S>
 concept has_scoped_next = requires(S& source) {
     { source.scoped_next() } -> awaitable;
 };
-/// For references, too.
+/// S may be a reference.
 template<class S>
 concept iterable = has_next<std::remove_reference_t<S>> || has_scoped_next<std::remove_reference_t<S>>;
 
@@ -370,19 +378,19 @@ template<class S>
 struct element_of {
     using item = awaited_t<decltype(pull(std::declval<S&>()))>;
     using object = std::remove_reference_t<decltype(*std::declval<item&>())>;
-    using type =
-        std::conditional_t<std::is_pointer_v<item>, object&, object>;  // what a plain pointer points to is not ours
+    // What a plain pointer points to belongs to somebody else.
+    using type = std::conditional_t<std::is_pointer_v<item>, object&, object>;
 };
 template<class S>
     requires requires { typename S::element_type; }
 struct element_of<S> {
     using type = typename S::element_type;
 };
-/// X if the consumer may move from the items, X& if they are somebody's.
+/// X if the consumer may move from the items, X& if they belong to somebody else.
 template<class S>
 using iterated_t = typename element_of<std::remove_reference_t<S>>::type;
 
-/// fn gets the item as what it is; as an lvalue, if it wants to change or only see it.
+/// fn is called with the item as an Element&&. If it does not take that, it gets the item as an lvalue.
 template<class F, class Element>
 inline constexpr bool takes_element = std::is_invocable_v<F&, Element&&>;
 template<class Element, class F>
@@ -399,7 +407,7 @@ template<class Element, class F>
 using call_result_t =
     decltype(call_with<Element>(std::declval<F&>(), std::declval<std::remove_reference_t<Element>&>()));
 
-/// For defer(): closes what a parameter of the coroutine holds.
+/// For defer(): closes the source that a parameter of the coroutine holds.
 struct close_source {
     template<class S>
     AIO_DETAIL_WRAPPER auto operator()(S* source) const {
@@ -422,13 +430,13 @@ coro<> iterate(S source, F fn) {
 
 }  // namespace detail
 
-/// Whatever has an awaitable next() that gives something like a pointer: *item, false at the end.
+/// A type with an awaitable next() that gives something like a pointer: *item is the item, and a false one is the end.
 template<class S>
 concept async_iterable = detail::has_next<std::remove_reference_t<S>>;
 
-/// Calls fn with each item, and awaits what it gives if that is awaitable. Closes the source however it ends: at its
-/// end, by an error of either, or cancelled. An lvalue source is referred to, an rvalue is owned. Throws what the
-/// source and fn throw. Source: async for in contextlib.aclosing.
+/// Calls fn with each item, and awaits the result of fn if that is awaitable. Closes the source in every case: at its
+/// end, after an error of the source or of fn, and after a cancel. An lvalue source is referred to and must outlive the
+/// await; an rvalue source is moved in. Throws what the source and fn throw. Source: async for in contextlib.aclosing.
 template<detail::iterable S, class F>
 AIO_DETAIL_WRAPPER coro<> for_each(S&& source, F fn) {
     detail::require_function(fn, "for_each()");

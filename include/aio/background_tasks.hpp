@@ -28,7 +28,8 @@ namespace detail {
 
 struct background_state;
 std::shared_ptr<background_state> make_background_state();
-/// Allocates what the next add_background() needs. Throws std::logic_error where no task may be added any more.
+/// Allocates what the next add_background() needs. Throws std::logic_error if the object has been shut down or moved
+/// from.
 void prepare_background(background_state* state);
 void add_background(background_state& state, task_base& task) noexcept;
 std::size_t background_size(const background_state* state) noexcept;
@@ -56,11 +57,11 @@ private:
 
 }  // namespace detail
 
-/// Keeps tasks until they are done. An error that ends one is told to the loop's exception handler, unless somebody
+/// Keeps tasks until they are done. An error that ends a task goes to the loop's exception handler, unless somebody
 /// fetches it through the task's handle (rule 33). Movable; belongs to its loop's thread; a context manager that gives
 /// itself.
 ///
-/// At destruction nothing needs to hold: tasks that are left go on by themselves, as after create_task, until run()
+/// It may be destroyed at any time: tasks that are left go on by themselves, as after aio::create_task, until run()
 /// ends them.
 class background_tasks : public detail::creates_tasks<background_tasks> {
 public:
@@ -68,16 +69,16 @@ public:
     background_tasks(background_tasks&&) noexcept = default;
     background_tasks& operator=(background_tasks&&) = delete;
 
-    /// As aio::create_task. Throws std::logic_error once shutdown() has begun; the coroutine is closed then (rule 77).
+    /// As aio::create_task. Once shutdown() has begun, it closes the coroutine and throws std::logic_error (rule 77).
     using detail::creates_tasks<background_tasks>::create_task;
 
-    /// How many have not ended.
+    /// How many tasks have not ended.
     std::size_t size() const noexcept { return detail::background_size(state_.get()); }
     bool empty() const noexcept { return size() == 0; }
 
-    /// Takes no more tasks, cancels all and waits until they have ended. The errors of those that fail then go to the
-    /// exception handler. Irrevocable: a cancel neither prevents nor interrupts it and stays pending. Harmless the
-    /// second time. To be called by none of its own tasks: std::logic_error.
+    /// Takes no more tasks, cancels those that are left, and completes when all have ended. Errors of tasks that fail
+    /// meanwhile go to the exception handler. Irrevocable: a cancel neither prevents nor interrupts it, and stays
+    /// pending. May be called again; it cancels only once (rule 12). std::logic_error: one of its own tasks awaits it.
     detail::background_shutdown shutdown() noexcept { return detail::background_shutdown(state_); }
 
 private:
