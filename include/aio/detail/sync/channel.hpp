@@ -1,7 +1,7 @@
 #pragma once
 // What broadcast and watch have in common: numbered items, kept for a while, of which each subscription gets a copy.
-// The channel is shared by its sender and its subscriptions, so that these go on with what is kept when the sender is
-// gone.
+// The channel is shared by its sender and its subscriptions, so that these can still give the items that are kept when
+// the sender is gone.
 
 #include <aio/detail/sync/sync.hpp>
 
@@ -30,7 +30,8 @@ class channel final : public primitive {
         "each subscription gets a copy of each item: use a std::shared_ptr<T> for what cannot be copied");
 
 public:
-    /// lagged: throws what a subscription is told that has missed so many items; null: it is not told.
+    /// lagged(n) throws the error that a subscription gets when it has missed n items. If lagged is null the
+    /// subscription is not told.
     channel(const char* kind, std::size_t capacity, void (*lagged)(std::uint64_t))
         : kind_(kind), capacity_(capacity), lagged_(lagged) {}
 
@@ -45,13 +46,13 @@ public:
         }
         ++sent_;
         wake_all();
-    }  // what was kept until now is destroyed last: its destructor may use the channel
+    }  // the item that was replaced is destroyed last: its destructor may use the channel
     void close(const char* what) {
         check_thread(what);
         closed_ = true;
         wake_all();
     }
-    /// The sender goes.
+    /// Called when the sender is destroyed.
     void abandon() noexcept {
         closed_ = true;
         if (waiting_.empty()) return;
@@ -83,8 +84,8 @@ private:
     list<channel_next<T>> waiting_;
 };
 
-/// One who hears of what is sent. Movable; belongs to one task at a time. It may outlive the sender: next() then gives
-/// what is kept of the items, and the end.
+/// Gets the items that are sent. Movable; used by one task at a time. It may outlive the sender: next() then gives the
+/// items that are kept, and after them the end.
 template<class T>
 class [[nodiscard("it hears of nothing once it is gone: keep it in a variable")]] subscription {
 public:
@@ -93,19 +94,19 @@ public:
     subscription& operator=(subscription&&) noexcept = default;
 
     /// Waits for the next item and gives a copy of it, as a std::optional: empty at the end, when the channel was
-    /// closed and all has been given. Revertible: who is cancelled has missed nothing. The subscription must outlive
-    /// the wait, and may be moved meanwhile; the task that waits for one that is destroyed gets a cancelled_error. What
-    /// the copying throws leaves the item to the next next(). std::logic_error: another next() waits already, or the
-    /// channel belongs to another loop.
+    /// closed and all items have been given. Revertible: a cancelled task misses no item. The subscription must outlive
+    /// the wait, and may be moved meanwhile; if it is destroyed, the task that waits gets a cancelled_error. If copying
+    /// the item throws, the next call gives that item again. Throws std::logic_error if another next() waits already,
+    /// if the channel belongs to another loop, or if the subscription was moved from.
     channel_next<T> next() & {
         if (!place_) throw_empty_subscription();
         return channel_next<T>(*place_);
     }
-    void next() && = delete;  // it would be gone before the wait, where that is given to a task
+    void next() && = delete;  // the subscription would be gone before a task awaits the operation
 
 private:
     friend class channel_next<T>;
-    /// At a fixed address, for who waits.
+    /// Stays at one address, because an operation that waits points to it.
     struct place {
         std::shared_ptr<channel<T>> from;
         std::uint64_t next;
@@ -165,7 +166,7 @@ public:
             const std::uint64_t missed = oldest - std::exchange(place_->next, oldest);
             if (c.lagged_) c.lagged_(missed);
         }
-        const std::shared_ptr<const T> item = c.items_[place_->next % c.capacity_];  // whatever the copying does
+        const std::shared_ptr<const T> item = c.items_[place_->next % c.capacity_];  // kept while it is copied
         std::optional<T> copy(*item);
         ++place_->next;
         return copy;
@@ -182,14 +183,14 @@ private:
         if (this->linked()) this->unlink();
         if (place_ && place_->waits == this) place_->waits = nullptr;
     }
-    /// The subscription goes.
+    /// Called when the subscription is destroyed.
     void abandon() noexcept {
         if (this->linked()) this->unlink();
         place_ = nullptr;
         if (this->task()->loop() == local().loop) this->orphan("aio::subscription");
     }
     typename subscription<T>::place* place_;
-    bool second_ = false;  // another one waits already
+    bool second_ = false;  // another next() waits already
 };
 
 }  // namespace aio::detail

@@ -1,11 +1,11 @@
 #pragma once
-// Where queues keep their items: push() one, take() the next, put_back() what was taken and could not be given. Memory
-// only grows, so the steady state allocates nothing (a std::deque allocates every few items). T needs to be movable,
-// nothing else.
+// Where queues keep their items: push() adds an item, take() removes the next one, put_back() returns an item that was
+// taken and could not be given. Memory only grows, so the steady state allocates nothing (a std::deque allocates every
+// few items). T needs to be movable, nothing else.
 //
-// Items are code of the user's: a move may throw, a destructor may use the queue that it was in, a comparison may do
-// either. So a store only moves slots, which do neither, and is as it should be whenever it calls an item. What fails
-// has changed nothing.
+// Items run code of the user's: a move may throw, a destructor may use the queue that the item was in, a comparison may
+// do either. So a store only moves slots, whose moves do neither, and is in order whenever it calls an item. A call
+// that throws has changed nothing.
 
 #include <aio/detail/base/memory.hpp>
 
@@ -19,7 +19,7 @@
 
 namespace aio::detail {
 
-/// Moving a T, and destroying what is left behind, throws nothing and runs no code of the user's.
+/// True if moving a T, and destroying what is left behind, throws nothing and runs no code of the user's.
 template<class T>
 inline constexpr bool calm = std::is_trivially_copyable_v<T> && std::is_move_assignable_v<T>;
 template<class Char, class Traits>
@@ -175,7 +175,7 @@ public:
     }
     item take() {
         const std::size_t last = items_.size() - 1;
-        std::size_t to = 0;  // where the last one will be: down along the smaller children, until it is not larger
+        std::size_t to = 0;  // where the last item will go: down along those smaller children that are smaller than it
         {
             const comparing guard(*this);
             for (;;) {
@@ -200,7 +200,7 @@ public:
     }
 
 private:
-    /// Nobody may change the heap meanwhile.
+    /// Guards a comparison: a push(), take() or exchange() from inside it throws std::logic_error.
     struct comparing {
         heap& self;
         explicit comparing(heap& h) : self(h) {
@@ -210,7 +210,7 @@ private:
         comparing(const comparing&) = delete;
     };
     static std::size_t above(std::size_t i) noexcept { return (i - 1) / 2; }
-    /// At the given place, on the way from the next free one to the root.
+    /// Inserts at the given index, which is on the way from the next free one to the root.
     void insert(item&& added, std::size_t to) {
         items_.push_back(std::move(added));
         for (std::size_t i = items_.size() - 1; i != to; i = above(i)) std::swap(items_[i], items_[above(i)]);

@@ -1,11 +1,11 @@
 #pragma once
 // What lock, event, condition, semaphore, barrier and queue have in common: the loop that they belong to, what happens
-// to those who wait when one of them is destroyed, and the guard.
+// to the waiters when one of them is destroyed, and the guard.
 //
-// Who waits is an operation in its task's frame, linked into a list of the primitive; also one that has been woken and
-// has not run yet, or that begins at its task's next step (15j), is in a list wherever it will touch the primitive
-// again. So a destructor finds them all, and none of them is left with a dangling pointer. One whose wait was over gets
-// what it waited for, every other one a cancelled_error that names the primitive (semantics 15l, 15k2).
+// A waiter is an operation in its task's frame, linked into a list of the primitive. An operation that has been woken
+// and has not run yet, or that begins at its task's next step because the budget is used up, is in a list, too, if it
+// will touch the primitive again. So a destructor finds all of them, and leaves none with a dangling pointer. A waiter
+// whose wait was over gets what it waited for; every other one gets a cancelled_error that names the primitive.
 
 #include <aio/detail/task/operation.hpp>
 
@@ -20,10 +20,10 @@ namespace aio {
 namespace detail {
 
 extern std::atomic<int> debug_loops;  // how many loops in debug mode there are
-/// Throws std::logic_error if that loop is one in debug mode, and of another thread.
+/// Throws std::logic_error if that loop is in debug mode and belongs to another thread.
 void require_thread_of(std::uint64_t loop_id, const char* what);
 
-/// Belongs to a loop from its first contention on, and refuses another one then (rule 107).
+/// A primitive belongs to a loop from its first contention on, and refuses the tasks of other loops then (rule 107).
 class primitive {
 public:
     primitive(const primitive&) = delete;
@@ -32,7 +32,7 @@ public:
 protected:
     primitive() noexcept = default;
     ~primitive() = default;
-    /// False if it belongs to another loop.
+    /// Binds the primitive to the task's loop, if it belongs to none. False if it belongs to another loop.
     bool bind(const task_base& task) noexcept {
         const std::uint64_t id = task.loop()->id;
         if (loop_id_ == 0) [[unlikely]]
@@ -40,7 +40,7 @@ protected:
         return loop_id_ == id;
     }
 
-    /// In debug mode: throws std::logic_error on another thread than that of the loop it belongs to.
+    /// In debug mode, throws std::logic_error on any thread but that of the loop that the primitive belongs to.
     void check_thread(const char* what) const {
         if (debug_loops.load(std::memory_order_relaxed) != 0) [[unlikely]]
             require_thread_of(loop_id_, what);
@@ -54,18 +54,18 @@ std::string gone_message(const char* kind) noexcept;   // empty where there is n
 [[noreturn]] void throw_gone(const char* kind);        // cancelled_error
 [[noreturn]] void throw_other_loop(const char* kind);  // std::logic_error
 void report_guard_error(std::exception_ptr error) noexcept;
-/// "Task-3", or what can be said of a task that has ended.
+/// The name of a task, or "Task-3, which has ended".
 std::string name_of_task(loop_core& loop, std::uint64_t id);
 
-/// An operation on a primitive. Self has pass_on() in place of revert(): it is not called once the primitive is gone.
+/// An operation on a primitive. Self has pass_on() in place of revert(). It is not called once the primitive is gone.
 template<class Self, class Node = list_node>
 class sync_operation : public revertible<Self>, public Node {
 public:
-    /// The primitive is being destroyed: the wait ends with a cancelled_error that names it, whoever else cancels
-    /// meanwhile.
+    /// The primitive is being destroyed: the wait ends with a cancelled_error that names the primitive, also if
+    /// somebody cancels the task meanwhile.
     void orphan(const char* kind) noexcept { end(kind, false); }
-    /// The primitive is being destroyed, and this wait is over: it ends as it would have ended, and touches nothing any
-    /// more.
+    /// The primitive is being destroyed, and this wait is over: the task gets what it waited for, and the operation
+    /// touches the primitive no more.
     void grant(const char* kind) noexcept { end(kind, true); }
     void unpark() noexcept { Node::unlink(); }
     void revert() noexcept {
@@ -91,13 +91,13 @@ protected:
         if (!granted_) this->refused_ ? throw_other_loop(gone_) : throw_gone(gone_);
         return true;
     }
-    const char* gone_ = nullptr;  // "aio::lock": destroyed, or of another loop
+    const char* gone_ = nullptr;  // "aio::lock", if that was destroyed or belongs to another loop; else null
 
 private:
     void end(const char* kind, bool granted) noexcept {
         gone_ = kind;
         granted_ = granted;
-        if (this->phase_ == phase::postponed) {  // is in the ready queue
+        if (this->phase_ == phase::postponed) {  // the task is in the ready queue
             this->task_->withdraw_prepare();
             this->phase_ = phase::woken;
         } else {
@@ -107,7 +107,7 @@ private:
     bool granted_ = false;
 };
 
-/// What a primitive's destructor says to those who wait on it. Debug mode tells it once.
+/// Ends the waits on a primitive that is being destroyed. In debug mode one report names the tasks that waited.
 class farewell {
 public:
     explicit farewell(const char* kind) noexcept : kind_(kind) {}
@@ -123,12 +123,12 @@ public:
     void to_all(list<Operation>& operations) noexcept {
         while (Operation* op = operations.pop_front()) to(*op);
     }
-    /// For one whose wait is over.
+    /// For an operation whose wait is over.
     template<class Operation>
     void grant(Operation& op) noexcept {
         if (is_here(*op.task())) op.grant(kind_);
     }
-    /// Notes it for the report; false if the task was left behind by a loop that has ended.
+    /// Notes the task for the report. False if a loop that has ended has left the task behind.
     bool reaches(task_base& task) noexcept;
 
 private:
@@ -141,8 +141,8 @@ private:
 
 }  // namespace detail
 
-/// Holds a lock or a permit, and releases it when it goes; what `co_await l.scoped()` gives. Movable. Where the
-/// primitive is destroyed first, the guard holds nothing any more.
+/// Holds a lock or a permit, and releases it when the guard is destroyed; what `co_await l.scoped()` gives. Movable. If
+/// the primitive is destroyed first, the guard holds nothing from then on.
 template<class Primitive>
 class [[nodiscard("it releases at once: keep it in a variable")]] scoped_guard : detail::list_node {
 public:

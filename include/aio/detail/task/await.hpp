@@ -1,5 +1,5 @@
 #pragma once
-// What can be awaited, what that gives, and the await_transform that every coroutine of ours has.
+// What can be awaited, what an await gives, and the await_transform of every coroutine of this library.
 
 #include <aio/detail/task/foreign.hpp>
 #include <aio/detail/task/operation.hpp>
@@ -21,13 +21,14 @@ concept is_awaiter = requires(std::remove_reference_t<A>& a) {
     static_cast<bool>(a.await_ready());
     a.await_resume();
 };
-/// Can only be awaited directly in a coroutine with scope exits, whose promise it needs: enter(), defer().
+/// An awaitable that await_transform gives the awaiting coroutine's promise. enter() and defer() register their exits
+/// there, so they can only be awaited directly in a coroutine that has scope exits.
 template<class A, class Promise>
 concept binds_to = requires(A&& a, Promise& p) { static_cast<A&&>(a).bind_to(p); };
 
 template<class A>
 concept awaitable = has_member_co_await<A> || has_free_co_await<A> || is_awaiter<A>;
-/// Can be awaited only as an rvalue, and is an lvalue: a coroutine, or a handle whose value cannot be copied.
+/// An lvalue of a type that can be awaited only as an rvalue: a coroutine, or a handle whose value cannot be copied.
 template<class A>
 concept unmoved = !awaitable<A> && std::is_lvalue_reference_v<A> && awaitable<std::remove_cvref_t<A>>;
 
@@ -39,14 +40,14 @@ concept handle = requires(H& h) {
     h.cancel();
 };
 
-/// Ours: its await_suspend takes the coroutines of this library, and tells the task what it waits in. A class that
-/// wraps such an awaiter, and hands its coroutine on to it, says so with a member `using aio_awaiter = void;`. All
-/// others are bridged: see foreign.hpp.
+/// An awaiter of this library: its await_suspend takes the coroutines of this library, and tells the task what it waits
+/// in. A class that wraps such an awaiter, and hands its coroutine on to it, declares `using aio_awaiter = void;`. All
+/// other awaiters are bridged: see foreign.hpp.
 template<class W>
 concept native_awaiter = is_operation<W> || requires { typename std::remove_cvref_t<W>::aio_awaiter; };
 
-/// An awaiter by pointer. For g++ 12 what await_transform gives must be a value: of a reference it makes a copy, and
-/// awaits that.
+/// Points to an awaiter. g++ 12 copies an awaiter that await_transform gives by reference, and awaits the copy; so
+/// await_transform gives this value instead.
 template<class A>
 class awaiter_ref {
 public:
@@ -178,7 +179,7 @@ template<awaitable R>
 struct unwrap_awaitable<R> {
     using type = awaited_t<R>;
 };
-/// What a plain or async function gives in the end.
+/// What a call of a function gives: its return value, or what awaiting that gives if the function is async.
 template<class F, class... Args>
 using final_result_t = typename unwrap_awaitable<std::invoke_result_t<F, Args...>>::type;
 

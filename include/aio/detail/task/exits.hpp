@@ -1,8 +1,10 @@
 #pragma once
-// What `enter` and `defer` register in a coroutine: run last first when it ends, before whoever awaits it goes on.
+// The exits that `enter` and `defer` register in a coroutine. They run when the coroutine ends, the last registered
+// first, before whoever awaits the coroutine goes on.
 //
-// The exits run in a coroutine of their own (exit_runner) while the one that ends stands at its final suspension: its
-// locals are gone, its parameters are not. An exit sees the error under way, may swallow it or replace it (rule 162).
+// The exits run in a coroutine of their own (exit_runner) while the coroutine that has ended stands at its final
+// suspension: its locals are gone, its parameters are not. An exit sees the error that leaves the coroutine, and may
+// swallow or replace it (rule 162).
 
 #include <aio/coro.hpp>
 #include <aio/detail/task/promise.hpp>
@@ -14,12 +16,12 @@
 
 namespace aio::detail {
 
-/// One manager to leave, or function to call.
+/// One exit: a manager to leave, or a function to call.
 struct exit_node : pooled {
     exit_node* next = nullptr;
-    std::exception_ptr error;                         // under way when it is left
-    std::optional<coro<std::exception_ptr>> leaving;  // leave(), called beforehand
-    /// Gives the error that goes on (null: none, or swallowed); throws to replace it.
+    std::exception_ptr error;                         // the error under way when this exit runs; null: none
+    std::optional<coro<std::exception_ptr>> leaving;  // what leave() gave: prepare_exit() calls it beforehand
+    /// Runs the exit. Gives the error that goes on (null: there is none, or it was swallowed); throws to replace it.
     virtual coro<std::exception_ptr> leave() = 0;
     virtual void describe(std::string& out) const = 0;
     exit_node() = default;
@@ -37,21 +39,22 @@ class closing_slot;
 struct exit_scope : pooled {
     exit_node* top = nullptr;
     std::exception_ptr (*error)(promise_base&) = nullptr;
-    void (*settle)(promise_base&, std::exception_ptr) = nullptr;  // null: the error was swallowed
+    void (*settle)(promise_base&, std::exception_ptr) = nullptr;  // with null: the error was swallowed
     std::coroutine_handle<> runner;
-    // of a generator: what closes it if it is dropped, not started, and where that coroutine will find it
+    // for a generator alone: the coroutine, not started, that closes the generator if it is dropped, and the slot that
+    // tells that coroutine which generator to close
     std::optional<coro<>> closing;
     closing_slot* slot = nullptr;
 };
 
-/// The coroutine that runs the exits of this one; not started.
+/// Makes the coroutine that runs the exits of the given one. It is not started.
 std::coroutine_handle<> make_exit_runner(promise_base& coroutine);
 
-/// Makes what closes a generator that is dropped.
+/// Makes the coroutine that closes a generator if it is dropped.
 void prepare_closing(exit_scope& scope);
 
-/// Allocates all that running this exit will need: no exit is skipped for want of memory. Before its manager is
-/// entered.
+/// Allocates all that running this exit will need, so that no exit is skipped for want of memory. Called before the
+/// manager is entered.
 template<class Promise>
 void prepare_exit(Promise& promise, exit_node& node) {
     node.leaving.emplace(node.leave());

@@ -1,10 +1,10 @@
 #pragma once
-// Awaiters that are not of this library: bridged, so that whatever can be awaited elsewhere can be awaited here.
+// Awaiters of other libraries are bridged, so that whatever can be awaited elsewhere can be awaited here.
 //
-// An awaiter of ours knows tasks. Another library's is given a coroutine handle, and resumes it when it has a result:
-// inside await_suspend, from a callback, or from any thread. What it is given here is the handle of a small coroutine
-// (the bridge): resumed, it posts to the inbox of the loop, and the task goes on there, in its turn. Nothing of the
-// user's runs on the foreign thread.
+// An awaiter of this library knows tasks. One of another library is given a coroutine handle, and resumes it when it
+// has a result: inside await_suspend, from a callback, or from any thread. Here it gets the handle of a small
+// coroutine, the bridge. When the bridge is resumed it posts to the inbox of the loop, and the task goes on there in
+// its turn. None of the user's coroutines runs on the foreign thread.
 //
 //     stage       the foreign awaiter        the bridge, when it is resumed
 //     starting    is in its await_suspend    notes it: the await completes without having suspended the task
@@ -13,8 +13,7 @@
 //
 // A parked await counts as outstanding on its loop.
 //
-// Destroying the handle instead is taken as the news that nobody will ever resume it: the await throws
-// std::logic_error.
+// If the handle is destroyed instead, nobody can ever resume it: the await throws std::logic_error.
 
 #include <aio/detail/loop/mailbox.hpp>
 #include <aio/detail/task/operation.hpp>
@@ -36,7 +35,7 @@ struct bridge_frame;
 
 /// The promise of the bridge, which stands for the awaiting coroutine.
 struct bridge_promise {
-    foreign_bridge* bridge;  // null: it has been resumed, or is not to tell anybody
+    foreign_bridge* bridge;  // null: the handle has been resumed, or the await has ended
 
     explicit bridge_promise(foreign_bridge& b) noexcept : bridge(&b) {}
     ~bridge_promise();
@@ -65,14 +64,14 @@ public:
     foreign_bridge(const foreign_bridge&) = delete;
     foreign_bridge& operator=(const foreign_bridge&) = delete;
 
-    /// A handle to give away; done(owner) is called on the loop's thread once it has been resumed there or elsewhere
-    /// after park().
+    /// Makes the handle for the foreign awaiter. If the handle is resumed after park(), on whatever thread, done(owner)
+    /// is called on the loop's thread.
     std::coroutine_handle<bridge_promise> open(loop_core& loop, void (*done)(void*) noexcept, void* owner);
-    /// The foreign await_suspend has given a coroutine to go on with, on this thread.
+    /// Resumes the coroutine that the foreign await_suspend has given, on this thread.
     void transfer(std::coroutine_handle<> next);
-    /// It has returned. False if the handle has been resumed already.
+    /// Called when the foreign await_suspend has returned. False if the handle has been resumed already.
     bool park() noexcept;
-    /// The end of the await. False if the handle was destroyed instead of resumed.
+    /// Ends the await. False if the handle was destroyed instead of resumed.
     bool close() noexcept;
 
 private:
@@ -104,9 +103,9 @@ template<class R>
 concept suspend_result =
     std::is_void_v<R> || std::is_same_v<R, bool> || std::is_convertible_v<R, std::coroutine_handle<>>;
 
-/// co_await on a foreign awaiter. Irrevocable: a cancel calls its request_stop() or cancel(), where it has one, and
-/// stays pending until it has resumed its handle. Awaiter is what the expression's operator co_await gives, or a
-/// reference to the awaiter itself.
+/// co_await on a foreign awaiter. Irrevocable: a cancel calls the awaiter's request_stop(), or else its cancel(), if it
+/// has one; the cancel stays pending until the awaiter has resumed its handle. Awaiter is what the expression's
+/// operator co_await gives, or a reference to the awaiter itself.
 template<class Awaiter>
 class [[nodiscard("co_await it")]] foreign_wait final : public irrevocable<foreign_wait<Awaiter>> {
     using awaiter = std::remove_reference_t<Awaiter>;
@@ -142,7 +141,7 @@ public:
                 }
             }
             return !bridge_.park();
-        } catch (...) {  // of await_ready, await_suspend, or the coroutine that it gave
+        } catch (...) {  // from await_ready, await_suspend, or the coroutine that await_suspend gave
             error_ = std::current_exception();
             return true;
         }
@@ -176,7 +175,7 @@ private:
     Awaiter awaiter_;
     foreign_bridge bridge_;
     std::exception_ptr error_;
-    bool asked_ = false;  // to stop
+    bool asked_ = false;  // the awaiter has been asked to stop
 };
 
 }  // namespace aio::detail

@@ -1,6 +1,7 @@
 #pragma once
-// A move-only function with a small buffer: std::function copies, and <functional> is dear to include. And what is
-// checked of every function that users give us: that it is there, and that a plain one is plain.
+// A move-only function with a small buffer: std::function takes copyable functions alone, and <functional> is dear to
+// include. Besides, the checks of every function that a user gives: that it is not empty, and, if it is called where
+// nobody can await, that it returns no awaitable.
 
 #include <aio/detail/base/memory.hpp>
 #include <aio/detail/task/await.hpp>
@@ -27,16 +28,18 @@ bool is_empty_function(const F& fn) noexcept {
         return false;
     }
 }
-/// For every function that is called later than it is given: where says who was given it.
+/// Throws std::invalid_argument if fn is empty. For every function that is called later than it is given; where names
+/// the call that it was given to.
 template<class F>
 void require_function(const F& fn, const char* where) {
     if (is_empty_function(fn)) throw_empty_function(where);
 }
 
-/// What nobody would await, if a plain function gave it. A handle may be dropped: what it stands for goes on.
+/// An awaitable that would be lost if a plain function returned it, because nobody would await it. A handle is none:
+/// its task or future lives on when the handle is dropped.
 template<class R>
 concept lost_awaitable = awaitable<R> && !handle<std::remove_cvref_t<R>>;
-/// R is what a function gives that is called where nobody can await.
+/// Does not compile if R, which a function returns that is called where nobody can await, would be lost.
 template<class R>
 constexpr void require_plain() noexcept {
     static_assert(!lost_awaitable<R>,
@@ -90,7 +93,7 @@ public:
     explicit operator bool() const noexcept { return table_ != nullptr; }
     // NOLINTNEXTLINE(performance-unnecessary-value-param): the signature decides what is copied
     R operator()(Args... args) { return table_->call(buffer_, std::forward<Args>(args)...); }
-    /// The stored function if it is an F, else null: what remove_done_callback compares with.
+    /// The stored function if it is an F, else null.
     template<class F>
     F* target() noexcept {
         return table_ == &table_for<F> ? &get<F>(buffer_) : nullptr;

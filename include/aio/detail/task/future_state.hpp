@@ -15,13 +15,13 @@ namespace aio::detail {
 
 struct done_callback;
 
-/// Who wants to hear that a future is done. notify() is called by the loop's thread while the future completes, in
-/// order of registration; it may only schedule something. The node has been unlinked by then.
+/// A node in the list of those who hear when a future is done. notify() is called on the loop's thread while the future
+/// completes, in order of registration. It may only schedule something. The node has been unlinked by then.
 struct waiter : list_node {
     void (*notify)(waiter&) noexcept = nullptr;
 };
 
-/// The state behind future<T> and task<T>: not known here is only the type of the value.
+/// The part of the state behind future<T> and task<T> that does not depend on T.
 class future_base {
 public:
     void retain() noexcept { ++references_; }
@@ -31,8 +31,8 @@ public:
     std::uint32_t references() const noexcept { return references_; }
 
     bool done() const noexcept { return flags_ & flag_done; }
-    /// Its outcome is settled, or is being settled just now, while user code (a destructor, a constructor) may run: it
-    /// is too late for a cancel.
+    /// True if the outcome is settled, or is being settled just now, while user code (a destructor, a constructor) may
+    /// run. It is too late for a cancel then.
     bool over() const noexcept { return flags_ & (flag_done | flag_ending); }
     bool cancelled() const noexcept { return flags_ & flag_cancelled; }
     bool failed() const noexcept { return flags_ & flag_failed; }
@@ -45,9 +45,10 @@ public:
     bool retrieved() const noexcept { return flags_ & flag_retrieved; }
     loop_core* loop() const noexcept { return loop_; }
 
-    /// False if it is done already.
+    /// False if it is too late for a cancel: see over().
     bool cancel(std::string message) { return !over() && cancel_future(std::move(message)); }
-    /// The exception that ended it, a cancelled_error too; null if there is none. Does not mark it as retrieved.
+    /// The exception that it has ended with, which may be a cancelled_error; null if there is none. Does not mark it as
+    /// retrieved.
     virtual std::exception_ptr error() const noexcept = 0;
 
     void add_waiter(waiter& w) noexcept { waiters_.push_back(w); }
@@ -68,9 +69,9 @@ public:
 protected:
     inline explicit future_base(loop_core* loop) noexcept;
     future_base(loop_core* loop, std::uint32_t references, std::uint16_t flags) noexcept
-        : references_(references), flags_(flags), loop_(loop) {}  // the caller has told the loop
+        : references_(references), flags_(flags), loop_(loop) {}  // for tasks: begin() counts them, by their ids
     ~future_base() = default;
-    virtual void destroy() noexcept = 0;  // the last handle is gone: leave(), and give the memory back
+    virtual void destroy() noexcept = 0;  // the last handle is gone: calls leave(), and frees the memory
     inline void leave() noexcept;
     virtual bool cancel_future(std::string message) noexcept = 0;
 
@@ -80,20 +81,21 @@ protected:
     static constexpr std::uint16_t flag_must_cancel = 32;   // deliver a cancel at the next suspension point
     static constexpr std::uint16_t flag_cancel_taken = 64;  // the awaited thing accepted it: delivered at the resume
     static constexpr std::uint16_t flag_overtaken = 128;    // an irrevocable completion came before the pending cancel
-    static constexpr std::uint16_t flag_prepare = 256;      // look before the next step: see prepare_step()
+    static constexpr std::uint16_t flag_prepare = 256;      // call prepare_step() before the next step
     static constexpr std::uint16_t flag_internal = 512;     // not shown in reports
-    static constexpr std::uint16_t flag_gives_context = 1024;  // to the thread, for the runner's next run (rule 145)
-    static constexpr std::uint16_t flag_cancel_path = 2048;    // being cancelled just now: see task_base::cancel()
+    static constexpr std::uint16_t flag_gives_context =
+        1024;  // its context goes to the thread, for the runner's next run (rule 145)
+    static constexpr std::uint16_t flag_cancel_path =
+        2048;  // a cancel passes through just now: see task_base::cancel()
     static constexpr std::uint16_t flag_closes =
-        4096;  // it cleans up for somebody: the end of run() awaits it uncancelled
-    static constexpr std::uint16_t flag_cancel_unseen =
-        16384;  // it has ended with a cancel that was delivered to nobody
-    // of both
+        4096;  // it cleans up: the end of run() awaits it, and does not cancel it
+    static constexpr std::uint16_t flag_cancel_unseen = 16384;  // it has ended with a cancel that was not delivered
+    // of tasks and futures
     static constexpr std::uint16_t flag_ending = 8192;  // see over()
 
     std::uint32_t references_ = 1;
     std::uint16_t flags_ = 0;
-    std::uint16_t cancel_requests_ = 0;  // of tasks; it ends at 65,535
+    std::uint16_t cancel_requests_ = 0;  // of tasks; stays at 65,535 when it gets there
     loop_core* loop_;
     list<waiter> waiters_;
 
@@ -112,7 +114,7 @@ inline void future_base::forget() noexcept {
     if (!waiters_.empty()) [[unlikely]]
         drop_callbacks();
     if ((flags_ & (flag_failed | flag_retrieved)) == flag_failed) [[unlikely]] {
-        if (report_unretrieved()) return;  // somebody has taken a handle
+        if (report_unretrieved()) return;  // the exception handler has kept a handle
     }
     destroy();
 }

@@ -1,20 +1,21 @@
 #pragma once
 // How to write something that a task can wait for.
 //
-// Derive from revertible<Self> or irrevocable<Self> (semantics 15b) and provide
+// Derive from revertible<Self> or irrevocable<Self> (see What differs from asyncio, (b)) and provide
 //
-//     bool start() noexcept;   // takes effect now: true. Cannot: registers itself somewhere and returns false.
+//     bool start() noexcept;   // takes effect now and returns true; or registers itself somewhere and returns false.
 //                              // May be called again, from the loop, when a wake-up has to look whether it may go on.
 //     void unpark() noexcept;  // a cancel while registered: forget the registration
 //     void revert() noexcept;  // woken, but a cancel came before the task ran: pass the effect, or the wake-up, on
 //     T finish();              // the result, or throws (misuse, too); in the awaiting coroutine
 //     void describe(std::string&) const;
 //
-// Whoever completes the wait calls wake(); wake_to_retry() where nothing has taken effect yet and start() has to look
-// again (an irrevocable operation is reverted only in that state). start() leaves nothing registered where it returns
-// true. await_ready is start() unless the step's budget is used up: then the task first yields to the loop, and start()
-// is called after that (15j). A pending cancel is delivered where the task suspends, and not where it does not (rule
-// 6); an irrevocable operation is not even begun under a pending cancel.
+// Whoever completes the wait calls wake(), or wake_to_retry() if nothing has taken effect yet and start() has to look
+// again (an irrevocable operation is reverted only in that state). When start() returns true it leaves nothing
+// registered. await_ready() calls start(), unless the step's budget is used up: then the task first yields to the loop,
+// and start() is called after that, so that no task starves the others. A pending cancel is delivered if the task
+// suspends, and not if the await completes at once (rule 6). An irrevocable operation is not even begun under a pending
+// cancel.
 
 #include <aio/detail/task/promise.hpp>
 #include <aio/detail/task/task_state.hpp>
@@ -24,13 +25,13 @@
 
 namespace aio::detail {
 
-/// An operation serves one await at a time. It is idle again when that is over, and may be awaited once more then;
-/// until then a second await throws std::logic_error, and the first one is undisturbed. What cannot be done twice (a
-/// function given to a thread, an item that has been put) says so with a member `static constexpr bool awaited_once =
-/// true;`: then every later await throws.
+/// Where an operation stands. It serves one await at a time: a second await meanwhile throws std::logic_error, and the
+/// first one is undisturbed. After the await the operation is idle again, and may be awaited once more. An operation
+/// that cannot be repeated (a function given to a thread, an item that has been put) has a member `static constexpr
+/// bool awaited_once = true;`: every later await of it throws.
 enum class phase : std::uint8_t {
     idle,       // not awaited, or completed at once
-    postponed,  // the budget is used up: starts at the task's next step
+    postponed,  // the budget is used up, or a cancel is pending: starts at the task's next step
     parked,     // registered where it waits
     retrying,   // something has changed: start() is called again before the task's next step
     woken,      // completed, the task is in the ready queue
@@ -38,11 +39,11 @@ enum class phase : std::uint8_t {
     over,       // has been awaited, and cannot be awaited again
 };
 
-/// An operation is awaited that is not idle; who has awaited it before.
+/// Throws std::logic_error, because op is awaited and is not idle. who is the task that has awaited it before.
 [[noreturn]] void throw_not_idle(phase p, const operation& op, const task_base* who);
 
-/// A primitive may be destroyed before a postponed operation on it starts: postpone() registers the operation there.
-/// unpark() takes that back, and so does unpostpone(), if there is one, before start().
+/// postpone() registers a postponed operation with its primitive, which may be destroyed before the operation starts. A
+/// cancel takes that back with unpark(). Before start(), unpostpone() takes it back, if the operation has that.
 template<class Self>
 concept says_when_postponed = requires(Self& s) { s.postpone(); };
 template<class Self>
@@ -54,7 +55,7 @@ public:
     [[gnu::always_inline]] bool await_ready() {
         thread_state& t = local();
         begin(t.task);
-        if (--t.budget < 0) [[unlikely]]  // outside of a task it always is
+        if (--t.budget < 0) [[unlikely]]  // outside of a task the budget is always used up
             return start_later();
         if constexpr (Irrevocable) {
             if (task_->must_cancel()) [[unlikely]] {
@@ -146,7 +147,7 @@ protected:
         task_ = task;
     }
     phase phase_ = phase::idle;
-    bool refused_ = false;  // what is awaited belongs to another loop: for finish(), where start() has found that
+    bool refused_ = false;  // start() has found that the awaited thing belongs to another loop: finish() throws
 
     /// For start(), which then returns false: it is called again at the task's next step, without a wake-up.
     void start_again() noexcept {
@@ -184,7 +185,7 @@ private:
                 return;
             } else {
                 if constexpr (requires(const Self& s) { s.has_own_cancel(); }) {
-                    if (self().has_own_cancel()) {  // finish() throws it: one delivery
+                    if (self().has_own_cancel()) {  // finish() throws the operation's own cancel: both are one delivery
                         static_cast<void>(task_->take_cancellation());
                         return;
                     }

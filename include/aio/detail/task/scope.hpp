@@ -13,7 +13,8 @@ namespace aio::detail {
 
 struct generator_promise;
 
-/// While it is entered in an async generator it is in the list of that generator, which looks at it at each co_yield.
+/// While a scope is entered in an async generator it is in the list of that generator, which looks at the list at each
+/// co_yield.
 class task_scope {
 public:
     task_scope() noexcept = default;
@@ -42,7 +43,8 @@ public:
         if (generator_) [[unlikely]]
             leave_list();
     }
-    /// Called where it is entered: if a generator runs this coroutine, directly or not, the scope is in it.
+    /// Called when the scope is entered. If a generator runs the given coroutine, directly or through others, the scope
+    /// joins the list of that generator.
     void note_generator(promise_base& coroutine) noexcept {
         if (!task_->loop()->generators.empty()) [[unlikely]]
             find_generator(coroutine);
@@ -56,7 +58,7 @@ private:
     generator_promise* generator_ = nullptr;
 };
 
-/// What enter() of such a manager gives: it is entered already, and awaiting it says in which coroutine.
+/// What enter() of such a manager gives. The manager is entered already; the await tells the scope in which coroutine.
 template<class Manager>
 class [[nodiscard("co_await it")]] scope_entered {
 public:

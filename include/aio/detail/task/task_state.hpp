@@ -2,8 +2,8 @@
 // The state behind a task: where it is in its life, what it waits in, and whether it is being cancelled.
 //
 // One thread owns a loop and everything on it, so nothing here is atomic. A task is one block of memory:
-// [task_state<T>][coroutine frame]. The frame is destroyed when the task ends (semantics 8b); the state lives on for
-// its handles.
+// [task_state<T>][coroutine frame]. The frame is destroyed when the task ends (rule 8b); the state lives on for its
+// handles.
 
 #include <aio/detail/base/state_ptr.hpp>
 #include <aio/detail/task/cancellation.hpp>
@@ -33,15 +33,16 @@ task_extra* make_task_extra(std::string_view name);
 ///     done        any           flag_done          false
 class task_base : public future_base, public runnable, public task_link {
 public:
-    /// To begin at once. One reference is the caller's, the other the loop's.
+    /// begin() must be called at once. One reference is the caller's, the other the loop's.
     task_base(loop_core* loop, std::source_location created, promise_base& root) noexcept
         : future_base(loop, 2, flag_task), runnable(unset()), task_link(unset()), leaf_(&root), created_(created) {}
-    /// Becomes part of the loop, to start at its next turn; a held one, when it is scheduled.
+    /// Makes the task part of the loop. It starts at the loop's next turn, or, if hold is true, when it is scheduled.
     inline void begin(bool hold) noexcept;
 
-    /// Puts it at the end of the ready queue, once.
+    /// Puts the task at the end of the ready queue, unless it is in the queue already.
     void schedule() noexcept;
-    /// Rules 1, 2, 5.
+    /// Counts a request, and asks the operation that the task waits in to give up. False if it is too late (rules 1, 2,
+    /// 5; docs/internals/cancellation.md).
     bool cancel(std::string message);
     std::uint32_t uncancel() noexcept;
     std::uint32_t cancelling() const noexcept { return cancel_requests_; }
@@ -49,13 +50,15 @@ public:
     bool must_cancel() const noexcept { return flags_ & flag_must_cancel; }
     bool cancel_unseen() const noexcept { return flags_ & flag_cancel_unseen; }
     bool cancel_due() const noexcept { return flags_ & (flag_must_cancel | flag_cancel_taken); }
-    /// Gives a pending cancel to the operation it has just suspended in (rule 6).
+    /// Gives a pending cancel to the operation that the task has just suspended in (rule 6).
     void hand_over_cancel() noexcept;
-    /// An irrevocable operation delivers its value although a cancel is due (semantics 15b, f2).
+    /// Called when an irrevocable operation gives its value although a cancel is due. The cancel stays pending for the
+    /// next await (see What differs from asyncio, (b) and (f2)).
     void overtake_cancel() noexcept {
         flags_ = static_cast<std::uint16_t>((flags_ & ~flag_cancel_taken) | flag_must_cancel | flag_overtaken);
     }
-    /// The running task's next suspension point is cancelled; no new request, a value goes first.
+    /// Makes the next suspension point of the running task throw cancelled_error, without counting a new request. If
+    /// the task returns a value before that, the value stays.
     void keep_cancel_pending(std::string message) noexcept;
     [[noreturn]] void throw_cancelled();
     cancelled_error take_cancellation() noexcept;
@@ -69,7 +72,7 @@ public:
     }
     void request_prepare() noexcept { flags_ |= flag_prepare; }
     void withdraw_prepare() noexcept { flags_ &= static_cast<std::uint16_t>(~flag_prepare); }
-    /// Continues at a coroutine that has not begun (a nested await beyond the budget).
+    /// Makes the task's next step go on at this coroutine, because a nested await has used up the budget.
     void continue_at(promise_base& coroutine) noexcept {
         leaf_ = &coroutine;
         waiting_ = &next_step;
@@ -78,12 +81,12 @@ public:
     std::uint64_t id() const noexcept { return id_; }
     std::string name() const;
     void set_name(std::string_view name);
-    void give_extra(task_extra* extra) noexcept { extra_ = extra; }  // to one that has none
-    void set_cancel_message(std::string message) noexcept;           // not where there is no memory for it
+    void give_extra(task_extra* extra) noexcept { extra_ = extra; }  // for a task that has none yet
+    void set_cancel_message(std::string message) noexcept;           // does nothing if there is no memory
     task_extra& extra();
     std::source_location created() const noexcept { return created_; }
     promise_base* leaf() const noexcept { return leaf_; }
-    /// Null while it runs and before it has started.
+    /// Null while the task runs, and before it has started.
     operation* waiting() const noexcept { return started() ? waiting_ : nullptr; }
     bool started() const noexcept { return waiting_ != &first_step; }
     bool internal() const noexcept { return flags_ & flag_internal; }
@@ -104,15 +107,16 @@ protected:
 
     ~task_base() = default;
     inline void leave() noexcept;
-    /// The same for most tasks; false if there is more to do: leave() then.
+    /// A quick leave(), enough for most tasks. False if there is more to do: then leave() has to be called.
     inline bool leave_simply() noexcept;
-    /// Before a step that asked for it: false if there is nothing to step.
+    /// Called before a step if the task has asked for that. False if the step must not run: the task waits again, or
+    /// has ended.
     bool prepare_step() noexcept;
     /// The coroutine is at its final suspension: destroys its frame, settles the outcome, tells the waiters.
     void finish(promise_base& root) noexcept;
     void settle(bool ended_by_exception) noexcept;
 
-    promise_base* leaf_;                // where it goes on
+    promise_base* leaf_;                // the coroutine where the next step goes on
     operation* waiting_ = &first_step;  // what it waits in; null while it runs
     std::uint64_t id_;
     context_map* context_ = nullptr;
@@ -132,7 +136,7 @@ inline context_map*& current_context() noexcept {
     return t.task ? t.task->context() : t.context;
 }
 
-/// One test for all, where each is unlikely.
+/// True if all pointers are null: one branch for several unlikely cases.
 template<class... Pointers>
 bool none(Pointers... pointers) noexcept {
     return (reinterpret_cast<std::uintptr_t>(pointers) | ...) == 0;

@@ -1,7 +1,7 @@
 #pragma once
-// Where errors came through, noted as they pass: see async_trace.hpp for what users see of it,
-// src/debug/async_trace.cpp for how it is kept. All of this is called on the way of an error alone; what works costs
-// nothing.
+// The traces of errors: each coroutine that an error passes is noted. async_trace.hpp has what users see of them,
+// src/debug/async_trace.cpp how they are kept. All of this is called only when an error passes, so code that does not
+// throw pays nothing.
 
 #include <exception>
 
@@ -10,22 +10,25 @@ namespace aio::detail {
 class future_base;
 struct promise_base;
 
-/// The current exception, which ends this coroutine: its trace has one frame more.
+/// Adds a coroutine that the current exception ends to the trace of that exception, and gives the exception.
 std::exception_ptr trace_ended(const promise_base& ended) noexcept;
-/// The same for an error that did not end it by being thrown in it.
+/// The same for an error that leaves the coroutine and was not thrown in its body.
 void trace_through(const promise_base& coroutine, const std::exception_ptr& error) noexcept;
-/// A task's or future's error is about to be given to somebody: its trace is again what it was when that was done.
+/// Called when the error of a task or future is about to be given to somebody. Sets its trace back to what it was when
+/// the task ended, or when the error was first taken from the future.
 void trace_again(const future_base& from, const std::exception_ptr& error) noexcept;
-/// An exit has thrown while error was under way. Nothing happens where that is null, or the same.
+/// Notes that an exit has thrown while error was under way. Does nothing if error is null, or is the error thrown.
 void trace_replaced(const std::exception_ptr& thrown, const std::exception_ptr& error) noexcept;
-/// An error was told of, and may be gone now: so may be the chance to read what it has replaced.
+/// Called after an error was reported. That error may be gone now, and with it the last way to read what it has
+/// replaced: schedules tell_replaced_errors() if so.
 void look_for_replaced_errors() noexcept;
-/// Tells of the errors that were replaced at exits, and that nobody can read of any more.
+/// Reports the errors that were replaced at exits and that nobody can read any more.
 void tell_replaced_errors() noexcept;
 
 /// Throws the error of a task or future that is done and has no value.
 [[noreturn]] void throw_error_of(const future_base& done);
-/// The same for main: what nobody catches is printed with its trace before the program terminates.
+/// The same for the main task of run(): an error that nobody catches is printed with its trace before the program
+/// terminates.
 [[noreturn]] void throw_out_of_run(const future_base& main);
 
 }  // namespace aio::detail
