@@ -134,8 +134,8 @@ public:
     void finish() noexcept {}
     cancel_reply cancel(const std::string& message) noexcept override {
         if (phase_ != phase::parked && phase_ != phase::postponed) return cancel_this_wait(message);
-        if (awaited_->on_cancel_path())
-            return cancel_this_wait(message);  // tasks await each other in a circle: it is opened here
+        // Tasks that await each other in a circle: the circle is opened here.
+        if (awaited_->on_cancel_path()) return cancel_this_wait(message);
         return awaited_->cancel(copied(message)) ? cancel_reply::handed_on : cancel_reply::refused;
     }
     void describe(std::string& out) const override;
@@ -211,7 +211,7 @@ private:
             throw_empty_handle();
     }
     [[gnu::noinline]] bool begin_waiting() {
-        if (!waits_) {  // true if this awaiter was kept, and is awaited again
+        if (!waits_) {  // waits_ is true if this awaiter was kept, and is awaited again
             if constexpr (!Move) state_->retain();
             std::construct_at(&operation_, *state_);
             waits_ = true;
@@ -323,8 +323,8 @@ public:
     template<class... Args>
     void set_result(Args&&... args) {
         require_pending();
-        const detail::state_ptr<detail::future_state<T>> state =
-            this->state_;  // the value's constructor may destroy this handle
+        // The value's constructor may destroy this handle.
+        const detail::state_ptr<detail::future_state<T>> state = this->state_;
         detail::settling settling(*state);
         state->outcome.set_value(std::forward<Args>(args)...);
         settling.complete();

@@ -1,5 +1,5 @@
 #pragma once
-// The first of several, and protection from cancellation.
+// race() gives the result of the first of several awaitables; shield() protects an awaitable from cancellation.
 //
 //     auto winner = co_await aio::race(fetch(primary), fetch(mirror));  // std::variant; the losers are cancelled
 //     co_await aio::race(stop, fetch(primary));                         // stop, a shared future, is only watched
@@ -33,15 +33,15 @@ namespace detail {
 
 inline constexpr const char* race_report = "exception of a loser of race";
 
-/// Until one has ended; then the other owned ones have been cancelled and have ended. Gives the index of the first;
-/// throws its error.
+/// Waits until one child has ended; by then the other owned ones have been cancelled and have ended, too. Gives the
+/// index of the first; throws its error.
 coro<std::size_t> race_all(children& set);
 
-/// A handle that was given as an rvalue belongs to the race, as a coroutine does: also where the race ends before it
-/// comes to it.
+/// A handle that was given as an rvalue belongs to the race, as a coroutine does, also if the race ends before it
+/// starts to wait for that handle.
 template<class A>
 inline constexpr bool is_owned_handle = handle<std::decay_t<A>> && !std::is_lvalue_reference_v<A>;
-/// So that debug mode does not tell of a coroutine that was never awaited.
+/// Closes a coroutine that will not begin, so that debug mode does not report it as never awaited.
 template<class T>
 void never_begins(coro<T>& c) noexcept {
     c.close();
@@ -82,7 +82,9 @@ coro<race_result_t<A...>> race_tuple(std::decay_t<A>... given) {
         begin_all();
         first = co_await race_all(set);
     } catch (...) { error = std::current_exception(); }
-    while (error && begun < sizeof...(A)) {  // a bad argument, or a cancel: what has been started does not stay behind
+    // After a bad argument or a cancel, the tasks that the race owns join it all the same, to be cancelled with the
+    // rest.
+    while (error && begun < sizeof...(A)) {
         over = true;
         try {
             begin_all();
@@ -147,8 +149,9 @@ coro<race_winner<gathered_t<awaited_t<given_element_t<R>>>>> race_range(R range)
         begin_all();
         first = co_await race_all(set);
     } catch (...) { error = std::current_exception(); }
-    while (
-        error && !reading && next != end) {  // a bad argument, or a cancel: what has been started does not stay behind
+    // After a bad argument or a cancel, the tasks that the race owns join it all the same, to be cancelled with the
+    // rest.
+    while (error && !reading && next != end) {
         over = true;
         try {
             begin_all();
@@ -163,23 +166,24 @@ coro<race_winner<gathered_t<awaited_t<given_element_t<R>>>>> race_range(R range)
     co_return race_winner<gathered_t<T>>{first, give(take_outcome<T, !std::is_lvalue_reference_v<given>>(state))};
 }
 
-/// Waits for a task or future of the caller: a cancel ends the wait and leaves it alone; its error is then reported if
-/// nobody ever looks at it (rule 94).
+/// Waits for a task or future of the caller. A cancel ends the wait and leaves that task or future alone, whose error
+/// is then reported if nobody ever looks at it (rule 94).
 class [[nodiscard("co_await it")]] shield_wait final : public join_base {
 public:
     explicit shield_wait(future_base& inner) noexcept : join_base(inner) {}
     cancel_reply cancel(const std::string& message) noexcept override;
 };
 
-/// Waits for a task or future, and holds a cancel until that has ended; at the deadline that is cancelled.
+/// Waits for a task or future, and holds a cancel until that has ended. At the deadline it cancels the task or future.
 class [[nodiscard("co_await it")]] held_wait final : public join_base {
 public:
-    /// owned: nobody else can look at its error.
+    /// owned: nobody else can look at the error of inner.
     held_wait(future_base& inner, delay d, bool owned) noexcept : join_base(inner), delay_(d), owned_(owned) {}
     ~held_wait();
     bool await_ready();
     cancel_reply cancel(const std::string& message) noexcept override;
-    /// After the wait: throws the cancellation that was held, or timeout_error; else the inner one's outcome counts.
+    /// After the wait: throws the cancellation that was held, or timeout_error. If neither is due, the outcome of the
+    /// task or future counts.
     void settle();
 
 private:
@@ -216,21 +220,22 @@ coro<awaited_t<A>> shield_until(std::decay_t<A> given, delay d) {
 
 }  // namespace detail
 
-/// Starts all in order, and gives the result of the first to end, by its place; void gives std::monostate. In that same
-/// step the others are cancelled, and awaited; what has not begun does not begin. A task or future given as an lvalue
-/// is only watched: it goes on when another one wins, or when the race is cancelled, and its error stays its own. If
-/// the first to end fails, its error is thrown. The losers' errors go to the exception handler, a value of theirs is
-/// destroyed. Irrevocable: it does not begin under a pending cancel; one that comes later is handed on to all that it
-/// owns, and if one has won by then, its value is given and the cancel stays pending, so nothing is lost.
+/// Starts all in order, and gives the result of the first to end, as the alternative at its place; void gives
+/// std::monostate. In that same step the others are cancelled, and then awaited; coroutines that have not begun do not
+/// begin. A task or future given as an lvalue is only watched: it goes on when another one wins, or when the race is
+/// cancelled, and its error stays its own. If the first to end fails, its error is thrown. The losers' errors go to the
+/// exception handler, and their values are destroyed. Irrevocable: a race does not begin under a pending cancel. A
+/// later cancel is handed on to all that the race owns; if one has won by then, its value is given and the cancel stays
+/// pending, so nothing is lost.
 template<class... A>
     requires(sizeof...(A) > 0 && (detail::awaitable<A> && ...))
 AIO_DETAIL_WRAPPER coro<detail::race_result_t<A...>> race(A&&... awaitables) {
     return detail::race_tuple<A...>(std::forward<A>(awaitables)...);
 }
 
-/// The same for a range (rvalue: its elements are given away): gives the winner's place in it, and its value; void
-/// gives std::monostate. Tasks and futures in an lvalue range are only watched. Throws std::invalid_argument for an
-/// empty range.
+/// The same for a range: gives the winner's place in it, and its value; void gives std::monostate. The elements of an
+/// rvalue range are given away; tasks and futures in an lvalue range are only watched. Throws std::invalid_argument for
+/// an empty range.
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 AIO_DETAIL_WRAPPER auto race(R&& range) {
@@ -245,8 +250,8 @@ template<detail::no_group A>
 void race(A&& given) = AIO_DETAIL_DELETE("race() takes awaitables, or a range of them");
 
 /// Keeps a cancel of the caller away from what it awaits. A task or future goes on when the caller is cancelled, and
-/// its error is reported if nobody ever looks at it; of anything else the cancel is held until it has ended, and is
-/// delivered then (semantics 15c): it never outlives the caller. Source: asyncio.shield.
+/// its error is reported if nobody ever looks at it. For any other awaitable the cancel is held until the awaitable has
+/// ended, and is delivered then: the awaitable never outlives the caller. Source: asyncio.shield.
 template<class A>
     requires detail::awaitable<A>
 AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable) {
@@ -257,8 +262,8 @@ AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable) {
         return detail::shield_until<A>(std::forward<A>(awaitable), std::nullopt);
     }
 }
-/// The same for at most d: then it is cancelled and awaited, and timeout_error is thrown unless it ended otherwise. A
-/// cancel of the caller is held until it has ended, for tasks and futures, too.
+/// The same for at most d. After that the awaitable is cancelled and awaited, and timeout_error is thrown unless the
+/// awaitable ended otherwise. A cancel of the caller is held until the awaitable has ended, for tasks and futures, too.
 template<class A>
     requires detail::awaitable<A>
 AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable, delay d) {

@@ -40,7 +40,8 @@ struct result_store {
     result_kind kind() const noexcept { return kind_; }
     void set_kind(result_kind kind) noexcept { kind_ = kind; }
 };
-/// In one word, for there are many tasks that give nothing: an exception_ptr, or else how it ended.
+/// The outcome of a coroutine that gives nothing. There are many of these, so it takes one word: an exception_ptr, or
+/// else the result_kind.
 template<>
 struct result_store<void> {
     union {
@@ -59,8 +60,7 @@ struct result_store<void> {
 };
 }  // namespace detail
 
-/// Holds a T, a T& or nothing (void), or the exception that came instead. Also the place a coroutine writes its outcome
-/// to.
+/// Holds a T, a T& or nothing (void), or the exception that came instead. A coroutine also writes its outcome into one.
 template<class T>
 class result : detail::result_store<T> {
     using stored = detail::stored_t<T>;
@@ -96,7 +96,7 @@ public:
     explicit operator bool() const noexcept { return has_value(); }
     /// The exception, or null if there is a value.
     std::exception_ptr error() const noexcept { return this->kind() == ending::error ? error_ : nullptr; }
-    /// The value; rethrows the exception if there is none.
+    /// Gives the value; rethrows the exception if there is one.
     std::conditional_t<std::is_void_v<T>, void, std::add_lvalue_reference_t<T>> value() & {
         check();
         return get();
@@ -125,8 +125,8 @@ public:
         reset();
         put_value(std::forward<Args>(args)...);
     }
-    /// Of a coroutine that returns: it may have returned before, where a destructor threw and that was caught, but has
-    /// not failed.
+    /// For a coroutine that returns. It has not failed, but it may have returned before: a local's destructor threw
+    /// then, and the coroutine caught that.
     template<class... Args>
     void set_returned(Args&&... args) {
         if constexpr (!std::is_trivially_destructible_v<stored>) reset();
@@ -141,7 +141,7 @@ public:
         if constexpr (std::is_void_v<T>) {
             destroy(this->kind());
             this->set_kind(ending::empty);
-        } else {  // empty before a destructor of the user's looks at it
+        } else {  // the result is empty before the value's destructor runs, which may look at it
             const ending how = this->kind();
             this->set_kind(ending::empty);
             destroy(how);

@@ -5,9 +5,10 @@
 //
 //     int answer = aio::run(compute());                    // anywhere else
 //
-// run() makes a loop, runs the coroutine, then cancels and awaits what is left, closes generators, executors and the
-// loop, in that order (rule 144), and gives what the coroutine gave. SIGINT cancels the main task; if that ends it,
-// keyboard_interrupt is thrown (rule 147). A second signal ends the wait at once (semantics 15l).
+// run() makes a loop, runs the coroutine, then cancels and awaits the tasks that are left, closes generators, executors
+// and the loop, in that order (rule 144), and gives what the coroutine gave. SIGINT cancels the main task; if that ends
+// the task, run() throws keyboard_interrupt (rule 147). After a second signal run() waits no longer for tasks that do
+// not end: it leaks them and names them on stderr.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -23,14 +24,15 @@
 
 namespace aio {
 
-/// What waits for descriptors. automatic takes the best there is; AIO_BACKEND=epoll|io_uring decides where nothing is
-/// said.
+/// How the loop waits for descriptors. automatic takes what the environment variable AIO_BACKEND names (epoll, io_uring
+/// or automatic; std::invalid_argument for anything else), or else the best there is. This version has epoll only:
+/// where io_uring is asked for, it says so once on stderr and uses epoll.
 enum class backend : std::uint8_t { automatic, epoll, io_uring };
 
 struct run_options {
-    std::optional<bool> debug = std::nullopt;  // unset: AIO_DEBUG=1 says so
+    std::optional<bool> debug = std::nullopt;  // unset: the environment variable AIO_DEBUG=1 turns it on
     backend io = backend::automatic;
-    bool handle_sigterm = false;  // SIGTERM as SIGINT
+    bool handle_sigterm = false;  // SIGTERM does what SIGINT does
 };
 
 namespace detail {
@@ -43,7 +45,7 @@ struct testing_options {
 
 class stepper;
 
-/// A loop with what run() does around it.
+/// A loop, and what run() does around it.
 class loop_owner {
 public:
     explicit loop_owner(const run_options& options, const testing_options& testing = {});
@@ -53,18 +55,18 @@ public:
 
     /// Runs until main is done; throws keyboard_interrupt or deadlock_error where they are due.
     void run_until_done(task_base& main);
-    /// Cancels and awaits what is left, closes generators and executors. Throws nothing.
+    /// Cancels and awaits the tasks that are left, closes generators and executors. Throws nothing.
     void finish() noexcept;
-    /// The same, and throws keyboard_interrupt if a signal has come meanwhile that main cannot have seen.
+    /// As finish(), but throws keyboard_interrupt if a signal has come meanwhile that main cannot have seen.
     void end();
     event_loop& loop() noexcept { return *loop_; }
-    bool forked() const noexcept;  // it is of the parent process
+    bool forked() const noexcept;  // the loop belongs to the parent process
     struct entered;                // makes the loop this thread's running one
 
 private:
     friend struct entered;
     friend class stepper;
-    struct let_go {  // handles may keep its memory longer
+    struct let_go {  // closes the loop; handles may keep its memory longer
         void operator()(event_loop* loop) const noexcept;
     };
     void abandon() noexcept;
@@ -77,22 +79,22 @@ private:
     context_map* context_;           // kept between runs
     std::size_t ending_ = 0;         // tasks that were cancelled by the end of run(), and have not ended
     std::uint64_t last_ending_ = 0;  // the id of the youngest of them
-    bool uncounted_ = false;         // there are some beside those that ending_ counts
-    int signals_ = 0;                // that came in the last run
-    int late_signal_ = 0;            // the first came after it, in finish()
+    bool uncounted_ = false;         // there was no memory to count some of them in ending_
+    int signals_ = 0;                // how many came in the last run
+    int late_signal_ = 0;            // a signal that came in finish(), if none had come before
     bool finished_ = false;
     bool abandoned_ = false;  // after a forced end: no further wait
 };
 
-/// Enters the loop for as long as it lives.
+/// Makes the loop this thread's running one for as long as this object lives.
 struct loop_owner::entered {
     explicit entered(loop_owner& owner);
     ~entered();
     entered(const entered&) = delete;
     entered& operator=(const entered&) = delete;
     loop_owner& owner;
-    context_map* outer;  // of the thread
-    task_base* task;     // in the child of a fork(), which may run a loop of its own inside a coroutine of the parent's
+    context_map* outer;  // the thread's context outside of the loop
+    task_base* task;     // the task outside: the child of a fork() may run a loop in a coroutine of its parent
 };
 
 template<class T>
@@ -110,9 +112,9 @@ T run_in(loop_owner& owner, coro<T>&& main) {
 
 }  // namespace detail
 
-/// Runs main on a new loop. Throws what main throws; std::logic_error inside a running loop; deadlock_error;
-/// keyboard_interrupt. What main throws and nobody catches is printed with its async_trace before the program
-/// terminates.
+/// Runs main on a new loop, and gives what main gives. Throws what main throws; std::logic_error inside a running loop;
+/// deadlock_error; keyboard_interrupt. What main throws and nobody catches is printed with its async_trace before the
+/// program terminates.
 template<class T>
 T run(coro<T> main, run_options options = {}) {
     detail::loop_owner owner(options);
@@ -128,14 +130,14 @@ T run(coro<T> main, run_options options = {}) {
 
 namespace detail {
 inline constexpr run_options options_of_main{std::nullopt, backend::automatic, true};
-/// Prints the error with its async_trace and gives 1; ends the process where a signal was the reason.
+/// Prints the error with its async_trace and gives 1. For a keyboard_interrupt, ends the process by its signal.
 int exit_status_of_error(const std::exception_ptr& error);
 }  // namespace detail
 
-/// What main() returns: run(main, options), and then the exit status. That is 0, or the int that main gives; 1 after an
-/// error, which is printed to stderr with its async_trace. SIGINT and SIGTERM cancel main; where that ends it the
-/// process ends by that same signal, as a shell expects (130, 143): output that stdio and std::cout have buffered is
-/// written first, destructors of static objects do not run. Throws nothing.
+/// Gives what main() returns: calls run(main, options), and gives the exit status. That is 0, or the int that main
+/// gives; 1 after an error, which is printed to stderr with its async_trace. SIGINT and SIGTERM cancel main; if that
+/// ends main, the process ends by that same signal, as a shell expects (130, 143): output that stdio and std::cout have
+/// buffered is written first, destructors of static objects do not run. Throws nothing.
 template<class T>
 int run_main(coro<T> main, run_options options = detail::options_of_main) {
     static_assert(std::is_void_v<T> || std::is_convertible_v<T, int>,
@@ -179,8 +181,8 @@ public:
     runner(const runner&) = delete;
     runner& operator=(const runner&) = delete;
 
-    /// Throws std::logic_error once closed, inside a running loop, or after a forced end (a deadlock_error, a second
-    /// signal): what did not end then is left in the loop.
+    /// Throws std::logic_error once the runner is closed, inside a running loop, or after a forced end (a
+    /// deadlock_error, a second signal), which leaves tasks in the loop that did not end.
     template<class T>
     T run(coro<T> main) {
         return detail::run_in(owner(), std::move(main));
@@ -190,9 +192,10 @@ public:
     auto run(F&& fn) {
         return run(detail::invoke_in_coro(std::forward<F>(fn)));
     }
-    /// Its loop; made at the first use.
+    /// The runner's loop; it is made at the first use.
     event_loop& get_loop() { return owner().loop(); }
-    /// Cancels and awaits what is left. Harmless the second time. Throws nothing, also where a signal comes meanwhile.
+    /// Cancels and awaits the tasks that are left. A second call does nothing. Throws nothing, even if a signal comes
+    /// meanwhile.
     void close() noexcept;
 
 private:

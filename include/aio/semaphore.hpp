@@ -1,6 +1,7 @@
 #pragma once
-// A number of permits: at most so many tasks at once may hold one. First come first served. A bounded_semaphore also
-// refuses to be released more often than it was acquired. Source: asyncio.Semaphore, asyncio.BoundedSemaphore.
+// A semaphore has a number of permits: at most so many tasks at once may hold one. First come first served. A
+// bounded_semaphore also refuses to be released more often than it was acquired. Source: asyncio.Semaphore,
+// asyncio.BoundedSemaphore.
 //
 //     aio::semaphore at_once(10);
 //     aio::coro<> fetch(aio::semaphore& at_once, std::string url) {
@@ -8,7 +9,7 @@
 //         co_await download(std::move(url));
 //     }
 //
-// It belongs to its loop's thread, and to the loop where it was first waited for.
+// Use a semaphore on its loop's thread only. It belongs to the loop where a task first waited for it.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -36,22 +37,22 @@ public:
     using guard = scoped_guard<semaphore>;
     using entered_by_guard = semaphore;
 
-    /// std::invalid_argument: value is negative.
+    /// Throws std::invalid_argument if value is negative.
     explicit semaphore(std::ptrdiff_t value = 1) : semaphore(value, std::numeric_limits<std::ptrdiff_t>::max()) {}
-    /// Whoever waits gets a cancelled_error that names the semaphore, but for who has been woken already: those have
-    /// had a permit. Guards of it release nothing any more.
+    /// Waiters get a cancelled_error that names the semaphore; but those that have been woken already had a permit, and
+    /// their acquire() succeeds. Guards of the semaphore release nothing any more.
     ~semaphore() {
         if (!waiters_.empty() || !woken_.empty() || !postponed_.empty()) [[unlikely]]
             abandon();
         guard::disown(guards_);
     }
 
-    /// Waits for a permit and takes it; gives true. Completes at once if there is one and nobody is before. The permit
-    /// changes hands when it is released, not when the next in line runs: nobody can take it in between (rule 118).
-    /// Revertible: of who is cancelled the permit goes to the next (rule 121). The semaphore must outlive the wait.
-    /// std::logic_error: it belongs to another loop. Source: Semaphore.acquire.
+    /// Waits for a permit and takes it; gives true. Completes at once if a permit is free and no task is waiting for
+    /// one. A permit changes hands when it is released, not when the next waiter runs: nobody can take it in between
+    /// (rule 118). Revertible: if a waiter is cancelled, its permit goes to the next waiter (rule 121). The semaphore
+    /// must outlive the wait. Throws std::logic_error if it belongs to another loop. Source: Semaphore.acquire.
     detail::semaphore_acquire acquire() noexcept;
-    /// Gives a permit back. std::invalid_argument: a bounded semaphore has all of its permits already.
+    /// Gives a permit back. Throws std::invalid_argument if a bounded semaphore has all of its permits already.
     void release() {
         check_thread("semaphore::release");
         if (value_ >= bound_) [[unlikely]]
@@ -59,11 +60,11 @@ public:
         ++value_;
         wake_next();
     }
-    /// An acquire() would have to wait.
+    /// True if an acquire() would have to wait.
     bool locked() const noexcept { return value_ == 0 || !waiters_.empty() || !woken_.empty(); }
     std::ptrdiff_t value() const noexcept { return value_; }
 
-    /// As acquire(), but gives a guard that releases it.
+    /// As acquire(), but gives a guard that releases the permit.
     detail::semaphore_scoped scoped() noexcept;
     detail::semaphore_acquire enter() noexcept;
     std::suspend_never exit(std::exception_ptr) {
@@ -90,8 +91,8 @@ private:
     std::ptrdiff_t value_;
     std::ptrdiff_t bound_;
     detail::list<detail::semaphore_acquire> waiters_;
-    detail::list<detail::semaphore_acquire> woken_;      // have a permit, have not run yet
-    detail::list<detail::semaphore_acquire> postponed_;  // begin at their next step
+    detail::list<detail::semaphore_acquire> woken_;      // they have a permit, and their tasks have not run yet
+    detail::list<detail::semaphore_acquire> postponed_;  // they start at their task's next step
     detail::list<guard> guards_;
 };
 
@@ -107,8 +108,8 @@ class [[nodiscard("co_await it")]] semaphore_acquire : public sync_operation<sem
 public:
     explicit semaphore_acquire(semaphore& s) noexcept : semaphore_(&s) {}
     bool start() noexcept {
-        // Who comes while somebody woken has not run yet queues behind, even if there are permits (rule 120). Permits
-        // are left and tasks wait only in that state, so there is no need to look at waiters_.
+        // While a woken waiter has not run yet, a newcomer gets in line, even if permits are free (rule 120). Only then
+        // do tasks wait although permits are free, so there is no need to look at waiters_.
         if (semaphore_->value_ > 0 && semaphore_->woken_.empty()) [[likely]] {
             --semaphore_->value_;
             return true;

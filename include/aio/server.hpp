@@ -1,5 +1,6 @@
 #pragma once
-// Listening for connections: each one is given to a handler, in a task of its own. Source: asyncio.start_server.
+// A server listens for connections, and gives each one to a handler, in a task of its own. Source:
+// asyncio.start_server.
 //
 //     aio::coro<> echo(aio::stream client) {
 //         for (;;) {
@@ -14,15 +15,17 @@
 //         co_await v.serve_forever();             // until it is cancelled
 //     });
 //
-// A server is a manager, which gives itself: with(server, body), or enter(co_await start_server(...)) for the rest of a
-// coroutine. However that is left, the server is closed, its handlers are cancelled, and they have ended before the
-// next statement: a handler may refer to the locals around with(). After enter() it may not refer to those of the same
-// coroutine, which are gone when the server is left, only to its parameters. To let the handlers finish, await drain()
-// at the end of the body. The loop keeps a server going when its handle is dropped, until close() or the end of run(),
-// which cancels its handlers when what they refer to may be gone; debug mode tells of one that was not left. The
-// handler is kept, with what it captures, until the server is closed and no call of it runs any more. Its exception
-// goes to the loop's exception handler and its cancellation is silent; both close the connection, and so does its
-// return, unless it has moved the stream elsewhere.
+// A server is a manager that gives itself: use with(server, body), or enter(co_await start_server(...)) for the rest of
+// a coroutine. However that scope is left, the server is closed, its handlers are cancelled, and they have ended before
+// the next statement. So a handler may refer to the locals around with(). After enter() it may refer to the coroutine's
+// parameters, but not to its locals, which are gone when the server is left. To let the handlers finish, await drain()
+// at the end of the body.
+//
+// If a handle is dropped without that, the loop keeps the server going until close() or the end of run(). run() then
+// cancels the handlers, when what they refer to may be gone; debug mode reports such a server. The handler is kept,
+// with what it captures, until the server is closed and no call of it runs any more. Its exception goes to the loop's
+// exception handler, and its cancellation is silent. Both close the connection, and so does its return, unless the
+// handler has moved the stream elsewhere.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -35,7 +38,7 @@
 
 namespace aio {
 
-/// limit: as stream_options'. backlog: how many connections the kernel holds until they are accepted. reuse_port:
+/// limit: as in stream_options. backlog: how many connections the kernel holds until they are accepted. reuse_port:
 /// several processes share the port.
 struct server_options {
     std::size_t limit = 65536;
@@ -49,7 +52,7 @@ class server_state;
 
 class server_leaving;
 
-/// The state, held without its definition.
+/// Points to the server_state, which src/io/server.cpp defines.
 class server_ref {
 public:
     server_ref() noexcept = default;
@@ -68,7 +71,7 @@ private:
     server_state* state_ = nullptr;
 };
 
-/// server::exit. Irrevocable, and begun even under a pending cancel: a cancel meanwhile stays pending.
+/// What server::exit gives. Irrevocable, and begun even under a pending cancel: a cancel meanwhile stays pending.
 class [[nodiscard("co_await it")]] server_leaving final : public irrevocable<server_leaving>, public list_node {
 public:
     explicit server_leaving(server_ref server) noexcept : server_(std::move(server)) {}
@@ -115,41 +118,43 @@ connection_handler make_handler(F&& handler) {
 
 }  // namespace detail
 
-/// A handle; movable. All its functions throw std::logic_error if it is empty.
+/// A handle; movable. If it is empty, is_serving() gives false, and all other functions throw std::logic_error.
 class server {
 public:
     server() noexcept = default;
     explicit server(detail::server_ref state) noexcept : state_(std::move(state)) {}
 
-    /// The port it listens on: the real one where 0 was asked for. 0 for unix sockets.
+    /// The port that the server listens on: the real one if it was asked for 0. Gives 0 for a unix socket.
     int port() const;
-    /// As a manager: enter gives the server itself; exit closes it, cancels the handlers, waits until they have ended,
-    /// and then closes the connections that they have moved elsewhere. A cancel neither prevents nor interrupts that:
-    /// it stays pending.
+    /// As a manager: enter gives the server itself. exit closes the server, cancels the handlers, waits until they have
+    /// ended, and then closes the connections that they have moved elsewhere. A cancel neither prevents nor interrupts
+    /// exit: it stays pending.
     detail::ready<server&> enter() { return detail::ready<server&>((get(), *this)); }
     detail::server_leaving exit(const std::exception_ptr& error);
-    /// Waits until it is cancelled; then ends the server as exit does. close() ends it with
-    /// cancelled_error, as in asyncio. Throws std::logic_error if the server is closed or somebody else is in here.
+    /// Waits until it is cancelled; then ends the server as exit does, and throws the cancelled_error. close() ends the
+    /// wait with a cancelled_error, too, as in asyncio. Throws std::logic_error if the server is closed or another task
+    /// is in serve_forever().
     coro<> serve_forever();
-    /// Stops listening, at once. Connections go on. Harmless the second time. A unix socket's file is removed if it is
-    /// still ours.
+    /// Stops listening, at once. Connections go on. A second call does nothing. The file of a unix socket is removed if
+    /// it is still the one that this server made.
     void close();
     /// Waits until the server is closed, all connections are gone and their handlers have ended (rule 178).
     coro<> wait_closed();
-    /// Closes all connections as stream::aclose() does: what is being written now still is.
+    /// Closes all connections as stream::aclose() does, after what is being written now.
     void close_clients();
-    /// Closes all connections at once, as stream::abort() does: the peers see a reset, the handlers ECONNABORTED.
+    /// Closes all connections at once, as stream::abort() does: the peers see a reset, and the handlers get
+    /// std::system_error (ECONNABORTED).
     void abort_clients();
-    /// Closes the server and waits until its connections are gone and their handlers have ended: true. When d has
-    /// passed: aborts and cancels the rest, waits until they have ended, and gives false. std::nullopt: waits as long
-    /// as it takes.
+    /// Closes the server, and gives true when its connections are gone and their handlers have ended. When d has
+    /// passed, aborts the connections and cancels the handlers that are left, waits until these have ended, and gives
+    /// false. std::nullopt: waits as long as it takes. After a cancel the server stays closed.
     coro<bool> drain(delay d);
-    /// False once it is closed.
+    /// False once the server is closed.
     bool is_serving() const noexcept;
     /// How many connections are open.
     std::size_t connections() const;
 
-    /// False for a default-constructed or moved-from one.
+    /// False for a default-constructed or moved-from object.
     explicit operator bool() const noexcept { return state_.get() != nullptr; }
 
 private:
@@ -163,14 +168,15 @@ coro<server> listen_on_path(connection_handler handler, std::string path, server
 }  // namespace detail
 
 /// Listens on all addresses of host (a name or address; "" is every interface) and port (0: a free one, the same for
-/// all of them), and calls handler(stream) for each connection: a plain or async function. Accepting is revertible.
-/// Where the process has no descriptors left it says so to the exception handler, and tries again a little later (rule
-/// 151). Throws std::system_error naming the address (EADDRINUSE, EACCES), or of resolver_category().
+/// all addresses), and calls handler(stream) for each connection. handler is a plain or async function. Accepting is
+/// revertible. When the process has no descriptors left, the server reports that to the exception handler, and tries
+/// again a little later (rule 151). Throws std::system_error that names the address (EADDRINUSE, EACCES), or has an
+/// error of resolver_category().
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
     return detail::listen_on(detail::make_handler(std::forward<F>(handler)), std::move(host), port, options);
 }
-/// Listens on a unix socket at path; a socket that nobody listens on any more is replaced. Source:
+/// Listens on a unix socket at path; the file of a socket on which nobody listens any more is replaced. Source:
 /// asyncio.start_unix_server.
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_unix_server(F&& handler, std::string path, server_options options = {}) {

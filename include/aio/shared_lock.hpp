@@ -1,6 +1,6 @@
 #pragma once
-// A lock that many may share who only read, and that one alone has who changes something. First come first served: who
-// waits to have it alone is not overtaken by those who come later to share it. Source: tokio's RwLock.
+// A lock that many readers may share, and that one writer has alone. First come first served: a task that waits to have
+// the lock alone is not overtaken by tasks that come later to share it. Source: tokio's RwLock.
 //
 //     aio::shared_lock l;
 //     {
@@ -12,8 +12,8 @@
 //         co_await update(table);
 //     }
 //
-// It is not recursive: a task that shares it and asks again, behind somebody who waits to have it alone, waits for
-// itself. It belongs to its loop's thread, and to the loop where it was first waited for.
+// A shared_lock is not recursive: a task that shares it and asks again, behind a task that waits to have it alone,
+// waits for itself. Use it on its loop's thread only. It belongs to the loop where a task first waited for it.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -27,8 +27,8 @@ namespace aio {
 class shared_lock;
 
 struct shared_lock_statistics {
-    std::size_t shared;  // how many share it
-    bool exclusive;      // somebody has it alone
+    std::size_t shared;  // how many share the lock
+    bool exclusive;      // the lock is taken alone
     std::size_t tasks_waiting;
 };
 
@@ -41,22 +41,24 @@ public:
     using guard = scoped_guard<shared_lock>;
 
     shared_lock() noexcept = default;
-    /// Whoever waits gets a cancelled_error that names the lock, but for who has been woken already: those have had it.
-    /// Guards of it release nothing any more.
+    /// Waiters get a cancelled_error that names the lock; but those that have been woken already had the lock, and
+    /// their wait succeeds. Guards of the lock release nothing any more.
     ~shared_lock() {
         if (!waiters_.empty() || !woken_.empty() || !postponed_.empty()) [[unlikely]]
             abandon();
         guard::disown(guards_);
     }
 
-    /// Waits until nobody has it alone, and nobody is before, and gives a guard that shares it. It changes hands when
-    /// it is released, not when the next in line runs. Revertible: who is cancelled does not have it, and those behind
-    /// do not wait for it. The lock must outlive the wait. std::logic_error: it belongs to another loop.
+    /// Waits until no task has the lock alone and none is waiting for it before this one, and gives a guard that shares
+    /// it. The lock changes hands when it is released, not when the next waiter runs. Revertible: a cancelled waiter
+    /// does not take the lock, and does not hold up the waiters behind it. The lock must outlive the wait. Throws
+    /// std::logic_error if the lock belongs to another loop.
     detail::shared_lock_acquire shared() noexcept;
-    /// Waits until nobody has it, and nobody is before, and gives a guard that has it alone. Otherwise as shared().
+    /// Waits until no task has the lock and none is waiting for it before this one, and gives a guard that has it
+    /// alone. Otherwise as shared().
     detail::shared_lock_acquire exclusive() noexcept;
 
-    /// The same without waiting: an empty guard if it would have to wait.
+    /// The same without waiting: they give an empty guard if the lock is not free for them at once.
     guard try_shared();
     guard try_exclusive();
 
@@ -68,16 +70,16 @@ private:
 
     bool fits(bool exclusive) const noexcept { return !alone_ && (!exclusive || sharing_ == 0); }
     void take(bool exclusive, std::uint64_t task) noexcept;
-    void release() noexcept;  // of whoever has it: either one alone, or some who share it
+    void release() noexcept;  // of the guard that has it alone, or of one that shares it
     void wake_next() noexcept;
     void abandon() noexcept;
 
     std::size_t sharing_ = 0;
     bool alone_ = false;
-    std::uint64_t holder_ = 0;  // who has it alone: the id of a task that may have ended since
+    std::uint64_t holder_ = 0;  // the id of the task that took it alone: the task may have ended since
     detail::list<detail::shared_lock_acquire> waiters_;
-    detail::list<detail::shared_lock_acquire> woken_;      // have it, have not run yet
-    detail::list<detail::shared_lock_acquire> postponed_;  // begin at their next step
+    detail::list<detail::shared_lock_acquire> woken_;      // they have the lock, and their tasks have not run yet
+    detail::list<detail::shared_lock_acquire> postponed_;  // they start at their task's next step
     detail::list<guard> guards_;
 };
 

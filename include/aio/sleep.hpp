@@ -16,7 +16,7 @@ namespace detail {
 class [[nodiscard("co_await it")]] sleep_operation : public revertible<sleep_operation>, timer_node {
 public:
     explicit sleep_operation(delay d) noexcept : delay_(d) {}
-    bool await_ready() {  // it never completes at once, so it needs no budget
+    bool await_ready() {  // a sleep never completes at once, so it needs no budget
         begin(local().task);
         if (!task_) [[unlikely]]
             throw_no_task();
@@ -50,11 +50,11 @@ private:
 
 }  // namespace detail
 
-/// Completes after d; at the loop's next turn, without a timer, if d is zero or less. std::nullopt: never. Revertible:
-/// a cancel removes the timer. Source: asyncio.sleep.
+/// Completes after d; if d is zero or less, at the loop's next turn, without a timer; if d is std::nullopt, never.
+/// Revertible: a cancel removes the timer. Source: asyncio.sleep.
 inline detail::sleep_operation sleep(delay d) noexcept { return detail::sleep_operation(d); }
 
-/// Waits until it is cancelled. It counts as a timer, not as a deadlock (semantics 15i).
+/// Waits until it is cancelled. The loop counts this as a timer: it is no deadlock.
 inline detail::sleep_operation sleep_forever() noexcept { return detail::sleep_operation(std::nullopt); }
 
 }  // namespace aio

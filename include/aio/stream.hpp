@@ -8,9 +8,9 @@
 //     while (std::size_t n = co_await s.read_some(block)) { consume(block, n); }
 //     co_await s.aclose();
 //
-// One task at a time reads; several may write, each write whole and in its turn. Errors of the connection are
-// std::system_errors that name the operation and the peer; mistakes (a second reader, a write after write_eof(), an
-// empty stream, one of another loop) are std::logic_errors.
+// One task at a time reads; several may write, each write whole and in its turn. An error of the connection is a
+// std::system_error that names the operation and the peer. A mistake of the caller (a second reader, a write after
+// write_eof(), an empty stream, a stream of another loop) is a std::logic_error.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -27,15 +27,15 @@
 
 namespace aio {
 
-/// tls: not there yet, true is refused with ENOTSUP. limit: how far read_until and read_line look for a separator, in
-/// bytes.
+/// tls: not supported yet; true is refused with ENOTSUP. limit: how far read_until and read_line look for a separator,
+/// in bytes.
 struct stream_options {
     bool tls = false;
     std::size_t limit = 65536;
 };
 
-/// A connection; movable. The destructor closes it at once (debug mode tells that nobody awaited aclose()), unless the
-/// operation of another task still uses it: that one then reads the end of the stream, or fails to write.
+/// A connection; movable. The destructor closes it at once (debug mode reports that nobody awaited aclose()).
+/// Operations that other tasks have under way then read the end of the stream, or fail to write.
 class stream {
 public:
     stream() noexcept = default;
@@ -44,18 +44,21 @@ public:
     stream& operator=(stream&& other) noexcept;
     ~stream() { drop(); }
 
-    /// What is there, at most n bytes; waits only if nothing is. Empty: the end of the stream, or n is 0. Revertible.
-    /// Source: StreamReader.read(n).
+    /// Gives the bytes that are there, at most n; waits only if there are none. Empty: the end of the stream, or n is
+    /// 0. Revertible. Source: StreamReader.read(n).
     detail::read_operation read(std::size_t n) {
         return {state_, n == std::size_t(-1) ? detail::read_until_what::end : detail::read_until_what::something, n};
     }
-    /// Everything up to the end of the stream. Revertible: what has arrived stays. Source: StreamReader.read().
+    /// Gives everything up to the end of the stream. Revertible: bytes that have arrived stay for the next read.
+    /// Source: StreamReader.read().
     detail::read_operation read() { return {state_, detail::read_until_what::end, 0}; }
-    /// n bytes, whatever the limit. Throws incomplete_read_error with what came, if the stream ends before. Revertible.
+    /// Gives n bytes, whatever the limit. Throws incomplete_read_error with the bytes that came, if the stream ends
+    /// before. Revertible.
     detail::read_operation read_exactly(std::size_t n) { return {state_, detail::read_until_what::count, n}; }
-    /// Up to and with the separator; of several, the one that ends first. Throws incomplete_read_error with the rest at
-    /// the end of the stream; limit_overrun_error if it is further away than the limit, and then everything stays where
-    /// it is; std::invalid_argument if a separator is empty. Revertible. Source: StreamReader.readuntil.
+    /// Gives the bytes up to and with the separator; of several separators, the one that ends first. Throws
+    /// incomplete_read_error with the rest at the end of the stream; limit_overrun_error if the separator is further
+    /// away than the limit, and then all bytes stay for the next read; std::invalid_argument if a separator is empty.
+    /// Revertible. Source: StreamReader.readuntil.
     template<class... More>
         requires(std::convertible_to<More, std::string> && ...)
     detail::read_operation read_until(std::string separator, More... more) {
@@ -65,44 +68,45 @@ public:
         (all.push_back(std::move(more)), ...);
         return detail::read_operation(state_, std::move(all));
     }
-    /// Up to and with "\n". At the end of the stream what is left, empty if nothing is. A line beyond the limit is
-    /// thrown away (or what has come of it) with limit_overrun_error. Revertible. Source: StreamReader.readline.
+    /// Gives the bytes up to and with "\n"; at the end of the stream, the rest, which may be empty. Throws
+    /// limit_overrun_error for a line beyond the limit; the line, or what has come of it, is thrown away. Revertible.
+    /// Source: StreamReader.readline.
     detail::read_operation read_line() { return {state_, detail::read_until_what::line, 0}; }
-    /// Waits for at least one byte and gives how many there are now in `into`, which must live until then; 0 at the end
-    /// of the stream, or if `into` is empty. No copy beside the kernel's. Irrevocable: bytes that have come are given
-    /// in spite of a cancel.
+    /// Waits for at least one byte and gives how many bytes are in `into`, which must live until the read completes; 0
+    /// at the end of the stream, or if `into` is empty. Bytes are not copied but by the kernel. Irrevocable: bytes that
+    /// have come are given in spite of a cancel.
     detail::read_some_operation read_some(std::span<std::byte> into) { return {state_, into.data(), into.size()}; }
 
-    /// Completes when all of it has been handed to the kernel; data must live until then, unless it is a temporary that
-    /// owns its bytes, like "a" + name: that one becomes the operation's, so create_task(s.write("a" + name)) is safe,
-    /// too. Several writes at once take their turn. Irrevocable; one that is cancelled half-way leaves the stream good
-    /// for nothing but being closed, and later writes say so. Throws std::system_error (ECONNRESET, EPIPE). Source:
-    /// StreamWriter.write and drain.
+    /// Completes when all of data has been handed to the kernel. data must live until then, unless it is a temporary
+    /// that owns its bytes, like "a" + name: that one becomes the operation's, so create_task(s.write("a" + name)) is
+    /// safe, too. Several writes at the same time take their turns. Irrevocable. After a write that was cancelled
+    /// half-way, the stream can only be closed: later writes throw std::logic_error. Throws std::system_error
+    /// (ECONNRESET, EPIPE). Source: StreamWriter.write and drain.
     detail::write_operation write(std::string_view data) { return {state_, data.data(), data.size()}; }
     detail::write_operation write(std::span<const std::byte> data) { return {state_, data.data(), data.size()}; }
     template<detail::owned_bytes D>
     detail::owned_write_operation write(D&& data) {
         return {state_, detail::take_bytes(data)};
     }
-    /// The peer will read the end of the stream, after what is being written now. There is nothing to wait for;
-    /// awaiting is allowed. Source: StreamWriter.write_eof.
+    /// Ends what this side sends: the peer reads the end of the stream, after what is being written now. There is
+    /// nothing to wait for; awaiting is allowed. Source: StreamWriter.write_eof.
     detail::already_done write_eof();
-    /// Closes, after what is being written now. A task that reads gets the end of the stream. A cancel closes at once.
-    /// Harmless the second time. If the peer has sent what nobody has read, TCP resets the connection, and the peer may
-    /// lose what was written last: where that matters, write_eof() and read to the end before. Source:
-    /// StreamWriter.close and wait_closed.
+    /// Closes the connection, after what is being written now. A task that reads gets the end of the stream. A cancel
+    /// closes the connection at once. A second call does nothing. If the peer has sent bytes that nobody has read, TCP
+    /// resets the connection, and the peer may lose what was written last: where that matters, write_eof() and read to
+    /// the end before. Source: StreamWriter.close and wait_closed.
     detail::write_operation aclose() { return detail::write_operation(state_); }
 
-    /// Closes at once, and tells the peer by a reset: what it has not read, and what is being written now, is lost.
-    /// Operations that other tasks have under way, and later ones, end with std::system_error (ECONNABORTED); an
-    /// aclose() under way completes. Harmless once the stream is closed. For a peer that is too slow or does not
-    /// behave. Source: WriteTransport.abort.
+    /// Closes the connection at once, and tells the peer by a reset: bytes that the peer has not read, and those that
+    /// are being written now, are lost. Operations that other tasks have under way, and later ones, end with
+    /// std::system_error (ECONNABORTED); an aclose() under way completes. Does nothing once the stream is closed. For a
+    /// peer that is too slow or does not behave. Source: WriteTransport.abort.
     void abort();
 
-    /// "127.0.0.1:8080", "[::1]:8080", or a path; of unnamed sockets "a unix socket".
+    /// The address: "127.0.0.1:8080", "[::1]:8080", or a path; "a unix socket" for one without a name.
     std::string peer() const;
     std::string local() const;  // empty once closed
-    /// False for a default-constructed or moved-from one.
+    /// False for a default-constructed or moved-from object.
     explicit operator bool() const noexcept { return static_cast<bool>(state_); }
 
     const detail::stream_ptr& detail_state() const noexcept { return state_; }
@@ -112,18 +116,18 @@ private:
     detail::stream_ptr state_;
 };
 
-/// Connects to host (a name or address; "" is localhost) and port. A name's addresses are tried one after the other,
-/// the next one when one has failed or after 250 ms, and the first that answers wins (Happy Eyeballs, RFC 8305). Throws
-/// std::system_error naming host, port and each address with its error; code() is the first one's, of
-/// aio::resolver_category() if the name is not known. Irrevocable; a cancel while it waits gives up. Source:
-/// asyncio.open_connection.
+/// Connects to host (a name or address; "" is localhost) and port. The addresses of a name are tried one after the
+/// other, the next one when one has failed or after 250 ms, and the first that answers wins (Happy Eyeballs, RFC 8305).
+/// Throws std::system_error that names host, port and each address with its error; code() is that of the first address,
+/// or an error of aio::resolver_category() if the name is not known. Irrevocable, but a cancel while it waits gives up.
+/// Source: asyncio.open_connection.
 coro<stream> open_connection(std::string host, int port, stream_options options = {});
-/// Connects to the unix socket at path; while as many wait there as the server's backlog takes, it tries again every
-/// few milliseconds. Throws std::system_error naming the path. Irrevocable; a cancel while it waits gives up. Source:
+/// Connects to the unix socket at path. While the server's backlog is full, it tries again every few milliseconds.
+/// Throws std::system_error that names the path. Irrevocable, but a cancel while it waits gives up. Source:
 /// asyncio.open_unix_connection.
 coro<stream> open_unix_connection(std::string path, stream_options options = {});
 
-/// Of getaddrinfo's errors (EAI_NONAME ...).
+/// The category of getaddrinfo's errors (EAI_NONAME ...).
 const std::error_category& resolver_category() noexcept;
 
 }  // namespace aio
