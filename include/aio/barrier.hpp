@@ -1,6 +1,6 @@
 #pragma once
-// A meeting point: tasks wait until a number of them is there, then all go on; again and again. Source:
-// asyncio.Barrier.
+// A meeting point: tasks wait until a number of them have arrived, then all go on; it can be used again and again.
+// Source: asyncio.Barrier.
 //
 //     aio::barrier everybody(3);
 //     aio::coro<> worker(aio::barrier& everybody) {
@@ -24,8 +24,8 @@ class barrier;
 
 struct barrier_statistics {
     std::size_t parties;
-    std::size_t n_waiting;      // there, and waiting for the rest
-    std::size_t tasks_blocked;  // outside, until those before have left
+    std::size_t n_waiting;      // have arrived, and wait for the rest
+    std::size_t tasks_blocked;  // wait outside until the last meeting has left
     bool broken;
 };
 
@@ -35,25 +35,25 @@ class barrier_wait;
 
 class barrier : public detail::primitive {
 public:
-    /// std::invalid_argument: parties is less than one.
+    /// Throws std::invalid_argument if parties is less than one.
     explicit barrier(std::ptrdiff_t parties);
-    /// Whoever waits gets a cancelled_error that names the barrier; for whom it was full, or was reset or aborted, the
-    /// wait is over and ends so.
+    /// A task that still waits gets a cancelled_error that names the barrier. A wait that is over, because the barrier
+    /// was full, reset or aborted, ends as usual.
     ~barrier() {
         if (!blocked_.empty() || !inside_.empty() || !woken_.empty()) [[unlikely]]
             abandon();
     }
 
-    /// Completes when parties() tasks are there, at once for the last of them; gives each another number from 0 to
-    /// parties() - 1, in the order in which they came. While those of the last meeting are still leaving, newcomers
-    /// wait outside. Revertible: who is cancelled does not count (rule 125). The barrier must outlive the wait.
-    /// broken_barrier_error: reset or aborted meanwhile, or aborted before; std::logic_error: it belongs to another
-    /// loop. Source: Barrier.wait.
+    /// Completes when parties() tasks have arrived, at once for the last of them; gives each a different number from 0
+    /// to parties() - 1, in the order of arrival. While the tasks of the last meeting are still leaving, newcomers wait
+    /// outside. Revertible: a task that is cancelled does not count (rule 125). The barrier must outlive the wait.
+    /// broken_barrier_error: the barrier was reset or aborted meanwhile, or aborted before; std::logic_error: it
+    /// belongs to another loop. Source: Barrier.wait.
     detail::barrier_wait wait() noexcept;
 
-    /// Makes it as new: those who wait get broken_barrier_error.
+    /// Makes the barrier as new: tasks that have arrived and not left get broken_barrier_error.
     void reset();
-    /// Breaks it until reset(): those who wait, and whoever comes, get broken_barrier_error.
+    /// Breaks the barrier until reset(): tasks that wait, and tasks that come later, get broken_barrier_error.
     void abort();
 
     std::size_t parties() const noexcept { return parties_; }
@@ -69,8 +69,8 @@ private:
     friend class detail::barrier_wait;
     enum class state : std::uint8_t {
         filling,
-        draining,   // all were there; until they have left
-        resetting,  // until those that it broke have left
+        draining,   // all have arrived, and not all have left
+        resetting,  // reset, and not all that had arrived have left
         broken,
     };
     void leave() noexcept;
@@ -79,11 +79,11 @@ private:
     void abandon() noexcept;
 
     std::size_t parties_;
-    std::size_t count_ = 0;  // have come and not left
+    std::size_t count_ = 0;  // tasks that have arrived and not left
     state state_ = state::filling;
     detail::list<detail::barrier_wait> blocked_;
     detail::list<detail::barrier_wait> inside_;
-    detail::list<detail::barrier_wait> woken_;  // from either, have not run yet
+    detail::list<detail::barrier_wait> woken_;  // woken from either list, have not run yet
 };
 
 namespace detail {
@@ -105,8 +105,8 @@ private:
     friend class aio::barrier;
     barrier* barrier_;
     std::size_t index_ = 0;
-    bool joined_ = false;  // counts
-    bool broke_ = false;   // the barrier was broken when it was destroyed
+    bool joined_ = false;  // is counted in count_
+    bool broke_ = false;   // the wait ends with broken_barrier_error
 };
 
 }  // namespace detail

@@ -12,8 +12,8 @@
 //     }
 //     news.send("it works");
 //
-// A subscription is an async_iterable: for_each and the views take it. It belongs to its loop's thread, and to the loop
-// where it was first waited for.
+// A subscription is an async_iterable: for_each and the views take it. A broadcast belongs to its loop's thread, and to
+// the loop where a subscription first waited.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -21,11 +21,12 @@
 
 namespace aio {
 
-/// A subscriber was too slow: next() goes on with the oldest item that is kept. Source: tokio's RecvError::Lagged.
+/// Thrown by next() if the subscriber was too slow; the following next() gives the oldest item that is kept. Source:
+/// tokio's RecvError::Lagged.
 class broadcast_lagged : public std::runtime_error {
 public:
     explicit broadcast_lagged(std::uint64_t missed);
-    /// How many items.
+    /// How many items the subscriber has missed.
     std::uint64_t missed() const noexcept { return missed_; }
 
 private:
@@ -42,7 +43,7 @@ struct broadcast_statistics {
 
 namespace detail {
 [[noreturn]] void throw_lagged(std::uint64_t missed);
-std::size_t checked_capacity(std::size_t capacity);  // std::invalid_argument: it is zero
+std::size_t checked_capacity(std::size_t capacity);  // throws std::invalid_argument for zero
 }  // namespace detail
 
 template<class T>
@@ -51,25 +52,27 @@ public:
     using value_type = T;
     using subscription = detail::subscription<T>;
 
-    /// capacity: how many items are kept for those who are slow. std::invalid_argument: it is zero.
+    /// capacity: how many items are kept for slow subscribers. Throws std::invalid_argument if it is zero.
     explicit broadcast(std::size_t capacity = 16)
         : channel_(std::make_shared<detail::channel<T>>(
               "aio::broadcast", detail::checked_capacity(capacity), &detail::throw_lagged)) {}
-    /// As close(), but whoever waits gets a cancelled_error that names the broadcast.
+    /// Closes the broadcast as close() does, but a task that waits gets a cancelled_error that names the broadcast.
     ~broadcast() { channel_->abandon(); }
     broadcast(const broadcast&) = delete;
     broadcast& operator=(const broadcast&) = delete;
 
-    /// Its next() gives what is sent from now on, and throws broadcast_lagged, once, where it was too slow.
+    /// Gives a subscription to the items that are sent from now on. Where it was too slow, its next() throws
+    /// broadcast_lagged once, then goes on.
     subscription subscribe() { return subscription(channel_, channel_->sent()); }
 
-    /// To all who have subscribed; gives how many these are. Nobody waits. std::logic_error: it was closed.
+    /// Sends the item to all subscriptions, and gives their number. Never waits. Throws std::logic_error if the
+    /// broadcast was closed.
     std::size_t send(T item) {
         const std::size_t count = channel_->subscriptions();
         channel_->send(std::move(item), "broadcast::send");
         return count;
     }
-    /// Nothing is sent any more: the subscriptions end when they have given what is kept. May be called again.
+    /// Ends the sending: each subscription ends when it has given the items that are kept. May be called again.
     void close() { channel_->close("broadcast::close"); }
     bool closed() const noexcept { return channel_->closed(); }
 

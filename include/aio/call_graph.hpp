@@ -31,8 +31,8 @@ struct call_graph_task {
 class call_graph {
 public:
     const std::vector<call_graph_task>& tasks() const noexcept { return tasks_; }
-    /// A paragraph a task; of more than 1000 tasks the others are only named, of more than 64 frames the 32 at each end
-    /// are written.
+    /// Writes a paragraph for each task. Tasks after the first 1000 are only named; of a task with more than 64 frames,
+    /// the 32 at each end are written.
     std::string to_string() const;
 
 private:

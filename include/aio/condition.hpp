@@ -14,9 +14,9 @@
 //         changed.notify();
 //     }
 //
-// wait() releases the lock, and has it again whenever it leaves. Wake-ups may be spurious: wait_for() looks again by
-// itself. Several conditions may share a lock, which must outlive them. Belongs to its loop's thread, and to the loop
-// of its first wait().
+// wait() releases the lock, and holds it again when it returns or throws. Wake-ups may be spurious: wait_for() checks
+// its predicate again by itself. Several conditions may share a lock, which must outlive them. A condition belongs to
+// its loop's thread, and to the loop of its first wait().
 
 #include <aio/detail/base/platform.hpp>
 
@@ -47,29 +47,31 @@ public:
     using entered_by_guard = condition;
 
     condition() noexcept : lock_(&own_) { own_.kind_ = kind; }
-    /// Uses a lock that others use, too.
+    /// Uses a lock that is shared with others, and must outlive the condition.
     explicit condition(lock& shared) noexcept : lock_(&shared) {}
-    /// Whoever waits gets a cancelled_error that names the condition (first a shared lock back, as always). The wait of
-    /// who was notified is over: it ends well with a shared lock, and without one if it had the condition's own lock,
-    /// or found it free.
+    /// A task that waits gets a cancelled_error that names the condition; if the lock is shared, it takes the lock
+    /// first, as always. The wait of a notified task ends well if the lock is shared. If the lock is the condition's
+    /// own, it ends well only for the task that has been given the lock, or would take it next because it is free; the
+    /// others get the cancelled_error.
     ~condition() {
         if (!waiting_.empty() || !notified_.empty() || !postponed_.empty()) [[unlikely]]
             abandon();
     }
 
-    /// Releases the lock, waits for a notification, and takes the lock again; gives true. Revertible, with a delay: who
-    /// is cancelled first waits for the lock, then gets the error of the last cancel (rules 111, 112), and a
-    /// notification that it had goes to another (rule 113). The condition must outlive the wait. std::logic_error: the
-    /// lock is not held; the condition belongs to another loop. Source: Condition.wait.
+    /// Releases the lock, waits for a notification, and takes the lock again; gives true. Revertible, with a delay: a
+    /// task that is cancelled first waits for the lock, then gets the error of the last cancel (rules 111, 112); if it
+    /// had been notified, the notification goes to another waiter (rule 113). The condition must outlive the wait.
+    /// std::logic_error: the lock is not held; the condition belongs to another loop. Source: Condition.wait.
     detail::condition_wait wait() noexcept;
 
-    /// Waits until predicate() is true, and gives what it gave. Needs no lock if that is so at once. The predicate is
-    /// called with the lock held. Cancellation and errors as of wait(). Source: Condition.wait_for.
+    /// Waits until predicate() is true, and gives its value. The predicate is called at once, and again after each
+    /// wait(), with the lock held; if it is true at once, the lock need not be held. Cancellation and errors are those
+    /// of wait(). Source: Condition.wait_for.
     template<class Predicate, class Value = std::decay_t<std::invoke_result_t<Predicate&>>>
     coro<Value> wait_for(Predicate predicate);
 
-    /// Wakes the n that have waited longest; more than there are is fine. They go on once they have the lock.
-    /// std::logic_error: the lock is not held.
+    /// Wakes the n tasks that have waited longest, or all if there are fewer. They go on once they have the lock.
+    /// Throws std::logic_error if the lock is not held.
     void notify(std::size_t n = 1) {
         check_thread("condition::notify");
         if (!lock_->locked()) [[unlikely]]
@@ -81,7 +83,7 @@ public:
     detail::lock_acquire acquire() noexcept { return lock_->acquire(); }
     void release() { lock_->release(); }
     bool locked() const noexcept { return lock_->locked(); }
-    /// As acquire(), but gives a guard of the lock.
+    /// As acquire(), but gives a guard that releases the lock.
     detail::lock_scoped scoped() noexcept { return lock_->scoped(); }
     detail::lock_acquire enter() noexcept { return lock_->acquire(); }
     std::suspend_never exit(std::exception_ptr error) { return lock_->exit(std::move(error)); }
@@ -98,13 +100,13 @@ private:
     lock* lock_;
     detail::list<detail::condition_link> waiting_;
     detail::list<detail::condition_link> notified_;   // have not left wait() yet
-    detail::list<detail::condition_link> postponed_;  // begin to wait at their next step
+    detail::list<detail::condition_link> postponed_;  // begin to wait at their task's next step
     lock own_;
 };
 
 namespace detail {
 
-/// One operation in two stages: first in the condition's list, then, notified or cancelled, on the way back into the
+/// One operation in two stages: it stands in the condition's list first; once notified or cancelled, it waits for the
 /// lock.
 class [[nodiscard("co_await it")]] condition_wait : public sync_operation<condition_wait, lock_waiter>,
                                                     public condition_link {
@@ -113,7 +115,7 @@ public:
     bool start() noexcept;
     void postpone() noexcept { condition_->postponed_.push_back(*this); }
     void unpostpone() noexcept { condition_link::unlink(); }
-    void unpark() noexcept { unpostpone(); }  // before it has begun; what a later cancel means is all in cancel()
+    void unpark() noexcept { unpostpone(); }  // called before start() alone: cancel() handles later cancels
     void pass_on() noexcept {}
     bool finish();
     bool is_gone() const noexcept { return gone_ || !condition_; }
@@ -126,12 +128,12 @@ private:
     enum class stage : std::uint8_t { fresh, no_lock, waiting, returning };
     void go_back() noexcept;
 
-    condition* condition_;  // null once it is gone
+    condition* condition_;  // null once the condition is gone
     lock* lock_;
     stage stage_ = stage::fresh;
     bool notified_ = false;
     bool cancelled_ = false;
-    bool orphaned_ = false;  // the condition is gone, the lock perhaps not
+    bool orphaned_ = false;  // the condition was destroyed before it notified this
 };
 
 }  // namespace detail
@@ -145,7 +147,7 @@ coro<Value> condition::wait_for(Predicate predicate) {
         detail::condition_wait notification = wait();
         co_await notification;
         if (notification.is_gone())
-            detail::condition_wait::throw_condition_gone();  // the predicate's objects may be, too
+            detail::condition_wait::throw_condition_gone();  // the predicate may refer to what is gone, too
         value = predicate();
     }
     co_return value;

@@ -6,7 +6,8 @@
 //     log(request_id.get());
 //     request_id.reset(token);
 //
-// A task copies the variables when it is created; a plain co_await shares the caller's. to_thread takes them along.
+// A new task gets a copy of its creator's variables; a coroutine that is awaited uses those of its caller. to_thread
+// carries them to its thread.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -25,18 +26,18 @@ namespace aio {
 namespace detail {
 
 using context_value = std::shared_ptr<const void>;
-/// No two variables of a process have the same, whatever addresses they have.
+/// Gives an id that no other variable of this process has, ever; an address may be used again.
 std::uint64_t new_variable_id() noexcept;
-/// Null if the variable is not set in the current context.
+/// The variable's value in the current context, or null if it is not set there.
 context_value find_in_context(std::uint64_t variable) noexcept;
-/// Sets it (null: removes it) in the current context; gives what it was.
+/// Sets the variable in the current context (null: removes it), and gives its value before.
 context_value set_in_context(std::uint64_t variable, context_value value);
-/// The variable is gone: so is its value here, where nobody shares it.
+/// Removes the value of a variable that is destroyed from the current context, unless that context is shared.
 void forget_in_context(std::uint64_t variable) noexcept;
 
-/// Whose variables the current ones are: a task's, or a thread's outside of tasks.
+/// The owner of the current context: a task, or outside of tasks a thread.
 struct context_owner {
-    std::uint64_t loop = 0, task = 0;  // of the main tasks: 0; of a thread: both
+    std::uint64_t loop = 0, task = 0;  // main tasks share a context: task is 0; a thread: both
     const void* thread = nullptr;
     static context_owner current() noexcept;
     std::string name() const;
@@ -44,7 +45,7 @@ struct context_owner {
 };
 [[noreturn]] void throw_foreign_token(const std::string& variable, const context_owner& owner);
 [[noreturn]] void throw_not_set(const std::string& variable);
-/// A copy that another thread may use; owned by the caller, to be given to adopt_context there.
+/// Copies the current context for another thread. The caller owns the copy; null if nothing is set.
 context_map* copy_context_for_thread();
 
 /// Context variables on their way to a thread.
@@ -54,7 +55,7 @@ public:
     carried_context(carried_context&& other) noexcept : map_(std::exchange(other.map_, nullptr)) {}
     carried_context& operator=(carried_context&&) = delete;
     ~carried_context() { drop_context(map_); }
-    /// What the running task sees.
+    /// Copies the variables that the running task sees.
     void take();
     void swap_with_thread() noexcept { std::swap(map_, local().context); }
 
@@ -64,13 +65,12 @@ private:
 
 }  // namespace detail
 
-/// Usually global. Values are shared, not copied, by the tasks that inherit them; get() gives a copy, which stays what
-/// it is whoever sets the variable meanwhile. For a T that cannot be copied, or that is large:
-/// context_var<std::shared_ptr<const T>>.
+/// A context_var is usually global. Tasks that inherit a value share it; get() gives a copy, which no later set()
+/// changes. For a T that cannot be copied, or that is large, use context_var<std::shared_ptr<const T>>.
 template<class T>
 class context_var {
 public:
-    /// A token holds what reset() needs: the value before, and the owner of that value.
+    /// A token holds what reset() needs: the value before set(), and the owner of the context.
     class token {
         friend class context_var;
         std::uint64_t variable_ = 0;
@@ -86,7 +86,8 @@ public:
     context_var& operator=(const context_var&) = delete;
 
     const std::string& name() const noexcept { return name_; }
-    /// The value here, else the default. Throws std::logic_error if there is neither (Python's LookupError).
+    /// The value in the current context, else the default. Throws std::logic_error if there is neither (Python's
+    /// LookupError).
     T get() const {
         static_assert(std::is_copy_constructible_v<T>,
             "get() gives a copy: use context_var<std::shared_ptr<T>> for a T without one");
@@ -95,7 +96,7 @@ public:
         if (!default_) detail::throw_not_set(name_);
         return *default_;
     }
-    /// The value here, else fallback.
+    /// The value in the current context, else fallback.
     T get(T fallback) const {
         if (const detail::context_value value = detail::find_in_context(id_))
             return *static_cast<const T*>(value.get());
@@ -108,13 +109,15 @@ public:
         t.before_ = detail::set_in_context(id_, std::make_shared<const T>(std::move(value)));
         return t;
     }
-    /// Back to what it was before the set() that gave the token. Throws std::logic_error for another variable's token
-    /// or a used one, std::invalid_argument in another task than that of the set(): there the token stays good.
+    /// Sets the variable back to its value before the set() that gave the token. Throws std::logic_error if the token
+    /// is another variable's or was used before, std::invalid_argument in another task than that of the set(); the
+    /// token stays usable then.
     void reset(const token& t) {
         if (t.variable_ != id_) detail::throw_logic_error("this token is not of context variable '" + name_ + "'");
         if (t.used_) detail::throw_logic_error("this token of context variable '" + name_ + "' has been used already");
         if (t.owner_ != detail::context_owner::current()) detail::throw_foreign_token(name_, t.owner_);
-        const detail::context_value dropped = detail::set_in_context(id_, t.before_);  // is destroyed when all is done
+        // The replaced value is destroyed last, because its destructor may run code of the user.
+        const detail::context_value dropped = detail::set_in_context(id_, t.before_);
         t.used_ = true;
     }
 
