@@ -7,9 +7,9 @@
 //     use(r.headers()["content-type"], r.text());
 //     co_await s.post(url, body, {.headers = aio::http::headers("Content-Type", "application/json")});
 //
-// One session for a program, or for a part of it: it keeps the connections. It runs on libcurl's multi interface inside
-// the loop, without a thread of its own (libcurl resolves names in one). Proxies are taken from the environment as curl
-// does, but never for this machine itself.
+// Use one session for a program, or for a part of it: the session keeps the connections. It runs on libcurl's multi
+// interface inside the loop, without a thread of its own (libcurl resolves names in one). Proxies are taken from the
+// environment as curl does, but never for this machine itself.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -27,7 +27,7 @@
 
 namespace aio::http {
 
-/// Of one request. What they refer to is copied before the call returns.
+/// The options of one request. What they refer to is copied before the call returns.
 struct request_options {
     delay timeout = std::nullopt;  // for the whole exchange, redirects and body included; std::nullopt: the session's
     headers_ref headers = {};      // sent beside, or instead of, those that are sent anyway
@@ -54,7 +54,7 @@ namespace aio::detail {
 class http_client;
 struct http_transfer;
 
-/// A request and its response, as something to wait for.
+/// A request and its response, as an operation that a task awaits.
 class [[nodiscard("co_await it")]] http_exchange final : public irrevocable<http_exchange> {
 public:
     explicit http_exchange(std::unique_ptr<http_transfer> transfer) noexcept;
@@ -74,8 +74,9 @@ private:
 
 namespace aio::http {
 
-/// Movable; belongs to one loop at a time. Destroyed while requests run, it lets them run: they share what they need,
-/// and the connections are closed with the last. A manager: `with(session(), body)` and `enter` call aclose().
+/// A session is movable, and belongs to one loop at a time. If it is destroyed while requests run, they go on: they
+/// share what they need, and the connections are closed after the last one. A session is a manager: `with(session(),
+/// body)` and `enter` call aclose().
 class session {
 public:
     explicit session(session_options options = {});
@@ -83,26 +84,26 @@ public:
     session& operator=(session&&) noexcept;
     ~session();
 
-    /// Sends a request when awaited, and gives the response, whatever its status, once its body is there. Irrevocable
-    /// (semantics 15b): a cancel while it runs closes its connection at once (with HTTP/2, its stream); a response that
-    /// has arrived is given. Errors, each naming method and URL: std::invalid_argument for a URL that is none or
+    /// Sends a request when awaited, and gives the response, whatever its status, once its body is there. Irrevocable:
+    /// a cancel while the request runs closes its connection at once (with HTTP/2, its stream); a response that has
+    /// arrived is given. Each error names method and URL: std::invalid_argument for a malformed URL or one that is
     /// neither http nor https, and for headers that say how the message ends (the library does); std::system_error for
     /// a host that cannot be found or reached and a connection that was lost; timeout_error, which says what it was
     /// waiting for; http::error for a peer that does not keep to the protocol, an answer that is cut short, an
-    /// untrusted certificate, too many redirects. The session may go before it is awaited.
+    /// untrusted certificate, too many redirects. The session may be destroyed before the request is awaited.
     ///
-    /// A kept connection may turn out to be closed: GET, HEAD, PUT, DELETE, OPTIONS and TRACE, which may be repeated
-    /// (RFC 9110, 9.2.2), are then sent again over a new one; for any other method that is a std::system_error
-    /// (ECONNRESET), because the server may have done what was asked. One that has come to its end before the request
-    /// is sent, or on which the server has said something unasked (408, a second answer), is closed, and the request
-    /// goes over another one. `Connection: close` in the headers asks for a connection that is not kept.
+    /// A kept connection may turn out to be closed. Methods that may be repeated (RFC 9110, 9.2.2: GET, HEAD, PUT,
+    /// DELETE, OPTIONS, TRACE) are then sent again over a new connection; any other method throws std::system_error
+    /// (ECONNRESET), because the server may have done what was asked. A kept connection that has come to its end before
+    /// the request is sent, or on which the server has said something unasked (408, a second answer), is closed, and
+    /// the request goes over another one. `Connection: close` in the headers asks for a connection that is not kept.
     ///
-    /// gzip and deflate are asked for and decoded; with an Accept-Encoding of your own, what you asked for is given as
-    /// it came unless it is one of these. A body that says neither its length nor that it comes in chunks ends with its
-    /// connection: where that was cut without a reset, libcurl cannot tell, not even over TLS.
+    /// The library asks for gzip and deflate, and decodes them. If the headers have an Accept-Encoding, other encodings
+    /// than these are given as they came. A body that says neither its length nor that it comes in chunks ends with its
+    /// connection: if that was cut without a reset, libcurl cannot tell, not even over TLS.
     ///
-    /// A URL is ASCII but for its path and query, where what no URL may have is encoded: a name such as
-    /// "bücher.example" is given in its ASCII form, "xn--bcher-kva.example".
+    /// A URL is ASCII except in its path and query, where characters that no URL may have are encoded. A host name such
+    /// as "bücher.example" is given in its ASCII form, "xn--bcher-kva.example".
     detail::http_exchange get(std::string url, request_options options = {});
     detail::http_exchange head(std::string url, request_options options = {});
     detail::http_exchange post(std::string url, std::string body, request_options options = {});
@@ -111,16 +112,17 @@ public:
     detail::http_exchange request(
         std::string method, std::string url, std::string body = {}, request_options options = {});
 
-    /// The body of a GET, piece by piece as it comes, none of them empty: for what is large or does not end. At most
-    /// 256 KiB and what is on its way wait for the consumer; then the server has to. options.timeout is for each piece.
-    /// Errors as get()'s, and status_error for a status of 400 or more; a short body throws after what there was of it.
-    /// Dropping or closing the generator closes the connection, unless all has been read. A cancel ends it.
+    /// Gives the body of a GET, piece by piece as it comes, none of them empty: for a body that is large or does not
+    /// end. At most 256 KiB and what is on its way wait for the consumer; then the server has to wait. options.timeout
+    /// is for each piece. Throws the errors of get(), and status_error for a status of 400 or more; of a body that is
+    /// cut short, the pieces come before the error. Dropping or closing the generator closes the connection, unless all
+    /// has been read. A cancel ends the generator.
     async_generator<std::string> stream(std::string url, request_options options = {});
 
-    /// Ends running requests with std::errc::operation_canceled, and closes all connections. Later requests are a
-    /// std::logic_error. Again: nothing happens.
+    /// Ends running requests with std::errc::operation_canceled, and closes all connections. Later requests throw
+    /// std::logic_error. A second call does nothing.
     coro<> aclose();
-    /// Requests that are under way.
+    /// How many requests are under way.
     std::size_t running() const noexcept;
 
 private:

@@ -1,13 +1,14 @@
 #pragma once
-// The header fields of a message: names without regard to case, in order, repeated ones kept.
+// The header fields of a message. Names are compared without regard to case; the order of fields and repeated fields
+// are kept.
 //
 //     aio::http::headers h("Accept", "text/html", "X-Request-Id", "17");
 //     h.add("Cookie", "a=1");                       // beside what is there; set() replaces
 //     if (auto type = r.headers().get("content-type")) use(*type);
 //     for (const auto& [name, value] : r.headers()) print(name, value);
 //
-// What goes on the wire is checked here: a name that is no token, or a value with a line break or a NUL, is a
-// std::invalid_argument, so that no text from elsewhere can smuggle in a header or a second message.
+// Fields are checked here, before they go on the wire: a name that is no token, or a value with a line break or a NUL,
+// throws std::invalid_argument. So no text from elsewhere can smuggle in a header or a second message.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -42,19 +43,19 @@ public:
         add_pairs(name, value, more...);
     }
 
-    /// One more field of this name.
+    /// Adds a field, beside those of this name that are there.
     void add(std::string_view name, std::string_view value);
-    /// The only field of this name.
+    /// Replaces all fields of this name by this one.
     void set(std::string_view name, std::string_view value);
-    /// All fields of this name; gives how many there were.
+    /// Removes all fields of this name, and gives how many there were.
     std::size_t remove(std::string_view name) noexcept;
 
     bool contains(std::string_view name) const noexcept { return find(name) != nullptr; }
-    /// The first of this name.
+    /// Gives the value of the first field of this name, if there is one.
     std::optional<std::string> get(std::string_view name) const;
-    /// All of this name, in order.
+    /// Gives the values of all fields of this name, in order.
     std::vector<std::string> get_all(std::string_view name) const;
-    /// The first of this name; empty if there is none.
+    /// Gives the value of the first field of this name; empty if there is none.
     const std::string& operator[](std::string_view name) const noexcept;
 
     std::size_t size() const noexcept { return fields_.size(); }
@@ -74,7 +75,7 @@ private:
     std::vector<field> fields_;
 };
 
-/// What an option says of headers: it refers to them, for the length of the call that takes the option.
+/// The headers that an option takes. It refers to them; they are read only during the call that takes the option.
 class headers_ref {
 public:
     headers_ref() = default;

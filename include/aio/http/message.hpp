@@ -1,6 +1,6 @@
 #pragma once
-// Requests as a server's handler gets them, responses as it makes them and as a client gets them, and the errors of
-// both.
+// Requests as a server's handler gets them, responses as the handler makes them and as a client gets them, and the
+// errors of both.
 //
 //     aio::coro<aio::http::response> page(aio::http::request request) {
 //         if (request.path() != "/hello") co_return aio::http::response(404, "no such page\n");
@@ -9,7 +9,7 @@
 //         co_return aio::http::response(200, "hello, " + name + "\n", type);
 //     }
 //
-// All of them are values that own what they say.
+// Requests and responses are values: they own all their text.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -32,8 +32,9 @@ struct http_json_reader;
 
 namespace aio::http {
 
-/// The peer does not keep to HTTP, or beyond our limits: a short body, garbage, a certificate that is not trusted,
-/// endless redirects. What the system refused is a std::system_error, a deadline a timeout_error.
+/// The peer does not keep to HTTP, or goes beyond the library's limits: a body that is cut short, garbage, a
+/// certificate that is not trusted, endless redirects. An error of the system is a std::system_error instead, and a
+/// deadline a timeout_error.
 class AIO_API error : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;
@@ -51,7 +52,7 @@ private:
     std::string url_;
 };
 
-/// The usual phrase for a status: "Not Found". "Unknown" if there is none.
+/// Gives the usual phrase for a status: "Not Found". "Unknown" if there is none.
 std::string_view reason(int status) noexcept;
 
 class response {
@@ -64,7 +65,7 @@ public:
     bool ok() const noexcept { return status_ < 400; }
     const http::headers& headers() const noexcept { return headers_; }
     http::headers& headers() noexcept { return headers_; }
-    /// Of a client's response: the fields that came behind a body in chunks. They are never merged into headers().
+    /// Of a client's response: the fields that came after a body in chunks. They are never merged into headers().
     const http::headers& trailers() const noexcept { return trailers_; }
     /// The body. `std::move(r).text()` moves it out.
     const std::string& text() const& noexcept { return body_; }
@@ -74,7 +75,7 @@ public:
     auto json() const {
         return detail::http_json_reader<Json>::read(body_);
     }
-    /// Of a client's response: where it came from, after redirects; without user and password.
+    /// Of a client's response: the URL it came from, after redirects, without user and password.
     const std::string& url() const noexcept { return url_; }
     /// Throws status_error if the status is 400 or more.
     void raise_for_status() const;
@@ -91,21 +92,20 @@ private:
 class request {
 public:
     request() = default;
-    /// What a client sent; made by hand in tests of handlers. Throws std::invalid_argument for a target that is none of
-    /// RFC 9112:
-    /// "/path?query", "http://host/path?query", "*" of OPTIONS, "host:port" of CONNECT.
+    /// What a client sent; tests of handlers make one by hand. Throws std::invalid_argument unless target is of a form
+    /// of RFC 9112: "/path?query", "http://host/path?query", "*" for OPTIONS, "host:port" for CONNECT.
     request(std::string method, std::string target, http::headers fields = {}, std::string body = {},
         std::string peer = {});
 
     const std::string& method() const noexcept { return method_; }
-    /// As it was sent: "/a%20b?x=1".
+    /// The target as it was sent: "/a%20b?x=1".
     const std::string& target() const noexcept { return target_; }
-    /// Percent-decoded, without the query: "/a b". "*" of OPTIONS *.
+    /// The path, percent-decoded, without the query: "/a b"; "*" for OPTIONS *.
     const std::string& path() const noexcept { return path_; }
-    /// The first value of this name in the query, decoded ('+' is a space); "" for a name without "=".
+    /// Gives the first value of this name in the query, decoded ('+' is a space); "" for a name without "=".
     std::optional<std::string> query(std::string_view name) const;
     const http::headers& headers() const noexcept { return headers_; }
-    /// What came behind a body in chunks. Nobody has checked it: never trust it as a header.
+    /// The fields that came after a body in chunks. Nobody has checked them: never trust one as a header.
     const http::headers& trailers() const noexcept { return trailers_; }
     const std::string& body() const& noexcept { return body_; }
     std::string body() && noexcept { return std::move(body_); }

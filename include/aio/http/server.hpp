@@ -14,14 +14,15 @@
 //         bool all_done = co_await server.drain(30s);
 //     });
 //
-// It is a manager as aio::server is: left, it is closed, and its handlers are cancelled and have ended.
+// The server is a manager as aio::server is: when its scope is left, it is closed, and its handlers have been cancelled
+// and have ended.
 //
-// Requests of one connection are handled one after the other, in order, pipelined ones too; those of different
-// connections at once, each connection in a task of its own. The server answers by itself what is no request (400), too
-// long (431, 413), too slow (408), or beyond it (501, 505), and closes the connection; it reads away what is still
-// being sent, for a while, so that the client reads the answer. CONNECT is beyond it. Every part of a request has a
-// limit, chunks and trailers too. HEAD is given to the handler; the body of its response is not sent. An exception of
-// the handler is told to the loop's exception handler, and the client gets a 500.
+// Requests of one connection are handled one after the other, in order, pipelined ones too. Connections are served at
+// the same time, each in a task of its own. The server itself answers a request that is malformed (400), too long (431,
+// 413), too slow (408), or not supported (501, 505), and closes the connection. Before that it reads and drops for a
+// while what the client still sends, so that the client reads the answer. CONNECT is not supported. Every part of a
+// request has a limit, chunks and trailers too. HEAD is given to the handler; the body of its response is not sent. An
+// exception of the handler goes to the loop's exception handler, and the client gets a 500.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -94,27 +95,29 @@ http_handler make_http_handler(F&& handler) {
 
 namespace aio::http {
 
-/// A handle; movable. A dropped one leaves the server running, until the end of run().
+/// A handle; movable. If it is dropped, the server runs until the end of run().
 class server {
 public:
     server() noexcept = default;
     server(aio::server listening, std::shared_ptr<detail::http_server_state> state) noexcept;
 
-    /// The port it listens on: the real one where 0 was asked for.
+    /// The port that the server listens on: the real one if it was asked for 0.
     int port() const { return listening_.port(); }
-    /// Stops listening, and closes the connections that have no request under way; those that have one are closed after
-    /// it.
+    /// Stops listening, and closes the connections that have no request under way; the others are closed after their
+    /// request.
     void close();
     /// Waits until the server is closed and all connections are gone. Revertible.
     AIO_DETAIL_WRAPPER coro<> wait_closed() { return listening_.wait_closed(); }
-    /// Closes it and waits for the requests under way: true. When d has passed the rest is aborted: false.
+    /// Closes the server and waits for the requests under way: gives true when they are done. When d has passed, aborts
+    /// the rest and gives false.
     coro<bool> drain(delay d);
-    /// As a manager: enter gives the server itself; exit closes it, cancels the handlers of the requests under way, and
-    /// waits until they have ended. To let them finish, await drain() before. A cancel neither prevents nor interrupts
-    /// that: it stays pending.
+    /// As a manager: enter gives the server itself; exit closes the server, cancels the handlers of the requests under
+    /// way, and waits until they have ended. To let them finish, await drain() before. A cancel neither prevents nor
+    /// interrupts exit: it stays pending.
     detail::ready<server&> enter() noexcept { return detail::ready<server&>(*this); }
     detail::server_leaving exit(const std::exception_ptr& error);
-    /// Waits until it is cancelled; then drains for drain_timeout. A second cancel aborts what is left.
+    /// Waits until it is cancelled; then drains for drain_timeout, and throws the cancelled_error. A second cancel
+    /// aborts the connections that are left.
     coro<> serve_forever();
     bool is_serving() const noexcept { return listening_.is_serving(); }
     /// How many connections are open, idle ones included.
@@ -134,17 +137,18 @@ coro<> serve_http(http_handler handler, std::string host, int port, http::server
 
 namespace aio::http {
 
-/// Listens on host and port (0: a free one), as aio::start_server, and answers requests with what handler(request)
-/// gives: a plain or async function, called for many requests at once. It is kept, with what it captures, until the
-/// last connection is gone. Throws std::system_error naming the address (EADDRINUSE, EACCES).
+/// Listens on host and port (0: a free one), as aio::start_server does, and answers requests with what handler(request)
+/// gives. handler is a plain or async function, which is called for many requests at once. The server keeps it, with
+/// what it captures, until the last connection is gone. Throws std::system_error that names the address (EADDRINUSE,
+/// EACCES).
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
     return detail::start_http_server(
         detail::make_http_handler(std::forward<F>(handler)), std::move(host), port, options);
 }
 
-/// start_server() and serve_forever(): runs until it is cancelled, then finishes the requests under way, and leaves
-/// with the cancelled_error.
+/// Calls start_server() and serve_forever(): runs until it is cancelled, then finishes the requests under way, and
+/// throws the cancelled_error.
 template<class F>
 AIO_DETAIL_WRAPPER coro<> serve(F&& handler, std::string host, int port, server_options options = {}) {
     return detail::serve_http(detail::make_http_handler(std::forward<F>(handler)), std::move(host), port, options);

@@ -9,8 +9,8 @@
 //     });                                                  // committed; rolled back if the body throws or is cancelled
 //     auto found = co_await db.query("SELECT * FROM users WHERE id = $1", 2);
 //
-// PostgreSQL is spoken to on the loop, without a thread; SQLite in a thread of the connection's own. The statement's
-// text is the database's own dialect; $1, $2 ... work in both.
+// A PostgreSQL connection runs on the loop, without a thread; an SQLite connection has a thread of its own. The
+// statement's text is the database's own dialect; $1, $2 ... work in both.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -34,8 +34,9 @@ class transaction;
 template<class T>
 concept parameter_like = std::is_constructible_v<parameter, T>;
 
-/// Made by connect() and by pool. One operation at a time: a second task that queries meanwhile gets std::logic_error;
-/// take a connection for each task, from a pool. Belongs to its loop. At destruction nothing may be under way on it.
+/// Made by connect() and by pool. A connection does one operation at a time: a second task that queries meanwhile gets
+/// std::logic_error; take a connection for each task, from a pool. A connection belongs to its loop. When it is
+/// destroyed, no operation may be under way on it.
 ///
 /// The library drops the notices of a PostgreSQL server and the notifications that a LISTEN brings. NOTIFY works.
 class connection {
@@ -46,16 +47,16 @@ public:
     connection& operator=(const connection&) = delete;
 
     /// Runs a statement and gives all of its rows. Without parameters it may be several statements, separated by
-    /// semicolons: the rows are the last one's.
+    /// semicolons: the rows are those of the last one.
     ///
     /// Irrevocable, but it can be asked to stop: a cancel interrupts the statement in the database, waits until the
     /// connection is idle again and then throws cancelled_error; a statement that completed in spite of it gives its
     /// rows, and the cancel stays pending. A PostgreSQL connection that does not become idle within 5 seconds is
     /// closed.
     ///
-    /// Throws sql::error; std::invalid_argument for what the database cannot take: a statement with a NUL byte, for
-    /// PostgreSQL a text with one, more bytes or parameters than there can be; std::logic_error for a second operation
-    /// at the same time, or after the connection was closed.
+    /// Throws sql::error; std::invalid_argument for what the database cannot take (a statement with a NUL byte, for
+    /// PostgreSQL a text with one, too many bytes or parameters); std::logic_error for a second operation at the same
+    /// time, or after the connection was closed.
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
         std::vector<parameter> parameters;
@@ -70,7 +71,7 @@ public:
 
     /// The same, but gives the rows one by one, and reads them from the database in small batches as they are asked
     /// for. A generator that is closed or dropped before its end stops the statement; until then nothing else can be
-    /// done on this connection. It ends with std::logic_error if the connection, or the transaction around it, was
+    /// done on this connection. next() throws std::logic_error if the connection, or the transaction around it, was
     /// ended meanwhile. A row that has come is given in spite of a cancel; but the server may have been asked to stop
     /// by then, and the next row is a sql::error (57014).
     template<parameter_like... Args>
@@ -84,18 +85,20 @@ public:
         return run_stream(std::move(statement), std::move(parameters));
     }
 
-    /// A manager: begins a transaction, commits it when the body has ended, rolls it back when the body threw or was
-    /// cancelled. Inside another one it is a savepoint. SQLite's begins IMMEDIATE, so that it never fails half-way
-    /// because another connection writes. A rollback cannot be cancelled, but PostgreSQL has 5 seconds for it, then the
-    /// connection is closed; a commit that has begun cannot be cancelled, either. A body that ends the transaction by a
-    /// COMMIT or ROLLBACK of its own gets sql::error, which says which of the two has happened.
+    /// Gives a manager that begins a transaction, commits it when the body has ended, and rolls it back when the body
+    /// threw or was cancelled. Inside another transaction it is a savepoint. In SQLite it begins IMMEDIATE, so that it
+    /// never fails half-way because another connection writes. A rollback cannot be cancelled, but PostgreSQL has 5
+    /// seconds for it, then the connection is closed; a commit that has begun cannot be cancelled, either. If the body
+    /// ends the transaction by a COMMIT or ROLLBACK of its own, the exit throws sql::error, which says which of the two
+    /// has happened.
     sql::transaction transaction();
 
-    /// Closes it, once the operation under way has ended; an open transaction is rolled back. Harmless the second time.
-    /// What connect() made is closed by its manager.
+    /// Closes the connection, once the operation under way has ended; an open transaction is rolled back. A second call
+    /// does nothing. A connection of connect() is closed by its manager.
     coro<> aclose();
 
-    /// False once it was closed, or was lost: the server went away, or did not answer to a cancel.
+    /// False once the connection was closed, or was lost (the server went away, or did not answer to a cancel), or a
+    /// transaction on it could not be ended.
     bool usable() const noexcept;
 
 private:
@@ -117,7 +120,7 @@ private:
     void end_stream() noexcept;
 
     std::unique_ptr<driver> driver_;
-    std::size_t level_ = 0;  // of transactions that are open
+    std::size_t level_ = 0;  // how many transactions are open, each inside the one before
     open_stream* stream_ = nullptr;
     bool running_ = false;  // an operation is under way
     bool closed_ = false;
@@ -148,7 +151,8 @@ public:
     explicit connector(std::string url);
     connector(connector&&) noexcept = default;
     connector& operator=(connector&&) noexcept = default;
-    /// Connects. A cancel ends an attempt at once. Throws sql::error, which says where to and why not.
+    /// Connects, and gives the connection. A cancel ends the attempt at once. Throws sql::error, which says where to
+    /// and why not.
     coro<connection&> enter();
     coro<> exit(std::exception_ptr error);
 

@@ -1,5 +1,6 @@
 #pragma once
-// A pool of connections, for tasks that query at the same time: each takes one as long as it needs it.
+// A pool of connections, for tasks that query at the same time: each task takes a connection for as long as it needs
+// it.
 //
 //     aio::sql::pool pool("postgresql://user@host/db", {.max_size = 10});
 //     auto rows = co_await pool.query("SELECT 1");              // one statement, on whichever connection is free
@@ -34,28 +35,27 @@ struct pool_statistics {
 
 class pool_state;
 
-/// Connections are made when they are needed, and kept. One that was lost, or is given back in the middle of a
-/// transaction, is closed and replaced by a new one when it is needed. Settings made on a connection (SET, temporary
-/// tables) stay with it. "sqlite::memory:" is a database of a single connection: then there is one, whatever max_size
-/// says.
+/// A pool makes connections when they are needed, and keeps them. A connection that was lost, or is given back in the
+/// middle of a transaction, is closed; the pool makes a new one when it needs one. Settings made on a connection (SET,
+/// temporary tables) stay with it. "sqlite::memory:" is a database of a single connection: then the pool has one,
+/// whatever max_size says.
 class pool {
 public:
     class lease;
 
     /// Throws std::invalid_argument as connect() does, or if max_size is 0 or more than a million.
     explicit pool(std::string url, pool_options options = {});
-    /// Closes the connections that are idle; those in use, when they are given back.
+    /// Closes the connections that are idle; those in use are closed when they are given back.
     ~pool();
     pool(const pool&) = delete;
     pool& operator=(const pool&) = delete;
 
-    /// Waits for a connection, first come first served; where none is idle the pool makes one. Revertible: a cancel
-    /// gives the place to the next, and so it does with a connection that is being made: that goes on without who has
-    /// asked for it. Throws sql::error if connecting fails; std::logic_error once the pool is closed. Source: asyncpg's
-    /// Pool.acquire.
+    /// Waits for a connection, first come first served; if none is idle, the pool makes one. Revertible: if a waiter is
+    /// cancelled, its place goes to the next waiter, and so does a connection that is being made for it. Throws
+    /// sql::error if connecting fails; std::logic_error once the pool is closed. Source: asyncpg's Pool.acquire.
     coro<lease> acquire();
 
-    /// acquire(), connection::query(), and back.
+    /// Takes a connection by acquire(), calls connection::query(), and gives the connection back.
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
         std::vector<parameter> parameters;
@@ -67,8 +67,9 @@ public:
         return run(std::move(statement), std::move(parameters));
     }
 
-    /// No more acquire(); ends the attempts to connect, and waits until all connections have been given back, and
-    /// closes them. Cancelled, it may be called again. Harmless once closed.
+    /// Closes the pool: acquire() throws std::logic_error from now on, attempts to connect end. Waits until all
+    /// connections have been given back, and closes them. After a cancel it may be called again. Does nothing once all
+    /// is closed.
     coro<> aclose();
 
     pool_statistics statistics() const noexcept;
@@ -78,7 +79,8 @@ private:
     std::shared_ptr<pool_state> state_;
 };
 
-/// A connection in use: used like a pointer to it, given back at the end. It may outlive the pool.
+/// A connection in use. It is used like a pointer, and its destructor gives the connection back. It may outlive the
+/// pool.
 class [[nodiscard]] pool::lease {
 public:
     lease(lease&&) noexcept = default;
@@ -95,7 +97,7 @@ public:
     connection& operator*() const noexcept { return *connection_; }
     connection* operator->() const noexcept { return connection_.get(); }
     explicit operator bool() const noexcept { return connection_ != nullptr; }
-    /// Gives it back now; empty afterwards.
+    /// Gives the connection back now; the lease is empty afterwards.
     void release() noexcept;
 
 private:

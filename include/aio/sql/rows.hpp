@@ -28,13 +28,13 @@
 
 namespace aio::sql {
 
-/// The database said no. what() has the condition, its code, the place in the statement, and the constraint, table and
-/// column by name. It never has a parameter, a literal of the statement or a password, so that it can be printed and
-/// logged; nor has it the database's own words, but where they quote only names. Those words, and the statement, may
-/// hold all of that: message(), detail() and statement() give them to who asks.
+/// The database refused something. what() has the condition, its code, the place in the statement, and the constraint,
+/// table and column by name. It never has a parameter, a literal of the statement or a password, so it can be printed
+/// and logged; it has the database's own words only where they quote nothing but names. Those words, and the statement,
+/// may hold values: message(), detail() and statement() give them to callers that ask.
 class AIO_API error : public std::runtime_error {
 public:
-    /// What a driver knows of it; empty where it knows nothing.
+    /// What a driver knows of an error; a string is empty where it knows nothing.
     struct parts {
         std::string code, statement, message, detail, constraint, table, column;
     };
@@ -44,16 +44,16 @@ public:
     /// what() is the text as it stands.
     error(const std::string& text, parts p);
 
-    /// PostgreSQL: the SQLSTATE, "23505"; "08..." where the connection itself failed. SQLite: its extended code,
+    /// PostgreSQL: the SQLSTATE, "23505"; "08..." if the connection itself failed. SQLite: its extended code,
     /// "SQLITE_CONSTRAINT_UNIQUE".
     const std::string& code() const noexcept { return parts_->code; }
     /// The whole text of the statement that failed; empty if there was none.
     const std::string& statement() const noexcept { return parts_->statement; }
     /// The database's own words, and its hint. They may quote a parameter or a literal.
     const std::string& message() const noexcept { return parts_->message; }
-    /// PostgreSQL: the detail, "Key (email)=(ann@example.org) already exists.": it has values. SQLite has none.
+    /// PostgreSQL: the detail, "Key (email)=(ann@example.org) already exists.", which quotes values. Empty for SQLite.
     const std::string& detail() const noexcept { return parts_->detail; }
-    /// The names of what the error is about, where the database tells; else empty. SQLite tells those of constraints.
+    /// What the error is about, where the database tells; else empty. SQLite tells the names of constraints.
     const std::string& constraint() const noexcept { return parts_->constraint; }
     const std::string& table() const noexcept { return parts_->table; }
     const std::string& column() const noexcept { return parts_->column; }
@@ -118,12 +118,12 @@ class table;  // src/sql/table.hpp
 class field {
 public:
     bool is_null() const noexcept;
-    /// Its column's.
+    /// The name of its column.
     const std::string& name() const noexcept;
-    /// The value as bool, an integer, floating point, std::string, std::vector<std::byte>, or a std::optional of these
-    /// for a column that may be NULL. Numbers are read from text, too, and a number or truth value becomes text. Throws
-    /// std::invalid_argument, naming the column, for what does not fit: NULL, a text that is no number, a number out of
-    /// range.
+    /// Gives the value as bool, an integer, floating point, std::string, std::vector<std::byte>, or a std::optional of
+    /// these for a column that may be NULL. Numbers are read from text, too, and a number or truth value becomes text.
+    /// Throws std::invalid_argument, naming the column, for a value that does not fit: NULL, a text that is no number,
+    /// a number out of range.
     template<class T>
     T as() const {
         if constexpr (is_optional<T>::value) {
@@ -191,12 +191,12 @@ private:
     std::size_t index_;
 };
 
-/// What a query gave.
+/// The rows that a query gave.
 class rows {
 public:
     class iterator;
 
-    /// No rows, no columns.
+    /// Has no rows and no columns.
     rows();
     explicit rows(std::shared_ptr<const table> t) noexcept : table_(static_cast<std::shared_ptr<const table>&&>(t)) {}
     std::size_t size() const noexcept;
@@ -206,7 +206,7 @@ public:
     iterator begin() const noexcept;
     iterator end() const noexcept;
     const std::vector<std::string>& columns() const noexcept;
-    /// How many rows an INSERT, UPDATE or DELETE has touched; 0 for everything else.
+    /// How many rows an INSERT, UPDATE, DELETE or MERGE has touched; 0 for everything else.
     std::size_t affected() const noexcept;
 
 private:
