@@ -251,8 +251,7 @@ namespace detail {
 /// An lvalue range whose elements can be awaited, but as rvalues only.
 template<class R>
 concept unmoved_range = range<R> && !awaitable<R> && unmoved<given_element_t<R>>;
-/// What gather() and the like accept as an argument, or refuse with a message that says what to do (unmoved
-/// coroutines).
+/// Arguments that gather() and the like accept, or (unmoved coroutines) refuse with a message that says what to do.
 template<class A>
 concept groupable = awaitable<A> || unmoved<A>;
 template<class R>

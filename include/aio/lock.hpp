@@ -133,7 +133,7 @@ private:
     std::uint64_t holder_ = 0;              // the id of the task that took it: it may have ended since
     detail::lock_waiter* woken_ = nullptr;  // takes the lock next: it is in no list, and its task has not run yet
     detail::list<detail::lock_waiter> waiters_;
-    detail::list<detail::lock_waiter> returning_;  // notified by a condition, not in line yet
+    detail::list<detail::lock_waiter> returning_;  // a condition has notified them; they are not in line yet
     detail::list<detail::lock_waiter> postponed_;  // they get in line at their task's next step
     detail::list<guard> guards_;
     const char* kind_ = "aio::lock";

@@ -55,7 +55,7 @@ public:
     /// Completes when every item that was put is done, at once if that is so. Revertible. The queue must outlive the
     /// wait. Throws std::logic_error if the queue belongs to another loop. Source: Queue.join.
     queue_join join() noexcept;
-    /// 0: no limit.
+    /// How many items fit; 0: no limit.
     std::size_t maxsize() const noexcept { return maxsize_; }
 
 protected:
@@ -113,8 +113,8 @@ struct queue_line {
         first_asleep = next_asleep(op);
         op.wake_to_retry();
     }
-    /// The queue is being destroyed. over: the operations that have been woken would find the queue shut down; they end
-    /// so.
+    /// Ends all waits, because the queue is being destroyed. over: the operations that have been woken would find the
+    /// queue shut down, so they end as they would have ended anyway.
     void abandon(farewell& goodbye, bool over) noexcept {
         first_asleep = nullptr;
         while (Operation* op = all.pop_front()) over && op->woken_to_look() ? goodbye.grant(*op) : goodbye.to(*op);

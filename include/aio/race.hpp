@@ -122,7 +122,7 @@ coro<race_winner<gathered_t<awaited_t<given_element_t<R>>>>> race_range(R range)
     std::exception_ptr error;
     std::size_t first = 0;
     bool over = false;     // no more coroutines begin: one has ended, or an error came
-    bool reading = false;  // the range itself has thrown
+    bool reading = false;  // the range is being read: an error that comes now is its own
     auto next = range.begin();
     const auto end = range.end();
     auto begin_all = [&] {
@@ -220,7 +220,7 @@ coro<awaited_t<A>> shield_until(std::decay_t<A> given, delay d) {
 
 }  // namespace detail
 
-/// Starts all in order, and gives the result of the first to end, as the alternative at its place; void gives
+/// Starts all in order, and gives the result of the first to end, as the variant's alternative at its place; void gives
 /// std::monostate. In that same step the others are cancelled, and then awaited; coroutines that have not begun do not
 /// begin. A task or future given as an lvalue is only watched: it goes on when another one wins, or when the race is
 /// cancelled, and its error stays its own. If the first to end fails, its error is thrown. The losers' errors go to the
