@@ -1,5 +1,7 @@
 #pragma once
-// How the client and the server fill messages with what came over the wire, which has been checked there.
+// How the client and the server fill the messages of aio/http/message.hpp with what came over the wire: they have
+// checked it, so http_access sets private members. Below are the small functions on names, values and lists that both
+// use.
 
 #include <aio/http/message.hpp>
 
@@ -8,12 +10,13 @@
 
 namespace aio::detail {
 
-/// The one check of what becomes a header, whoever made it: throws std::invalid_argument unless the name is a token and
-/// the value has no line break and no NUL in it.
+/// Every header passes this check, whether a user or a peer made it: throws std::invalid_argument unless the name is a
+/// token and the value has no line break and no NUL in it.
 void check_field(std::string_view name, std::string_view value);
 
 struct http_access {
-    /// A folded line: more of the last value. Throws std::invalid_argument as headers::add does.
+    /// Appends a folded line to the value of the last header, which must exist. Throws std::invalid_argument as
+    /// headers::add does.
     static void extend_last(http::headers& h, std::string_view more) {
         check_field(h.fields_.back().name, more);
         h.fields_.back().value.append(" ").append(more);
@@ -25,12 +28,12 @@ struct http_access {
     static void set_url(http::response& r, std::string url) noexcept { r.url_ = std::move(url); }
 };
 
-/// The characters that methods and header names are made of (RFC 9110, 5.6.2).
+/// True if text is a token, as methods and header names are (RFC 9110, 5.6.2).
 bool is_http_token(std::string_view text) noexcept;
 bool equal_ignoring_case(std::string_view a, std::string_view b) noexcept;
-/// Without the spaces and tabs at both ends.
+/// text without the spaces and tabs at both ends.
 std::string_view trimmed(std::string_view text) noexcept;
-/// Calls fn(element) for each element of a comma-separated list, trimmed; empty ones too.
+/// Calls fn(element) for each element of a comma-separated list, trimmed; also for empty elements.
 template<class F>
 void for_each_element(std::string_view list, F&& fn) {
     for (;;) {

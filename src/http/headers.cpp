@@ -1,3 +1,6 @@
+// http::headers, and the functions on names and values that access.hpp declares. Headers are kept in the order in which
+// they were added and searched one by one: a message has few of them, and an answer may repeat a name.
+
 #include <aio/http/headers.hpp>
 
 #include "http/access.hpp"

@@ -1,3 +1,7 @@
+// http::request and http::response, as the client and the server make them and as a test may make them by hand; the
+// phrases of the statuses come from Boost.Beast. A request decodes its path when it is made, and a value
+// of its query at each call of query().
+
 #include <aio/http/message.hpp>
 
 #include "http/access.hpp"
@@ -18,7 +22,7 @@ int hex(char c) noexcept {
     return -1;
 }
 
-// %XX as the byte it stands for. In a query '+' is a space. What cannot be decoded stays as it is.
+// Replaces %XX by the byte that it stands for, and '+' by a space if in_query. What cannot be decoded stays as it is.
 void decode(std::string_view text, bool in_query, std::string& out) {
     out.clear();
     out.reserve(text.size());
@@ -37,7 +41,7 @@ void decode(std::string_view text, bool in_query, std::string& out) {
     }
 }
 
-// No client sends one, but a request made by hand may have it.
+// No client sends a fragment, but the target of a request made by hand may have one.
 std::string_view without_fragment(std::string_view target) noexcept { return target.substr(0, target.find('#')); }
 
 }  // namespace
@@ -50,7 +54,7 @@ status_error::status_error(int status, std::string url)
 std::string_view reason(int status) noexcept {
     namespace beast = boost::beast::http;
     const beast::status known = beast::int_to_status(status > 0 ? static_cast<unsigned>(status) : 0);
-    // Beast has a phrase for 599, too, which is not registered.
+    // Beast has a phrase also for 599, which is no registered status.
     if (known == beast::status::unknown || known == beast::status::network_connect_timeout_error) return "Unknown";
     const auto phrase = beast::obsolete_reason(known);
     return {phrase.data(), phrase.size()};

@@ -1,3 +1,6 @@
+// The parser of request targets. It accepts only what two sides cannot read differently, because a proxy and a server
+// that find different hosts or paths in one request can be played off against each other.
+
 #include "http/target.hpp"
 
 #include "http/access.hpp"
@@ -12,7 +15,7 @@ bool is_letter(char c) noexcept { return (c >= 'a' && c <= 'z') || (c >= 'A' && 
 bool is_one_of(char c, std::string_view set) noexcept { return set.find(c) != set.npos; }
 bool is_unreserved(char c) noexcept { return is_letter(c) || is_digit(c) || is_one_of(c, "-._~"); }
 
-/// A "%" begins two hexadecimal digits; everything else is unreserved or among the others.
+/// True if each "%" has two hexadecimal digits behind it, and all other characters are unreserved or among the others.
 bool is_encoded(std::string_view text, std::string_view others) noexcept {
     for (std::size_t i = 0; i < text.size(); ++i) {
         if (text[i] == '%') {
@@ -44,7 +47,7 @@ bool is_port(std::string_view text) noexcept {
     return true;  // RFC 3986 lets it be empty
 }
 
-/// What stands between the brackets of "[::1]"; which addresses there are is the resolver's to know.
+/// True for what may stand between the brackets of "[::1]". The resolver finds out whether it is an address.
 bool is_ip_literal(std::string_view text) noexcept {
     if (text.find(':') == text.npos) return false;
     for (const char c : text) {
@@ -78,7 +81,7 @@ bool is_authority(std::string_view text) noexcept {
     } else {
         const std::size_t colon = text.find(':');
         const std::string_view host = text.substr(0, colon);
-        // A comma would be allowed in a name; where one comes, two Host fields were put together.
+        // RFC 3986 allows a comma in a name, but here it is refused: somebody has joined two Host fields.
         if (host.empty() || !is_encoded(host, "!$&'()*+;=")) return false;
         if (colon != text.npos) port = text.substr(colon);
     }

@@ -1,25 +1,26 @@
 #pragma once
-// What a request asks for (RFC 9112, 3.2), and the name of a host as a Host field and a URL have it (RFC 3986, 3.2.2).
+// Parsing the target of a request (RFC 9112, 3.2), and the check of a host's name as it stands in a Host field or a URL
+// (RFC 3986, 3.2.2). The server's parser, the client's check of a Host header and http::request call it.
 
 #include <optional>
 #include <string_view>
 
 namespace aio::detail {
 
-/// A request target has one of four forms: "/path?query"; "http://host/path?query", as a proxy is asked;
-/// "host:port", of CONNECT alone; "*", of OPTIONS alone.
+/// The parts of a request target. It has one of four forms: "/path?query"; "http://host/path?query", as clients ask a
+/// proxy; "host:port", for CONNECT alone; "*", for OPTIONS alone. The parts point into the target.
 struct http_target {
-    std::string_view authority;             // "host:port", where the form has one
-    std::string_view path;                  // percent-encoded; "/" where there is none; "*" of the asterisk form
+    std::string_view authority;             // "host:port" of the second and third form; else empty
+    std::string_view path;                  // percent-encoded; "/" if it is missing; "*" in the fourth form
     std::optional<std::string_view> query;  // without "?"
 };
 
-/// Nothing if the target is none of the four, or not one that goes with the method. Strict but for these: a path may
-/// contain | ^ [ ], a query what is visible but " # < >, because browsers send those as they are; "%" without two
-/// digits is let pass in a query.
+/// Gives nothing if the target has none of the four forms, or a form that does not go with the method. The parser is
+/// strict with three exceptions: a path may contain | ^ [ ], and a query all visible characters but " # < >, because
+/// browsers do not encode those; a "%" in a query needs no two digits behind it.
 std::optional<http_target> parse_target(std::string_view method, std::string_view target) noexcept;
 
-/// "host", "host:80", "[::1]:80"; without a user. Empty is none.
+/// True for "host", "host:80" and "[::1]:80"; false for an empty text, or one with a user in it.
 bool is_authority(std::string_view text) noexcept;
 
 }  // namespace aio::detail

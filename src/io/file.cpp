@@ -1,4 +1,4 @@
-// Files: each call is one job on a thread of the file pool, which lies in the frame of the coroutine that awaits it.
+// Files: each call is one job for a thread of the file pool, and lies in the frame of the coroutine that awaits it.
 // The operations of one file share its position, so they take turns (file_state::turn).
 //
 // Files that are not regular are different, because a read of a FIFO or a terminal may wait for ever and no thread may
@@ -111,8 +111,7 @@ opening open_at_once(const char* path, int flags) noexcept {
     opening o;
     o.fd = open_cloexec(path, flags | O_NONBLOCK);
     if (o.fd < 0 && errno == EAGAIN)
-        o.fd = open_cloexec(
-            path, flags);  // another process has a lease on the file: this waits until it gives the lease up
+        o.fd = open_cloexec(path, flags);  // waits until another process has given up its lease on the file
     struct stat status{};
     if (o.fd < 0) {
         o.error = errno;

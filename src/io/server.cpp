@@ -1,8 +1,8 @@
 // The server behind aio::start_server and start_unix_server: its listening sockets, an accept loop (an internal task)
 // for each of them, and a task for each connection, which runs the user's handler.
 //
-// server_state is shared by all of these, and lists the open connections and the running handlers, because leaving the
-// server waits for both. It wakes those that wait whenever one has ended: changed().
+// server_state is shared by all of these, and lists the open connections and the running handlers, because drain()
+// waits for both, and exit() ends both. changed() wakes the tasks that wait whenever one of them has ended.
 //
 // A unix socket needs more care, because its file outlives the process: a file that no process is bound to any more is
 // replaced (who_is_bound_to, folder_lock), and close() removes the file only if it is still the one that we made.
@@ -99,8 +99,7 @@ public:
         }
     }
     void unpark() noexcept { listener_->source.unpark(0); }
-    void revert() noexcept {
-    }  // nothing has been accepted yet: start() accepts just before the task takes the connection
+    void revert() noexcept {}  // nothing has been accepted yet: start() does that just before the task goes on
     accepted finish() noexcept { return result_; }
     void describe(std::string& out) const override { out += "a connection to " + listener_->where.text(); }
 
@@ -306,8 +305,7 @@ coro<> accept_loop(server_ref server, listener& from) {
         }
     } catch (const cancelled_error&) {
         if (server->closed) co_return;
-        loop_core& loop =
-            get_running_loop().core();  // only the end of run() cancels this task while the server is open
+        loop_core& loop = get_running_loop().core();  // this is the end of run(): the server is still open
         tell_not_left(*server.get(), loop, " was never closed");
         server->close();
         throw;

@@ -1,7 +1,7 @@
-// An answer names the codings of its body in the order in which the server applied them. Each becomes a stage with a
-// stream of zlib's, and the stages stand in a row, the last coding first: whoever reads asks the last stage, which asks
-// the one before it when its input is used up. So no stage decodes more than is asked for, however much a few bytes
-// would grow into.
+// An answer names the codings of its body in the order in which the server applied them. Each coding becomes a stage
+// with a stream of zlib's, and the stages stand in a row, the last coding first. read() asks the last stage, and each
+// stage asks the one before it when its input is used up. So no stage decodes more than is asked for, however much a
+// few bytes would grow into.
 //
 // http_transfer feeds a decoder as libcurl receives the body, and finishes it at the end of the body.
 
@@ -38,11 +38,11 @@ coding coding_of(std::string_view name) noexcept {
 
 struct http_decoder::stage {
     enum class state : std::uint8_t {
-        empty,    // nothing has come
-        inside,   // of a stream of zlib's
-        between,  // a member of gzip's has ended: another one may come (RFC 1952, 2.2), or zeros
-        padding,  // zeros: tar and tapes leave some
-        ended,    // a stream of deflate has
+        empty,    // no byte has come
+        inside,   // a stream of zlib's has begun
+        between,  // a member of a gzip body has ended: another one may come (RFC 1952, 2.2), or zeros
+        padding,  // zeros have come behind a gzip body: tar and tapes leave some
+        ended,    // a deflate body has ended
     };
 
     explicit stage(bool is_gzip) noexcept : gzip(is_gzip) {}
@@ -81,20 +81,22 @@ struct http_decoder::stage {
                 at = gzip ? state::between : state::ended;
             } else if (code == Z_MEM_ERROR) {
                 throw std::bad_alloc();
-            } else if (code != Z_OK && code != Z_BUF_ERROR) {  // Z_BUF_ERROR: it wants more input
+            } else if (code != Z_OK && code != Z_BUF_ERROR) {  // Z_BUF_ERROR: zlib wants more input
                 bad(z.msg ? z.msg : "no stream of zlib's");
             }
         }
         return made;
     }
 
-    // What the next byte begins. False: it was padding, and is used up.
+    // Looks at the next byte, and begins a stream of zlib's if none is under way. False if the byte was padding, which
+    // is skipped.
     bool begin_member() {
         if (at == state::inside) return true;
         const char first = input[used];
         if (at == state::ended) bad("there is more behind its end");
         if (at == state::empty) {
-            // "deflate" is a stream of zlib's (RFC 9110, 8.4.1.2), which begins with a byte 0x?8; many send it bare.
+            // "deflate" is the format of zlib (RFC 9110, 8.4.1.2), which begins with a byte 0x?8; but many servers send
+            // the compressed data without it.
             const bool bare = !gzip && (first & 0x8f) != 0x08;
             if (::inflateInit2(&z, gzip ? 16 + MAX_WBITS : bare ? -MAX_WBITS : MAX_WBITS) != Z_OK)
                 throw std::bad_alloc();
@@ -123,9 +125,9 @@ struct http_decoder::stage {
     }
 
     const bool gzip;
-    stage* before = nullptr;  // decodes first; its output is the input here
+    stage* before = nullptr;  // the stage that decodes first; its output is this stage's input
     state at = state::empty;
-    bool output_waits = false;  // zlib may have more for us without more input
+    bool output_waits = false;  // zlib may have more output without more input
     std::string input;
     std::size_t used = 0;
     z_stream z{};

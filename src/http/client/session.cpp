@@ -1,3 +1,9 @@
+// http::session, and the two awaiters of a request. http_exchange waits for a whole answer, and a cancel ends the
+// request. next_piece, which session::stream is made of, waits for one piece of a body at a time; the request goes on
+// between the pieces, and ends with the generator that owns it.
+//
+// Transfers do the work (transfer.cpp): an awaiter begins one, and leaves itself in it as its waiter.
+
 #include "http/access.hpp"
 #include "http/client/transfer.hpp"
 
@@ -37,7 +43,8 @@ void http_exchange::describe(std::string& out) const {
     out += transfer_->phase();
 }
 
-/// Waits for more of a streamed body. Irrevocable: a piece that has come is given.
+/// Waits for a piece of a streamed body; the timeout counts for each piece. Irrevocable: a piece that has come is given
+/// in spite of a cancel. The first one sends the request.
 class [[nodiscard]] next_piece final : public irrevocable<next_piece> {
 public:
     explicit next_piece(http_transfer& t) noexcept : transfer_(&t) {}
@@ -63,7 +70,7 @@ public:
         transfer_->client->loop->disarm(transfer_->deadline);
     }
     void revert() noexcept {}
-    /// Empty: the end.
+    /// Gives the next piece; an empty one is the end of the body.
     std::string finish() {
         http_transfer& t = *transfer_;
         if (t.status >= 400) throw http::status_error(t.status, t.shown);

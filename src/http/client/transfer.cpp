@@ -1,9 +1,9 @@
 // Requests under way, and the callbacks through which libcurl tells of them; transfer.hpp says how libcurl is driven.
-// Session.cpp makes transfers (make_transfer) and waits for them.
+// session.cpp makes transfers (make_transfer) and waits for them.
 //
 // libcurl is lenient where we are not: this file refuses URLs and headers that two sides would read differently,
 // decides what may be sent twice, and turns libcurl's codes into errors that name the request, the errno and the phase.
-// No exception may pass through libcurl: a callback keeps it in its transfer, which ends with it.
+// No exception may pass through libcurl: a callback keeps it in the transfer, which ends with that error.
 
 #include "http/client/transfer.hpp"
 
@@ -54,7 +54,7 @@ struct url_handle {
     }
 };
 
-// A URL that could not be read, for a message: what stands before the last @ may have a password in it.
+// Makes a URL that could not be read fit for a message: what stands before the last @ may hold a password.
 std::string masked(const std::string& text) {
     const std::size_t at = text.rfind('@');
     if (at == text.npos) return text;
@@ -64,7 +64,7 @@ std::string masked(const std::string& text) {
 }
 
 struct checked_url {
-    std::string url;    // what goes beyond ASCII is encoded
+    std::string url;    // characters beyond ASCII are encoded
     std::string shown;  // without user and password
     bool local = false;
 };
@@ -75,8 +75,8 @@ struct checked_url {
 
 bool is_http(std::string_view scheme) noexcept { return scheme == "http" || scheme == "https"; }
 
-// libcurl encodes spaces and what goes beyond ASCII; these no URL may have as they are, either (RFC 3986), and servers
-// refuse them.
+// Encodes the characters of a part of a URL that no URL may have as they are (RFC 3986): libcurl encodes only spaces
+// and what goes beyond ASCII, and servers refuse the others.
 void encode(url_handle& u, CURLUPart part) {
     const std::string text = u.get(part);
     std::string encoded;
@@ -93,10 +93,10 @@ void encode(url_handle& u, CURLUPart part) {
     if (curl_url_set(u.url, part, encoded.c_str(), 0) == CURLUE_OUT_OF_MEMORY) throw std::bad_alloc();
 }
 
-// Of a URL that libcurl could read.
+// Checks a URL that libcurl could read, and takes it apart. Throws std::invalid_argument.
 checked_url parts_of(const std::string& method, url_handle& u) {
     checked_url checked;
-    curl_url_set(u.url, CURLUPART_FRAGMENT, nullptr, 0);  // nobody sends it
+    curl_url_set(u.url, CURLUPART_FRAGMENT, nullptr, 0);  // a fragment is never sent
     encode(u, CURLUPART_PATH);
     encode(u, CURLUPART_QUERY);
     checked.url = u.get(CURLUPART_URL);
@@ -109,7 +109,7 @@ checked_url parts_of(const std::string& method, url_handle& u) {
         throw std::invalid_argument(
             method + " " + checked.shown + ": unknown scheme \"" + scheme + "\": only http and https are known");
     }
-    // libcurl would take such a name for text of the locale, which is "C" unless the program sets one.
+    // libcurl would read such a name in the encoding of the locale, which is "C" unless the program sets one.
     if (std::any_of(host.begin(), host.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) {
         refuse_url(method, checked.shown,
             "the host's name goes beyond ASCII: give it in its ASCII form, which begins with xn--");
@@ -118,7 +118,8 @@ checked_url parts_of(const std::string& method, url_handle& u) {
     return checked;
 }
 
-// Browsers end the host at a backslash, libcurl does not: who has checked such a URL may have checked another host.
+// Browsers end the host at a backslash, and libcurl does not: a program that has checked the host of such a URL may
+// have checked another host than libcurl connects to.
 constexpr const char* backslash_why = "there is a backslash in front of its path";
 bool has_backslash_before_path(std::string_view text) noexcept {
     const std::size_t slashes = text.find("//");
@@ -127,7 +128,7 @@ bool has_backslash_before_path(std::string_view text) noexcept {
     return rest.substr(0, rest.find_first_of("/?#")).find('\\') != text.npos;
 }
 
-// Throws std::invalid_argument if it is none that we take.
+// Throws std::invalid_argument if text is no URL that we accept.
 checked_url check_url(const std::string& method, const std::string& text) {
     if (text.find('\0') != text.npos) refuse_url(method, masked(text.c_str()) + "...", "there is a NUL in it");
     if (has_backslash_before_path(text)) refuse_url(method, masked(text), backslash_why);
@@ -135,7 +136,7 @@ checked_url check_url(const std::string& method, const std::string& text) {
     const CURLUcode code = curl_url_set(u.url, CURLUPART_URL, text.c_str(), CURLU_NON_SUPPORT_SCHEME | CURLU_URLENCODE);
     if (code == CURLUE_OUT_OF_MEMORY) throw std::bad_alloc();
     if (code != CURLUE_OK) refuse_url(method, masked(text), curl_url_strerror(code));
-    // libcurl takes one and three slashes, too.
+    // libcurl also accepts one slash and three.
     const std::size_t slashes = text.find(':') + 1;
     const bool two = text.compare(slashes, 2, "//") == 0 && text.compare(slashes, 3, "///") != 0;
     if (!two && is_http(u.get(CURLUPART_SCHEME))) {
@@ -154,7 +155,7 @@ void append(curl_slist*& list, const std::string& line) {
     throw std::invalid_argument("the header " + std::string(name) + " " + why);
 }
 
-// "close" is kept apart from the other fields: libcurl has to know it, too.
+// Reads a Connection header. "close" is kept apart from the other fields, because libcurl has to be told of it, too.
 void take_connection(http_transfer& t, std::string_view name, std::string_view value) {
     for_each_element(value, [&](std::string_view option) {
         if (equal_ignoring_case(option, "close")) {
@@ -182,11 +183,11 @@ void check_field(const http_transfer& t, std::string_view name, std::string_view
     }
 }
 
-// The caller's headers. How a message ends and what becomes of its connection is ours to say: a wrong word there makes
-// two requests of one, or a server wait for ever.
+// Checks and takes the caller's headers. The library alone says how a message ends and what becomes of its connection:
+// a wrong header there makes two requests of one, or lets a server wait for ever.
 void take_headers(http_transfer& t, const http::headers& given) {
     for (const auto& [name, value] : given) {
-        if (equal_ignoring_case(name, "Content-Length")) {  // which libcurl sends
+        if (equal_ignoring_case(name, "Content-Length")) {  // libcurl sends it
             if (value != std::to_string(t.body.size())) refuse_header(name, "is not the length of the body");
         } else if (equal_ignoring_case(name, "Connection")) {
             take_connection(t, name, value);
@@ -204,12 +205,12 @@ void append_fields(http_transfer& t, const http::headers& more) {
         if (!t.given.contains(name)) append(t.fields, name + ": " + value);
     }
     if (t.close_connection) append(t.fields, "Connection: close");
-    // libcurl's own ideas: a body is a form, and a large one waits a second for a leave to be sent.
+    // These turn off two habits of libcurl: to call a body a form, and to wait a second for a 100 before a large one.
     if (!t.given.contains("Content-Type")) append(t.fields, "Content-Type:");
     if (!t.given.contains("Expect")) append(t.fields, "Expect:");
 }
 
-// What may be sent twice because it does the same as once (RFC 9110, 9.2.2).
+// True if a request may be sent twice, because it does the same as once (RFC 9110, 9.2.2).
 bool is_idempotent(std::string_view method) noexcept {
     for (const char* known : {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"}) {
         if (method == known) return true;
@@ -260,17 +261,17 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* self) noexc
 
 curl_socket_t on_open(void* self, curlsocktype, curl_sockaddr* address) noexcept {
     const int fd = ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-    if (fd < 0) static_cast<http_transfer*>(self)->open_error = errno;  // libcurl does not keep it
+    if (fd < 0) static_cast<http_transfer*>(self)->open_error = errno;  // libcurl does not keep this errno
     return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
 #if LIBCURL_VERSION_NUM >= 0x075000
-// Before a request is sent, and again before it is repeated: libcurl does so when a kept connection ends without an
-// answer, whatever the method is, and when 417 answers an Expect.
+// libcurl calls this before it sends a request, and again before it repeats one. It repeats when a kept connection ends
+// without an answer, whatever the method is, and when a 417 answers an Expect.
 int on_send(void* self, char*, char*, int peer_port, int local_port) noexcept {
     http_transfer& t = *static_cast<http_transfer*>(self);
     if (++t.tries > 1) {
-        if (t.at == http_transfer::section::rest) return CURL_PREREQFUNC_ABORT;  // there is an answer
+        if (t.at == http_transfer::section::rest) return CURL_PREREQFUNC_ABORT;  // the 417 is the answer
         if (!is_idempotent(t.method)) {
             try {
                 throw_system_error(ECONNRESET,
@@ -294,7 +295,7 @@ int port_of(curl_socket_t fd, int (*name)(int, sockaddr*, socklen_t*)) noexcept 
     return 0;
 }
 
-// libcurl takes milliseconds in a long, and 0 as "the default".
+// A time limit as libcurl takes it: milliseconds in a long, where 0 would mean "the default".
 long milliseconds(delay d) noexcept {
     if (!d.has_value()) return INT_MAX;
     const auto ms = std::chrono::ceil<std::chrono::milliseconds>(d.value()).count();
@@ -339,7 +340,7 @@ void http_client::close() noexcept {
         t->end(std::move(why));
     }
     if (!multi_) return;
-    curl_multi_cleanup(std::exchange(multi_, nullptr));  // its callbacks find no loop
+    curl_multi_cleanup(std::exchange(multi_, nullptr));  // its callbacks do nothing, because there is no loop any more
 }
 
 void http_client::enter(http_transfer& t) {
@@ -350,7 +351,7 @@ void http_client::enter(http_transfer& t) {
         for (auto& [fd, s] : sockets_) {
             try {
                 s.watch.watch(fd, s.events);
-            } catch (const std::system_error&) {  // closed meanwhile
+            } catch (const std::system_error&) {  // the descriptor was closed meanwhile
                 s.events = 0;
             }
         }
@@ -386,14 +387,14 @@ void http_client::set_up(http_transfer& t) {
     set(CURLOPT_PROTOCOLS, static_cast<long>(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
 #if LIBCURL_VERSION_NUM >= 0x075700
-    set(CURLOPT_QUICK_EXIT, 1L);  // else the removal of a request waits for getaddrinfo to end in its thread
+    set(CURLOPT_QUICK_EXIT, 1L);  // without this the removal of a request waits for the thread of its getaddrinfo
 #endif
 #if LIBCURL_VERSION_NUM >= 0x075000
     set(CURLOPT_PREREQFUNCTION, &on_send);
     set(CURLOPT_PREREQDATA, &t);
     const bool fresh = t.repeated;
 #else
-    const bool fresh = t.repeated || !is_idempotent(t.method);  // else libcurl may send it twice
+    const bool fresh = t.repeated || !is_idempotent(t.method);  // libcurl may repeat what goes over a kept one
 #endif
     set(CURLOPT_OPENSOCKETFUNCTION, &on_open);
     set(CURLOPT_OPENSOCKETDATA, &t);
@@ -438,7 +439,7 @@ void http_client::note_idle(const http_transfer& t) noexcept {
     curl_socket_t fd = CURL_SOCKET_BAD;
     curl_easy_getinfo(t.easy, CURLINFO_ACTIVESOCKET, &fd);
     const auto found = sockets_.find(fd);
-    if (found == sockets_.end()) return;  // it is closed
+    if (found == sockets_.end()) return;  // the connection is closed
     long version = 0, port = 0;
     curl_easy_getinfo(t.easy, CURLINFO_HTTP_VERSION, &version);
     curl_easy_getinfo(t.easy, CURLINFO_LOCAL_PORT, &port);
@@ -449,7 +450,7 @@ void http_client::note_idle(const http_transfer& t) noexcept {
 bool http_client::is_stale(int local_port, int peer_port) const noexcept {
     for (const auto& [fd, s] : sockets_) {
         if (s.idle_port != local_port || port_of(fd, &::getsockname) != local_port)
-            continue;  // the number has come again
+            continue;  // a later socket has the same descriptor
         if (port_of(fd, &::getpeername) != peer_port) continue;
         char byte;
         return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
@@ -594,7 +595,7 @@ std::string http_transfer::take_piece() {
     return piece;
 }
 
-// A line of the header of an answer, or of its trailers. Answers may follow each other: 100 Continue.
+// Takes a line of the header of an answer, or of its trailers. An answer may come before the real one: 100 Continue.
 void http_transfer::take_header_line(std::string_view line) {
     header_bytes += line.size();
     if (header_bytes > most_header_bytes) {
@@ -642,7 +643,7 @@ void http_transfer::end_of_header() {
         return;
     }
     at = section::rest;
-    // Two who read these otherwise do not agree on where the answer ends.
+    // Two sides that read these fields differently do not agree on where the answer ends.
     std::string length;
     bool chunked = false;
     for (const auto& [name, value] : answer) {
@@ -672,7 +673,7 @@ void http_transfer::refuse_length() const {
 }
 
 void http_transfer::take_body(std::string_view data) {
-    if (redirecting) {  // nobody wants it; reading a small one keeps the connection
+    if (redirecting) {  // nobody wants this body, but reading a small one keeps the connection
         body_bytes += data.size();
         enough = body_bytes > most_ignored_bytes;
         return;
@@ -703,7 +704,7 @@ void http_transfer::decode() {
     }
 }
 
-// What is asked next, after an answer that says to ask elsewhere.
+// Sets up the next message, after an answer that redirects.
 void http_transfer::prepare_redirect() {
     const std::string location = answer["Location"];
     const std::string before = what();
@@ -735,8 +736,8 @@ void http_transfer::prepare_redirect() {
     if (!same_origin) {
         for (const char* name : {"Authorization", "Proxy-Authorization", "Cookie", "Host"}) given.remove(name);
     }
-    // "See Other" means GET; 301 and 302 turn a POST into one, as everywhere. Any other request is repeated, with its
-    // body.
+    // 303 ("See Other") turns all methods but HEAD into GET; 301 and 302 turn only POST into GET, as browsers do. Any
+    // other request is sent again as it is, with its body.
     const bool get = status == 303 ? method != "HEAD" : status <= 302 && method == "POST";
     if (get && method != "GET") {
         method = "GET";
@@ -756,8 +757,8 @@ void http_transfer::prepare_redirect() {
     begin_message();
 }
 
-// A kept connection was lost before anything of the answer had come. libcurl asks again by itself only where it had
-// sent all.
+// True if a kept connection was lost before anything of the answer had come, and the request may be sent twice. libcurl
+// repeats it by itself only if it had sent all of it.
 bool http_transfer::may_repeat(CURLcode code) const noexcept {
     if (code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR && code != CURLE_GOT_NOTHING && code != CURLE_HTTP2 &&
         code != CURLE_HTTP2_STREAM) {
@@ -790,8 +791,8 @@ void http_transfer::end_with(CURLcode code) noexcept {
         if (code == CURLE_ABORTED_BY_CALLBACK && at == section::rest) code = CURLE_OK;  // see on_send
         if (code == CURLE_OK) client->note_idle(*this);
         if (error) {
-            // why it was aborted
-        } else if (stale) {  // libcurl has closed it; nothing was sent
+            // a callback has noted why it aborted the transfer
+        } else if (stale) {  // libcurl has closed the connection, and nothing was sent
             begin_message();
             client->ask_again(*this);
             return;
@@ -803,7 +804,7 @@ void http_transfer::end_with(CURLcode code) noexcept {
                 return;
             }
             why = failure(code);
-        } else if (at != section::rest) {  // which libcurl takes for an answer without a body
+        } else if (at != section::rest) {  // libcurl takes this for an answer without a body
             throw http::error(what() + ": the answer was cut short in its header");
         } else if (redirecting) {
             prepare_redirect();
@@ -842,7 +843,7 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
     std::string why = error_text[0] ? error_text : curl_easy_strerror(code);
     const bool bad_proxy = why.starts_with("Unsupported proxy");
     if (const std::size_t quote = why.find('\'');
-        bad_proxy && quote != why.npos) {  // there it has the URL, with a password
+        bad_proxy && quote != why.npos) {  // the quotes hold the proxy's URL, with its password
         why = why.substr(0, quote + 1) + masked(why.substr(quote + 1));
     }
     const std::string message = what() + ": " + why;
@@ -854,7 +855,7 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
             std::system_error(number ? static_cast<int>(number) : otherwise, std::generic_category(), message));
     };
     const auto lost = [&] {
-        if (number == EPIPE) number = ECONNRESET;  // of the farewell to a TLS peer that has gone
+        if (number == EPIPE) number = ECONNRESET;  // EPIPE comes from the farewell to a TLS peer that has gone
         return system(ECONNRESET);
     };
     switch (code) {
@@ -867,11 +868,10 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
             return std::make_exception_ptr(std::system_error(EAI_NONAME, resolver_category(), message));
         case CURLE_COULDNT_CONNECT: return system(open_error ? open_error : ECONNREFUSED);
         case CURLE_SEND_ERROR:
-            if (std::strncmp(error_text, "Recv", 4) == 0) return lost();  // of TLS, which reads to write
+            if (std::strncmp(error_text, "Recv", 4) == 0) return lost();  // TLS may have to read in order to write
             return system(EPIPE);
         case CURLE_RECV_ERROR:
-            // Of chunks that are malformed and of a proxy that refuses a tunnel, too, and then no system call has
-            // failed.
+            // This code also means malformed chunks, or a proxy that refuses a tunnel. Then no system call has failed.
             if (number == 0 && (std::strstr(error_text, "chunk") || std::strstr(error_text, "CONNECT")))
                 return std::make_exception_ptr(http::error(message));
             return lost();

@@ -1,18 +1,19 @@
 #pragma once
-// libcurl's multi interface on our loop. http_client is a session's inside: the CURLM, the descriptors that it asks us
-// to watch and its one timer. http_transfer is one request under way.
+// libcurl's multi interface on our loop. http_client is what is inside a session: the CURLM, the descriptors that
+// libcurl asks us to watch and its one timer. http_transfer is one request under way.
 //
-// libcurl never waits: it tells which descriptors and which time it wants to hear of (socket_function, timer_function),
-// and is told through curl_multi_socket_action, from the reactor and from our timers, always outside of its own
-// callbacks. Transfers that have ended are collected after each such call; that only schedules the tasks that wait for
-// them.
+// libcurl never waits: it names the descriptors and the time that it wants to hear of (socket_function,
+// timer_function), and hears of them through curl_multi_socket_action, which the reactor and our timers call, always
+// outside of libcurl's own callbacks. Transfers that have ended are collected after each such call; that only schedules
+// the tasks that wait for them.
 //
-// One request of libcurl's is one message there and one back: redirects are followed here, which decides what goes to
-// another origin, and bodies are decompressed here.
+// For libcurl a request is one message there and one back. This code follows redirects, because it decides what may go
+// to another origin, and decompresses bodies.
 //
-// A client is bound to a loop only while transfers run. Idle connections are not watched: they are looked at when they
-// are taken. libcurl sees that one was closed, but takes bytes for life: what has come before anything was asked would
-// be the answer to the next request. So a session may be made before run(), and destroyed after it.
+// A client is bound to a loop only while transfers run, so a session may be made before run() and destroyed after it.
+// Idle connections are not watched: they are looked at when libcurl takes one for a request (is_stale). libcurl itself
+// notices that a connection was closed, but takes bytes on it for a sign of life: what the server has said unasked
+// would become the answer to the next request.
 
 #include "http/client/decoder.hpp"
 
@@ -37,17 +38,20 @@ public:
     http_client(const http_client&) = delete;
     http_client& operator=(const http_client&) = delete;
 
-    /// Binds it to the running loop, sets up the transfer's handle and gives it to libcurl. Throws; then nothing has
-    /// happened.
+    /// Binds the client to the running loop, sets up the transfer's handle and gives it to libcurl. If it throws, the
+    /// transfer has not begun.
     void enter(http_transfer& t);
-    /// Takes it away from libcurl: closes its connection unless it has ended well.
+    /// Takes a transfer away from libcurl, which closes its connection unless the transfer has ended well.
     void leave(http_transfer& t) noexcept;
-    /// What it asks now, after a redirect. Throws; then it has still to leave.
+    /// Sends the transfer's next message, after a redirect or to repeat one. If it throws, the transfer has still to
+    /// leave.
     void ask_again(http_transfer& t);
     void close() noexcept;
-    /// The exchange has ended well. Its connection, if it is kept, has nothing more to say until it is asked again.
+    /// A transfer has ended well. From now on its connection, if it is kept, is stale as soon as the server says
+    /// something.
     void note_idle(const http_transfer& t) noexcept;
-    /// True if that connection has come to its end meanwhile, or has said something. The ports are its own.
+    /// True if an idle connection was closed meanwhile, or the server has said something on it. The two ports of the
+    /// connection tell which one is meant.
     bool is_stale(int local_port, int peer_port) const noexcept;
 
     list<http_transfer> running;
@@ -59,7 +63,7 @@ private:
     struct socket {
         fd_watch watch;
         std::uint32_t events = 0;
-        int idle_port = 0;  // our port of the HTTP/1 connection that was kept here last
+        int idle_port = 0;  // the local port of the HTTP/1 connection that was kept on this descriptor last
         explicit socket(function<void(std::uint32_t)> fn) noexcept : watch(std::move(fn)) {}
     };
     struct timer : timer_node {
@@ -73,9 +77,9 @@ private:
 
     CURLM* multi_ = nullptr;
     timer timer_;
-    std::unordered_map<curl_socket_t, socket> sockets_;  // by number, for good: a number comes again
+    std::unordered_map<curl_socket_t, socket> sockets_;  // by descriptor; never erased, as numbers come again
     delay connect_timeout_ = std::nullopt;
-    http::headers fields_;  // of each request that has none of that name
+    http::headers fields_;  // sent with each request that has no field of the same name
     std::string ca_file_;
     std::exception_ptr watch_error_;  // why socket_function or timer_function failed
 };
@@ -86,22 +90,22 @@ struct http_transfer : list_node {
     http_transfer(const http_transfer&) = delete;
     http_transfer& operator=(const http_transfer&) = delete;
 
-    // what is asked
+    // what the transfer asks
     std::shared_ptr<http_client> client;
     std::string method;
     std::string url;
     std::string shown;  // the URL without user and password, for messages
     std::string body;
-    http::headers given;           // by the caller; without what says how the message ends
-    curl_slist* fields = nullptr;  // what libcurl sends of them
+    http::headers given;           // the caller's, without those that say how the message ends
+    curl_slist* fields = nullptr;  // all fields of the request, for libcurl
     delay timeout = std::nullopt;
     bool follow_redirects = true;
     std::size_t max_redirects = 0;
     std::size_t max_body_size = 0;    // 0: no limit
     bool local = false;               // to this machine: not through a proxy
-    bool close_connection = false;    // the caller asks for it
-    bool asks_for_encodings = false;  // the caller does, with a header
-    bool streaming = false;           // text is read while it comes: see session::stream
+    bool close_connection = false;    // the caller has sent "Connection: close"
+    bool asks_for_encodings = false;  // the caller has sent an Accept-Encoding
+    bool streaming = false;           // the body is read while it comes: see session::stream
 
     // while it runs
     CURL* easy = nullptr;
@@ -111,17 +115,17 @@ struct http_transfer : list_node {
     } deadline;
     void* waiter = nullptr;
     void (*wake)(void* waiter) noexcept = nullptr;
-    bool paused = false;  // streaming: nobody reads what has come
+    bool paused = false;  // streaming: libcurl has to wait until the consumer has read what has come
     std::size_t redirects = 0;
 
     // of the message under way
     enum class section : std::uint8_t { status_line, header, rest } at = section::status_line;
     int tries = 0;             // how often libcurl has begun to send it
     int open_error = 0;        // errno of socket()
-    bool stale = false;        // the connection that libcurl has chosen is not to be used
-    bool repeated = false;     // it is, over a connection of its own
-    bool redirecting = false;  // what comes is not the answer
-    bool enough = false;       // the rest of its body is not waited for
+    bool stale = false;        // libcurl has chosen a connection that must not be used
+    bool repeated = false;     // the message is sent again, over a new connection
+    bool redirecting = false;  // the body that comes is that of a redirect, and is thrown away
+    bool enough = false;       // the body of a redirect is too long to wait for its end
     std::unique_ptr<http_decoder> decoder;
 
     // what has come
@@ -133,21 +137,21 @@ struct http_transfer : list_node {
     std::size_t header_bytes = 0;
     std::size_t body_bytes = 0;
     std::string text;
-    std::string from;  // the URL in the end
+    std::string from;  // the URL that has answered in the end
 
-    bool begin() noexcept;  // false: it has ended already, error says why
-    /// The time that is allowed begins now.
+    bool begin() noexcept;  // false: the transfer has ended already, and error says why
+    /// Starts the timeout anew.
     void arm_deadline();
-    /// Of the answer. They throw http::error for one that does not keep to the protocol.
+    /// These take a piece of the answer, and throw http::error if the answer does not keep to the protocol.
     void take_header_line(std::string_view line);
     void take_body(std::string_view data);
-    /// Schedules who waits for it.
+    /// Schedules the task that waits for the transfer, if there is one.
     void notify() noexcept;
-    /// Takes what has come of a streamed body; lets more come.
+    /// Takes what has come of a streamed body, and lets libcurl go on.
     std::string take_piece();
     void end(std::exception_ptr why) noexcept;
     void end_with(CURLcode code) noexcept;
-    /// "GET http://host/", as messages begin.
+    /// "GET http://host/": how the messages of errors begin.
     std::string what() const { return method + " " + shown; }
     const char* phase() const noexcept;
 
@@ -163,7 +167,7 @@ private:
     std::exception_ptr failure(CURLcode code) const;
 };
 
-/// An error in the arguments is kept in the transfer, for whoever awaits it.
+/// Makes a transfer. An error in the arguments is kept in it, and thrown where it is awaited.
 std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>& client, std::string method,
     std::string url, std::string body, const http::request_options& options, bool streaming = false);
 

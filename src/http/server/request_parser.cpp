@@ -4,17 +4,17 @@
 // does what Beast does not do:
 //
 // * Beast asks for more as long as a line or a section is incomplete. Here lines are cut out and measured before Beast
-//   sees them, so that each line has a limit, and that it makes no difference in which pieces the bytes come. Each
-//   piece that Beast gets is complete; if Beast wants more of one, the request is bad. A line feed without a carriage
-//   return ends no line for Beast, either, but Beast would wait.
-// * Beast joins folded lines, takes a Content-Length that is said twice, and knows neither HTTP/1.2 nor a reason to
-//   refuse a version.
-// * Beast does not know what a field means: Host, codings besides chunked, Expect, and which Connection field is the
-//   last word.
+//   sees them, so each line has a limit, and it makes no difference in which pieces the bytes come. Each piece that
+//   Beast gets is complete: if Beast wants more, the request is bad. A line feed without a carriage return is refused
+//   here at once, where Beast would wait for the end of the line.
+// * Beast joins folded lines, accepts a repeated Content-Length, and reads no HTTP/1.2. Here another major version is
+//   refused with a status of its own, 505.
+// * Beast does not interpret Host, codings besides chunked and Expect, and reads several Connection fields otherwise
+//   than we do: see keep_alive().
 // * target.cpp reads the targets, because Beast takes any visible characters. No library of Debian 12 reads the four
 //   forms of RFC 9112, 3.2: Boost.URL came with Boost 1.81, and libcurl's URLs are those that people type.
-// * To Beast trailers are more fields of the header: it refuses a Content-Length there. A parser of their own reads
-//   them, and refuses only those that contradict each other.
+// * Beast takes trailers for more fields of the header, and refuses a Content-Length there. A second parser reads them
+//   here, and refuses only trailers that contradict each other.
 
 #include "http/server/request_parser.hpp"
 
@@ -37,21 +37,21 @@ namespace {
 
 using boost::beast::error_code;
 
-// A chunk's first line has a size and perhaps extensions, which nobody uses.
+// The first line of a chunk has the chunk's size and perhaps extensions, which nobody uses.
 constexpr std::size_t most_chunk_line_bytes = 4096;
-// What chunks may cost beyond their data, so that tiny chunks with long extensions do not keep a server busy: 16 bytes
-// for each are free, each byte of data pays for another.
+// How many bytes the first lines of chunks may have beyond those that their data pays for, so that tiny chunks with
+// long extensions do not keep a server busy: 16 bytes of each line are free, and each byte of data pays for one more.
 constexpr std::size_t most_chunk_overhead = 16 * 1024;
 
 constexpr std::string_view line_end = "\r\n";
 
 bool is_decimal(char c) noexcept { return c >= '0' && c <= '9'; }
-/// None of these may stand in a line; a tab may.
+/// True for the characters that may not stand in a line; a tab may.
 bool is_control(char c) noexcept { return (c >= 0 && c < ' ' && c != '\t') || c == '\x7f'; }
 
 std::string_view view(boost::beast::string_view text) noexcept { return {text.data(), text.size()}; }
 
-/// Beast's parser, whose fields are kept.
+/// Beast's parser; it only keeps the fields.
 class fields_reader : public beast::basic_parser<true> {
 public:
     fields_reader() { header_limit(UINT32_MAX); }  // the lines have been measured
@@ -89,7 +89,7 @@ public:
 
     std::size_t feed(std::string_view data);
 
-    // body and those behind it come after the header
+    // The order matters: from body on the header is done.
     enum class state : std::uint8_t { start, fields, body, chunk_size, chunk_data, chunk_end, trailers, end };
 
     state at = state::start;
@@ -125,8 +125,8 @@ private:
 
     std::size_t most_header_bytes_;
     std::size_t most_body_bytes_;
-    std::size_t line_bytes_left_;  // of the header section, or of the trailer section
-    std::size_t searched_ = 0;     // of a line that is not complete yet
+    std::size_t line_bytes_left_;  // what the header section, or the trailer section, may still have
+    std::size_t searched_ = 0;     // how many bytes of an incomplete line have been looked at
     std::size_t chunk_overhead_ = 0;
     std::string pending_;  // lines for Beast, which gets a section as a whole
 };
@@ -154,8 +154,8 @@ std::size_t http_request_parser::reader::feed(std::string_view data) {
     return taken;
 }
 
-// The line that data begins with, without its end; nothing if it is not complete, or bad. The next call with more data
-// goes on where this one has stopped, so that a line that comes byte by byte is looked through once.
+// Gives the line that data begins with, without its end; nothing if the line is incomplete or bad. The next call with
+// more data goes on where this one has stopped, so a line that comes byte by byte is looked through only once.
 std::optional<std::string_view> http_request_parser::reader::line(std::string_view data) {
     if (at == state::start && !data.empty() && !line_end.starts_with(data.substr(0, line_end.size()))) begun = true;
     const std::size_t most = most_line_bytes();
@@ -184,7 +184,7 @@ std::optional<std::string_view> http_request_parser::reader::line(std::string_vi
     return data.substr(0, std::exchange(searched_, 0));
 }
 
-// With its end.
+// How long the next line may be, with its end.
 std::size_t http_request_parser::reader::most_line_bytes() const noexcept {
     if (at == state::chunk_size) return most_chunk_line_bytes;
     if (at == state::chunk_end) return line_end.size();
@@ -217,7 +217,7 @@ void http_request_parser::reader::take_line(std::string_view text) {
             pending_.clear();
             return;
         case state::chunk_end:
-            pending_ = line_end;  // Beast wants it with the next size
+            pending_ = line_end;  // Beast reads this line end together with the next size
             at = state::chunk_size;
             return;
         case state::chunk_size: return take_chunk_size(text);
@@ -225,17 +225,17 @@ void http_request_parser::reader::take_line(std::string_view text) {
     }
 }
 
-// Complete lines, or a piece of a body. Gives how much of it was taken.
+// Gives complete lines, or a piece of a body, to Beast. Gives back how many bytes Beast has taken.
 std::size_t http_request_parser::reader::give(beast::basic_parser<true>& to, std::string_view data) {
     error_code code;
     const std::size_t taken = to.put(boost::asio::const_buffer(data.data(), data.size()), code);
     if (code == beast::error::body_limit) {
         bad(413, "the body is longer than " + std::to_string(most_body_bytes_) + " bytes");
     } else if (code == beast::error::need_more) {
-        // When all was taken, what comes next is wanted: a request line is but the beginning of a header.
+        // If Beast has taken all, it only asks for what comes next: a request line is the beginning of a header.
         if (taken < data.size()) bad(400, "a line ends too early");
     } else if (code) {
-        bad(400, code.message());  // unless a check of ours has said why
+        bad(400, code.message());  // without effect if a check of ours has said why already
     }
     return taken;
 }
@@ -274,7 +274,7 @@ void http_request_parser::reader::on_request_impl(beast::verb, boost::beast::str
 void http_request_parser::reader::on_header_impl(error_code& code) {
     check_header();
     if (bad_status != 0) code = beast::error::bad_value;
-    at = chunked() ? state::chunk_size : state::body;  // or at the end, which is said next
+    at = chunked() ? state::chunk_size : state::body;  // without a body on_finish_impl follows, which sets the end
 }
 
 void http_request_parser::reader::check_header() {
@@ -290,13 +290,13 @@ void http_request_parser::reader::check_header() {
     if (encodings.empty()) return;
     if (http_1_0) return bad(400, "HTTP/1.0 knows no Transfer-Encoding");
     if (!lengths.empty())
-        return bad(400, "both Content-Length and Transfer-Encoding");  // Beast says it of chunked alone
+        return bad(400, "both Content-Length and Transfer-Encoding");  // Beast refuses this only for chunked
     if (encodings.size() > 1 || !equal_ignoring_case(encodings[0], "chunked")) {
         std::string all;
         for (const std::string& e : encodings) all.append(all.empty() ? "" : ",").append(e);
         const std::size_t comma = all.rfind(',');
         const std::string_view before = std::string_view(all).substr(0, comma == all.npos ? 0 : comma);
-        // Chunked twice, or before another: the end of the body cannot be known (RFC 9112, 6.3).
+        // With chunked twice, or before another coding, the end of the body cannot be known (RFC 9112, 6.3).
         if (list_has(before, "chunked")) return bad(400, "chunked is not the last Transfer-Encoding");
         return bad(501, "the only Transfer-Encoding that is known here is chunked");
     }
@@ -312,7 +312,7 @@ void http_request_parser::reader::take_chunk_size(std::string_view text) {
     const std::size_t size = std::min(text.find_first_not_of('0'), text.size());
     constexpr std::string_view digits = "123456789abcdefABCDEF";
     const bool last = size > 0 && (size == text.size() || digits.find(text[size]) == digits.npos);
-    if (last) pending_.append(line_end);  // here the message ends for Beast
+    if (last) pending_.append(line_end);  // for Beast the message ends here, without trailers
     give(*this, pending_);
     pending_.clear();
     if (!last || bad_status != 0) return;
@@ -343,7 +343,7 @@ std::size_t http_request_parser::reader::on_chunk_body_impl(
 void http_request_parser::reader::take_trailers() {
     at = state::end;
     fields_reader of_trailers;
-    of_trailers.skip(true);  // what they say of a body is nothing to go by
+    of_trailers.skip(true);  // no body follows, whatever the trailers say
     give(of_trailers, "GET / HTTP/1.1\r\n" + pending_);
     trailers = std::move(of_trailers.fields);
 }
@@ -369,7 +369,7 @@ bool http_request_parser::expects_continue() const noexcept {
     return !reader_->http_1_0 && equal_ignoring_case(reader_->fields["Expect"], "100-continue");
 }
 
-// Not Beast's: for it Proxy-Connection is the same, and in HTTP/1.0 keep-alive overrules close.
+// This is not Beast's keep_alive(), which also reads Proxy-Connection, and lets keep-alive overrule close in HTTP/1.0.
 bool http_request_parser::keep_alive() const noexcept {
     bool kept = !reader_->http_1_0;
     for (const auto& [name, value] : reader_->fields) {
@@ -383,7 +383,7 @@ bool http_request_parser::keep_alive() const noexcept {
 http::request http_request_parser::take(std::string peer) {
     auto next = std::make_unique<reader>(most_header_bytes_, most_body_bytes_);
     reader& read = *reader_;
-    // A target with a host of its own overrules Host (RFC 9112, 3.2.2).
+    // A host in the target overrules the Host field (RFC 9112, 3.2.2).
     const std::string_view authority = parse_target(read.method, read.target)->authority;
     if (!authority.empty()) read.fields.set("Host", authority);
     http::request r(
@@ -422,9 +422,10 @@ std::string http_response_head(const http::response& r, bool to_head_request, bo
         .append(http::reason(r.status()))
         .append("\r\n");
     bool dated = false;
-    bool measured = r.status() == 204 || r.status() == 304;  // no length at all; 205 has the length 0
+    bool measured = r.status() == 204 || r.status() == 304;  // these have no Content-Length at all; 205 has 0
     for (const auto& [name, value] : r.headers()) {
-        // How the message ends is decided here; only the answer to HEAD may tell a length that is not its body's.
+        // This function decides how the message ends. Only an answer to HEAD may have a Content-Length of the
+        // handler's.
         if (equal_ignoring_case(name, "Transfer-Encoding") || equal_ignoring_case(name, "Connection")) continue;
         if (equal_ignoring_case(name, "Content-Length")) {
             if (!to_head_request || measured || r.status() == 205 || !r.text().empty()) continue;

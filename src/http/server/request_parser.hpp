@@ -1,8 +1,8 @@
 #pragma once
-// One HTTP/1 request after the other, from bytes as they come (RFC 9112). It is strict, because a server that reads a
-// request otherwise than the proxy before it lets requests be smuggled: what can be read in two ways is refused.
+// Parses one HTTP/1 request after the other, from bytes as they come (RFC 9112). The parser is strict: it refuses what
+// can be read in two ways, because requests can be smuggled past a proxy that reads them differently from its server.
 // Boost.Beast reads the grammar; the .cpp says what is added to it. Each line and each section has a limit, so the
-// buffer of whoever feeds the parser is bounded, too.
+// buffer of the caller is bounded, too.
 
 #include <aio/http/message.hpp>
 
@@ -21,21 +21,21 @@ public:
     http_request_parser(const http_request_parser&) = delete;
     http_request_parser& operator=(const http_request_parser&) = delete;
 
-    /// Takes from the front of data what belongs to this request, and gives how many bytes that were. Bytes that were
-    /// not taken are given again, with more behind them.
+    /// Takes from the front of data what belongs to this request, and gives the number of these bytes. The caller keeps
+    /// the other bytes, and passes them again with more behind them.
     std::size_t feed(std::string_view data);
 
-    bool begun() const noexcept;  // its first byte has come; an empty line before it is none
+    bool begun() const noexcept;  // the first byte of the request has come; empty lines before it do not count
     bool header_done() const noexcept;
     bool complete() const noexcept;
-    int bad_status() const noexcept;  // 0: good so far; else the status that says what is wrong
+    int bad_status() const noexcept;  // 0: the request is good so far; else the status of the answer that refuses it
     const std::string& bad_reason() const noexcept;
 
-    // once the header is done
+    // These require header_done().
     bool expects_continue() const noexcept;
     bool keep_alive() const noexcept;
     bool is_http_1_0() const noexcept;
-    /// Once it is complete. Begins anew.
+    /// Gives the request, and begins with the next one. Requires complete().
     http::request take(std::string peer);
 
 private:
@@ -43,7 +43,7 @@ private:
 
     std::size_t most_header_bytes_;
     std::size_t most_body_bytes_;
-    std::unique_ptr<reader> reader_;  // of this request; Beast's parser reads but one
+    std::unique_ptr<reader> reader_;  // of this request: Beast's parser reads only one
 };
 
 /// The head of a response as it goes over the wire: "HTTP/1.1 200 OK" with its fields, Content-Length, Date and

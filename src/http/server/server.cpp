@@ -1,6 +1,7 @@
 // The HTTP server behind http::serve and http::start_server: an aio::server whose handler is serve_connection, one task
 // for each connection. It reads a request, awaits the user's handler, sends the response and reads the next request, so
-// responses have the order of the requests and no lock is needed. Who pipelines is answered one by one.
+// responses have the order of the requests and no lock is needed. A client that pipelines requests is answered one by
+// one.
 //
 // A client may be slow, lost or hostile. So each wait for it has a limit, what cannot be handled is refused with a
 // status that says why, and a connection that is closed with bytes unread lingers first: see linger().
@@ -46,10 +47,10 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t read_size = 64 * 1024;
 constexpr std::size_t write_size = 256 * 1024;
-constexpr auto most_silence = 5s;  // of a client whose connection will be closed
+constexpr auto most_silence = 5s;  // of a client whose connection is about to be closed
 constexpr auto linger_of_a_closing_server = 1s;
 
-/// A connection, in the frame of its task.
+/// A connection. It lies in the frame of the connection's task.
 struct http_connection : list_node {
     http_connection(http_server_state& server, stream& s) : task(current_task()), client(s) {
         server.connections.push_back(*this);
@@ -58,15 +59,15 @@ struct http_connection : list_node {
 
     any_task task;
     stream& client;
-    std::string buffer;  // what has come and not been read
-    bool idle = false;   // waits for a request: may be cancelled to end it
-    bool ended = false;  // has been, for that
+    std::string buffer;  // bytes that have come and that the parser has not taken
+    bool idle = false;   // waits for a request, or lingers: a server that closes may cancel it
+    bool ended = false;  // a server that closes has cancelled it
 };
 
 enum class got : std::uint8_t { bytes, end, nothing };
 
-// More bytes for the buffer, at the latest when the time is up. A connection that is lost is at its end: nobody is left
-// to be told.
+// Waits for more bytes for the buffer: `nothing` when the time is up. A lost connection counts as one at its end,
+// because nobody is left to be told of an error.
 coro<got> read_more(http_connection& c, delay limit) {
     std::string more;
     try {
@@ -83,15 +84,15 @@ coro<got> read_more(http_connection& c, delay limit) {
     co_return got::bytes;
 }
 
-// The kernel would take megabytes, and have no room for more until a third of them has gone: a client that reads
-// slowly, but in time, would seem to stand still.
+// Limits what the kernel keeps unsent. Otherwise it takes megabytes, and has no room for more until a third of them has
+// gone, so a client that reads slowly, but in time, seems to stand still.
 void keep_little_unsent(const stream& s) noexcept {
     const int most = write_size / 2;
     ::setsockopt(s.detail_state()->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof most);
 }
 
-// False if the peer does not take it. One that is too slow is reset: the kernel would keep what it has for as long as
-// the peer likes.
+// Writes text, with a limit for each piece of write_size. False if the peer does not take it. A peer that is too slow
+// is reset: otherwise the kernel would keep unsent bytes for as long as the peer likes.
 coro<bool> write_all(http_connection& c, std::string_view text, delay limit) {
     try {
         while (!text.empty()) {
@@ -125,10 +126,10 @@ coro<bool> send(http_connection& c, const http::response& r, response_form form,
     co_return sent;
 }
 
-// Before the connection is closed, what the peer is still sending is read and thrown away: a connection that is closed
-// with bytes unread is reset, and the reset overtakes the response. A client that reads only once it has sent
-// everything needs that, however much it is, so the bound is time: linger_timeout for all, most_silence between two
-// pieces. A server that is closing does not wait so long.
+// Reads and throws away what the peer is still sending, before the connection is closed: a connection that is closed
+// with bytes unread is reset, and the reset overtakes the response. A client may send everything before it reads,
+// however much that is, so the bound is time: linger_timeout for all of it, most_silence between two pieces. A server
+// that is closing waits only one second.
 coro<> linger(http_connection& c, const http_server_state& server) {
     c.client.write_eof();
     const delay most = server.draining ? delay(linger_of_a_closing_server) : server.options.linger_timeout;
@@ -146,7 +147,8 @@ coro<> linger(http_connection& c, const http_server_state& server) {
     }
 }
 
-// Answers what cannot be handled, after which the two sides do not agree where the next request begins.
+// Answers a request that cannot be handled, and lingers. The connection cannot go on: the two sides do not agree on
+// where the next request begins.
 coro<> refuse(http_connection& c, const http_server_state& server, int status, std::string why) {
     const http::response r(
         status, std::string(http::reason(status)) + ": " + why + "\n", http::headers("Content-Type", "text/plain"));
@@ -168,11 +170,11 @@ public:
 private:
     void start(delay d) { deadline_ = d ? std::optional<time_point>(d.from(get_running_loop().time())) : std::nullopt; }
     const http::server_options& options_;
-    std::optional<time_point> deadline_;  // of the first byte, then of the header; empty lines do not put it off
+    std::optional<time_point> deadline_;  // for the first byte, then for the header; empty lines do not extend it
     bool begun_ = false;
 };
 
-// The next request into the parser. False: there is none, and the connection is at its end.
+// Reads the next request into the parser. False if there is none: the connection is at its end, or was refused.
 coro<bool> read_request(http_connection& c, const http_server_state& server, http_request_parser& parser) {
     read_limits limits(server.options);
     bool continued = false;
@@ -198,7 +200,7 @@ coro<bool> read_request(http_connection& c, const http_server_state& server, htt
     }
 }
 
-// The handler's response, or ours in its stead.
+// Gives the handler's response, or a 500 if the handler throws; the loop's exception handler gets the error.
 coro<http::response> answer(http_server_state& server, http::request request) {
     const std::string what = request.method() + " " + request.target();
     std::exception_ptr error;
@@ -239,7 +241,7 @@ coro<> serve_connection(std::shared_ptr<http_server_state> server, stream client
         co_await handle_requests(c, *server);
     } catch (const cancelled_error&) {
         if (!c.ended) throw;
-        if (c.task.uncancel() > 0) throw;  // by somebody else, too
+        if (c.task.uncancel() > 0) throw;  // somebody else has cancelled the task, too
     }
     co_await client.aclose();
 }
@@ -255,7 +257,7 @@ void http_server_state::drain_idle() noexcept {
         std::string message;
         try {
             message = "the HTTP server is closing";
-        } catch (...) {  // no memory: cancelled without it
+        } catch (...) {  // no memory: the cancel goes on without its message
         }
         c.task.cancel(std::move(message));
     }
@@ -315,7 +317,7 @@ coro<> server::serve_forever() {
     }
     if (!drained) {
         listening_.abort_clients();
-        co_await listening_.exit(nullptr);  // their handlers may be waiting for something else
+        co_await listening_.exit(nullptr);  // a handler may be waiting for something else than its client
     }
     std::rethrow_exception(cancelled);
 }
