@@ -1,3 +1,9 @@
+// What sql::connection, transaction and connector do for every database; the drivers behind driver.hpp do the rest.
+// URLs are read here, as far as they name a driver, and their passwords are hidden for messages.
+//
+// A connection does one operation at a time and says so to a second task (check_free). It counts how deep its
+// transactions are nested: the outermost is a transaction of the database, the others are savepoints (level_).
+
 #include <aio/sql/connection.hpp>
 
 #include "sql/driver.hpp"
@@ -13,7 +19,7 @@ namespace aio::sql {
 
 namespace {
 
-/// %40 and so on decoded; what is malformed stays.
+/// Decodes %40 and so on; what is malformed stays as it is.
 std::string decoded(std::string_view text) {
     std::string plain;
     for (std::size_t i = 0; i < text.size(); ++i) {
@@ -29,7 +35,7 @@ std::string decoded(std::string_view text) {
     return plain;
 }
 
-/// What names an option: "password" and "sslpassword", in any case and however they are encoded.
+/// True if key names an option with a secret, "password" or "sslpassword", in any case and however it is encoded.
 bool is_secret(std::string_view key) {
     std::string name = decoded(key);
     for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
@@ -38,11 +44,11 @@ bool is_secret(std::string_view key) {
 
 }  // namespace
 
-// A URL that makes no sense is shown, too: where it is in doubt what belongs to a password, more is hidden rather than
+// This also gets URLs that make no sense: where it is in doubt what belongs to a password, it hides more rather than
 // less.
 std::string without_password(const std::string& url) {
     const std::size_t start = url.find("://");
-    // From the first option that is a secret to the end: its value may hold unencoded & and @.
+    // All is hidden from the first secret option to the end of the URL: its value may hold unencoded & and @.
     std::size_t end = url.size();
     for (std::size_t key = url.find_first_of("?&"); key != std::string::npos; key = url.find_first_of("?&", key + 1)) {
         const std::size_t equals = url.find_first_of("=?&", key + 1);
@@ -75,7 +81,7 @@ std::string sqlite_path(const std::string& url) {
             "' names no file: it is sqlite:///relative/path, sqlite:////absolute/path " + "or sqlite::memory:");
     }
     rest.remove_prefix(3);
-    // A path that begins like this would be a name or a URI of SQLite's own.
+    // A path that begins with ':' or "file:" would be a name or a URI of SQLite's own: "./" makes it a path again.
     return (rest.starts_with(':') || rest.starts_with("file:") ? "./" : "") + std::string(rest);
 }
 
@@ -95,7 +101,7 @@ std::unique_ptr<driver> make_driver(const std::string& url) {
 
 // ---- connection ----
 
-/// An operation under way.
+/// Lives while an operation is under way; its end wakes an aclose() that waits for the operation.
 struct connection::running {
     connection& db;
     explicit running(connection& c) noexcept : db(c) { db.running_ = true; }
@@ -107,12 +113,12 @@ struct connection::running {
     running& operator=(const running&) = delete;
 };
 
-/// An operation that begins where nothing else is under way.
+/// The same for an operation that requires a free connection: throws std::logic_error if it is not free.
 struct connection::use : running {
     explicit use(connection& c) : running((c.check_free(), c)) {}
 };
 
-/// Lies in the generator of a stream; what the two know of each other ends with whichever ends first.
+/// Lies in the generator of a stream. The connection and the stream point to each other until one of them ends.
 struct connection::open_stream {
     connection* db;
     explicit open_stream(connection& c) : db(&c) {
@@ -208,7 +214,7 @@ async_generator<row> connection::run_stream(std::string statement, std::vector<p
 coro<> connection::aclose() {
     if (closed_) co_return;
     closed_ = true;
-    // The cancel of who closes waits, too: what is under way refers to this connection.
+    // A cancel of the task that closes does not interrupt the wait: the operation under way refers to this connection.
     std::exception_ptr cancelled;
     while (running_) {
         idle_ = std::make_unique<future<>>();
@@ -271,7 +277,7 @@ coro<> connection::commit(std::size_t level) {
         std::string statement = level == 0 ? "COMMIT" : "RELEASE SAVEPOINT " + savepoint(level);
         if (!driver_->in_transaction() && driver_->usable()) throw already_ended(*driver_, statement);
         const table_ptr done = co_await driver_->execute(statement, std::vector<parameter>(), on_cancel::finish);
-        // PostgreSQL answers so to the COMMIT of a transaction in which a statement has failed.
+        // PostgreSQL answers a COMMIT with ROLLBACK if a statement of the transaction has failed.
         if (done->tag == "ROLLBACK") {
             throw error("nothing was committed: a statement in the transaction had failed, so it was rolled back",
                 "25P02", statement);
@@ -284,8 +290,8 @@ coro<> connection::commit(std::size_t level) {
     level_ = level;
 }
 
-// Throws nothing: the error that leads here is the one to be told. What cannot be rolled back by a statement is by the
-// end of the connection.
+// This throws no error, because the caller has one to throw already. If the rollback fails, the connection cannot be
+// used again (poisoned_), and closing it rolls the transaction back.
 coro<> connection::roll_back(std::size_t level) {
     level_ = level;
     try {

@@ -1,5 +1,6 @@
 #pragma once
-// What a database has to offer to connection: PostgreSQL and SQLite implement it. Operations come one at a time.
+// What sql::connection asks of a database. postgres.cpp and sqlite.cpp implement it; connection sees to it that only
+// one operation is under way at a time.
 
 #include "sql/table.hpp"
 
@@ -11,15 +12,15 @@ namespace aio::sql {
 
 /// What a cancel does to a statement.
 enum class on_cancel : std::uint8_t {
-    interrupt,  // not begun: it never is. Begun: the database is asked to stop it
-    finish,     // once begun it runs to its end: COMMIT, whose outcome must be known
-    shield,     // it is begun even if a cancel is pending already: ROLLBACK, closing
+    interrupt,  // the statement does not begin, or the database is asked to stop it
+    finish,     // a statement that has begun runs to its end: COMMIT, whose outcome must be known
+    shield,     // the statement begins even under a pending cancel, and runs to its end: ROLLBACK, closing
 };
 
-/// How long a cancelled operation may take until the connection is given up.
+/// How long a cancelled operation, or a rollback, may take until PostgreSQL's connection is given up.
 inline constexpr std::chrono::seconds cancel_deadline{5};
 
-/// How the last transaction came to its end, if a statement of the user's ended it.
+/// How the last transaction has ended, if a statement of the user's has ended it.
 enum class ending : std::uint8_t { committed, rolled_back };
 
 class driver {
@@ -30,17 +31,17 @@ public:
     virtual coro<table_ptr> execute(std::string statement, std::vector<parameter> parameters, on_cancel rule) = 0;
     virtual coro<> close() = 0;
 
-    /// Begins a statement whose rows are fetched one batch after the other; fetch() gives null after the last.
+    /// Begins a statement whose rows fetch() gives in batches, one after the other, and null after the last.
     virtual coro<> open_stream(std::string statement, std::vector<parameter> parameters) = 0;
     virtual coro<table_ptr> fetch() = 0;
-    /// The rest of the rows is not wanted. The statement ends by itself before the next operation.
+    /// Drops the rest of the rows. The driver ends the statement before the next operation.
     virtual void drop_stream() noexcept = 0;
 
-    virtual bool usable() noexcept = 0;  // it may look at the connection
+    virtual bool usable() noexcept = 0;  // false: it is closed or lost; may look at the socket for that
     virtual bool in_transaction() const noexcept = 0;
     virtual const char* begin_statement() const noexcept = 0;
-    /// Of a transaction that is no longer open although connection has not ended it; and the code for a statement in
-    /// it.
+    /// For a transaction that is no longer open although connection has not ended it: how it has ended, and the error
+    /// code for a further statement in it.
     virtual ending ended() const noexcept = 0;
     virtual const char* ended_code() const noexcept = 0;
 
@@ -49,23 +50,23 @@ public:
     driver& operator=(const driver&) = delete;
 };
 
-/// What a database takes at the most: bytes of a statement, of one value and of all values together, and how many
+/// The most that a database accepts: bytes of a statement, of one value and of all values together, and the number of
 /// parameters.
 struct size_limits {
     const char* database;
     std::size_t statement, value, together, parameters;
 };
-/// What a parameter costs beside its bytes, at most: numbers are sent as text.
+/// The most that a parameter costs beside its bytes(): numbers are sent as text.
 inline constexpr std::size_t parameter_overhead = 48;
-/// Throws std::invalid_argument, which names the limit.
+/// Throws std::invalid_argument, which names the limit, if a statement or its parameters are too large.
 void check_sizes(const std::string& statement, const std::vector<parameter>& parameters, const size_limits& most);
 
-/// The name of a SQLSTATE: "unique_violation".
+/// PostgreSQL's name for a SQLSTATE: "unique_violation" for 23505.
 std::string condition_of(std::string_view sqlstate);
 
 std::unique_ptr<driver> make_sqlite(std::string path);
 std::unique_ptr<driver> make_postgres(const std::string& url);  // throws std::invalid_argument
-/// By the URL's scheme. Throws std::invalid_argument.
+/// Makes the driver for the URL's scheme; it connects in open(). Throws std::invalid_argument.
 std::unique_ptr<driver> make_driver(const std::string& url);
 /// The URL with *** for passwords.
 std::string without_password(const std::string& url);

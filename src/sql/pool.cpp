@@ -1,3 +1,7 @@
+// sql::pool. A semaphore counts the connections that may still be lent (permits); a caller of acquire() that has a
+// permit takes an idle connection, or waits for the first one that comes free or is made. Leases share the state, so
+// they may outlive the pool.
+
 #include <aio/sql/pool.hpp>
 
 #include "sql/driver.hpp"
@@ -14,9 +18,9 @@ namespace aio::sql {
 
 constexpr std::size_t most_connections = 1'000'000;
 
-// An attempt to connect is a task of the pool's own: who has asked for a connection may lose patience, and then the
-// connection is the next one's. Nobody waits for an attempt of his own, but for the first connection that comes, first
-// come first served.
+// An attempt to connect is a task of the pool's own: the caller of acquire() may be cancelled meanwhile, and then
+// another one gets the connection. A caller does not wait for the attempt that it has caused, but for the first
+// connection that comes, first come first served.
 class pool_state : public std::enable_shared_from_this<pool_state> {
 public:
     pool_state(std::string u, std::size_t most)
@@ -28,17 +32,17 @@ public:
     void check_open() const {
         if (closing) detail::throw_logic_error("this sql::pool is closed");
     }
-    /// From a lease.
+    /// Takes a connection back from a lease, with its permit.
     void give_back(std::unique_ptr<connection> c) noexcept {
         c->end_stream();
-        // One in a transaction holds locks, so it is not kept; but with a database in memory the database would go.
+        // A connection in a transaction holds locks, so it is not kept; but a database in memory would go with it.
         const bool keep = !closing && c->usable() && (in_memory || !c->driver_->in_transaction());
         if (keep) offer(std::move(c));
         c.reset();
         permits.release();
     }
-    /// The caller has a permit. So with the leases, and those that are idle or being made, there are never more than
-    /// max_size.
+    /// Gives an idle connection, or waits for one. The caller has a permit, so the connections that are lent, idle or
+    /// being made are never more than max_size.
     coro<std::unique_ptr<connection>> take();
     void close() noexcept;
 
@@ -47,19 +51,19 @@ public:
     const std::size_t max_size;
     semaphore permits;
     lock close_lock;
-    std::vector<std::unique_ptr<connection>> idle;  // the last one used is the first to be used again
+    std::vector<std::unique_ptr<connection>> idle;  // the one used last is used again first
     std::list<task<>> attempts;
     event attempt_ended;
     bool closing = false;
 
 private:
-    /// Who waits for a connection.
+    /// A call of take() that waits for a connection.
     class taker {
     public:
         explicit taker(pool_state& state) : state_(&state) { state.takers_.push_back(this); }
         ~taker() {
             std::erase(state_->takers_, this);
-            if (got) state_->offer(std::move(got));  // it came too late
+            if (got) state_->offer(std::move(got));  // the call was cancelled meanwhile
         }
         taker(const taker&) = delete;
         taker& operator=(const taker&) = delete;
@@ -71,7 +75,8 @@ private:
     private:
         pool_state* state_;
     };
-    /// An attempt's place in the list. It lies in the attempt's arguments, which go even where its body never runs.
+    /// An attempt's place in the list. It is an argument of the attempt's coroutine, so its destructor runs even where
+    /// the body never does.
     class place {
     public:
         explicit place(std::shared_ptr<pool_state> s)
@@ -127,7 +132,7 @@ coro<std::unique_ptr<connection>> pool_state::take() {
 void pool_state::begin_attempt() {
     place p(shared_from_this());
     const auto at = std::prev(attempts.end());
-    // Until it runs the attempt has failed: it may be cancelled before.
+    // The attempt counts as failed until it succeeds: a cancel may come before its body runs.
     p.failed = std::make_exception_ptr(error("the attempt to connect was cancelled", "08001"));
     task<> t = create_task(attempt(std::move(p)), {.name = "sql::pool connects"});
     t.detail_state()->set_internal();
@@ -151,7 +156,8 @@ coro<> pool_state::attempt(place p) {
     }
 }
 
-/// Its error is told to who waits for it. Where nobody does, the next one who asks begins another attempt.
+/// An attempt has ended. Its error goes to the first call of take() that waits, if more of them wait than attempts are
+/// left; otherwise it is dropped, and the next call begins another attempt.
 void pool_state::ended(std::list<task<>>::iterator attempt, std::exception_ptr failed) noexcept {
     attempts.erase(attempt);
     if (failed && takers_.size() > attempts.size()) next_taker().error = std::move(failed);
@@ -166,11 +172,11 @@ void pool_state::offer(std::unique_ptr<connection> c) noexcept {
     }
     try {
         idle.push_back(std::move(c));
-    } catch (const std::bad_alloc&) {  // it is closed instead
+    } catch (const std::bad_alloc&) {  // no memory: the connection is closed instead
     }
 }
 
-/// Nobody waits for a connection, and none is made, from here on.
+/// From here on nobody waits for a connection, and none is made.
 void pool_state::close() noexcept {
     closing = true;
     while (!takers_.empty()) {
@@ -195,13 +201,13 @@ pool::~pool() {
     if (detail::local().loop) {
         state_->close();
     } else {
-        state_->closing = true;  // its loop has ended, and with it whoever waited
+        state_->closing = true;  // the loop has ended, and with it the tasks that waited
     }
     state_->idle.clear();
 }
 
 namespace {
-/// A permit, until a lease has it.
+/// Holds a permit until a lease takes it over.
 class permit {
 public:
     explicit permit(pool_state& state) noexcept : state_(&state) {}
@@ -248,7 +254,8 @@ coro<> pool::aclose() {
         state->attempt_ended.clear();
         co_await state->attempt_ended.wait();
     }
-    // With all permits in hand no lease is out: acquire() gives none any more, and who waits in it is sent away.
+    // Holding all permits means that no lease is out. acquire() gives none any more: it throws in those that wait
+    // there.
     struct all_permits {
         pool_state& state;
         std::size_t count = 0;

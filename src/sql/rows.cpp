@@ -1,3 +1,7 @@
+// Reading a result: field converts the cell of a table to the type that the caller asks for. A conversion that loses
+// anything throws std::invalid_argument, which names the column and shows the value. The file also has what errors and
+// parameters need of a .cpp.
+
 #include "sql/driver.hpp"
 
 #include <charconv>
@@ -9,7 +13,7 @@ using kind = parameter::kind;
 
 namespace {
 
-// The first bytes of a text, cut between characters.
+// Gives the first bytes of a text, cut between characters, and "..." if something was cut off.
 std::string excerpt(std::string_view text, std::size_t most) {
     if (text.size() <= most) return std::string(text);
     while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
@@ -22,7 +26,7 @@ std::string list_of(const std::vector<std::string>& columns) {
     return text.empty() ? "none" : text;
 }
 
-// The digits of a whole number: without what may follow them, a point and zeros.
+// Cuts a point and zeros off the end of a number, so that "12.00" reads as a whole number.
 std::string_view whole(std::string_view text) {
     const std::size_t point = text.find('.');
     if (point == std::string_view::npos || point == 0) return text;
@@ -76,7 +80,7 @@ void check_sizes(const std::string& statement, const std::vector<parameter>& par
     for (std::size_t i = 0; i < parameters.size(); ++i) {
         const std::size_t size = parameters[i].bytes().size();
         if (size > most.value) refuse("the value of $" + std::to_string(i + 1) + " has ", size, " bytes", most.value);
-        together += size + parameter_overhead;  // cannot wrap: the parameters are in memory
+        together += size + parameter_overhead;  // the sum cannot wrap, because the parameters are in memory
     }
     if (together > most.together) refuse("the parameters have together ", together, " bytes", most.together);
 }

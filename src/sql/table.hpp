@@ -1,5 +1,6 @@
 #pragma once
-// What a query gave, as the drivers fill it and rows read it: cells of 16 bytes, and all text in one string.
+// The result of a query: the drivers fill a table, and aio::sql::rows reads it. A cell takes 16 bytes, and all text and
+// bytes stand in one string, so a row allocates nothing of its own.
 
 #include <aio/sql/rows.hpp>
 
@@ -7,7 +8,7 @@ namespace aio::sql {
 
 struct cell {
     parameter::kind kind = parameter::kind::null;
-    std::uint32_t size = 0;  // of text and bytes; no database has a value beyond 2 GB
+    std::uint32_t size = 0;  // of text or bytes; no database has a value beyond 2 GB
     union {
         std::int64_t integer = 0;
         double real;
@@ -49,7 +50,7 @@ public:
 
 using table_ptr = std::shared_ptr<const table>;
 
-/// A double as text that reads back as the same one.
+/// Writes a double as text that reads back as the same double.
 std::string format_real(double v);
 
 }  // namespace aio::sql

@@ -737,7 +737,7 @@ void http_transfer::prepare_redirect() {
         for (const char* name : {"Authorization", "Proxy-Authorization", "Cookie", "Host"}) given.remove(name);
     }
     // 303 ("See Other") turns all methods but HEAD into GET; 301 and 302 turn only POST into GET, as browsers do. Any
-    // other request is sent again as it is, with its body.
+    // other request keeps its method and its body.
     const bool get = status == 303 ? method != "HEAD" : status <= 302 && method == "POST";
     if (get && method != "GET") {
         method = "GET";

@@ -1,5 +1,5 @@
-// The names that PostgreSQL's documentation gives to its error codes (appendix A, PostgreSQL 15): what() has them where
-// it must not have the server's own words, which quote values.
+// The names that PostgreSQL's documentation gives to its error codes (appendix A, PostgreSQL 15): what() uses them
+// in place of the server's own words, which quote values and so must not be shown.
 
 #include "sql/driver.hpp"
 
@@ -14,7 +14,7 @@ struct condition {
     std::string_view name;
 };
 
-// In the order of the codes.
+// The codes are in order, so that a name is found by a binary search.
 // clang-format off
 constexpr condition conditions[] = {
     {"03000", "sql_statement_not_yet_complete"}, {"08000", "connection_exception"},

@@ -1,9 +1,9 @@
-// The driver of SQLite, which connection.cpp makes for a URL. Each connection has a thread, where everything that
-// touches the database runs; a call is a job of that thread.
+// The driver of SQLite, which connection.cpp makes for a URL. Each connection has a thread, and everything that touches
+// the database runs there; a call is a job of that thread.
 //
 // A cancel sets a flag that SQLite looks at every thousand steps of its virtual machine and while it waits for a lock.
-// It is ours rather than sqlite3_interrupt(), which is forgotten if it comes between the beginning of a job and its
-// first step, or lingers if it comes after the last.
+// sqlite3_interrupt() would not do: SQLite forgets it if it comes between the beginning of a job and its first step,
+// and keeps it if it comes after the last.
 
 #include "sql/driver.hpp"
 
@@ -75,7 +75,7 @@ std::string name_of(int code) {
     return "SQLITE_" + std::to_string(code);
 }
 
-/// The statement was stopped because of a cancel.
+/// Thrown in the thread when a statement was stopped because of a cancel.
 struct interrupted {};
 
 struct finalizer {
@@ -83,7 +83,7 @@ struct finalizer {
 };
 using statement_ptr = std::unique_ptr<sqlite3_stmt, finalizer>;
 
-/// The database as its thread sees it.
+/// The database. Its functions run in its thread, except those that say otherwise.
 class database {
 public:
     explicit database(std::string path) : path_(std::move(path)) {
@@ -108,8 +108,8 @@ public:
     ending ended() const noexcept { return rolled_back_ ? ending::rolled_back : ending::committed; }
     bool read_only() const noexcept { return sqlite3_db_readonly(db_, "main") == 1; }
 
-    // from the loop's thread
-    /// Ends the stream before the thread's next job: soon, for it may hold a lock on the file.
+    // These are called from the loop's thread.
+    /// Ends the stream before the thread's next job, and soon, because the stream may hold a lock on the file.
     void drop_stream(detail::blocking_pool& thread) { thread.submit(drop_); }
     void allow() noexcept { stop_.store(false, std::memory_order_relaxed); }
     void interrupt() noexcept {
@@ -135,10 +135,10 @@ private:
     std::string path_;
     sqlite3* db_ = nullptr;
     drop_job drop_;
-    bool rolled_back_ = false;  // since a statement began in a transaction
+    bool rolled_back_ = false;  // a rollback has happened since a statement last began inside a transaction
     statement_ptr stream_;
     std::string stream_text_;
-    std::exception_ptr stream_error_;  // comes after the rows before it
+    std::exception_ptr stream_error_;  // thrown once the rows before it have been given
     std::atomic<bool> stop_{false};
     std::mutex mutex_;
     std::condition_variable stopped_;
@@ -147,9 +147,9 @@ private:
 namespace {
 
 // SQLite's messages quote literals and parameters ("near "secret"", and what functions say), which errors must not
-// show. These functions give its words where they quote only names, else what the code means.
+// show. These functions give SQLite's own words if they quote only names, and otherwise the meaning of the code.
 
-/// "UNIQUE constraint failed: t.name". Fills in the names, too.
+/// The text for a broken constraint: "UNIQUE constraint failed: t.name". Fills in the names of p, too.
 std::string constraint_text(int code, error::parts& p) {
     const std::string_view message = p.message;
     constexpr std::string_view failed = " constraint failed: ";
@@ -160,7 +160,7 @@ std::string constraint_text(int code, error::parts& p) {
     const std::string_view what = message.substr(at + failed.size());
     const std::size_t point = what.find('.');
     if (what.find('\'') != std::string_view::npos) {
-        // "index 'name'", or a check without a name, whose text may hold literals
+        // This is "index 'name'", or a check without a name, whose text may hold literals.
         if (!of_columns) return std::string(message.substr(0, at)) + " constraint failed";
         const std::size_t quote = what.find('\'') + 1;
         p.constraint = what.substr(quote, what.rfind('\'') - quote);
@@ -173,7 +173,7 @@ std::string constraint_text(int code, error::parts& p) {
     return std::string(message);
 }
 
-/// True for "no such table: name" if the name is a word of the statement, and not in quotes: then it is no literal.
+/// True for "no such table: name" and the like if the name is a word of the statement and not in quotes, so no literal.
 bool misses_a_name(std::string_view message, std::string_view statement) {
     for (const std::string_view about : {"no such table: ", "no such column: ", "no such function: "}) {
         if (!message.starts_with(about)) continue;
@@ -221,7 +221,8 @@ void database::fail(int code, const std::string& text) const {
     throw error(what, std::move(p));
 }
 
-// Waits for another connection's lock: a little longer each time, and not at all once a cancel has come.
+// Waits while another connection holds a lock, a little longer at each attempt. False once busy_timeout has passed or a
+// cancel has come.
 bool database::wait_while_busy(int attempt) noexcept {
     using namespace std::chrono;
     milliseconds waited{0};
@@ -248,7 +249,7 @@ void database::open() {
             [](void* self) { return static_cast<database*>(self)->stop_.load(std::memory_order_relaxed) ? 1 : 0; },
             this);
         sqlite3_rollback_hook(db_, [](void* self) { static_cast<database*>(self)->rolled_back_ = true; }, this);
-        // Opening is lazy: a look at the file now finds one that is no database.
+        // SQLite opens a file only when it needs it: this finds out now whether it is a database.
         code = sqlite3_exec(db_, "PRAGMA schema_version", nullptr, nullptr, nullptr);
         if ((code & 0xFF) == SQLITE_BUSY) code = SQLITE_OK;
     }
@@ -289,7 +290,8 @@ void database::bind_one(sqlite3_stmt* s, int index, const parameter& p, const st
     if (code != SQLITE_OK) fail(code, text);
 }
 
-// $1, ?1, :1 and @1 are the first parameter, wherever and however often they stand; a bare ? is the one at its place.
+// $1, ?1, :1 and @1 are the first parameter, wherever and however often they stand; a bare ? is the one with SQLite's
+// number for it, one more than the largest number before it.
 void database::bind(sqlite3_stmt* s, const std::vector<parameter>& parameters, const std::string& text) {
     const int count = sqlite3_bind_parameter_count(s);
     std::size_t needed = 0;
@@ -349,7 +351,7 @@ table_ptr database::execute(const std::string& text, const std::vector<parameter
     auto result = std::make_shared<table>();
     for (bool first = true; at != end; first = false) {
         const statement_ptr s = prepare(at, end, text);
-        if (!s) continue;  // a comment, or nothing
+        if (!s) continue;  // the text was a comment, or empty
         if (first && !parameters.empty()) {
             for (const char* rest = at; rest != end;) {
                 if (prepare(rest, end, text))
@@ -459,7 +461,8 @@ private:
     result<value_type> outcome_;
 };
 
-/// Frees a database that was never closed, without making anybody wait for it.
+/// Closes a database whose driver was destroyed without close(), on a thread of the file pool, so that nobody waits for
+/// it.
 struct late_close : detail::blocking_job {
     std::unique_ptr<detail::blocking_pool> thread;
     std::unique_ptr<database> db;
@@ -488,7 +491,7 @@ public:
         job->orphaned = [](detail::blocking_job& j) noexcept { delete &static_cast<late_close&>(j); };
         try {
             detail::file_pool().submit(*job);
-        } catch (...) {  // no thread can be started: the loop waits for it, then
+        } catch (...) {  // no thread can be started: then the loop's thread waits
             job->run(*job);
             delete job;
         }
@@ -544,7 +547,7 @@ public:
         auto closing = call(on_cancel::shield, fn);
         co_await closing;
         open_ = false;
-        thread_->finish();  // it is idle: this takes no time
+        thread_->finish();  // the thread is idle, so this takes no time
     }
 
     bool usable() noexcept override { return open_; }
@@ -556,7 +559,7 @@ public:
     }
 
 private:
-    /// Notes, in the thread, how a statement left the transaction; the loop reads it after the job.
+    /// Notes, in the thread, how a statement has left the transaction; the loop's thread reads that after the job.
     struct noting {
         sqlite& self;
         ~noting() {
