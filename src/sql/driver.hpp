@@ -17,7 +17,7 @@ enum class on_cancel : std::uint8_t {
     shield,     // the statement begins even under a pending cancel, and runs to its end: ROLLBACK, closing
 };
 
-/// How long a cancelled operation, or a rollback, may take until PostgreSQL's connection is given up.
+/// How long PostgreSQL may take for a rollback, or for any statement after a cancel, until its connection is given up.
 inline constexpr std::chrono::seconds cancel_deadline{5};
 
 /// How the last transaction has ended, if a statement of the user's has ended it.

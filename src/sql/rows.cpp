@@ -1,6 +1,6 @@
-// Reading a result: field converts the cell of a table to the type that the caller asks for. A conversion that loses
-// anything throws std::invalid_argument, which names the column and shows the value. The file also has what errors and
-// parameters need of a .cpp.
+// Reading a result: field converts the cell of a table to the type that the caller asks for. A value that does
+// not fit into the type throws std::invalid_argument, which names the column and shows the beginning of the value. The
+// constructors of sql::error and the check of parameters' sizes stand here, too.
 
 #include "sql/driver.hpp"
 

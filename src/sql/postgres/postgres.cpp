@@ -1,20 +1,20 @@
 // The driver of PostgreSQL, which connection.cpp makes for a URL. It speaks through libpq, whose connection never
-// blocks: the loop watches its descriptor, and libpq reads and writes what is ready. Two things in it can only block,
-// resolving names and asking the server to cancel; they run on threads of their own.
+// blocks: the loop watches its descriptor, and libpq reads and writes what is ready. libpq can only
+// block for two things, resolving names and asking the server to cancel; these run on threads of their own.
 //
-// A cancel does not abandon a query: the server would go on with it, and its answer would be taken for the next one's.
-// It asks the server to stop (PQcancel), which goes over a connection of its own, and reads until the connection is
-// idle.
+// A cancel does not abandon a query: the server would go on with it, and its answer would be taken for the answer to
+// the next query. Instead the driver asks the server to stop (PQcancel, over a connection of its own), and reads until
+// the connection is idle.
 //
 // Such a request names no statement: it stops whatever the server's process does when it arrives. So the next statement
 // is sent only when the request has ended (settle()). PQcancel returns once the server has closed the request's
-// connection, which it does after it has sent the signal to the process; the process takes a signal before the next
-// message that it reads, and ignores it while it is idle. What stands between (a pooler, a proxy) has to close the
-// request's connection after the server, as PgBouncer does. Where any of this takes longer than cancel_deadline the
-// connection is closed for good.
+// connection, which the server does after it has sent the signal to the process; the process takes a signal before the
+// next message that it reads, and ignores it while it is idle. A pooler or proxy in between has to close the request's
+// connection after the server has, as PgBouncer does. If any of this takes longer than cancel_deadline, the connection
+// is closed for good.
 //
-// A stream's statement outlives the calls of fetch(): a request that one of them has made may stop the statement while
-// a later one reads. Whether a cancel has come is noted for each operation by itself, so the later one gets the
+// The statement of a stream outlives the calls of fetch(): a request that one call has made may stop the statement
+// while a later call reads. Each operation notes only the cancels that came to it, so the later call throws the
 // server's error 57014.
 
 #include "sql/driver.hpp"
@@ -35,7 +35,7 @@
 namespace aio::sql {
 namespace {
 
-constexpr unsigned boolean_type = 16, bytes_type = 17;  // oids of the server's catalogue, fixed for ever
+constexpr unsigned boolean_type = 16, bytes_type = 17;  // OIDs of the server's catalogue, which never change
 constexpr std::size_t batch_rows = 256;
 constexpr std::size_t most_bytes = 0x3fffffff;  // of a message, and of a value: the server's MaxAllocSize
 constexpr size_limits limits{"PostgreSQL", most_bytes - 64, most_bytes - 64, most_bytes - 64, 65535};
@@ -50,7 +50,7 @@ struct options_closer {
 };
 using options_ptr = std::unique_ptr<PQconninfoOption, options_closer>;
 
-/// Threads for what blocks on the network.
+/// The threads for calls that block on the network.
 detail::blocking_pool& network_pool() {
     static auto* pool = new detail::blocking_pool(8, "aio-sql");
     return *pool;
@@ -96,9 +96,8 @@ bool about_a_name(const std::string& code, const std::string& position, const st
     return at == statement.size() || (statement[at] != '\'' && statement[at] != '"' && statement[at] != '&');
 }
 
-/// What the server said. The primary message quotes values as well as the detail does ("invalid input syntax for type
-/// integer:
-/// "...""), so what() has neither.
+/// The error that the server has sent. Its primary message and its detail both quote values ("invalid input syntax for
+/// type integer: ..."), so what() has neither.
 error error_of(const PGresult* r, const std::string& statement) {
     error::parts p;
     p.statement = statement;
@@ -110,7 +109,7 @@ error error_of(const PGresult* r, const std::string& statement) {
     p.table = field_of(r, PG_DIAG_TABLE_NAME);
     p.column = field_of(r, PG_DIAG_COLUMN_NAME);
     const std::string position = field_of(r, PG_DIAG_STATEMENT_POSITION);
-    // Why the server ends a connection are fixed words, which no statement can choose.
+    // The server says in fixed words why it ends a connection: no statement has a part in them.
     const bool fatal = field_of(r, PG_DIAG_SEVERITY_NONLOCALIZED) == "FATAL";
     std::string text = fatal || about_a_name(p.code, position, statement) ? p.message : condition_of(p.code);
     text += " (" + p.code + ")";
@@ -122,8 +121,8 @@ error error_of(const PGresult* r, const std::string& statement) {
     return error(text, std::move(p));
 }
 
-/// Why connecting failed. libpq tells the SQLSTATE of a refusal only inside a verbose text: "FATAL:  28P01: password
-/// ...".
+/// The error of a failed attempt to connect. libpq gives the SQLSTATE of a refusal only inside a verbose text, as in
+/// "FATAL:  28P01: password ...": it is cut out there.
 error connect_error(const PGconn* conn) {
     std::string text = trimmed(PQerrorMessage(conn));
     std::string code = "08001";
@@ -142,32 +141,32 @@ error connect_error(const PGconn* conn) {
 
 class postgres;
 
-/// Something blocking, on a thread of the pool. Its owner and the pool share it, so that neither has to wait for the
+/// A blocking call on a thread of the pool. The driver and the pool share it, so that neither has to wait for the
 /// other.
 class errand final : public detail::blocking_job {
 public:
-    /// fn is called in the thread; postgres::errand_done(), if the owner still lives and cares, in the loop.
+    /// Calls fn() in the thread, and then postgres::errand_done() in the loop, unless the errand was abandoned.
     template<class F>
     static std::shared_ptr<errand> start(postgres& owner, F fn);
-    /// Nobody waits for it any more. It may hang for ever: its thread does not count among the pool's from here on.
+    /// Nobody waits for the errand any more. It may hang for ever, so its thread leaves the pool.
     void abandon() noexcept;
 
 private:
     errand(postgres& owner, detail::loop_core& loop, detail::function<void()> fn);
     postgres* owner_;
     detail::loop_core* loop_;
-    std::shared_ptr<detail::inbox> inbox_;  // the loop's: home is the pool's to move
+    std::shared_ptr<detail::inbox> inbox_;  // the loop's; the pool moves from home
     detail::function<void()> fn_;
-    std::shared_ptr<errand> self_;  // until it has been delivered
+    std::shared_ptr<errand> self_;  // keeps the errand alive until it is delivered
 };
 
-/// Waits for the connection's descriptor, the end of its errand, its deadline, or a cancel: whatever comes first ends
-/// the wait, and then the caller looks. A cancel is only noted: what is under way must be ended in order first.
+/// Waits for the connection's descriptor, the end of its errand, its deadline, or a cancel. Whatever comes first ends
+/// the wait, and the caller looks what it was. A cancel is only noted: the statement under way has to end in order.
 class io_wait final : public detail::irrevocable<io_wait> {
 public:
-    /// events: io_entry's bits; 0 waits for the errand alone.
+    /// events: bits of io_entry; with 0 the descriptor is not watched.
     io_wait(postgres& owner, std::uint32_t events) noexcept;
-    bool await_ready() {  // also where a cancel is pending
+    bool await_ready() {  // begins even under a pending cancel
         begin(&detail::require_task());
         phase_ = detail::phase::parked;
         return start();
@@ -207,7 +206,7 @@ public:
     void drop_stream() noexcept override;
     coro<> close() override {
         no_cancel();
-        co_await settle();  // the request may still have to stop a statement that was left behind
+        co_await settle();  // a request to cancel may still have to stop a statement that was left behind
         shut();             // libpq says goodbye without waiting
     }
     bool usable() noexcept override;
@@ -215,7 +214,7 @@ public:
         if (!conn_ || PQstatus(conn_) != CONNECTION_OK) return false;
         const PGTransactionStatusType now = PQtransactionStatus(conn_);
         return now == PQTRANS_ACTIVE ? savepoint_
-                                     : now != PQTRANS_IDLE;  // active: a stream, with a savepoint if in a transaction
+                                     : now != PQTRANS_IDLE;  // active: a stream, which has a savepoint in a transaction
     }
     const char* begin_statement() const noexcept override { return "BEGIN"; }
     ending ended() const noexcept override { return ended_; }
@@ -225,7 +224,7 @@ public:
         errand_.reset();
         if (wait_) wait_->end();
     }
-    /// When there is something to do even if nothing comes.
+    /// When a wait has to end even if nothing comes: at the deadline, or when the request to cancel is to be repeated.
     time_point next_look() const noexcept {
         return errand_ || !cancel_seen_ || cancel_again_ == time_point::min() ? deadline_
                                                                               : std::min(deadline_, cancel_again_);
@@ -256,7 +255,7 @@ private:
     [[noreturn]] void fail(const outcome& o, on_cancel rule);
     void ask_to_cancel() noexcept;
     void no_cancel() noexcept;
-    /// A cancel has come to the operation under way, and was not withdrawn (uncancel()).
+    /// True if a cancel has come to the operation under way, and was not withdrawn (uncancel()).
     bool cancelled() noexcept {
         if (cancel_seen_ && !detail::require_task().must_cancel()) cancel_seen_ = false;
         return cancel_seen_;
@@ -273,15 +272,15 @@ private:
     std::shared_ptr<errand> errand_;
     io_wait* wait_ = nullptr;
     time_point deadline_ = time_point::max();
-    bool cancel_seen_ = false;                     // by the operation under way
-    time_point cancel_again_ = time_point::min();  // when the server is asked to cancel, again if need be
+    bool cancel_seen_ = false;                     // a cancel has come to the operation under way
+    time_point cancel_again_ = time_point::min();  // when to ask the server to cancel, for the first time or again
     std::chrono::milliseconds cancel_pause_{0};
-    bool savepoint_ = false;  // the stream has one
+    bool savepoint_ = false;  // the stream has a savepoint of its own
     ending ended_ = ending::rolled_back;
-    bool draining_ = false;  // what comes belongs to a stream that was dropped
+    bool draining_ = false;  // a dropped stream has still to be ended: see drain()
     std::string lost_;       // why the connection is gone
-    std::string farewell_;   // the server's last words, if nothing was under way
-    std::string statement_;  // under way, for errors
+    std::string farewell_;   // why the server has ended an idle connection, in its words
+    std::string statement_;  // the one under way, for errors
     outcome stream_;
 };
 
@@ -316,11 +315,11 @@ std::shared_ptr<errand> errand::start(postgres& owner, F fn) {
 
 void errand::abandon() noexcept {
     owner_ = nullptr;
-    const bool loop_lives = !inbox_->closed();  // the loop's end has given it up
+    const bool loop_lives = !inbox_->closed();  // once it is closed, the loop may be gone
     switch (network_pool().give_up(*this)) {
         case detail::blocking_pool::given_up::withdrawn: self_.reset(); break;
         case detail::blocking_pool::given_up::running: break;
-        case detail::blocking_pool::given_up::finished: return;  // delivered, if there is a loop
+        case detail::blocking_pool::given_up::finished: return;  // the inbox delivers it, if there is a loop
     }
     if (loop_lives) --loop_->outstanding;
 }
@@ -374,17 +373,17 @@ detail::cancel_reply io_wait::cancel(const std::string&) noexcept {
 
 namespace {
 
-/// A URL that may have a password, and what is said of it in errors.
+/// The errors about a URL that may hold a password, which they must not show.
 class shown_url {
 public:
     explicit shown_url(const std::string& url)
         : text_(without_password(url)),
           hint_(text_ == url ? "" : "; special characters of a password are written %40 and so on") {}
-    /// libpq quotes parts of the URL: its words can be shown only where the URL has no password.
+    /// libpq quotes parts of the URL, so its words are shown only if the URL has no password.
     [[noreturn]] void refuse_because(const std::string& words_of_libpq) const {
         refuse(hint_.empty() ? ": " + words_of_libpq : hint_);
     }
-    /// A password with a colon or a slash in it makes a port of its rest.
+    /// If a password has a colon or a slash in it, libpq takes its rest for a port.
     [[noreturn]] void refuse_port() const { refuse(": its port is no number" + hint_); }
     [[noreturn]] void refuse_timeout() const { refuse(": its connect_timeout is no number of seconds"); }
 
@@ -405,7 +404,8 @@ options_ptr parse(const std::string& url, const shown_url& shown) {
     return parsed;
 }
 
-/// What we have to know ourselves: libpq would find the defaults of the others when it connects.
+/// True for the options that this driver reads itself, so it needs their defaults; libpq finds the other defaults when
+/// it connects.
 bool is_read_here(std::string_view key) noexcept {
     return key == "host" || key == "hostaddr" || key == "port" || key == "connect_timeout";
 }
@@ -418,7 +418,7 @@ const char* value_of(const options_ptr& options, std::string_view key) noexcept 
     return value;
 }
 
-/// Several hosts may have several ports.
+/// True for a port or several, with commas between them: several hosts may have several ports.
 bool is_port_list(const char* text) noexcept { return std::strspn(text, "0123456789,") == std::strlen(text); }
 
 std::optional<std::chrono::seconds> seconds_of(std::string_view text) noexcept {
@@ -461,7 +461,7 @@ std::vector<std::string> split(const std::string& text) {
     }
 }
 
-/// The addresses of a host, or why there are none. An empty one is a local socket.
+/// The addresses of a host, or the reason why there are none. An empty address stands for a local socket.
 struct resolved {
     std::vector<std::string> addresses;
     std::string failure;
@@ -489,7 +489,7 @@ resolved resolve_host(const std::string& host, bool numeric_only) {
     return r;
 }
 
-/// What needs no name server.
+/// Resolves what needs no name server: local sockets and numeric addresses. Otherwise there are no addresses.
 resolved resolve_at_once(const std::string& host) {
     if (!host.empty() && host[0] != '/' && host[0] != '@') return resolve_host(host, true);
     resolved local_socket;
@@ -497,7 +497,7 @@ resolved resolve_at_once(const std::string& host) {
     return local_socket;
 }
 
-/// The options host, hostaddr and port of several targets, as libpq takes them: joined by commas.
+/// The options host, hostaddr and port of several addresses, joined by commas as libpq takes them.
 class target_list {
 public:
     void add(const std::string& host, const std::string& address, const std::string& port) {
@@ -521,15 +521,15 @@ auto find(Options& options, std::string_view key) -> decltype(&options.front().s
 
 }  // namespace
 
-// PQconnectPoll would resolve names, and block: it is given hostaddr. A host with several addresses becomes several
-// hosts, which libpq tries one after the other.
+// Sets the option hostaddr, because PQconnectPoll would block to resolve names. A host with several addresses becomes
+// several hosts. Returns early where libpq is to report a mistake in the options, or after a cancel or the deadline.
 coro<> postgres::resolve() {
     std::string* const host = find(options_, "host");
     if (!host || host->empty() || find(options_, "hostaddr")) co_return;
     const std::vector<std::string> hosts = split(*host);
     const std::string* const port = find(options_, "port");
     std::vector<std::string> ports = port ? split(*port) : std::vector<std::string>(1);
-    if (ports.size() != 1 && ports.size() != hosts.size()) co_return;  // libpq says so
+    if (ports.size() != 1 && ports.size() != hosts.size()) co_return;  // libpq reports this mistake
     ports.resize(hosts.size(), ports[0]);                              // one port is for all hosts
     target_list all;
     for (std::size_t i = 0; i < hosts.size(); ++i) {
@@ -550,8 +550,8 @@ coro<> postgres::resolve() {
     if (port) *find(options_, "port") = all.ports;
 }
 
-/// One set of options for each address: libpq would go on to the next only where the system says that one does not
-/// answer, after minutes. What it has to choose among the addresses itself stays together.
+/// Gives a set of options for each address, because libpq goes on to the next address only when the system gives up one
+/// that does not answer, after minutes. Where libpq itself has to choose among the addresses, they stay together.
 std::vector<postgres::options> postgres::targets() {
     const std::string* const addresses = find(options_, "hostaddr");
     const std::string* const attributes = find(options_, "target_session_attrs");
@@ -562,7 +562,7 @@ std::vector<postgres::options> postgres::targets() {
         const std::string* const values = find(options_, key);
         if (!values) continue;
         const std::vector<std::string> parts = split(*values);
-        if (parts.size() != 1 && parts.size() != each.size()) return {options_};  // libpq says so
+        if (parts.size() != 1 && parts.size() != each.size()) return {options_};  // libpq reports this mistake
         for (std::size_t i = 0; i < each.size(); ++i) *find(each[i], key) = parts[parts.size() == 1 ? 0 : i];
     }
     return each;
@@ -581,7 +581,7 @@ coro<> postgres::open() {
             if (conn_) co_return;
             if (!why) break;  // cancelled
             failed = failed ? error(failed->message() + "; " + why->message(), why->code()) : *why;
-            if (!why->code().starts_with("08") && why->code() != "57P03") break;  // it has answered, and refuses
+            if (!why->code().starts_with("08") && why->code() != "57P03") break;  // the server has refused
         }
     } else if (!cancelled()) {
         failed = no_answer(options_);
@@ -599,7 +599,8 @@ error postgres::no_answer(const options& target) const {
         "08001");
 }
 
-/// Gives why not, or nothing where a cancel has come, and has no connection then.
+/// Connects to one target. Gives nothing and has a connection (conn_) if that succeeds; gives the error if it fails,
+/// and nothing after a cancel, without a connection.
 coro<std::optional<error>> postgres::connect_to(const options& target) {
     std::vector<const char*> keys, values;
     for (const auto& [key, value] : target) {
@@ -617,7 +618,7 @@ coro<std::optional<error>> postgres::connect_to(const options& target) {
     conn_ = PQconnectStartParams(keys.data(), values.data(), 0);
     if (!conn_) throw std::bad_alloc();
     PQsetErrorVerbosity(conn_, PQERRORS_VERBOSE);
-    PQsetNoticeReceiver(conn_, &on_notice, this);  // libpq would print them
+    PQsetNoticeReceiver(conn_, &on_notice, this);  // libpq would print the notices
     PostgresPollingStatusType next = PGRES_POLLING_WRITING;
     while (!cancelled() && !late()) {
         if (PQstatus(conn_) == CONNECTION_BAD) next = PGRES_POLLING_FAILED;
@@ -642,13 +643,13 @@ coro<std::optional<error>> postgres::connect_to(const options& target) {
     co_return why;
 }
 
-// Notices are dropped. What the server says before it ends a connection that is idle comes as one.
+// Drops notices, but keeps what the server says before it ends an idle connection, which comes as a notice, too.
 void postgres::on_notice(void* self, const PGresult* r) noexcept {
     postgres& p = *static_cast<postgres*>(self);
     try {
         const std::string severity = field_of(r, PG_DIAG_SEVERITY_NONLOCALIZED);
         if (severity == "FATAL" || severity == "PANIC") p.farewell_ = error_of(r, std::string()).what();
-    } catch (...) {  // no memory: then nobody hears why
+    } catch (...) {  // no memory: then an error does not say why
     }
 }
 
@@ -670,7 +671,7 @@ void postgres::lose(std::string why) noexcept {
 
 bool postgres::usable() noexcept {
     if (!conn_) return false;
-    // While nothing is under way the server says nothing, but that it goes away: first a message, then the end.
+    // While nothing is under way the server only says that it goes away: first a message, then the end.
     if (!wait_ && !PQisBusy(conn_) && PQtransactionStatus(conn_) != PQTRANS_ACTIVE) {
         PQconsumeInput(conn_);
         PQconsumeInput(conn_);
@@ -691,12 +692,12 @@ coro<> postgres::begin(on_cancel rule, std::string statement) {
     }
     if (rule != on_cancel::shield && detail::require_task().must_cancel()) co_await sleep(std::chrono::seconds(0));
     no_cancel();
-    // What cleans up gets no more time than a statement that was cancelled.
+    // A rollback gets no more time than a statement that was cancelled.
     if (rule == on_cancel::shield) deadline_ = detail::require_loop().now() + cancel_deadline;
     statement_ = std::move(statement);
 }
 
-/// An operation begins: no cancel has come to it yet.
+/// Forgets earlier cancels and deadlines, because an operation begins.
 void postgres::no_cancel() noexcept {
     cancel_seen_ = false;
     deadline_ = time_point::max();
@@ -704,8 +705,8 @@ void postgres::no_cancel() noexcept {
     cancel_pause_ = std::chrono::milliseconds(5);
 }
 
-/// Waits until the request to cancel that is under way, if there is one, has ended: it must not hit what comes next.
-/// Where that takes too long, the connection is lost.
+/// Waits until a request to cancel that is under way has ended, because it must not hit the next statement. If that
+/// takes too long, the connection is lost.
 coro<> postgres::settle() {
     if (errand_ && deadline_ == time_point::max()) deadline_ = detail::require_loop().now() + cancel_deadline;
     while (errand_) {
@@ -715,14 +716,14 @@ coro<> postgres::settle() {
     }
 }
 
-/// Ends a stream that was dropped. A cancel that comes meanwhile waits.
+/// Ends the statement of a stream that was dropped. A cancel that comes meanwhile stays pending.
 coro<> postgres::drain() {
     outcome rest;
     cancel_seen_ = true;
     deadline_ = detail::require_loop().now() + cancel_deadline;
     co_await finish(rest, on_cancel::interrupt);
     if (conn_ && std::exchange(savepoint_, false)) {
-        // A cancelled statement has made its transaction fail: back to before the stream.
+        // The cancelled statement has made its transaction fail, so it goes back to the savepoint before the stream.
         rest = outcome();
         deadline_ = detail::require_loop().now() + cancel_deadline;
         send("ROLLBACK TO SAVEPOINT aio_stream; RELEASE SAVEPOINT aio_stream", std::vector<parameter>(), false);
@@ -733,8 +734,8 @@ coro<> postgres::drain() {
 
 namespace {
 
-/// Parameters as PQsendQueryParams takes them: as text, but for bytes. Points into what it was made of, and into
-/// itself.
+/// Parameters as PQsendQueryParams takes them: all but bytes as text. Points into the parameters that it was made of,
+/// and into itself.
 class bound_parameters {
 public:
     explicit bound_parameters(const std::vector<parameter>& given) : texts_(given.size()) {
@@ -753,11 +754,11 @@ private:
         const std::string* const value = value_of(p);
         const bool bytes = p.type() == parameter::kind::blob;
         values_.push_back(value ? value->c_str() : nullptr);
-        types_.push_back(bytes ? bytes_type : 0);  // the server infers the others
+        types_.push_back(bytes ? bytes_type : 0);  // the server infers the other types
         lengths_.push_back(value ? static_cast<int>(value->size()) : 0);
         formats_.push_back(bytes ? 1 : 0);
     }
-    /// Null for NULL.
+    /// Gives null for NULL.
     const std::string* value_of(const parameter& p) {
         std::string& text = texts_[values_.size()];
         switch (p.type()) {
@@ -775,7 +776,7 @@ private:
         }
         return &text;
     }
-    std::vector<std::string> texts_;  // of numbers; as many as there are parameters, so that none moves
+    std::vector<std::string> texts_;  // of numbers; one for each parameter from the start, so that none moves
     std::vector<const char*> values_;
     std::vector<Oid> types_;
     std::vector<int> lengths_, formats_;
@@ -785,7 +786,7 @@ private:
 
 void postgres::send(const std::string& statement, const std::vector<parameter>& parameters, bool stream) {
     check_sizes(statement, parameters, limits);
-    // PQsendQuery takes several statements in one text; with parameters, and in a stream, there is but one.
+    // PQsendQuery takes several statements in one text; PQsendQueryParams takes one, as parameters and streams have.
     bool sent = parameters.empty() && !stream ? PQsendQuery(conn_, statement.c_str()) == 1
                                               : bound_parameters(parameters).send(conn_, statement);
     if (sent && stream) sent = PQsetSingleRowMode(conn_) == 1;
@@ -795,8 +796,8 @@ void postgres::send(const std::string& statement, const std::vector<parameter>& 
     throw error(why, PQstatus(conn_) == CONNECTION_OK ? "54000" : "08006", statement);
 }
 
-// A request that reaches the server before the statement has begun there is ignored: it is repeated until it has an
-// effect.
+// Starts a request to cancel. The server ignores one that arrives before the statement has begun there, so input()
+// repeats it, after growing pauses, until it has had an effect.
 void postgres::ask_to_cancel() noexcept {
     struct closer {
         void operator()(PGcancel* c) const noexcept { PQfreeCancel(c); }
@@ -805,17 +806,18 @@ void postgres::ask_to_cancel() noexcept {
         cancel_again_ = detail::require_loop().now() + cancel_pause_;
         cancel_pause_ = std::min(cancel_pause_ * 2, std::chrono::milliseconds(500));
         std::unique_ptr<PGcancel, closer> request(PQgetCancel(conn_));
-        if (!request) return;  // then the deadline decides
+        if (!request) return;  // then the deadline ends the wait
         auto ask = [owned = std::move(request)] {
             char why[256];
             PQcancel(owned.get(), why, sizeof why);
         };
         errand_ = errand::start(*this, std::move(ask));
-    } catch (...) {  // then the deadline decides
+    } catch (...) {  // then the deadline ends the wait
     }
 }
 
-/// Waits until something has come. Afterwards the connection may be lost.
+/// Sends what is still unsent, and waits once for bytes, the end of an errand, the deadline or a cancel. After a cancel
+/// it asks the server to stop. Afterwards the connection may be lost.
 coro<> postgres::input(on_cancel rule) {
     const int unsent = PQflush(conn_);
     if (PQstatus(conn_) != CONNECTION_OK || (unsent == 0 && !PQisBusy(conn_))) co_return;
@@ -831,11 +833,11 @@ coro<> postgres::input(on_cancel rule) {
             std::to_string(cancel_deadline.count()) + " seconds");
         co_return;
     }
-    PQconsumeInput(conn_);  // of a lost connection libpq makes an error result
+    PQconsumeInput(conn_);  // libpq turns a lost connection into a result with an error
     drop_notifications();
 }
 
-/// Nobody takes what LISTEN brings: libpq would keep it for ever.
+/// Frees the notifications that a LISTEN brings: nobody takes them, and libpq would keep them for ever.
 void postgres::drop_notifications() noexcept {
     while (PGnotify* const n = PQnotifies(conn_)) PQfreemem(n);
 }
@@ -915,7 +917,7 @@ coro<> postgres::finish(outcome& o, on_cancel rule) {
 
 void postgres::fail(const outcome& o, on_cancel rule) {
     detail::task_base& task = detail::require_task();
-    // A cancel that was withdrawn meanwhile (uncancel()) is none.
+    // A cancel that was withdrawn meanwhile (uncancel()) does not count.
     if (cancel_seen_ && task.must_cancel() && rule == on_cancel::interrupt &&
         (!conn_ || (o.failed && o.failed->code() == "57014")))
         task.throw_cancelled();
@@ -936,7 +938,7 @@ coro<table_ptr> postgres::execute(std::string statement, std::vector<parameter> 
 
 // ---- streams ----
 
-/// A statement of our own, around a stream.
+/// Runs a statement of the driver's own, before or after a stream.
 coro<> postgres::command(std::string text) {
     co_await settle();
     outcome o;
@@ -950,7 +952,7 @@ coro<> postgres::command(std::string text) {
 coro<> postgres::open_stream(std::string statement, std::vector<parameter> parameters) {
     co_await begin(on_cancel::interrupt, statement);
     stream_ = outcome();
-    // A stream that is dropped has to be cancelled, and would take the transaction around it along.
+    // A stream that is dropped has to be cancelled, which would make the transaction around it fail: hence a savepoint.
     if (PQtransactionStatus(conn_) == PQTRANS_INTRANS) {
         co_await command("SAVEPOINT aio_stream");
         savepoint_ = true;
@@ -973,12 +975,12 @@ coro<table_ptr> postgres::fetch() {
         if (!r) {
             o.ended = true;
         } else if (PQresultStatus(r.get()) != PGRES_TUPLES_OK &&
-            PQresultStatus(r.get()) != PGRES_COMMAND_OK) {  // not the end
+            PQresultStatus(r.get()) != PGRES_COMMAND_OK) {  // a row, or an error
             take(o, std::move(r));
         }
         if (has_rows() && o.last->row_count == batch_rows) break;
     }
-    if (has_rows()) co_return std::exchange(o.last, nullptr);  // an error comes after the rows before it
+    if (has_rows()) co_return std::exchange(o.last, nullptr);  // an error is thrown after the rows before it
     if (o.ended && !o.failed) {
         if (std::exchange(savepoint_, false)) co_await command("RELEASE SAVEPOINT aio_stream");
         co_return nullptr;

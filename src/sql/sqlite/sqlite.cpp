@@ -290,8 +290,8 @@ void database::bind_one(sqlite3_stmt* s, int index, const parameter& p, const st
     if (code != SQLITE_OK) fail(code, text);
 }
 
-// $1, ?1, :1 and @1 are the first parameter, wherever and however often they stand; a bare ? is the one with SQLite's
-// number for it, one more than the largest number before it.
+// $1, ?1, :1 and @1 are the first parameter, wherever and however often they stand; a bare ? is the one with the
+// number that SQLite gives to it, which is one more than the largest that SQLite has given before.
 void database::bind(sqlite3_stmt* s, const std::vector<parameter>& parameters, const std::string& text) {
     const int count = sqlite3_bind_parameter_count(s);
     std::size_t needed = 0;
