@@ -53,7 +53,7 @@ public:
     const std::string& message() const noexcept { return parts_->message; }
     /// PostgreSQL: the detail, "Key (email)=(ann@example.org) already exists.", which quotes values. Empty for SQLite.
     const std::string& detail() const noexcept { return parts_->detail; }
-    /// What the error is about, where the database tells; else empty. SQLite tells the names of constraints.
+    /// What the error is about, where the database tells; else empty. SQLite tells it of violated constraints alone.
     const std::string& constraint() const noexcept { return parts_->constraint; }
     const std::string& table() const noexcept { return parts_->table; }
     const std::string& column() const noexcept { return parts_->column; }
