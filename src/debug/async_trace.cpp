@@ -1,19 +1,20 @@
-// The traces of a thread's errors. Promises note each coroutine that an error passes, exits what they have replaced,
-// and aio::async_trace shows it to users.
+// The traces of a thread's errors. The promise of each coroutine that an error passes notes its place, an exit that
+// throws notes the error that it has replaced, and aio::async_trace shows both to users.
 //
-// A trace belongs to an exception object, of which we see only exception_ptrs. There is a table keyed by the address of
-// that object. It holds no exception: nobody's objects live longer for being traced. A record goes with its exception,
-// so no address comes again while it is a key. To hear of that we stand in for the exception's destructor, which
-// libstdc++ keeps in the header before each exception object, as the C++ ABI for Itanium, which all systems but ARM's
-// 32-bit ones follow, lays down. Its place is tried out once; where it is not found the last 64 records of a thread
-// hold their exceptions, and are the only ones. Each thread has records of its own, but the last owner of an exception
-// may be any thread: so one mutex guards them all. Rejected: holding the exceptions, and a look at libstdc++'s count of
-// their owners now and then (they go late, and a plugin's may not outlive its dlclose); a count of our own in tasks,
-// groups, exits (frames would grow, and what users hold would not count).
+// A trace belongs to an exception object, of which we see only exception_ptrs. There is a table keyed by the address
+// of that object. It holds no exception: nobody's objects live longer for being traced. A record goes with its
+// exception, so no address is used again while it is a key. To hear of an exception's end we stand in for its
+// destructor, which libstdc++ keeps in the header before each exception object, as the C++ ABI for Itanium, which all
+// systems but ARM's 32-bit ones follow, lays down. The place of that pointer is tried out once; where it is not
+// found, the last 64 records of a thread hold their exceptions, and there are no other records. Each thread has
+// records of its own, but the last owner of an exception may be any thread: so one mutex guards them all. Rejected:
+// holding the exceptions, and a look at libstdc++'s count of their owners now and then (they go late, and a plugin's
+// may not outlive its dlclose); a count of our own in tasks, groups, exits (frames would grow, and what users hold
+// would not count).
 //
-// Several may take a failed task's error and go on with it in ways of their own, and all have the same object (rule
-// 13). So the way to the end of each task is remembered (way_mark), and an error that is taken from a task or future
-// starts again from there. Python's futures do the same since 3.11 (with_traceback).
+// Several tasks may take the error of a failed task, and in each of them it goes another way, although all have the
+// same object (rule 13). So the way to the end of each task is remembered (way_mark), and an error that is taken from
+// a task or future starts again from there. Python's futures do the same since 3.11 (with_traceback).
 
 #include "debug/trace_table.hpp"
 #include "loop/loop_state.hpp"
@@ -82,7 +83,7 @@ bool ends_are_heard() noexcept {
     }();
     return tried_out;
 }
-/// Gives the destructor that stood there.
+/// Puts exception_ends() in place of the exception's destructor. Gives that destructor.
 auto listen_for_the_end(const std::exception_ptr& error) noexcept {
     return std::exchange(header_of(error).exception.destructor, &exception_ends);
 }
@@ -91,7 +92,7 @@ bool ends_are_heard() noexcept { return false; }
 void (*listen_for_the_end(const std::exception_ptr&) noexcept)(void*) { return nullptr; }
 #endif
 
-/// The innermost first. length may be more than there are frames.
+/// The places that an error has passed, the innermost first. length counts also places that frames has not kept.
 struct way {
     std::vector<std::source_location> frames;
     std::size_t length = 0;
@@ -104,23 +105,23 @@ struct way {
         }
         ++length;
     }
-    /// The way before it was as long as it is now.
+    /// The way as it was when its length was earlier.
     way until(std::size_t earlier) const {
         way w;
         w.length = earlier;
         const std::size_t valid = earlier == length || length <= most_frames ? std::min(earlier, most_frames)
                                                                              : std::min(earlier, first_frames);
         w.frames.assign(frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(valid));
-        w.frames.resize(std::min(earlier, most_frames));  // those that the ring has lost: without a line, not shown
+        w.frames.resize(std::min(earlier, most_frames));  // places that the ring has lost have no line
         return w;
     }
 };
 
-/// How far the error had come when a task ended with it, or when it was taken from a future first.
+/// How far the error had come when a task ended with it, or when it was first taken from a future.
 struct way_mark {
     const future_base* where;  // only compared
     std::size_t length;
-    std::unique_ptr<way> saved;  // the error has gone another way since
+    std::unique_ptr<way> saved;  // the way, once the error has gone another one
 };
 
 class traces;
@@ -128,7 +129,7 @@ class traces;
 /// What an error has replaced at an exit.
 struct replaced : list_node {
     std::exception_ptr error;
-    std::string by;  // the error that has replaced it, in words; told with it when that is gone
+    std::string by;  // the error that has replaced this one, in words: it may be gone by the time of a report
     bool unread = false;
 };
 
@@ -136,12 +137,12 @@ struct replaced : list_node {
 struct record : list_node {
     traces* owner;
     const void* object;
-    record* of_other = nullptr;  // another thread's
+    record* of_other = nullptr;  // another thread's record of the same exception
     way taken;
     std::vector<way_mark> marks;
     std::unique_ptr<replaced> context;
     bool is_context = false;  // has been replaced by another
-    std::exception_ptr kept;  // where its end would not be heard
+    std::exception_ptr kept;  // set only if the end of the exception could not be heard
 
     record(traces* t, const void* o) noexcept : owner(t), object(o) {}
 
@@ -181,7 +182,7 @@ struct table {
 };
 table& all() noexcept {
     alignas(table) static unsigned char room[sizeof(table)];
-    static auto* const one = ::new (room) table;  // never destroyed: exceptions go at the end of the process, too
+    static auto* const one = ::new (room) table;  // never destroyed: exceptions may end with the process
     return *one;
 }
 using locked = std::unique_lock<std::mutex>;
@@ -199,7 +200,7 @@ void tell(const replaced& lost) noexcept {
     }
 }
 
-/// A thread's. All that takes a locked is called under the mutex.
+/// The traces of one thread. A function that takes a locked is called under the mutex.
 class traces {
 public:
     record* find(const std::exception_ptr& error, const locked&) noexcept {
@@ -226,17 +227,18 @@ public:
         own_.push_back(r);
         return r;
     }
-    /// The oldest record that is one too many; to be deleted when the mutex has been let go.
+    /// Takes out the oldest record if there is one too many. The caller deletes it after it has released the mutex.
     std::unique_ptr<record> retire(const locked& lock) noexcept {
         if (kept_ <= most_kept) return nullptr;
         --kept_;
         return take(*own_.front(), lock);
     }
-    /// Hangs context to the end of the chain that thrown begins: what thrown has replaced before stays in it. If thrown
-    /// stands in the chain of the other error already, that chain is cut there, so that none becomes a circle
-    /// (CPython's _PyErr_SetObject). A chain that would become longer than is shown stays as it is: context is told.
+    /// Appends context to the chain that thrown begins, so what thrown has replaced before stays in it. If thrown
+    /// stands in the chain of the replaced error already, that chain is cut there, so that none becomes a circle
+    /// (CPython's _PyErr_SetObject). A chain that would become longer than is shown stays as it is, and context is
+    /// reported instead.
     void extend_chain(const std::exception_ptr& thrown, std::unique_ptr<replaced> context) {
-        std::unique_ptr<replaced> cut_off;  // these two go when the mutex has been let go
+        std::unique_ptr<replaced> cut_off;  // these two are destroyed after the mutex is released
         std::unique_ptr<record> retired;
         const locked lock(all().mutex);
         const std::exception_ptr& error = context->error;
@@ -255,7 +257,7 @@ public:
         obtain(*last, lock).context = std::move(context);
         retired = retire(lock);
     }
-    /// The exception is gone, and nobody can ask what it has replaced.
+    /// Keeps context to be reported: the exception that has replaced it is gone, so nobody can ask for it.
     void lost(std::unique_ptr<replaced> context, const locked&) noexcept { lost_.push_back(*context.release()); }
     void tell_later(std::unique_ptr<replaced> context) noexcept {
         {
@@ -264,7 +266,7 @@ public:
         }
         look_soon();
     }
-    /// Tells of what has been lost; what goes with that may have replaced others.
+    /// Reports the errors that have been lost. One that goes here may have replaced others, which are then lost, too.
     void tell_lost() noexcept {
         for (;;) {
             const std::unique_ptr<replaced> next([&] {
@@ -275,14 +277,15 @@ public:
             tell(*next);
         }
     }
-    // At the loop's next turn: whoever drops an error may be in the midst of anything.
+    // Sees to it that lost errors are reported at the loop's next turn: code that drops an error may be in the midst
+    // of anything.
     void look_soon() noexcept {
         loop_core* loop = local().loop;
         if (look_is_due_ || !loop || loop->closed) return;
         try {
             loop->push(*new look(*loop));
             look_is_due_ = true;
-        } catch (...) {  // told later, at the end of run() at the latest
+        } catch (...) {  // reported later, at the end of run() at the latest
         }
     }
     void look_if_lost() noexcept {
@@ -292,7 +295,7 @@ public:
         }();
         if (any) look_soon();
     }
-    /// The thread ends. Exceptions that others hold go on without these records.
+    /// Called when the thread ends. Exceptions that others hold go on without these records.
     void end() noexcept {
         for (;;) {
             std::unique_ptr<record> gone;
@@ -307,16 +310,16 @@ public:
     }
 
 private:
-    /// Null also where the error has replaced none.
+    /// As find(), but null also if the error has replaced none.
     record* find_with_context(const std::exception_ptr& error, const locked& lock) noexcept {
         record* r = find(error, lock);
         return r && r->context ? r : nullptr;
     }
-    /// Takes what stands in the chain of error from wanted on, for the caller to delete.
+    /// Cuts wanted and all behind it off the chain of error. The caller deletes what is cut off.
     std::unique_ptr<replaced> cut_chain(
         const std::exception_ptr& error, const std::exception_ptr& wanted, const locked& lock) noexcept {
         const record* const known = find(wanted, lock);
-        if (!known || !known->is_context) return nullptr;  // it is in no chain: this one, however long, is not walked
+        if (!known || !known->is_context) return nullptr;  // wanted is in no chain, so this one need not be walked
         for (record* r = find_with_context(error, lock); r; r = find_with_context(r->context->error, lock)) {
             if (r->context->error == wanted) return std::move(r->context);
         }
@@ -337,7 +340,7 @@ private:
         explicit look(loop_core& l) noexcept;
     };
     list<record> own_;     // oldest first
-    list<replaced> lost_;  // to be told
+    list<replaced> lost_;  // to be reported
     std::size_t kept_ = 0;
     bool look_is_due_ = false;
 };
@@ -377,8 +380,8 @@ traces::look::look(loop_core& l) noexcept : loop(&l) {
     };
 }
 
-// In place of an exception's destructor, on whatever thread drops it last. What it has replaced goes with it, and so
-// on: a chain of any length, so not by recursion.
+// Called in place of an exception's destructor, on whatever thread drops it last. The errors that it has replaced go
+// with it, and those that they have replaced: a chain of any length, so this does not recurse.
 #ifdef __clang__
 [[clang::no_sanitize("function")]]  // the destructor is called as the C++ runtime would call it
 #endif
@@ -409,7 +412,7 @@ void exception_ends(void* object) noexcept {
 }
 
 void note(const promise_base& coroutine, const std::exception_ptr& error) noexcept {
-    traces* t = error ? made() : nullptr;  // null: of another language
+    traces* t = error ? made() : nullptr;  // null: an exception of another language
     if (!t) return;
     const bool shown = !is_of_the_library(coroutine.place);
     try {
@@ -433,7 +436,7 @@ const E* as(const std::exception_ptr& error) noexcept {
     } catch (...) { return nullptr; }
 }
 
-/// What our own errors say was under way.
+/// The context() that an error of this library carries: the error that was under way when it was thrown.
 std::exception_ptr own_context(const std::exception_ptr& error) noexcept {
     if (const auto* e = as<exception_group>(error)) return e->context();
     if (const auto* e = as<timeout_error>(error)) return e->context();
@@ -441,8 +444,8 @@ std::exception_ptr own_context(const std::exception_ptr& error) noexcept {
     return nullptr;
 }
 
-/// Whether whoever has error has the other one, too: in a group, as its context(), nested in it. Looks at some hundreds
-/// at most.
+/// Looks for an error in another one: in its group, as its context(), or nested in it. Looks at some hundreds at
+/// most.
 class carrier {
 public:
     explicit carrier(const std::exception_ptr& searched) noexcept : searched_(searched) {}
@@ -468,7 +471,8 @@ private:
     int left_ = 500;
 };
 
-/// The note that thrown has replaced error. Somebody has to read it, unless error is a cancel or leads to thrown.
+/// Makes the note that thrown has replaced error. It is reported if nobody reads it, unless error is a cancel or
+/// carries thrown.
 std::unique_ptr<replaced> context_of(const std::exception_ptr& thrown, const std::exception_ptr& error) {
     auto context = std::make_unique<replaced>();
     context->error = error;
@@ -555,8 +559,8 @@ void print_and_terminate() {
 
 }  // namespace
 
-// Without a handler for it an error ends the program here, before anything is unwound; otherwise the guard's destructor
-// runs.
+// If nothing catches the error, the program ends here, before anything is unwound, and the terminate handler prints
+// the trace. Otherwise the destructor of the guard puts the former terminate handler back.
 void throw_out_of_run(const future_base& main) {
     struct guard {
         std::terminate_handler before = std::set_terminate(&print_and_terminate);

@@ -44,7 +44,7 @@ std::string call_graph::to_string() const {
     std::string text;
     std::size_t written = 0;
     for (const call_graph_task& task : tasks_) {
-        if (written++ >= most_tasks) {  // a line of ten names each
+        if (written++ >= most_tasks) {  // names alone, ten in a line
             if (written == most_tasks + 1)
                 text += "... and " + std::to_string(tasks_.size() - most_tasks) + " more tasks:";
             text += (written - most_tasks - 1) % 10 == 0 ? "\n    " : ", ";
@@ -57,7 +57,7 @@ std::string call_graph::to_string() const {
         text += '\n';
         const std::size_t count = task.frames.size();
         if (count == 0 && !task.created.empty())
-            text += "    created at " + task.created + "\n";  // it awaits something of the library, and nothing else
+            text += "    created at " + task.created + "\n";  // all its coroutines are the library's
         for (std::size_t i = 0; i < count; ++i) {
             if (count > most_frames && i == most_frames / 2) {
                 text += "    ... " + std::to_string(count - most_frames) + " more frames ...\n";

@@ -1,3 +1,6 @@
+// The part of as_completed that does not depend on the type of the results: the wait for the next end of a child,
+// until a deadline that counts for all of them.
+
 #include <aio/as_completed.hpp>
 
 namespace aio::detail {

@@ -1,3 +1,7 @@
+// background_tasks: an entry for each task, which is a waiter of the task and goes when the task ends. shutdown()
+// cancels all tasks and waits until no entry is left. The tasks do not depend on the object: if it goes before them,
+// they go on.
+
 #include <aio/background_tasks.hpp>
 
 namespace aio::detail {
@@ -16,16 +20,16 @@ struct entry : waiter, entry_link, pooled {
 
 struct background_state {
     list<entry_link> running;
-    list<entry_link> failed;  // during a shutdown, whose awaiter reports them
+    list<entry_link> failed;  // during a shutdown, which reports them at its end
     std::size_t size = 0;
     bool closed = false;
-    list<list_node> shutdowns;     // who waits for the last to end
-    std::unique_ptr<entry> spare;  // for the next task: it is there before that is started
+    list<list_node> shutdowns;     // the calls of shutdown() that wait for the last task
+    std::unique_ptr<entry> spare;  // for the next task; made before that task starts
 
     background_state() = default;
     background_state(const background_state&) = delete;
     background_state& operator=(const background_state&) = delete;
-    // The tasks go on; nothing of theirs refers to this any more.
+    // The tasks go on, and none of them refers to this any more.
     ~background_state() {
         while (entry_link* link = running.pop_front()) {
             auto* e = static_cast<entry*>(link);
@@ -50,8 +54,8 @@ struct background_state {
         ++size;
         task.add_waiter(*e);
     }
-    // The task is completing. Its error, where nobody fetches it, is reported when its last handle goes: here, or
-    // later.
+    // Called when the task completes. An error that nobody fetches is reported when the last handle of the task goes,
+    // here or later.
     void remove(entry& e) noexcept {
         static_cast<entry_link&>(e).unlink();
         --size;
@@ -99,7 +103,7 @@ void add_background(background_state& state, task_base& task) noexcept { state.a
 
 std::size_t background_size(const background_state* state) noexcept { return state ? state->size : 0; }
 
-// Begun even under a pending cancel: whoever leaves a scope has to be sure of it.
+// This begins even under a pending cancel: code that leaves a scope has to be sure of it.
 bool background_shutdown::await_ready() {
     if (!state_) throw_logic_error("these background_tasks have been moved from");
     begin(&require_task());
@@ -113,7 +117,7 @@ bool background_shutdown::start() noexcept {
     if (state_->size == 0) return true;
     phase_ = phase::parked;
     state_->wait(*this);
-    if (first) state_->cancel_all();  // again would interrupt their clean-up (rule 12)
+    if (first) state_->cancel_all();  // a second cancel would interrupt their clean-up (rule 12)
     return false;
 }
 

@@ -1,3 +1,6 @@
+// The set of children that gather, race, as_completed and the concurrent views wait for (see children.hpp): what
+// happens when a child ends, and what a cancel of the waiting task does.
+
 #include <aio/detail/group/children.hpp>
 
 namespace aio::detail {
@@ -31,13 +34,14 @@ void children::add(future_base& state, std::size_t index, bool owned) {
         ended(*c);
     } else {
         state.add_waiter(c->end);
-        if (race_ && ending_ && owned) state.cancel({});  // it comes when one has ended already
+        if (race_ && ending_ && owned) state.cancel({});  // the race is over already
     }
 }
 
 children::~children() {
     while (child* c = running_.pop_front()) {
-        // Rule 87: gather has left, later errors count as retrieved. Nothing of ours stays on what goes on.
+        // gather has left: later errors count as retrieved (rule 87). Our waiter is taken out of the task or future,
+        // which goes on.
         c->end.unlink();
         if (!keep_errors) c->state->mark_retrieved();
         delete c;
@@ -54,7 +58,7 @@ void children::ended(child& c) noexcept {
     future_base& state = *c.state;
     if (state.failed() || state.cancelled()) {
         if (!first_error_ && !ending_) {
-            first_error_ = c.state;  // retrieved when it is thrown
+            first_error_ = c.state;  // counts as retrieved when it is thrown
         } else if (state.failed() && report_ && (c.owned || !race_)) {
             state.mark_retrieved();
             if (c.owned) {
@@ -66,7 +70,7 @@ void children::ended(child& c) noexcept {
     if (race_ && !ending_) {
         ending_ = true;
         if (!cancel_requested_)
-            cancel(true);  // else they have been asked already: a second cancel would break off their clean-up
+            cancel(true);  // else they were cancelled already: a second cancel would break off their clean-up
     }
     if (changed) changed->set();
     if (waiter_ && waiter_->satisfied()) std::exchange(waiter_, nullptr)->wake();
@@ -81,8 +85,8 @@ void children::leave(const std::exception_ptr& error) const {
 }
 
 void children::cancel(bool only_owned, const std::string& message) noexcept {
-    // A task ends in a step of its own, but a future ends at once, and leaves the list: so each is looked at where it
-    // stands.
+    // A cancelled task ends in a step of its own, but a cancelled future ends at once and leaves the list. So each
+    // child is moved to another list before it is cancelled.
     list<child> seen;
     while (child* c = running_.pop_front()) {
         seen.push_back(*c);
@@ -117,8 +121,8 @@ cancel_reply children::waiting::cancel(const std::string& message) noexcept {
     set_->cancel_message_ = copied(message);
     if (!set_->race_ || !set_->ending_) set_->cancel(set_->race_ || set_->ending_, message);
     if (!set_->race_ && !set_->ending_) {
-        // Tasks in a circle: one that this cancel has come through waits for this set, which would wait for it. It is
-        // opened here.
+        // Tasks may wait in a circle: a child that this cancel has come through waits for this set, which would wait
+        // for that child. The set counts such a child as ended, and so opens the circle.
         list<child> seen;
         while (child* c = set_->running_.pop_front()) {
             seen.push_back(*c);
@@ -137,7 +141,7 @@ void children::waiting::describe(std::string& out) const {
 
 void children::begin_ending() noexcept {
     ending_ = true;
-    if (!cancel_requested_) cancel(true);  // else they have been asked already
+    if (!cancel_requested_) cancel(true);  // else they were cancelled already
 }
 
 void children::cancelled_meanwhile(std::string message) noexcept {

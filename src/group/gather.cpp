@@ -1,3 +1,6 @@
+// The part of gather that does not depend on the type of the results: it waits for the children, and throws the first
+// error or the cancel.
+
 #include <aio/gather.hpp>
 
 namespace aio::detail {
@@ -5,7 +8,7 @@ namespace aio::detail {
 coro<> gather_all(children& set, bool return_exceptions) {
     co_await set.wait(return_exceptions ? children::until::all : children::until::error);
     if (return_exceptions || !set.has_error()) {
-        if (set.cancel_requested()) set.throw_cancelled();  // rule 91: although the children may have swallowed it
+        if (set.cancel_requested()) set.throw_cancelled();  // although the children may have swallowed it (rule 91)
         co_return;
     }
     set.first_error()->mark_retrieved();

@@ -1,3 +1,6 @@
+// interval(): an async generator that sleeps until the planned time of each tick, and plans the next one by what
+// interval_options::late says of ticks that come too late.
+
 #include <aio/event_loop.hpp>
 #include <aio/interval.hpp>
 #include <aio/sleep.hpp>
@@ -7,7 +10,7 @@ namespace {
 
 async_generator<std::uint64_t> ticks(std::chrono::nanoseconds period, late when_late) {
     event_loop& loop = get_running_loop();
-    // What a timer or a busy loop is late by anyhow is not a reason to plan anew.
+    // A timer or a busy loop is always a little late. That is no reason to plan anew.
     const std::chrono::nanoseconds tolerance = period / 10;
     time_point planned = loop.time();
     for (std::uint64_t number = 0;;) {

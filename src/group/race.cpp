@@ -1,3 +1,7 @@
+// The part of race and shield that does not depend on the type of the results. race_all waits for the first child to
+// end; shield_wait waits for a task that a cancel must not reach, and held_wait holds the cancel back until what it
+// waits for has ended.
+
 #include <aio/event_loop.hpp>
 #include <aio/race.hpp>
 
@@ -8,7 +12,7 @@ coro<std::size_t> race_all(children& set) {
     std::string message;
     try {
         co_await set.wait(children::until::first);
-    } catch (const cancelled_error& e) {  // it came when the race was over, or where all are only watched
+    } catch (const cancelled_error& e) {  // it came when the race was over, or all children are only watched
         cancelled = true;
         message = e.message();
     }
@@ -18,7 +22,7 @@ coro<std::size_t> race_all(children& set) {
     }
     const std::unique_ptr<children::child> first(set.take_ended());
     if (cancelled && (!first || first->state->cancelled())) throw cancelled_error(std::move(message));
-    // The outcome, a value or an error, is not lost to a cancel; that stays pending.
+    // A cancel does not cost the outcome, be that a value or an error: the cancel stays pending.
     if (cancelled) local().task->keep_cancel_pending(std::move(message));
     if (first->state->failed() || first->state->cancelled()) {
         first->state->mark_retrieved();
@@ -28,7 +32,7 @@ coro<std::size_t> race_all(children& set) {
 }
 
 namespace {
-// Tells the error of what was shielded, whose waiter gets a cancelled_error instead.
+// Reports the error of a shielded task or future whose waiter gets a cancelled_error instead.
 void tell(future_base& state) noexcept {
     if (!state.failed()) return;
     state.mark_retrieved();

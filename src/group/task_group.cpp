@@ -13,10 +13,10 @@
 
 namespace aio {
 
-// A task of the group: in held_ until it may run, then in children_; hears of the task's end as its waiter. The first
-// that fails is then queued to cancel the others at the next turn, as asyncio's done callback does: tasks that are
-// ready in the same turn still run, so two that fail together are both in the group. Outlives its group then if that
-// ends before.
+// A task of the group. It is in held_ until it may run, then in children_, and hears of the task's end as a waiter of
+// that task. The first child whose task fails is queued to cancel the others at the next turn, as asyncio's done
+// callback does: tasks that are ready in the same turn still run, so two that fail together are both in the
+// exception_group. A child that is queued outlives its group if the group ends before.
 struct task_group::child : detail::list_node, detail::ready_callback, detail::pooled {
     struct end_waiter : detail::waiter {
         child* owner = nullptr;
@@ -40,7 +40,7 @@ struct task_group::child : detail::list_node, detail::ready_callback, detail::po
     }
 };
 
-// exit() waits here until the last child has ended.
+// leave() waits in this until the last child has ended.
 class [[nodiscard]] task_group::drained : public detail::revertible<task_group::drained> {
 public:
     explicit drained(task_group& group) noexcept : group_(&group) {}
@@ -79,7 +79,7 @@ task_group::~task_group() {
     std::terminate();
 }
 
-// Errors that no exception_group brings to anybody.
+// Reports the errors that leave in no exception_group.
 void task_group::report_errors() noexcept {
     for (const std::exception_ptr& error : errors_) {
         scope_.task()->loop()->report(
@@ -97,8 +97,8 @@ const char* task_group::refusal() const noexcept {
 
 task_group::entry task_group::reserve(const task_options& options) {
     scope_.task()->loop()->check_thread("task_group::create_task");
-    if (const std::size_t most = errors_.size() + children_count_ + 2;
-        most > errors_.capacity()) {  // this one's, and the body's
+    // Room for the errors of all children, of this one and of the body.
+    if (const std::size_t most = errors_.size() + children_count_ + 2; most > errors_.capacity()) {
         errors_.reserve(std::max(most, 2 * errors_.capacity()));
     }
     auto place = std::make_unique<child>();
@@ -119,11 +119,11 @@ void task_group::add(child& place, detail::task_base& task, bool held) noexcept 
 detail::scope_entered<task_group> task_group::enter() {
     if (scope_.task()) detail::throw_logic_error("a task group can be entered only once");
     static_cast<void>(detail::require_task());
-    errors_.reserve(8);  // the body's, too
+    errors_.reserve(8);  // for the children's errors and the body's
     leaving_.emplace(leave());
     scope_.enter();
     const detail::task_base* const parent = scope_.task();
-    cancelling_ = parent->must_cancel() ? 0 : parent->cancelling();  // one that is not delivered yet may be met inside
+    cancelling_ = parent->must_cancel() ? 0 : parent->cancelling();  // a pending cancel may be delivered inside
     if (cancel_called_) abort_with_body();
     return {*this, scope_};
 }
@@ -161,7 +161,8 @@ void task_group::abort() noexcept {
     }
 }
 
-// The body is cancelled, too; exit() takes that back. While exit() waits there is nothing to interrupt.
+// Cancels the children and the body; leave() takes the cancel of the body back. While leave() waits there is no body
+// to interrupt.
 void task_group::abort_with_body() noexcept {
     abort();
     if (!exiting_) {
@@ -182,8 +183,8 @@ coro<bool> task_group::exit(std::exception_ptr error) noexcept {
     return std::move(*leaving_);
 }
 
-// Waits for the children, whatever happened in the body. If somebody else cancels the task meanwhile, the children are
-// cancelled, and that cancel leaves in the end; the group's own cancel has been taken back by then.
+// Waits for the children, whatever happened in the body. If somebody else cancels the task meanwhile, the children
+// are cancelled, and that cancel is thrown in the end; the group's own cancel has been taken back by then.
 coro<bool> task_group::leave() {
     const bool elsewhere = !scope_.entered_by_running_task();
     const std::exception_ptr error = std::exchange(body_error_, nullptr);
@@ -208,11 +209,10 @@ coro<bool> task_group::leave() {
     }
     throw_keyboard_interrupt(error);
     throw_errors(error, cancellation);
-    co_return error != nullptr;  // an error that nobody needs: the body's cancellation was the group's own
+    co_return error != nullptr;  // true swallows the body's cancellation, which was the group's own
 }
 
-// True if nobody but the group has cancelled the body. The cancel may not have been delivered; it is not needed any
-// more.
+// Takes back the group's cancel of the body, delivered or not. True if nobody else has cancelled the body.
 bool task_group::take_back_own_cancel() {
     detail::task_base* const parent = scope_.task();
     if (!parent_cancel_requested_ || parent->uncancel() > cancelling_) return false;
@@ -220,7 +220,7 @@ bool task_group::take_back_own_cancel() {
     return true;
 }
 
-// It leaves by itself, not in a group (rule 74).
+// A keyboard_interrupt leaves by itself, not in an exception_group (rule 74).
 void task_group::throw_keyboard_interrupt(const std::exception_ptr& error) const {
     for (const std::exception_ptr& e : errors_) {
         if (detail::is_keyboard_interrupt(e)) std::rethrow_exception(e);
@@ -228,8 +228,8 @@ void task_group::throw_keyboard_interrupt(const std::exception_ptr& error) const
     if (error && detail::is_keyboard_interrupt(error)) std::rethrow_exception(error);
 }
 
-// The children's errors and the body's leave as one exception_group. A cancel from outside leaves where there are none;
-// otherwise the next await raises it, so that it is not lost (rule 70).
+// The children's errors and the body's leave as one exception_group. A cancel from outside is thrown if there are no
+// errors; otherwise the next await throws it, so that it is not lost (rule 70).
 void task_group::throw_errors(const std::exception_ptr& error, const std::exception_ptr& cancellation) {
     const bool body_cancelled = error && detail::is_cancelled(error);
     if (error && !body_cancelled) errors_.push_back(error);

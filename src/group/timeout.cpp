@@ -1,10 +1,15 @@
+// timeout: at the deadline it cancels the task that has entered it, and exit() turns that cancellation into
+// timeout_error. To tell its own cancel from others it counts, as asyncio does: it remembers how many requests the
+// task had at entry (cancelling_). wait_for() uses it.
+
 #include <aio/event_loop.hpp>
 #include <aio/exception_group.hpp>
 #include <aio/timeout.hpp>
 
 namespace aio {
 
-// Queued to run at the next turn; outlives its timeout if that is left before.
+// The expiry of a timeout whose deadline has passed when it is armed: it is queued and comes at the next turn. It
+// outlives its timeout if that is left before.
 struct timeout::soon : detail::ready_callback, detail::pooled {
     timeout* owner;
     explicit soon(timeout* t) noexcept : owner(t) {
@@ -30,7 +35,7 @@ timeout timeout_at(std::optional<time_point> when) {
     return t;
 }
 
-// False where there is no memory: a timer that is due does nearly as well.
+// Queues the expiry. False if there is no memory: then a timer that is due at once does nearly as well.
 [[gnu::noinline]] bool timeout::arm_soon() noexcept {
     try {
         soon_ = new soon(this);
@@ -54,7 +59,7 @@ detail::scope_entered<timeout> timeout::enter() {
     const detail::task_base& task = *scope_.task();
     cancelling_ =
         task.cancelling() - (task.must_cancel() ? 1 : 0);  // a pending cancel is delivered inside, and stays a cancel
-    past_ = past_ || (when_ && *when_ <= task.loop()->now());  // made long before
+    past_ = past_ || (when_ && *when_ <= task.loop()->now());  // it may have been made long before
     arm();
     return {*this, scope_};
 }
@@ -100,8 +105,8 @@ void timeout::reschedule(std::optional<time_point> when) {
 }
 
 namespace {
-// A group, and the groups directly in it, keep the timeout in their contexts (rule 43); to foreign errors nothing is
-// attached (semantics 15g).
+// An exception_group, and the groups directly in it, get the timeout_error as their context (rule 43). Nothing is
+// attached to other errors (see What differs from asyncio, (g)).
 void attach_timeout(const std::exception_ptr& error, bool members) {
     try {
         std::rethrow_exception(error);
@@ -109,7 +114,7 @@ void attach_timeout(const std::exception_ptr& error, bool members) {
         group.set_context(std::make_exception_ptr(timeout_error("timed out", group.context())));
         if (!members) return;
         for (const std::exception_ptr& member : group.exceptions()) attach_timeout(member, false);
-    } catch (...) {  // a foreign error, or no memory: nothing is attached
+    } catch (...) {  // another error, or no memory: nothing is attached
     }
 }
 }  // namespace

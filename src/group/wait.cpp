@@ -1,3 +1,6 @@
+// The part of wait() that does not depend on the type of the results: one operation that is a waiter of each task and
+// has a timer. It neither cancels a task nor takes its result.
+
 #include <aio/wait.hpp>
 
 #include <unordered_set>

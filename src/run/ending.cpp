@@ -1,5 +1,5 @@
 // The end of run() (rule 144): everything that is left is cancelled and awaited, then generators and executors are
-// closed, then errors that nobody has fetched are told. A second signal or a deadlock ends it by force.
+// closed, then errors that nobody has fetched are reported. A second signal or a deadlock ends it by force.
 
 #include "task/ending.hpp"
 #include "loop/loop_state.hpp"
@@ -18,8 +18,8 @@ namespace aio::detail {
 
 namespace {
 
-// Tasks that did not end after a forced end: never destroyed (semantics 15l), but reachable, so that leak checkers
-// know.
+// Tasks that did not end after a forced end. They are never destroyed (see What differs from asyncio, (l)), but stay
+// reachable, so that leak checkers know.
 std::vector<task_base*>& abandoned_tasks() {
     static auto* tasks = new std::vector<task_base*>;
     return *tasks;
@@ -27,8 +27,8 @@ std::vector<task_base*>& abandoned_tasks() {
 
 }  // namespace
 
-// The rest is cancelled once more and gets the turns that are ready, but no wait; what still has not ended is leaked on
-// purpose.
+// The forced end: the tasks that are left are cancelled once more and take the steps that are ready, but nothing is
+// waited for. Tasks that still have not ended are leaked on purpose.
 void loop_owner::abandon() noexcept {
     abandoned_ = true;
     loop_core& core = loop_->core();
@@ -67,7 +67,7 @@ void loop_owner::finish() noexcept {
         const signal_guard signals(core.state().in->wake_fd(), options_.handle_sigterm, signals_);
         try {
             stepper loop(core, nullptr, signals.counter(), signals_);
-            while (!core.tasks.empty()) {  // again: what ends may have created others
+            while (!core.tasks.empty()) {  // again: a task that ends may have created others
                 if (cancel_all()) {
                     loop.run_until([&] { return !some_end() || core.tasks.empty(); });
                 } else {
@@ -94,15 +94,15 @@ void loop_owner::end() {
     if (late_signal_ != 0) throw keyboard_interrupt(late_signal_);
 }
 
-// rule 144: cancel, await, report; generators; executors. False if nothing is left that is cancelled.
+// Cancels all tasks that are left, and sees to it that their errors are reported (rule 144). False if there is none
+// to cancel. A cancelled task ends in a step of its own, never here, so the list stays as it is.
 bool loop_owner::cancel_all() noexcept {
     loop_core& core = loop_->core();
     last_ending_ = core.last_task_id;
     ending_ = 0;
     uncounted_ = false;
     bool any = false;
-    for (auto* link = core.tasks.front(); link;
-        link = core.tasks.after(*link)) {  // a task ends in a step of its own, never here
+    for (auto* link = core.tasks.front(); link; link = core.tasks.after(*link)) {
         auto& task = static_cast<task_base&>(*link);
         if (task.closes() || task.id() > last_ending_) continue;
         any = true;
@@ -116,14 +116,14 @@ bool loop_owner::cancel_all() noexcept {
                 ended.loop()->report("exception of a task that was cancelled when run() ended", ended.error(), &ended);
             }));
             ++ending_;
-        } catch (...) {  // no memory: it is looked for instead, and its error is told as one that nobody has fetched
+        } catch (...) {  // no memory: some_end() looks for the task, and report_unread() reports its error
             uncounted_ = true;
         }
     }
     return any;
 }
 
-// Whether some of those that were cancelled have not ended.
+// True if some of the tasks that were cancelled have not ended.
 bool loop_owner::some_end() const noexcept {
     if (ending_ != 0) return true;
     if (!uncounted_) return false;
@@ -136,7 +136,7 @@ bool loop_owner::some_end() const noexcept {
     return false;
 }
 
-// Who holds a failed task and never looks at it would hide its error.
+// Reports the errors of failed tasks that nobody has looked at. A handle that is still held would hide them.
 void loop_owner::report_unread() noexcept {
     while (auto* link = loop_->core().unread.pop_front()) {
         auto& task = static_cast<task_base&>(*link);
@@ -150,7 +150,7 @@ void loop_owner::close_rest(stepper& loop) {
     loop_core& core = loop_->core();
     while (close_generators(core)) loop.run_while_tasks();
     list<loop_service>& services = core.state().services;
-    for (auto* at = services.front(); at; at = services.after(*at)) {  // last: those before may have used them
+    for (auto* at = services.front(); at; at = services.after(*at)) {  // last: tasks may have used them
         if (at->end) at->end(*at, core);
     }
     loop.run_while_tasks();

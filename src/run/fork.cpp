@@ -1,4 +1,5 @@
-// What fork() does to a loop: the child closes its copy, and keeps it. run() sees to it before it makes the first loop.
+// What fork() does to a loop: the child closes its copy, and keeps it. run() calls watch_forks() before it makes a
+// loop.
 
 #include "run/fork.hpp"
 #include "debug/trace_table.hpp"

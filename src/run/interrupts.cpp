@@ -17,7 +17,7 @@ std::atomic<int> interrupts::last_signal{0};
 
 namespace {
 
-// The signal handler may touch only these.
+// The signal handler touches only these and the counts in interrupts.
 std::atomic<int> signal_wake_fd{-1};
 std::atomic<int> handlers_running{0};
 
@@ -47,9 +47,9 @@ signal_guard::~signal_guard() {
     for (int i = 0; i < count_; ++i) ::sigaction(installed_[i].number, &installed_[i].before, nullptr);
     if (count_ > 0) {
         signal_wake_fd.store(-1);
-        // On another thread the handler may have read the descriptor already: it is not closed, and its number
-        // given to something else, before that has written. A handler waits for nothing, so this does not take
-        // long.
+        // The handler may run on another thread, and have read the descriptor already. It has to write before the
+        // descriptor is closed and its number given to something else. A handler waits for nothing, so this does not
+        // take long.
         while (handlers_running.load() != 0) std::this_thread::yield();
         interrupts::count.store(0);
     }
@@ -72,7 +72,7 @@ void signal_guard::install(int number, int wake_fd) {
 
 void forget_signals_after_fork() noexcept {
     signal_wake_fd.store(-1);
-    handlers_running.store(0);  // those of threads that the child does not have
+    handlers_running.store(0);  // of threads that the child does not have
     interrupts::count.store(0);
 }
 

@@ -1,19 +1,19 @@
 #pragma once
-// Signals that ask run() to end.
+// Signals that ask run() to end: the handler, and what it counts. The scheduler looks at the count.
 
 #include <atomic>
 #include <csignal>
 
 namespace aio::detail {
 
-/// Counted by the signal handler.
+/// What the signal handler has counted.
 struct interrupts {
     static std::atomic<int> count;
     static std::atomic<int> last_signal;
 };
 
 /// Installs the handler for SIGINT (and SIGTERM) where that is possible: in the main thread, over the default action
-/// (rule 146).
+/// (rule 146). The destructor puts the default action back.
 class signal_guard {
 public:
     signal_guard(int wake_fd, bool sigterm, int seen = 0);
@@ -35,6 +35,7 @@ private:
     const int seen_;
 };
 
+/// For the child of a fork(): no signal has come, and no loop is to be woken.
 void forget_signals_after_fork() noexcept;
 
 }  // namespace aio::detail

@@ -63,7 +63,7 @@ event_loop::~event_loop() {
 }
 
 void event_loop::call_exception_handler(const exception_context& context) {
-    const auto handler = exception_handler_;  // it may set another one
+    const auto handler = exception_handler_;  // the handler may set another one
     if (!handler) return default_exception_handler(context);
     try {
         (*handler)(context);
@@ -78,7 +78,7 @@ void event_loop::default_exception_handler(const exception_context& context) {
     if (context.task) text += " (" + context.task.name() + ")";
     text += '\n';
     if (context.error) {
-        bool begins = true;  // a line
+        bool begins = true;  // a line begins
         for (const char c : async_trace(context.error).to_string()) {
             if (begins && c != '\n') text += "    ";
             text += c;

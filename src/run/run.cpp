@@ -1,5 +1,5 @@
 // From a plain function into the loop and back: how run() makes a loop, enters it, and gives the result, the error or
-// the signal. Its end is told in ending.cpp.
+// the signal. The end of run() is in ending.cpp.
 
 #include "loop/loop_state.hpp"
 #include "run/fork.hpp"
@@ -28,8 +28,8 @@ bool debug_from_environment() {
     return value && *value && std::strcmp(value, "0") != 0;
 }
 
-// epoll is always there; what is asked for and missing is said once, and the program goes on (users expect a container
-// to work).
+// epoll is always there. If io_uring is asked for and missing, this says so once and the program goes on: users
+// expect a container to work.
 void choose_backend(backend wanted) {
     const char* variable = std::getenv("AIO_BACKEND");
     if (wanted == backend::automatic && variable && *variable) {
@@ -51,7 +51,7 @@ void choose_backend(backend wanted) {
 
 loop_owner::loop_owner(const run_options& options, const testing_options& testing) : options_(options) {
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
-    tell_replaced_errors();  // those of an earlier loop are not for this one's exception handler
+    tell_replaced_errors();  // of an earlier loop: not for this loop's exception handler
     choose_backend(options.io);
     watch_forks();
     loop_.reset(new event_loop);
@@ -120,7 +120,7 @@ void loop_owner::run_until_done(task_base& main) {
     // Nobody has seen the signal yet: it came in main's last step, or an irrevocable completion has overtaken its
     // cancel.
     const bool unseen = !interrupted || main.cancel_unseen();
-    if (unseen || (main.cancelled() && main.uncancel() == 0)) {  // 15h, rule 147
+    if (unseen || (main.cancelled() && main.uncancel() == 0)) {  // rule 147
         if (unseen && main.failed()) {
             core.report("exception of the main task, which ended before it saw that a signal had cancelled it",
                 main.error(), &main);
@@ -132,8 +132,8 @@ void loop_owner::run_until_done(task_base& main) {
 
 namespace {
 
-// As if nobody had handled it, so that a shell sees what it was; stdio's buffers are written first, destructors of
-// statics do not run.
+// Ends the process as if nobody had handled the signal, so that a shell sees which signal it was. What stdio and
+// iostreams have buffered is written first; destructors of static objects do not run.
 int end_by_signal(int number) {
     std::cout.flush();
     std::clog.flush();

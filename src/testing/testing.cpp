@@ -74,7 +74,7 @@ coro<> busy_tasks::spin(std::shared_ptr<shared> with) {
         if (n % 256 == 0 && clock::now() > latest) break;
         try {
             co_await sleep(std::chrono::seconds(0));
-        } catch (const cancelled_error&) {  // by the end of run(), which has the load, too
+        } catch (const cancelled_error&) {  // of the end of run(), which has to cope with the load, too
         }
     }
 }
@@ -91,7 +91,7 @@ bool is_bad_alloc(const std::exception_ptr& error) noexcept {
 }
 
 void check_nothing_is_left(std::ptrdiff_t before, const char* how, std::size_t at) {
-    if (!detail::only_thread()) return;  // blocks may be in the hands of others
+    if (!detail::only_thread()) return;  // other threads may hold blocks
     const std::ptrdiff_t left = live_blocks() - before;
     if (left == 0) return;
     throw std::logic_error(std::string(how) + ": after run " + std::to_string(at) + " " + std::to_string(left) +

@@ -24,9 +24,9 @@ namespace aio::detail {
 namespace {
 struct worker {
     std::thread thread;
-    blocking_job* job = nullptr;  // what it runs
+    blocking_job* job = nullptr;  // the job that it runs
     bool job_given_up = false;
-    bool let_go = false;  // no longer of the pool, detached
+    bool let_go = false;  // it has left the pool, and is detached
 };
 }  // namespace
 
@@ -37,7 +37,7 @@ struct blocking_pool::state {
     std::condition_variable work;
     list<blocking_job> queue;
     std::atomic<std::size_t> queued = 0;  // changed under the mutex
-    std::size_t spinning = 0;             // idle threads that look at queued
+    std::size_t spinning = 0;             // idle threads that spin, looking at queued
     std::size_t running = 0;
     std::size_t idle = 0;   // threads that wait for work, or are about to
     std::size_t alive = 0;  // threads of the pool that have not ended
@@ -53,8 +53,8 @@ struct blocking_pool::state {
     void tell_ends() noexcept;
 };
 
-// Under the mutex, which the new thread needs before it can take a job. It is counted as idle by who starts it: a
-// thread that has not got as far as counting itself would hide a deadlock.
+// Called under the mutex, which the new thread needs before it can take a job. The thread that starts it counts it as
+// idle: a new thread that has not got as far as counting itself would hide a deadlock.
 void blocking_pool::state::start_thread(const std::shared_ptr<state>& self) {
     workers.reserve(workers.size() + 1);
     auto w = std::make_shared<worker>();
@@ -119,12 +119,13 @@ void blocking_pool::state::serve(worker& w) noexcept {
         lock.unlock();
         if (!(home && home->push(job)) && job.orphaned) job.orphaned(job);
         home.reset();
-        idle_library_threads.add();  // not before: what an orphan's function holds may wake a loop when it is destroyed
+        idle_library_threads.add();  // only now: an orphan's function may hold something whose destructor wakes a loop
         lock.lock();
     }
 }
 
-// Under the mutex. From here on it does not count as idle: it may be gone before anybody has joined it.
+// Called under the mutex. From here on the thread does not count as idle: it may be gone before another thread has
+// joined it.
 void blocking_pool::state::thread_ends(worker& w) noexcept {
     idle_library_threads.remove();
     if (w.let_go) return;
@@ -152,7 +153,7 @@ void blocking_pool::submit(blocking_job& job) {
             try {
                 s.start_thread(state_);
             } catch (...) {
-                if (s.workers.empty()) throw;  // else those that are there do it
+                if (s.workers.empty()) throw;  // else the threads that are there do it
             }
         }
         s.queue.push_back(job);
@@ -186,7 +187,7 @@ blocking_pool::given_up blocking_pool::give_up(blocking_job& job) noexcept {
         if (s.queued > s.idle) {
             try {
                 s.start_thread(state_);
-            } catch (...) {  // then the jobs that are queued wait for this one, too
+            } catch (...) {  // no other thread for the queued jobs: this one stays in the pool
                 s.workers.push_back(w);
                 return given_up::running;
             }
@@ -273,7 +274,8 @@ void blocking_pool::let_go() noexcept {
     s.work.notify_all();
 }
 
-// A look-up holds its thread until the name server answers or is given up, and a stranger may choose the name.
+// There are more threads for look-ups: each look-up holds its thread until the name server answers or is given up,
+// and a stranger may choose the name.
 constinit process_pool files(4, "aio-file"), look_ups(32, "aio-resolver");
 
 blocking_pool& process_pool::get() {
@@ -303,7 +305,7 @@ struct default_executor final : loop_service {
         };
         loop_ended = [](loop_service& service) noexcept {
             const std::unique_ptr<default_executor> self(static_cast<default_executor*>(&service));
-            self->pool.let_go();  // it has threads only after a forced end
+            self->pool.let_go();  // the pool has threads only after a forced end
             self->shutdown.close();
         };
     }
@@ -321,7 +323,8 @@ blocking_pool& default_pool() {
     return *loop.default_pool;
 }
 
-// Begun even under a pending cancel, and without a look at the budget: whoever leaves a scope has to be sure of it.
+// This begins even under a pending cancel, and without a look at the budget: code that leaves a scope has to be sure
+// of it.
 bool pool_shutdown::await_ready() {
     if (!pool_) throw_logic_error("this executor has been moved from");
     if (pool_->has_this_thread()) {
@@ -363,7 +366,7 @@ bool blocking_base::start() noexcept {
         --self.task_->loop()->outstanding;
         self.wake();
     };
-    phase_ = phase::parked;  // before another thread can know of it
+    phase_ = phase::parked;  // before another thread can know of this
     try {
         pool_->submit(*this);
     } catch (...) {

@@ -1,3 +1,6 @@
+// thread_pool_executor, and the await of a job that can be given up (to_thread with abandon_on_cancel). The threads
+// are those of a blocking_pool, in blocking.cpp.
+
 #include <aio/executor.hpp>
 
 #include <cstdio>
@@ -11,7 +14,7 @@ void throw_moved_from_executor() { throw_logic_error("this thread_pool_executor 
 abandonable_base::abandonable_base(blocking_pool& pool, job_base& job) noexcept : pool_(&pool), job_(&job) {
     job.deliver = [](inbox_node& node) noexcept {
         auto& self = static_cast<job_base&>(node);
-        if (!self.waiting) return self.destroy(self);  // given up when it was done already
+        if (!self.waiting) return self.destroy(self);  // it was given up when it was done already
         --self.waiting->task_->loop()->outstanding;
         self.waiting->wake();
     };
@@ -42,7 +45,7 @@ void abandonable_base::unpark() noexcept {
     --task_->loop()->outstanding;
     job_base& job = *std::exchange(job_, nullptr);
     job.waiting = nullptr;
-    job.request_stop(job);  // before it is given up: after that it may be gone
+    job.request_stop(job);  // before give_up(): after that the job may be gone
     if (pool_->give_up(job) == blocking_pool::given_up::withdrawn) job.destroy(job);
 }
 

@@ -1,3 +1,6 @@
+// The part of thread_future that does not depend on the type of the result. The thread that waits blocks on a
+// condition variable; its cancel goes through the inbox of the loop, and cancels the task there.
+
 #include "loop/loop_state.hpp"
 
 #include <aio/thread_future.hpp>
@@ -34,7 +37,7 @@ bool thread_future_base::wait_for(delay d) const {
     return changed_.wait_until(lock, d.from(clock::now()), [this] { return done_; });
 }
 
-// Under the mutex: who waits may destroy this as soon as it has seen done_.
+// Notifies under the mutex: the thread that waits may destroy this as soon as it has seen done_.
 void thread_future_base::complete() {
     const std::lock_guard lock(mutex_);
     done_ = true;
