@@ -202,6 +202,7 @@ void close_on_thread(int fd) noexcept {
 
 }  // namespace
 
+/// What is behind a file. Its handles and its operations under way keep it alive.
 class file_state : public pooled {
 public:
     file_state(int descriptor, std::string where) noexcept : fd(descriptor), path(std::move(where)) {}

@@ -81,6 +81,7 @@ struct look_up_job : blocking_job, pooled {
     resolve_operation* waiter = nullptr;  // used by the loop's thread alone; null once the look-up is given up
 };
 
+/// Runs a look-up on a thread and waits for it. Revertible. Throws std::system_error, or std::bad_alloc.
 class [[nodiscard]] resolve_operation final : public revertible<resolve_operation> {
 public:
     explicit resolve_operation(std::unique_ptr<look_up_job> job) noexcept : job_(std::move(job)) {}

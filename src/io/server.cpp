@@ -70,12 +70,15 @@ struct listener {
     }
 };
 
+/// The outcome of an accept: a descriptor, or an errno.
 struct accepted {
     int fd = -1;
     int error = 0;  // ECANCELED: the listener is closed
     address peer;
 };
 
+/// Waits for a connection and accepts it. Revertible. The listener must live until the end of the await; when it is
+/// closed, the error is ECANCELED.
 class [[nodiscard]] accept_operation final : public revertible<accept_operation> {
 public:
     explicit accept_operation(listener& l) noexcept : listener_(&l) {}

@@ -6,6 +6,7 @@
 
 namespace aio::sql {
 
+/// A value. A number or a boolean lies in the cell; text and bytes lie in table::bytes.
 struct cell {
     parameter::kind kind = parameter::kind::null;
     std::uint32_t size = 0;  // of text or bytes; no database has a value beyond 2 GB
@@ -16,6 +17,7 @@ struct cell {
     };
 };
 
+/// The rows of a result, or of one batch of a stream.
 class table {
 public:
     std::vector<std::string> columns;

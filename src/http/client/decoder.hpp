@@ -15,6 +15,7 @@ namespace aio::detail {
 /// The Accept-Encoding of a request.
 inline constexpr std::string_view http_known_codings = "gzip, deflate";
 
+/// Decodes one body: give() it pieces, read() from it while has_more(), and finish() it at the end.
 class http_decoder {
 public:
     /// Makes the decoder for an answer. Gives null if the answer is not encoded; also if it has an unknown coding and

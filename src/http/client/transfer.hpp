@@ -31,6 +31,7 @@
 
 namespace aio::detail {
 
+/// What is inside a session; the session and its transfers share it.
 class http_client {
 public:
     explicit http_client(const http::session_options& options);
@@ -84,6 +85,7 @@ private:
     std::exception_ptr watch_error_;  // why socket_function or timer_function failed
 };
 
+/// One request under way, with all redirects that it follows. http_exchange, or the generator of a stream, owns it.
 struct http_transfer : list_node {
     http_transfer() { deadline.owner = this; }
     ~http_transfer();

@@ -78,6 +78,7 @@ protected:
 
 }  // namespace
 
+/// Reads one request. A state names what comes next: a line, or data of the body.
 class http_request_parser::reader final : public fields_reader {
 public:
     reader(std::size_t most_header_bytes, std::size_t most_body_bytes)

@@ -14,6 +14,8 @@
 
 namespace aio::detail {
 
+/// Reads requests one by one: feed() it until complete() or bad_status(), then take() the request. Bytes behind a
+/// request stay with the caller.
 class http_request_parser {
 public:
     http_request_parser(std::size_t most_header_bytes, std::size_t most_body_bytes);

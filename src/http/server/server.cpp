@@ -129,7 +129,7 @@ coro<bool> send(http_connection& c, const http::response& r, response_form form,
 // Reads and throws away what the peer is still sending, before the connection is closed: a connection that is closed
 // with bytes unread is reset, and the reset overtakes the response. A client may send everything before it reads,
 // however much that is, so the bound is time: linger_timeout for all of it, most_silence between two pieces. A server
-// that is closing waits only one second.
+// that is closing already waits only one second, and one that closes meanwhile cancels the wait.
 coro<> linger(http_connection& c, const http_server_state& server) {
     c.client.write_eof();
     const delay most = server.draining ? delay(linger_of_a_closing_server) : server.options.linger_timeout;

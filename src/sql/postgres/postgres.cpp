@@ -1,6 +1,6 @@
 // The driver of PostgreSQL, which connection.cpp makes for a URL. It speaks through libpq, whose connection never
-// blocks: the loop watches its descriptor, and libpq reads and writes what is ready. libpq can only
-// block for two things, resolving names and asking the server to cancel; these run on threads of their own.
+// blocks: the loop watches its descriptor, and libpq reads and writes what is ready. It still blocks while it
+// resolves names and while it asks the server to cancel, so these two run on threads of their own.
 //
 // A cancel does not abandon a query: the server would go on with it, and its answer would be taken for the answer to
 // the next query. Instead the driver asks the server to stop (PQcancel, over a connection of its own), and reads until
@@ -194,6 +194,7 @@ private:
     detail::fd_watch watch_;
 };
 
+/// The driver. Its coroutines run one at a time (connection sees to that), and wait in io_wait.
 class postgres final : public driver {
 public:
     explicit postgres(const std::string& url);
@@ -232,6 +233,7 @@ public:
 
 private:
     friend class io_wait;
+    /// What has come of a statement, or of several in one text.
     struct outcome {
         std::shared_ptr<table> last;
         std::optional<error> failed;  // the first error
@@ -579,7 +581,7 @@ coro<> postgres::open() {
             if (connect_timeout_.count() > 0) deadline_ = detail::require_loop().now() + connect_timeout_;
             const std::optional<error> why = co_await connect_to(each[i]);
             if (conn_) co_return;
-            if (!why) break;  // cancelled
+            if (!why) break;  // a cancel has come
             failed = failed ? error(failed->message() + "; " + why->message(), why->code()) : *why;
             if (!why->code().starts_with("08") && why->code() != "57P03") break;  // the server has refused
         }
@@ -816,8 +818,9 @@ void postgres::ask_to_cancel() noexcept {
     }
 }
 
-/// Sends what is still unsent, and waits once for bytes, the end of an errand, the deadline or a cancel. After a cancel
-/// it asks the server to stop. Afterwards the connection may be lost.
+/// Sends what is still unsent, and waits once for bytes, the end of an errand, the deadline or a cancel. Once a cancel
+/// has come, it sets the deadline and, by the rule interrupt, asks the server to stop. Afterwards the connection may be
+/// lost.
 coro<> postgres::input(on_cancel rule) {
     const int unsent = PQflush(conn_);
     if (PQstatus(conn_) != CONNECTION_OK || (unsent == 0 && !PQisBusy(conn_))) co_return;

@@ -410,7 +410,7 @@ table_ptr database::fetch() {
     return nullptr;
 }
 
-/// Runs fn() in the database's thread and waits for its end.
+/// Runs fn() in the database's thread and waits for its end. The rule says what a cancel does: see on_cancel.
 template<class F>
 class [[nodiscard]] database_call final : public detail::blocking_base {
 public:
