@@ -1,5 +1,5 @@
 #pragma once
-// All of aio::core.
+// Includes all public headers of aio::core.
 
 #include <aio/detail/base/platform.hpp>
 

@@ -45,7 +45,8 @@ inline constexpr bool is_optional<std::optional<T>> = true;
 void report_never_awaited(std::source_location defined) noexcept;
 [[noreturn]] void throw_awaited_twice();
 
-/// Lies directly before every frame of a coro: whether the block has become a task, whose state stands before it.
+/// Lies directly before the frame of every coro. is_task: the block has become a task, whose state stands before the
+/// tag.
 struct block_tag {
     std::uint32_t size_class;
     std::uint32_t is_task;
@@ -53,7 +54,7 @@ struct block_tag {
 
 template<class T>
 struct coro_promise_base : awaiting_promise<coro_promise<T>> {
-    result<T>* slot;  // where the outcome goes: the awaiter in the parent's frame, or the task; set when it is started
+    result<T>* slot;  // where the outcome goes: the parent's awaiter, or the task; set when this is started
 
     std::suspend_always initial_suspend() const noexcept { return {}; }
     final_awaiter final_suspend() const noexcept { return {}; }
@@ -62,7 +63,7 @@ struct coro_promise_base : awaiting_promise<coro_promise<T>> {
         this->failed = true;
     }
 
-    // what scope exits need of the outcome
+    // Scope exits read and change the outcome through these.
     static constexpr bool is_block_scope = false;
     static constexpr bool spans_yields = false;
     std::exception_ptr exit_error() const noexcept { return slot->error(); }
@@ -137,7 +138,7 @@ public:
         return run_nested(promise, ended_attached);
     }
     T await_resume() {
-        std::exchange(child_, {}).destroy();  // its arguments go before the awaiter goes on
+        std::exchange(child_, {}).destroy();  // the child's arguments die before the parent goes on
         return std::move(outcome_).value();
     }
 
@@ -148,8 +149,9 @@ private:
 
 }  // namespace detail
 
-/// A lazy coroutine: move-only, awaited once, as an rvalue. Destroyed without having been awaited, it never runs (debug
-/// mode tells so, naming the function). Awaiting one is not a checkpoint: only what it waits for can be cancelled.
+/// A lazy coroutine: move-only, awaited once, as an rvalue. A coro that is destroyed without having been awaited never
+/// runs; debug mode reports it and names the function. Awaiting a coro is no checkpoint: a cancel reaches only the
+/// operations that the coroutine itself awaits.
 template<class T>
 class AIO_DETAIL_CORO
     [[nodiscard("a coroutine does nothing until it is awaited: co_await it, or give it to create_task()")]] coro {
@@ -168,7 +170,7 @@ public:
     }
     ~coro() { drop(); }
 
-    /// False once it has been awaited, given away or moved from.
+    /// False once the coro has been awaited, given away or moved from.
     explicit operator bool() const noexcept { return static_cast<bool>(handle_); }
 
     detail::coro_awaiter<T> operator co_await() && noexcept {
@@ -176,7 +178,7 @@ public:
     }
     void operator co_await() const& = delete;  // awaited once: co_await std::move(c)
 
-    /// Destroys it unstarted, and says nothing (Python's coroutine.close()).
+    /// Destroys the coroutine without starting it, and without a report. Source: Python's coroutine.close().
     void close() noexcept {
         if (handle_) std::exchange(handle_, {}).destroy();
     }
@@ -200,7 +202,7 @@ inline constexpr bool is_coro = false;
 template<class T>
 inline constexpr bool is_coro<coro<T>> = true;
 
-/// For the library: what is inside a coro.
+/// The library's way to the handle inside a coro.
 struct coro_access {
     template<class T>
     static std::coroutine_handle<coro_promise<T>> release(coro<T>& c) noexcept {
@@ -234,4 +236,4 @@ AIO_DETAIL_WRAPPER inline coro<void> coro_promise<void>::get_return_object(std::
 }  // namespace detail
 }  // namespace aio
 
-#include <aio/task.hpp>  // a coro becomes a task: its frame holds the room
+#include <aio/task.hpp>  // a coro may become a task, for which its block has room

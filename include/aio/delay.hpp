@@ -1,5 +1,6 @@
 #pragma once
-// Time. `aio::delay` is implicit from every std::chrono::duration and from std::nullopt, which says "no deadline".
+// How long to wait. `aio::delay` converts implicitly from every std::chrono::duration, and from std::nullopt, which
+// says "no deadline".
 //
 //     co_await aio::sleep(1.5s);
 //     co_await aio::wait_for(answer(), std::nullopt);   // as long as it takes
@@ -23,7 +24,7 @@ namespace detail {
 [[noreturn]] void throw_nan_delay();
 }
 
-/// A span of time, or none. Saturates at some 292 years; a floating NaN throws std::invalid_argument.
+/// A span of time, or none. Saturates at some 292 years. A floating-point NaN throws std::invalid_argument.
 class delay {
 public:
     constexpr delay(std::nullopt_t) noexcept : nanoseconds_(none) {}
@@ -36,9 +37,9 @@ public:
 
     constexpr bool has_value() const noexcept { return nanoseconds_ != none; }
     constexpr explicit operator bool() const noexcept { return has_value(); }
-    /// Only where there is one.
+    /// Requires has_value().
     constexpr std::chrono::nanoseconds value() const noexcept { return std::chrono::nanoseconds(nanoseconds_); }
-    /// start + this, saturating.
+    /// start plus this delay, saturating.
     constexpr time_point from(time_point start) const noexcept {
         const std::int64_t base = start.time_since_epoch().count();
         if (nanoseconds_ > 0 && base > most - nanoseconds_) return time_point(clock::duration(most));
@@ -60,7 +61,7 @@ private:
             if (ns >= static_cast<long double>(most)) return most;
             if (ns <= -static_cast<long double>(most)) return -most;
             const auto whole = static_cast<std::int64_t>(ns);
-            return whole + (static_cast<long double>(whole) < ns ? 1 : 0);  // never early
+            return whole + (static_cast<long double>(whole) < ns ? 1 : 0);  // rounds up: never early
         } else {
             using ratio = std::ratio_divide<Period, std::nano>;
             __extension__ using wide = __int128;  // g++ -Wpedantic
@@ -76,7 +77,7 @@ private:
 };
 
 namespace detail {
-/// From now until then, saturating; nothing if that has passed.
+/// The time from now until then, saturating; zero if then has passed.
 constexpr clock::duration time_left(time_point then, time_point now) noexcept {
     const std::int64_t end = then.time_since_epoch().count(), begin = now.time_since_epoch().count();
     if (end <= begin) return clock::duration(0);

@@ -1,7 +1,7 @@
 #pragma once
 // The errors of aio::core. Two of them are deliberately no std::exceptions, so that `catch (const std::exception&)`
-// cannot swallow a cancellation or Ctrl-C. A caller's mistake is a std::logic_error, the world's a std::system_error
-// with its errno.
+// cannot swallow a cancellation or Ctrl-C. A mistake of the caller is a std::logic_error; a failure of the system is a
+// std::system_error with its errno.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -35,7 +35,7 @@ private:
     int signal_;
 };
 
-/// A deadline passed. context() is the cancellation that it was, null where nothing had been cancelled (semantics 15g).
+/// A deadline passed. context() is the cancelled_error that this error replaces, or null if nothing was cancelled.
 class AIO_API timeout_error : public std::runtime_error {
 public:
     explicit timeout_error(const std::string& message = "timed out", std::exception_ptr context = nullptr)
@@ -46,7 +46,7 @@ private:
     std::exception_ptr context_;
 };
 
-/// Nothing can ever happen again: what() names every waiting task, what it waits for and where (semantics 15i).
+/// Thrown by run() when nothing can ever happen again: what() names every waiting task, what it waits for and where.
 class AIO_API deadlock_error : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;
@@ -58,7 +58,7 @@ public:
     using std::logic_error::logic_error;
 };
 
-/// A manager swallowed the error of a body whose result cannot be left out; context() is that error.
+/// A context manager swallowed the error of a body that has to give a result; context() is that error.
 class AIO_API swallowed_error : public std::logic_error {
 public:
     explicit swallowed_error(std::exception_ptr context)
@@ -105,7 +105,7 @@ private:
     std::size_t expected_;
 };
 
-/// No separator within the limit. Source: asyncio.LimitOverrunError.
+/// No separator was found within the limit. Source: asyncio.LimitOverrunError.
 class AIO_API limit_overrun_error : public std::runtime_error {
 public:
     limit_overrun_error(const std::string& message, std::size_t consumed)
@@ -122,8 +122,8 @@ struct generator_exit final {};
 
 [[noreturn]] void throw_logic_error(const char* message);
 [[noreturn]] void throw_logic_error(const std::string& message);
-/// Text that is handed to C ends at its first NUL there. Throws std::invalid_argument that says where it is; what is
-/// the beginning of that sentence ("read_file: the path").
+/// Checks a text that goes to the system, where it would end at its first NUL. If there is one, throws
+/// std::invalid_argument with its place; `what` begins the message ("read_file: the path").
 void require_no_nul(const std::string& text, const char* what);
 [[noreturn]] void throw_system_error(int error, const std::string& operation);
 bool is_cancelled(const std::exception_ptr& error) noexcept;  // holds a cancelled_error

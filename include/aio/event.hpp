@@ -31,15 +31,16 @@ class event_wait;
 class event : public detail::primitive {
 public:
     event() noexcept = default;
-    /// Whoever waits gets a cancelled_error that names the event; for whom it has been set, the wait is over.
+    /// A task that still waits gets a cancelled_error that names the event. A wait that set() has ended already ends as
+    /// usual.
     ~event() {
         if (!waiters_.empty() || !postponed_.empty()) [[unlikely]]
             abandon();
     }
 
-    /// Completes when it is set, at once if it is; gives true. All that wait when it is set go on, even if it is
-    /// cleared before they run (rule 108). Revertible. The event must outlive the wait. std::logic_error: it belongs to
-    /// another loop. Source: Event.wait.
+    /// Completes when the event is set, at once if it is set already; gives true. All tasks that wait when it is set go
+    /// on, even if it is cleared before they run (rule 108). Revertible. The event must outlive the wait.
+    /// std::logic_error: it belongs to another loop. Source: Event.wait.
     detail::event_wait wait() noexcept;
     void set();
     void clear() {
@@ -55,12 +56,12 @@ private:
     void abandon() noexcept;
     bool set_ = false;
     detail::list<detail::event_wait> waiters_;
-    detail::list<detail::event_wait> postponed_;  // look at their next step
+    detail::list<detail::event_wait> postponed_;  // check set_ at their task's next step
 };
 
 namespace detail {
 
-/// Once woken it has nothing more to do with the event.
+/// Once woken, it touches the event no more.
 class [[nodiscard("co_await it")]] event_wait : public sync_operation<event_wait, waiting_node> {
 public:
     explicit event_wait(event& e) noexcept : event_(&e) {}

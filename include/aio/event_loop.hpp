@@ -1,6 +1,6 @@
 #pragma once
 // The loop of the calling thread, seen from inside: callbacks, time, the exception handler, and a handle for other
-// threads. Most programs need only get_running_loop().handle(). Source: asyncio's loop of the same words.
+// threads. Most programs need only get_running_loop().handle(). Source: asyncio's event loop, with the same names.
 //
 //     aio::event_loop& loop = aio::get_running_loop();
 //     loop.call_later(50ms, [] { std::puts("now"); });
@@ -21,7 +21,7 @@
 
 namespace aio {
 
-/// What is told to the exception handler: an error that no code is there to catch.
+/// What the exception handler gets: an error that nobody catches, or a warning of debug mode, whose error is null.
 struct exception_context {
     std::string message;
     std::exception_ptr error;
@@ -36,11 +36,11 @@ struct scheduled_callback;
 std::shared_ptr<inbox> inbox_of(const loop_handle& handle);
 }  // namespace detail
 
-/// A callback that waits for its turn or time. Dropping it changes nothing.
+/// The handle of a callback that waits for its turn or time. Dropping the handle changes nothing.
 class callback_handle {
 public:
     callback_handle() = default;
-    /// It will not be called any more. Harmless afterwards.
+    /// Prevents the call. Does nothing if the callback has been called.
     void cancel();
     bool cancelled() const noexcept;
 
@@ -51,12 +51,13 @@ private:
     std::shared_ptr<detail::scheduled_callback> callback_;
 };
 
-/// What other threads may use of a loop. Copyable, outlives the loop: after its end the calls throw std::logic_error.
+/// The part of a loop that other threads may use. Copyable. A handle may outlive its loop: afterwards,
+/// call_soon_threadsafe() throws std::logic_error.
 class loop_handle {
 public:
     loop_handle() = default;
-    /// Calls fn, a plain function, on the loop's thread, soon. From any thread. An exception of fn goes to the loop's
-    /// exception handler. Throws std::invalid_argument if fn is empty.
+    /// Calls fn, a plain function, on the loop's thread, soon. Any thread may use it. An exception of fn goes to the
+    /// loop's exception handler. Throws std::invalid_argument if fn is empty.
     void call_soon_threadsafe(detail::function<void()> fn) const;
     /// False once the loop has ended.
     bool running() const noexcept;
@@ -68,7 +69,7 @@ private:
     std::shared_ptr<detail::inbox> inbox_;
 };
 
-/// Belongs to its thread: only loop_handle may be used from others. run() and runner make it.
+/// A loop belongs to its thread; other threads may use only its loop_handle. run() and runner make it.
 class event_loop {
 public:
     event_loop();
@@ -76,7 +77,7 @@ public:
     event_loop(const event_loop&) = delete;
     event_loop& operator=(const event_loop&) = delete;
 
-    /// Calls fn, a plain function, at the next turn, in the order of the calls. It sees the context variables of the
+    /// Calls fn, a plain function, at the next turn, in the order of the calls. fn sees the context variables of the
     /// caller. Throws std::invalid_argument if fn is empty: a null pointer, or an empty std::function.
     callback_handle call_soon(detail::function<void()> fn);
     callback_handle call_later(delay d, detail::function<void()> fn);  // std::nullopt: never
@@ -84,8 +85,8 @@ public:
     /// The loop's clock: std::chrono::steady_clock, or the virtual one of testing::run.
     time_point time() const noexcept;
 
-    /// fn gets the errors that no code is there to catch. An empty one restores the default, which prints them to
-    /// stderr, each with its async_trace.
+    /// fn gets the errors that nobody catches. An empty fn restores the default handler, which prints them to stderr,
+    /// each with its async_trace.
     void set_exception_handler(detail::function<void(const exception_context&)> fn);
     void call_exception_handler(const exception_context& context);
     void default_exception_handler(const exception_context& context);

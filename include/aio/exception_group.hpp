@@ -1,5 +1,6 @@
 #pragma once
-// Several errors at once: what a task group throws, always, even for one error. `except*` is split, find and handle.
+// Several errors at once. A task group always throws one, even for a single error. split, find and handle stand for
+// Python's `except*`.
 //
 //     try {
 //         co_await aio::with(aio::task_group(), body);
@@ -28,35 +29,34 @@ public:
     /// Throws std::invalid_argument if there is no exception, or a null one.
     exception_group(
         std::string message, std::vector<std::exception_ptr> exceptions, std::exception_ptr context = nullptr);
-    /// A move copies, too: one that was moved from is still a group.
+    /// A move copies, too, so that a group that was moved from is still a group.
     exception_group(const exception_group&) = default;
     exception_group& operator=(const exception_group&) = default;
 
-    /// The tree, an error a line; groups nested more than 50 deep and more than 10,000 errors are left out. Made when
-    /// it is first asked for; the message alone where there is no memory for it.
+    /// The tree of errors, one a line; groups nested more than 50 deep and more than 10,000 errors are left out. The
+    /// text is made at the first call; if there is no memory for it, this gives the message alone.
     const char* what() const noexcept override;
     const std::string& message() const noexcept;
     const std::vector<std::exception_ptr>& exceptions() const noexcept;
-    /// The error that was under way when this came up, or null (semantics 15g).
+    /// The error that was under way when this group was made, or null.
     const std::exception_ptr& context() const noexcept { return context_; }
     void set_context(std::exception_ptr context) noexcept { context_ = std::move(context); }
 
     struct parts;
-    /// The errors that are an E, and the others, both as groups of the same shape (empty where there are none). A
-    /// nested group is itself looked at only for E = exception_group: for std::exception, too, what counts is the
-    /// errors in it.
+    /// The errors that are an E, and the others, both as groups of the same shape (std::nullopt if there are none). If
+    /// E is std::exception, a nested group does not count as one: the errors in it are looked at instead.
     template<class E>
     parts split() const;
     /// The errors that are an E, as a group.
     template<class E>
     std::optional<exception_group> subgroup() const;
-    /// The first error in the tree that is an E, or null. Valid as long as this group or a copy lives.
+    /// The first error in the tree that is an E, or null. The pointer is valid as long as this group or a copy lives.
     template<class E>
     const E* find() const noexcept;
-    /// Calls fn(const E&) for each error in the tree that is an E; gives the others.
+    /// Calls fn(const E&) for each error in the tree that is an E; gives the others as a group.
     template<class E, class F>
     std::optional<exception_group> handle(F&& fn) const;
-    /// Throws the only error of the tree itself; this group, if there are several.
+    /// Throws the error itself if the tree holds only one, else this group.
     [[noreturn]] void rethrow_single() const;
 
 private:

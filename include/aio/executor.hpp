@@ -1,5 +1,5 @@
 #pragma once
-// Calling what blocks (a library without async, a long computation) on other threads, and awaiting its result.
+// Calls functions that block (a library without async, a long computation) on other threads, and awaits their results.
 //
 //     std::string text = co_await aio::to_thread(slurp, path);             // on the loop's default executor
 //     aio::thread_pool_executor pool(4);                                   // its threads start as jobs come
@@ -11,11 +11,11 @@
 //     }, 1000000);
 //     co_await pool.shutdown();
 //
-// Cancellation (semantics 15k): a job that no thread has begun is withdrawn. One that has begun is irrevocable: the
-// cancel requests its std::stop_token, the awaiter waits for it and gets its value or error, and the cancel stays
-// pending. With abandon_on_cancel the awaiter goes on at once and the job is left to itself. fn and its arguments are
-// copied or moved into the awaiter, as std::thread does it (std::ref for a reference), and context variables are
-// carried along.
+// Cancellation: a cancel withdraws a job that no thread has begun. A job that has begun is irrevocable: the cancel
+// requests its std::stop_token, the awaiting task waits for the job and gets its value or error, and the cancel stays
+// pending. With abandon_on_cancel the awaiting task goes on at once, and the job is left to itself. fn and its
+// arguments are copied or moved, as by std::thread (std::ref for a reference), and fn sees the context variables of the
+// task.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -32,7 +32,7 @@
 
 namespace aio {
 
-/// to_thread(abandon_on_cancel, fn, args...): see there.
+/// Selects to_thread(abandon_on_cancel, fn, args...); see there.
 struct abandon_on_cancel_t {
     explicit abandon_on_cancel_t() = default;
 };
@@ -42,7 +42,7 @@ namespace detail {
 
 [[noreturn]] void throw_moved_from_executor();
 
-/// fn with its arguments, to be called once on another thread; afterwards the outcome.
+/// A function with its arguments, to be called once on another thread; afterwards it holds the outcome.
 template<class F, class... Args>
 class thread_call {
     static constexpr bool takes_stop_token = std::invocable<F, std::stop_token, Args...>;
@@ -74,7 +74,7 @@ public:
     void request_stop() noexcept {
         if constexpr (takes_stop_token) stop_.request_stop();
     }
-    /// On the thread.
+    /// Runs on the pool's thread.
     void operator()() noexcept {
         context_.swap_with_thread();
         try {
@@ -108,7 +108,7 @@ private:
     result<value_type> outcome_;
 };
 
-/// What run_in_executor and to_thread give. The job is part of it: no allocation.
+/// What run_in_executor and to_thread give. The job is part of this object, so nothing is allocated.
 template<class F, class... Args>
 class [[nodiscard("co_await it")]] executor_call final : public blocking_base {
 public:
@@ -121,7 +121,7 @@ public:
           call_(std::in_place, std::forward<G>(fn), std::forward<Given>(args)...) {}
 
     bool await_ready() {
-        begin(local().task);  // before anything that the thread uses is touched
+        begin(local().task);  // throws if a thread has the job already; so it comes first
         call_.prepare();
         return blocking_base::await_ready();
     }
@@ -139,11 +139,12 @@ private:
     thread_call<F, Args...> call_;
 };
 
-/// Waits for a job that can be given up: the job is a block of its own, which whoever is last frees.
+/// Waits for a job that can be given up. The job is a block of its own; the awaiter or the job frees it, whichever ends
+/// last.
 class abandonable_base : public revertible<abandonable_base> {
 public:
     struct job_base : blocking_job {
-        abandonable_base* waiting = nullptr;  // null once it has been given up; the loop's thread alone looks at it
+        abandonable_base* waiting = nullptr;  // null once given up; only the loop's thread reads it
         void (*destroy)(job_base&) noexcept = nullptr;
         void (*request_stop)(job_base&) noexcept = nullptr;
     };
@@ -201,23 +202,24 @@ public:
 
 }  // namespace detail
 
-/// Threads for run_in_executor, at most as many as said; they start when jobs come. Movable; a context manager that
-/// gives itself. Any thread's loop may use it. Source: concurrent.futures.ThreadPoolExecutor.
+/// A pool of threads for run_in_executor; they start as jobs come. Movable; a context manager that gives itself. Loops
+/// of several threads may share a pool. Source: concurrent.futures.ThreadPoolExecutor.
 ///
-/// At destruction: jobs that wait or run terminate the program with a message that names their tasks (shut it down
-/// before); idle threads are ended, which blocks for no job. Jobs abandoned do not count.
+/// Shut it down before its destruction: jobs that still wait or run terminate the program with a message that names
+/// their tasks. Abandoned jobs do not count. Idle threads are ended.
 class thread_pool_executor {
 public:
-    /// Throws std::invalid_argument for 0. The default is that of the loop's own executor: 4 more than there are cores,
-    /// at most 32.
+    /// threads: how many there may be at most. Throws std::invalid_argument for 0. The default is that of the loop's
+    /// own executor: 4 more than there are cores, at most 32.
     explicit thread_pool_executor(std::size_t threads = default_threads());
     thread_pool_executor(thread_pool_executor&&) noexcept = default;
     thread_pool_executor& operator=(thread_pool_executor&&) = delete;
     ~thread_pool_executor();
 
-    /// Takes no more jobs from here on (run_in_executor throws std::logic_error), waits for those that it has, queued
-    /// ones included, and ends the threads. Irrevocable: a cancel neither prevents nor interrupts it and stays pending.
-    /// Harmless the second time. std::logic_error in a loop that runs on one of its own threads.
+    /// Takes no more jobs from here on (run_in_executor throws std::logic_error); completes when all jobs, queued ones
+    /// included, and the threads have ended. Irrevocable: a cancel neither prevents nor interrupts it, and stays
+    /// pending. May be called again. The pool must outlive the await. std::logic_error: the loop runs on one of the
+    /// pool's own threads.
     detail::pool_shutdown shutdown() noexcept { return detail::pool_shutdown(pool_.get()); }
 
     static std::size_t default_threads() noexcept;
@@ -232,8 +234,8 @@ private:
 };
 
 /// Calls fn(args...), or fn(std::stop_token, args...), on a thread of pool; gives what it returns or throws what it
-/// throws. Irrevocable once a thread has begun it (see above); withdrawn before that. std::logic_error once the pool
-/// has been shut down. The pool must outlive the await. Source: loop.run_in_executor.
+/// throws. Irrevocable once a thread has begun the call (see above); before that, a cancel withdraws it. The pool must
+/// outlive the await. std::logic_error: the pool has been shut down. Source: loop.run_in_executor.
 template<class F, class... Args>
 auto run_in_executor(thread_pool_executor& pool, F&& fn, Args&&... args) {
     return detail::executor_call<std::decay_t<F>, std::decay_t<Args>...>(
@@ -248,10 +250,10 @@ auto to_thread(F&& fn, Args&&... args) {
         detail::default_pool(), std::forward<F>(fn), std::forward<Args>(args)...);
 }
 
-/// The same, but revertible: a cancel throws cancelled_error at once (rule 167). A job that has begun then runs on by
-/// itself, its std::stop_token requested; its outcome is dropped, nothing of the loop is touched, and neither run() nor
-/// a shutdown() waits for it. So fn must refer to nothing that may go before it ends: it belongs to the job, with its
-/// arguments.
+/// As to_thread(fn, args...), but revertible: a cancel throws cancelled_error at once (rule 167). A job that has begun
+/// then runs on by itself, with its std::stop_token requested; its outcome is dropped, it does not touch the loop, and
+/// neither run() nor a shutdown() waits for it. So fn and its arguments belong to the job, and must not refer to
+/// anything that may be destroyed before the job ends.
 template<class F, class... Args>
 auto to_thread(abandon_on_cancel_t, F&& fn, Args&&... args) {
     return detail::abandonable_call<std::decay_t<F>, std::decay_t<Args>...>(

@@ -11,8 +11,8 @@
 #endif
 #endif
 
-// A deleted overload that says what to write instead: where the compiler shows the reason of a deleted function, as
-// C++26 has it, that is the error; else the reason stands in the line that the error points to.
+// Deletes an overload, with a reason that says what to write instead. A compiler that knows C++26's delete("reason")
+// shows the reason as the error; with other compilers the error points to the line where the reason stands.
 #if defined(__clang__) && __clang_major__ >= 19
 #define AIO_DETAIL_DELETE(why)       \
     _Pragma("clang diagnostic push") \
@@ -22,8 +22,9 @@
 #endif
 
 // With AIO_CHECK_LIFETIMES clang warns where a coroutine is kept longer than the temporaries that it refers to: auto c
-// = f("text"), a coroutine of a lambda that has gone. For that it must know which functions are coroutines: each plain
-// function that returns one is marked with AIO_CORO_WRAPPER then, or does not compile. So it is no default.
+// = f("text"), a coroutine of a lambda that has gone. For that clang must know which functions are coroutines: each
+// plain function that returns a coroutine must be marked with AIO_CORO_WRAPPER, or it does not compile. So this is not
+// the default.
 #if defined(AIO_CHECK_LIFETIMES) && defined(__clang__)
 #if __has_cpp_attribute(clang::coro_lifetimebound)
 #define AIO_DETAIL_CORO [[clang::coro_return_type, clang::coro_lifetimebound]]

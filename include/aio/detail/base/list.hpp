@@ -1,11 +1,12 @@
 #pragma once
-// An intrusive, doubly linked list: waiters in the frames of those who wait. No allocation, O(1) removal from anywhere.
+// An intrusive, doubly linked list. Its nodes are part of the elements, such as the operations in the frames of waiting
+// coroutines: no allocation, O(1) removal from anywhere.
 
 #include <cstddef>
 
 namespace aio::detail {
 
-/// To a constructor: leave it as the memory is, for it is about to be set.
+/// Tells a constructor to leave the members uninitialised, because they are set before they are read.
 struct unset {};
 
 struct list_node {
@@ -22,19 +23,19 @@ struct list_node {
         leave_list();
         prev = next = nullptr;
     }
-    /// The same for one of which nobody will ask whether it is linked.
+    /// As unlink(), but leaves this node's own pointers as they are: linked() tells nothing afterwards.
     void leave_list() noexcept {
         prev->next = next;
         next->prev = prev;
     }
 };
 
-/// Of something that is linked before anybody asks whether it is.
+/// A node that starts uninitialised: linked() tells nothing before the node has been put into a list.
 struct waiting_node : list_node {
     waiting_node() noexcept : list_node(unset()) {}
 };
 
-/// T derives from list_node. The list owns nothing.
+/// A list of elements of type T, which derives from list_node. The list does not own them.
 template<class T>
 class list {
 public:
@@ -56,7 +57,7 @@ public:
         if (first) static_cast<list_node*>(first)->unlink();
         return first;
     }
-    /// The same where nobody will ask whether that one is linked.
+    /// As pop_front(), but with leave_list(): the element's linked() tells nothing afterwards.
     T* take_first() noexcept {
         T* first = front();
         if (first) static_cast<list_node*>(first)->leave_list();
@@ -67,7 +68,7 @@ public:
         for (const list_node* node = root_.next; node != &root_; node = node->next) ++count;
         return count;
     }
-    /// Takes all of other's elements, behind those that are here.
+    /// Moves all elements of other to the end of this list.
     void splice(list& other) noexcept {
         if (other.empty()) return;
         list_node* first = other.root_.next;

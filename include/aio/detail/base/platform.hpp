@@ -1,6 +1,6 @@
 #pragma once
-// What aiocxx needs of the compiler, its options, its standard library and the system. Every public header includes
-// this first: what is missing is said in one sentence, before another header fails in many.
+// Checks what aiocxx needs of the compiler, its options, its standard library and the system. Every public header
+// includes this file first, so that one sentence says what is missing, before another header fails with many.
 
 #define AIO_DETAIL_MISSING
 #if !defined(__linux__)

@@ -1,11 +1,11 @@
 #pragma once
-// The handle of what counts its own references: tasks, futures, streams.
+// A smart pointer to objects that count their own references: tasks, futures, streams.
 
 #include <type_traits>
 
 namespace aio::detail {
 
-/// A reference-counting handle; what task, future and any_task are made of.
+/// A reference-counting handle; task, future and any_task hold one.
 template<class State>
 class state_ptr {
 public:
@@ -13,6 +13,7 @@ public:
     explicit state_ptr(State* state) noexcept : state_(state) {
         if (state_) state_->retain();
     }
+    /// Takes over a reference that the caller owns.
     static state_ptr adopt(State* state) noexcept {
         state_ptr p;
         p.state_ = state;
@@ -33,7 +34,7 @@ public:
         if (state_) state_->release();
     }
     State* get() const noexcept { return state_; }
-    /// The reference is the caller's.
+    /// Gives the reference away: the caller owns it now.
     State* detach() noexcept {
         State* const state = state_;
         state_ = nullptr;

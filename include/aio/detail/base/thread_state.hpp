@@ -1,6 +1,6 @@
 #pragma once
-// What belongs to one thread. It is one block, although its parts belong to several layers: code that may become part
-// of a shared library pays for each look at a thread_local variable, and a task that is created needs most of these.
+// The state of one thread. It is one block, although its parts belong to several layers: code that may become part of a
+// shared library pays for each look at a thread_local variable, and creating a task needs most of the parts.
 
 #include <aio/detail/base/config.hpp>
 
@@ -21,15 +21,15 @@ struct free_block {
     free_block* next;
 };
 
-/// All that belongs to one thread: who runs, what it may still do in this step, and the free lists.
-/// Constant-initialised, so that a read is one instruction; a coroutine never moves to another thread, so its address
-/// may be cached.
+/// The task and loop that run on this thread, the budget of the current step, and the free lists. Constant-initialised,
+/// so that a read is one instruction. A coroutine never moves to another thread, so the address of this block may be
+/// cached.
 struct thread_state {
     task_base* task = nullptr;       // the task that is being stepped
-    promise_base* next = nullptr;    // set by a coroutine that ends: its parent, or the root of the task itself
+    promise_base* next = nullptr;    // what goes on: set by a coroutine that ends, to its parent or, as a root, itself
     loop_core* loop = nullptr;       // the loop that runs on this thread
     context_map* context = nullptr;  // context variables outside of tasks
-    std::int32_t budget = 0;         // synchronous completions left in this step (semantics 15j)
+    std::int32_t budget = 0;         // awaits that may still complete at once in this step
     free_block* free[block_classes] = {};
 };
 

@@ -1,5 +1,5 @@
 #pragma once
-// Descriptors as the loop knows them: it tells who waits for one that it is ready.
+// File descriptors in the loop: the loop tells the object that stands for a descriptor when the descriptor is ready.
 
 #include <cstdint>
 
@@ -7,7 +7,7 @@ namespace aio::detail {
 
 class loop_core;
 
-/// A descriptor as the reactor knows it. The reactor never closes it.
+/// A descriptor that is registered with the reactor, which tells it of events and never closes the descriptor.
 class io_entry {
 public:
     /// events: readable | writable; errors and hang-ups count as both.
@@ -22,15 +22,15 @@ protected:
     ~io_entry() = default;
 };
 
-/// A non-blocking descriptor of ours, registered once, edge-triggered: one waiter for each direction.
-/// Use: try the system call; on EAGAIN park the operation here; ready means: try again.
+/// A non-blocking descriptor of the library's own, registered once, edge-triggered, with one waiter for each direction.
+/// Use: try the system call; on EAGAIN park the operation here; it tries again when the descriptor is ready.
 class io_source final : public io_entry {
 public:
     io_source() = default;
     ~io_source() { detach(); }
     /// Registers fd with the running loop. Throws std::system_error.
     void attach(int fd);
-    /// Wakes who waits and forgets the descriptor, which is to be closed next. Harmless after the loop's end.
+    /// Wakes the waiters and forgets the descriptor, which the caller closes next. May be called after the loop's end.
     void detach() noexcept;
     int fd() const noexcept { return fd_; }
     bool attached() const noexcept { return fd_ >= 0; }
@@ -40,7 +40,8 @@ public:
         void (*ready)(void* operation) noexcept = nullptr;
         void* operation = nullptr;
     };
-    /// direction 0: readable, 1: writable. Counts as outstanding I/O until it is ready or unparked.
+    /// Registers a waiting operation. direction 0: readable, 1: writable. It counts as outstanding I/O until the
+    /// descriptor is ready or the operation is unparked.
     template<class Operation>
     void park(int direction, Operation& op) noexcept {
         park_slot(direction, slot{[](void* o) noexcept { static_cast<Operation*>(o)->wake_to_retry(); }, &op});

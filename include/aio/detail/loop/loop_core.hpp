@@ -15,7 +15,7 @@
 
 namespace aio::detail {
 
-/// The link in the loop's list of tasks, and of async generators that have started.
+/// The links of the loop's lists: of tasks, and of async generators that have started.
 struct task_link : list_node {
     using list_node::list_node;
 };
@@ -23,16 +23,17 @@ struct generator_link : list_node {};
 
 struct loop_state;  // src/loop/loop_state.hpp
 
-/// Something that a layer above the loop keeps with it, and that hears of the loop's end, on the loop's thread: the
-/// default executor, the futures of other threads.
+/// Something that a layer above keeps with the loop, and that hears of the loop's end on the loop's thread: the default
+/// executor, the futures of other threads.
 struct loop_service : list_node {
-    /// run() is at its end, and no task is left. It may create tasks, which are awaited then. Null: nothing to do.
+    /// Called when run() is at its end and no task is left. May create tasks, which run() then awaits. Null: nothing to
+    /// do.
     void (*end)(loop_service&, loop_core&) = nullptr;
-    /// The loop has ended: no task will run any more. The service has been unlinked, and may delete itself.
+    /// Called when the loop has ended: no task runs any more. The service has been unlinked, and may delete itself.
     void (*loop_ended)(loop_service&) noexcept = nullptr;
 };
 
-/// The text of a report, which costs memory to put together.
+/// Makes the text of a report. Putting it together takes memory, so only the receiver of the report does it.
 struct message_maker {
     virtual std::string operator()() = 0;
 
@@ -43,17 +44,17 @@ protected:
 /// The loop, seen from tasks and operations. event_loop is its public face.
 class loop_core {
 public:
-    const std::uint64_t id;  // of no other loop of this process, ever: addresses come again
+    const std::uint64_t id;  // of no other loop of this process, ever; an address may be used again
     ready_queue ready;
     list<task_link> tasks;            // all that have not ended, oldest first
     list<generator_link> generators;  // all that have started and not ended
-    list<task_link> unread;           // tasks that failed, and had not been looked at when they ended
+    list<task_link> unread;           // tasks that failed: run() reports at its end the errors that nobody has read
     std::size_t held = 0;             // how often hold() was called, less the calls of let_go()
-    std::uint64_t last_task_id = 0;   // a task, too, holds the loop, by having been created
+    std::uint64_t last_task_id = 0;   // every task created holds the loop, too, without a call of hold()
     std::size_t outstanding = 0;      // waits that something outside of the loop can end: I/O, executor jobs, signals
-    std::size_t foreign = 0;          // those of them that are awaiters of other libraries: a timer may end them, too
+    std::size_t foreign = 0;          // those of outstanding that a timer may end, too: awaiters of other libraries
     bool debug = false;
-    bool watched = false;  // debug mode, a test's step hook or seed: turns take the slow way; see look_who_watches()
+    bool watched = false;  // debug mode, or a test's step hook or seed: steps are taken in whole turns
     bool closed = false;   // nothing runs here any more
 
     loop_core();
@@ -64,9 +65,10 @@ public:
     void push(runnable& task) noexcept { ready.push(task); }
     void push(ready_callback& callback) noexcept { ready.push(callback); }
 
-    /// The end: drops callbacks that were not called, gives descriptors back. The memory goes with the last holder.
+    /// Ends the loop: drops callbacks that were not called, and closes the loop's descriptors. The memory is freed when
+    /// the last holder lets go.
     void close() noexcept;
-    /// Futures, tasks and descriptors may outlive the loop: they keep its memory.
+    /// Keeps the loop's memory until let_go(): futures, tasks and descriptors may outlive the loop.
     void hold() noexcept { ++held; }
     void let_go() noexcept {
         --held;
@@ -77,15 +79,15 @@ public:
     /// The time of this loop's clock, read now (virtual under testing::run).
     time_point now() noexcept;
     void arm(timer_node& timer, time_point deadline) noexcept;
-    void disarm(timer_node& timer) noexcept;  // nothing happens if it is not armed
+    void disarm(timer_node& timer) noexcept;  // does nothing if the timer is not armed
 
     loop_state& state() noexcept { return *state_; }
 
-    /// Tells the exception handler, or prints. Never throws.
+    /// Gives an error and its message to the exception handler; the default handler prints them.
     void report(const char* message, std::exception_ptr error, task_base* task) noexcept;
     void report(std::string message, std::exception_ptr error, task_base* task) noexcept;
-    /// report() with the message that make() gives. For callers that are noexcept: a message costs memory to put
-    /// together, and where there is none the rest is told without it.
+    /// As report() with the message that make() gives. For callers that are noexcept: putting a message together takes
+    /// memory, and if there is none, the error is reported without it.
     template<class Make>
         requires std::is_invocable_r_v<std::string, Make>
     void report(Make make, std::exception_ptr error, task_base* task) noexcept {
@@ -97,7 +99,7 @@ public:
         report_made(message, std::move(error), task);
     }
 
-    void look_who_watches() noexcept;
+    void look_who_watches() noexcept;  // sets watched
 
     /// In debug mode: throws std::logic_error on another thread than the loop's.
     void check_thread(const char* what) {
@@ -107,13 +109,13 @@ public:
 
 private:
     void report_made(message_maker& message, std::exception_ptr error, task_base* task) noexcept;
-    void destroy() noexcept;  // the event_loop that this is part of
+    void destroy() noexcept;  // deletes the event_loop that this is part of
     void require_own_thread(const char* what);
     std::unique_ptr<loop_state> state_;
 };
 
-/// The loop of this thread. Throws std::logic_error where none runs.
 [[noreturn]] void throw_no_loop();
+/// The loop of this thread. Throws std::logic_error if none runs.
 inline loop_core& require_loop() {
     loop_core* loop = local().loop;
     if (!loop) [[unlikely]]

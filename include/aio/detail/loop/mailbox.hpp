@@ -22,19 +22,19 @@ public:
     ~inbox();
     inbox(const inbox&) = delete;
     inbox& operator=(const inbox&) = delete;
-    /// False if the loop has ended: the node stays the caller's. From any thread.
+    /// May be called on any thread. False if the loop has ended: then the node stays the caller's.
     bool push(inbox_node& node) noexcept;
     bool closed() const noexcept;
-    bool forked() const noexcept;  // it is of the parent's loop
+    bool forked() const noexcept;  // this process is a child of the one that made the loop
 
-    // the loop's side
+    // For the loop; wake() is for producers and signal handlers, too.
     bool empty() const noexcept;
-    bool drain() noexcept;             // delivers everything, first come first served; true if there was something
-    bool prepare_to_block() noexcept;  // false if something is there
-    void awake() noexcept;
-    void close() noexcept;  // what is still in it is delivered
+    bool drain() noexcept;             // delivers all nodes, first come first served; false if there were none
+    bool prepare_to_block() noexcept;  // the loop is about to sleep; false if a node is there
+    void awake() noexcept;             // the loop is awake again
+    void close() noexcept;             // delivers what is left, and refuses all later nodes
     int wake_fd() const noexcept { return wake_fd_; }
-    void wake() noexcept;  // async-signal-safe
+    void wake() noexcept;  // ends the loop's sleep; async-signal-safe
 
 private:
     struct state;
@@ -42,7 +42,7 @@ private:
     int wake_fd_;
 };
 
-/// This loop's inbox: what executors and threads keep.
+/// The inbox of a loop. Executors and threads keep it.
 std::shared_ptr<inbox> inbox_of(loop_core& loop) noexcept;
 
 }  // namespace aio::detail

@@ -1,6 +1,6 @@
 #pragma once
-// What is ready to run, in the order in which it became so. The entries are linked through the tasks and callbacks
-// themselves: to schedule one takes no allocation and no virtual call.
+// The tasks and callbacks that are ready to run, in the order in which they became ready. They are linked through
+// themselves: scheduling takes no allocation and no virtual call.
 
 #include <aio/detail/base/list.hpp>
 
@@ -20,7 +20,7 @@ public:
     explicit ready_link(unset) noexcept {}
     ready_link(runnable& item, bool callback) noexcept
         : bits_(reinterpret_cast<std::uintptr_t>(&item) | std::uintptr_t{callback}) {}
-    static ready_link end() noexcept {  // what the last one in the queue has as its next
+    static ready_link end() noexcept {  // what follows the last entry of a queue
         ready_link link;
         link.bits_ = 2;
         return link;
@@ -36,7 +36,7 @@ private:
     std::uintptr_t bits_;
 };
 
-/// A task, or a ready_callback.
+/// What the queue holds: a task, or a ready_callback.
 struct runnable {
     ready_link next_ready;  // null: not in the queue
 
@@ -54,7 +54,7 @@ inline ready_callback& ready_link::callback() const noexcept { return static_cas
 class ready_queue {
 public:
     bool empty() const noexcept { return head_ == ready_link::end(); }
-    /// It must not be queued already.
+    /// Adds an entry, which must not be queued already.
     void push(runnable& task) noexcept { push(task, false); }
     void push(ready_callback& callback) noexcept { push(callback, true); }
     ready_link pop() noexcept {
@@ -63,27 +63,27 @@ public:
         return first;
     }
     ready_link front() const noexcept { return head_; }
-    /// Everything that is queued now: a turn.
+    /// Takes all that is queued now, as a batch: one turn of the loop.
     ready_link take_all() noexcept {
         const ready_link first = head_;
         head_ = ready_link::end();
         tail_ = &head_;
         return first;
     }
-    /// How many there are; no more than most are counted.
+    /// How many entries there are, counted up to `most`.
     std::size_t count(std::size_t most) const noexcept {
         std::size_t n = 0;
         for (ready_link at = head_; at != ready_link::end() && n < most; ++n) at = at.item().next_ready;
         return n;
     }
-    /// Takes all of the other's, behind those that are here.
+    /// Moves all entries of other behind those that are here.
     void append(ready_queue& other) noexcept {
         if (other.empty()) return;
         *tail_ = other.head_;
         tail_ = other.tail_;
         static_cast<void>(other.take_all());
     }
-    /// Takes the first of the other's, behind those that are here: as many as most. Gives how many.
+    /// Moves the first entries of other, at most `most`, behind those that are here. Gives their number.
     std::size_t append(ready_queue& other, std::size_t most) noexcept {
         ready_link* end = &other.head_;
         std::size_t n = 0;
@@ -97,7 +97,7 @@ public:
         if (other.empty()) other.tail_ = &other.head_;
         return n;
     }
-    /// The first of a batch; the batch goes on behind it.
+    /// Takes the first entry out of a batch.
     static ready_link take_first(ready_link& batch) noexcept {
         const ready_link first = batch;
         batch = first.item().next_ready;

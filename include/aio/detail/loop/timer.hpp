@@ -7,14 +7,14 @@
 
 namespace aio::detail {
 
-/// A timer, embedded in who waits for it. Ordered by (deadline, sequence): stable (semantics 15a). The loop
-/// keeps its timers in src/loop/timers.hpp.
+/// A timer, embedded in the object that waits for it. Timers fire in the order of (deadline, sequence): those of one
+/// deadline in the order in which they were armed. The loop keeps its timers in src/loop/timers.hpp.
 struct timer_node {
-    time_point deadline;  // these four are set when it is armed
+    time_point deadline;  // set when the timer is armed, as are sequence and later
     std::uint64_t sequence;
-    void (*fire)(timer_node&) noexcept;
+    void (*fire)(timer_node&) noexcept;  // set by the owner before that
     timer_node* later;
-    std::uintptr_t place = 0;
+    std::uintptr_t place = 0;  // 0: not armed
 
     timer_node() noexcept {}
     timer_node(const timer_node&) noexcept {}  // a copy is not armed
