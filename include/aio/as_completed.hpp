@@ -57,8 +57,8 @@ async_generator<Handle> handles_as_completed(std::vector<Handle> handles, delay 
 template<class R>
 using owned_result_t = awaited_t<std::remove_cvref_t<element_t<R>>>;
 
-// The deferred owned_tasks::stop runs when the locals of this coroutine are gone, so the tasks are a parameter: that
-// still lives then.
+// The deferred owned_tasks::stop runs when the locals of this coroutine are gone, so the tasks are a parameter,
+// which still lives then.
 template<class R>
 async_generator<task<owned_result_t<R>>> coros_as_completed(
     R range, as_completed_options options, std::unique_ptr<owned_tasks> owned) {

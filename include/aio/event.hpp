@@ -42,6 +42,7 @@ public:
     /// on, even if it is cleared before they run (rule 108). Revertible. The event must outlive the wait.
     /// std::logic_error: it belongs to another loop. Source: Event.wait.
     detail::event_wait wait() noexcept;
+    /// Wakes all tasks that wait. Later waits complete at once, until clear().
     void set();
     void clear() {
         check_thread("event::clear");

@@ -168,7 +168,7 @@ protected:
 private:
     blocking_pool* pool_;
     job_base* job_;
-    std::exception_ptr error_;  // no thread could be started
+    std::exception_ptr error_;  // what submit() threw: the pool is shut down, or has no thread
 };
 
 template<class F, class... Args>
