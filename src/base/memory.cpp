@@ -25,9 +25,9 @@ struct accounts {
     bool failed = false;
 };
 constinit thread_local accounts counts;
-constinit thread_local free_block* set_aside[block_classes] = {};
-constexpr std::size_t few = 64;
-constinit thread_local std::size_t tidied_bytes = 0;  // freed since malloc last gave to the system
+constinit thread_local free_block* set_aside[block_classes] = {};  // freed a second later, if not taken until then
+constexpr std::size_t few = 64;                                    // blocks of each class that stay on the free list
+constinit thread_local std::size_t tidied_bytes = 0;               // freed since malloc last gave to the system
 
 /// Cuts the list off behind its first few blocks. Gives the rest.
 free_block* after_few(free_block*& head) noexcept {
@@ -41,7 +41,7 @@ bool free_some(free_block*& head, std::size_t& most) noexcept {
     return !head;
 }
 
-std::atomic<std::ptrdiff_t> of_ended_threads{0};
+std::atomic<std::ptrdiff_t> of_ended_threads{0};  // the sum of their from_malloc
 
 // Gives the cached blocks back when the thread ends.
 struct cache_owner {

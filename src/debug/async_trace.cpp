@@ -105,7 +105,7 @@ struct way {
         }
         ++length;
     }
-    /// The way as it was when its length was earlier.
+    /// The way as it was when its length was `earlier`.
     way until(std::size_t earlier) const {
         way w;
         w.length = earlier;
@@ -121,7 +121,7 @@ struct way {
 struct way_mark {
     const future_base* where;  // only compared
     std::size_t length;
-    std::unique_ptr<way> saved;  // the way, once the error has gone another one
+    std::unique_ptr<way> saved;  // the way until then, kept once the error has gone another one
 };
 
 class traces;
@@ -141,7 +141,7 @@ struct record : list_node {
     way taken;
     std::vector<way_mark> marks;
     std::unique_ptr<replaced> context;
-    bool is_context = false;  // has been replaced by another
+    bool is_context = false;  // the error has been replaced by another
     std::exception_ptr kept;  // set only if the end of the exception could not be heard
 
     record(traces* t, const void* o) noexcept : owner(t), object(o) {}

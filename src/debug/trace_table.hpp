@@ -1,5 +1,6 @@
 #pragma once
-// The table of traces is shared by all threads. fork() has to wait for it: see src/run/fork.cpp.
+// The lock of the table of traces, which all threads share. fork() must not come while another thread holds it: the
+// handlers in src/run/fork.cpp take it.
 
 namespace aio::detail {
 

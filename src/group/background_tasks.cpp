@@ -29,7 +29,7 @@ struct background_state {
     background_state() = default;
     background_state(const background_state&) = delete;
     background_state& operator=(const background_state&) = delete;
-    // The tasks go on, and none of them refers to this any more.
+    // The tasks go on. Their entries are taken out of them, so none of them refers to this any more.
     ~background_state() {
         while (entry_link* link = running.pop_front()) {
             auto* e = static_cast<entry*>(link);

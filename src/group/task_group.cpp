@@ -134,7 +134,7 @@ void task_group::child_done(child& c) noexcept {
     --children_count_;
     if (c.task->failed()) {
         c.task->mark_retrieved();
-        errors_.push_back(c.task->error());  // into the room that reserve() has made
+        errors_.push_back(c.task->error());  // there is room: reserve() has made it
         if (!aborting_ && !failure_) {
             failure_ = owned.release();
             scope_.task()->loop()->push(*failure_);

@@ -5,7 +5,7 @@
 
 namespace aio::detail {
 
-/// How many fork()s, each seen from its child, have led to this process.
+/// How many fork()s have led to this process: a child counts one more than its parent.
 unsigned fork_generation() noexcept;
 /// Called in the child, before fork() returns there.
 void count_fork() noexcept;

@@ -36,7 +36,7 @@ public:
 
 /// What the layers above do for every loop. The constructor of event_loop sets it.
 struct loop_hooks {
-    /// Tells the exception handler, or prints.
+    /// Gives a report to the exception handler; the default one prints it.
     void (*report)(loop_core&, message_maker&, std::exception_ptr, task_base*) noexcept;
     /// The loop is being closed: generators are abandoned, and the exception handler is forgotten.
     void (*close)(loop_core&) noexcept;
@@ -78,7 +78,7 @@ struct loop_state {
     time_point last_look{};
     time_point last_poll{};
     time_point tidy_at{};                   // when the thread's free lists are looked at
-    spinner for_threads;                    // before the loop sleeps
+    spinner for_threads;                    // spins before the loop sleeps
     std::chrono::milliseconds patience{1};  // how long to block where only a foreign thread could wake the loop
     bool told_of_foreign_threads = false;
 

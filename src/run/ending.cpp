@@ -48,7 +48,7 @@ void loop_owner::abandon() noexcept {
             if (!is_of_the_library(created))
                 name += std::string(", created at ") + created.file_name() + ":" + std::to_string(created.line()) + ",";
             abandoned_tasks().push_back(&task);
-        } catch (...) {  // then a leak checker will tell of it
+        } catch (...) {  // no memory: a leak checker will tell of it
         }
         std::fprintf(stderr, "aiocxx: %s did not end when it was forced to: it is leaked\n", name.c_str());
         if (task.leaf()) tell_skipped_exits(*task.leaf());

@@ -1,5 +1,6 @@
 #pragma once
-// What run() does so that fork() works: see src/run/fork.cpp.
+// What run() does so that a program may call fork() while a loop runs: see src/run/fork.cpp. loop/fork.hpp has what
+// loops need to know of forks.
 
 namespace aio::detail {
 

@@ -1,5 +1,6 @@
 #pragma once
-// Signals that ask run() to end: the handler, and what it counts. The scheduler looks at the count.
+// Signals that ask run() to end: the handler, and what it counts. run() installs the handler while it runs a loop or
+// ends it; the scheduler looks at the count.
 
 #include <atomic>
 #include <csignal>

@@ -30,7 +30,7 @@ void tell(loop_core& core, message_maker& message, std::exception_ptr error, tas
         try {
             text = message();
         } catch (...) {
-            text = "(out of memory)";  // short enough to need none
+            text = "(out of memory)";  // short enough to need no memory
         }
         core.state().face->call_exception_handler(
             exception_context{std::move(text), std::move(error), any_task(state_ptr<task_base>(task))});

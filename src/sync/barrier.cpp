@@ -1,5 +1,5 @@
-// barrier: the last task to come wakes the others (draining), and the last of them to leave opens it for those that
-// were blocked outside. reset() and abort() wake all; those that were inside find it broken.
+// barrier: the last task to come wakes the others (draining), and the last of them to leave opens the barrier for the
+// tasks that were blocked outside. reset() and abort() wake all; those that were inside find the barrier broken.
 
 #include <aio/barrier.hpp>
 

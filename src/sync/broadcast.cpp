@@ -1,4 +1,5 @@
-// The part of broadcast and watch that does not depend on the type of the items: the errors.
+// The part of broadcast and watch that does not depend on the type of the items: their errors. The templates in
+// broadcast.hpp and detail/sync/channel.hpp throw them.
 
 #include <aio/broadcast.hpp>
 

@@ -1,4 +1,5 @@
-// The part of the queues that does not depend on the type of the items: the errors, task_done() and join().
+// The part of the queues that does not depend on the type of the items: the errors, task_done() and join(). put() and
+// get() are templates, in queue.hpp.
 
 #include <aio/queue.hpp>
 

@@ -217,7 +217,7 @@ void abandon_generators(loop_core& loop) noexcept {
         } catch (...) { std::fprintf(stderr, "%s\n", told); }
         try {
             abandoned_generators().push_back(promise);
-        } catch (...) {  // then a leak checker will tell of it
+        } catch (...) {  // no memory: a leak checker will tell of it
         }
     }
 }

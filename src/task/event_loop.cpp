@@ -18,7 +18,7 @@ struct scheduled_callback : ready_callback, list_node {
     struct node : timer_node {
         scheduled_callback* owner = nullptr;
     } timer;
-    std::shared_ptr<scheduled_callback> self;  // set while it is queued or armed, and in loop_state::callbacks
+    std::shared_ptr<scheduled_callback> self;  // set while it is in loop_state::callbacks: queued or armed
 
     explicit scheduled_callback(function<void()> f) noexcept : fn(std::move(f)) {
         run = [](ready_callback& r) noexcept { static_cast<scheduled_callback&>(r).call(); };
@@ -43,8 +43,8 @@ struct scheduled_callback : ready_callback, list_node {
         self = std::move(me);
         l.state().callbacks.push_back(*this);
     }
-    /// Takes it out of the loop's list and disarms its timer. Gives the reference that has kept it: the caller holds
-    /// that until it is done.
+    /// Takes it out of loop_state::callbacks and disarms its timer. Gives the reference that has kept it alive; the
+    /// caller holds that as long as it uses the callback.
     std::shared_ptr<scheduled_callback> detach() noexcept {
         unlink();
         loop->disarm(timer);

@@ -1,4 +1,5 @@
 // See frames.hpp. A function's name is taken apart as text, because text is all that std::source_location gives.
+// clang names the function itself; g++ names what it has made of a coroutine.
 
 #include "task/frames.hpp"
 

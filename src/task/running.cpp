@@ -1,4 +1,4 @@
-// See running.hpp. run() says which loop runs; everything that needs "the current loop" asks here.
+// See running.hpp. Both values belong to the thread: a loop runs on one thread, and a call graph is captured on it.
 
 #include "task/running.hpp"
 

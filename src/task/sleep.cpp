@@ -1,4 +1,5 @@
-// sleep(): arms the timer that is part of the operation, in the frame of the task that sleeps.
+// sleep(): arms the timer that is part of the operation, in the frame of the task that sleeps. A sleep of zero needs
+// no timer, and does not come here.
 
 #include <aio/sleep.hpp>
 

@@ -1,5 +1,5 @@
-// The parts of running a loop that are rare: whole turns, which debug mode and tests take, and the ends. The hot path
-// is in stepper.hpp.
+// The parts of running a loop that are rare: whole turns, which debug mode and tests take, what runs when a loop
+// ends, and signals. The hot path is in stepper.hpp.
 
 #include "task/stepper.hpp"
 #include "task/frames.hpp"
