@@ -1,9 +1,9 @@
 #pragma once
 // A set of futures that one coroutine waits for: what gather, race, as_completed and the concurrent views are made of.
 //
-// Owned children (coroutines that were given to us) never outlive the wait: whoever leaves early cancels and awaits
-// them (semantics 15c). Others (tasks and futures that the caller has) are left alone; a later error of theirs counts
-// as retrieved.
+// Owned children (made of coroutines that the caller gave away) never outlive the wait: whoever leaves early cancels
+// and awaits them (see What differs from asyncio, (c)). Others (tasks and futures that the caller has) are left alone;
+// a later error of theirs counts as retrieved.
 
 #include <aio/detail/group/wakeup.hpp>
 #include <aio/detail/task/operation.hpp>
@@ -27,43 +27,44 @@ public:
         child() noexcept;
     };
     enum class until : std::uint8_t {
-        any,         // one has ended that has not been taken
+        any,         // a child has ended and has not been taken, or none is running
         all,         // all have ended
-        error,       // all have ended, or one has failed or was cancelled
-        first,       // one has ended, or a cancel came; and all owned ones have ended
-        owned_ended  // all owned ones have ended
+        error,       // all have ended, or a child has failed or was cancelled
+        first,       // a child has ended, or a cancel came; and all owned children have ended
+        owned_ended  // all owned children have ended
     };
 
-    /// report_later_errors: owned children's errors after the first are told to the exception handler with this text.
-    /// race: the end of the first cancels the other owned ones in the same step, a cancel of the caller too; those that
-    /// are not owned are only watched.
+    /// report_later_errors: with this text, errors of owned children after the first error go to the exception handler;
+    /// null: they are not reported here. race: when the first child ends, or the caller is cancelled, the owned
+    /// children are cancelled in the same step; the others are only watched.
     explicit children(const char* report_later_errors, bool race = false) noexcept
         : keep_errors(race), report_(report_later_errors), race_(race) {}
     children(const children&) = delete;
     children& operator=(const children&) = delete;
     ~children();
 
-    signal* changed = nullptr;  // set when a child ends, for who waits for other things, too
-    bool keep_errors;           // later errors of children that are left to themselves do not count as retrieved
+    signal* changed = nullptr;  // set when a child ends, for a waiter that waits for other things, too
+    bool keep_errors;           // later errors of children that outlive the set do not count as retrieved
 
-    /// Allocates what the next add() needs. To be called before an owned child is started: one that is not in the set
-    /// would be left.
+    /// Allocates what the next add() needs. Must be called before an owned child is started: if add() threw then,
+    /// nobody would await that child.
     void reserve();
-    /// Throws std::logic_error for the running task, and for what belongs to another loop.
+    /// Throws std::logic_error for the running task, and for a task or future of another loop.
     void add(future_base& state, std::size_t index, bool owned);
-    /// The next child that has ended, in the order in which they did; null if there is none. To be deleted by the
-    /// caller.
+    /// Gives the next child that has ended, in the order in which they ended; null if there is none. The caller deletes
+    /// it.
     child* take_ended() noexcept { return ended_.pop_front(); }
     std::size_t running() const noexcept { return running_count_; }
     bool has_error() const noexcept { return static_cast<bool>(first_error_); }
     const state_ptr<future_base>& first_error() const noexcept { return first_error_; }
     void cancel(bool only_owned, const std::string& message = {}) noexcept;
-    /// The caller was cancelled while it waited.
+    /// True if the caller was cancelled while it waited.
     bool cancel_requested() const noexcept { return cancel_requested_; }
     const std::string& cancel_message() const noexcept { return cancel_message_; }
     [[noreturn]] void throw_cancelled() const { throw cancelled_error(copied(cancel_message_)); }
-    /// Throws the error that ended the wait; a cancel of the caller instead of a child's. A real error is thrown in
-    /// spite of one, as from a plain co_await: a cancel that came when the error was there already stays pending then.
+    /// Throws the error that ended the wait. If that is a child's cancelled_error and the caller was cancelled, too,
+    /// throws the caller's cancel instead. Any other error is thrown in spite of a cancel of the caller, as from a
+    /// plain co_await; if the cancel came when the outcome was known already, it stays pending.
     [[noreturn]] void leave(const std::exception_ptr& error) const;
 
     /// Waits. Revertible; a cancel is handed on to the children, and remembered.
@@ -85,7 +86,7 @@ public:
     };
     waiting wait(until mode) noexcept { return waiting(*this, mode); }
 
-    /// An operation and no coroutine, because it may not fail for want of memory.
+    /// What end_owned() gives: an operation and no coroutine, because it must not fail for want of memory.
     class [[nodiscard("co_await it")]] ending final : public waiting {
     public:
         ending(children& set, bool throw_cancel) noexcept
@@ -100,8 +101,8 @@ public:
     private:
         bool throw_cancel_;
     };
-    /// Cancels the owned ones that are left, and waits for them whatever comes meanwhile. A cancel of the caller is
-    /// remembered; it is thrown in the end if throw_cancel says so.
+    /// Cancels the owned children that still run, and waits until they have ended, also if the caller is cancelled
+    /// meanwhile. That cancel is remembered, and thrown in the end if throw_cancel is true.
     ending end_owned(bool throw_cancel = false) noexcept { return ending(*this, throw_cancel); }
 
 private:
@@ -119,13 +120,13 @@ private:
     std::string cancel_message_;
     bool race_;
     bool cancel_requested_ = false;
-    bool cancelled_late_ = false;  // after the outcome was known
-    bool ending_ = false;          // the owned ones have been cancelled by us
+    bool cancelled_late_ = false;  // cancel_requested_ came after the outcome was known
+    bool ending_ = false;          // the set has cancelled its owned children
 };
 
-/// Where something begins that keeps a cancel pending when it has a value in spite of it. A cancel that is pending by
-/// then is delivered here: else a loop of such operations, each of them ready at once, would hand it on from one to the
-/// next and never end.
+/// Awaited at the beginning of what gives a value in spite of a cancel and keeps the cancel pending, as race does.
+/// Delivers a cancel that is pending already: otherwise a loop of such operations, each of them ready at once, would
+/// hand the cancel on from one to the next and never end.
 class [[nodiscard("co_await it")]] cancel_point final : public irrevocable<cancel_point> {
 public:
     bool start() noexcept { return true; }
@@ -135,8 +136,8 @@ public:
     void describe(std::string& out) const override { out += "its next step"; }
 };
 
-/// A child of this awaitable: a handle as it is (std::logic_error if it is empty), anything else as a new task that the
-/// set owns.
+/// Makes a child of an awaitable. A handle is taken as it is (std::logic_error if it is empty); anything else becomes a
+/// new task, which the set owns.
 template<class A>
 auto start_child(A&& awaitable) {
     check_given<A>();
@@ -152,7 +153,8 @@ auto start_child(A&& awaitable) {
 template<class A>
 using child_handle_t = decltype(start_child(std::declval<A>()));
 
-/// Takes the outcome of a child that has ended: moved if nobody else has a handle and it may be, else copied.
+/// Takes the outcome of a child that has ended. If MayMove is true, a value is moved where nobody else has a handle or
+/// it cannot be copied. Otherwise it is copied.
 template<class T, bool MayMove, class State>
 result<T> take_outcome(State& state) {
     state.mark_retrieved();

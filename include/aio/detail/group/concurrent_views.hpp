@@ -1,7 +1,7 @@
 #pragma once
-// The views that own tasks: merge, concurrent, unordered_concurrent. Each is a generator that defers the end of its
-// tasks, so that none of them outlives it however it ends. The tasks tell the generator through a signal what there is
-// to give.
+// The views that own tasks: merge, concurrent, unordered_concurrent. Each is a generator that defers a call which ends
+// its tasks, so that no task outlives the generator, however that ends. A signal wakes the generator when the tasks
+// have something to give.
 
 #include <aio/async_generator.hpp>
 #include <aio/detail/group/children.hpp>
@@ -19,8 +19,8 @@
 
 namespace aio::detail {
 
-/// What a view is made of: its source, functions and numbers. The view and the frame of its generator share it, so that
-/// a view may be moved, and dropped while its generator is not done with it.
+/// What a view is made of: its source, functions and numbers. The view and the frame of its generator share these
+/// parts, so that a view may be moved, and dropped before its generator is done with them.
 template<class... Parts>
 struct view_parts : pooled {
     std::tuple<Parts...> parts;
@@ -43,11 +43,11 @@ using parts_ptr = state_ptr<view_parts<Parts...>>;
 /// The tasks of a view. Errors that nobody takes are told to the exception handler when their task is forgotten.
 struct owned_tasks {
     children tasks{nullptr};
-    signal changed;  // one has ended, or there is something to give
+    signal changed;  // a task has ended, or there is something to give
     bool stopping = false;
 
     owned_tasks() noexcept { tasks.changed = &changed; }
-    /// For defer(): cancels them, and waits until all have ended.
+    /// For defer(): cancels the tasks, and waits until all have ended.
     static children::ending stop(owned_tasks* self) noexcept {
         self->stopping = true;
         return self->tasks.end_owned(true);
@@ -56,7 +56,7 @@ struct owned_tasks {
 
 // ---- merge ----
 
-/// A source's item, offered until it has been taken. In the frame of the task that reads that source.
+/// A source's item, offered until the generator has taken it. Lies in the frame of the task that reads the source.
 struct offer : list_node {
     void* item = nullptr;
     signal taken;
@@ -73,7 +73,7 @@ struct merge_state : owned_tasks {
 struct merge_items {
     static constexpr bool is_scoped = false;
 
-    /// All elements alike: those. Else what they have in common, by value.
+    /// The element of a merge: that of its sources if they all have the same, otherwise their common type, by value.
     template<class First, class... Rest>
     struct common {
         using type = std::common_type_t<std::remove_cvref_t<First>, std::remove_cvref_t<Rest>...>;
@@ -149,7 +149,7 @@ protected:
     }
 };
 
-/// What a range gives merge: an S, which becomes ours, or an S&.
+/// The source that merge gets from a range: an S, which the view then owns, or an S&.
 template<class R>
 using range_source_t =
     std::conditional_t<std::is_lvalue_reference_v<R> || (std::is_lvalue_reference_v<element_t<R>> && !owning_range<R>),
@@ -235,7 +235,8 @@ struct concurrent_state : owned_tasks {
         }
         ++busy;
     }
-    /// Throws the source's error, once the calls of the items before it have been given.
+    /// Takes note of the tasks that have ended. Throws the source's error, once the results of the items before it have
+    /// been given.
     void collect() {
         while (children::child* c = tasks.take_ended()) {
             const std::unique_ptr<children::child> taken(c);

@@ -1,5 +1,5 @@
 #pragma once
-// The forms of create_task() that a scope of tasks has: those of aio::create_task.
+// Gives task_group and background_tasks a create_task() in all the forms of aio::create_task.
 
 #include <aio/detail/base/platform.hpp>
 

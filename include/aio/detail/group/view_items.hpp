@@ -1,6 +1,6 @@
 #pragma once
-// The generators behind the views that own no tasks. Each is a type with a static run(parts), so that one class makes
-// views of all.
+// The generators behind the views that own no tasks. Each is a type with a static run(parts), from which the one class
+// template `view` makes a view.
 
 #include <aio/detail/group/concurrent_views.hpp>
 
@@ -163,7 +163,7 @@ private:
     }
 };
 
-/// The iterable that flatten reads now, so that closing the view closes it.
+/// Holds the iterable that flatten reads just now, so that closing the view closes that iterable.
 template<class E>
 struct inner_source {
     std::optional<std::remove_reference_t<E>> current;

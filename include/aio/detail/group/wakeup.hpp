@@ -8,7 +8,8 @@
 
 namespace aio::detail {
 
-/// A set() that nobody waits for is kept; whoever waits looks again at what it waits for.
+/// A set() that finds no waiter is kept for the next wait. It only says that something has changed: the task that
+/// waited looks again at what it waits for.
 class signal {
 public:
     class [[nodiscard("co_await it")]] wait_operation : public revertible<wait_operation> {
@@ -36,7 +37,7 @@ public:
             set_ = true;
         }
     }
-    /// what: for call graphs.
+    /// what: the thing waited for, in words, for call graphs.
     wait_operation wait(const char* what) noexcept { return wait_operation(*this, what); }
 
 private:

@@ -1,5 +1,5 @@
 #pragma once
-// What write() of streams and files is given: a view, or a temporary that has to be kept.
+// Tells apart what write() of streams and files may be given: a view, or a temporary whose bytes have to be kept.
 
 #include <cstddef>
 #include <span>
@@ -21,7 +21,7 @@ concept owned_bytes = !std::is_reference_v<D> &&
     } && (std::is_const_v<D> || requires(D& data) {
         requires !std::is_const_v<std::remove_pointer_t<decltype(data.data())>>;
     });
-/// Its bytes: moved, if it is a std::string.
+/// The bytes of data: moved if data is a std::string, copied otherwise.
 template<owned_bytes D>
 std::string take_bytes(D& data) {
     if constexpr (std::is_same_v<D, std::string>) {

@@ -1,10 +1,10 @@
 #pragma once
-// What is behind a stream: the socket, the bytes that have arrived and not been read, who reads and who writes; and the
-// operations.
+// The state behind a stream: the socket, the bytes that have arrived and not been read, the operations that read and
+// write; and the classes of these operations.
 //
-// Reading pulls: nothing is taken from the kernel that nobody asked for, so a slow reader slows its peer down. Every
-// operation tries the system call first and parks on EAGAIN; nothing takes effect between a wake-up and the step of the
-// task it wakes, so a cancel in between loses no byte.
+// Bytes are taken from the kernel only when a task reads, so a slow reader slows its peer down. Every operation tries
+// the system call first and parks on EAGAIN; nothing takes effect between a wake-up and the step of the task it wakes,
+// so a cancel in between loses no byte.
 
 #include <aio/detail/loop/descriptor.hpp>
 #include <aio/detail/task/operation.hpp>
@@ -31,7 +31,7 @@ public:
 
     std::size_t size() const noexcept { return end_ - begin_; }
     std::string_view view() const noexcept { return std::string_view(memory_ + begin_, size()); }
-    /// Where at least n bytes may be written; tell by filled() how many were.
+    /// Gives a place where at least n bytes may be written. filled() then says how many were written.
     char* room_for(std::size_t n);
     void filled(std::size_t n) noexcept { end_ += n; }
     void consume(std::size_t n) noexcept {
@@ -43,14 +43,14 @@ public:
         consume(n);
         return bytes;
     }
-    void release() noexcept;  // the memory, and what is in it
+    void release() noexcept;  // frees the memory, and drops the bytes in it
 
 private:
     char* memory_ = nullptr;
     std::size_t begin_ = 0, end_ = 0, capacity_ = 0;
 };
 
-/// Shared by the stream, its operations under way and the server it came from. Closed when the stream goes.
+/// Shared by the stream, its operations under way and the server it came from. The stream's destructor closes it.
 class stream_state final : public list_node, public pooled {
 public:
     stream_state(int descriptor, std::string peer_address, std::size_t line_limit);
@@ -65,14 +65,15 @@ public:
     /// Registers the socket with the running loop. Throws std::system_error.
     void attach();
     bool closed() const noexcept { return fd < 0; }
-    /// Closes the socket; who reads or writes is woken. abort: the peer is told by a reset.
+    /// Closes the socket, and wakes the tasks that read or write. abort: the peer gets a reset.
     void close(bool abort) noexcept;
-    /// The same by a reset; whoever uses it hears ECONNABORTED.
+    /// Closes the socket with a reset. Every read and write gets ECONNABORTED from then on.
     void abort() noexcept;
-    /// Closes as soon as everybody who writes now has finished (server::close_clients).
+    /// Closes the socket as soon as the writes under way have finished (server::close_clients).
     void close_when_written() noexcept;
     void shut_down_writing() noexcept;
-    /// One recv into the buffer: false if nothing is there yet. Sets eof or read_error.
+    /// Calls recv once, into the buffer. False if there is nothing to read yet. At the end of the stream, or on an
+    /// error, sets eof, read_error or no_memory.
     bool receive(std::size_t wanted) noexcept;
     void end_reached() noexcept;
     void next_writer() noexcept;
@@ -83,15 +84,15 @@ public:
     byte_buffer buffer;
     std::string peer;
     std::size_t limit;
-    const operation* reader = nullptr;  // who waits for data
+    const operation* reader = nullptr;  // the operation that waits for data
     list<write_operation> writers;      // first come first served; the first may wait for room in the kernel
     server_state* server = nullptr;     // retained: the server counts this connection
     int read_error = 0;
     int write_error = 0;
-    std::size_t torn_at = 0;  // a write was cancelled after so many bytes of its data
-    bool no_memory = false;   // for the buffer, just now
+    std::size_t torn_at = 0;  // a write was cancelled after this many bytes of its data; 0: none was
+    bool no_memory = false;   // the last receive() found none for the buffer
     bool eof = false;
-    bool write_eof = false;  // asked for: no more writes
+    bool write_eof = false;  // write_eof() was called: no new writes
     bool closing = false;
 
 private:
@@ -99,12 +100,12 @@ private:
     std::size_t chunk_ = 4096;
 };
 
-/// In server.cpp: the connection is gone.
+/// Tells the stream's server that this connection is closed (in server.cpp).
 void connection_closed(stream_state& connection) noexcept;
 
 using stream_ptr = state_ptr<stream_state>;
 
-/// What an operation was not begun for: a mistake of the caller's.
+/// The mistake of the caller's for which an operation was not begun.
 enum class stream_misuse : std::uint8_t { none, no_stream, other_loop, second_reader, after_eof, torn };
 [[noreturn]] void throw_stream_misuse(stream_misuse misuse, const stream_state* stream);
 
@@ -158,7 +159,7 @@ private:
     int error_ = 0;
 };
 
-/// stream::write and stream::aclose: both wait for who writes already.
+/// stream::write and stream::aclose: both wait until the writes that began before have finished.
 class [[nodiscard("co_await it")]] write_operation : public irrevocable<write_operation>, public list_node {
 public:
     write_operation(stream_ptr stream, const void* data, std::size_t size) noexcept
@@ -190,13 +191,13 @@ private:
     bool close_ = false;
 };
 
-/// Of a temporary: the operation may be awaited later than in the expression that made it, so it owns the text.
+/// A write of a temporary. The operation may be awaited after the expression that made it, so it owns the text.
 class [[nodiscard("co_await it")]] owned_write_operation final : public write_operation {
 public:
     owned_write_operation(stream_ptr stream, std::string text) noexcept
         : write_operation(std::move(stream), nullptr, 0), text_(std::move(text)) {}
     bool await_ready() {
-        data_ = text_.data();  // it is moved until here
+        data_ = text_.data();  // set only here: until now the operation may have been moved
         size_ = text_.size();
         return write_operation::await_ready();
     }
@@ -205,7 +206,7 @@ private:
     std::string text_;
 };
 
-/// What has happened already; awaiting it is allowed, and does nothing.
+/// The result of a function that has done its work already. Awaiting it is allowed, and does nothing.
 struct already_done {
     using aio_awaiter = void;
     bool await_ready() const noexcept { return true; }

@@ -5,7 +5,8 @@
 // A waiter is an operation in its task's frame, linked into a list of the primitive. An operation that has been woken
 // and has not run yet, or that begins at its task's next step because the budget is used up, is in a list, too, if it
 // will touch the primitive again. So a destructor finds all of them, and leaves none with a dangling pointer. A waiter
-// whose wait was over gets what it waited for; every other one gets a cancelled_error that names the primitive.
+// whose wait was over gets what it waited for; every other one gets a cancelled_error that names the primitive
+// (see What differs from asyncio, (l)).
 
 #include <aio/detail/task/operation.hpp>
 

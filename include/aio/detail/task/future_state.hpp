@@ -83,12 +83,9 @@ protected:
     static constexpr std::uint16_t flag_overtaken = 128;    // an irrevocable completion came before the pending cancel
     static constexpr std::uint16_t flag_prepare = 256;      // call prepare_step() before the next step
     static constexpr std::uint16_t flag_internal = 512;     // not shown in reports
-    static constexpr std::uint16_t flag_gives_context =
-        1024;  // its context goes to the thread, for the runner's next run (rule 145)
-    static constexpr std::uint16_t flag_cancel_path =
-        2048;  // a cancel passes through just now: see task_base::cancel()
-    static constexpr std::uint16_t flag_closes =
-        4096;  // it cleans up: the end of run() awaits it, and does not cancel it
+    static constexpr std::uint16_t flag_gives_context = 1024;   // its context goes to the runner's next run (rule 145)
+    static constexpr std::uint16_t flag_cancel_path = 2048;     // a cancel passes through it: see task_base::cancel()
+    static constexpr std::uint16_t flag_closes = 4096;          // it cleans up: the end of run() does not cancel it
     static constexpr std::uint16_t flag_cancel_unseen = 16384;  // it has ended with a cancel that was not delivered
     // of tasks and futures
     static constexpr std::uint16_t flag_ending = 8192;  // see over()

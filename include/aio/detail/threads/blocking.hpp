@@ -3,10 +3,10 @@
 //
 //     co_await blocking_call(file_pool(), "write of a.txt", [=] { return ::write(fd, data, size); });
 //
-// A job lies in the frame of who awaits it: no allocation. A job that no thread has begun is withdrawn by a cancel; one
-// that has begun is irrevocable (semantics 15b, 15k). Threads start when they are needed, take no signals, and count
-// themselves among the library's idle threads while they cannot wake a loop (15i): each job counts as outstanding on
-// its loop instead.
+// A job lies in the frame of the coroutine that awaits it, so it needs no allocation. A cancel withdraws a job that no
+// thread has begun; a job that has begun is irrevocable (see What differs from asyncio, (k)). Threads start when they
+// are needed, and take no signals. A thread is counted as an idle thread of the library while it cannot wake a loop, so
+// that it hides no deadlock; each job counts as outstanding on its loop.
 
 #include <aio/detail/loop/mailbox.hpp>
 #include <aio/detail/task/operation.hpp>
@@ -21,61 +21,63 @@
 
 namespace aio::detail {
 
-/// Something to run on a thread of a pool; afterwards it is delivered to home (inbox_node::deliver, on the loop's
-/// thread).
+/// A job for a thread of a pool. When it has run it is posted to home, and the loop's thread calls deliver (of
+/// inbox_node).
 struct blocking_job : inbox_node, list_node {
     void (*run)(blocking_job&) noexcept = nullptr;
     std::shared_ptr<inbox> home;
-    /// Called instead of deliver, by the pool's thread, where there is no home, its loop has ended or the job was given
-    /// up. May be null.
+    /// Called by the pool's thread instead of deliver if there is no home, if the loop of home has ended, or if the job
+    /// was given up. May be null.
     void (*orphaned)(blocking_job&) noexcept = nullptr;
     task_base* awaiter = nullptr;  // for reports
 };
 
-/// Wants to hear, on its loop, that the threads of a pool have ended.
+/// A node that is delivered to its loop when the threads of a pool have ended.
 struct pool_end : inbox_node, list_node {
     std::shared_ptr<inbox> home;
 };
 
 class blocking_pool {
 public:
-    /// Threads are started one by one as jobs come, up to most. name: at most 15 characters, for debuggers.
+    /// Threads are started one by one as jobs come, at most `most` of them. name: at most 15 characters, for debuggers.
     blocking_pool(std::size_t most, const char* name);
-    ~blocking_pool();  // finish()
+    ~blocking_pool();  // calls finish()
     blocking_pool(const blocking_pool&) = delete;
     blocking_pool& operator=(const blocking_pool&) = delete;
 
-    /// From any thread; first come first served. Throws std::system_error where not even one thread can be started,
-    /// std::logic_error once it is closed.
+    /// Queues a job, from any thread; jobs are first come first served. Throws std::system_error if not even one thread
+    /// can be started, std::logic_error if the pool is closed.
     void submit(blocking_job& job);
-    /// True if no thread had begun it: it will not run.
+    /// Takes a job out of the queue. True if no thread had begun it: it will not run.
     bool withdraw(blocking_job& job) noexcept;
-    /// Nobody waits for the job any more. A thread that runs it leaves the pool (another may take its place), calls
-    /// orphaned when it is through, and ends.
+    /// What has become of a job that nobody waits for any more. A thread that runs it leaves the pool (another may take
+    /// its place), calls orphaned when the job has ended, and ends. If jobs are queued and no other thread can be
+    /// started, the thread stays in the pool.
     enum class given_up : std::uint8_t {
         withdrawn,  // not begun: it will not run
-        running,    // orphaned will be called
+        running,    // a thread runs it: orphaned will be called
         finished,   // it has been delivered, or is about to be
     };
     given_up give_up(blocking_job& job) noexcept;
-    /// True inside a job that somebody waits for.
+    /// True on a thread of this pool, so inside a job that was not given up.
     bool has_this_thread() const noexcept;
-    /// Jobs that wait or run, but those that were given up.
+    /// The number of jobs that are queued or run, without those that were given up.
     std::size_t unfinished() const noexcept;
-    /// What they are, for a report: "Task-3 (file.cpp:12), Task-7 (file.cpp:30)".
+    /// These jobs in words, for a report: "Task-3 (file.cpp:12), Task-7 (file.cpp:30)".
     std::string describe_unfinished() const;
 
-    /// No more jobs from here on. What is queued runs, then the threads end: true if they have, else end is delivered
-    /// then.
+    /// Refuses further jobs. The jobs in the queue still run, then the threads end. True if all threads have ended
+    /// already; otherwise end is delivered when they have.
     bool close(pool_end& end) noexcept;
-    /// Runs what is queued, then ends the threads. Blocks until then.
+    /// Lets the jobs in the queue run, then ends the threads. Blocks until they have ended.
     void finish() noexcept;
-    /// After a forced end (semantics 15l): no more jobs; the threads are let go, whatever they run.
+    /// For a forced end of run(): refuses further jobs, drops those in the queue, and detaches the threads, whatever
+    /// they run (see What differs from asyncio, (l)).
     void let_go() noexcept;
 
 private:
     struct state;
-    std::shared_ptr<state> state_;  // also of the threads that run jobs given up
+    std::shared_ptr<state> state_;  // its threads share it: those that run jobs given up may outlive the pool
 };
 
 /// A pool for the whole process: made at its first use, never destroyed, and made anew after a fork(), whose child has
@@ -97,11 +99,12 @@ extern process_pool files, look_ups;
 
 inline blocking_pool& file_pool() { return files.get(); }
 
-/// The running loop's own: made at its first use, shut down by run() at its end.
+/// The running loop's default pool: made at its first use, shut down at the end of run().
 blocking_pool& default_pool();
 std::size_t default_pool_threads() noexcept;
 
-/// Closes a pool and waits until its threads have ended. A cancel neither prevents nor interrupts it: it stays pending.
+/// Closes a pool and waits until its threads have ended. A cancel neither prevents nor interrupts this: the cancel
+/// stays pending.
 class [[nodiscard("co_await it")]] pool_shutdown final : public irrevocable<pool_shutdown> {
 public:
     explicit pool_shutdown(blocking_pool* pool) noexcept : pool_(pool) {}
@@ -121,7 +124,7 @@ private:
     node end_;
 };
 
-/// Awaits a job; what blocking_call has for every function.
+/// Awaits a job: the part of blocking_call that does not depend on the function.
 class blocking_base : public irrevocable<blocking_base>, public blocking_job {
 public:
     static constexpr bool awaited_once = true;  // the function and its arguments are moved from
@@ -141,11 +144,12 @@ protected:
 private:
     blocking_pool* pool_;
     std::string what_;
-    std::exception_ptr error_;  // no thread could be started
+    std::exception_ptr error_;  // what submit() has thrown: no thread, or the pool is closed
 };
 
-/// Calls fn() on a thread of pool and gives what it gives, or throws what it throws. Irrevocable once begun. what says
-/// in words what is waited for. fn is moved into the awaiter; what it refers to must live until the end of the await.
+/// Calls fn() on a thread of pool and gives what it gives, or throws what it throws. Irrevocable once a thread has
+/// begun the call; before that a cancel withdraws it. `what` names the call in words, for call graphs. fn is moved into
+/// the awaiter; whatever fn refers to must live until the await ends.
 template<class F>
 class [[nodiscard("co_await it")]] blocking_call final : public blocking_base {
 public:
