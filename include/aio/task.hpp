@@ -34,7 +34,7 @@ struct canceller_state;
 task_canceller make_canceller(task_base& task);
 }  // namespace detail
 
-/// Cancels a task from any thread; outlives it safely. Copyable.
+/// Cancels a task from any thread. It may outlive the task. Copyable.
 class task_canceller {
 public:
     task_canceller() = default;
@@ -48,7 +48,7 @@ private:
 
 namespace detail {
 
-/// The state of a task with a T; lies directly before the frame of its root coroutine.
+/// The state of a task that gives a T. It lies directly before the frame of the task's root coroutine.
 template<class T>
 class task_state final : public with_outcome<T, task_base> {
 public:
@@ -108,8 +108,8 @@ void coro_promise_base<T>::operator delete(void* frame) noexcept {
         deallocate_class(task_state<T>::block(frame), tag.size_class);  // a task's state frees the block itself
 }
 
-/// Makes a task of a coroutine that has not started. The caller owns one reference; the loop owns another until it
-/// ends. A held one starts when somebody schedules it.
+/// Makes a task of a coroutine that has not started. The caller owns one reference; the loop owns another until the
+/// task ends. If hold is true the task starts when somebody schedules it.
 template<class T>
 task_state<T>* spawn(loop_core& loop, coro<T>&& c, std::source_location created, bool hold = false) {
     if (!c) [[unlikely]]
@@ -124,7 +124,7 @@ task_state<T>* spawn(loop_core& loop, coro<T>&& c, std::source_location created,
     return state;
 }
 
-/// Any awaitable, as a coro: a coro is given back as it is, by reference.
+/// Makes a coro of any awaitable. to_coro() gives a coro back as it is, by reference.
 template<class A>
 coro<awaited_t<A>> await_in_coro(A awaitable) {
     co_return co_await std::move(awaitable);
@@ -139,8 +139,8 @@ AIO_DETAIL_WRAPPER coro<awaited_t<A>> to_coro(A&& a) {
     return await_in_coro<A>(std::forward<A>(a));
 }
 
-/// What a function was given as an A&& and keeps by value: an rvalue is awaited as one, an lvalue (a handle) as an
-/// lvalue.
+/// Gives what a function got as an A&& and keeps by value, in the form to await: what came as an rvalue as an rvalue, a
+/// handle that came as an lvalue as an lvalue.
 template<class A>
 decltype(auto) as_given(std::decay_t<A>& kept) noexcept {
     if constexpr (std::is_lvalue_reference_v<A>) {
@@ -155,7 +155,7 @@ constexpr void check_given() noexcept {
         "give awaitables as rvalues (std::move): only tasks and futures may be lvalues");
 }
 
-/// Calls fn(args...) in a coroutine, whose frame keeps both alive: capturing lambdas are safe.
+/// Calls fn(args...) in a coroutine, whose frame keeps fn and args alive: lambdas with captures are safe.
 template<class F, class... Args>
 coro<final_result_t<F, Args...>> call_in_coro(F fn, Args... args) {
     if constexpr (async_invocable<F, Args...>) {
@@ -196,21 +196,21 @@ public:
     task() noexcept = default;
     explicit task(detail::state_ptr<detail::task_state<T>> state) noexcept : base(std::move(state)) {}
 
-    /// Takes back one cancel request and gives how many are left; at zero, a cancel that has been handed to nothing yet
-    /// is withdrawn (rules 3, 4; semantics 15f2).
+    /// Takes back one cancel request and gives how many are left; at zero, a cancel that nothing has accepted yet is
+    /// withdrawn (rules 3, 4; see What differs from asyncio, (f2)).
     std::uint32_t uncancel() {
         detail::check_own_thread(this->get(), "task::uncancel");
         return this->get().uncancel();
     }
-    /// How many cancel requests stand.
+    /// How many cancel requests have not been taken back.
     std::uint32_t cancelling() const { return this->get().cancelling(); }
     std::string name() const { return this->get().name(); }
     void set_name(std::string_view name) { this->get().set_name(name); }
-    /// For other threads.
+    /// Gives an object with which any thread can cancel this task.
     task_canceller canceller() const { return detail::make_canceller(this->get()); }
 };
 
-/// A task whatever its result: current_task(), all_tasks(). Converts from task<T>.
+/// A handle to a task of any result type: current_task() and all_tasks() give it, and a task<T> converts to it.
 class any_task {
 public:
     any_task() noexcept = default;
@@ -223,7 +223,8 @@ public:
     bool cancel(std::string message = {}) { return get().cancel(std::move(message)); }
     std::uint32_t uncancel() { return get().uncancel(); }
     std::uint32_t cancelling() const { return get().cancelling(); }
-    /// Throws its error, or invalid_state_error; the value is not known here.
+    /// Throws the task's error, or invalid_state_error if it is not done. Gives no value, because the type of it is not
+    /// known here.
     void result() const;
     std::exception_ptr exception() const;
     template<class F>
@@ -235,7 +236,7 @@ public:
     void set_name(std::string_view name) { get().set_name(name); }
     task_canceller canceller() const { return detail::make_canceller(get()); }
 
-    /// Waits until it is done; throws its error.
+    /// Waits until the task is done; throws the task's error. A cancel of the waiter cancels the task.
     detail::join_any operator co_await() const { return detail::join_any(state_); }
 
     explicit operator bool() const noexcept { return static_cast<bool>(state_); }
@@ -255,8 +256,8 @@ any_task current_task() noexcept;
 /// All tasks of the running loop that have not ended, oldest first.
 std::vector<any_task> all_tasks();
 
-/// Starts any awaitable beside the caller, at the loop's next turn. A coro costs no extra frame. What is awaited by the
-/// awaitable must outlive the task: to give it things of its own, use the form with a function and arguments.
+/// Starts any awaitable beside the caller, at the loop's next turn. A coro costs no extra frame. Whatever the awaitable
+/// refers to must outlive the task; to give the task things of its own, use the form with a function and arguments.
 template<class A>
     requires(detail::awaitable<A> && !std::is_lvalue_reference_v<A>)
 auto create_task(

@@ -37,22 +37,23 @@ public:
     // NOLINTNEXTLINE(performance-noexcept-move-constructor): throws std::logic_error once the group is entered
     task_group(task_group&& other);
     task_group& operator=(task_group&&) = delete;
-    /// Terminates, naming them, if tasks are left.
+    /// Terminates the program if tasks are left, and names them on stderr.
     ~task_group();
 
     /// As aio::create_task. Throws std::logic_error, and closes the coroutine, before the group is entered, once it is
     /// aborting, or after its end (rules 77, 78).
     using detail::creates_tasks<task_group>::create_task;
 
-    /// Cancels the tasks and the body; the group ends without throwing. Errors still leave (semantics 15d). Before the
-    /// group is entered: it is cancelled upon entry; after its end nothing happens.
+    /// Cancels the tasks and the body; the group ends without throwing, but errors still leave (see What differs from
+    /// asyncio, (d)). A group that has not been entered is cancelled upon entry; after the group's end nothing happens.
     void cancel();
-    /// Tasks that have not ended.
+    /// The number of the group's tasks that have not ended.
     std::size_t size() const noexcept { return children_count_; }
 
+    /// Completes at once. Throws std::logic_error outside of a task, or if it was called before.
     detail::scope_entered<task_group> enter();
-    /// Throws nothing before it is awaited. In another task than the one that has entered it: cancels and awaits the
-    /// tasks of the group, then throws std::logic_error.
+    /// Throws nothing before it is awaited. If another task awaits it than the one that has entered the group, it
+    /// cancels and awaits the tasks of the group, then throws std::logic_error.
     coro<bool> exit(std::exception_ptr error) noexcept;
 
     static constexpr bool needs_block_scope = true;
@@ -102,8 +103,8 @@ private:
     std::optional<coro<bool>> leaving_;  // made upon entry: a group cannot be left for want of memory
     std::exception_ptr body_error_;
     std::vector<std::exception_ptr, detail::pool_allocator<std::exception_ptr>>
-        errors_;                // with room for one of each child
-    child* failure_ = nullptr;  // it has failed: the others are cancelled at the next turn
+        errors_;                // always has room for an error of each child
+    child* failure_ = nullptr;  // has failed, and is queued to cancel the others at the next turn
     drained* waiting_ = nullptr;
     bool finished_ = false;
     bool exiting_ = false;

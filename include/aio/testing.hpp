@@ -27,7 +27,7 @@ struct options {
     std::optional<bool> debug = std::nullopt;
 };
 
-/// run() under these options. With the same seed, the same run.
+/// As aio::run(), with these options. The same seed gives the same run.
 template<class T>
 T run(coro<T> main, options o = {}) {
     run_options how;
@@ -47,9 +47,9 @@ T run(coro<T> main, options o = {}) {
     }
 }
 
-/// Calls fn before each step of a task or callback of the running loop; an empty one ends that.
+/// Calls fn before each step of a task or callback of the running loop; an empty fn ends that.
 void set_step_hook(detail::function<void()> fn);
-/// In such a function: the task whose step comes next. Empty where it is a callback, or a task of the library's own.
+/// For a step hook: the task whose step comes next. Empty if a callback comes next, or a task of the library's own.
 any_task next_task() noexcept;
 
 // ---- brute force
@@ -57,15 +57,15 @@ any_task next_task() noexcept;
 // Each of these runs scenario() (a function that gives a coroutine) again and again, each time in a new loop on virtual
 // time, with something done to it at step 0, 1, 2, ..., until it runs through untouched. After each run check() is
 // called: it throws, or uses the test framework's assertions, if anything was lost. An error of the scenario other than
-// what was done to it is thrown: a deadlock_error shows a lost wake-up. So is std::logic_error if coroutine frames,
-// tasks or futures are left after check(), where the process has no other thread that could hold them. All give the
-// number of runs.
+// the one that was done to it is thrown; a deadlock_error shows a lost wake-up. std::logic_error is thrown if coroutine
+// frames, tasks or futures are left after check(), unless the process has another thread, which could hold them. Each
+// of these gives the number of runs.
 
-/// real_time: for scenarios that sleep while a socket or a thread is at work: virtual time would stand still then.
-/// busy_tasks: so many tasks that are always ready run beside the scenario, on the real clock. Their steps do not
-/// count. Where the scenario has not ended after a minute they give up, so that a lost wake-up is a deadlock_error
-/// here, too. first, every: something is done at these steps alone: first, first + every, first + 2 * every ...
-/// std::invalid_argument: every is 0.
+/// real_time: runs on the real clock, for scenarios that sleep while a socket or a thread is at work: virtual time
+/// would stand still then. busy_tasks: this many tasks that are always ready run beside the scenario, on the real
+/// clock. Their steps do not count. If the scenario has not ended after a minute they give up, so that a lost wake-up
+/// is a deadlock_error here, too. first, every: something is done only at the steps first, first + every, first + 2 *
+/// every ... Throws std::invalid_argument if every is 0.
 struct brute_force_options {
     bool real_time = false;
     std::size_t busy_tasks = 0;
@@ -75,8 +75,9 @@ struct brute_force_options {
 
 namespace testing_detail {
 
-bool is_bad_alloc(const std::exception_ptr& error) noexcept;  // or a group of nothing else
-/// The n-th from now on of this thread, and all after it if so said; nullopt: none.
+bool is_bad_alloc(const std::exception_ptr& error) noexcept;  // also true for a group of nothing else
+/// Lets this thread's allocation fail that comes after n others, and all later ones, too, if and_all_after is true.
+/// std::nullopt: lets none fail.
 void fail_allocation(std::optional<std::size_t> n, bool and_all_after = false) noexcept;
 bool allocation_failed() noexcept;
 std::ptrdiff_t live_blocks() noexcept;
@@ -85,16 +86,16 @@ void check_nothing_is_left(std::ptrdiff_t before, const char* how, std::size_t a
 void check_options(const brute_force_options& options);  // std::invalid_argument
 [[noreturn]] void throw_not_ended();
 
-/// Tasks that are always ready, until the scenario's task is done. The end of run() does not end them before that.
+/// Tasks that are always ready until the scenario's task is done. The end of run() does not end them before that.
 class busy_tasks {
 public:
     explicit busy_tasks(std::size_t count);
     ~busy_tasks();
     busy_tasks(const busy_tasks&) = delete;
     busy_tasks& operator=(const busy_tasks&) = delete;
-    /// Waits until they run, and the step hook is called for each step.
+    /// Waits until all of them run, and the step hook is called before each step.
     coro<> begin();
-    /// Without it they end with *this.
+    /// Lets the tasks run until subject is done. Without this call they end when *this is destroyed.
     void run_beside(const any_task& subject);
     /// For a step hook: whether the next step is one of theirs.
     bool come_next() const noexcept;
@@ -105,7 +106,7 @@ private:
     static coro<> spin(std::shared_ptr<shared> with);
 };
 
-/// run(step): true if something was done at that step.
+/// run(step) makes the coroutine of one run, which gives true if something was done at that step.
 template<class Check, class Run>
 std::size_t again_and_again(Check& check, const char* how, const brute_force_options& options, Run run) {
     check_options(options);
@@ -147,7 +148,7 @@ coro<bool> cancelled_at(Scenario& scenario, std::size_t busy, std::size_t step, 
     co_return reached;
 }
 
-// Ends at the given step, and leaves the scenario to the end of run().
+// Lets the main coroutine end at the given step, and leaves the scenario to the end of run().
 template<class Scenario>
 coro<bool> ended_at(Scenario& scenario, std::size_t busy, std::size_t step, any_task& subject) {
     get_running_loop().set_exception_handler([](const exception_context&) {});
@@ -194,24 +195,24 @@ coro<bool> failing_at(Scenario& scenario, std::size_t busy, std::size_t allocati
 
 }  // namespace testing_detail
 
-/// Cancels the scenario's task at each step, its own steps among them: there it has been woken, the result is there,
-/// and it has not run yet. The scenario ends with that cancellation, or as it will.
+/// Cancels the scenario's task before each step of the loop, before its own steps, too: the task has been woken then,
+/// its result is there, and it has not run yet. The scenario may end with that cancellation, or with a value.
 template<class Scenario, class Check>
 std::size_t cancel_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
     return testing_detail::again_and_again(check, "cancel_at_every_step", options,
         [&](std::size_t step) { return testing_detail::cancelled_at(scenario, options.busy_tasks, step, false); });
 }
 
-/// Cancels, one a run, every task that is about to go on: a cancel in the same tick as the result. Other tasks of the
-/// scenario than its first are cancelled, too, so it must be one in which the others can do without any of them.
+/// Cancels every task that is about to go on, one in each run: the cancel comes in the same tick as the result. This
+/// reaches all tasks of the scenario, so each of them must be one that the others can do without.
 template<class Scenario, class Check>
 std::size_t cancel_every_wake_up(Scenario scenario, Check check, brute_force_options options = {}) {
     return testing_detail::again_and_again(check, "cancel_every_wake_up", options,
         [&](std::size_t step) { return testing_detail::cancelled_at(scenario, options.busy_tasks, step, true); });
 }
 
-/// Ends the main coroutine at each step: the scenario is cancelled and awaited by the end of run(). Errors that it ends
-/// with are thrown.
+/// Ends the main coroutine at each step: the scenario is cancelled and awaited by the end of run(). An error that the
+/// scenario ends with is thrown.
 template<class Scenario, class Check>
 std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_options options = {}) {
     any_task subject;
@@ -225,19 +226,19 @@ std::size_t end_at_every_step(Scenario scenario, Check check, brute_force_option
         [&](std::size_t step) { return testing_detail::ended_at(scenario, options.busy_tasks, step, subject); });
 }
 
-/// Lets each allocation of a coroutine frame, a task, a future or another block of the library fail in its turn, and of
-/// the standard's containers where the program's operator new calls allocation(). The scenario ends with
-/// std::bad_alloc, a group of them, or well.
+/// Lets each allocation of a coroutine frame, a task, a future or another block of the library fail in its turn; those
+/// of the standard's containers, too, if the program's operator new calls allocation(). The scenario may end with
+/// std::bad_alloc, with a group of nothing else, or with a value.
 template<class Scenario, class Check>
 std::size_t fail_every_allocation(Scenario scenario, Check check, brute_force_options options = {}) {
     return testing_detail::again_and_again(check, "fail_every_allocation", options,
         [&](std::size_t allocation) { return testing_detail::failing_at(scenario, options.busy_tasks, allocation); });
 }
 
-/// For a program's own operator new: throws std::bad_alloc where it is this allocation's turn to fail.
+/// For a program's own operator new: throws std::bad_alloc if it is this allocation's turn to fail.
 void allocation();
 
-/// All of the above.
+/// Runs all four of the above, and gives the number of runs of all.
 template<class Scenario, class Check>
 std::size_t brute_force(Scenario scenario, Check check, brute_force_options options = {}) {
     return cancel_at_every_step(scenario, check, options) + cancel_every_wake_up(scenario, check, options) +

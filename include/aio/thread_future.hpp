@@ -30,21 +30,22 @@
 namespace aio {
 namespace detail {
 
-/// What a thread_future and its task have in common.
+/// The state that a thread_future shares with its task, but for the outcome.
 class thread_future_base {
 public:
     explicit thread_future_base(std::shared_ptr<inbox> in) noexcept : in_(std::move(in)) {}
     bool done() const;
-    /// Both throw std::logic_error on the loop's own thread, where they would wait for themselves.
+    /// wait() and wait_for() throw std::logic_error on the loop's own thread, which would wait for itself, unless the
+    /// coroutine has ended.
     void wait() const;
-    bool wait_for(delay d) const;  // false: not done by then
-    /// False if it is done.
+    bool wait_for(delay d) const;  // false: the coroutine has not ended by then
+    /// False if the coroutine, or its loop, has ended.
     static bool cancel(const std::shared_ptr<thread_future_base>& self, std::string message);
     const std::shared_ptr<inbox>& in() const noexcept { return in_; }
 
-    // on the loop's thread
+    // the following two are used on the loop's thread alone
     task_base* task = nullptr;
-    void complete();  // the outcome is there
+    void complete();  // called when the outcome has been set
 
 private:
     void refuse_own_thread() const;
@@ -62,12 +63,13 @@ public:
     std::atomic<bool> taken = false;
 };
 
-/// The loop's side: on its way through the inbox, then among the waiters of the task.
+/// The loop's side of a thread_future. It goes through the inbox to the loop, starts the task there, and waits for its
+/// end.
 struct thread_task_base : inbox_node, waiter, loop_service {
     std::source_location place;
     carried_context context;
 };
-/// False if the loop is at its end: nothing can be started any more.
+/// False if the loop is at its end, and starts no tasks any more.
 bool loop_takes_tasks() noexcept;
 void watch_loop_end(loop_service& node) noexcept;
 std::exception_ptr loop_has_ended();
@@ -104,8 +106,8 @@ struct thread_task final : thread_task_base {
         task->add_waiter(*this);
         watch_loop_end(*this);
     }
-    // The value is moved: nobody else has a handle that knows its type. An error is shared only where somebody else
-    // looks at the task.
+    // The value is moved, because nobody else has a handle that knows its type. So is an error, unless somebody else
+    // may look at the task's.
     void task_done() noexcept {
         static_cast<loop_service&>(*this).unlink();
         const bool somebody_waits = state.use_count() > 1;
@@ -119,7 +121,7 @@ struct thread_task final : thread_task_base {
         } catch (...) { state->outcome.set_error(std::current_exception()); }
         settle();
     }
-    // A forced end: the task has been left behind (semantics 15l).
+    // Called after a forced end of run(), which has left the task behind (see What differs from asyncio, (l)).
     void never_done() noexcept {
         static_cast<waiter&>(*this).unlink();
         state->outcome.set_error(loop_has_ended());
@@ -134,9 +136,9 @@ struct thread_task final : thread_task_base {
 
 }  // namespace detail
 
-/// The result of a coroutine that runs on another thread's loop. A handle: copyable, all copies are the same. For any
-/// thread but the loop's own. Dropping it changes nothing; an error that nobody can fetch any more goes to the loop's
-/// exception handler. The async_trace of an error stays on the loop's thread.
+/// The result of a coroutine that runs on another thread's loop. A handle: copyable, all copies have the same result.
+/// For any thread but the loop's own. Dropping it changes nothing; an error that nobody can fetch any more goes to the
+/// loop's exception handler. The async_trace of an error stays on the loop's thread.
 template<class T = void>
 class [[nodiscard]] thread_future {
 public:
@@ -147,9 +149,10 @@ public:
 
     /// True once the coroutine has ended.
     bool done() const { return get_state().done(); }
-    /// Blocks until the coroutine has ended; its value (copied; moved where T cannot be copied, and from an rvalue), or
-    /// its exception; cancelled_error if the task was cancelled or the loop ended before it. std::logic_error on the
-    /// loop's own thread, which would wait for itself, and where the value has been moved out before.
+    /// Blocks until the coroutine has ended. Gives its value (copied; moved if T cannot be copied, and from an rvalue),
+    /// or throws its exception; cancelled_error if the task was cancelled or the loop ended before it. Throws
+    /// std::logic_error on the loop's own thread, which would wait for itself, and invalid_state_error if the value has
+    /// been moved out before.
     T get() & {
         get_state().wait();
         return take<!may_copy>();
@@ -158,8 +161,8 @@ public:
         get_state().wait();
         return take<true>();
     }
-    /// The same, for at most d: then it cancels the coroutine, without waiting for it, and throws timeout_error (rule
-    /// 166). Once more get() tells how it ended.
+    /// As get(), but blocks for at most d. After that it cancels the coroutine, without waiting for its end, and throws
+    /// timeout_error (rule 166). A get() after that tells how the coroutine has ended.
     T wait_for(delay d) {
         if (!get_state().wait_for(d)) {
             cancel();
@@ -167,8 +170,8 @@ public:
         }
         return take<!may_copy>();
     }
-    /// Asks the coroutine's task to end, as task::cancel does on the loop: get() tells how it did. False if it has
-    /// ended already.
+    /// Asks the coroutine's task to end, as task::cancel does on the loop; get() tells how it has ended. False if the
+    /// coroutine, or its loop, has ended already.
     bool cancel(std::string message = {}) {
         get_state();
         return detail::thread_future_base::cancel(state_, std::move(message));
@@ -198,9 +201,9 @@ private:
     std::shared_ptr<detail::thread_future_state<T>> state_;
 };
 
-/// Starts a coroutine, or any awaitable given as an rvalue, on the loop of h, from any thread; with the context
-/// variables of the caller. Throws std::logic_error where that loop has ended (the coroutine is closed then).
-/// References that the coroutine was given must live until get() has returned or thrown.
+/// Starts a coroutine, or any awaitable given as an rvalue, on the loop of h, from any thread, with the context
+/// variables of the caller. Throws std::logic_error if that loop has ended (the coroutine is closed then). References
+/// that the coroutine was given must live until get() has returned or thrown.
 template<class A>
     requires(detail::awaitable<A> && !std::is_lvalue_reference_v<A>)
 auto run_coroutine_threadsafe(const loop_handle& h, A&& awaitable) -> thread_future<detail::awaited_t<A>> {

@@ -29,10 +29,10 @@ namespace aio {
 /// A manager: use it with with() or enter(). Not reusable. Source: asyncio.timeout, asyncio.Timeout.
 class timeout {
 public:
-    /// d counts from here. std::nullopt: no deadline. Throws std::logic_error where no loop runs.
+    /// d counts from this call. std::nullopt: no deadline. Throws std::logic_error if no loop runs on this thread.
     explicit timeout(delay d);
     timeout(timeout&& other) noexcept
-        : when_(other.when_), past_(other.past_), state_(other.state_) {}  // before it is entered
+        : when_(other.when_), past_(other.past_), state_(other.state_) {}  // only before it is entered
     timeout& operator=(timeout&&) = delete;
     [[gnu::always_inline]] ~timeout() {
         if (soon_ || timer_.armed()) [[unlikely]]
@@ -41,14 +41,14 @@ public:
 
     /// The deadline, if there is one.
     std::optional<time_point> when() const noexcept { return when_; }
-    /// Moves the deadline, into the past or to std::nullopt, too. Throws std::logic_error, naming the state, unless the
-    /// block is active (rule 51).
+    /// Moves the deadline. The new one may lie in the past, or be std::nullopt: no deadline. Throws std::logic_error,
+    /// naming the state, unless the block is active (rule 51).
     void reschedule(std::optional<time_point> when);
     /// True once the deadline has passed while the block was active.
     bool expired() const noexcept { return state_ == state::expiring || state_ == state::expired; }
 
-    /// Both are ready at once. enter() throws std::logic_error outside of a task, or the second time (rule 52); exit(),
-    /// in another task than the one that has entered it.
+    /// enter() and exit() complete at once. enter() throws std::logic_error outside of a task, or if it was called
+    /// before (rule 52); exit() throws it in another task than the one that has entered the timeout.
     detail::scope_entered<timeout> enter();
     detail::ready<bool> exit(std::exception_ptr error);
 
@@ -69,9 +69,9 @@ private:
     const char* state_name() const noexcept;
 
     std::optional<time_point> when_;
-    bool past_ = false;  // due when it was made
+    bool past_ = false;  // the deadline has passed already
     state state_ = state::created;
-    std::uint32_t cancelling_ = 0;  // at entry
+    std::uint32_t cancelling_ = 0;  // the task's cancel requests at entry
     detail::task_scope scope_;
     soon* soon_ = nullptr;
     node timer_;
@@ -84,8 +84,8 @@ namespace detail {
 
 [[noreturn]] void throw_timeout(std::exception_ptr cause);
 
-/// Waits until a task or future is done; takes no result and throws nothing but the waiter's own cancellation, which
-/// ends the wait at once: what is awaited has been cancelled already.
+/// Waits until a task or future is done. Takes no result, and throws nothing but the waiter's own cancellation. A
+/// cancel of the waiter ends the wait at once: the awaited thing has been cancelled already.
 class [[nodiscard("co_await it")]] settled final : public join_base {
 public:
     explicit settled(future_base& awaited) : join_base(awaited), state_(&awaited) {}
@@ -126,11 +126,11 @@ coro<awaited_t<A>> wait_for_until(std::decay_t<A> given, delay d) {
 
 }  // namespace detail
 
-/// Awaits, but at most d: then what is awaited is cancelled, and once it has unwound timeout_error is thrown (rule 56).
-/// If it fails while it is being cancelled its error is thrown; if it gives a value in spite of that, the value (rules
-/// 59, 60). d <= 0: gives the result of a task or future that is done, else cancels it; a coroutine does not start
-/// (rule 57). std::nullopt: plain co_await. Cancelling the waiter cancels what is awaited (61). Source:
-/// asyncio.wait_for.
+/// Awaits an awaitable for at most d. After that the awaitable is cancelled, and once it has unwound timeout_error is
+/// thrown (rule 56). If it fails while it is being cancelled, its error is thrown; if it gives a value in spite of the
+/// cancel, wait_for gives that value (rules 59, 60). With d <= 0, wait_for gives the result of a task or future that is
+/// done, and cancels one that is not; a coroutine does not start (rule 57). With std::nullopt it is a plain co_await. A
+/// cancel of the waiter cancels the awaitable (rule 61). Source: asyncio.wait_for.
 template<class A>
     requires detail::awaitable<A>
 AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> wait_for(A&& awaitable, delay d) {

@@ -34,8 +34,8 @@ concept plain_range = !iterable<S> && requires(std::remove_reference_t<S>& range
     range.end();
 };
 
-/// Closes the view's generator, then what it owns, the last part first; all of them whatever one throws, as scope exits
-/// do.
+/// Closes the view's generator, then the parts that the view owns, the last one first. All are closed, whatever one of
+/// them throws, as by scope exits.
 template<std::size_t I, class Items, class... Parts>
 coro<> close_parts(std::tuple<Parts...>& parts, Items& items) {
     if constexpr (I == sizeof...(Parts)) {
@@ -49,7 +49,8 @@ coro<> close_parts(std::tuple<Parts...>& parts, Items& items) {
     }
 }
 
-/// Items::run gives the generator behind it. Parts: the source first; references where they are not owned.
+/// A view. Items::run makes the generator behind it. Parts are the sources, then functions and numbers; a source that
+/// the view does not own is a reference.
 template<class Items, class... Parts>
 class [[nodiscard("a view does nothing until its items are asked for")]] view {
     using generator = decltype(Items::run(std::declval<parts_ptr<Parts...>>()));
@@ -85,7 +86,7 @@ private:
     generator items_;
 };
 
-/// The items of an rvalue range are ours to move from.
+/// The item of a plain range. The view may move from the items of an rvalue range.
 template<class R>
 using range_item_t = std::conditional_t<std::is_reference_v<R>, decltype(*std::declval<R&>().begin()),
     std::remove_reference_t<decltype(*std::declval<R&>().begin())>>;
@@ -94,7 +95,7 @@ async_generator<range_item_t<R>> items_of(R range) {
     for (auto&& item : range) { co_yield static_cast<range_item_t<R>&&>(item); }
 }
 
-/// A source as it is; a plain range as a generator.
+/// The type in which a view keeps a source: the source as it is, a generator for a plain range.
 template<class S>
 struct source_of {
     using type = S;
@@ -120,7 +121,7 @@ concept view_source = iterable<S> || plain_range<S>;
 template<class R>
 concept source_range = plain_range<R> && iterable<decltype(*std::declval<std::remove_reference_t<R>&>().begin())>;
 
-/// What stands right of a |.
+/// The right side of a |: all parts of a view but its source.
 template<class Items, class... Args>
 class adaptor {
 public:
@@ -225,8 +226,9 @@ struct template_collector {
 
 }  // namespace detail
 
-/// `co_await (source | to<std::vector>())`: collects all items; pairs, too, into std::map and its like, where the last
-/// of equal keys wins. Gives a coro. Closes the source that it was given as an rvalue, however it ends.
+/// `co_await (source | to<std::vector>())`: collects all items; pairs also into std::map and its like, where the last
+/// of equal keys wins. Gives a coro. A source that was given as an rvalue, and a concurrent view, is closed, however
+/// the coro ends.
 template<template<class...> class C>
 detail::template_collector<C> to() noexcept {
     return {};
@@ -239,7 +241,7 @@ detail::collector<C> to() noexcept {
 
 namespace views {
 
-/// The items for which fn is true. fn sees the item as an lvalue; member pointers will do.
+/// The items for which fn is true. fn sees the item as an lvalue, and may be a pointer to a member.
 template<class F>
 auto filter(F fn) {
     detail::require_function(fn, "views::filter()");
@@ -255,7 +257,7 @@ auto transform(F fn) {
 inline auto take(std::size_t n) { return detail::adaptor<detail::take_items, std::size_t>(std::in_place, n); }
 /// All but the first n items.
 inline auto drop(std::size_t n) { return detail::adaptor<detail::drop_items, std::size_t>(std::in_place, n); }
-/// The items before the first for which fn is false; that one is lost.
+/// The items before the first for which fn is false; that item is lost.
 template<class F>
 auto take_while(F fn) {
     detail::require_function(fn, "views::take_while()");
@@ -270,8 +272,8 @@ inline auto chunk(std::size_t n) {
     return detail::adaptor<detail::chunk_items, std::size_t>(std::in_place, detail::at_least_one(n, "views::chunk"));
 }
 
-/// std::pair (of more than two: std::tuple) of an item of each, asked for in order, until one of them ends. `a |
-/// zip(b)` is zip(a, b).
+/// A std::pair (for more than two sources a std::tuple) of one item of each source, asked for in order, until one
+/// source ends. `a | zip(b)` is zip(a, b).
 template<detail::view_source First, detail::view_source Second, detail::view_source... More>
 auto zip(First&& first, Second&& second, More&&... more) {
     return detail::view<detail::zip_items, detail::source_t<First>, detail::source_t<Second>,
@@ -283,17 +285,17 @@ auto zip(Other&& other) {
     return detail::adaptor<detail::zip_items, detail::source_t<Other>>(std::in_place, detail::as_source<Other>(other));
 }
 
-/// The items of all, as they come; each source is read by a task of its own, one item ahead. Ends when all have ended,
-/// or with the first error. Closing it cancels and awaits those tasks; dropped, the loop does that. `a | merge(b)` is
-/// merge(a, b).
+/// The items of all sources, as they come; each source is read by a task of its own, one item ahead. Ends when all
+/// sources have ended, or with the first error. Closing the view cancels and awaits those tasks; if the view is
+/// dropped, the loop does that. `a | merge(b)` is merge(a, b).
 template<detail::view_source First, detail::view_source Second, detail::view_source... More>
 auto merge(First&& first, Second&& second, More&&... more) {
     return detail::view<detail::merge_items, detail::source_t<First>, detail::source_t<Second>,
         detail::source_t<More>...>(std::in_place, detail::as_source<First>(first), detail::as_source<Second>(second),
         detail::as_source<More>(more)...);
 }
-/// The same for a range of sources. An rvalue range gives its sources away, those of an lvalue range are referred to;
-/// it is read when this is called. An empty one ends at once.
+/// The same for a range of sources. The view owns the sources of an rvalue range, and refers to those of an lvalue
+/// range; the range is read when this is called. With an empty range the view ends at once.
 template<detail::source_range R>
 auto merge(R&& sources) {
     using items = detail::merge_range_items<detail::range_source_t<R>>;
@@ -307,17 +309,17 @@ auto merge(Other&& other) {
 }
 
 /// transform() with at most n calls at once, each in a task; the results come in the order of the items. The source is
-/// read in another task, and only as far as there is room: calls that run and results not yet taken are at most n. void
-/// gives std::monostate. It has no next(): for_each and | take it, and have cancelled and awaited every task when they
-/// end, however they end. The first error in order ends it; those of others go to the exception handler. Throws
-/// std::invalid_argument if n is 0.
+/// read in another task, and only as far as there is room: calls that run and results not yet taken are at most n. If
+/// fn gives void, the results are std::monostate. The view has no next(): for_each and | take it, and when they end,
+/// however they end, they have cancelled and awaited every task. The first error in the order of the items ends the
+/// view; errors of other calls go to the exception handler. Throws std::invalid_argument if n is 0.
 template<class F>
 auto concurrent(std::size_t n, F fn) {
     detail::require_function(fn, "views::concurrent()");
     return detail::adaptor<detail::concurrent_items<true>, F, std::size_t>(
         std::in_place, std::move(fn), detail::at_least_one(n, "views::concurrent"));
 }
-/// The same with the results in the order in which the calls end; the first error to come ends it.
+/// The same with the results in the order in which the calls end; the first error to come ends the view.
 template<class F>
 auto unordered_concurrent(std::size_t n, F fn) {
     detail::require_function(fn, "views::unordered_concurrent()");

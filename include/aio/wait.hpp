@@ -25,7 +25,7 @@ struct wait_options {
     aio::return_when return_when = all_completed;
 };
 
-/// Both in the order given.
+/// Both sets are in the order in which the tasks were given.
 template<class Handle>
 struct wait_result {
     std::vector<Handle> done;
@@ -34,7 +34,7 @@ struct wait_result {
 
 namespace detail {
 
-/// Makes those null that have occurred before. False if there are none.
+/// Sets each pointer to null that has occurred before. False if there is none.
 bool forget_repeated(std::vector<const void*>& pointers);
 
 /// The handles of a range, each once; throws std::logic_error if one is empty.
@@ -105,9 +105,9 @@ coro<wait_result<Handle>> wait_handles(std::vector<Handle> handles, wait_options
 }  // namespace detail
 
 /// Waits until return_when holds or the timeout has passed; never throws timeout_error. Takes a range of task<T>,
-/// future<T> or any_task (coroutines are refused); the same one twice counts once. Revertible; the tasks are left
-/// alone. Throws std::invalid_argument for an empty range. A cancelled task does not count as first_exception (rule
-/// 97). Source: asyncio.wait.
+/// future<T> or any_task (coroutines are refused); a task that is given twice counts once. Revertible: neither a cancel
+/// of the waiter nor the timeout touches the tasks. Throws std::invalid_argument for an empty range, std::logic_error
+/// for an empty handle. A cancelled task does not count as first_exception (rule 97). Source: asyncio.wait.
 template<class R>
     requires(detail::range<R> && detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
 AIO_DETAIL_WRAPPER auto wait(R&& tasks, wait_options options = {}) {

@@ -42,16 +42,18 @@ public:
 
     /// A copy of the newest value.
     T get() const {
-        const std::shared_ptr<const T> newest = channel_->newest();  // whatever the copying does
+        const std::shared_ptr<const T> newest = channel_->newest();  // kept while it is copied
         return *newest;
     }
-    /// Also where it is equal to the value before. Nobody waits. std::logic_error: it was closed.
+    /// Sets the value and wakes the subscriptions, also if it equals the value before. Does not wait for them. Throws
+    /// std::logic_error if the watch was closed.
     void set(T value) { channel_->send(std::move(value), "watch::set"); }
 
-    /// Its first next() gives the current value at once, each further one the newest that it has not given.
+    /// The first next() of a subscription gives the current value at once. Each further one gives the newest value,
+    /// once there is one that it has not given.
     subscription subscribe() { return subscription(channel_, channel_->sent() - 1); }
 
-    /// Nothing is set any more: the subscriptions end when they have given the newest value. May be called again.
+    /// No value can be set any more: each subscription ends when it has given the newest one. May be called again.
     void close() { channel_->close("watch::close"); }
     bool closed() const noexcept { return channel_->closed(); }
 

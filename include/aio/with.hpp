@@ -13,10 +13,10 @@
 //         if (error) { co_await s.rollback(); } else { co_await s.commit(); }
 //     }
 //
-// What enter and defer do happens after the coroutine's locals are gone: enter takes an rvalue, or std::ref of a
-// manager that outlives the coroutine; defer's function captures nothing. Exits run last entered first, however the
-// coroutine ends; each sees the error under way, may throw another instead (which async_trace keeps as the context() of
-// the new one, semantics 15m), or give true to swallow it. Awaits in exits work although the task is cancelled; a
+// The exits of enter and defer run after the coroutine's locals are gone: so enter takes an rvalue, or std::ref of a
+// manager that outlives the coroutine, and defer's function captures nothing. Exits run last entered first, however the
+// coroutine ends; each sees the error under way, and may throw another error instead (async_trace keeps the first one
+// as the context() of the new one), or give true to swallow it. Awaits in exits work although the task is cancelled; a
 // second cancel interrupts them (rule 12). Source: contextlib, AsyncExitStack.
 
 #include <aio/detail/base/platform.hpp>
@@ -110,8 +110,8 @@ template<class M>
 inline constexpr bool may_swallow =
     std::is_same_v<std::remove_cvref_t<awaited_t<decltype(exit_of(std::declval<M&>(), nullptr))>>, bool>;
 
-/// A lock, a semaphore, a condition; not a class of the user's that derives from one, for it may have an enter() of its
-/// own.
+/// A lock, a semaphore, a condition; not a class of the user's that derives from one of these, because it may have an
+/// enter() of its own.
 template<class M>
 concept guarded = requires { requires std::is_same_v<typename M::entered_by_guard, M>; };
 template<class Scoped, class Guard>
@@ -126,7 +126,7 @@ public:
 private:
     Guard* to_;
 };
-/// What with() and enter() use in their place: a guard knows it when what it holds is destroyed first.
+/// What with() and enter() use in place of such a primitive: a guard notices if its primitive is destroyed first.
 template<class M>
 class held_by_guard {
 public:
@@ -144,16 +144,16 @@ private:
     M* primitive_;
     typename M::guard guard_;
 };
-/// What a manager given as M becomes.
+/// The type in which with() and enter() keep a manager that was given as an M.
 template<class M>
 using managed = std::conditional_t<guarded<std::remove_reference_t<M>>, held_by_guard<std::remove_reference_t<M>>, M>;
 
-/// `nothing` stands for what a manager of void gives.
+/// What a manager's enter() gives; `nothing` in place of void.
 template<class M>
 using entered_value_t = std::conditional_t<std::is_void_v<entered_t<M>>, nothing, entered_t<M>>;
 
-/// A body may leave out its argument. What was entered by value lives as long as the block: the body may refer to it,
-/// too.
+/// Calls the body, which may leave out its argument. A value that enter() gave lives as long as the block, so the body
+/// may also take it by reference.
 template<class Body, class Entered>
 AIO_DETAIL_WRAPPER decltype(auto) call_body(Body& body, Entered&& entered) {
     constexpr bool given = !std::is_same_v<std::remove_cvref_t<Entered>, nothing>;
@@ -327,8 +327,8 @@ private:
 
 /// Enters the manager, calls body (plain or async, with what enter() gave or without), leaves the manager however the
 /// body ended, and gives what the body gave. An lvalue manager is referred to, an rvalue is owned. If the manager
-/// swallowed the body's error: nothing for void, std::nullopt for an optional, else std::logic_error with the error as
-/// its context().
+/// swallowed the body's error, with() gives nothing for void and std::nullopt for an optional; for any other type it
+/// throws swallowed_error, whose context() is that error.
 template<class M, class Body>
     requires detail::manager<std::remove_reference_t<M>>
 AIO_DETAIL_WRAPPER [[gnu::always_inline]] inline auto with(M&& manager, Body&& body) {
@@ -377,8 +377,9 @@ void enter(M&& manager) = AIO_DETAIL_DELETE(
     "enter() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown(), all "
     "awaitable");
 
-/// Calls fn(args...), plain or async, when the awaiting coroutine ends. fn captures nothing, args are moved in: what it
-/// uses must not be a local of the coroutine. std::ref(parameter) says that it lives long enough.
+/// Calls fn(args...), plain or async, when the awaiting coroutine ends. fn captures nothing, and args are moved in; fn
+/// must not use locals of the coroutine. A parameter of the coroutine lives long enough, and may be given as
+/// std::ref(parameter).
 template<class F, class... Args>
     requires std::is_invocable_v<std::decay_t<F>&, std::decay_t<Args>...>
 detail::defer_request defer(F&& fn, Args&&... args) {
@@ -395,8 +396,8 @@ template<class T>
 struct context_promise;
 }
 
-/// What a coroutine function gives that is a context manager: it runs to its one co_yield when entered, and from there
-/// when left.
+/// The return type of a coroutine that is a context manager. The coroutine runs to its one co_yield when the context is
+/// entered, and from there to its end when the context is left.
 template<class T>
 class AIO_DETAIL_CORO
     [[nodiscard("a context does nothing until it is entered: with(..., body) or co_await enter(...)")]] context {
@@ -412,10 +413,11 @@ public:
         if (handle_) handle_.destroy();
     }
 
-    /// Runs it up to its co_yield, and gives what that yields. Throws what it throws; std::logic_error if it does not
-    /// yield.
+    /// Runs the coroutine up to its co_yield, and gives what that yields. Throws what the coroutine throws;
+    /// std::logic_error if it does not yield, or if the context was entered before.
     auto enter();
-    /// Runs it to its end. Gives true if it set the error to nullptr; throws what it throws.
+    /// Runs the coroutine to its end. Gives true if it has set the error to nullptr, or if there was none; throws what
+    /// it throws.
     auto exit(std::exception_ptr error);
 
 private:
