@@ -67,7 +67,7 @@ public:
     /// plain co_await; if the cancel came when the outcome was known already, it stays pending.
     [[noreturn]] void leave(const std::exception_ptr& error) const;
 
-    /// Waits. Revertible; a cancel is handed on to the children, and remembered.
+    /// Waits for what its mode says. Revertible; a cancel is handed on to the children, and remembered.
     class [[nodiscard("co_await it")]] waiting : public revertible<waiting> {
     public:
         waiting(children& set, until mode) noexcept : set_(&set), mode_(mode) {}

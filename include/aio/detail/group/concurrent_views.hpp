@@ -40,7 +40,8 @@ struct view_parts : pooled {
 template<class... Parts>
 using parts_ptr = state_ptr<view_parts<Parts...>>;
 
-/// The tasks of a view. Errors that nobody takes are told to the exception handler when their task is forgotten.
+/// The tasks of a view. An error that the view does not take goes to the exception handler when the task's last handle
+/// goes.
 struct owned_tasks {
     children tasks{nullptr};
     signal changed;  // a task has ended, or there is something to give

@@ -7,7 +7,7 @@
 //                              // May be called again, from the loop, when a wake-up has to look whether it may go on.
 //     void unpark() noexcept;  // a cancel while registered: forget the registration
 //     void revert() noexcept;  // woken, but a cancel came before the task ran: pass the effect, or the wake-up, on
-//     T finish();              // the result, or throws (misuse, too); in the awaiting coroutine
+//     T finish();              // gives the result, or throws (for misuse, too); runs in the awaiting coroutine
 //     void describe(std::string&) const;
 //
 // Whoever completes the wait calls wake(), or wake_to_retry() if nothing has taken effect yet and start() has to look
@@ -120,7 +120,7 @@ public:
         return false;
     }
 
-    /// The wait is over; the task resumes in its turn. Nothing happens where nobody waits in this operation: a wake-up
+    /// The wait is over; the task resumes in its turn. Nothing happens if no task waits in this operation: a wake-up
     /// that comes late, or while start() runs, does not reach what the task does next.
     void wake() noexcept {
         if (phase_ != phase::parked) [[unlikely]]
@@ -128,8 +128,8 @@ public:
         phase_ = phase::woken;
         task_->schedule();
     }
-    /// Something has changed: before the task resumes, start() is called again. Nothing happens where nobody waits, as
-    /// for wake().
+    /// Something has changed: start() is called again before the task resumes. Nothing happens if no task waits, as for
+    /// wake().
     void wake_to_retry() noexcept {
         if (phase_ == phase::parked) [[likely]]
             start_again();
