@@ -94,8 +94,9 @@ public:
     using element_type = task<T>;
     explicit owned_completions(async_generator<task<T>> items) noexcept : items_(std::move(items)) {}
     auto scoped_next() { return items_.next(); }
-    void next() = AIO_DETAIL_DELETE(
-        "as_completed() over coroutines has no next(), so that its tasks always end: give it to for_each() or |");
+    // clang-format off: g++ shows the line of the name alone
+    void next() = AIO_DETAIL_DELETE("as_completed() over coroutines has no next(), so that its tasks always end: give it to for_each() or |");
+    // clang-format on
     auto aclose() { return items_.aclose(); }
 
 private:
@@ -130,7 +131,8 @@ template<class R>
     requires(detail::range<R> && std::is_lvalue_reference_v<R> &&
                 !detail::handle<std::remove_cvref_t<detail::element_t<R>>> &&
                 detail::awaitable<std::remove_cvref_t<detail::element_t<R>>>)
-void as_completed(R&& awaitables, as_completed_options options = {}) = AIO_DETAIL_DELETE(
-    "a coroutine is awaited once, so as_completed() owns the range: give it std::move(coros)");
+// clang-format off: g++ shows the line of the name alone
+void as_completed(R&& awaitables, as_completed_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once, so as_completed() owns the range: give it std::move(coros)");
+// clang-format on
 
 }  // namespace aio

@@ -326,8 +326,9 @@ public:
     /// yields once more (rule 154), or is running. Does nothing if the generator has ended (rule 155).
     detail::generator_close aclose() noexcept { return detail::generator_close(*this); }
 
-    void begin() = AIO_DETAIL_DELETE(
-        "an async generator is read with while (auto item = co_await g.next()) {...}, or with for_each(g, fn)");
+    // clang-format off: g++ shows the line of the name alone
+    void begin() = AIO_DETAIL_DELETE("an async generator is read with while (auto item = co_await g.next()) {...}, or with for_each(g, fn)");
+    // clang-format on
     void end() = delete;
 
 private:
@@ -444,7 +445,8 @@ AIO_DETAIL_WRAPPER coro<> for_each(S&& source, F fn) {
 }
 template<class S, class F>
     requires(!detail::iterable<S>)
-void for_each(S&& source, F fn) = AIO_DETAIL_DELETE(
-    "for_each() takes something with an awaitable next(): an async generator, a view");
+// clang-format off: g++ shows the line of the name alone
+void for_each(S&& source, F fn) = AIO_DETAIL_DELETE("for_each() takes something with an awaitable next(): an async generator, a view");
+// clang-format on
 
 }  // namespace aio

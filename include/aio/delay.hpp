@@ -32,8 +32,9 @@ public:
     constexpr delay(std::chrono::duration<Rep, Period> d) : nanoseconds_(convert(d)) {}
     template<class Number>
         requires std::is_arithmetic_v<Number>
-    delay(Number) = AIO_DETAIL_DELETE(
-        "a delay has a unit: write 5s or 250ms, after using namespace std::chrono_literals");
+    // clang-format off: g++ shows the line of the name alone
+    delay(Number) = AIO_DETAIL_DELETE("a delay has a unit: write 5s or 250ms, after using namespace std::chrono_literals");
+    // clang-format on
 
     constexpr bool has_value() const noexcept { return nanoseconds_ != none; }
     constexpr explicit operator bool() const noexcept { return has_value(); }

@@ -263,18 +263,22 @@ template<class... A>
     requires((detail::groupable<A> && ...) && (detail::unmoved<A> || ...))
 void gather(A&&... awaitables) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
 template<detail::unmoved_range R>
-void gather(R&& range, gather_options options = {}) = AIO_DETAIL_DELETE(
-    "what is in this range is awaited once: give the range away with std::move");
+// clang-format off: g++ shows the line of the name alone
+void gather(R&& range, gather_options options = {}) = AIO_DETAIL_DELETE("what is in this range is awaited once: give the range away with std::move");
+// clang-format on
 template<class... A>
     requires((detail::groupable<A> && ...) && (detail::unmoved<A> || ...))
-void gather(return_exceptions_t, A&&... awaitables) = AIO_DETAIL_DELETE(
-    "a coroutine is awaited once: give it away with std::move");
+// clang-format off: g++ shows the line of the name alone
+void gather(return_exceptions_t, A&&... awaitables) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+// clang-format on
 template<detail::unmoved_range R>
-void gather(return_exceptions_t, R&& range, gather_options options = {}) = AIO_DETAIL_DELETE(
-    "what is in this range is awaited once: give the range away with std::move");
+// clang-format off: g++ shows the line of the name alone
+void gather(return_exceptions_t, R&& range, gather_options options = {}) = AIO_DETAIL_DELETE("what is in this range is awaited once: give the range away with std::move");
+// clang-format on
 template<detail::no_group A>
     requires(!std::is_same_v<std::remove_cvref_t<A>, return_exceptions_t>)
-void gather(A&& given, gather_options options = {}) = AIO_DETAIL_DELETE(
-    "gather() takes awaitables, or a range of them");
+// clang-format off: g++ shows the line of the name alone
+void gather(A&& given, gather_options options = {}) = AIO_DETAIL_DELETE("gather() takes awaitables, or a range of them");
+// clang-format on
 
 }  // namespace aio

@@ -272,7 +272,8 @@ AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable, delay d) {
 }
 template<class A>
     requires detail::unmoved<A>
-void shield(A&& awaitable, delay d = std::nullopt) = AIO_DETAIL_DELETE(
-    "a coroutine is awaited once: give it away with std::move");
+// clang-format off: g++ shows the line of the name alone
+void shield(A&& awaitable, delay d = std::nullopt) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+// clang-format on
 
 }  // namespace aio

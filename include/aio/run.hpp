@@ -160,8 +160,9 @@ auto run(F&& fn, run_options options = {}) {
 }
 template<class A>
     requires((detail::awaitable<A> || detail::unmoved<A>) && !detail::is_coro<std::remove_reference_t<A>>)
-void run(A&& awaitable, run_options options = {}) = AIO_DETAIL_DELETE(
-    "run() takes a coroutine: run([]() -> aio::coro<> { co_await ...; })");
+// clang-format off: g++ shows the line of the name alone
+void run(A&& awaitable, run_options options = {}) = AIO_DETAIL_DELETE("run() takes a coroutine: run([]() -> aio::coro<> { co_await ...; })");
+// clang-format on
 
 /// The same for an async function, or a plain one, called inside the loop.
 template<class F>

@@ -287,13 +287,15 @@ auto create_task(F&& fn, task_options options) {
 }
 template<class A>
     requires detail::unmoved<A>
-void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE(
-    "a coroutine is awaited once: give it away with std::move");
+// clang-format off: g++ shows the line of the name alone
+void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+// clang-format on
 template<class F, class... Args>
     requires(!detail::awaitable<F> && !detail::unmoved<F> && !std::is_same_v<std::remove_cvref_t<F>, task_options> &&
                 !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
-void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE(
-    "create_task() takes an awaitable, or a function and the arguments that it is called with");
+// clang-format off: g++ shows the line of the name alone
+void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
+// clang-format on
 
 }  // namespace aio
 

@@ -75,9 +75,9 @@ public:
     {
         return items_.next();
     }
-    void next()
-        requires(scoped)
-    = AIO_DETAIL_DELETE("a concurrent view has no next(), so that its tasks always end: give it to for_each() or |");
+    // clang-format off: g++ shows the line of the name alone
+    void next() requires(scoped) = AIO_DETAIL_DELETE("a concurrent view has no next(), so that its tasks always end: give it to for_each() or |");
+    // clang-format on
     /// Closes the view, then the sources it owns.
     AIO_DETAIL_WRAPPER coro<> aclose() { return close_parts<0>(parts_->parts, items_); }
 

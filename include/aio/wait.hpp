@@ -115,7 +115,8 @@ AIO_DETAIL_WRAPPER auto wait(R&& tasks, wait_options options = {}) {
 }
 template<class R>
     requires(detail::range<R> && !detail::handle<std::remove_cvref_t<detail::element_t<R>>>)
-void wait(R&& range, wait_options options = {}) = AIO_DETAIL_DELETE(
-    "wait() takes a range of tasks or futures: make tasks of coroutines with create_task(), or use gather()");
+// clang-format off: g++ shows the line of the name alone
+void wait(R&& range, wait_options options = {}) = AIO_DETAIL_DELETE("wait() takes a range of tasks or futures: make tasks of coroutines with create_task(), or use gather()");
+// clang-format on
 
 }  // namespace aio

@@ -340,9 +340,9 @@ AIO_DETAIL_WRAPPER [[gnu::always_inline]] inline auto with(M&& manager, Body&& b
 
 template<class M, class Body>
     requires(!detail::manager<std::remove_reference_t<M>>)
-void with(M&& manager, Body&& body) = AIO_DETAIL_DELETE(
-    "with() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown(), all "
-    "awaitable");
+// clang-format off: g++ shows the line of the name alone
+void with(M&& manager, Body&& body) = AIO_DETAIL_DELETE("with() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown(), all awaitable");
+// clang-format on
 
 /// Enters the manager for the rest of the awaiting coroutine, which owns it, and gives what its enter() gives (by
 /// reference). A failed enter registers nothing (rule 163).
@@ -369,13 +369,14 @@ detail::enter_request<detail::managed<M&>> enter(std::reference_wrapper<M> manag
 }
 template<class M>
     requires detail::manager<M>
-void enter(M& manager) = AIO_DETAIL_DELETE(
-    "enter() owns the manager: give it as an rvalue (std::move), or std::ref(manager) if it outlives this coroutine");
+// clang-format off: g++ shows the line of the name alone
+void enter(M& manager) = AIO_DETAIL_DELETE("enter() owns the manager: give it as an rvalue (std::move), or std::ref(manager) if it outlives this coroutine");
+// clang-format on
 template<class M>
     requires(!detail::manager<std::remove_reference_t<M>>)
-void enter(M&& manager) = AIO_DETAIL_DELETE(
-    "enter() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown(), all "
-    "awaitable");
+// clang-format off: g++ shows the line of the name alone
+void enter(M&& manager) = AIO_DETAIL_DELETE("enter() takes a context manager: something with enter() and exit(std::exception_ptr), aclose() or shutdown(), all awaitable");
+// clang-format on
 
 /// Calls fn(args...), plain or async, when the awaiting coroutine ends. fn captures nothing, and args are moved in; fn
 /// must not use locals of the coroutine. A parameter of the coroutine lives long enough, and may be given as

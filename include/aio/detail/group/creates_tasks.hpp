@@ -41,13 +41,15 @@ public:
     }
     template<class A>
         requires unmoved<A>
-    void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE(
-        "a coroutine is awaited once: give it away with std::move");
+    // clang-format off: g++ shows the line of the name alone
+    void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+    // clang-format on
     template<class F, class... Args>
         requires(!awaitable<F> && !unmoved<F> && !std::is_same_v<std::remove_cvref_t<F>, task_options> &&
                     !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
-    void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE(
-        "create_task() takes an awaitable, or a function and the arguments that it is called with");
+    // clang-format off: g++ shows the line of the name alone
+    void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
+    // clang-format on
 
 private:
     Scope& scope() noexcept { return static_cast<Scope&>(*this); }
