@@ -6,7 +6,7 @@
 #   R2  co_await beside && || ?: or in a switch, a temporary in a ?: inside a co_await expression, `if (co_await ...)` and
 #       `while (co_await ...)` without braces
 # Prints FILE:LINE: what, and exits with 1 if there was anything.
-# With --own, for the sources of aiocxx itself: temporaries are left to the reader, and headers of include/aio may name no dependency,
+# With --own, for the sources of aiocxx itself: temporaries are left to the reader, no line has more than 120 columns, and headers of include/aio may name no dependency,
 # nothing of the platform, and none of the slow standard headers.
 use strict;
 use warnings;
@@ -109,7 +109,11 @@ for my $file (@ARGV) {
         report($file, $text, $at, "R2: $word (co_await ...) without braces");
     }
 
-    next unless $own && $file =~ m{(^|/)include/};
+    next unless $own;
+    my $formatted = $original;
+    $formatted =~ s{^\s*// clang-format off.*?^\s*// clang-format on}{"\n" x ($& =~ tr/\n//)}gmse;
+    report($file, $formatted, $-[0], "a line of more than 120 columns") while $formatted =~ /^[^\n]{121}/mg;
+    next unless $file =~ m{(^|/)include/};
     if ($file !~ m{/detail/} && $original !~ m{^[^#]*#pragma once[^#]*(?:\n//[^\n]*)*\s*#include <aio/detail/base/platform\.hpp>}) {
         report($file, $original, 0, "a public header includes <aio/detail/base/platform.hpp> first");
     }
