@@ -87,8 +87,9 @@ public:
 
     /// Gives a manager that begins a transaction, commits it when the body has ended, and rolls it back when the body
     /// threw or was cancelled. Inside another transaction it is a savepoint. In SQLite it begins IMMEDIATE, so that it
-    /// never fails half-way because another connection writes. A rollback cannot be cancelled, but PostgreSQL has 5
-    /// seconds for it, then the connection is closed; a commit that has begun cannot be cancelled, either. If the body
+    /// never fails half-way because another connection writes. A rollback cannot be cancelled, and a cancel does
+    /// not interrupt a commit that has begun. But PostgreSQL has 5 seconds for a rollback, or for a commit after a
+    /// cancel; then the connection is closed, and the outcome is not known. If the body
     /// ends the transaction by a COMMIT or ROLLBACK of its own, the exit throws sql::error, which says which of the two
     /// has happened.
     sql::transaction transaction();
