@@ -795,6 +795,27 @@ AIO_REAL_TEST("a terminal is polled: its lines come one by one, and a read that 
     ::close(master);
 }
 
+PLAIN_TEST("a terminal that is opened does not become the controlling terminal of a session without one") {
+    if (AIO_TEST_TSAN) GTEST_SKIP() << "ThreadSanitizer lets the child of a fork start no threads";
+    const int master = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    AIO_REQUIRE(master >= 0 && ::grantpt(master) == 0 && ::unlockpt(master) == 0);
+    const std::string name = ::ptsname(master);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::setsid();
+        auto opens = [&name]() -> aio::coro<> {
+            aio::file f = co_await aio::open_file(name);
+            co_await f.aclose();
+        };
+        aio::run(opens());
+        ::_exit(::open("/dev/tty", O_RDWR) < 0 && errno == ENXIO ? 0 : 1);
+    }
+    int status = -1;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+    ::close(master);
+}
+
 AIO_REAL_TEST("devices: an endless one can be given up, one that takes everything and one that gives nothing do so") {
     for (const char* endless : {"/dev/zero", "/dev/urandom"}) {
         aio::file f = co_await aio::open_file(endless);

@@ -90,9 +90,10 @@ int read_up_to(int fd, std::size_t most, std::string& into) {
     return 0;
 }
 
+// O_NOCTTY: a terminal that a daemon opens must not become its controlling terminal, whose hang-up would end it.
 int open_cloexec(const char* path, int flags) noexcept {
     int fd;
-    do { fd = ::open(path, flags | O_CLOEXEC, 0666); } while (fd < 0 && errno == EINTR);
+    do { fd = ::open(path, flags | O_CLOEXEC | O_NOCTTY, 0666); } while (fd < 0 && errno == EINTR);
     return fd;
 }
 
