@@ -5,8 +5,9 @@
 use strict;
 use warnings;
 
-my @order = map { [split / \. /] } split / > /,
-    'base > loop > task > sync . group . threads > io > debug > run > testing . http . sql > all';
+open(my $design, '<', 'docs/design.md') or die "docs/design.md: $!\n";
+my ($order) = join('', <$design>) =~ /^    (base > .*)$/m or die "docs/design.md does not name the layers: base > ...\n";
+my @order = map { [split / \. /] } split / > /, "$order > all";
 
 # Public headers are flat: this is where each belongs.
 my %public = (

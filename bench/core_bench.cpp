@@ -1,4 +1,4 @@
-// What the core costs: the workloads of workloads.hpp, each as nanoseconds an operation and as a multiple of a bare
+// Measures what the core costs: each workload of workloads.hpp as nanoseconds an operation and as a multiple of a bare
 // coroutine's resume and suspend, measured in the same run: in a tight loop, and of two in turn through a queue. The
 // time is the thread's own processor time, so that other programs on the machine disturb less; what waits for clocks
 // and other threads takes the wall's.

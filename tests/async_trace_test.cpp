@@ -112,8 +112,8 @@ AIO_TEST("errors without a trace: null, never thrown, thrown where there is no c
 
 AIO_TEST("a coroutine that has awaited nothing stands with its definition, and completes at once or later alike") {
     const int line = __LINE__ + 2;
-    // clang-format off
-    auto at_once = []() -> aio::coro<> { throw std::logic_error("at once"); co_return; };  // one line: g++ names the last
+    // clang-format off: of several lines g++ names the last
+    auto at_once = []() -> aio::coro<> { throw std::logic_error("at once"); co_return; };
     // clang-format on
     EXPECT_EQ(lines_in(co_await error_of(at_once())), lines(line));
     auto task = aio::create_task(at_once());

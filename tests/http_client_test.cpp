@@ -309,24 +309,18 @@ AIO_REAL_TEST("a hundred requests at once") {
     EXPECT_EQ(s.running(), 0u);
 }
 
-AIO_REAL_TEST("max_connections makes the others wait for a connection") {
+AIO_REAL_TEST("max_connections and max_connections_per_host make the others wait for a connection") {
     raw_server server(&counts_connections);
-    connections_made = 0;
-    http::session s({.max_connections = 3});
-    std::vector<aio::task<http::response>> tasks;
-    for (int i = 0; i < 30; ++i) tasks.push_back(aio::create_task(s.get(server.url())));
-    for (auto& t : tasks) EXPECT_EQ((co_await t).status(), 200);
-    EXPECT_LE(connections_made, 3);
-}
-
-AIO_REAL_TEST("max_connections_per_host makes the others wait for a connection to their host") {
-    raw_server server(&counts_connections);
-    connections_made = 0;
-    http::session s({.max_connections_per_host = 3});
-    std::vector<aio::task<http::response>> tasks;
-    for (int i = 0; i < 30; ++i) tasks.push_back(aio::create_task(s.get(server.url())));
-    for (auto& t : tasks) EXPECT_EQ((co_await t).status(), 200);
-    EXPECT_LE(connections_made, 3);
+    const http::session_options limits[] = {{.max_connections = 3}, {.max_connections_per_host = 3}};
+    for (const http::session_options& limit : limits) {
+        connections_made = 0;
+        http::session s(limit);
+        std::vector<aio::task<http::response>> tasks;
+        for (int i = 0; i < 30; ++i) tasks.push_back(aio::create_task(s.get(server.url())));
+        for (auto& t : tasks) EXPECT_EQ((co_await t).status(), 200);
+        EXPECT_LE(connections_made, 3);
+        co_await s.aclose();
+    }
 }
 
 AIO_REAL_TEST("a session that was moved from runs nothing, and may be closed") {

@@ -86,8 +86,8 @@ async_generator<task<owned_result_t<R>>> coros_as_completed(
     }
 }
 
-/// What as_completed over coroutines gives. It has no next() for users: only for_each and | take it, and they always
-/// close it, so that its tasks always end.
+/// The iterable that as_completed over coroutines returns. It has no next() for users: only for_each and | take it, and
+/// they always close it, so that its tasks always end.
 template<class T>
 class [[nodiscard("give it to for_each or |")]] owned_completions {
 public:

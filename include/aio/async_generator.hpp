@@ -139,7 +139,7 @@ inline void yielded::await_resume() const {
         throw_at_yield(*promise_);
 }
 
-/// As yielded, but gives a copy: the consumer may move from it, and the generator's variable stays as it is.
+/// A yielded that gives a copy: the consumer may move from it, and the generator's variable stays as it is.
 template<class T>
 class [[nodiscard]] yielded_copy : public yielded {
 public:
@@ -194,7 +194,7 @@ private:
     };
 };
 
-/// What aclose() gives.
+/// The awaitable that aclose() returns.
 class [[nodiscard("co_await it")]] generator_close {
 public:
     using aio_awaiter = void;
@@ -285,7 +285,7 @@ private:
     generator_promise* promise_;  // null: the generator has ended
 };
 
-/// What next() gives. A generator_awaiter does the work.
+/// The awaitable that next() returns. A generator_awaiter does the work.
 template<class T>
 class [[nodiscard("co_await it")]] generator_next {
 public:
@@ -379,7 +379,7 @@ template<class S>
 struct element_of {
     using item = awaited_t<decltype(pull(std::declval<S&>()))>;
     using object = std::remove_reference_t<decltype(*std::declval<item&>())>;
-    // What a plain pointer points to belongs to somebody else.
+    // The object behind a plain pointer belongs to somebody else.
     using type = std::conditional_t<std::is_pointer_v<item>, object&, object>;
 };
 template<class S>

@@ -69,7 +69,8 @@ public:
     background_tasks(background_tasks&&) noexcept = default;
     background_tasks& operator=(background_tasks&&) = delete;
 
-    /// As aio::create_task. Once shutdown() has begun, it closes the coroutine and throws std::logic_error (rule 77).
+    /// Works like aio::create_task. Once shutdown() has begun, it closes the coroutine and throws std::logic_error
+    /// (rule 77).
     using detail::creates_tasks<background_tasks>::create_task;
 
     /// How many tasks have not ended.

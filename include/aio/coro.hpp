@@ -1,6 +1,6 @@
 #pragma once
-// What an async function returns: a coroutine that starts when it is awaited, and is awaited once. `async def` in
-// Python.
+// The type that an async function returns: a coroutine that starts when it is awaited, and is awaited once. It is
+// `async def` in Python.
 //
 //     aio::coro<std::string> greet(std::string name) {
 //         co_await aio::sleep(10ms);

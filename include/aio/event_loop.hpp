@@ -33,6 +33,7 @@ class loop_handle;
 namespace detail {
 class inbox;
 struct scheduled_callback;
+struct event_loop_hooks;
 std::shared_ptr<inbox> inbox_of(const loop_handle& handle);
 }  // namespace detail
 
@@ -96,9 +97,9 @@ public:
     void set_debug(bool on);
 
     detail::loop_core& core() const noexcept { return core_; }
-    void forget_exception_handler() noexcept { exception_handler_ = nullptr; }
 
 private:
+    friend struct detail::event_loop_hooks;
     std::shared_ptr<detail::function<void(const exception_context&)>> exception_handler_;
     mutable detail::loop_core core_;
 };

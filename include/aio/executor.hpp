@@ -78,12 +78,7 @@ public:
     void operator()() noexcept {
         context_.swap_with_thread();
         try {
-            if constexpr (std::is_void_v<value_type>) {
-                call();
-                outcome_.set_value();
-            } else {
-                outcome_.set_value(call());
-            }
+            keep_value(outcome_, [this]() -> decltype(auto) { return call(); });
         } catch (...) { outcome_.set_error(std::current_exception()); }
         context_.swap_with_thread();
     }

@@ -93,7 +93,7 @@ public:
     /// False, too, between a release and the moment at which the next waiter takes the lock.
     bool locked() const noexcept { return holder_ != 0; }
 
-    /// As acquire(), but gives a guard that releases the lock.
+    /// Works like acquire(), but gives a guard that releases the lock.
     detail::lock_scoped scoped() noexcept;
     detail::lock_acquire enter() noexcept;
     std::suspend_never exit(std::exception_ptr) {

@@ -40,8 +40,8 @@ public:
     /// Terminates the program if tasks are left, and names them on stderr.
     ~task_group();
 
-    /// As aio::create_task. Throws std::logic_error, and closes the coroutine, before the group is entered, once it is
-    /// aborting, or after its end (rules 77, 78).
+    /// Works like aio::create_task. Throws std::logic_error, and closes the coroutine, before the group is entered,
+    /// once it is aborting, or after its end (rules 77, 78).
     using detail::creates_tasks<task_group>::create_task;
 
     /// Cancels the tasks and the body; the group ends without throwing, but errors still leave (see What differs from

@@ -180,7 +180,7 @@ bool scheduler::may_be_woken() {
         }
         return false;
     }
-    if (!state_.in->empty() || (interrupt_is_pending())) return true;
+    if (!state_.in->empty() || interrupt_is_pending()) return true;
     std::string text = "deadlock: every task waits for another, and nothing outside can wake one\n";
     try {
         text += state_.hooks->describe_waits();

@@ -15,9 +15,22 @@
 
 namespace aio {
 namespace detail {
-namespace {
 
-void tell(loop_core& core, message_maker& message, std::exception_ptr error, task_base* task) noexcept {
+/// The loop_hooks of every event_loop.
+struct event_loop_hooks {
+    static void report(loop_core&, message_maker&, std::exception_ptr, task_base*) noexcept;
+    static void close(loop_core& core) noexcept {
+        abandon_generators(core);
+        core.state().face->exception_handler_ = nullptr;  // what it refers to may be gone when a late report comes
+    }
+    static void destroy(loop_core& core) noexcept { delete core.state().face; }
+    static std::string describe_waits() { return capture_call_graph().to_string(); }
+
+    static constexpr loop_hooks hooks{&report, &close, &drop_callbacks, &destroy, &describe_waits};
+};
+
+void event_loop_hooks::report(
+    loop_core& core, message_maker& message, std::exception_ptr error, task_base* task) noexcept {
     thread_state& t = local();
     task_base* const running = t.task;
     context_map* const outer = t.context;
@@ -42,21 +55,11 @@ void tell(loop_core& core, message_maker& message, std::exception_ptr error, tas
     }
 }
 
-void close(loop_core& core) noexcept {
-    abandon_generators(core);
-    core.state().face->forget_exception_handler();  // what it refers to may be gone by the time of a late report
-}
-
-void destroy(loop_core& core) noexcept { delete core.state().face; }
-
-constexpr loop_hooks hooks{&tell, &close, &drop_callbacks, &destroy, [] { return capture_call_graph().to_string(); }};
-
-}  // namespace
 }  // namespace detail
 
 event_loop::event_loop() {
     core_.state().face = this;
-    core_.state().hooks = &detail::hooks;
+    core_.state().hooks = &detail::event_loop_hooks::hooks;
 }
 event_loop::~event_loop() {
     if (!core_.closed) core_.close();

@@ -1,20 +1,20 @@
-// See running.hpp. Both values belong to the thread: a loop runs on one thread, and a call graph is captured on it.
+// See running.hpp. A loop runs on one thread, and a call graph is captured on that thread.
 
 #include "task/running.hpp"
+#include "loop/loop_state.hpp"
 
 namespace aio::detail {
 
 namespace {
-constinit thread_local event_loop* running = nullptr;
 constinit thread_local const known_tasks* known = nullptr;
 }  // namespace
 
-event_loop* running_loop() noexcept { return running; }
-
-void set_running_loop(event_loop* loop) noexcept {
-    running = loop;
-    local().loop = loop ? &loop->core() : nullptr;
+event_loop* running_loop() noexcept {
+    loop_core* const loop = local().loop;
+    return loop ? loop->state().face : nullptr;
 }
+
+void set_running_loop(event_loop* loop) noexcept { local().loop = loop ? &loop->core() : nullptr; }
 
 known_tasks::known_tasks(loop_core& loop) {
     for (auto* link = loop.tasks.front(); link; link = loop.tasks.after(*link)) {

@@ -10,7 +10,7 @@
 
 namespace aio::detail {
 
-/// Null if no loop runs on this thread.
+/// The public face of the loop in thread_state. Null if no loop runs on this thread.
 event_loop* running_loop() noexcept;
 void set_running_loop(event_loop* loop) noexcept;
 

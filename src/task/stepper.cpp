@@ -16,7 +16,16 @@ namespace aio::detail {
 
 namespace {
 
-// Debug mode: steps a task, and reports a slow step with the task's name and the place from which it went on.
+// Debug mode: reports what has taken long. describe() gives the words for a time.
+template<class Describe>
+void report_if_slow(loop_core& core, time_point start, Describe describe) noexcept {
+    const auto took = clock::now() - start;
+    if (took <= std::chrono::milliseconds(100)) return;
+    const auto count = std::chrono::duration_cast<std::chrono::milliseconds>(took).count();
+    core.report([&] { return describe(std::to_string(count) + " ms"); }, nullptr, nullptr);
+}
+
+// The report has the task's name and the place from which the step went on.
 void step_timed(loop_core& core, task_base& task) noexcept {
     std::string name;
     try {
@@ -27,30 +36,16 @@ void step_timed(loop_core& core, task_base& task) noexcept {
     const std::source_location place = leaf ? innermost_shown(*leaf).place : std::source_location();
     const time_point start = clock::now();
     task.step(local());
-    const auto took = clock::now() - start;
-    if (took > std::chrono::milliseconds(100)) {
-        core.report(
-            [&] {
-                return "a step of " + (name.empty() ? "a task" : name) + " took " +
-                    std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
-                    " ms; it went on from " + place.file_name() + ":" + std::to_string(place.line());
-            },
-            nullptr, nullptr);
-    }
+    report_if_slow(core, start, [&](const std::string& time) {
+        return "a step of " + (name.empty() ? "a task" : name) + " took " + time + "; it went on from " +
+            place.file_name() + ":" + std::to_string(place.line());
+    });
 }
 
 void call_timed(loop_core& core, ready_callback& item) noexcept {
     const time_point start = clock::now();
     item.run(item);
-    const auto took = clock::now() - start;
-    if (took > std::chrono::milliseconds(100)) {
-        core.report(
-            [&] {
-                return "a callback took " +
-                    std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) + " ms";
-            },
-            nullptr, nullptr);
-    }
+    report_if_slow(core, start, [](const std::string& time) { return "a callback took " + time; });
 }
 
 // Shuffles the tasks of a turn. Callbacks stay where they are: their order is promised (rule 29).

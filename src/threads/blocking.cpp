@@ -305,6 +305,7 @@ struct default_executor final : loop_service {
         };
         loop_ended = [](loop_service& service) noexcept {
             const std::unique_ptr<default_executor> self(static_cast<default_executor*>(&service));
+            require_loop().state().default_pool = nullptr;
             self->pool.let_go();  // the pool has threads only after a forced end
             self->shutdown.close();
         };

@@ -444,12 +444,7 @@ private:
     static void call(detail::blocking_job& job) noexcept {
         auto& self = static_cast<database_call&>(job);
         try {
-            if constexpr (std::is_void_v<value_type>) {
-                self.fn_();
-                self.outcome_.set_value();
-            } else {
-                self.outcome_.set_value(self.fn_());
-            }
+            detail::keep_value(self.outcome_, self.fn_);
         } catch (const interrupted&) { self.interrupted_ = true; } catch (...) {
             self.outcome_.set_error(std::current_exception());
         }

@@ -23,7 +23,7 @@ struct list_node {
         leave_list();
         prev = next = nullptr;
     }
-    /// As unlink(), but leaves this node's own pointers as they are: linked() tells nothing afterwards.
+    /// Works like unlink(), but leaves this node's own pointers as they are: linked() tells nothing afterwards.
     void leave_list() noexcept {
         prev->next = next;
         next->prev = prev;
@@ -57,7 +57,7 @@ public:
         if (first) static_cast<list_node*>(first)->unlink();
         return first;
     }
-    /// As pop_front(), but with leave_list(): the element's linked() tells nothing afterwards.
+    /// Works like pop_front(), but with leave_list(): the element's linked() tells nothing afterwards.
     T* take_first() noexcept {
         T* first = front();
         if (first) static_cast<list_node*>(first)->leave_list();

@@ -86,7 +86,8 @@ public:
     };
     waiting wait(until mode) noexcept { return waiting(*this, mode); }
 
-    /// What end_owned() gives: an operation and no coroutine, because it must not fail for want of memory.
+    /// The awaitable that end_owned() returns: an operation and no coroutine, because it must not fail for want of
+    /// memory.
     class [[nodiscard("co_await it")]] ending final : public waiting {
     public:
         ending(children& set, bool throw_cancel) noexcept

@@ -147,6 +147,17 @@ private:
     std::exception_ptr error_;  // what submit() has thrown: no thread, or the pool is closed
 };
 
+/// Calls fn(), and keeps what it returns.
+template<class T, class F>
+void keep_value(result<T>& outcome, F&& fn) {
+    if constexpr (std::is_void_v<T>) {
+        fn();
+        outcome.set_value();
+    } else {
+        outcome.set_value(fn());
+    }
+}
+
 /// Calls fn() on a thread of pool and gives what it gives, or throws what it throws. Irrevocable once a thread has
 /// begun the call; before that a cancel withdraws it. `what` names the call in words, for call graphs. fn is moved into
 /// the awaiter; whatever fn refers to must live until the await ends.
@@ -166,12 +177,7 @@ private:
     static void call(blocking_job& job) noexcept {
         auto& self = static_cast<blocking_call&>(job);
         try {
-            if constexpr (std::is_void_v<value_type>) {
-                self.fn_();
-                self.outcome_.set_value();
-            } else {
-                self.outcome_.set_value(self.fn_());
-            }
+            keep_value(self.outcome_, self.fn_);
         } catch (...) { self.outcome_.set_error(std::current_exception()); }
     }
     F fn_;
