@@ -10,7 +10,7 @@ my $last = 181;
 sub slurp { my ($file) = @_; local $/; open(my $in, '<', $file) or die "$file: $!\n"; return scalar <$in>; }
 
 my (%exists, %named);
-for my $file (glob 'tests/*_test.cpp') {
+for my $file (glob 'tests/*/*_test.cpp') {
     my ($suite) = $file =~ m{(\w+)\.cpp$};
     my $text = slurp($file);
     while ($text =~ /^(?:AIO_TEST|AIO_REAL_TEST|PLAIN_TEST)\(\s*((?:"(?:[^"\\]|\\.)*"\s*)+)\)/mg) {
@@ -45,7 +45,7 @@ printf "%d of %d rules are named by tests%s\n", $last - @unnamed, $last, @unname
 
 my @found = ((map { "C$_" } 1 .. 27), (map { "N$_" } 1 .. 24), (map { "P$_" } 1 .. 10, 13 .. 16));
 my %mended;
-for my $file (glob 'tests/*_test.cpp tests/messages/* tests/consumer/* tests/header_examples/*') {
+for my $file (glob 'tests/*/*_test.cpp tests/messages/* tests/consumer/* tests/header_examples/*') {
     next unless -f $file;
     my $all = slurp($file);
     while ($all =~ /\bfaults? ((?:[CNP]\d+(?:, | and )?)+)/g) { $mended{$_} = 1 for $1 =~ /[CNP]\d+/g; }

@@ -1,5 +1,11 @@
 #pragma once
 // Includes all public headers of aio::core.
+//
+//     aio::coro<> hello() {
+//         co_await aio::sleep(10ms);
+//         std::puts("hello");
+//     }
+//     int main() { return aio::run_main(hello()); }
 
 #include <aio/detail/base/platform.hpp>
 

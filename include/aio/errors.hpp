@@ -2,6 +2,12 @@
 // The errors of aio::core. Two of them are deliberately no std::exceptions, so that `catch (const std::exception&)`
 // cannot swallow a cancellation or Ctrl-C. A mistake of the caller is a std::logic_error; a failure of the system is a
 // std::system_error with its errno.
+//
+//     try {
+//         std::string text = co_await aio::read_file("settings.json");
+//     } catch (const std::system_error& e) {
+//         std::puts(e.what());  // says what failed, where, and why
+//     }
 
 #include <aio/detail/base/platform.hpp>
 

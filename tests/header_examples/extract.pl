@@ -1,11 +1,13 @@
 #!/usr/bin/env perl
 # Usage: extract.pl HEADER...: a C++ file of the examples in the headers' opening comments, to be compiled behind context.hpp.
+# A header that has no example is named, and is a failure.
 # Functions stand at namespace scope; statements, which may await, are put into a coroutine. `...` stands for whatever one likes.
 use strict;
 use warnings;
 
 print "#include \"context.hpp\"\n";
 my $number = 0;
+my $without = 0;
 for my $header (@ARGV) {
     open(my $in, '<', $header) or die "$header: $!\n";
     my (@functions, @statements, @blocks, $function);
@@ -37,7 +39,11 @@ for my $header (@ARGV) {
             $statements[-1] .= "$place$code\n";
         }
     }
-    next if !@functions && !@statements;
+    if (!@functions && !@statements) {
+        print STDERR "$header: its opening comment has no example\n";
+        $without = 1;
+        next;
+    }
     ++$number;
     (my $include = $header) =~ s{.*include/}{};
     my $functions = join "", @functions;
@@ -48,3 +54,4 @@ for my $header (@ARGV) {
     }
     print "}  // namespace\n";
 }
+exit $without;

@@ -1,6 +1,6 @@
 // The random programs of model.hpp, from a fuzzer's bytes: the first two are the schedule, the rest is the program.
 
-#include "../model.hpp"
+#include "model.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     model::choices decisions(data, size);

@@ -1,6 +1,6 @@
-// The fuzzers of tests/fuzz on a fixed sequence of inputs: pieces of good and bad messages, mixed and damaged.
+// The fuzzers of tests/whole/fuzz on a fixed sequence of inputs: pieces of good and bad messages, mixed and damaged.
 
-#include "fuzz/http_fuzz.hpp"
+#include "http_fuzz.hpp"
 #include "aio_test.hpp"
 #include "http_corpus.hpp"
 
