@@ -9,8 +9,8 @@
 // between any two moments at which something can happen nothing is ready, so then the model must not know of anybody
 // who could go on: a lost wake-up shows there. The end cancels everybody, and everybody must end.
 //
-// model_test.cpp takes programs from seeds, whole/fuzz/model_fuzz.cpp from the bytes of a fuzzer. `shrink` makes a failing
-// one small.
+// model_test.cpp takes programs from seeds, whole/fuzz/model_fuzz.cpp from the bytes of a fuzzer. `shrink` makes a
+// failing one small.
 
 #include <aio/aio.hpp>
 #include <aio/testing.hpp>
