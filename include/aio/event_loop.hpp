@@ -31,10 +31,10 @@ struct exception_context {
 class loop_handle;
 
 namespace detail {
-class inbox;
+class mailbox;
 struct scheduled_callback;
 struct event_loop_hooks;
-std::shared_ptr<inbox> inbox_of(const loop_handle& handle);
+std::shared_ptr<mailbox> mailbox_of(const loop_handle& handle);
 }  // namespace detail
 
 /// The handle of a callback that waits for its turn or time. Dropping the handle changes nothing.
@@ -65,9 +65,9 @@ public:
 
 private:
     friend class event_loop;
-    friend std::shared_ptr<detail::inbox> detail::inbox_of(const loop_handle& handle);
-    explicit loop_handle(std::shared_ptr<detail::inbox> inbox) noexcept : inbox_(std::move(inbox)) {}
-    std::shared_ptr<detail::inbox> inbox_;
+    friend std::shared_ptr<detail::mailbox> detail::mailbox_of(const loop_handle& handle);
+    explicit loop_handle(std::shared_ptr<detail::mailbox> home) noexcept : home_(std::move(home)) {}
+    std::shared_ptr<detail::mailbox> home_;
 };
 
 /// A loop belongs to its thread; other threads may use only its loop_handle. run() and runner make it.

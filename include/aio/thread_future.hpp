@@ -33,7 +33,7 @@ namespace detail {
 /// The state that a thread_future shares with its task, but for the outcome.
 class thread_future_base {
 public:
-    explicit thread_future_base(std::shared_ptr<inbox> in) noexcept : in_(std::move(in)) {}
+    explicit thread_future_base(std::shared_ptr<mailbox> home) noexcept : home_(std::move(home)) {}
     bool done() const;
     /// wait() and wait_for() throw std::logic_error on the loop's own thread, which would wait for itself, unless the
     /// coroutine has ended.
@@ -41,7 +41,7 @@ public:
     bool wait_for(delay d) const;  // false: the coroutine has not ended by then
     /// False if the coroutine, or its loop, has ended.
     static bool cancel(const std::shared_ptr<thread_future_base>& self, std::string message);
-    const std::shared_ptr<inbox>& in() const noexcept { return in_; }
+    const std::shared_ptr<mailbox>& home() const noexcept { return home_; }
 
     // the following two are used on the loop's thread alone
     task_base* task = nullptr;
@@ -49,7 +49,7 @@ public:
 
 private:
     void refuse_own_thread() const;
-    std::shared_ptr<inbox> in_;
+    std::shared_ptr<mailbox> home_;
     mutable std::mutex mutex_;
     mutable std::condition_variable changed_;
     bool done_ = false;
@@ -63,9 +63,9 @@ public:
     std::atomic<bool> taken = false;
 };
 
-/// The loop's side of a thread_future. It goes through the inbox to the loop, starts the task there, and waits for its
-/// end.
-struct thread_task_base : inbox_node, waiter, loop_service {
+/// The loop's side of a thread_future. It goes through the mailbox to the loop, starts the task there, and waits for
+/// its end.
+struct thread_task_base : mailbox_node, waiter, loop_service {
     std::source_location place;
     carried_context context;
 };
@@ -74,7 +74,7 @@ bool loop_takes_tasks() noexcept;
 void watch_loop_end(loop_service& node) noexcept;
 std::exception_ptr loop_has_ended();
 [[noreturn]] void throw_value_taken();
-std::shared_ptr<inbox> require_inbox(const loop_handle& handle);
+std::shared_ptr<mailbox> require_mailbox(const loop_handle& handle);
 
 template<class T>
 struct thread_task final : thread_task_base {
@@ -85,7 +85,7 @@ struct thread_task final : thread_task_base {
     thread_task(coro<T>&& c, std::shared_ptr<thread_future_state<T>> s) : body(std::move(c)), state(std::move(s)) {
         place = coro_access::place(body);
         context.take();
-        deliver = [](inbox_node& node) noexcept {
+        deliver = [](mailbox_node& node) noexcept {
             static_cast<thread_task&>(static_cast<thread_task_base&>(node)).start();
         };
         notify = [](waiter& w) noexcept { static_cast<thread_task&>(static_cast<thread_task_base&>(w)).task_done(); };
@@ -214,10 +214,10 @@ auto run_coroutine_threadsafe(const loop_handle& h, A&& awaitable) -> thread_fut
         coro<T>& c;
         ~closes() { c.close(); }
     } close_if_refused{body};
-    auto in = detail::require_inbox(h);
-    auto state = std::make_shared<detail::thread_future_state<T>>(in);
+    auto home = detail::require_mailbox(h);
+    auto state = std::make_shared<detail::thread_future_state<T>>(home);
     auto job = std::make_unique<detail::thread_task<T>>(std::move(body), state);
-    if (!in->push(*job)) {
+    if (!home->push(*job)) {
         job->body.close();
         detail::throw_logic_error("run_coroutine_threadsafe: the loop has ended");
     }

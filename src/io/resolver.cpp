@@ -89,7 +89,7 @@ public:
     bool start() noexcept {
         loop_core& loop = *task_->loop();
         look_up_job& job = *job_;
-        job.home = inbox_of(loop);
+        job.home = mailbox_of(loop);
         job.waiter = this;
         job.run = [](blocking_job& j) noexcept {
             auto& self = static_cast<look_up_job&>(j);
@@ -97,7 +97,7 @@ public:
                 self.error = look_up(self.host, self.port, self.flags, self.found);
             } catch (...) { self.no_memory = true; }
         };
-        job.deliver = [](inbox_node& node) noexcept {
+        job.deliver = [](mailbox_node& node) noexcept {
             auto& self = static_cast<look_up_job&>(node);
             if (!self.waiter) {
                 delete &self;

@@ -21,9 +21,9 @@ std::atomic<std::uint64_t> last_loop_id{0};
 
 loop_core::loop_core()
     : id(1 + last_loop_id.fetch_add(1, std::memory_order_relaxed)), state_(std::make_unique<loop_state>()) {
-    state_->in = std::make_shared<inbox>();
+    state_->mail = std::make_shared<mailbox>();
     state_->io = make_epoll_reactor();
-    state_->waker.fd = state_->in->wake_fd();
+    state_->waker.fd = state_->mail->wake_fd();
     state_->io->add(state_->waker, state_->waker.fd, io_entry::readable | io_entry::edge);
 }
 
@@ -31,7 +31,7 @@ loop_core::~loop_core() = default;
 
 void loop_core::close() noexcept {
     state_->hooks->close(*this);
-    state_->in->close();
+    state_->mail->close();
     state_->step_hook = nullptr;
     closed = true;
     if (debug) note_debug_loop(*this, false);
@@ -99,7 +99,7 @@ void loop_core::look_who_watches() noexcept { watched = debug || state_->seeded 
 void loop_core::arm(timer_node& timer, time_point deadline) noexcept { state_->timer_heap.arm(timer, deadline); }
 void loop_core::disarm(timer_node& timer) noexcept { state_->timer_heap.disarm(timer); }
 
-std::shared_ptr<inbox> inbox_of(loop_core& loop) noexcept { return loop.state().in; }
+std::shared_ptr<mailbox> mailbox_of(loop_core& loop) noexcept { return loop.state().mail; }
 
 void loop_core::report(const char* message, std::exception_ptr error, task_base* task) noexcept {
     report([message] { return std::string(message); }, std::move(error), task);

@@ -26,7 +26,7 @@ class blocking_pool;
 template<class Signature>
 class function;
 
-/// The entry of the inbox's eventfd. Other threads write to it to end the loop's sleep. Nobody reads it: it is
+/// The entry of the mailbox's eventfd. Other threads write to it to end the loop's sleep. Nobody reads it: it is
 /// registered edge-triggered, so each write wakes once.
 class wake_entry final : public io_entry {
 public:
@@ -59,7 +59,7 @@ struct loop_state {
     timers timer_heap;
     const unsigned generation = fork_generation();  // of the process that made it: its child does not use it
     std::unique_ptr<reactor> io;
-    std::shared_ptr<inbox> in;
+    std::shared_ptr<mailbox> mail;
     wake_entry waker;
     std::thread::id thread;     // that has entered the loop last
     list<list_node> callbacks;  // of call_soon, call_later and call_at, not called yet
@@ -86,8 +86,5 @@ struct loop_state {
     list<loop_service> services;
     bool closing = false;  // run() is at its end: other threads can start nothing more
 };
-
-/// This loop's inbox. Executors and threads keep it; it may outlive the loop.
-std::shared_ptr<inbox> inbox_of(loop_core& loop) noexcept;
 
 }  // namespace aio::detail

@@ -1,4 +1,4 @@
-// The inbox of a loop, through which other threads reach it: they push nodes, and the loop delivers them in its next
+// The mailbox of a loop, through which other threads reach it: they push nodes, and the loop delivers them in its next
 // look outside (scheduler::poll_outside). It takes no lock, and writes to the eventfd only if the loop sleeps.
 
 #include "loop/loop_state.hpp"
@@ -17,22 +17,22 @@ namespace aio::detail {
 // A stack: producers push to it, and the loop takes it whole. Before it blocks, the loop sets sleeping and looks at
 // the stack once more; a producer pushes, and then looks at sleeping. With sequentially consistent order one of the
 // two sees the other.
-struct inbox::state {
-    std::atomic<inbox_node*> head{nullptr};
+struct mailbox::state {
+    std::atomic<mailbox_node*> head{nullptr};
     std::atomic<bool> sleeping{false};
-    inbox_node closed_mark;
+    mailbox_node closed_mark;
     const unsigned generation = fork_generation();
 };
 
-inbox::inbox() : state_(std::make_unique<state>()), wake_fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+mailbox::mailbox() : state_(std::make_unique<state>()), wake_fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
     if (wake_fd_ < 0) throw_system_error(errno, "eventfd");
 }
 
-inbox::~inbox() { ::close(wake_fd_); }
+mailbox::~mailbox() { ::close(wake_fd_); }
 
-bool inbox::push(inbox_node& node) noexcept {
+bool mailbox::push(mailbox_node& node) noexcept {
     if (forked()) return false;
-    inbox_node* head = state_->head.load(std::memory_order_relaxed);
+    mailbox_node* head = state_->head.load(std::memory_order_relaxed);
     do {
         if (head == &state_->closed_mark) return false;
         node.next = head;
@@ -41,50 +41,50 @@ bool inbox::push(inbox_node& node) noexcept {
     return true;
 }
 
-bool inbox::forked() const noexcept { return state_->generation != fork_generation(); }
+bool mailbox::forked() const noexcept { return state_->generation != fork_generation(); }
 
-bool inbox::closed() const noexcept { return state_->head.load(std::memory_order_acquire) == &state_->closed_mark; }
+bool mailbox::closed() const noexcept { return state_->head.load(std::memory_order_acquire) == &state_->closed_mark; }
 
-bool inbox::empty() const noexcept { return state_->head.load(std::memory_order_relaxed) == nullptr; }
+bool mailbox::empty() const noexcept { return state_->head.load(std::memory_order_relaxed) == nullptr; }
 
 namespace {
-void deliver_all(inbox_node* newest) noexcept {
-    inbox_node* oldest = nullptr;
+void deliver_all(mailbox_node* newest) noexcept {
+    mailbox_node* oldest = nullptr;
     while (newest) {
-        inbox_node* next = newest->next;
+        mailbox_node* next = newest->next;
         newest->next = oldest;
         oldest = newest;
         newest = next;
     }
     while (oldest) {
-        inbox_node* next = oldest->next;
+        mailbox_node* next = oldest->next;
         oldest->deliver(*oldest);
         oldest = next;
     }
 }
 }  // namespace
 
-bool inbox::drain() noexcept {
+bool mailbox::drain() noexcept {
     if (empty()) return false;
     deliver_all(state_->head.exchange(nullptr, std::memory_order_acquire));
     return true;
 }
 
-bool inbox::prepare_to_block() noexcept {
+bool mailbox::prepare_to_block() noexcept {
     state_->sleeping.store(true, std::memory_order_seq_cst);
     if (state_->head.load(std::memory_order_seq_cst) == nullptr) return true;
     state_->sleeping.store(false, std::memory_order_relaxed);
     return false;
 }
 
-void inbox::awake() noexcept { state_->sleeping.store(false, std::memory_order_relaxed); }
+void mailbox::awake() noexcept { state_->sleeping.store(false, std::memory_order_relaxed); }
 
-void inbox::close() noexcept {
-    inbox_node* rest = state_->head.exchange(&state_->closed_mark, std::memory_order_acq_rel);
+void mailbox::close() noexcept {
+    mailbox_node* rest = state_->head.exchange(&state_->closed_mark, std::memory_order_acq_rel);
     if (rest != &state_->closed_mark) deliver_all(rest);
 }
 
-void inbox::wake() noexcept {
+void mailbox::wake() noexcept {
     const std::uint64_t one = 1;
     [[maybe_unused]] const auto written = ::write(wake_fd_, &one, sizeof one);  // full: it was woken already
 }

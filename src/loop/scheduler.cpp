@@ -75,13 +75,13 @@ void scheduler::poll_outside() {
     arrivals line(*this);
     const bool in_order = state_.virtual_time || by_turns();
     if (std::exchange(state_.in_order, in_order) && !in_order) line.join_earlier();
-    state_.in->drain();
+    state_.mail->drain();
     const bool may_block = line.nothing();
     if (!may_block) state_.patience = std::chrono::milliseconds(1);
     if (state_.virtual_time) {
         state_.timer_heap.fire_due(state_.virtual_now);
         state_.io->poll(std::chrono::nanoseconds(0));
-        state_.in->drain();
+        state_.mail->drain();
         if (!may_block || !line.nothing()) return;
         if (interrupt_is_pending()) return;  // the poll has taken the wake-up that the signal had sent
         if (advance_virtual_time(line)) return;
@@ -115,9 +115,9 @@ bool scheduler::advance_virtual_time(const arrivals& line) {
 // up to 10 ms of the real clock before the timer fires.
 void scheduler::hear_threads() {
     if (core_.foreign == 0 || !foreign_threads_alive()) return;
-    if (state_.in->prepare_to_block()) state_.io->poll(std::chrono::milliseconds(10));
-    state_.in->awake();
-    state_.in->drain();
+    if (state_.mail->prepare_to_block()) state_.io->poll(std::chrono::milliseconds(10));
+    state_.mail->awake();
+    state_.mail->drain();
 }
 
 // Adapts the number of steps between two looks, so that these steps take 5 to 20 us.
@@ -156,12 +156,12 @@ std::optional<std::chrono::nanoseconds> scheduler::time_to_sleep(time_point now,
         timeout = std::min(timeout.value_or(std::chrono::seconds(1)), until_tidy);
     }
     if (core_.outstanding != 0 && (!timeout || *timeout > spinner::most) &&
-        state_.for_threads.until([this] { return !state_.in->empty(); })) {
+        state_.for_threads.until([this] { return !state_.mail->empty(); })) {
         return std::chrono::nanoseconds(0);
     }
-    // A signal may have come since the last look: its handler writes to the inbox's eventfd, so that the poll returns
+    // A signal may have come since the last look: its handler writes to the mailbox's eventfd, so that the poll returns
     // at once.
-    if ((!timeout || timeout->count() > 0) && !state_.in->prepare_to_block()) return std::chrono::nanoseconds(0);
+    if ((!timeout || timeout->count() > 0) && !state_.mail->prepare_to_block()) return std::chrono::nanoseconds(0);
     return timeout;
 }
 
@@ -180,7 +180,7 @@ bool scheduler::may_be_woken() {
         }
         return false;
     }
-    if (!state_.in->empty() || interrupt_is_pending()) return true;
+    if (!state_.mail->empty() || interrupt_is_pending()) return true;
     std::string text = "deadlock: every task waits for another, and nothing outside can wake one\n";
     try {
         text += state_.hooks->describe_waits();
@@ -191,8 +191,8 @@ bool scheduler::may_be_woken() {
 // Asks the kernel for descriptors that are ready, then hears other threads, then fires the timers that are due.
 void scheduler::poll_kernel(std::optional<std::chrono::nanoseconds> timeout, time_point now) {
     state_.io->poll(timeout);
-    state_.in->awake();
-    const bool by_thread = state_.in->drain();
+    state_.mail->awake();
+    const bool by_thread = state_.mail->drain();
     state_.last_poll = now;
     if (!timeout || timeout->count() > 0) {  // the loop may have slept
         const time_point later = clock::now();

@@ -64,7 +64,7 @@ void loop_owner::finish() noexcept {
     loop_core& core = loop_->core();
     core.state().closing = true;
     if (!abandoned_) {
-        const signal_guard signals(core.state().in->wake_fd(), options_.handle_sigterm, signals_);
+        const signal_guard signals(core.state().mail->wake_fd(), options_.handle_sigterm, signals_);
         try {
             stepper loop(core, nullptr, signals.counter(), signals_);
             while (!core.tasks.empty()) {  // again: a task that ends may have created others
@@ -84,7 +84,7 @@ void loop_owner::finish() noexcept {
     }
     report_unread();
     tell_replaced_errors();
-    core.state().in->close();
+    core.state().mail->close();
     while (loop_service* service = core.state().services.pop_front()) service->loop_ended(*service);
     enter.reset();
 }

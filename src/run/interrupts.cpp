@@ -1,5 +1,5 @@
 // The first SIGINT cancels the main task, a second one ends the loop by force. The handler only counts, and wakes the
-// loop through the eventfd of its inbox: the scheduler looks at the count (poll_outside).
+// loop through the eventfd of its mailbox: the scheduler looks at the count (poll_outside).
 
 #include "run/interrupts.hpp"
 

@@ -102,7 +102,7 @@ void loop_owner::let_go::operator()(event_loop* loop) const noexcept {
 
 void loop_owner::run_until_done(task_base& main) {
     loop_core& core = loop_->core();
-    const signal_guard signals(core.state().in->wake_fd(), options_.handle_sigterm);
+    const signal_guard signals(core.state().mail->wake_fd(), options_.handle_sigterm);
     stepper loop(core, &main, signals.counter());
     bool interrupted = false;
     try {

@@ -64,7 +64,7 @@ struct scheduled_callback : ready_callback, list_node {
 };
 
 namespace {
-struct posted_call : inbox_node {
+struct posted_call : mailbox_node {
     std::shared_ptr<scheduled_callback> callback;  // made by the thread that posts, where an error can be thrown
     carried_context context;
 };
@@ -75,7 +75,7 @@ void drop_callbacks(loop_core& loop) noexcept {
     while (auto* node = left.front()) static_cast<void>(static_cast<scheduled_callback*>(node)->detach());
 }
 
-std::shared_ptr<inbox> inbox_of(const loop_handle& handle) { return handle.inbox_; }
+std::shared_ptr<mailbox> mailbox_of(const loop_handle& handle) { return handle.home_; }
 
 }  // namespace detail
 
@@ -91,12 +91,12 @@ void callback_handle::cancel() {
 bool callback_handle::cancelled() const noexcept { return callback_ && callback_->is_cancelled; }
 
 void loop_handle::call_soon_threadsafe(detail::function<void()> fn) const {
-    if (!inbox_) detail::throw_logic_error("this loop_handle is empty");
+    if (!home_) detail::throw_logic_error("this loop_handle is empty");
     if (!fn) detail::throw_empty_function("call_soon_threadsafe()");
     auto call = std::make_unique<detail::posted_call>();
     call->callback = std::make_shared<detail::scheduled_callback>(std::move(fn));
     call->context.take();
-    call->deliver = [](detail::inbox_node& node) noexcept {
+    call->deliver = [](detail::mailbox_node& node) noexcept {
         std::unique_ptr<detail::posted_call> self(static_cast<detail::posted_call*>(&node));
         event_loop* loop = detail::running_loop();
         if (!loop) return;
@@ -106,12 +106,12 @@ void loop_handle::call_soon_threadsafe(detail::function<void()> fn) const {
         loop->core().push(callback);
         self->context.swap_with_thread();
     };
-    if (inbox_->forked()) detail::throw_forked();
-    if (!inbox_->push(*call)) detail::throw_logic_error("call_soon_threadsafe: the loop has ended");
+    if (home_->forked()) detail::throw_forked();
+    if (!home_->push(*call)) detail::throw_logic_error("call_soon_threadsafe: the loop has ended");
     static_cast<void>(call.release());
 }
 
-bool loop_handle::running() const noexcept { return inbox_ && !inbox_->closed(); }
+bool loop_handle::running() const noexcept { return home_ && !home_->closed(); }
 
 callback_handle event_loop::call_soon(detail::function<void()> fn) {
     if (core_.state().generation != detail::fork_generation()) [[unlikely]]
@@ -152,7 +152,7 @@ void event_loop::set_exception_handler(detail::function<void(const exception_con
         fn ? std::make_shared<detail::function<void(const exception_context&)>>(std::move(fn)) : nullptr;
 }
 
-loop_handle event_loop::handle() const { return loop_handle(core_.state().in); }
+loop_handle event_loop::handle() const { return loop_handle(core_.state().mail); }
 
 event_loop& get_running_loop() {
     event_loop* const loop = detail::running_loop();

@@ -35,9 +35,9 @@ std::coroutine_handle<bridge_promise> foreign_bridge::open(loop_core& loop, void
     loop_ = &loop;
     done_ = done;
     owner_ = owner;
-    home_ = inbox_of(loop);
+    home_ = mailbox_of(loop);
     node_.owner = this;
-    node_.deliver = [](inbox_node& n) noexcept { static_cast<node&>(n).owner->arrived(); };
+    node_.deliver = [](mailbox_node& n) noexcept { static_cast<node&>(n).owner->arrived(); };
     stage_.store(stage::starting, std::memory_order_relaxed);
     dropped_ = false;
     handle_ = make_bridge(*this).handle;
@@ -65,7 +65,7 @@ bool foreign_bridge::park() noexcept {
 // Once another thread sees this stage, or the node, the awaiting coroutine may go on and destroy this object.
 void foreign_bridge::resumed() noexcept {
     if (stage_.exchange(stage::resumed, std::memory_order_acq_rel) == stage::starting) return;  // park() sees it
-    const std::shared_ptr<inbox> home = home_;
+    const std::shared_ptr<mailbox> home = home_;
     home->push(node_);  // refused once the loop has been closed: then its tasks will not go on
 }
 

@@ -22,7 +22,7 @@ constinit not_continued next_step;
 
 /// Shared by the cancellers of a task. task is touched on the loop's thread only.
 struct canceller_state {
-    std::shared_ptr<inbox> in;
+    std::shared_ptr<mailbox> home;
     task_base* task;
 };
 
@@ -263,7 +263,7 @@ task_canceller make_canceller(task_base& task) {
     task_canceller c;
     if (task.done()) return c;  // its loop may have ended, too
     task_extra& extra = task.extra();
-    if (!extra.canceller) extra.canceller = std::make_shared<canceller_state>(inbox_of(*task.loop()), &task);
+    if (!extra.canceller) extra.canceller = std::make_shared<canceller_state>(mailbox_of(*task.loop()), &task);
     c.state_ = extra.canceller;
     return c;
 }
@@ -271,7 +271,7 @@ task_canceller make_canceller(task_base& task) {
 }  // namespace detail
 
 namespace {
-struct cancel_request : detail::inbox_node {
+struct cancel_request : detail::mailbox_node {
     std::shared_ptr<detail::canceller_state> target;
     std::string message;
 };
@@ -282,11 +282,11 @@ void task_canceller::cancel(std::string message) const {
     auto* request = new cancel_request;
     request->target = state_;
     request->message = std::move(message);
-    request->deliver = [](detail::inbox_node& node) noexcept {
+    request->deliver = [](detail::mailbox_node& node) noexcept {
         std::unique_ptr<cancel_request> self(static_cast<cancel_request*>(&node));
         if (self->target->task) self->target->task->cancel(std::move(self->message));
     };
-    if (!state_->in->push(*request)) delete request;
+    if (!state_->home->push(*request)) delete request;
 }
 
 any_task current_task() noexcept { return any_task(detail::state_ptr<detail::task_base>(detail::local().task)); }

@@ -1,5 +1,5 @@
-// Threads for what blocks: a pool starts them as jobs come, and a job tells its loop through the inbox when it is done.
-// Files, look-ups of names and the executors use them.
+// Threads for what blocks: a pool starts them as jobs come, and a job tells its loop through the mailbox when it is
+// done. Files, look-ups of names and the executors use them.
 
 #include "loop/loop_state.hpp"
 #include "loop/process_threads.hpp"
@@ -100,7 +100,7 @@ void blocking_pool::state::serve(worker& w) noexcept {
         w.job = &job;
         idle_library_threads.remove();
         lock.unlock();
-        std::shared_ptr<inbox> home = std::move(job.home);
+        std::shared_ptr<mailbox> home = std::move(job.home);
         job.run(job);
         lock.lock();
         w.job = nullptr;
@@ -134,7 +134,7 @@ void blocking_pool::state::thread_ends(worker& w) noexcept {
 
 void blocking_pool::state::tell_ends() noexcept {
     while (pool_end* end = ends.pop_front()) {
-        const std::shared_ptr<inbox> home = std::move(end->home);
+        const std::shared_ptr<mailbox> home = std::move(end->home);
         home->push(*end);
     }
 }
@@ -339,8 +339,8 @@ bool pool_shutdown::await_ready() {
 bool pool_shutdown::start() noexcept {
     loop_core& loop = *task_->loop();
     end_.owner = this;
-    end_.home = inbox_of(loop);
-    end_.deliver = [](inbox_node& n) noexcept {
+    end_.home = mailbox_of(loop);
+    end_.deliver = [](mailbox_node& n) noexcept {
         pool_shutdown& self = *static_cast<node&>(n).owner;
         --self.task_->loop()->outstanding;
         self.wake();
@@ -360,9 +360,9 @@ void pool_shutdown::finish() {
 
 bool blocking_base::start() noexcept {
     loop_core& loop = *task_->loop();
-    home = inbox_of(loop);
+    home = mailbox_of(loop);
     awaiter = task_;
-    deliver = [](inbox_node& node) noexcept {
+    deliver = [](mailbox_node& node) noexcept {
         auto& self = static_cast<blocking_base&>(node);
         --self.task_->loop()->outstanding;
         self.wake();

@@ -12,7 +12,7 @@ namespace detail {
 void throw_moved_from_executor() { throw_logic_error("this thread_pool_executor has been moved from"); }
 
 abandonable_base::abandonable_base(blocking_pool& pool, job_base& job) noexcept : pool_(&pool), job_(&job) {
-    job.deliver = [](inbox_node& node) noexcept {
+    job.deliver = [](mailbox_node& node) noexcept {
         auto& self = static_cast<job_base&>(node);
         if (!self.waiting) return self.destroy(self);  // it was given up when it was done already
         --self.waiting->task_->loop()->outstanding;
@@ -26,7 +26,7 @@ abandonable_base::abandonable_base(blocking_pool& pool, job_base& job) noexcept 
 
 bool abandonable_base::start() noexcept {
     loop_core& loop = *task_->loop();
-    job_->home = inbox_of(loop);
+    job_->home = mailbox_of(loop);
     job_->awaiter = task_;
     job_->waiting = this;
     phase_ = phase::parked;

@@ -1,5 +1,5 @@
 // The part of thread_future that does not depend on the type of the result. The thread that waits blocks on a
-// condition variable; its cancel goes through the inbox of the loop, and cancels the task there.
+// condition variable; its cancel goes through the mailbox of the loop, and cancels the task there.
 
 #include "loop/loop_state.hpp"
 
@@ -14,7 +14,7 @@ bool thread_future_base::done() const {
 
 void thread_future_base::refuse_own_thread() const {
     loop_core* loop = local().loop;
-    if (loop && loop->state().in == in_ && !done()) {
+    if (loop && loop->state().mail == home_ && !done()) {
         throw_logic_error(
             "a thread_future is waited for on the thread of its own loop, which would wait for itself: co_await a "
             "task");
@@ -45,7 +45,7 @@ void thread_future_base::complete() {
 }
 
 namespace {
-struct cancel_request : inbox_node {
+struct cancel_request : mailbox_node {
     std::shared_ptr<thread_future_base> target;
     std::string message;
 };
@@ -56,11 +56,11 @@ bool thread_future_base::cancel(const std::shared_ptr<thread_future_base>& self,
     auto request = std::make_unique<cancel_request>();
     request->target = self;
     request->message = std::move(message);
-    request->deliver = [](inbox_node& node) noexcept {
+    request->deliver = [](mailbox_node& node) noexcept {
         const std::unique_ptr<cancel_request> mine(static_cast<cancel_request*>(&node));
         if (task_base* task = mine->target->task) task->cancel(std::move(mine->message));
     };
-    if (!self->in_->push(*request)) return false;
+    if (!self->home_->push(*request)) return false;
     static_cast<void>(request.release());
     return true;
 }
@@ -78,11 +78,11 @@ std::exception_ptr loop_has_ended() {
 
 void throw_value_taken() { throw invalid_state_error("the value of this thread_future has been moved out already"); }
 
-std::shared_ptr<inbox> require_inbox(const loop_handle& handle) {
-    std::shared_ptr<inbox> in = inbox_of(handle);
-    if (!in) throw_logic_error("this loop_handle is empty");
-    if (in->closed()) throw_logic_error("run_coroutine_threadsafe: the loop has ended");
-    return in;
+std::shared_ptr<mailbox> require_mailbox(const loop_handle& handle) {
+    std::shared_ptr<mailbox> home = mailbox_of(handle);
+    if (!home) throw_logic_error("this loop_handle is empty");
+    if (home->closed()) throw_logic_error("run_coroutine_threadsafe: the loop has ended");
+    return home;
 }
 
 }  // namespace aio::detail

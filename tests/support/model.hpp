@@ -985,7 +985,7 @@ private:
         }
     }
 
-    // Through the loop's inbox, as from another thread: in the order of each thread, and none is lost.
+    // Through the loop's mailbox, as from another thread: in the order of each thread, and none is lost.
     void post(unsigned n) {
         const aio::loop_handle h = aio::get_running_loop().handle();
         for (; n > 0; --n) {

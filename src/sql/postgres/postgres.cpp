@@ -155,7 +155,7 @@ private:
     errand(postgres& owner, detail::loop_core& loop, detail::function<void()> fn);
     postgres* owner_;
     detail::loop_core* loop_;
-    std::shared_ptr<detail::inbox> inbox_;  // the loop's; the pool moves from home
+    std::shared_ptr<detail::mailbox> loop_mail_;  // the loop's; the pool moves from home
     detail::function<void()> fn_;
     std::shared_ptr<errand> self_;  // keeps the errand alive until it is delivered
 };
@@ -289,10 +289,10 @@ private:
 // ---- errands ----
 
 errand::errand(postgres& owner, detail::loop_core& loop, detail::function<void()> fn)
-    : owner_(&owner), loop_(&loop), inbox_(detail::inbox_of(loop)), fn_(std::move(fn)) {
-    home = inbox_;
+    : owner_(&owner), loop_(&loop), loop_mail_(detail::mailbox_of(loop)), fn_(std::move(fn)) {
+    home = loop_mail_;
     run = [](detail::blocking_job& job) noexcept { static_cast<errand&>(job).fn_(); };
-    deliver = [](detail::inbox_node& node) noexcept {
+    deliver = [](detail::mailbox_node& node) noexcept {
         const std::shared_ptr<errand> self = std::move(static_cast<errand&>(node).self_);
         --self->loop_->outstanding;
         if (self->owner_) self->owner_->errand_done();
@@ -317,11 +317,11 @@ std::shared_ptr<errand> errand::start(postgres& owner, F fn) {
 
 void errand::abandon() noexcept {
     owner_ = nullptr;
-    const bool loop_lives = !inbox_->closed();  // once it is closed, the loop may be gone
+    const bool loop_lives = !loop_mail_->closed();  // once it is closed, the loop may be gone
     switch (network_pool().give_up(*this)) {
         case detail::blocking_pool::given_up::withdrawn: self_.reset(); break;
         case detail::blocking_pool::given_up::running: break;
-        case detail::blocking_pool::given_up::finished: return;  // the inbox delivers it, if there is a loop
+        case detail::blocking_pool::given_up::finished: return;  // the mailbox delivers it, if there is a loop
     }
     if (loop_lives) --loop_->outstanding;
 }

@@ -8,22 +8,22 @@ namespace aio::detail {
 
 class loop_core;
 
-/// Something delivered to the loop from another thread, through its inbox. deliver() runs on the loop's thread and may
-/// free the node.
-struct inbox_node {
-    inbox_node* next = nullptr;
-    void (*deliver)(inbox_node&) noexcept = nullptr;
+/// Something delivered to the loop from another thread, through its mailbox. deliver() runs on the loop's thread and
+/// may free the node.
+struct mailbox_node {
+    mailbox_node* next = nullptr;
+    void (*deliver)(mailbox_node&) noexcept = nullptr;
 };
 
 /// The way into a loop from other threads: lock-free, many producers, one consumer, woken through an eventfd.
-class inbox {
+class mailbox {
 public:
-    inbox();
-    ~inbox();
-    inbox(const inbox&) = delete;
-    inbox& operator=(const inbox&) = delete;
+    mailbox();
+    ~mailbox();
+    mailbox(const mailbox&) = delete;
+    mailbox& operator=(const mailbox&) = delete;
     /// May be called on any thread. False if the loop has ended: then the node stays the caller's.
-    bool push(inbox_node& node) noexcept;
+    bool push(mailbox_node& node) noexcept;
     bool closed() const noexcept;
     bool forked() const noexcept;  // this process is a child of the one that made the loop
 
@@ -42,7 +42,7 @@ private:
     int wake_fd_;
 };
 
-/// The inbox of a loop. Executors and threads keep it.
-std::shared_ptr<inbox> inbox_of(loop_core& loop) noexcept;
+/// The mailbox of a loop. Executors and threads keep it; it may outlive the loop.
+std::shared_ptr<mailbox> mailbox_of(loop_core& loop) noexcept;
 
 }  // namespace aio::detail

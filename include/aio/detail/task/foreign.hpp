@@ -3,12 +3,12 @@
 //
 // An awaiter of this library knows tasks. One of another library is given a coroutine handle, and resumes it when it
 // has a result: inside await_suspend, from a callback, or from any thread. Here it gets the handle of a small
-// coroutine, the bridge. When the bridge is resumed it posts to the inbox of the loop, and the task goes on there in
+// coroutine, the bridge. When the bridge is resumed it posts to the mailbox of the loop, and the task goes on there in
 // its turn. None of the user's coroutines runs on the foreign thread.
 //
 //     stage       the foreign awaiter        the bridge, when it is resumed
 //     starting    is in its await_suspend    notes it: the await completes without having suspended the task
-//     parked      holds the handle           posts to the inbox; nothing happens once the loop is closed or forked
+//     parked      holds the handle           posts to the mailbox; nothing happens once the loop is closed or forked
 //     resumed     is done with the handle    -
 //
 // A parked await counts as outstanding on its loop.
@@ -28,7 +28,7 @@
 
 namespace aio::detail {
 
-class inbox;
+class mailbox;
 class foreign_bridge;
 
 struct bridge_frame;
@@ -77,7 +77,7 @@ public:
 private:
     friend struct bridge_promise;
     enum class stage : std::uint8_t { starting, parked, resumed };
-    struct node : inbox_node {
+    struct node : mailbox_node {
         foreign_bridge* owner = nullptr;
     };
     void resumed() noexcept;
@@ -85,7 +85,7 @@ private:
     void arrived() noexcept;
 
     std::coroutine_handle<bridge_promise> handle_;
-    std::shared_ptr<inbox> home_;
+    std::shared_ptr<mailbox> home_;
     loop_core* loop_ = nullptr;
     void (*done_)(void*) noexcept = nullptr;
     void* owner_ = nullptr;

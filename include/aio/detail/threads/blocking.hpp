@@ -22,10 +22,10 @@
 namespace aio::detail {
 
 /// A job for a thread of a pool. When it has run it is posted to home, and the loop's thread calls deliver (of
-/// inbox_node).
-struct blocking_job : inbox_node, list_node {
+/// mailbox_node).
+struct blocking_job : mailbox_node, list_node {
     void (*run)(blocking_job&) noexcept = nullptr;
-    std::shared_ptr<inbox> home;
+    std::shared_ptr<mailbox> home;
     /// Called by the pool's thread instead of deliver if there is no home, if the loop of home has ended, or if the job
     /// was given up. May be null.
     void (*orphaned)(blocking_job&) noexcept = nullptr;
@@ -33,8 +33,8 @@ struct blocking_job : inbox_node, list_node {
 };
 
 /// A node that is delivered to its loop when the threads of a pool have ended.
-struct pool_end : inbox_node, list_node {
-    std::shared_ptr<inbox> home;
+struct pool_end : mailbox_node, list_node {
+    std::shared_ptr<mailbox> home;
 };
 
 class blocking_pool {
