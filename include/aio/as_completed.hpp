@@ -32,13 +32,13 @@ struct as_completed_options {
 namespace detail {
 
 /// Waits until something has changed. Throws timeout_error once the deadline has passed.
-coro<> await_change(signal& changed, std::optional<time_point> deadline);
+coro<> await_change(wakeup& changed, std::optional<time_point> deadline);
 std::optional<time_point> deadline_from_now(delay d);
 
 template<class Handle>
 async_generator<Handle> handles_as_completed(std::vector<Handle> handles, delay timeout) {
     children set(nullptr);
-    signal changed;
+    wakeup changed;
     set.changed = &changed;
     set.keep_errors = true;  // those of tasks that outlive the iteration stay unretrieved
     const std::optional<time_point> deadline = deadline_from_now(timeout);

@@ -10,7 +10,7 @@ std::optional<time_point> deadline_from_now(delay d) {
     return d.from(require_loop().now());
 }
 
-coro<> await_change(signal& changed, std::optional<time_point> deadline) {
+coro<> await_change(wakeup& changed, std::optional<time_point> deadline) {
     auto change = changed.wait("the next of as_completed");
     if (!deadline) {
         co_await change;

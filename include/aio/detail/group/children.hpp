@@ -43,7 +43,7 @@ public:
     children& operator=(const children&) = delete;
     ~children();
 
-    signal* changed = nullptr;  // set when a child ends, for a waiter that waits for other things, too
+    wakeup* changed = nullptr;  // set when a child ends, for a waiter that waits for other things, too
     bool keep_errors;           // later errors of children that outlive the set do not count as retrieved
 
     /// Allocates what the next add() needs. Must be called before an owned child is started: if add() threw then,

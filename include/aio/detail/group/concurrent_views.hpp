@@ -1,6 +1,6 @@
 #pragma once
 // The views that own tasks: merge, concurrent, unordered_concurrent. Each is a generator that defers a call which ends
-// its tasks, so that no task outlives the generator, however that ends. A signal wakes the generator when the tasks
+// its tasks, so that no task outlives the generator, however that ends. A wakeup resumes the generator when the tasks
 // have something to give.
 
 #include <aio/async_generator.hpp>
@@ -44,7 +44,7 @@ using parts_ptr = state_ptr<view_parts<Parts...>>;
 /// goes.
 struct owned_tasks {
     children tasks{nullptr};
-    signal changed;  // a task has ended, or there is something to give
+    wakeup changed;  // a task has ended, or there is something to give
     bool stopping = false;
 
     owned_tasks() noexcept { tasks.changed = &changed; }
@@ -60,7 +60,7 @@ struct owned_tasks {
 /// A source's item, offered until the generator has taken it. Lies in the frame of the task that reads the source.
 struct offer : list_node {
     void* item = nullptr;
-    signal taken;
+    wakeup taken;
     offer() = default;
     ~offer() {
         if (linked()) unlink();
@@ -107,7 +107,7 @@ protected:
             }
         }
     }
-    static signal::wait_operation give(merge_state& state, offer& offered, const void* item) noexcept {
+    static wakeup::wait_operation give(merge_state& state, offer& offered, const void* item) noexcept {
         offered.item = const_cast<void*>(item);
         state.offers.push_back(offered);
         state.changed.set();
@@ -211,7 +211,7 @@ struct concurrent_state : owned_tasks {
     static constexpr std::size_t reader = 0, caller = 1;  // the index of a child says which it is
 
     std::deque<task<R>> calls;  // in the order in which the results are given: as they began, or as they ended
-    signal room;
+    wakeup room;
     std::size_t limit;
     std::size_t busy = 0;  // calls that run, and results that are not taken yet
     bool exhausted = false;

@@ -10,23 +10,23 @@ namespace aio::detail {
 
 /// A set() that finds no waiter is kept for the next wait. It only says that something has changed: the task that
 /// waited looks again at what it waits for.
-class signal {
+class wakeup {
 public:
     class [[nodiscard("co_await it")]] wait_operation : public revertible<wait_operation> {
     public:
-        wait_operation(signal& s, const char* what) noexcept : signal_(&s), what_(what) {}
+        wait_operation(wakeup& s, const char* what) noexcept : wakeup_(&s), what_(what) {}
         bool start() noexcept {
-            if (std::exchange(signal_->set_, false)) return true;
-            signal_->waiting_ = this;
+            if (std::exchange(wakeup_->set_, false)) return true;
+            wakeup_->waiting_ = this;
             return false;
         }
-        void unpark() noexcept { signal_->waiting_ = nullptr; }
-        void revert() noexcept { signal_->set(); }
+        void unpark() noexcept { wakeup_->waiting_ = nullptr; }
+        void revert() noexcept { wakeup_->set(); }
         void finish() noexcept {}
         void describe(std::string& out) const override { out += what_; }
 
     private:
-        signal* signal_;
+        wakeup* wakeup_;
         const char* what_;
     };
 
