@@ -40,24 +40,25 @@ class condition_wait;
 
 /// A waiter of a lock: an acquire(), or the wait() of a condition that is taking its lock again.
 struct lock_waiter : waiting_node {
-    /// Called when the waiter's turn has come; or, with a farewell, when the lock is being destroyed: granted says
+    /// Called when the waiter's turn has come; or, with a notice, when the lock is being destroyed: granted says
     /// whether the waiter's turn had come by then. Set when the waiter is linked.
-    void (*tell)(lock_waiter&, farewell*, bool granted) noexcept;
+    void (*tell)(lock_waiter&, destruction_notice*, bool granted) noexcept;
 
     lock_waiter() noexcept {}
 
     template<class Operation>
-    static void tell_operation(lock_waiter& w, farewell* goodbye, bool granted) noexcept {
+    static void tell_operation(lock_waiter& w, destruction_notice* notice, bool granted) noexcept {
         auto& op = static_cast<Operation&>(w);
-        if (goodbye) [[unlikely]]
-            return say_goodbye(op, *goodbye, granted);
+        if (notice) [[unlikely]]
+            return tell_of_destruction(op, *notice, granted);
         op.wake();
     }
 
 private:
     template<class Operation>
-    [[gnu::noinline, gnu::cold]] static void say_goodbye(Operation& op, farewell& goodbye, bool granted) noexcept {
-        granted ? goodbye.grant(op) : goodbye.to(op);
+    [[gnu::noinline, gnu::cold]] static void tell_of_destruction(
+        Operation& op, destruction_notice& notice, bool granted) noexcept {
+        granted ? notice.grant(op) : notice.to(op);
     }
 };
 

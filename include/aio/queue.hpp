@@ -115,9 +115,9 @@ struct queue_line {
     }
     /// Ends all waits, because the queue is being destroyed. over: the operations that have been woken would find the
     /// queue shut down, so they end as they would have ended anyway.
-    void abandon(farewell& goodbye, bool over) noexcept {
+    void abandon(destruction_notice& notice, bool over) noexcept {
         first_asleep = nullptr;
-        while (Operation* op = all.pop_front()) over && op->woken_to_look() ? goodbye.grant(*op) : goodbye.to(*op);
+        while (Operation* op = all.pop_front()) over && op->woken_to_look() ? notice.grant(*op) : notice.to(*op);
     }
 
 private:
@@ -261,11 +261,11 @@ private:
         return false;
     }
     void abandon() noexcept {
-        farewell goodbye(Store::kind);
-        getters_.abandon(goodbye, shut_down_ && empty());
-        putters_.abandon(goodbye, shut_down_);
-        goodbye.to_all(joiners_);
-        while (queue_join* w = postponed_.pop_front()) unfinished_ == 0 ? goodbye.grant(*w) : goodbye.to(*w);
+        destruction_notice notice(Store::kind);
+        getters_.abandon(notice, shut_down_ && empty());
+        putters_.abandon(notice, shut_down_);
+        notice.to_all(joiners_);
+        while (queue_join* w = postponed_.pop_front()) unfinished_ == 0 ? notice.grant(*w) : notice.to(*w);
     }
 
     queue_line<get_operation> getters_;

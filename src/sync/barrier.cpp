@@ -46,13 +46,13 @@ void barrier::abort() {
 }
 
 void barrier::abandon() noexcept {
-    detail::farewell goodbye("aio::barrier");
+    detail::destruction_notice notice("aio::barrier");
     while (detail::barrier_wait* w = woken_.pop_front()) {
         w->broke_ = state_ == state::broken || (w->joined_ && state_ == state::resetting);
-        w->joined_ || w->broke_ ? goodbye.grant(*w) : goodbye.to(*w);
+        w->joined_ || w->broke_ ? notice.grant(*w) : notice.to(*w);
     }
-    goodbye.to_all(inside_);
-    goodbye.to_all(blocked_);
+    notice.to_all(inside_);
+    notice.to_all(blocked_);
 }
 
 namespace detail {

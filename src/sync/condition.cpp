@@ -22,7 +22,7 @@ void condition::wake(std::size_t n) noexcept {
 }
 
 void condition::abandon() noexcept {
-    detail::farewell goodbye(kind);
+    detail::destruction_notice notice(kind);
     while (detail::condition_link* link = notified_.pop_front())
         static_cast<detail::condition_wait&>(*link).condition_ = nullptr;
     while (detail::condition_link* link = waiting_.pop_front()) {
@@ -31,12 +31,12 @@ void condition::abandon() noexcept {
         w.orphaned_ = true;
         // If the lock is the condition's own, it is destroyed next: it finds these waits on their way back, ends them
         // and reports them.
-        if (lock_ == &own_ ? w.task()->loop() == detail::local().loop : goodbye.reaches(*w.task())) w.go_back();
+        if (lock_ == &own_ ? w.task()->loop() == detail::local().loop : notice.reaches(*w.task())) w.go_back();
     }
     while (detail::condition_link* link = postponed_.pop_front()) {
         auto& w = static_cast<detail::condition_wait&>(*link);
         w.condition_ = nullptr;
-        goodbye.to(w);
+        notice.to(w);
     }
 }
 

@@ -6,9 +6,9 @@
 namespace aio {
 
 void event::abandon() noexcept {
-    detail::farewell goodbye("aio::event");
-    goodbye.to_all(waiters_);
-    while (detail::event_wait* w = postponed_.pop_front()) set_ ? goodbye.grant(*w) : goodbye.to(*w);
+    detail::destruction_notice notice("aio::event");
+    notice.to_all(waiters_);
+    while (detail::event_wait* w = postponed_.pop_front()) set_ ? notice.grant(*w) : notice.to(*w);
 }
 
 void detail::event_wait::describe(std::string& out) const { out += "event to be set"; }

@@ -25,14 +25,14 @@ void lock::describe(std::string& out, detail::loop_core& loop) const {
 }
 
 void lock::abandon() noexcept {
-    detail::farewell goodbye(kind_);
+    detail::destruction_notice notice(kind_);
     if (woken_) {
-        woken_->tell(*woken_, &goodbye, true);
+        woken_->tell(*woken_, &notice, true);
     } else if (detail::lock_waiter* next = holder_ == 0 ? returning_.pop_front() : nullptr) {
-        next->tell(*next, &goodbye, true);  // this wait would have found the lock free
+        next->tell(*next, &notice, true);  // this wait would have found the lock free
     }
     for (auto* list : {&waiters_, &returning_, &postponed_}) {
-        while (detail::lock_waiter* w = list->pop_front()) w->tell(*w, &goodbye, false);
+        while (detail::lock_waiter* w = list->pop_front()) w->tell(*w, &notice, false);
     }
 }
 

@@ -14,10 +14,10 @@ void semaphore::throw_too_many() {
 }
 
 void semaphore::abandon() noexcept {
-    detail::farewell goodbye("aio::semaphore");
-    while (detail::semaphore_acquire* w = woken_.pop_front()) goodbye.grant(*w);
-    goodbye.to_all(waiters_);
-    goodbye.to_all(postponed_);
+    detail::destruction_notice notice("aio::semaphore");
+    while (detail::semaphore_acquire* w = woken_.pop_front()) notice.grant(*w);
+    notice.to_all(waiters_);
+    notice.to_all(postponed_);
 }
 
 void detail::semaphore_acquire::describe(std::string& out) const { out += "permit of a semaphore"; }

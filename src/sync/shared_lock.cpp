@@ -50,10 +50,10 @@ shared_lock::guard shared_lock::try_exclusive() {
 }
 
 void shared_lock::abandon() noexcept {
-    detail::farewell goodbye("aio::shared_lock");
-    while (detail::shared_lock_acquire* w = woken_.pop_front()) goodbye.grant(*w);
-    goodbye.to_all(waiters_);
-    goodbye.to_all(postponed_);
+    detail::destruction_notice notice("aio::shared_lock");
+    while (detail::shared_lock_acquire* w = woken_.pop_front()) notice.grant(*w);
+    notice.to_all(waiters_);
+    notice.to_all(postponed_);
 }
 
 namespace detail {

@@ -1,5 +1,5 @@
 // What all primitives share: the errors that name them, and what a primitive that is destroyed tells those who wait
-// (farewell).
+// (destruction_notice).
 
 #include "loop/loop_state.hpp"
 #include "task/running.hpp"
@@ -32,7 +32,7 @@ std::string name_of_task(loop_core& loop, std::uint64_t id) {
     return "Task-" + std::to_string(id) + ", which has ended";
 }
 
-bool farewell::reaches(task_base& task) noexcept {
+bool destruction_notice::reaches(task_base& task) noexcept {
     if (!is_here(task)) return false;  // the task was leaked at a forced end
     loop_ = task.loop();
     if (!loop_->debug || count_++ >= 8) return true;
@@ -43,7 +43,7 @@ bool farewell::reaches(task_base& task) noexcept {
     return true;
 }
 
-farewell::~farewell() {
+destruction_notice::~destruction_notice() {
     if (count_ == 0) return;
     loop_->report(
         [this] {

@@ -115,7 +115,7 @@ struct in_order {
 
 /// For an exception handler: notes what debug mode tells of a primitive that is destroyed, and not what it tells of a
 /// slow machine.
-inline void note_farewell(std::vector<std::string>& told, const aio::exception_context& c) {
+inline void note_destruction(std::vector<std::string>& told, const aio::exception_context& c) {
     if (c.message.find("destroyed while") != std::string::npos) told.push_back(c.message);
 }
 

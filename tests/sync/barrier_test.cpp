@@ -10,7 +10,7 @@
 
 using aio_test::counted;
 using aio_test::journal;
-using aio_test::note_farewell;
+using aio_test::note_destruction;
 using aio_test::turns;
 
 namespace {
@@ -205,7 +205,8 @@ AIO_TEST("a barrier is a manager that gives the index") {
 PLAIN_TEST("semantics 15l: main's barrier goes before run() cancels the workers, in every stage of their wait") {
     std::vector<std::string> messages, told;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
+        aio::get_running_loop().set_exception_handler(
+            [&](const aio::exception_context& c) { note_destruction(told, c); });
         aio::barrier b(2);
         auto worker = [&messages, &b]() -> aio::coro<> {
             try {
@@ -258,7 +259,8 @@ AIO_TEST("semantics 15k2: a barrier that is reset and then destroyed: its waiter
 PLAIN_TEST("semantics 15l: a barrier destroyed while tasks wait cancels them, and debug mode tells it once") {
     std::vector<std::string> messages, told;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
+        aio::get_running_loop().set_exception_handler(
+            [&](const aio::exception_context& c) { note_destruction(told, c); });
         aio::barrier b(3);
         auto worker = [&messages, &b]() -> aio::coro<> {
             try {

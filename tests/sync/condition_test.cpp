@@ -10,7 +10,7 @@
 
 using aio_test::counted;
 using aio_test::journal;
-using aio_test::note_farewell;
+using aio_test::note_destruction;
 using aio_test::turns;
 
 namespace {
@@ -354,7 +354,7 @@ PLAIN_TEST("semantics 15l: main's condition goes before run() cancels the worker
         std::vector<std::string> messages, told;
         auto main = [&]() -> aio::coro<> {
             aio::get_running_loop().set_exception_handler(
-                [&](const aio::exception_context& c) { note_farewell(told, c); });
+                [&](const aio::exception_context& c) { note_destruction(told, c); });
             aio::condition c;
             std::vector<aio::task<>> tasks;
             for (int i = 0; i < 6; ++i) {
@@ -434,7 +434,8 @@ AIO_TEST(
 PLAIN_TEST("semantics 15l: who waits for a destroyed condition has the shared lock back when it hears of it") {
     std::vector<std::string> told;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
+        aio::get_running_loop().set_exception_handler(
+            [&](const aio::exception_context& c) { note_destruction(told, c); });
         aio::lock l;
         auto c = std::make_unique<aio::condition>(l);
         std::vector<std::string> messages;

@@ -8,7 +8,7 @@
 
 using aio_test::counted;
 using aio_test::journal;
-using aio_test::note_farewell;
+using aio_test::note_destruction;
 using aio_test::turns;
 
 namespace {
@@ -121,7 +121,7 @@ PLAIN_TEST(
         std::vector<std::string> messages, told;
         auto main = [&]() -> aio::coro<> {
             aio::get_running_loop().set_exception_handler(
-                [&](const aio::exception_context& c) { note_farewell(told, c); });
+                [&](const aio::exception_context& c) { note_destruction(told, c); });
             aio::event e;
             for (const char* name : {"one", "two"}) {
                 auto worker = [&messages, &e]() -> aio::coro<> {

@@ -8,7 +8,7 @@
 
 using aio_test::counted;
 using aio_test::journal;
-using aio_test::note_farewell;
+using aio_test::note_destruction;
 using aio_test::turns;
 
 namespace {
@@ -338,7 +338,8 @@ PLAIN_TEST(
     "fault C27: a lock that is destroyed cancels those who wait, but for who was woken, and debug mode tells it once") {
     std::vector<std::string> told, messages;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
+        aio::get_running_loop().set_exception_handler(
+            [&](const aio::exception_context& c) { note_destruction(told, c); });
         auto l = std::make_unique<aio::lock>();
         co_await l->acquire();
         std::vector<aio::task<>> tasks;

@@ -10,7 +10,7 @@
 
 using aio_test::counted;
 using aio_test::journal;
-using aio_test::note_farewell;
+using aio_test::note_destruction;
 using aio_test::trapped;
 using aio_test::turns;
 
@@ -521,7 +521,7 @@ PLAIN_TEST("semantics 15l: main's queue goes before run() cancels the workers, i
         std::vector<std::string> messages, told;
         auto main = [&]() -> aio::coro<> {
             aio::get_running_loop().set_exception_handler(
-                [&](const aio::exception_context& c) { note_farewell(told, c); });
+                [&](const aio::exception_context& c) { note_destruction(told, c); });
             aio::queue<counted> empty, full(1);
             aio::priority_queue<int> priority;
             full.put_nowait(counted(0));

@@ -8,7 +8,7 @@
 
 using aio_test::counted;
 using aio_test::journal;
-using aio_test::note_farewell;
+using aio_test::note_destruction;
 using aio_test::turns;
 
 namespace {
@@ -233,7 +233,8 @@ PLAIN_TEST(
     "nothing") {
     std::vector<std::string> messages, told;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
+        aio::get_running_loop().set_exception_handler(
+            [&](const aio::exception_context& c) { note_destruction(told, c); });
         aio::semaphore s(1);
         for (int i = 0; i < 4; ++i) {
             aio::create_task([&messages, &s]() -> aio::coro<> {

@@ -6,7 +6,7 @@
 
 using aio_test::counted;
 using aio_test::journal;
-using aio_test::note_farewell;
+using aio_test::note_destruction;
 using aio_test::turns;
 
 namespace {
@@ -173,7 +173,8 @@ PLAIN_TEST(
     "are cancelled") {
     std::vector<std::string> messages, told;
     auto main = [&]() -> aio::coro<> {
-        aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { note_farewell(told, c); });
+        aio::get_running_loop().set_exception_handler(
+            [&](const aio::exception_context& c) { note_destruction(told, c); });
         auto l = std::make_unique<aio::shared_lock>();
         auto held = co_await l->exclusive();
         auto waits = [&](bool exclusive) -> aio::coro<> {

@@ -56,8 +56,8 @@ public:
     void abandon() noexcept {
         closed_ = true;
         if (waiting_.empty()) return;
-        farewell goodbye(kind_);
-        goodbye.to_all(waiting_);
+        destruction_notice notice(kind_);
+        notice.to_all(waiting_);
     }
 
     std::size_t capacity() const noexcept { return capacity_; }

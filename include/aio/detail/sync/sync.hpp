@@ -109,12 +109,12 @@ private:
 };
 
 /// Ends the waits on a primitive that is being destroyed. In debug mode one report names the tasks that waited.
-class farewell {
+class destruction_notice {
 public:
-    explicit farewell(const char* kind) noexcept : kind_(kind) {}
-    ~farewell();
-    farewell(const farewell&) = delete;
-    farewell& operator=(const farewell&) = delete;
+    explicit destruction_notice(const char* kind) noexcept : kind_(kind) {}
+    ~destruction_notice();
+    destruction_notice(const destruction_notice&) = delete;
+    destruction_notice& operator=(const destruction_notice&) = delete;
 
     template<class Operation>
     void to(Operation& op) noexcept {
