@@ -96,8 +96,8 @@ public:
         joined_ = false;
         barrier_->woken_.push_back(*this);
     }
-    void unpark() noexcept { pass_on(); }
-    void pass_on() noexcept;
+    void unpark() noexcept { give_to_next(); }
+    void give_to_next() noexcept;
     std::size_t finish();
     void describe(std::string& out) const override;
 

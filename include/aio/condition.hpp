@@ -116,7 +116,7 @@ public:
     void postpone() noexcept { condition_->postponed_.push_back(*this); }
     void unpostpone() noexcept { condition_link::unlink(); }
     void unpark() noexcept { unpostpone(); }  // called before start() alone: cancel() handles later cancels
-    void pass_on() noexcept {}
+    void give_to_next() noexcept {}
     bool finish();
     bool is_gone() const noexcept { return gone_ || !condition_; }
     [[noreturn]] static void throw_condition_gone();

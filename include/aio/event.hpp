@@ -75,7 +75,7 @@ public:
     }
     void postpone() noexcept { event_->postponed_.push_back(*this); }
     void unpostpone() noexcept { leave_list(); }
-    void pass_on() noexcept {}
+    void give_to_next() noexcept {}
     bool finish() {
         check();
         return true;

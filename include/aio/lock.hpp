@@ -148,7 +148,7 @@ public:
     bool start() noexcept { return lock_->take(*task_) || park(); }
     void postpone() noexcept;
     void unpostpone() noexcept { leave_list(); }
-    void pass_on() noexcept;
+    void give_to_next() noexcept;
     bool finish() {
         if (!check()) lock_->arrive(*this, *task_);
         return true;

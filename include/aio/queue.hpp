@@ -77,7 +77,7 @@ public:
     bool start() noexcept;
     void postpone() noexcept { queue_->postponed_.push_back(*this); }
     void unpostpone() noexcept { unlink(); }
-    void pass_on() noexcept {}
+    void give_to_next() noexcept {}
     void finish() { check(); }
     void describe(std::string& out) const override;
 
@@ -239,10 +239,10 @@ private:
             }
         }
     };
-    void pass_item_on() noexcept {
+    void give_item_to_next() noexcept {
         if (!empty() && getters_.first_asleep) getters_.wake();
     }
-    void pass_room_on() noexcept {
+    void give_room_to_next() noexcept {
         if (!full() && putters_.first_asleep) putters_.wake();
     }
     /// For start(): true if there is nothing to wait for any more. Not inlined, to keep it out of the way of operations
@@ -284,9 +284,9 @@ public:
     }
     void postpone() noexcept { queue_->getters_.enter(*this); }
     void unpark() noexcept { queue_->getters_.leave(*this); }
-    void pass_on() noexcept {
+    void give_to_next() noexcept {
         if (this->linked()) unpark();
-        queue_->pass_item_on();
+        queue_->give_item_to_next();
     }
     [[gnu::always_inline]] typename Queue::value_type finish() {
         if (this->check()) throw_shut_down();
@@ -296,7 +296,7 @@ public:
             try {
                 return queue_->take();
             } catch (...) {
-                if (turn_ != 0) queue_->pass_item_on();
+                if (turn_ != 0) queue_->give_item_to_next();
                 throw;
             }
         }
@@ -322,9 +322,9 @@ public:
     }
     void postpone() noexcept { queue_->putters_.enter(*this); }
     void unpark() noexcept { queue_->putters_.leave(*this); }
-    void pass_on() noexcept {
+    void give_to_next() noexcept {
         if (this->linked()) unpark();
-        queue_->pass_room_on();
+        queue_->give_room_to_next();
     }
     void finish() {
         if (this->check() || queue_->shut_down_) [[unlikely]]
@@ -351,7 +351,7 @@ private:
     }
     /// Called in an exception handler: gives the room to the next waiter, and rethrows.
     [[noreturn]] void fail() {
-        if (turn_ != 0) queue_->pass_room_on();
+        if (turn_ != 0) queue_->give_room_to_next();
         throw;
     }
     bool woken_to_look() const noexcept { return this->phase_ == phase::retrying; }

@@ -121,7 +121,7 @@ public:
     }
     void postpone() noexcept { semaphore_->postponed_.push_back(*this); }
     void unpostpone() noexcept { unlink(); }
-    void pass_on() noexcept {
+    void give_to_next() noexcept {
         if (linked()) unlink();
         ++semaphore_->value_;
         semaphore_->wake_what_the_value_allows();

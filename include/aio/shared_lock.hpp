@@ -92,7 +92,7 @@ public:
     void postpone() noexcept { lock_->postponed_.push_back(*this); }
     void unpostpone() noexcept { unlink(); }
     void unpark() noexcept;
-    void pass_on() noexcept;
+    void give_to_next() noexcept;
     shared_lock::guard finish();
     void describe(std::string& out) const override;
 

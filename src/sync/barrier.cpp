@@ -84,7 +84,7 @@ bool barrier_wait::start() noexcept {
     return true;
 }
 
-void barrier_wait::pass_on() noexcept {
+void barrier_wait::give_to_next() noexcept {
     unlink();
     if (joined_) barrier_->leave();
 }

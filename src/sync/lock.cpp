@@ -58,7 +58,7 @@ void lock_acquire::postpone() noexcept {
     lock_->postponed_.push_back(*this);
 }
 
-void lock_acquire::pass_on() noexcept {
+void lock_acquire::give_to_next() noexcept {
     if (lock_->woken_ != this) return lock_->unlock();
     lock_->woken_ = nullptr;
     lock_->wake_first();

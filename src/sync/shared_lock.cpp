@@ -74,7 +74,7 @@ void shared_lock_acquire::unpark() noexcept {
     lock_->wake_next();  // if this one wanted the lock alone, those behind it may fit now
 }
 
-void shared_lock_acquire::pass_on() noexcept {
+void shared_lock_acquire::give_to_next() noexcept {
     if (linked()) unlink();
     lock_->release();
 }

@@ -154,7 +154,7 @@ public:
     }
     void unpostpone() noexcept { leave(); }
     void unpark() noexcept { leave(); }
-    void pass_on() noexcept {}
+    void give_to_next() noexcept {}
     std::optional<T> finish() {
         leave();
         this->check();

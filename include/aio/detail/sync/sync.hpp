@@ -58,7 +58,8 @@ void report_guard_error(std::exception_ptr error) noexcept;
 /// The name of a task, or "Task-3, which has ended".
 std::string name_of_task(loop_core& loop, std::uint64_t id);
 
-/// An operation on a primitive. Self has pass_on() in place of revert(). It is not called once the primitive is gone.
+/// An operation on a primitive. Self has give_to_next() in place of revert(). It is not called once the primitive is
+/// gone.
 template<class Self, class Node = list_node>
 class sync_operation : public revertible<Self>, public Node {
 public:
@@ -73,7 +74,7 @@ public:
         if (gone_) {
             if (!granted_) this->task_->set_cancel_message(gone_message(gone_));
         } else {
-            static_cast<Self&>(*this).pass_on();
+            static_cast<Self&>(*this).give_to_next();
         }
     }
 
