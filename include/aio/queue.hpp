@@ -128,8 +128,8 @@ private:
     }
 };
 
-/// What all three kinds of queues share. Store keeps the items.
-template<class T, class Store>
+/// What all three kinds of queues share. Storage keeps the items.
+template<class T, class Storage>
 class basic_queue : public queue_base {
 public:
     using value_type = T;
@@ -145,8 +145,8 @@ public:
             abandon();
         if constexpr (!std::is_trivially_destructible_v<T>) {
             shut_down_ = true;
-            Store left;  // the destructors of items find a queue that is shut down and empty
-            store_.exchange(left);
+            Storage left;  // the destructors of items find a queue that is shut down and empty
+            storage_.exchange(left);
         }
     }
 
@@ -169,7 +169,7 @@ public:
     /// Throws queue_empty, queue_shut_down.
     T get_nowait() {
         check_thread("queue::get_nowait");
-        if (store_.size() == 0 && !shut_down_) throw queue_empty();
+        if (storage_.size() == 0 && !shut_down_) throw queue_empty();
         return take();
     }
 
@@ -178,9 +178,9 @@ public:
     /// Queue.shutdown.
     void shutdown(bool immediate = false) {
         check_thread("queue::shutdown");
-        Store dropped;  // is destroyed last, when nothing of the queue is touched any more
+        Storage dropped;  // is destroyed last, when nothing of the queue is touched any more
         if (immediate) {
-            store_.exchange(dropped);
+            storage_.exchange(dropped);
             unfinished_ -= dropped.size() < unfinished_ ? dropped.size() : unfinished_;
             if (unfinished_ == 0) finished();
         }
@@ -189,9 +189,9 @@ public:
         while (putters_.first_asleep) putters_.wake();
     }
 
-    std::size_t size() const noexcept { return store_.size(); }
-    bool empty() const noexcept { return store_.size() == 0; }
-    bool full() const noexcept { return maxsize_ != 0 && store_.size() >= maxsize_; }
+    std::size_t size() const noexcept { return storage_.size(); }
+    bool empty() const noexcept { return storage_.size() == 0; }
+    bool full() const noexcept { return maxsize_ != 0 && storage_.size() >= maxsize_; }
     queue_statistics statistics() const noexcept {
         return {size(), maxsize_, getters_.all.size(), putters_.all.size(), joiners_.size(), unfinished_, shut_down_};
     }
@@ -200,40 +200,40 @@ private:
     friend get_operation;
     friend put_operation;
 
-    static constexpr bool adds_without_fail = calm<T> && requires(Store& s) { s.has_room(); };
-    static constexpr bool takes_without_fail = calm<T> && noexcept(std::declval<Store&>().take());
+    static constexpr bool adds_without_fail = calm<T> && requires(Storage& s) { s.has_room(); };
+    static constexpr bool takes_without_fail = calm<T> && noexcept(std::declval<Storage&>().take());
     /// If this throws, the item stays in the queue.
     T take() {
-        if (store_.size() == 0) [[unlikely]]
+        if (storage_.size() == 0) [[unlikely]]
             throw_shut_down();
         if constexpr (calm<T>) {
-            typename Store::item first = store_.take();
+            typename Storage::item first = storage_.take();
             if (putters_.first_asleep) putters_.wake();
             return std::move(*first);
         } else {
-            taken_item first(store_);
+            taken_item first(storage_);
             T item(std::move(*first.item));
-            first.store = nullptr;
+            first.storage = nullptr;
             if (putters_.first_asleep) putters_.wake();
             return item;
         }
     }
     /// If this throws, nothing has been put into the queue.
     [[gnu::always_inline]] void add(T&& item) {
-        store_.push(typename Store::item(std::move(item)));
+        storage_.push(typename Storage::item(std::move(item)));
         ++unfinished_;
         if (getters_.first_asleep) getters_.wake();
     }
     /// An item on its way out. It goes back into the queue if it cannot be moved.
     struct taken_item {
-        Store* store;
-        typename Store::item item;
-        explicit taken_item(Store& from) : store(&from), item(from.take()) {}
+        Storage* storage;
+        typename Storage::item item;
+        explicit taken_item(Storage& from) : storage(&from), item(from.take()) {}
         taken_item(const taken_item&) = delete;
         ~taken_item() {
-            if (!store) return;
+            if (!storage) return;
             try {
-                store->put_back(std::move(item));
+                storage->put_back(std::move(item));
             } catch (const std::bad_alloc&) {
                 // The item's move constructor has put another item into its place before it threw: this one is lost.
             }
@@ -261,7 +261,7 @@ private:
         return false;
     }
     void abandon() noexcept {
-        destruction_notice notice(Store::kind);
+        destruction_notice notice(Storage::kind);
         getters_.abandon(notice, shut_down_ && empty());
         putters_.abandon(notice, shut_down_);
         notice.to_all(joiners_);
@@ -270,7 +270,7 @@ private:
 
     queue_line<get_operation> getters_;
     queue_line<put_operation> putters_;
-    Store store_;
+    Storage storage_;
 };
 
 template<class Queue>
@@ -330,7 +330,7 @@ public:
         if (this->check() || queue_->shut_down_) [[unlikely]]
             throw_shut_down();
         if constexpr (Queue::adds_without_fail) {
-            if (!queue_->store_.has_room()) [[unlikely]]
+            if (!queue_->storage_.has_room()) [[unlikely]]
                 make_room();
             queue_->add(std::move(item_));
         } else {
@@ -346,7 +346,7 @@ private:
     friend queue_line<queue_put>;
     [[gnu::noinline]] void make_room() {
         try {
-            queue_->store_.make_room();
+            queue_->storage_.make_room();
         } catch (...) { fail(); }
     }
     /// Called in an exception handler: gives the room to the next waiter, and rethrows.

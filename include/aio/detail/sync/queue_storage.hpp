@@ -4,7 +4,7 @@
 // few items). T needs to be movable, nothing else.
 //
 // Items run code of the user's: a move may throw, a destructor may use the queue that the item was in, a comparison may
-// do either. So a store only moves slots, whose moves do neither, and is in order whenever it calls an item. A call
+// do either. So a storage only moves slots, whose moves do neither, and is in order whenever it calls an item. A call
 // that throws has changed nothing.
 
 #include <aio/detail/base/memory.hpp>
@@ -31,7 +31,7 @@ inline constexpr bool calm<std::shared_ptr<T>> = true;
 template<class T>
 inline constexpr bool calm<std::vector<T>> = true;
 
-/// An item in a store. One that is not calm lies in a block of its own, and only the pointer to it moves.
+/// An item in a storage. One that is not calm lies in a block of its own, and only the pointer to it moves.
 template<class T, bool = calm<T>>
 class slot {
 public:
