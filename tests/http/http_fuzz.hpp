@@ -104,7 +104,7 @@ inline std::string target(std::string_view text) {
 
 /// What our client makes of an answer: lines up to an empty one, then a body.
 inline std::string response(std::string_view bytes) {
-    aio::detail::http_transfer t;
+    aio::detail::curl_transfer t;
     t.method = "GET";
     t.shown = "http://h/";
     t.max_body_size = 100'000;
@@ -117,7 +117,7 @@ inline std::string response(std::string_view bytes) {
             bytes.remove_prefix(size);
             if (header) {
                 t.take_header_line(piece);
-                header = t.at != aio::detail::http_transfer::section::rest;
+                header = t.at != aio::detail::curl_transfer::section::rest;
             } else {
                 t.take_body(piece);
                 if (t.enough) break;
@@ -134,9 +134,9 @@ inline std::string response(std::string_view bytes) {
 /// URLs: taken or refused as std::invalid_argument; what is taken is ASCII and means the same when read again; no
 /// message has a password.
 inline std::string url(std::string_view text) {
-    static const auto client = std::make_shared<aio::detail::http_client>(aio::http::session_options());
+    static const auto multi = std::make_shared<aio::detail::curl_multi>(aio::http::session_options());
     const auto read = [](std::string u, std::string& refused) {
-        auto t = aio::detail::make_transfer(client, "GET", std::move(u), {}, {});
+        auto t = aio::detail::make_transfer(multi, "GET", std::move(u), {}, {});
         if (!t->error) return t;
         try {
             std::rethrow_exception(t->error);

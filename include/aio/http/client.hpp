@@ -51,13 +51,13 @@ struct session_options {
 
 namespace aio::detail {
 
-class http_client;
-struct http_transfer;
+class curl_multi;
+struct curl_transfer;
 
 /// A request and its response, as an operation that a task awaits.
 class [[nodiscard("co_await it")]] http_exchange final : public irrevocable<http_exchange> {
 public:
-    explicit http_exchange(std::unique_ptr<http_transfer> transfer) noexcept;
+    explicit http_exchange(std::unique_ptr<curl_transfer> transfer) noexcept;
     http_exchange(http_exchange&& other) noexcept;
     ~http_exchange();
     bool start() noexcept;
@@ -67,7 +67,7 @@ public:
     void describe(std::string& out) const override;
 
 private:
-    std::unique_ptr<http_transfer> transfer_;
+    std::unique_ptr<curl_transfer> transfer_;
 };
 
 }  // namespace aio::detail
@@ -126,7 +126,7 @@ public:
     std::size_t running() const noexcept;
 
 private:
-    std::shared_ptr<detail::http_client> client_;
+    std::shared_ptr<detail::curl_multi> multi_;
 };
 
 }  // namespace aio::http

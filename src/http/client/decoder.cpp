@@ -3,7 +3,7 @@
 // stage asks the one before it when its input is used up. So no stage decodes more than is asked for, however much a
 // few bytes would grow into.
 //
-// http_transfer feeds a decoder as libcurl receives the body, and finishes it at the end of the body.
+// curl_transfer feeds a decoder as libcurl receives the body, and finishes it at the end of the body.
 
 #include "http/client/decoder.hpp"
 

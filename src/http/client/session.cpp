@@ -9,7 +9,7 @@
 
 namespace aio::detail {
 
-http_exchange::http_exchange(std::unique_ptr<http_transfer> transfer) noexcept : transfer_(std::move(transfer)) {}
+http_exchange::http_exchange(std::unique_ptr<curl_transfer> transfer) noexcept : transfer_(std::move(transfer)) {}
 http_exchange::http_exchange(http_exchange&& other) noexcept = default;
 http_exchange::~http_exchange() = default;
 
@@ -22,11 +22,11 @@ bool http_exchange::start() noexcept {
 
 void http_exchange::unpark() noexcept {
     transfer_->waiter = nullptr;
-    transfer_->client->leave(*transfer_);
+    transfer_->multi->leave(*transfer_);
 }
 
 http::response http_exchange::finish() {
-    http_transfer& t = *transfer_;
+    curl_transfer& t = *transfer_;
     if (t.error) std::rethrow_exception(t.error);
     http::response r;
     http_access::set_status(r, t.status);
@@ -47,9 +47,9 @@ void http_exchange::describe(std::string& out) const {
 /// in spite of a cancel. The first one sends the request.
 class [[nodiscard]] next_piece final : public irrevocable<next_piece> {
 public:
-    explicit next_piece(http_transfer& t) noexcept : transfer_(&t) {}
+    explicit next_piece(curl_transfer& t) noexcept : transfer_(&t) {}
     bool start() noexcept {
-        http_transfer& t = *transfer_;
+        curl_transfer& t = *transfer_;
         if (!t.streaming) {
             t.streaming = true;
             if (!t.begin()) return true;
@@ -67,12 +67,12 @@ public:
     }
     void unpark() noexcept {
         transfer_->waiter = nullptr;
-        transfer_->client->loop->disarm(transfer_->deadline);
+        transfer_->multi->loop->disarm(transfer_->deadline);
     }
     void revert() noexcept {}
     /// Gives the next piece; an empty one is the end of the body.
     std::string finish() {
-        http_transfer& t = *transfer_;
+        curl_transfer& t = *transfer_;
         if (t.status >= 400) throw http::status_error(t.status, t.shown);
         if (t.text.empty() && t.error) std::rethrow_exception(t.error);
         return t.take_piece();
@@ -84,10 +84,10 @@ public:
     }
 
 private:
-    http_transfer* transfer_;
+    curl_transfer* transfer_;
 };
 
-static async_generator<std::string> read_pieces(std::unique_ptr<http_transfer> t) {
+static async_generator<std::string> read_pieces(std::unique_ptr<curl_transfer> t) {
     for (;;) {
         std::string piece = co_await next_piece(*t);
         if (piece.empty()) co_return;
@@ -99,14 +99,14 @@ static async_generator<std::string> read_pieces(std::unique_ptr<http_transfer> t
 
 namespace aio::http {
 
-session::session(session_options options) : client_(std::make_shared<detail::http_client>(options)) {}
+session::session(session_options options) : multi_(std::make_shared<detail::curl_multi>(options)) {}
 session::session(session&&) noexcept = default;
 session& session::operator=(session&&) noexcept = default;
 session::~session() = default;
 
 detail::http_exchange session::request(std::string method, std::string url, std::string body, request_options options) {
     return detail::http_exchange(
-        detail::make_transfer(client_, std::move(method), std::move(url), std::move(body), options));
+        detail::make_transfer(multi_, std::move(method), std::move(url), std::move(body), options));
 }
 detail::http_exchange session::get(std::string url, request_options options) {
     return request("GET", std::move(url), {}, options);
@@ -125,14 +125,14 @@ detail::http_exchange session::del(std::string url, request_options options) {
 }
 
 async_generator<std::string> session::stream(std::string url, request_options options) {
-    return detail::read_pieces(detail::make_transfer(client_, "GET", std::move(url), {}, options, true));
+    return detail::read_pieces(detail::make_transfer(multi_, "GET", std::move(url), {}, options, true));
 }
 
 coro<> session::aclose() {
-    if (client_) client_->close();
+    if (multi_) multi_->close();
     co_return;
 }
 
-std::size_t session::running() const noexcept { return client_ ? client_->count : 0; }
+std::size_t session::running() const noexcept { return multi_ ? multi_->count : 0; }
 
 }  // namespace aio::http

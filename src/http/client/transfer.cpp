@@ -156,7 +156,7 @@ void append(curl_slist*& list, const std::string& line) {
 }
 
 // Reads a Connection header. "close" is kept apart from the other fields, because libcurl has to be told of it, too.
-void take_connection(http_transfer& t, std::string_view name, std::string_view value) {
+void take_connection(curl_transfer& t, std::string_view name, std::string_view value) {
     for_each_element(value, [&](std::string_view option) {
         if (equal_ignoring_case(option, "close")) {
             t.close_connection = true;
@@ -166,7 +166,7 @@ void take_connection(http_transfer& t, std::string_view name, std::string_view v
     });
 }
 
-void check_field(const http_transfer& t, std::string_view name, std::string_view value) {
+void check_field(const curl_transfer& t, std::string_view name, std::string_view value) {
     for (const char* ours :
         {"Transfer-Encoding", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection", "HTTP2-Settings"}) {
         if (equal_ignoring_case(name, ours)) refuse_header(name, "is the library's to send");
@@ -185,7 +185,7 @@ void check_field(const http_transfer& t, std::string_view name, std::string_view
 
 // Checks and takes the caller's headers. The library alone says how a message ends and what becomes of its connection:
 // a wrong header there makes two requests of one, or lets a server wait for ever.
-void take_headers(http_transfer& t, const http::headers& given) {
+void take_headers(curl_transfer& t, const http::headers& given) {
     for (const auto& [name, value] : given) {
         if (equal_ignoring_case(name, "Content-Length")) {  // libcurl sends it
             if (value != std::to_string(t.body.size())) refuse_header(name, "is not the length of the body");
@@ -199,7 +199,7 @@ void take_headers(http_transfer& t, const http::headers& given) {
     t.asks_for_encodings = t.given.contains("Accept-Encoding");
 }
 
-void append_fields(http_transfer& t, const http::headers& more) {
+void append_fields(curl_transfer& t, const http::headers& more) {
     for (const auto& [name, value] : t.given) append(t.fields, value.empty() ? name + ";" : name + ": " + value);
     for (const auto& [name, value] : more) {
         if (!t.given.contains(name)) append(t.fields, name + ": " + value);
@@ -234,7 +234,7 @@ bool is_redirect(int status) noexcept {
 }
 
 std::size_t on_header(char* data, std::size_t, std::size_t size, void* self) noexcept {
-    http_transfer& t = *static_cast<http_transfer*>(self);
+    curl_transfer& t = *static_cast<curl_transfer*>(self);
     try {
         if (size > 0) t.take_header_line({data, size});
         return size;
@@ -245,7 +245,7 @@ std::size_t on_header(char* data, std::size_t, std::size_t size, void* self) noe
 }
 
 std::size_t on_body(char* data, std::size_t, std::size_t size, void* self) noexcept {
-    http_transfer& t = *static_cast<http_transfer*>(self);
+    curl_transfer& t = *static_cast<curl_transfer*>(self);
     if (t.streaming && (t.text.size() >= most_unread_bytes || (t.decoder && t.decoder->has_more()))) {
         t.paused = true;
         return CURL_WRITEFUNC_PAUSE;
@@ -261,7 +261,7 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* self) noexc
 
 curl_socket_t on_open(void* self, curlsocktype, curl_sockaddr* address) noexcept {
     const int fd = ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-    if (fd < 0) static_cast<http_transfer*>(self)->open_error = errno;  // libcurl does not keep this errno
+    if (fd < 0) static_cast<curl_transfer*>(self)->open_error = errno;  // libcurl does not keep this errno
     return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
@@ -269,9 +269,9 @@ curl_socket_t on_open(void* self, curlsocktype, curl_sockaddr* address) noexcept
 // libcurl calls this before it sends a request, and again before it repeats one. It repeats when a kept connection ends
 // without an answer, whatever the method is, and when a 417 answers an Expect.
 int on_send(void* self, char*, char*, int peer_port, int local_port) noexcept {
-    http_transfer& t = *static_cast<http_transfer*>(self);
+    curl_transfer& t = *static_cast<curl_transfer*>(self);
     if (++t.tries > 1) {
-        if (t.at == http_transfer::section::rest) return CURL_PREREQFUNC_ABORT;  // the 417 is the answer
+        if (t.at == curl_transfer::section::rest) return CURL_PREREQFUNC_ABORT;  // the 417 is the answer
         if (!is_idempotent(t.method)) {
             try {
                 throw_system_error(ECONNRESET,
@@ -281,7 +281,7 @@ int on_send(void* self, char*, char*, int peer_port, int local_port) noexcept {
             return CURL_PREREQFUNC_ABORT;
         }
     }
-    t.stale = t.client->is_stale(local_port, peer_port);
+    t.stale = t.multi->is_stale(local_port, peer_port);
     return t.stale ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 #endif
@@ -304,9 +304,9 @@ long milliseconds(delay d) noexcept {
 
 }  // namespace
 
-// ---- the client ----
+// ---- the multi handle ----
 
-http_client::http_client(const http::session_options& options)
+curl_multi::curl_multi(const http::session_options& options)
     : timeout(options.timeout), connect_timeout_(options.connect_timeout), ca_file_(options.ca_file) {
     if (ca_file_.find('\0') != ca_file_.npos) throw std::invalid_argument("http::session: there is a NUL in ca_file");
     if (!options.user_agent.empty()) fields_.add("User-Agent", options.user_agent);
@@ -329,10 +329,10 @@ http_client::http_client(const http::session_options& options)
             multi_, CURLMOPT_MAXCONNECTS, static_cast<long>(std::min<std::size_t>(options.max_connections, INT_MAX)));
 }
 
-http_client::~http_client() { close(); }
+curl_multi::~curl_multi() { close(); }
 
-void http_client::close() noexcept {
-    while (http_transfer* t = running.front()) {
+void curl_multi::close() noexcept {
+    while (curl_transfer* t = running.front()) {
         std::exception_ptr why;
         try {
             throw_system_error(ECANCELED, t->what() + ": the session was closed");
@@ -343,7 +343,7 @@ void http_client::close() noexcept {
     curl_multi_cleanup(std::exchange(multi_, nullptr));  // its callbacks do nothing, because there is no loop any more
 }
 
-void http_client::enter(http_transfer& t) {
+void curl_multi::enter(curl_transfer& t) {
     if (!multi_) throw_logic_error(t.what() + ": the session has been closed");
     loop_core& here = require_loop();
     if (running.empty()) {
@@ -375,7 +375,7 @@ void http_client::enter(http_transfer& t) {
     ++loop->outstanding;
 }
 
-void http_client::set_up(http_transfer& t) {
+void curl_multi::set_up(curl_transfer& t) {
     const auto set = [&t](CURLoption option, auto value) { check(curl_easy_setopt(t.easy, option, value)); };
     set(CURLOPT_PRIVATE, &t);
     set(CURLOPT_ERRORBUFFER, t.error_text);
@@ -427,7 +427,7 @@ void http_client::set_up(http_transfer& t) {
     if (t.method == "GET" && !t.body.empty()) set(CURLOPT_CUSTOMREQUEST, "GET");
 }
 
-void http_client::ask_again(http_transfer& t) {
+void curl_multi::ask_again(curl_transfer& t) {
     curl_multi_remove_handle(multi_, t.easy);
     curl_easy_reset(t.easy);
     set_up(t);
@@ -435,7 +435,7 @@ void http_client::ask_again(http_transfer& t) {
     if (code != CURLM_OK) throw std::runtime_error(t.what() + ": libcurl: " + curl_multi_strerror(code));
 }
 
-void http_client::note_idle(const http_transfer& t) noexcept {
+void curl_multi::note_idle(const curl_transfer& t) noexcept {
     curl_socket_t fd = CURL_SOCKET_BAD;
     curl_easy_getinfo(t.easy, CURLINFO_ACTIVESOCKET, &fd);
     const auto found = sockets_.find(fd);
@@ -447,7 +447,7 @@ void http_client::note_idle(const http_transfer& t) noexcept {
     found->second.idle_port = one_at_a_time ? static_cast<int>(port) : 0;
 }
 
-bool http_client::is_stale(int local_port, int peer_port) const noexcept {
+bool curl_multi::is_stale(int local_port, int peer_port) const noexcept {
     for (const auto& [fd, s] : sockets_) {
         if (s.idle_port != local_port || port_of(fd, &::getsockname) != local_port)
             continue;  // a later socket has the same descriptor
@@ -458,7 +458,7 @@ bool http_client::is_stale(int local_port, int peer_port) const noexcept {
     return false;
 }
 
-void http_client::leave(http_transfer& t) noexcept {
+void curl_multi::leave(curl_transfer& t) noexcept {
     if (!t.easy) return;
     t.unlink();
     --count;
@@ -472,8 +472,8 @@ void http_client::leave(http_transfer& t) noexcept {
     loop = nullptr;
 }
 
-int http_client::socket_function(CURL*, curl_socket_t fd, int what, void* self, void*) noexcept {
-    http_client& c = *static_cast<http_client*>(self);
+int curl_multi::socket_function(CURL*, curl_socket_t fd, int what, void* self, void*) noexcept {
+    curl_multi& c = *static_cast<curl_multi*>(self);
     std::uint32_t events = 0;
     if (what == CURL_POLL_IN || what == CURL_POLL_INOUT) events |= io_entry::readable;
     if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT) events |= io_entry::writable;
@@ -499,8 +499,8 @@ int http_client::socket_function(CURL*, curl_socket_t fd, int what, void* self, 
     }
 }
 
-int http_client::timer_function(CURLM*, long milliseconds, void* self) noexcept {
-    http_client& c = *static_cast<http_client*>(self);
+int curl_multi::timer_function(CURLM*, long milliseconds, void* self) noexcept {
+    curl_multi& c = *static_cast<curl_multi*>(self);
     if (!c.loop) return 0;
     c.loop->disarm(c.timer_);
     if (milliseconds < 0) return 0;
@@ -513,7 +513,7 @@ int http_client::timer_function(CURLM*, long milliseconds, void* self) noexcept 
     }
 }
 
-void http_client::act(curl_socket_t fd, int events) noexcept {
+void curl_multi::act(curl_socket_t fd, int events) noexcept {
     int still_running = 0;
     const CURLMcode code = curl_multi_socket_action(multi_, fd, events, &still_running);
     collect();
@@ -522,15 +522,15 @@ void http_client::act(curl_socket_t fd, int events) noexcept {
         ? std::exchange(watch_error_, nullptr)
         : std::make_exception_ptr(
               std::runtime_error(std::string("http::session: libcurl: ") + curl_multi_strerror(code)));
-    while (http_transfer* t = running.front()) t->end(why);
+    while (curl_transfer* t = running.front()) t->end(why);
 }
 
-void http_client::collect() noexcept {
+void curl_multi::collect() noexcept {
     int left = 0;
     while (CURLMsg* message = curl_multi_info_read(multi_, &left)) {
         if (message->msg != CURLMSG_DONE) continue;
         const CURLcode code = message->data.result;
-        http_transfer* t = nullptr;
+        curl_transfer* t = nullptr;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &t);
         t->end_with(code);
     }
@@ -538,15 +538,15 @@ void http_client::collect() noexcept {
 
 // ---- a transfer ----
 
-http_transfer::~http_transfer() {
-    if (client) client->leave(*this);
+curl_transfer::~curl_transfer() {
+    if (multi) multi->leave(*this);
     curl_slist_free_all(fields);
 }
 
-bool http_transfer::begin() noexcept {
+bool curl_transfer::begin() noexcept {
     if (!ended) {
         try {
-            client->enter(*this);
+            multi->enter(*this);
         } catch (...) {
             error = std::current_exception();
             ended = true;
@@ -555,32 +555,32 @@ bool http_transfer::begin() noexcept {
     return !ended;
 }
 
-void http_transfer::arm_deadline() {
+void curl_transfer::arm_deadline() {
     if (!timeout.has_value()) return;
     deadline.fire = [](timer_node& node) noexcept {
-        http_transfer& t = *static_cast<timer&>(node).owner;
+        curl_transfer& t = *static_cast<timer&>(node).owner;
         char after[48];
         std::snprintf(after, sizeof after, ": timed out after %gs while ",
             std::chrono::duration<double>(t.timeout.value()).count());
         t.end(std::make_exception_ptr(timeout_error(t.what() + after + t.phase())));
     };
-    client->loop->arm(deadline, timeout.from(client->loop->now()));
+    multi->loop->arm(deadline, timeout.from(multi->loop->now()));
 }
 
-void http_transfer::end(std::exception_ptr why) noexcept {
+void curl_transfer::end(std::exception_ptr why) noexcept {
     if (!error) error = std::move(why);
     ended = true;
-    client->leave(*this);
+    multi->leave(*this);
     notify();
 }
 
-void http_transfer::notify() noexcept {
+void curl_transfer::notify() noexcept {
     if (!waiter) return;
-    if (streaming && client->loop) client->loop->disarm(deadline);
+    if (streaming && multi->loop) multi->loop->disarm(deadline);
     wake(std::exchange(waiter, nullptr));
 }
 
-std::string http_transfer::take_piece() {
+std::string curl_transfer::take_piece() {
     std::string piece = std::exchange(text, {});
     if (decoder && !error) {
         try {
@@ -596,7 +596,7 @@ std::string http_transfer::take_piece() {
 }
 
 // Takes a line of the header of an answer, or of its trailers. An answer may come before the real one: 100 Continue.
-void http_transfer::take_header_line(std::string_view line) {
+void curl_transfer::take_header_line(std::string_view line) {
     header_bytes += line.size();
     if (header_bytes > most_header_bytes) {
         throw http::error(
@@ -622,7 +622,7 @@ void http_transfer::take_header_line(std::string_view line) {
     }
 }
 
-void http_transfer::take_status_line(std::string_view line) {
+void curl_transfer::take_status_line(std::string_view line) {
     const std::size_t space = line.find(' ');
     const std::string_view digits = space == line.npos ? std::string_view() : line.substr(space + 1, 3);
     const bool ends = line.size() == space + 4 || (line.size() > space + 4 && line[space + 4] == ' ');
@@ -636,7 +636,7 @@ void http_transfer::take_status_line(std::string_view line) {
     at = section::header;
 }
 
-void http_transfer::end_of_header() {
+void curl_transfer::end_of_header() {
     if (status == 101) throw http::error(what() + ": the server changes the protocol (101), which nobody asked for");
     if (status < 200) {
         at = section::status_line;
@@ -668,11 +668,11 @@ void http_transfer::end_of_header() {
     if (!decoder && !length.empty() && max_body_size != 0 && std::stoull(length) > max_body_size) refuse_length();
 }
 
-void http_transfer::refuse_length() const {
+void curl_transfer::refuse_length() const {
     throw http::error(what() + ": the body of the answer is longer than " + std::to_string(max_body_size) + " bytes");
 }
 
-void http_transfer::take_body(std::string_view data) {
+void curl_transfer::take_body(std::string_view data) {
     if (redirecting) {  // nobody wants this body, but reading a small one keeps the connection
         body_bytes += data.size();
         enough = body_bytes > most_ignored_bytes;
@@ -687,13 +687,13 @@ void http_transfer::take_body(std::string_view data) {
     if (streaming && !text.empty()) notify();
 }
 
-void http_transfer::add_text(std::string_view data) {
+void curl_transfer::add_text(std::string_view data) {
     body_bytes += data.size();
     if (max_body_size != 0 && body_bytes > max_body_size) refuse_length();
     text += data;
 }
 
-void http_transfer::decode() {
+void curl_transfer::decode() {
     std::string piece;
     while (decoder->has_more() && (!streaming || text.size() < most_unread_bytes)) {
         piece.clear();
@@ -705,7 +705,7 @@ void http_transfer::decode() {
 }
 
 // Sets up the next message, after an answer that redirects.
-void http_transfer::prepare_redirect() {
+void curl_transfer::prepare_redirect() {
     const std::string location = answer["Location"];
     const std::string before = what();
     if (redirects == max_redirects) {
@@ -759,7 +759,7 @@ void http_transfer::prepare_redirect() {
 
 // True if a kept connection was lost before anything of the answer had come, and the request may be sent twice. libcurl
 // repeats it by itself only if it had sent all of it.
-bool http_transfer::may_repeat(CURLcode code) const noexcept {
+bool curl_transfer::may_repeat(CURLcode code) const noexcept {
     if (code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR && code != CURLE_GOT_NOTHING && code != CURLE_HTTP2 &&
         code != CURLE_HTTP2_STREAM) {
         return false;
@@ -769,7 +769,7 @@ bool http_transfer::may_repeat(CURLcode code) const noexcept {
     return connections_made == 0 && !repeated && header_bytes == 0 && is_idempotent(method);
 }
 
-void http_transfer::begin_message() noexcept {
+void curl_transfer::begin_message() noexcept {
     at = section::status_line;
     status = 0;
     answer = {};
@@ -784,23 +784,23 @@ void http_transfer::begin_message() noexcept {
     enough = false;
 }
 
-void http_transfer::end_with(CURLcode code) noexcept {
+void curl_transfer::end_with(CURLcode code) noexcept {
     std::exception_ptr why;
     try {
         if (code == CURLE_WRITE_ERROR && enough) code = CURLE_OK;
         if (code == CURLE_ABORTED_BY_CALLBACK && at == section::rest) code = CURLE_OK;  // see on_send
-        if (code == CURLE_OK) client->note_idle(*this);
+        if (code == CURLE_OK) multi->note_idle(*this);
         if (error) {
             // a callback has noted why it aborted the transfer
         } else if (stale) {  // libcurl has closed the connection, and nothing was sent
             begin_message();
-            client->ask_again(*this);
+            multi->ask_again(*this);
             return;
         } else if (code != CURLE_OK) {
             if (may_repeat(code)) {
                 begin_message();
                 repeated = true;
-                client->ask_again(*this);
+                multi->ask_again(*this);
                 return;
             }
             why = failure(code);
@@ -808,7 +808,7 @@ void http_transfer::end_with(CURLcode code) noexcept {
             throw http::error(what() + ": the answer was cut short in its header");
         } else if (redirecting) {
             prepare_redirect();
-            client->ask_again(*this);
+            multi->ask_again(*this);
             return;
         } else {
             from = shown;
@@ -820,7 +820,7 @@ void http_transfer::end_with(CURLcode code) noexcept {
     end(std::move(why));
 }
 
-const char* http_transfer::phase() const noexcept {
+const char* curl_transfer::phase() const noexcept {
     if (!easy) return "waiting to begin";
     const auto reached = [this](CURLINFO what) {
         curl_off_t microseconds = 0;
@@ -839,7 +839,7 @@ const char* http_transfer::phase() const noexcept {
     return "resolving the host's name or waiting for a free connection";
 }
 
-std::exception_ptr http_transfer::failure(CURLcode code) const {
+std::exception_ptr curl_transfer::failure(CURLcode code) const {
     std::string why = error_text[0] ? error_text : curl_easy_strerror(code);
     const bool bad_proxy = why.starts_with("Unsupported proxy");
     if (const std::size_t quote = why.find('\'');
@@ -882,15 +882,15 @@ std::exception_ptr http_transfer::failure(CURLcode code) const {
     }
 }
 
-std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>& client, std::string method,
+std::unique_ptr<curl_transfer> make_transfer(const std::shared_ptr<curl_multi>& multi, std::string method,
     std::string url, std::string body, const http::request_options& options, bool streaming) {
-    if (!client) throw_logic_error("this http::session was moved from");
-    auto t = std::make_unique<http_transfer>();
-    t->client = client;
+    if (!multi) throw_logic_error("this http::session was moved from");
+    auto t = std::make_unique<curl_transfer>();
+    t->multi = multi;
     t->method = std::move(method);
     t->url = std::move(url);
     t->body = std::move(body);
-    t->timeout = options.timeout.has_value() ? options.timeout : client->timeout;
+    t->timeout = options.timeout.has_value() ? options.timeout : multi->timeout;
     t->follow_redirects = options.follow_redirects;
     t->max_redirects = options.max_redirects;
     t->max_body_size = options.max_body_size.value_or(streaming ? 0 : default_max_body_size);

@@ -1,6 +1,6 @@
 #pragma once
-// libcurl's multi interface on our loop. http_client is what is inside a session: the CURLM, the descriptors that
-// libcurl asks us to watch and its one timer. http_transfer is one request under way.
+// libcurl's multi interface on our loop. curl_multi is what is inside a session: the CURLM, the descriptors that
+// libcurl asks us to watch and its one timer. curl_transfer is one request under way.
 //
 // libcurl never waits: it names the descriptors and the time that it wants to hear of (socket_function,
 // timer_function), and hears of them through curl_multi_socket_action, which the reactor and our timers call, always
@@ -10,10 +10,10 @@
 // For libcurl a request is one message there and one back. This code follows redirects, because it decides what may go
 // to another origin, and decompresses bodies.
 //
-// A client is bound to a loop only while transfers run, so a session may be made before run() and destroyed after it.
-// Idle connections are not watched: they are looked at when libcurl takes one for a request (is_stale). libcurl itself
-// notices that a connection was closed, but takes bytes on it for a sign of life: what the server has said unasked
-// would become the answer to the next request.
+// A curl_multi is bound to a loop only while transfers run, so a session may be made before run() and destroyed after
+// it. Idle connections are not watched: they are looked at when libcurl takes one for a request (is_stale). libcurl
+// itself notices that a connection was closed, but takes bytes on it for a sign of life: what the server has said
+// unasked would become the answer to the next request.
 
 #include "http/client/decoder.hpp"
 
@@ -32,30 +32,30 @@
 namespace aio::detail {
 
 /// What is inside a session; the session and its transfers share it.
-class http_client {
+class curl_multi {
 public:
-    explicit http_client(const http::session_options& options);
-    ~http_client();
-    http_client(const http_client&) = delete;
-    http_client& operator=(const http_client&) = delete;
+    explicit curl_multi(const http::session_options& options);
+    ~curl_multi();
+    curl_multi(const curl_multi&) = delete;
+    curl_multi& operator=(const curl_multi&) = delete;
 
-    /// Binds the client to the running loop, sets up the transfer's handle and gives it to libcurl. If it throws, the
+    /// Binds this to the running loop, sets up the transfer's handle and gives it to libcurl. If it throws, the
     /// transfer has not begun.
-    void enter(http_transfer& t);
+    void enter(curl_transfer& t);
     /// Takes a transfer away from libcurl, which closes its connection unless the transfer has ended well.
-    void leave(http_transfer& t) noexcept;
+    void leave(curl_transfer& t) noexcept;
     /// Sends the transfer's next message, after a redirect or to repeat one. If it throws, the transfer has still to
     /// leave.
-    void ask_again(http_transfer& t);
+    void ask_again(curl_transfer& t);
     void close() noexcept;
     /// A transfer has ended well. From now on its connection, if it is kept, is stale as soon as the server says
     /// something.
-    void note_idle(const http_transfer& t) noexcept;
+    void note_idle(const curl_transfer& t) noexcept;
     /// True if an idle connection was closed meanwhile, or the server has said something on it. The two ports of the
     /// connection tell which one is meant.
     bool is_stale(int local_port, int peer_port) const noexcept;
 
-    list<http_transfer> running;
+    list<curl_transfer> running;
     std::size_t count = 0;
     delay timeout = std::nullopt;
     loop_core* loop = nullptr;  // while transfers run
@@ -68,11 +68,11 @@ private:
         explicit socket(function<void(std::uint32_t)> fn) noexcept : watch(std::move(fn)) {}
     };
     struct timer : timer_node {
-        http_client* owner = nullptr;
+        curl_multi* owner = nullptr;
     };
     static int socket_function(CURL*, curl_socket_t fd, int what, void* self, void*) noexcept;
     static int timer_function(CURLM*, long milliseconds, void* self) noexcept;
-    void set_up(http_transfer& t);
+    void set_up(curl_transfer& t);
     void act(curl_socket_t fd, int events) noexcept;
     void collect() noexcept;
 
@@ -86,14 +86,14 @@ private:
 };
 
 /// One request under way, with all redirects that it follows. http_exchange, or the generator of a stream, owns it.
-struct http_transfer : list_node {
-    http_transfer() { deadline.owner = this; }
-    ~http_transfer();
-    http_transfer(const http_transfer&) = delete;
-    http_transfer& operator=(const http_transfer&) = delete;
+struct curl_transfer : list_node {
+    curl_transfer() { deadline.owner = this; }
+    ~curl_transfer();
+    curl_transfer(const curl_transfer&) = delete;
+    curl_transfer& operator=(const curl_transfer&) = delete;
 
     // what the transfer asks
-    std::shared_ptr<http_client> client;
+    std::shared_ptr<curl_multi> multi;
     std::string method;
     std::string url;
     std::string shown;  // the URL without user and password, for messages
@@ -113,7 +113,7 @@ struct http_transfer : list_node {
     CURL* easy = nullptr;
     char error_text[CURL_ERROR_SIZE] = {};
     struct timer : timer_node {
-        http_transfer* owner = nullptr;
+        curl_transfer* owner = nullptr;
     } deadline;
     void* waiter = nullptr;
     void (*wake)(void* waiter) noexcept = nullptr;
@@ -170,7 +170,7 @@ private:
 };
 
 /// Makes a transfer. An error in the arguments is kept in it, and thrown where it is awaited.
-std::unique_ptr<http_transfer> make_transfer(const std::shared_ptr<http_client>& client, std::string method,
+std::unique_ptr<curl_transfer> make_transfer(const std::shared_ptr<curl_multi>& multi, std::string method,
     std::string url, std::string body, const http::request_options& options, bool streaming = false);
 
 }  // namespace aio::detail

@@ -64,24 +64,24 @@ struct http_connection : list_node {
     bool ended = false;  // a server that closes has cancelled it
 };
 
-enum class got : std::uint8_t { bytes, end, nothing };
+enum class read_outcome : std::uint8_t { bytes, end, nothing };
 
 // Waits for more bytes for the buffer: `nothing` when the time is up. A lost connection counts as one at its end,
 // because nobody is left to be told of an error.
-coro<got> read_more(http_connection& c, delay limit) {
+coro<read_outcome> read_more(http_connection& c, delay limit) {
     std::string more;
     try {
         more = co_await wait_for(c.client.read(read_size), limit);
-    } catch (const timeout_error&) { co_return got::nothing; } catch (const std::system_error&) {
-        co_return got::end;
+    } catch (const timeout_error&) { co_return read_outcome::nothing; } catch (const std::system_error&) {
+        co_return read_outcome::end;
     }
-    if (more.empty()) co_return got::end;
+    if (more.empty()) co_return read_outcome::end;
     if (c.buffer.empty()) {
         c.buffer = std::move(more);
     } else {
         c.buffer += more;
     }
-    co_return got::bytes;
+    co_return read_outcome::bytes;
 }
 
 // Limits what the kernel keeps unsent. Otherwise it takes megabytes, and has no room for more until a third of them has
@@ -141,9 +141,9 @@ coro<> linger(http_connection& c, const http_server_state& server) {
         if (until)
             limit = std::min<time_point::duration>(most_silence, detail::time_left(*until, get_running_loop().time()));
         c.idle = true;
-        const got what = co_await read_more(c, limit);
+        const read_outcome what = co_await read_more(c, limit);
         c.idle = false;
-        if (what != got::bytes) co_return;
+        if (what != read_outcome::bytes) co_return;
     }
 }
 
@@ -193,10 +193,10 @@ coro<bool> read_request(http_connection& c, const http_server_state& server, htt
             if (!sent) co_return false;
         }
         c.idle = !begun;
-        const got what = co_await read_more(c, limits.next(parser));
+        const read_outcome what = co_await read_more(c, limits.next(parser));
         c.idle = false;
-        if (begun && what == got::nothing) co_await refuse(c, server, 408, "the request did not come in time");
-        if (what != got::bytes) co_return false;
+        if (begun && what == read_outcome::nothing) co_await refuse(c, server, 408, "the request did not come in time");
+        if (what != read_outcome::bytes) co_return false;
     }
 }
 
