@@ -108,8 +108,8 @@ class [[nodiscard("co_await it")]] semaphore_acquire : public sync_operation<sem
 public:
     explicit semaphore_acquire(semaphore& s) noexcept : semaphore_(&s) {}
     bool start() noexcept {
-        // While a woken waiter has not run yet, a newcomer gets in line, even if permits are free (rule 120). Only then
-        // do tasks wait although permits are free, so there is no need to look at waiters_.
+        // While a woken waiter has not run yet, a task that arrives gets in line, even if permits are free (rule 120).
+        // Only then do tasks wait although permits are free, so there is no need to look at waiters_.
         if (semaphore_->value_ > 0 && semaphore_->woken_.empty()) [[likely]] {
             --semaphore_->value_;
             return true;
