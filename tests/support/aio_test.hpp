@@ -51,11 +51,11 @@ namespace aio_test {
 
 enum class time_of { virtual_clock, real_clock };
 
-/// Registers; called before main.
+/// Registers a test. AIO_TEST and the other macros call this before main().
 bool add(const char* file, int line, const char* sentence, aio::coro<> (*body)(), time_of time);
 bool add(const char* file, int line, const char* sentence, void (*body)());
 
-/// Ends the test with a failure.
+/// Thrown by AIO_REQUIRE: ends the test with a failure.
 struct requirement_failed : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
@@ -66,7 +66,7 @@ inline void require(bool condition, const char* text, std::source_location where
     }
 }
 
-/// Counts its instances: zero at the end, or something leaked.
+/// Counts its instances: if alive is not 0 at the end of a test, something has leaked.
 struct counted {
     static inline std::atomic<int> alive = 0;
     int value = 0;
@@ -78,14 +78,15 @@ struct counted {
     ~counted() { --alive; }
 };
 
-/// Rises where descriptors leak. It may fall: a look-up that an earlier test has given up ends in its thread.
+/// The lowest free descriptor, which rises if descriptors leak. It may fall when a name look-up that an earlier test
+/// abandoned ends in its thread.
 inline int lowest_free_descriptor() {
     const int fd = ::dup(0);
     ::close(fd);
     return fd;
 }
 
-/// How many bytes malloc has given out, or the allocator that replaces it under a sanitizer.
+/// The number of bytes that malloc has given out, or the allocator that replaces malloc under a sanitizer.
 inline std::size_t bytes_in_use() {
     if (&__sanitizer_get_current_allocated_bytes) return __sanitizer_get_current_allocated_bytes();
     const struct mallinfo2 all = ::mallinfo2();
@@ -103,7 +104,7 @@ struct journal {
     }
 };
 
-/// Numbers of one source: each is to be the one after the last.
+/// Is called with the numbers of one source, and counts in wrong those that do not follow the number before.
 struct in_order {
     int next = 0;
     int wrong = 0;
@@ -113,13 +114,13 @@ struct in_order {
     }
 };
 
-/// For an exception handler: notes what debug mode tells of a primitive that is destroyed, and not what it tells of a
-/// slow machine.
+/// For an exception handler: notes debug mode's report of a primitive that is destroyed while tasks wait, and leaves
+/// out other reports, such as those of slow steps on a slow machine.
 inline void note_destruction(std::vector<std::string>& told, const aio::exception_context& c) {
     if (c.message.find("destroyed while") != std::string::npos) told.push_back(c.message);
 }
 
-/// Lets everything that is ready run, n turns.
+/// Suspends n times, and so lets everything that is ready run n times.
 inline aio::coro<> turns(int n = 1) {
     for (int i = 0; i < n; ++i) co_await aio::sleep(0s);
 }

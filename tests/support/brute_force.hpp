@@ -14,8 +14,9 @@ inline void nothing_is_left() {
     counted::alive = 0;
 }
 
-/// How a scenario is run once more: so many busy tasks beside it, on the real clock. What it is to give is the same as
-/// without. Runs on the real clock take their time: of its steps only some are taken, others with each load.
+/// A further round of a scenario, on the real clock, beside this many busy tasks. The scenario has to give the same as
+/// alone. Runs on the real clock are slow, so something is done only at every n-th step, and each load begins at
+/// another step.
 struct load {
     std::size_t busy_tasks;
     std::size_t every;
@@ -40,7 +41,8 @@ void withstands(Scenario scenario, aio::testing::brute_force_options options = {
     at_any_load([&](const auto& o) { return aio::testing::brute_force(scenario, check, o); }, options);
 }
 
-/// The same for a scenario whose tasks cannot do without each other: what is cancelled is the whole.
+/// As withstands(), for a scenario whose tasks cannot do without each other: only the scenario as a whole is cancelled,
+/// never one of its tasks alone.
 template<class Scenario>
 void withstands_as_a_whole(Scenario scenario, aio::testing::brute_force_options options = {}) {
     at_any_load(

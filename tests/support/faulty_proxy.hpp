@@ -27,28 +27,28 @@ class faulty_proxy {
 public:
     static constexpr std::size_t never = std::numeric_limits<std::size_t>::max();
 
-    /// Of one connection.
+    /// What the proxy does to one connection.
     struct faults {
-        std::size_t to_server = never;         // it is cut once so many bytes have gone on to the server ...
-        std::size_t to_client = never;         // ... or to the client
-        std::size_t piece = 16384;             // the most that goes on at once
-        std::chrono::nanoseconds delay{0};     // before each piece goes on
-        aio::event* hold_to_server = nullptr;  // where there is one, a piece goes on only while it is set
+        std::size_t to_server = never;         // cuts the connection after this many bytes to the server ...
+        std::size_t to_client = never;         // ... or this many bytes to the client
+        std::size_t piece = 16384;             // the most bytes that are passed on at once
+        std::chrono::nanoseconds delay{0};     // how long each piece is held back
+        aio::event* hold_to_server = nullptr;  // if not null: a piece is passed on only while the event is set
         aio::event* hold_to_client = nullptr;
-        bool reset = false;  // cut by a reset, not by an end
+        bool reset = false;  // cuts by a reset instead of an end of the stream
     };
 
     faulty_proxy(std::string host, int port) : host_(std::move(host)), port_(port) {}
     faulty_proxy(const faulty_proxy&) = delete;
     faulty_proxy& operator=(const faulty_proxy&) = delete;
 
-    /// Listens.
+    /// Begins to listen.
     aio::coro<faulty_proxy&> enter() {
         auto handler = [this](aio::stream client) { return serve(std::move(client)); };
         server_ = co_await aio::start_server(std::move(handler), "127.0.0.1", 0);
         co_return *this;
     }
-    /// Resets the connections that are left.
+    /// Aborts the connections that are left.
     aio::coro<> exit(std::exception_ptr) {
         server_.abort_clients();
         static_cast<void>(co_await server_.drain(std::chrono::seconds(0)));
@@ -56,18 +56,18 @@ public:
 
     int port() const { return server_.port(); }
     std::size_t accepted() const { return accepted_; }
-    /// Waits until so many connections have come.
+    /// Waits until n connections have been accepted.
     aio::coro<> until_accepted(std::size_t n) {
         while (accepted_ < n) {
             came_.clear();
             co_await came_.wait();
         }
     }
-    /// Bytes that have gone on so far, over all connections.
+    /// How many bytes have been passed on so far, on all connections together.
     std::size_t bytes_to_server() const { return to_server_; }
     std::size_t bytes_to_client() const { return to_client_; }
 
-    /// What to do to the connection of that number. Without a plan the proxy is faultless.
+    /// Gives the faults of the connection of that number. Without a plan there are none.
     std::function<faults(std::size_t)> plan;
 
 private:
@@ -111,7 +111,7 @@ private:
                 gone += part;
                 w.passed += part;
             }
-        } catch (const std::exception&) {}  // one side has gone: so does the other
+        } catch (const std::exception&) {}  // one side has failed: both are closed
         w.from.detail_state()->close(f.reset);
         w.to.detail_state()->close(f.reset);
     }

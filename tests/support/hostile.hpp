@@ -1,7 +1,7 @@
 #pragma once
 // A value whose special members run an action of the test's: they cancel a task, set an event, put into a queue,
-// destroy an object, throw. What holds such values has to be in order before it destroys, moves, copies or compares
-// one.
+// destroy an object, throw. Code that holds such values has to be in a consistent state before it destroys, moves,
+// copies or compares one.
 //
 //     auto script = std::make_shared<aio_test::script>();
 //     script->on_destroy = [&] { task.cancel(); };
@@ -15,8 +15,8 @@
 
 namespace aio_test {
 
-/// What happens when a special member of a hostile runs. An action runs once: it is taken out first. on_destroy must
-/// not throw.
+/// The actions of a hostile's special members. Each action runs once: it is removed before it is called. on_destroy
+/// must not throw.
 struct script {
     std::function<void()> on_destroy, on_move, on_copy, on_compare;
     int destroyed = 0, moved = 0, copied = 0, compared = 0;
@@ -26,8 +26,8 @@ struct script {
     }
 };
 
-/// One that has been moved from has no script any more, so on_destroy runs when the value itself goes. Where a move
-/// throws, the source keeps its value.
+/// An object that has been moved from has no script any more, so on_destroy runs when the object that now has the value
+/// is destroyed. If a move throws, the source keeps its value and its script.
 class hostile {
 public:
     int value = 0;
@@ -68,7 +68,7 @@ private:
     std::shared_ptr<script> script_;
 };
 
-/// Runs an action when it is destroyed, on every way out.
+/// Runs an action when it is destroyed, however its scope is left.
 class at_exit {
 public:
     explicit at_exit(std::function<void()> action) : action_(std::move(action)) {}
@@ -80,7 +80,8 @@ private:
     std::function<void()> action_;
 };
 
-/// A value of which any one, moved from or not, runs an action at the step for which the type is armed, once:
+/// A type of values that can be armed for a step, such as destruction. The first object that comes to that step, moved
+/// from or not, runs the action; it runs once:
 ///
 ///     const trapped::armed guard(trapped::step::destruction, [&] { q.put_nowait(trapped(2)); });
 ///     q.shutdown(true);
@@ -89,7 +90,7 @@ class trapped {
 public:
     enum class step { destruction, move_construction, move_assignment, copy, comparison, hash, call };
 
-    /// Arms all trapped objects, or those of one value, for as long as it lives.
+    /// Arms all trapped objects, or those with one value, for as long as this object lives.
     class armed {
     public:
         armed(step when, std::function<void()> action, int of_value = any) {
@@ -97,7 +98,7 @@ public:
         }
         armed(const armed&) = delete;
         ~armed() { state().action = nullptr; }
-        /// Whether the action has been taken.
+        /// Whether the action has run.
         bool done() const { return state().times == 1; }
     };
     static constexpr int any = -1;

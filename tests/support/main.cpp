@@ -43,8 +43,8 @@ bool add(const char* file, int line, const char* sentence, void (*body)()) {
 
 }  // namespace aio_test
 
-// An exception that two threads have seen goes with the last reference to it, which libstdc++ counts atomically;
-// ThreadSanitizer does not see that, because libstdc++ is not built with it.
+// The last reference to an exception that two threads have seen destroys it. libstdc++ counts these references
+// atomically, but ThreadSanitizer does not see that, because libstdc++ is not built with it.
 extern "C" const char* __tsan_default_suppressions() {
     return "race:std::__exception_ptr::exception_ptr::_M_release\n"
            "race:std::runtime_error::~runtime_error\n"
@@ -52,8 +52,8 @@ extern "C" const char* __tsan_default_suppressions() {
 }
 
 int main(int argc, char** argv) {
-    std::signal(SIGINT,
-        SIG_DFL);  // a shell starts what runs in the background with SIGINT ignored, and run() leaves that alone
+    // A shell starts programs in the background with SIGINT ignored, and run() does not touch a signal that is ignored.
+    std::signal(SIGINT, SIG_DFL);
     testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();
 }

@@ -3,14 +3,15 @@
 // of each.
 //
 // A program is a tree of operations: workers (tasks) that lock, wait, notify, put, get, send, post from threads, cancel
-// each other, and run parts of it under timeouts and in task groups. While it runs the model follows: who holds what,
-// who waits, which items are in a queue. Each completed wait is checked at once (mutual exclusion, first come first
-// served, no item lost, doubled or out of order, a cancel that came is delivered, and none that did not). Halfway
-// between any two moments at which something can happen nothing is ready, so then the model must not know of anybody
-// who could go on: a lost wake-up shows there. The end cancels everybody, and everybody must end.
+// each other, and run parts of it under timeouts and in task groups. While the program runs, the model records who
+// holds what, who waits, and which items are in a queue. Each completed wait is checked at once: mutual exclusion,
+// first come first served, no item lost, doubled or out of order, each cancel delivered, and no cancel that nobody
+// requested. All times are whole milliseconds. Half a millisecond after each of them nothing is ready, so the model
+// must not have a waiter that could go on: a lost wake-up shows there. At the end all workers are cancelled, and all
+// must end.
 //
 // model_test.cpp takes programs from seeds, whole/fuzz/model_fuzz.cpp from the bytes of a fuzzer. `shrink` makes a
-// failing one small.
+// failing program small.
 
 #include <aio/aio.hpp>
 #include <aio/testing.hpp>
@@ -31,7 +32,7 @@ namespace model {
 // ---- programs
 
 enum class kind : std::uint8_t {
-    worker,  // a task; in a group: a child
+    worker,  // a task; inside a group: a child task
     yield,
     sleep,
     lock,
@@ -72,7 +73,7 @@ struct op {
     std::vector<op> body = {};
 };
 
-/// Its body: the workers.
+/// A program's body has its workers.
 using program = op;
 
 inline std::size_t count(const op& o) {
@@ -80,14 +81,14 @@ inline std::size_t count(const op& o) {
     for (const op& inner : o.body) n += count(inner);
     return n;
 }
-/// How many operations it has; workers do not count.
+/// How many operations p has; workers do not count.
 inline std::size_t size(const program& p) {
     std::size_t n = p.what == kind::worker ? 0 : 1;
     for (const op& inner : p.body) n += size(inner);
     return n;
 }
 
-/// Where the decisions come from: a seed, or bytes.
+/// The generator's decisions, which come from a seed or from a fuzzer's bytes.
 class choices {
 public:
     explicit choices(std::uint64_t seed) : state_(seed) {}
@@ -119,7 +120,7 @@ private:
 
 namespace detail {
 
-/// How many of its kind there are.
+/// How many objects an operation of this kind chooses from.
 inline unsigned objects_of(kind what) {
     switch (what) {
         case kind::lock:
@@ -142,7 +143,8 @@ inline unsigned objects_of(kind what) {
 class generator {
 public:
     explicit generator(choices& c) : choices_(c) {
-        // Each program is about a few things: where all were in each, those that make a bug together would seldom meet.
+        // A program uses a few topics only. If each program used all, the operations that make a bug together would
+        // seldom meet.
         static const std::vector<kind> topics[] = {
             {kind::lock, kind::lock, kind::lock},
             {kind::semaphore, kind::semaphore, kind::semaphore},
@@ -213,7 +215,7 @@ private:
     }
 
     choices& choices_;
-    std::vector<kind> kinds_;  // those that it is made of
+    std::vector<kind> kinds_;  // the kinds of operations that the program is made of
     bool one_of_each_;
     unsigned object_ = 0;
     int room_ = 40;
@@ -259,7 +261,7 @@ inline std::string to_string(const program& p) {
 
 // ---- running one, beside the model
 
-/// What programs are made of. A test replaces one by something broken.
+/// The classes that programs use. A test replaces one of them by a broken one.
 struct primitives {
     using lock = aio::lock;
     using semaphore = aio::semaphore;
@@ -286,7 +288,7 @@ class world {
 public:
     explicit world(const program& p) : program_(p) {}
 
-    /// Empty if all was well, else what was not.
+    /// Gives an empty string if all was well, or else what went wrong.
     std::string run(std::uint64_t schedule) {
         try {
             aio::testing::run(main(), {.seed = schedule, .virtual_time = true, .debug = false});
@@ -299,25 +301,25 @@ public:
 private:
     using ms = std::chrono::milliseconds;
 
-    // One task.
+    // One task of the program.
     struct worker {
         std::string name;
         aio::any_task task;
-        std::uint32_t cancels = 0;  // from operations of the program, and not dealt with
+        std::uint32_t cancels = 0;  // requests by operations of the program that the worker has not withdrawn
         bool is_child = false;
-        bool goes_on = false;    // when cancelled
-        bool ended = false;      // ran to its end, or was never started
+        bool goes_on = false;    // after a cancel, with its next operation
+        bool ended = false;      // ran to its end
         bool overtaken = false;  // a cancel came during something irrevocable, and may never have been delivered
         std::uint32_t cancelling() const { return task.cancelling(); }
-        bool live() const { return cancelling() == 0; }  // no cancel has come that it does not know of
+        bool live() const { return cancelling() == 0; }  // no request to cancel stands
     };
     struct waiting {
         worker* who;
-        bool promised = false;  // that it goes on: event, condition, join, a channel's item
-        bool alone = false;     // it wants the shared lock alone
+        bool promised = false;  // that its wait is over: of an event, a condition, a join, or a channel
+        bool alone = false;     // it waits to have the shared lock alone
     };
     using line = std::deque<waiting*>;
-    // In line for as long as it lives.
+    // A waiting worker that stands in the line for as long as this object lives.
     class in_line : public waiting {
     public:
         in_line(line& l, worker& w) : waiting{&w}, line_(l) { l.push_back(this); }
@@ -364,10 +366,10 @@ private:
         typename P::barrier real;
         unsigned parties;
         bool broken = false;
-        unsigned breaks = 0;     // how often it was reset or aborted
-        std::vector<bool> here;  // who of the meeting that is being left has left
+        unsigned breaks = 0;     // how often the barrier was reset or aborted
+        std::vector<bool> here;  // by place: who has left, of the last meeting
         unsigned left = 0;
-        unsigned may_have_left = 0;  // cancelled meanwhile: perhaps of this meeting
+        unsigned may_have_left = 0;  // tasks that were cancelled meanwhile, and may belong to that meeting
         line waiters;
         void next_meeting() {
             here.assign(parties, false);
@@ -408,7 +410,7 @@ private:
             : real(args...), capacity(n), is_watch(w), sent(w ? 1 : 0) {}
         Channel real;
         std::size_t capacity;  // how many items are kept
-        bool is_watch;         // who is slow is not told
+        bool is_watch;         // a slow subscriber is not told what it has missed
         std::vector<std::int64_t> sent;
         bool closed = false;
         std::size_t subscriptions = 0;
@@ -420,7 +422,7 @@ private:
     };
     // What one thread has posted.
     struct posts_model {
-        unsigned posted = 0, called = 0;  // the thread's, the loop's
+        unsigned posted = 0, called = 0;  // by the thread; by the loop
         bool in_order = true;
         bool answered = false;
     };
@@ -444,7 +446,7 @@ private:
     void cancelled(const worker& w, const char* what) {
         if (w.live()) fail(w, (std::string(what) + " was cancelled by nobody").c_str());
     }
-    /// Whether w may be served: nobody that is live and came before waits.
+    /// How many live waiters came before w. With 0, w is next.
     static std::size_t place(const line& l, const worker& w) {
         std::size_t before = 0;
         for (const waiting* other : l) {
@@ -499,7 +501,7 @@ private:
         return o.object == 0 ? fn(broadcast_) : fn(watch_);
     }
 
-    // What needs no waiting.
+    // The operations that do not wait.
     aio::coro<> at_once(worker& w, const op& o) {
         switch (o.what) {
             case kind::set_event:
@@ -615,7 +617,8 @@ private:
         co_await run_body(w, o);
     }
 
-    // The lock of the condition. Who comes back from a wait gets into its line unseen, so the order is not checked.
+    // Acquires the lock of the condition. A task that comes back from wait() queues for the lock unseen by the model,
+    // so the order is not checked.
     aio::coro<> acquire_condition(worker& w) {
         const in_line me(condition_.acquiring, w);
         const std::uint32_t before = w.cancelling();
@@ -654,7 +657,7 @@ private:
                 completed(w, before, "condition.wait()");
                 if (!me.promised) fail(w, "left condition.wait() without a notification");
             }
-            if (error && me.promised) condition_.notify(1);  // it goes to another (rule 113)
+            if (error && me.promised) condition_.notify(1);  // the notification goes to another waiter (rule 113)
         }
         release_condition();
         if (error) std::rethrow_exception(error);
@@ -739,7 +742,7 @@ private:
     }
     template<class Q>
     void task_done(Q& q) {
-        if (q.unfinished == 0) return;  // shut down at once: it counted as done
+        if (q.unfinished == 0) return;  // an immediate shutdown has counted the item as done
         --q.unfinished;
         q.settle();
         q.real.task_done();
@@ -952,7 +955,7 @@ private:
         }
     }
 
-    // Each tick comes when it was planned, or at once if that is over.
+    // Each tick comes at its planned time, or at once if that has passed.
     aio::coro<> ticks(worker& w, const op& o) {
         constexpr ms period(2);
         const auto late = static_cast<aio::late>(o.object % 3);
@@ -981,11 +984,12 @@ private:
             }
             number += periods;
             planned = late == aio::late::delay ? due + period : planned + static_cast<std::int64_t>(periods) * period;
-            if (n % 2 == 0) co_await run_body(w, o);  // late or in time by turns
+            if (n % 2 == 0) co_await run_body(w, o);  // so that some ticks are late, and some in time
         }
     }
 
-    // Through the loop's mailbox, as from another thread: in the order of each thread, and none is lost.
+    // Posts through the loop's mailbox, as another thread would. What a thread posts is called in its order, and
+    // nothing is lost.
     void post(unsigned n) {
         const aio::loop_handle h = aio::get_running_loop().handle();
         for (; n > 0; --n) {
@@ -1016,7 +1020,7 @@ private:
         try {
             co_await aio::to_thread(std::move(job));
             if (w.cancelling() > before) w.overtaken = true;
-        } catch (const aio::cancelled_error&) {  // the job has ended all the same, or never begun
+        } catch (const aio::cancelled_error&) {  // the job has ended, or never began
             cancelled(w, "to_thread()");
             error = std::current_exception();
         }
@@ -1126,7 +1130,8 @@ private:
         const std::size_t ops = o.what == kind::worker ? o.body.size() : 1;
         std::exception_ptr cancellation;
         while (next < ops && !ending_) {
-            const op& now = o.what == kind::worker ? o.body[next] : o;  // shrinking leaves operations without a worker
+            // shrink() may leave an operation that stands in no worker.
+            const op& now = o.what == kind::worker ? o.body[next] : o;
             ++next;
             cancellation = nullptr;
             try {
@@ -1153,7 +1158,7 @@ private:
         return w;
     }
 
-    // Nothing is ready now: nobody waits who could go on.
+    // Called when nothing is ready: no task may be waiting that could go on.
     void check_idle() {
         auto waits = [](const line& l) {
             return std::any_of(l.begin(), l.end(), [](const waiting* w) { return w->who->live(); });
@@ -1186,7 +1191,7 @@ private:
         if (barrier_.waiters.size() >= barrier_.parties) fail("enough tasks are at the barrier, and still wait");
         if (barrier_.broken && !barrier_.waiters.empty()) fail("a task waits at a broken barrier");
         if (dead(barrier_.waiters)) fail("a task waits at a barrier although it was cancelled");
-        barrier_.next_meeting();  // all have left
+        barrier_.next_meeting();  // all have left the last meeting
         auto check = [&](auto& q) {
             if ((!q.items.empty() || q.shut_down) && !q.getters.empty())
                 fail("a queue has items or is shut down, and a task still waits in get()");
@@ -1220,7 +1225,7 @@ private:
         check_channel(broadcast_);
         check_channel(watch_);
         if (called_ != posted_) fail("something that was posted was not called");
-        for (const auto& thread : threads_) {  // none is at work: the clock stands still while one is
+        for (const auto& thread : threads_) {  // no thread is at work: the clock stands still while one is
             if (!thread->in_order) fail("what a thread posted was called out of order");
             if (thread->called != thread->posted) fail("something that a thread posted was not called");
         }
@@ -1269,7 +1274,8 @@ private:
         for (const lock_model& l : locks_) {
             if (l.real.locked()) fail("a lock is held at the end");
         }
-        for (std::size_t i = 0; i < tasks.size(); ++i) {  // rules 7, 9, 10
+        // cancelled() says whether a cancel ended the task (rules 7, 9, 10).
+        for (std::size_t i = 0; i < tasks.size(); ++i) {
             if (!tasks[i].done()) continue;
             const worker& w = workers_[i];
             if (tasks[i].cancelled() != (w.cancels > 0) && !w.overtaken)
@@ -1299,7 +1305,7 @@ private:
     std::vector<std::shared_ptr<posts_model>> threads_;
 };
 
-/// Runs p in the order of tasks that schedule gives. Empty if all was well, else what was not.
+/// Runs p in the order of tasks that schedule gives. Gives an empty string if all was well, or else what went wrong.
 template<class P = primitives>
 std::string check(const program& p, std::uint64_t schedule) {
     world<P> w(p);
@@ -1309,7 +1315,7 @@ std::string check(const program& p, std::uint64_t schedule) {
 // ---- making a failing program small
 
 namespace detail {
-// The n-th node below o, and who has it.
+// Finds the n-th node below o: it is parent->body[index].
 inline bool find(op& o, std::size_t& n, op*& parent, std::size_t& index) {
     for (index = 0; index < o.body.size(); ++index) {
         if (n-- == 0) {
@@ -1324,8 +1330,8 @@ inline bool find(op& o, std::size_t& n, op*& parent, std::size_t& index) {
 }
 }  // namespace detail
 
-/// Takes operations away, alone and in pairs, puts what is inside of one in its place, and shortens times, for as long
-/// as fails(program) stays true.
+/// Makes p smaller for as long as fails(program) stays true: takes operations away, alone and in pairs, replaces an
+/// operation by what is inside of it, and shortens times.
 template<class Fails>
 program shrink(program p, Fails fails) {
     auto changed = [](program from, std::size_t node, auto change) -> std::optional<program> {

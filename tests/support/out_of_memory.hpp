@@ -5,9 +5,10 @@
 //
 //     PLAIN_TEST("fault C11: ...") { aio_test::survives_without_memory([]() -> aio::coro<> { ... }); }
 //
-// AIO_TEST_ALLOCATION=15 lets that one alone fail, 15+ all after it, too, in this process: for a debugger.
+// AIO_TEST_ALLOCATION=15 is for a debugger: it runs the scenario once, in this process, and lets allocation 15 fail.
+// 15+ lets all later ones fail, too.
 //
-// To be included once in a program: it replaces operator new.
+// Include this file once in a program: it replaces operator new.
 
 #include "aio_test.hpp"
 #include "loop/process_threads.hpp"
@@ -27,8 +28,8 @@
 #include <sanitizer/lsan_interface.h>
 #endif
 
-// ThreadSanitizer has these operators itself and lets nobody replace them: there the library's own allocations alone
-// fail.
+// ThreadSanitizer defines these operators itself, and they cannot be replaced. With it only the library's own
+// allocations fail.
 #if !AIO_TEST_TSAN
 void* operator new(std::size_t bytes) {
     aio::testing::allocation();
@@ -53,16 +54,16 @@ void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); 
 namespace aio_test {
 
 struct memory_options {
-    bool real_time = false;    // for what talks to the kernel or to threads
-    bool threads = false;      // it starts some
-    std::size_t at_least = 2;  // so many allocations are made
+    bool real_time = false;    // for a scenario that waits for the kernel or for threads
+    bool threads = false;      // the scenario starts threads
+    std::size_t at_least = 2;  // the scenario makes at least this many allocations
 };
 
 namespace memory_detail {
 
 enum verdict : int { survived = 10, through = 11, leaked = 12, wrong_error = 13, unusable = 14, descriptor = 15 };
 
-/// What the loop has to be good for after the failure.
+/// Uses the loop after the failure: a lock, a queue, a task group and a timeout have to work.
 inline aio::coro<int> something_ordinary() {
     aio::lock lock;
     aio::queue<std::string> queue(1);
@@ -87,8 +88,7 @@ inline aio::coro<int> something_ordinary() {
 template<class Scenario>
 aio::coro<bool> failing(Scenario& scenario, std::size_t allocation, bool and_all_after, int& result) {
     aio::get_running_loop().set_exception_handler([](const aio::exception_context&) {});
-    aio::testing::set_step_hook(
-        [] { aio::detail::empty_free_lists(); });  // what was freed in earlier steps is allocated anew
+    aio::testing::set_step_hook([] { aio::detail::empty_free_lists(); });  // so that what needs a block allocates it
     std::exception_ptr error;
     aio::testing::testing_detail::fail_allocation(allocation, and_all_after);
     try {
@@ -137,7 +137,8 @@ int run_in_child(Scenario& scenario, std::size_t allocation, bool and_all_after,
 
 }  // namespace memory_detail
 
-/// The scenario ends with std::bad_alloc, a group of them, or well; nothing leaks; the loop can be used afterwards.
+/// Checks that the scenario, whichever allocation fails, ends with std::bad_alloc, with a group of nothing else, or
+/// well; that nothing leaks; and that the loop can be used afterwards.
 template<class Scenario>
 void survives_without_memory(Scenario scenario, memory_options options = {}) {
     using namespace memory_detail;

@@ -1,11 +1,12 @@
 #pragma once
-// Primitives with a bug in them, for the tests of what is to find such bugs.
+// A primitive with a bug, which brute force and the random programs have to find.
 
 #include <aio/aio.hpp>
 
 namespace planted {
 
-/// A lock whose waiter, woken and then cancelled before it runs, forgets to pass its wake-up on (rule 105).
+/// A lock with a bug: a waiter that is woken, and then cancelled before it runs, does not pass its wake-up on (rule
+/// 105).
 class forgetful_lock {
 public:
     class acquire_operation : public aio::detail::revertible<acquire_operation>, public aio::detail::list_node {
@@ -17,7 +18,7 @@ public:
             return false;
         }
         void unpark() noexcept { unlink(); }
-        void revert() noexcept { lock_->handed_over_ = false; }  // and nobody hears of it
+        void revert() noexcept { lock_->handed_over_ = false; }  // the bug: no other waiter is woken
         void finish() noexcept {
             lock_->handed_over_ = false;
             lock_->locked_ = true;
@@ -40,7 +41,7 @@ public:
 
 private:
     bool locked_ = false;
-    bool handed_over_ = false;  // to one that has not run yet
+    bool handed_over_ = false;  // to a waiter that has not run yet
     aio::detail::list<acquire_operation> waiters_;
 };
 

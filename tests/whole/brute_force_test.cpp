@@ -1,6 +1,7 @@
-// Every awaitable of the library, cancelled at every step and at every wake-up, left behind by the end of run() at
-// every step, and with every allocation failing in its turn. Each scenario notes what it has, and the check after each
-// run says whether all of it came back. The clients are in sql_brute_force_test.cpp and http_brute_force_test.cpp.
+// Runs every awaitable of the library cancelled at every step and at every wake-up, left behind by the end of run() at
+// every step, and with every allocation failing in its turn. Each scenario counts what it holds, and the check after
+// each run says whether all of it was given back. The clients are in sql_brute_force_test.cpp and
+// http_brute_force_test.cpp.
 
 #include "brute_force.hpp"
 #include "planted.hpp"
@@ -122,7 +123,7 @@ PLAIN_TEST("a group is the work of a failed allocation only if all of its errors
 PLAIN_TEST("the next allocation fails where that was asked for, although a block for it is free") {
     auto main = []() -> aio::coro<> {
         auto nothing = []() -> aio::coro<> { co_return; };
-        co_await aio::create_task(nothing());  // leaves a block
+        co_await aio::create_task(nothing());  // leaves a free block
         aio::testing::testing_detail::fail_allocation(0);
         bool failed = false;
         try {
@@ -210,7 +211,7 @@ PLAIN_TEST("joining tasks, named and with callables that capture") {
 
 namespace {
 
-/// As another library writes it; a callback of the loop resumes it.
+/// An awaiter as another library writes it; a callback of the loop resumes the coroutine.
 struct foreign {
     counted held;
     bool await_ready() const noexcept { return false; }
@@ -241,7 +242,7 @@ PLAIN_TEST("shield: what is inside of it ends, whoever is cancelled") {
         std::exception_ptr error;
         try {
             co_await aio::sleep(1ms);
-        } catch (const aio::cancelled_error&) {  // by the end of run(), or as the task of its own that it is
+        } catch (const aio::cancelled_error&) {  // by the end of run(), or as the task that shield makes of it
             error = std::current_exception();
         }
         ++ended;
@@ -294,7 +295,7 @@ aio::coro<int> fails_after(std::chrono::milliseconds d) {
     throw std::runtime_error("planned");
 }
 
-/// The error of a, if it is the planned one.
+/// Awaits a, and gives whether it ended with the planned error.
 template<class A>
 aio::coro<bool> fails_as_planned(A a) {
     try {
@@ -515,11 +516,11 @@ PLAIN_TEST("views") {
     withstands(scenario, {}, every_scope_was_left);
 }
 
-// ---- synchronisation: each task can do without the others, and whoever is left gets on
+// ---- synchronisation: each task can do without the others, and those that are left must get on
 
 namespace {
 
-/// So many tasks of a group, each of them body().
+/// Runs body(0) to body(n - 1) as the tasks of a group.
 template<class Body>
 aio::coro<> at_once(int n, Body body) {
     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
@@ -579,7 +580,7 @@ PLAIN_TEST("event") {
             });
             EXPECT_TRUE(e.is_set());
         } catch (...) { error = std::current_exception(); }
-        if (!e.is_set()) co_await aio::shield(aio::sleep(2ms));  // the callback refers to it
+        if (!e.is_set()) co_await aio::shield(aio::sleep(2ms));  // the callback refers to e
         if (error) std::rethrow_exception(error);
     });
 }
@@ -635,7 +636,7 @@ PLAIN_TEST("barrier, in which each meeting may lose somebody") {
 
 namespace {
 
-// Two put, two get, and whoever is cancelled neither loses nor doubles an item.
+// Two tasks put, and two get. A cancel neither loses nor doubles an item.
 template<class Queue>
 aio::coro<> hand_over() {
     Queue q(1);
@@ -680,7 +681,7 @@ aio::coro<> hand_over() {
     EXPECT_EQ(put, got);
 }
 
-// What put() and get() do without anybody else, and join().
+// put() that finds room, get() that finds an item, and join().
 template<class Queue>
 aio::coro<> put_get_join() {
     Queue q(2);
@@ -703,8 +704,8 @@ struct by_value {
 }  // namespace
 
 PLAIN_TEST("the queues hand each item over once") {
-    // Where a putter dies before it runs, nobody shuts the queue down: so not at every wake-up, but for cancels of the
-    // whole.
+    // If a putter is cancelled before its first step, nobody shuts the queue down. So only the scenario as a whole is
+    // cancelled.
     withstands_as_a_whole(&hand_over<aio::queue<int>>);
     withstands_as_a_whole(&hand_over<aio::lifo_queue<int>>);
     withstands_as_a_whole(&hand_over<aio::priority_queue<int>>);
@@ -791,7 +792,7 @@ aio::coro<> send_to_two(Channel& channel, Send send) {
 
 PLAIN_TEST("broadcast") {
     withstands([]() -> aio::coro<> {
-        aio::broadcast<counted> b(3);  // beside busy tasks all may be sent before one is taken
+        aio::broadcast<counted> b(3);  // beside busy tasks all items may be sent before one is taken
         co_await send_to_two(b, [&](counted item) { b.send(std::move(item)); });
     });
 }
@@ -863,7 +864,7 @@ PLAIN_TEST("the bridge to a thread: what it asks the loop for has an end") {
             int got = 0;
             try {
                 got = aio::run_coroutine_threadsafe(h, gives(n)).get();
-            } catch (const aio::cancelled_error&) {  // by the end of run(), or as the task that it is
+            } catch (const aio::cancelled_error&) {  // the end of run() cancels the task of gives()
             } catch (const std::exception&) {}
             over = true;
             return got;
@@ -902,7 +903,7 @@ PLAIN_TEST(
             const std::string all = co_await s.read();
             EXPECT_EQ(all, echoed);
             co_await s.aclose();
-        } catch (const std::system_error&) {  // the handler was the one that was hit
+        } catch (const std::system_error&) {  // what was done to the scenario has hit the handler
         } catch (...) { error = std::current_exception(); }
         v.abort_clients();
         v.close();

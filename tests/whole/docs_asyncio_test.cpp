@@ -22,7 +22,7 @@ namespace {
 
 journal said;
 
-/// A connection of a kind.
+/// A stand-in for a connection.
 class wire {
 public:
     explicit wire(std::string address) : address_(std::move(address)) {}

@@ -1,5 +1,5 @@
-// The code of docs/ and of README.md, but for its first program (readme_program.cpp): `./dev rules` checks that each
-// C++ block there stands here, or in examples/, word for word.
+// The code of docs/compilers.md. `./dev rules` checks that each C++ block of the documentation stands, word for word,
+// in a file of tests/ or examples/.
 
 #include "aio_test.hpp"
 

@@ -1,5 +1,5 @@
-// Thousands of random programs against the model of model.hpp. AIO_MODEL_SEEDS=N runs N of them, AIO_MODEL_FIRST=K
-// begins at seed K.
+// Checks thousands of random programs against the model of model.hpp. AIO_MODEL_SEEDS=N runs N of them,
+// AIO_MODEL_FIRST=K begins at seed K.
 
 #include "model.hpp"
 #include "aio_test.hpp"
@@ -14,15 +14,15 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
     return value && *value ? std::strtoull(value, nullptr, 10) : otherwise;
 }
 
-constexpr std::uint64_t usual_seeds = AIO_TEST_SANITIZED ? 1'000 : 10'000;  // some ten times slower there
+constexpr std::uint64_t usual_seeds = AIO_TEST_SANITIZED ? 1'000 : 10'000;  // sanitizers make it some ten times slower
 
 struct found {
     std::uint64_t seed = 0;
-    std::string what;  // empty: nothing was wrong
+    std::string what;  // empty if nothing was wrong
     model::program smallest;
 };
 
-// Runs the program of each seed; the first that fails is made small.
+// Runs the program of each seed until one fails, and makes that one small.
 template<class P>
 found search(std::uint64_t first, std::uint64_t seeds) {
     for (std::uint64_t seed = first; seed < first + seeds; ++seed) {

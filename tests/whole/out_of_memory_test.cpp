@@ -1,4 +1,4 @@
-// Every primitive with each allocation failing in its turn, the standard library's too: see out_of_memory.hpp.
+// Runs every primitive with each allocation failing in its turn, the standard library's, too: see out_of_memory.hpp.
 #include "out_of_memory.hpp"
 #include "loop/timers.hpp"
 
@@ -11,7 +11,7 @@ using aio_test::survives_without_memory;
 
 namespace {
 
-const std::string long_text(60, 'y');  // too long for a string to hold it in itself
+const std::string long_text(60, 'y');  // too long for the small buffer of a string
 
 aio::coro<> nap() {
     const counted local;
@@ -83,7 +83,7 @@ PLAIN_TEST("fault C11: a cancel that is handed on through a chain and a tree of 
             try {
                 co_await *t;
             } catch (const aio::cancelled_error&) {
-            } catch (...) {  // one of the chain could not begin
+            } catch (...) {  // a task of the chain could not begin
                 error = std::current_exception();
             }
         }
@@ -188,7 +188,7 @@ PLAIN_TEST("fault C11: queues") {
         std::exception_ptr error;
         try {
             for (int i = 0; i < 3; ++i) co_await aio::wait_for(q.get(), 1s);
-        } catch (const aio::timeout_error&) {  // the putter was the one that was hit
+        } catch (const aio::timeout_error&) {  // the failed allocation was the putter's
         } catch (...) { error = std::current_exception(); }
         putter.cancel();
         try {
@@ -442,8 +442,8 @@ PLAIN_TEST("fault C11: streams and a server") {
                 co_await s.write("hi\n");
                 co_await aio::wait_for(s.read_line(), 10s);
                 co_await s.aclose();
-            } catch (const std::system_error& e) {                              // the server was the one that was hit
-                EXPECT_NE(e.code(), std::errc::not_enough_memory) << e.what();  // that is std::bad_alloc
+            } catch (const std::system_error& e) {  // the failed allocation was the server's
+                EXPECT_NE(e.code(), std::errc::not_enough_memory) << e.what();  // want of memory is std::bad_alloc
             } catch (const aio::incomplete_read_error&) {
             } catch (...) { error = std::current_exception(); }
             server.close();

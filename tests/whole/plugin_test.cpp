@@ -1,4 +1,5 @@
-// A loop in a plugin (dlopen), and coroutines that cross the border between a program and its plugin.
+// Tests of a loop that runs in a plugin (dlopen), and of coroutines that cross the border between a program and its
+// plugin.
 
 #include "plugin/plugin.hpp"
 #include "aio_test.hpp"

@@ -1,4 +1,4 @@
-// The random programs of model.hpp, from a fuzzer's bytes: the first two are the schedule, the rest is the program.
+// Runs the random programs of model.hpp from a fuzzer's bytes: the first two are the schedule, the rest is the program.
 
 #include "model.hpp"
 

@@ -1,5 +1,5 @@
 #pragma once
-// What plugin_test calls in its plugin.
+// The functions of the plugin that plugin_test calls.
 
 #include <aio/coro.hpp>
 

@@ -1,4 +1,4 @@
-// A plugin that throws an exception of a class of its own; it has nothing of aiocxx. See async_trace_test.
+// A plugin that throws an exception of a class of its own; it does not use aiocxx. async_trace_test loads it.
 #include <stdexcept>
 
 namespace {
