@@ -27,13 +27,13 @@ aio::coro<> note_later(std::reference_wrapper<journal> j, std::string what) {
     j.get()(what + "-closed");
 }
 
-// Has clean-up that awaits.
+// A generator whose clean-up awaits.
 aio::async_generator<int> with_cleanup(journal& j, std::string name, int n = 1000) {
     co_await aio::defer(&note_later, std::ref(j), name);
     for (int i = 0; i < n; ++i) co_yield i;
 }
 
-/// What the loop's exception handler is told while this lives.
+/// Collects what the loop's exception handler is told while this object lives.
 struct told {
     std::vector<std::string> messages;
     told() {
@@ -101,7 +101,7 @@ AIO_TEST(
     auto walk = []() -> aio::async_generator<point> {
         point here(1, 2);
         co_yield here;
-        co_yield here;  // the consumer has changed its own
+        co_yield here;  // the consumer has changed its own copy
         co_yield {5, 6};
     };
     auto points = walk();
@@ -509,7 +509,7 @@ AIO_TEST("rule 156: a dropped, unfinished generator with clean-up is closed late
         co_await g.next();
     }
     j("dropped");
-    EXPECT_EQ(aio::all_tasks().size(), 1u);  // the loop's own tasks are not shown
+    EXPECT_EQ(aio::all_tasks().size(), 1u);  // all_tasks() does not show the loop's own tasks
     co_await turns(3);
     EXPECT_EQ(j.text(), "dropped g-closed");
 }
@@ -733,7 +733,7 @@ AIO_TEST("for_each closes an rvalue and an lvalue at the end, by an error of the
     EXPECT_EQ(j.text(), "cancel-closed");
 }
 
-// asyncio's iteration protocol, of one's own: whatever has next()
+// An iterable of the user's own: a class that has next().
 class countdown {
 public:
     explicit countdown(int from) : left_(from) {}
@@ -802,7 +802,7 @@ aio::context<int> grouped() {
     int v = 1;
     co_yield v;
 }
-// Managers of one's own around a timeout: its enter() is a coroutine, or gives what the timeout's gives.
+// Managers of the user's own around a timeout: enter() is a coroutine, or gives what the timeout's enter() gives.
 struct limit_by_coroutine {
     aio::timeout t{20ms};
     aio::coro<> enter() { co_await t.enter(); }
@@ -830,7 +830,7 @@ aio::coro<std::string> error_of_next(aio::async_generator<int>& g) {
         co_await g.next();
     } catch (const std::logic_error& e) {
         co_return e.what();
-    } catch (const aio::exception_group& group) {  // of a task group
+    } catch (const aio::exception_group& group) {  // what the task group throws
         co_return aio::detail::describe(group.exceptions().front());
     }
     co_return "no error";
@@ -846,9 +846,9 @@ AIO_TEST("fault C21: a timeout or task group inside something that a generator e
         const std::string error = co_await error_of_next(*g);
         EXPECT_NE(error.find(spans), std::string::npos) << error;
         EXPECT_NE(error.find("async_generator_test.cpp"), std::string::npos) << error;
-        EXPECT_EQ(co_await g->next(), nullptr);  // it has ended
+        EXPECT_EQ(co_await g->next(), nullptr);  // the generator has ended
     }
-    co_await aio::sleep(1s);  // nothing fires
+    co_await aio::sleep(1s);  // no timeout fires
     EXPECT_EQ(aio::current_task().cancelling(), 0u);
 }
 
@@ -872,7 +872,7 @@ AIO_TEST("fault C21: between two co_yields timeouts and groups are free, also in
     auto nested = [](aio::async_generator<int>& inner) -> aio::coro<int> {
         aio::timeout t(1s);
         co_await t.enter();
-        auto item = co_await inner.next();  // the inner generator yields inside of it: it is not in that one
+        auto item = co_await inner.next();  // inner yields inside the timeout, which is not in inner
         co_await t.exit(nullptr);
         co_return *item;
     };
@@ -921,7 +921,7 @@ AIO_TEST("fault C21: a timeout that is entered by hand in a generator may outliv
         auto g = by_hand(t);
         EXPECT_NE((co_await error_of_next(g)).find(spans), std::string::npos);
     }
-    co_await t->exit(nullptr);  // the same task
+    co_await t->exit(nullptr);  // exit() runs in the task that has entered the timeout
     co_await aio::sleep(1s);
     EXPECT_FALSE(t->expired());
 }

@@ -24,12 +24,12 @@ aio::coro<int> reads() {
 
 AIO_TEST("rule 25: a task copies the context variables when it is created; a plain co_await shares the caller's") {
     static_cast<void>(depth.set(1));
-    auto child = aio::create_task(reads());  // a copy, as it is now
+    auto child = aio::create_task(reads());  // gets a copy of the variables as they are now
     auto changes = aio::create_task(sets(7));
     static_cast<void>(depth.set(2));
     EXPECT_EQ(co_await child, 1);
     co_await changes;
-    EXPECT_EQ(depth.get(), 2);  // a child's change stays its own
+    EXPECT_EQ(depth.get(), 2);  // a child's change is not seen here
     co_await sets(3);
     EXPECT_EQ(depth.get(), 3);
     EXPECT_EQ(co_await reads(), 3);
@@ -78,7 +78,7 @@ AIO_TEST("rule 25: a task that sets one variable keeps the others that it has in
 AIO_TEST("set gives a token, reset goes back to the value before") {
     aio::context_var<std::string> name("name");
     EXPECT_EQ(name.name(), "name");
-    EXPECT_THROW(name.get(), std::logic_error);  // no default, not set: Python's LookupError
+    EXPECT_THROW(name.get(), std::logic_error);  // neither set nor with a default: LookupError in Python
     EXPECT_EQ(name.get("fallback"), "fallback");
     auto first = name.set("a");
     auto second = name.set("b");
@@ -88,10 +88,10 @@ AIO_TEST("set gives a token, reset goes back to the value before") {
     EXPECT_EQ(name.get(), "a");
     name.reset(first);
     EXPECT_THROW(name.get(), std::logic_error);
-    EXPECT_THROW(name.reset(first), std::logic_error);  // used already
+    EXPECT_THROW(name.reset(first), std::logic_error);  // the token has been used
     aio::context_var<std::string> other("other", "x");
     auto token = other.set("y");
-    EXPECT_THROW(name.reset(token), std::logic_error);  // of another variable
+    EXPECT_THROW(name.reset(token), std::logic_error);  // the token is of another variable
     other.reset(token);
     EXPECT_EQ(other.get(), "x");
     co_return;
@@ -117,7 +117,7 @@ PLAIN_TEST("rule 145: a runner keeps the context between its runs, and the threa
         co_await aio::sleep(0s);
         co_return before;
     };
-    EXPECT_EQ(runner.run(swaps(11)), 2);  // a copy of the thread's, at first
+    EXPECT_EQ(runner.run(swaps(11)), 2);  // the runner begins with a copy of the thread's variables
     EXPECT_EQ(runner.run(swaps(12)), 11);
     EXPECT_EQ(aio::run(reads()), 2);
     EXPECT_EQ(depth.get(), 2);
@@ -228,7 +228,7 @@ AIO_TEST("fault C26: reset() in another task says so, and the token still works 
         depth.reset(foreign);
     } catch (const std::invalid_argument& e) { refused = e.what(); }
     EXPECT_NE(refused.find("that of Task-"), std::string::npos) << refused;
-    auto nested = [&token]() -> aio::coro<> {  // shares its caller's variables
+    auto nested = [&token]() -> aio::coro<> {  // shares the variables of its caller
         depth.reset(token);
         co_return;
     };
@@ -257,7 +257,7 @@ AIO_TEST("values of a context variable may set and reset it when they are copied
     auto first = v.set(trapped(1));
     {
         const trapped::armed guard(trapped::step::copy, [&] { static_cast<void>(v.set(trapped(2))); });
-        EXPECT_EQ(v.get().value, 1);  // the copy is of what it was
+        EXPECT_EQ(v.get().value, 1);  // the copy is of the value before the action
         EXPECT_TRUE(guard.done());
         EXPECT_EQ(v.get().value, 2);
     }
@@ -274,7 +274,7 @@ AIO_TEST("values of a context variable may set and reset it when they are copied
     });
     co_await aio_test::turns();
     {
-        // The context of the task goes, and with it the last owner of the value.
+        // The task's context is destroyed, and with it the last owner of the value.
         const trapped::armed guard(trapped::step::destruction, [&] { static_cast<void>(v.set(trapped(6))); }, 5);
         co_await child;
         EXPECT_TRUE(guard.done());

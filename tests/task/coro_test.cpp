@@ -113,7 +113,7 @@ PLAIN_TEST("a coroutine that is dropped unstarted destroys its arguments; close(
     EXPECT_FALSE(c);
     c.close();
     c = body(counted(2));
-    c = body(counted(3));  // what it held goes
+    c = body(counted(3));  // the coroutine that c held is destroyed
     EXPECT_EQ(counted::alive, 1);
 }
 
@@ -130,7 +130,7 @@ PLAIN_TEST("15n: in debug mode a coroutine never awaited is told once, with its 
         EXPECT_EQ(co_await std::move(used), 2);
         auto closed = forgotten(3);
         closed.close();
-        aio::create_task(forgotten(4)).cancel();  // started by the loop, as far as anybody can tell
+        aio::create_task(forgotten(4)).cancel();  // it became a task, so nothing is told
         co_await turns();
     };
     aio::run(main(), {.debug = true});
@@ -149,7 +149,7 @@ PLAIN_TEST("15n: in debug mode a coroutine never awaited is told once, with its 
     EXPECT_TRUE(told.empty());
 }
 
-// ---- semantics 15j
+// ---- awaits grow no stack (15j)
 
 AIO_TEST("15j: a loop of a million awaits that complete at once grows no stack") {
     long sum = 0;
@@ -255,7 +255,7 @@ AIO_TEST("15j, rule 49: awaiting a coro is no checkpoint, however often the budg
         aio::current_task().cancel("pending");
         long sum = 0;
         for (int i = 0; i < 2'000; ++i) sum += co_await answer();
-        EXPECT_EQ(aio::current_task().uncancel(), 0u);  // so nothing has taken it
+        EXPECT_EQ(aio::current_task().uncancel(), 0u);  // so the cancel was still pending: no await has accepted it
         co_await aio::sleep(1ms);
         co_return sum;
     });

@@ -17,7 +17,8 @@
 
 #include <sys/wait.h>
 
-// Awaiters as other libraries write them, awaited in our coroutines: semantics of api.md 12.
+// Tests of awaiters as other libraries write them, awaited in our coroutines: see "Awaiters of other libraries" in
+// docs/design.md.
 
 namespace {
 
@@ -25,7 +26,7 @@ using aio_test::counted;
 using aio_test::journal;
 using aio_test::turns;
 
-/// A thread of another library, which runs what it is given.
+/// A thread of another library, which runs the functions that it is given.
 class worker {
 public:
     worker() : thread_([this] { run(); }) {}
@@ -60,7 +61,7 @@ private:
     std::thread thread_;
 };
 
-/// Resumed by another thread.
+/// An awaiter that another thread resumes.
 struct from_thread {
     worker* on;
     int value;
@@ -71,7 +72,7 @@ struct from_thread {
     int await_resume() const noexcept { return value; }
 };
 
-/// Resumed by a callback of our loop.
+/// An awaiter that a callback of our loop resumes.
 struct from_callback {
     aio::delay after = 0s;
     bool await_ready() const noexcept { return false; }
@@ -81,7 +82,7 @@ struct from_callback {
     int await_resume() const noexcept { return 7; }
 };
 
-/// Resumed inside await_suspend.
+/// An awaiter that resumes inside await_suspend.
 struct at_once {
     int value;
     bool await_ready() const noexcept { return false; }
@@ -89,7 +90,7 @@ struct at_once {
     int await_resume() const noexcept { return value; }
 };
 
-/// Says in await_suspend whether it waits at all.
+/// An awaiter that says in await_suspend whether it waits at all.
 struct perhaps {
     bool suspend;
     bool await_ready() const noexcept { return false; }
@@ -169,7 +170,7 @@ lazy<std::string> lazily(worker* on, std::string text, bool fail = false) {
 }  // namespace
 
 namespace elsewhere {
-/// Awaited by a free operator.
+/// A class that becomes awaitable by a free operator co_await.
 struct described {
     int value;
 };
@@ -178,7 +179,7 @@ inline at_once operator co_await(described d) noexcept { return at_once{d.value}
 
 namespace {
 
-/// Handles kept for the test to resume or destroy.
+/// An awaiter that leaves its handle to the test, which resumes or destroys it.
 struct held {
     std::vector<std::coroutine_handle<>>* handles;
     bool await_ready() const noexcept { return false; }
@@ -186,7 +187,7 @@ struct held {
     void await_resume() const noexcept {}
 };
 
-/// Offers a way to be stopped, and is resumed only by that.
+/// An awaiter with request_stop(), which alone resumes it.
 struct stoppable {
     std::coroutine_handle<>* handle;
     int* asked;
@@ -198,7 +199,7 @@ struct stoppable {
         handle->resume();
     }
 };
-/// The same under the other name, and it throws.
+/// An awaiter with cancel(), which throws.
 struct cancellable {
     std::vector<std::coroutine_handle<>>* handles;
     bool await_ready() const noexcept { return false; }
@@ -207,7 +208,7 @@ struct cancellable {
     void cancel() { throw std::runtime_error("cannot be cancelled"); }
 };
 
-/// What is waited for by a thread of its own: an adapter as people write one for std::future.
+/// An awaiter that waits for a std::future in a thread of its own, as people write such an adapter.
 template<class T>
 struct in_thread_of_its_own {
     std::future<T> future;
@@ -273,7 +274,7 @@ PLAIN_TEST(
         aio::event never;
         co_await never.wait();
     };
-    // a deadlock is looked for in a process without other threads: in a child
+    // A deadlock is found only in a process without other threads, so this runs in a child.
     const pid_t child = ::fork();
     if (child == 0) {
         try {
@@ -361,7 +362,7 @@ AIO_REAL_TEST(
     int in_group = 0;
     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
         tg.create_task([&]() -> aio::coro<> { in_group = co_await from_thread(&other, 6); });
-        return from_thread(&other, 7);  // a body "is async" if what it returns is awaitable
+        return from_thread(&other, 7);  // a body is async if what it returns is awaitable
     });
     EXPECT_EQ(in_group, 6);
     auto manager = [&]() -> aio::context<int> {
@@ -404,7 +405,7 @@ AIO_TEST(
     handles[0].resume();
     co_await t;
     EXPECT_EQ(log.text(), "value cancelled user");
-    // under a pending cancel it is not even begun
+    // While a cancel is pending the awaiter is not even begun.
     auto early = aio::create_task([&]() -> aio::coro<> {
         aio::current_task().cancel("early");
         co_await held{&handles};
@@ -533,7 +534,7 @@ AIO_REAL_TEST("fault C16: many tasks at once, resumed by two threads in any orde
 
 PLAIN_TEST("fault C16: resumed after its loop has been given up: nothing happens") {
     std::vector<std::coroutine_handle<>> handles;
-    const pid_t child = ::fork();  // what is given up is leaked on purpose
+    const pid_t child = ::fork();  // in a child, because what run() gives up is leaked on purpose
     if (child == 0) {
         auto main = [&]() -> aio::coro<> {
             auto waits = aio::create_task([&]() -> aio::coro<> { co_await held{&handles}; });

@@ -18,7 +18,7 @@ aio::coro<T> value_of(aio::future<T> f) {
     co_return co_await f;
 }
 
-/// Collects what the loop's exception handler is told; made before the loop, so that it outlives it.
+/// Collects what the loop's exception handler is told. It is made before the loop, so that it outlives the loop.
 struct reports {
     std::vector<std::string> messages;
     std::vector<std::exception_ptr> errors;
@@ -67,7 +67,7 @@ AIO_TEST("rule 29: done callbacks are scheduled, never called inline, and come i
     });
     f.add_done_callback([&] { log("1"); });
     f.add_done_callback([&](aio::future<int> done) { log("2=" + std::to_string(done.result())); });
-    co_await turns();  // now the task awaits it
+    co_await turns();  // now the task awaits f
     f.add_done_callback([&] { log("3"); });
     f.set_result(5);
     log("set");
@@ -120,7 +120,7 @@ AIO_TEST("rule 32: callbacks may add and remove callbacks while they are called"
     f.add_done_callback([&](aio::future<> done) {
         log("1");
         done.add_done_callback([&] { log("added"); });
-        EXPECT_FALSE(done.remove_done_callback(third));  // scheduled with this one
+        EXPECT_FALSE(done.remove_done_callback(third));  // the third is scheduled already
     });
     f.add_done_callback([&] { log("2"); });
     third = f.add_done_callback([&] { log("3"); });
@@ -401,13 +401,13 @@ PLAIN_TEST("rule 38: the exception handler runs in the context of the task that 
             co_await aio::sleep(0s);
             throw std::runtime_error("x");
         };
-        aio::create_task(body());  // forgotten at once
+        aio::create_task(body());  // the last handle goes at once
         co_await turns(3);
         EXPECT_EQ(seen.size(), 1u);
         {
             auto t = aio::create_task(body());
             co_await turns(3);
-        }  // forgotten here
+        }  // the last handle goes here
         EXPECT_EQ(ctx.get(), 0);
     };
     aio::run(main());
@@ -523,7 +523,7 @@ AIO_TEST("fault C26: set_exception(nullptr) is a null exception, not an exceptio
     co_return;
 }
 
-/// Its constructor runs an action.
+/// A value whose constructor runs an action.
 struct made {
     int value;
     made(int v, const std::function<void()>& action) : value(v) { action(); }
@@ -620,7 +620,7 @@ AIO_TEST("callbacks that cancel, set, add and remove while others of the same fu
     });
     f.add_done_callback([&, drop = std::make_shared<aio_test::at_exit>([&] { log("dropped"); })] {
         log("2");
-        static_cast<void>(f.remove_done_callback(third));  // it has its turn already
+        static_cast<void>(f.remove_done_callback(third));  // the third is scheduled already
     });
     third = f.add_done_callback([&] { log("3"); });
     co_await turns();

@@ -1,11 +1,11 @@
-// What every operation has in common: the task is woken by what it waits in, and by nothing else.
+// Tests what all operations have in common: a task is woken by the operation in which it waits, and by no other one.
 #include "aio_test.hpp"
 
 #include <aio/detail/task/operation.hpp>
 
 namespace {
 
-/// Completes at once, or when it is told to; in both cases whoever knows it can go on waking it.
+/// An operation that completes at once, or when it is woken. It can be woken again after it has completed.
 class forgetful_operation : public aio::detail::revertible<forgetful_operation> {
 public:
     explicit forgetful_operation(bool at_once) noexcept : at_once_(at_once) {}
@@ -28,7 +28,7 @@ void wake_all_ways(forgetful_operation& op) {
     op.wake();
 }
 
-/// Wakes it from a callback while the task sleeps for an hour, waits for an event, or runs.
+/// Wakes op while the task runs, sleeps for an hour, waits for an event, and waits for a thread.
 aio::coro<> undisturbed_by(forgetful_operation& op) {
     aio::event_loop& loop = aio::get_running_loop();
     wake_all_ways(op);  // while the task runs

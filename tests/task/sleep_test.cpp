@@ -55,7 +55,7 @@ AIO_TEST("rule 101: a cancelled sleep removes its timer") {
     const aio::time_point start = now();
     co_await turns(2);
     EXPECT_TRUE(t.cancelled());
-    co_await aio::sleep(1ms);  // the clock would jump to no other timer
+    co_await aio::sleep(1ms);  // the next timer is this one
     EXPECT_EQ(now() - start, 1ms);
 }
 
@@ -154,7 +154,7 @@ AIO_REAL_TEST("on the real clock a sleep is never early") {
 AIO_TEST("the loop goes on in the last second of its clock") {
     const auto left = aio::time_point::max() - aio::get_running_loop().time();
     co_await aio::sleep(left - 500ms);
-    std::vector<aio::task<>> many;  // blocks to be tidied up
+    std::vector<aio::task<>> many;  // leave free blocks, which the loop frees by and by
     for (int i = 0; i < 2000; ++i) many.push_back(aio::create_task(aio::sleep(1ms)));
     for (auto& task : many) co_await task;
     many.clear();

@@ -16,7 +16,7 @@ using aio_test::counted;
 using aio_test::journal;
 using aio_test::turns;
 
-/// How an awaitable ended: its error's words, and the address of the exception object.
+/// How an awaitable ended: the text of its error, and the address of the exception object.
 struct ending {
     std::string text = "value";
     const void* object = nullptr;
@@ -90,7 +90,7 @@ AIO_TEST("rule 3: uncancel() counts down to zero and no further, and undoes no e
     EXPECT_EQ(t.uncancel(), 0u);
     EXPECT_EQ(t.uncancel(), 0u);
     EXPECT_EQ(t.cancelling(), 0u);
-    EXPECT_EQ(co_await t, "cancelled");  // handed to the sleep already, which was over at once
+    EXPECT_EQ(co_await t, "cancelled");  // the sleep had accepted the cancel before
 }
 
 AIO_TEST("rule 4: uncancel() to zero withdraws a cancel that was not delivered") {
@@ -173,7 +173,7 @@ AIO_TEST("rule 5: a cancel is handed to the awaited task also when the step's bu
         co_await turns();
         bool reached = false;
         auto outer = aio::create_task([&]() -> aio::coro<> {
-            for (int i = 0; i < n; ++i) co_await done;  // completes at once: some later await waits for the next step
+            for (int i = 0; i < n; ++i) co_await done;  // each completes at once, but costs budget
             reached = true;
             co_await inner;
         });
@@ -262,7 +262,7 @@ AIO_TEST("rule 6: a task that cancels itself runs on to its next await, which is
     });
     co_await t;
     EXPECT_EQ(log.text(), "runs on self");
-    EXPECT_TRUE(f.cancelled());  // it was handed to what it then awaited
+    EXPECT_TRUE(f.cancelled());  // the cancel went to the future that the task then awaited
     EXPECT_FALSE(t.cancelled());
 }
 
@@ -562,7 +562,7 @@ PLAIN_TEST("rule 17: awaiting a pending future of another loop is an error throw
         co_return;
     };
     auto wait = [&]() -> aio::coro<std::string> { co_return (co_await end_of(*kept)).text; };
-    for (int i = 0; i < 3; ++i) {  // the next loop may well get the memory of the last one
+    for (int i = 0; i < 3; ++i) {  // the next loop may get the memory of the last one
         aio::run(make());
         EXPECT_EQ(aio::run(wait()), "logic_error a task awaits a future or task of another loop");
     }
@@ -759,7 +759,7 @@ AIO_TEST("rule 23: an outer cancel is never eaten by an inner structured block")
     });
     co_await entered;
     t.cancel("own");
-    t.cancel("foreign");  // both before it runs: one delivery, two requests
+    t.cancel("foreign");  // both come before t runs: one delivery, two requests
     EXPECT_EQ((co_await end_of(t)).text.find("cancelled"), 0u);
     EXPECT_EQ(log.text(), "foreign");
     EXPECT_EQ(t.cancelling(), 1u);
@@ -849,7 +849,7 @@ static_assert(std::is_same_v<decltype(std::declval<aio::task<std::string>>().res
 static_assert(std::is_same_v<decltype(std::declval<aio::task<int&>&>().result()), int&>);
 static_assert(std::is_nothrow_default_constructible_v<aio::task<int>> && std::is_copy_constructible_v<aio::task<int>>);
 
-/// Tells whether it was copied or moved from.
+/// Counts its copies, and shows whether it was moved from.
 struct tracked {
     static inline int copies = 0;
     std::string text;
@@ -945,7 +945,7 @@ AIO_TEST("create_task takes capturing lambdas, move-only arguments, plain functi
     EXPECT_EQ(co_await sum, 3);
     EXPECT_EQ(co_await aio::create_task(seven), 7);
     auto plain = aio::create_task([](int x) { return x * 2; }, 21);
-    EXPECT_FALSE(plain.done());  // it runs at the next turn, as every task
+    EXPECT_FALSE(plain.done());  // a plain function, too, runs in the next turn
     EXPECT_EQ(co_await plain, 42);
     struct account {
         int balance = 10;
@@ -1115,7 +1115,7 @@ PLAIN_TEST("cancellers and handles that outlive the loop are harmless") {
         co_await turns();
     };
     aio::run(main());
-    EXPECT_TRUE(kept.cancelled());  // by the end of run()
+    EXPECT_TRUE(kept.cancelled());  // the end of run() has cancelled the task
     EXPECT_FALSE(kept.cancel());
     early.cancel();
     late = kept.canceller();
@@ -1172,7 +1172,7 @@ AIO_TEST(
     const ending e = co_await end_of(t);
     EXPECT_EQ(e.text, "cancelled first");
     EXPECT_FALSE(begun);
-    EXPECT_EQ(cancelled_again, 1);  // it was refused: the body has ended, or rather never begins
+    EXPECT_EQ(cancelled_again, 1);  // the second cancel was refused, because the body never begins
     EXPECT_EQ(t.cancelling(), 1u);
     co_await turns(2);
     EXPECT_TRUE(t.cancelled());
@@ -1301,12 +1301,12 @@ AIO_TEST(
         [held = std::make_shared<aio_test::at_exit>([&] { cancelled += long_lived.cancel() ? 10 : 1; })] {});
     long_lived.cancel();
     co_await turns(3);
-    EXPECT_EQ(cancelled, 2);  // it was done by then
+    EXPECT_EQ(cancelled, 2);  // long_lived was done by then
 }
 
 // ---- one operation, awaited more than once ----
 
-/// How an await of this operation ends; the operation stays with the test.
+/// Awaits op, which the test keeps, and gives how that ended.
 template<class Operation>
 aio::coro<ending> await_shared(Operation& op) {
     ending e;
@@ -1400,8 +1400,8 @@ AIO_TEST("fault C24: an operation that is postponed or woken is in use, too") {
     set.set();
     auto w = set.wait();
     auto busy = aio::create_task([&]() -> aio::coro<> {
-        for (int i = 0; i < 255; ++i) co_await set.wait();  // and one unit for the lambda's coroutine
-        co_await w;                                         // the budget is used up: it yields to the loop first
+        for (int i = 0; i < 255; ++i) co_await set.wait();  // the lambda's coroutine has used the first of 256 units
+        co_await w;  // the budget is used up: the task goes through the loop first
     });
     auto second = aio::create_task(await_shared(w));
     const ending postponed = co_await second;
@@ -1411,7 +1411,7 @@ AIO_TEST("fault C24: an operation that is postponed or woken is in use, too") {
     auto v = e.wait();
     auto first = aio::create_task(await_shared(v));
     co_await turns();
-    auto third = aio::create_task(await_shared(v));  // runs before the first, which is woken after that
+    auto third = aio::create_task(await_shared(v));  // runs before the first task, which is woken after it
     e.set();
     const ending woken = co_await third;
     EXPECT_TRUE(refused_as_shared(woken) || woken.text == "value") << woken.text;
@@ -1454,7 +1454,7 @@ AIO_TEST("fault C8: the operations of all primitives, of sleep, of tasks and of 
         co_await acquire;
         EXPECT_TRUE(l.locked());
         aio::get_running_loop().call_soon([&] { l.release(); });
-        co_await acquire;  // this time it waits
+        co_await acquire;  // this time the lock is held, so the await suspends
         l.release();
         co_await permit;
         aio::get_running_loop().call_soon([&] { s.release(); });
@@ -1688,7 +1688,7 @@ AIO_TEST("a pending cancel that has been delivered at a suspension point is not 
         co_await aio::sleep(1s);  // rule 12
         ++passed;
         aio::current_task().cancel("own");
-        aio::future<int> f;  // what is awaited is asked to cancel itself, and its error comes
+        aio::future<int> f;  // the future is asked to cancel itself, and its error is thrown
         try {
             static_cast<void>(co_await f);
         } catch (const aio::cancelled_error&) { ++passed; }

@@ -36,7 +36,7 @@ aio::coro<std::string> outcome_of(A awaitable) {
     co_return "done";
 }
 
-/// What the managers below write down, and how they behave.
+/// The journal into which the managers below write, and how they behave.
 struct settings {
     journal* log;
     std::string name = "m";
@@ -44,7 +44,8 @@ struct settings {
     bool exit_fails = false;
     bool swallows = false;
     aio::delay takes = 0s;
-    explicit settings(journal* j, std::string n = "m") : log(j), name(std::move(n)) {}  // no aggregate: g++ 12
+    // A constructor, because g++ 12 miscompiles a temporary of an aggregate in a co_await expression.
+    explicit settings(journal* j, std::string n = "m") : log(j), name(std::move(n)) {}
 };
 
 struct resource {
@@ -54,7 +55,7 @@ struct resource {
     void use() { (*how.log)("use:" + how.name); }
 };
 
-/// Gives itself by reference; exit() says whether to swallow.
+/// A manager whose enter() gives a reference to its resource, and whose exit() says whether to swallow the error.
 class manager {
 public:
     explicit manager(settings s) : resource_(std::move(s)) {}
@@ -77,7 +78,7 @@ private:
     resource resource_;
 };
 
-/// Gives a value; its exit gives nothing.
+/// A manager whose enter() gives a value, and whose exit() gives nothing.
 struct value_manager {
     journal* log;
     explicit value_manager(journal& j) : log(&j) {}
@@ -88,7 +89,7 @@ struct value_manager {
     }
 };
 
-/// Gives nothing.
+/// A manager whose enter() gives nothing.
 struct void_manager {
     journal* log;
     explicit void_manager(journal& j) : log(&j) {}
@@ -145,7 +146,7 @@ AIO_TEST("with: an lvalue manager is referred to, and can be used afterwards; an
     with_shutdown s;
     co_await aio::with(s, [](with_shutdown& same) { EXPECT_EQ(same.closed, 0); });
     EXPECT_EQ(s.closed, 1);
-    // an awaited with() that was made before, and moved
+    // A with() may be made, moved, and awaited later.
     auto w = aio::with(manager(settings(&log, "later")), [](resource& r) { r.use(); });
     EXPECT_EQ(log.text(), "enter:m use:m exit(none):m");
     co_await std::move(w);
@@ -174,7 +175,7 @@ AIO_TEST("with: plain and async bodies, with and without the argument, giving vo
     EXPECT_EQ(co_await aio::with(value_manager(log), [](auto&& p) { return *p; }), 5);
     EXPECT_EQ(co_await aio::with(value_manager(log), [](auto& p) { return *p; }), 5);
     co_await aio::with(void_manager(log), [] {});
-    co_await aio::with(void_manager(log), [] { return sleeps(1s); });  // awaited, since it is awaitable
+    co_await aio::with(void_manager(log), [] { return sleeps(1s); });  // is awaited, since it is awaitable
     co_await aio::with(void_manager(log), [] { return aio::sleep(1s); });
 }
 
@@ -784,7 +785,7 @@ PLAIN_TEST("cancelled at any step, every manager that was entered is left, and n
             co_return 1;
         }
         aio::coro<> exit(std::exception_ptr) {
-            ++left;  // before anything can interrupt it
+            ++left;  // before a cancel can interrupt it
             co_await turns(2);
         }
     };
@@ -827,7 +828,7 @@ PLAIN_TEST("cancelled at any step, every manager that was entered is left, and n
 
 namespace {
 
-/// A manager that holds something hostile; enter and exit need no waiting.
+/// A manager that holds a hostile value; enter() and exit() do not wait.
 struct hostile_manager {
     aio_test::hostile held;
     journal* log;
@@ -857,7 +858,7 @@ AIO_TEST(
             const aio_test::hostile got = co_await aio::with(std::move(manager), body);
             log("got " + std::to_string(got.value));
             co_await aio::sleep(0s);
-            log("not reached");  // by the first two
+            log("not reached");  // the first two rounds end before this
         };
         (what == 1 ? script->on_move : script->on_destroy) = cancel;
         auto t = aio::create_task(whole());
@@ -865,7 +866,7 @@ AIO_TEST(
         const std::string end = co_await outcome_of(std::move(t));
         EXPECT_EQ(end, "cancelled:by a value") << what;
     }
-    // the third cancels when the value goes, a local of the task's at its end: rule 7
+    // In the third round the value, a local of the task, cancels the task when it is destroyed at the end (rule 7).
     EXPECT_EQ(log.text(), "exit:none got 2 exit:none got 2 exit:none got 2 not reached");
 }
 
@@ -946,7 +947,7 @@ AIO_TEST("enter<type>(args...) makes the manager in place, also one that cannot 
         co_await refused(left);
     } catch (const std::runtime_error&) { threw = true; }
     EXPECT_TRUE(threw);
-    EXPECT_EQ(left, 1);  // a failed enter registers nothing (rule 163)
+    EXPECT_EQ(left, 1);  // an enter that fails registers nothing (rule 163)
 }
 
 AIO_TEST("enter<type>() in a generator and by its moved value") {
