@@ -20,7 +20,7 @@ aio::coro<> fails_after(aio::delay d, std::string text) {
     throw std::runtime_error(text);
 }
 
-/// Keeps what is told to the exception handler.
+/// Collects what the exception handler is told.
 struct told {
     std::vector<std::string> errors;
     told() {
@@ -85,7 +85,7 @@ AIO_TEST("shutdown cancels all and waits until they have ended") {
     co_await aio_test::turns(2);
     auto closing = aio::create_task(bg.shutdown());
     co_await aio_test::turns(5);
-    auto closing_too = aio::create_task(bg.shutdown());  // rule 12: the clean-up that is under way goes on
+    auto closing_too = aio::create_task(bg.shutdown());  // the clean-up that is under way goes on (rule 12)
     co_await aio_test::turns(5);
     EXPECT_TRUE(other.cancelled());
     EXPECT_FALSE(closing.done());

@@ -28,7 +28,7 @@ aio::coro<int> fails(std::string what, aio::delay d = 0s) {
     throw std::runtime_error(what);
 }
 aio::coro<> sleeps(aio::delay d) { co_await aio::sleep(d); }
-/// Waits for ever; cleans up for so long when it is cancelled.
+/// Waits for ever. When it is cancelled, it cleans up for this long.
 aio::coro<int> cleans_up(journal& log, std::string name, aio::delay d) {
     bool cancelled = false;
     try {
@@ -69,7 +69,7 @@ aio::coro<std::string> outcome_of(A awaitable) {
     co_return "done";
 }
 
-/// Collects what goes to the exception handler.
+/// Collects what the exception handler is told.
 struct reports {
     journal log;
     reports() {
@@ -78,7 +78,7 @@ struct reports {
     ~reports() { aio::get_running_loop().set_exception_handler({}); }
 };
 
-/// A vector of these; no braced list, which g++ 12 refuses inside a co_await expression.
+/// Gives a vector of the arguments: g++ 12 refuses braced lists inside a co_await expression.
 template<class T, class... More>
 std::vector<T> list_of(T first, More... more) {
     std::vector<T> all{first};
@@ -340,7 +340,7 @@ AIO_TEST("an error in the same turn as the cancel is not lost: it goes to the ex
         throw std::runtime_error("bad");
     };
     aio::task<> t;
-    auto cancels = [&]() -> aio::coro<> {  // steps after the child, before the gather
+    auto cancels = [&]() -> aio::coro<> {  // runs after the child, and before the gather goes on
         co_await go;
         t.cancel();
     };
@@ -392,7 +392,7 @@ AIO_TEST("a task cannot gather itself") {
     aio::task<> self;
     std::string error;
     auto whole = [&]() -> aio::coro<> { error = co_await outcome_of(aio::gather(self)); };
-    // outcome_of and gather run inside of the task itself
+    // outcome_of() and gather() run inside the task itself.
     self = aio::create_task(whole());
     co_await self;
     EXPECT_NE(error.find("itself"), std::string::npos) << error;
@@ -652,7 +652,7 @@ PLAIN_TEST("cancelled at any step, gather leaves no child behind") {
 PLAIN_TEST("cancelled at any step, a gather that fails or collects loses neither children nor the cancel") {
     auto scenario = []() -> aio::coro<> {
         aio::get_running_loop().set_exception_handler(
-            [](const aio::exception_context&) {});  // an error together with the cancel
+            [](const aio::exception_context&) {});  // is told an error that comes together with the cancel
         auto child = [](counted c, int i) -> aio::coro<counted> {
             co_await turns(i);
             if (i == 2) throw std::runtime_error("bad");
@@ -692,7 +692,7 @@ AIO_TEST(
     future.set_exception(std::runtime_error("later, too"));
     future = aio::future<int>();
     co_await turns(2);
-    EXPECT_EQ(told.log.text(), "");  // rule 87
+    EXPECT_EQ(told.log.text(), "");  // the gather has retrieved them (rule 87)
 }
 
 AIO_TEST(
@@ -719,8 +719,7 @@ AIO_TEST(
         EXPECT_EQ(co_await outcome_of(t), "cancelled:by a value");
         EXPECT_EQ(outcome, by_move ? "" : "3");
     }
-    // the argument of one child goes, and cancels the other; the exception of one is dropped, and sets what the other
-    // waits for
+    // The argument of one child cancels the other child when it is destroyed.
     aio::task<int> victim = aio::create_task(gives(1, 1h));
     auto kept = victim;
     auto with_argument = [](aio_test::at_exit) -> aio::coro<int> { co_return 2; };
@@ -746,7 +745,7 @@ AIO_TEST("fault C3: a value whose move throws leaves gather as an error, with no
 }
 
 AIO_TEST("a gather that has failed and ends its children: a cancel meanwhile, and at the very end, is not lost") {
-    // while they clean up
+    // The cancel comes while the children clean up.
     journal log;
     auto whole = [&](aio::delay clean_up) -> aio::coro<> {
         log(co_await outcome_of(aio::gather(fails("bad"), cleans_up(log, "loser", clean_up))));
@@ -757,7 +756,7 @@ AIO_TEST("a gather that has failed and ends its children: a cancel meanwhile, an
     t.cancel("meanwhile");
     co_await t;
     EXPECT_EQ(log.text(), "bad cancelled:meanwhile");  // a second cancel breaks off the clean-up (rule 12)
-    // in the turn in which the last of them has ended: the set is empty, its owner has not run yet
+    // The cancel comes in the turn in which the last child has ended, before the gather goes on.
     journal late;
     aio::future<> end;
     auto cleans_until = [&]() -> aio::coro<int> {
@@ -777,7 +776,7 @@ AIO_TEST("a gather that has failed and ends its children: a cancel meanwhile, an
     self = u;
     co_await turns(5);
     auto canceller = aio::create_task([&]() -> aio::coro<> {
-        co_await end;  // after the child
+        co_await end;  // goes on after the child
         self.cancel("at the end");
     });
     co_await turns(2);

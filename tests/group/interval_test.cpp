@@ -7,8 +7,8 @@
 
 namespace {
 
-/// Seven ticks and the times at which they came, in milliseconds since the start, where the consumer is busy for a
-/// while after one.
+/// Gives seven ticks and the times at which they came, in milliseconds since the start. The consumer is busy for
+/// busy_for after the tick busy_after.
 aio::coro<std::string> ticks_of(
     aio::async_generator<std::uint64_t> clock, std::uint64_t busy_after, std::chrono::milliseconds busy_for) {
     const aio::time_point start = aio::get_running_loop().time();

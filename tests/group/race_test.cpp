@@ -75,7 +75,7 @@ struct reports {
     ~reports() { aio::get_running_loop().set_exception_handler({}); }
 };
 
-/// An item that a getter takes as a queue's does: revertible, nothing may be lost.
+/// A box of items. get() is revertible, as a queue's is: a cancel loses no item.
 struct box {
     std::vector<int> items;
     std::vector<aio::future<>> getters;
@@ -130,7 +130,7 @@ AIO_TEST("race: the losers are cancelled and awaited, in the step in which the f
     EXPECT_EQ(log.text(), "winner loser loser");
     EXPECT_EQ(aio::get_running_loop().time() - start, 4s);
     EXPECT_EQ(counted::alive, 0);
-    // one that would end in the same turn, after the winner, is cancelled before
+    // A child that would end in the same turn, after the winner, is cancelled before that.
     aio::future<> go;
     auto waits = [&](int value) -> aio::coro<int> {
         co_await go;
@@ -261,7 +261,7 @@ AIO_TEST("fault C27: the same task given to many races as an lvalue, and what is
     EXPECT_FALSE(shared.done());
     for (auto& r : races) log(co_await r);
     EXPECT_EQ(log.text(), "loser loser loser done cancelled done");
-    // given away, but after one that is done already: it is running, so it belongs to the race all the same
+    // A running task that is given away after a future that is done belongs to the race all the same.
     aio::future<int> done;
     done.set_result(1);
     auto given = aio::create_task(cleans_up(log, "given", 3s));
@@ -286,7 +286,7 @@ AIO_TEST("fault C27: a race whose handles are all watched is cancelled at once, 
     EXPECT_TRUE(a.detail_state()->waiters().empty());
     EXPECT_TRUE(b.detail_state()->waiters().empty());
     EXPECT_EQ(b.detail_state()->references(), 1u);
-    // beside something owned, which takes its time to end
+    // The same beside an owned coroutine, which takes its time to end.
     journal log;
     auto mixed = aio::create_task(outcome_of(aio::race(a, cleans_up(log, "owned", 1s), b)));
     co_await turns(3);
@@ -351,9 +351,9 @@ AIO_TEST(
     };
     EXPECT_EQ(co_await outcome_of(aio::wait_for(slow_losers(), 10s)), "timeout");
     EXPECT_EQ(aio::current_task().cancelling(), 0u);
-    auto left = aio::create_task(for_ever(ready));  // it refers to nothing of this test's
+    auto left = aio::create_task(for_ever(ready));  // for_ever refers to no local of this test
     co_await turns(2);
-    EXPECT_FALSE(left.done());  // run() ends it
+    EXPECT_FALSE(left.done());  // the end of run() cancels the task
 }
 
 AIO_TEST("fault C20: a worker that races a stop that has been set already can be cancelled") {
@@ -370,7 +370,7 @@ AIO_TEST("fault C20: a worker that races a stop that has been set already can be
     t.cancel();
     EXPECT_EQ(co_await t, "cancelled");
     EXPECT_GT(rounds, 100u);
-    EXPECT_EQ(q.size(), 1000u);  // what has not begun has taken nothing
+    EXPECT_EQ(q.size(), 1000u);  // a get() that has not begun takes nothing
 }
 
 AIO_TEST(
@@ -423,7 +423,7 @@ AIO_TEST("race: a cancel that comes when one has won: its value is given, and th
     items.put(8);
     co_await turns(3);
     EXPECT_TRUE(items.items.empty());
-    t.cancel("user");  // while the loser cleans up
+    t.cancel("user");  // comes while the loser cleans up
     co_await t;
     EXPECT_EQ(log.text(), "loser item 8 cancelled:user");
     EXPECT_EQ(t.cancelling(), 1u);
@@ -439,7 +439,7 @@ AIO_TEST("race: the same when the cancel comes in the turn in which all have end
     co_await turns(3);
     f.set_result(3);
     t.cancel();
-    EXPECT_EQ(co_await t, 3);  // 15b: the value stands
+    EXPECT_EQ(co_await t, 3);  // the cancel came too late: the value stands (15b)
 }
 
 AIO_TEST("race: a cancel that comes when the first has failed: the error is thrown, and the cancel stays pending") {
@@ -500,7 +500,7 @@ AIO_TEST(
         aio::any_task whole;
         std::string got;
         auto body = [&]() -> aio::coro<> {
-            const auto of_winner = what == 3 ? script : nullptr;  // named, for g++ 12
+            const auto of_winner = what == 3 ? script : nullptr;  // named locals, for g++ 12
             const auto of_loser = what == 3 ? nullptr : script;
             auto won = co_await aio::race(give(hostile(1, of_winner), 1s), give(hostile(2, of_loser), 2s), watched);
             got = std::to_string(won.index());
@@ -583,7 +583,7 @@ AIO_TEST(
     const auto first = co_await aio::race(tasks);
     EXPECT_EQ(first.index, 0u);
     EXPECT_EQ(first.value, 1);
-    EXPECT_FALSE(tasks[1].cancelled());  // not taken part
+    EXPECT_FALSE(tasks[1].cancelled());  // the second task had no part in the race
     tasks[1].cancel();
 
     std::vector<aio::coro<int>> failing;
@@ -668,7 +668,7 @@ PLAIN_TEST("cancelled at any step, an item that a racing getter has taken is not
         auto won = co_await aio::race(items->get(), slow());
         if (won.index() == 0) got = std::get<0>(won);
     };
-    // put or not: an item that was put has been got, or is still in the box
+    // An item that was put has been taken, or is still in the box. left is 0 also if no item was put.
     aio::testing::cancel_at_every_step(scenario, [] { EXPECT_TRUE(got == 1 || left == 1 || left == 0); });
     EXPECT_EQ(got, 1);
 }
@@ -820,7 +820,7 @@ AIO_TEST("15c: shield of a coroutine holds the cancel until it has ended, then d
     EXPECT_EQ(log.text(), "saved cancelled:again");
     EXPECT_EQ(t.cancelling(), 2u);
     EXPECT_EQ(counted::alive, 0);
-    auto pending = [&]() -> aio::coro<> {  // a cancel that is pending before does not stop it either
+    auto pending = [&]() -> aio::coro<> {  // a cancel that is pending before shield() does not stop it either
         aio::current_task().cancel();
         co_await aio::shield(inner(counted()));
     };

@@ -32,7 +32,7 @@ aio::coro<> notes_cancel(journal& log, std::string name) {
         throw;
     }
 }
-/// Turns its cancellation into an error.
+/// Fails when it is cancelled.
 aio::coro<> fails_when_cancelled(std::string what) {
     try {
         co_await aio::sleep_forever();
@@ -47,7 +47,7 @@ aio::coro<> cleans_up(aio::delay d) {
     throw aio::cancelled_error();
 }
 
-/// How an awaitable ended, in words; a group as its members.
+/// How an awaitable ended, in words. An exception_group is given as its members.
 std::string words(const std::exception_ptr& error) {
     try {
         std::rethrow_exception(error);
@@ -78,7 +78,7 @@ std::string logic_error_of(F&& f) {
 }
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
-/// How it ends in a task that is cancelled meanwhile.
+/// How awaitable ends in a task that is cancelled meanwhile.
 template<class A>
 aio::coro<std::string> cancelled_outcome(A awaitable) {
     std::string outcome;
@@ -158,7 +158,7 @@ AIO_TEST("rule 67: children that fail in the same turn are all in the group") {
     auto body = [&](aio::task_group& tg) {
         tg.create_task(at_once("a"));
         tg.create_task(at_once("b"));
-        tg.create_task(fails("c"));  // a turn later: it is cancelled before
+        tg.create_task(fails("c"));  // would fail a turn later, and is cancelled before
     };
     EXPECT_EQ(co_await outcome_of(aio::with(aio::task_group(), body)), "[a,b]");
     auto later = [&](aio::task_group& tg) -> aio::coro<> {
@@ -220,7 +220,7 @@ AIO_TEST(
     journal log;
     co_await aio::create_task([&]() -> aio::coro<> {
         log(co_await outcome_of(aio::with(aio::task_group(), body)));
-        EXPECT_EQ(cancelling(), 1u);  // rule 70
+        EXPECT_EQ(cancelling(), 1u);  // the outside cancel stands (rule 70)
         log(co_await outcome_of(sleeps(0s)));
     });
     EXPECT_EQ(log.text(), "[body] cancelled");
@@ -237,7 +237,7 @@ AIO_TEST("rule 70: then the cancel from outside is not lost: the count stays 1 a
         EXPECT_EQ(cancelling(), 1u);
         log(co_await outcome_of(sleeps(0s)));
         EXPECT_EQ(cancelling(), 1u);
-        log(co_await outcome_of(sleeps(0s)));  // once
+        log(co_await outcome_of(sleeps(0s)));  // the cancel is thrown once
     };
     auto t = aio::create_task(whole());
     co_await turns(3);
@@ -265,7 +265,7 @@ AIO_TEST("rule 71: the group's own cancel of the parent is taken back: the count
         EXPECT_EQ(co_await outcome_of(aio::with(aio::task_group(), body)), "[bad]");
         EXPECT_EQ(cancelling(), 1u);
         EXPECT_EQ(co_await outcome_of(sleeps(0s)),
-            "cancelled");  // as in CPython: the earlier cancel is told once more (rule 70)
+            "cancelled");  // as in CPython, the earlier cancel is thrown once more (rule 70)
     };
     auto t = aio::create_task(cancelled_before());
     co_await turns(1);
@@ -527,7 +527,7 @@ AIO_TEST("rule 84: names and contexts reach the children") {
     v.reset(token);
 }
 
-// ---- cancel() (semantics 15d) ----
+// ---- cancel() (15d) ----
 
 AIO_TEST("cancel() from a child cancels children and body; the group ends without throwing") {
     journal log;
@@ -536,7 +536,7 @@ AIO_TEST("cancel() from a child cancels children and body; the group ends withou
         auto stops = [&tg]() -> aio::coro<> {
             co_await aio::sleep(1s);
             tg.cancel();
-            tg.cancel();  // again: nothing
+            tg.cancel();  // the second call does nothing
         };
         tg.create_task(stops);
         try {
@@ -751,7 +751,7 @@ AIO_TEST("max_running: those that wait for their turn never begin once the group
     auto body = [&](aio::task_group& tg) -> aio::coro<> {
         for (int i = 0; i < 6; ++i) tasks.push_back(tg.create_task(child, i, counted()));
         co_await aio::sleep(1s);
-        tasks[2].cancel();  // waits for its turn: it ends at once
+        tasks[2].cancel();  // the task waits for its turn, so it ends at once
         co_await turns(2);
         EXPECT_TRUE(tasks[2].cancelled());
         co_await aio::sleep(1h);
@@ -979,7 +979,7 @@ AIO_TEST("a task group takes no more children between the end of its last child 
     std::string refused;
     aio::future<> nearly;
     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {
-        nearly.add_done_callback([&] {  // has its turn before the group's exit, which the child's end wakes
+        nearly.add_done_callback([&] {  // runs before the group's exit, which the child's end wakes
             try {
                 tg.create_task(sleeps(0s));
             } catch (const std::logic_error& e) { refused = e.what(); }
@@ -1032,7 +1032,7 @@ AIO_TEST(
     auto group = [&] { return aio::with(aio::task_group(), body); };
     EXPECT_EQ(co_await outcome_of(aio::with(aio::timeout(500ms), group)), "timeout");
     EXPECT_EQ(aio::current_task().cancelling(), 0u);
-    // in the very turn of the group's own
+    // The cancel from outside comes in the same turn as the group's own.
     auto both = [&](aio::task_group& tg) -> aio::coro<> {
         tg.create_task(cleans_up(1s));
         co_await turns(2);

@@ -25,7 +25,7 @@ std::string logic_error_of(F&& f) {
 
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
-/// What an awaitable ended with, in a word.
+/// How an awaitable ended, in a word.
 template<class A>
 aio::coro<std::string> outcome_of(A awaitable) {
     try {
@@ -54,7 +54,7 @@ void busy_until(aio::time_point when) {  // on the real clock
     while (aio::clock::now() < when) {}
 }
 
-/// A vector of these; no braced list, which g++ 12 refuses inside a co_await expression.
+/// Gives a vector of the arguments: g++ 12 refuses braced lists inside a co_await expression.
 template<class T, class... More>
 std::vector<T> list_of(T first, More... more) {
     std::vector<T> all{first};
@@ -174,7 +174,7 @@ AIO_TEST("rule 41: a body that swallows the cancellation sees no timeout_error, 
         try {
             co_await aio::sleep(1h);
         } catch (const aio::cancelled_error&) {}
-        co_await aio::sleep(1s);  // works: delivered once (rule 12)
+        co_await aio::sleep(1s);  // works: the cancel is delivered once (rule 12)
         co_return 7;
     };
     EXPECT_EQ(co_await aio::with(t, body), 7);
@@ -359,7 +359,7 @@ AIO_TEST("rule 49: a body without an await is never interrupted") {
     auto nested = []() -> aio::coro<int> { co_return 6; };
     auto async_body = [&]() -> aio::coro<int> { co_return co_await nested(); };
     EXPECT_EQ(co_await aio::with(aio::timeout(0s), async_body), 6);
-    co_await turns(3);  // nothing comes later
+    co_await turns(3);  // no cancel comes later
 }
 
 AIO_TEST("rule 50: after a timeout the task is not left cancelled") {
@@ -394,7 +394,7 @@ AIO_TEST("rule 51: reschedule moves the deadline while the block is active") {
     };
     EXPECT_EQ(co_await outcome_of(aio::with(back, into_the_past)), "timeout");
 
-    aio::timeout rescued(0s);  // due at the next turn, but moved before that
+    aio::timeout rescued(0s);  // is due at the next turn, but rescheduled before that
     auto rescue = [&]() -> aio::coro<> {
         rescued.reschedule(aio::get_running_loop().time() + 1s);
         co_await turns(5);
@@ -750,7 +750,7 @@ PLAIN_TEST("cancelled at any step, a cancel never comes out as a timeout, and it
 AIO_TEST("fault C21: a timeout that is entered by hand and outlives its task cancels nobody, and that is told") {
     std::vector<std::string> told;
     aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
-    for (const aio::delay d : {aio::delay(1s), aio::delay(0s)}) {  // by a timer, and at the next turn
+    for (const aio::delay d : {aio::delay(1s), aio::delay(0s)}) {  // fires by a timer, and at the next turn
         const std::size_t before = told.size();
         auto t = std::make_shared<aio::timeout>(d);
         aio::task<> forgets = aio::create_task(
@@ -784,7 +784,7 @@ AIO_TEST("fault C21: a timeout that is left in another task throws, and disarms"
     } catch (const std::logic_error& e) {
         EXPECT_STREQ(e.what(), "a timeout must be left in the task that has entered it");
     }
-    co_await owner;  // is not cancelled
+    co_await owner;  // the owner is not cancelled
     EXPECT_FALSE(t.expired());
 }
 
@@ -854,7 +854,7 @@ AIO_REAL_TEST(
     for (int i = 0; i < 3; ++i) {
         aio::timeout t(1ms);
         const auto end = std::chrono::steady_clock::now() + 2ms;
-        while (std::chrono::steady_clock::now() < end) {  // the loop looks at no clock meanwhile
+        while (std::chrono::steady_clock::now() < end) {  // the loop does not look at the clock meanwhile
         }
         EXPECT_THROW(co_await aio::with(t, []() -> aio::coro<> { co_await aio::sleep(0s); }), aio::timeout_error);
         EXPECT_TRUE(t.expired());
@@ -914,7 +914,7 @@ AIO_REAL_TEST(
     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
         for (int i = 0; i < 1000; ++i) tg.create_task(guarded);
         co_await aio::sleep(0s);
-        const auto until = std::chrono::steady_clock::now() + 40ms;  // a step that is longer than all of the delays
+        const auto until = std::chrono::steady_clock::now() + 40ms;  // this step takes longer than all of the delays
         while (std::chrono::steady_clock::now() < until) {}
     });
     EXPECT_EQ(passed, 0);

@@ -59,7 +59,7 @@ aio::coro<std::string> error_of(A awaitable) {
     co_return "";
 }
 
-// ---- the comprehensions of the API's documentation ----
+// ---- comprehensions ----
 
 AIO_TEST("filter takes a member pointer, a member function, a lambda, and an async function") {
     auto active = co_await (fetch_users(5) | views::filter(&user::active) | aio::to<std::vector>());

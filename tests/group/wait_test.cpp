@@ -23,7 +23,7 @@ aio::coro<int> fails(aio::delay d) {
     throw std::runtime_error("bad");
 }
 
-/// Tasks that give 0, 1, 2 ... after so many seconds.
+/// Makes tasks that give 0, 1, 2 ... after these numbers of seconds.
 std::vector<aio::task<int>> after(std::vector<int> seconds) {
     std::vector<aio::task<int>> tasks;
     for (std::size_t i = 0; i < seconds.size(); ++i) {
@@ -40,7 +40,7 @@ void cancel_all(const std::vector<aio::task<int>>& tasks) {
     for (auto t : tasks) t.cancel();
 }
 
-/// A vector of these; no braced list, which g++ 12 refuses inside a co_await expression.
+/// Gives a vector of the arguments: g++ 12 refuses braced lists inside a co_await expression.
 template<class T, class... More>
 std::vector<T> list_of(T first, More... more) {
     std::vector<T> all{first};
@@ -180,7 +180,7 @@ AIO_TEST("rule 99: over coroutines, with a limit: tasks, in the order in which t
     const auto take = [&](const aio::task<int>& t) { order.push_back(t.result()); };
     const auto start = aio::get_running_loop().time();
     co_await aio::for_each(aio::as_completed(std::move(coros), {.limit = 2}), take);
-    EXPECT_EQ(order, (std::vector{1, 0, 2, 3}));  // 10 and 8 s, then 6 s from the 8th on, 4 s from the 10th on
+    EXPECT_EQ(order, (std::vector{1, 0, 2, 3}));  // 10 and 8 s, then 6 s from second 8 on, and 4 s from second 10 on
     EXPECT_EQ(aio::get_running_loop().time() - start, 14s);
 }
 

@@ -22,7 +22,7 @@ aio::coro<> meet(aio::barrier& b, journal& j, std::string name) {
     } catch (const aio::broken_barrier_error&) { j(name + "!"); }
 }
 
-/// Tasks by name, at a barrier of three.
+/// Tasks with names that meet at a barrier of three.
 struct meeting {
     aio::barrier b{3};
     journal j;
@@ -39,7 +39,7 @@ AIO_TEST("rule 124: each gets another index from 0 on, and the barrier can be us
     meeting m;
     m.come("abcdef");
     co_await turns();
-    EXPECT_EQ(m.j.text(), "c2");  // the last to come does not wait
+    EXPECT_EQ(m.j.text(), "c2");  // the last task to come does not wait
     co_await turns(3);
     EXPECT_EQ(m.j.text(), "c2 a0 b1 f2 d0 e1");
     EXPECT_EQ(m.b.n_waiting(), 0u);
@@ -126,7 +126,7 @@ AIO_TEST("rule 126: reset breaks those who wait and leaves it usable") {
     m.come("cde");
     co_await turns(5);
     EXPECT_EQ(m.j.text(), "a! b! e2 c0 d1");
-    m.b.reset();  // nobody there
+    m.b.reset();  // no task waits there: nothing happens
     EXPECT_EQ(m.b.n_waiting(), 0u);
 }
 
@@ -220,12 +220,13 @@ PLAIN_TEST("semantics 15l: main's barrier goes before run() cancels the workers,
             }
         };
         for (int i = 0; i < 3; ++i) aio::create_task(worker);
-        co_await turns();  // the second came, the first is woken, the third waits outside
-        b.abort();         // now it is woken to look again
+        co_await turns();  // two have met, and one of them is woken; the third waits outside
+        b.abort();         // wakes the third, too
     };
     aio::testing::run(main(), {.virtual_time = true, .debug = true});
     const std::string gone = "aio::barrier was destroyed while this task waited on it";
-    EXPECT_EQ(messages, (std::vector<std::string>{"met", "broken", "broken"}));  // the wait of each was over
+    // Each wait was over before b was destroyed.
+    EXPECT_EQ(messages, (std::vector<std::string>{"met", "broken", "broken"}));
     EXPECT_TRUE(told.empty());
 }
 
@@ -294,7 +295,7 @@ PLAIN_TEST("semantics 15l: tasks that wait outside of a barrier are told of its 
             }
         };
         for (int i = 0; i < 4; ++i) aio::create_task(worker);
-        co_await turns();  // two met, of whom the first has not run yet; two wait outside
+        co_await turns();  // two have met, of which one has not run yet; two wait outside
         EXPECT_EQ(b.statistics().tasks_blocked, 2u);
     };
     aio::testing::run(main(), {.virtual_time = true});

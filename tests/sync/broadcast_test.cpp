@@ -21,7 +21,7 @@ aio::coro<> reads(aio::broadcast<int>::subscription in, journal& j, std::string 
 AIO_TEST("fault P16: every subscriber of a broadcast gets every item that is sent after it has subscribed") {
     aio::broadcast<int> b(16);
     journal j;
-    EXPECT_EQ(b.send(0), 0u);  // nobody hears
+    EXPECT_EQ(b.send(0), 0u);  // no task has subscribed
     auto early = aio::create_task(reads(b.subscribe(), j, "a"));
     b.send(1);
     auto later = aio::create_task(reads(b.subscribe(), j, "b"));
@@ -37,7 +37,7 @@ AIO_TEST("fault P16: every subscriber of a broadcast gets every item that is sen
     EXPECT_EQ(j.text(), "a1 a2 a3 b2 b3 aend bend");
     EXPECT_EQ(b.statistics().subscriptions, 0u);
     EXPECT_THROW(b.send(4), std::logic_error);
-    b.close();  // harmless
+    b.close();  // closing twice is harmless
 }
 
 AIO_TEST("a subscriber that is too slow is told how many it has missed, and goes on with the oldest that is kept") {
@@ -233,7 +233,7 @@ struct cannot_be_copied_now {
     }
 };
 
-/// Sends, or destroys the broadcast, when it goes.
+/// An item whose destructor sends to the broadcast, or destroys it.
 struct acts_when_destroyed {
     std::shared_ptr<void> action;
 };
@@ -261,7 +261,7 @@ AIO_TEST("the destructor of an item may use the broadcast that kept it, and dest
     };
     b->send(acts_when_destroyed{std::shared_ptr<void>(nullptr, sends)});
     b->send(acts_when_destroyed{
-        std::shared_ptr<void>(nullptr, sends)});  // replaces the first, whose destructor replaces this one
+        std::shared_ptr<void>(nullptr, sends)});  // replaces the first item, whose destructor replaces this one
     EXPECT_EQ(sent, 2);
     EXPECT_FALSE(b);
     EXPECT_THROW(co_await in.next(), aio::broadcast_lagged);

@@ -15,7 +15,7 @@ using aio_test::turns;
 
 namespace {
 
-// Waits once and notes it; the lock must be held when wait() leaves, however it leaves.
+// Waits once, and notes how the wait ends. The lock must be held then, however it ends.
 aio::coro<> wait_and_note(aio::condition& c, journal& j, std::string name) {
     co_await c.acquire();
     std::exception_ptr error;
@@ -49,7 +49,7 @@ AIO_TEST("who waits for a condition goes on when it is notified, with the lock")
     co_await c.acquire();
     c.notify();
     co_await turns(3);
-    EXPECT_FALSE(done);  // we have the lock
+    EXPECT_FALSE(done);  // this task still holds the lock
     EXPECT_EQ(c.statistics().lock.tasks_waiting, 1u);
     c.release();
     co_await waiter;
@@ -64,7 +64,7 @@ AIO_TEST("rule 110: wait and notify without the lock are errors") {
     EXPECT_THROW(c.notify_all(), std::logic_error);
     EXPECT_THROW(c.release(), std::logic_error);
     co_await c.acquire();
-    c.notify();  // nobody waits: fine
+    c.notify();  // allowed, although no task waits
     c.notify_all();
     c.release();
 }
@@ -112,7 +112,7 @@ AIO_TEST("rule 112: cancelled again and again while it takes the lock back, it t
     co_await turns(2);
     EXPECT_FALSE(a.done());
     c.release();
-    a.cancel("last");  // it has been given the lock, but has not run
+    a.cancel("last");  // a has been given the lock, but has not run
     EXPECT_THROW(co_await a, aio::cancelled_error);
     EXPECT_EQ(j.text(), "a:last");
     EXPECT_FALSE(c.locked());
@@ -381,7 +381,8 @@ PLAIN_TEST("semantics 15l: main's condition goes before run() cancels the worker
         };
         aio::testing::run(main(), {.virtual_time = true, .debug = debug});
         AIO_REQUIRE(messages.size() == 6);
-        EXPECT_EQ(std::count(messages.begin(), messages.end(), "notified"), 1);  // it had the lock, too
+        // The first, which had been given the lock.
+        EXPECT_EQ(std::count(messages.begin(), messages.end(), "notified"), 1);
         EXPECT_EQ(
             std::count(messages.begin(), messages.end(), "aio::condition was destroyed while this task waited on it"),
             5);
@@ -411,7 +412,7 @@ AIO_TEST(
     co_await c->acquire();
     c->notify_all();
     c->release();
-    c.reset();  // the lock is free: the first would have had it, and the second after that
+    c.reset();  // the lock is free: the first task would have got it, and then the second
     const bool notified = co_await first;
     EXPECT_TRUE(notified);
     EXPECT_THROW(co_await second, aio::cancelled_error);
@@ -532,7 +533,7 @@ AIO_TEST("a cancel that the destruction of the condition has overtaken leaves no
     });
     co_await turns(2);
     co_await c->acquire();
-    waits.cancel("while it waits for a notification");  // now it is on its way back to the lock
+    waits.cancel("while it waits for a notification");  // now the task waits for the lock
     c.reset();
     co_await turns(2);
     waits.cancel();
@@ -553,7 +554,7 @@ AIO_TEST("a predicate may notify, cancel its own task and destroy the condition"
     };
     int looks = 0;
     tasks.push_back(aio::create_task(waits, std::function<bool()>([&] {
-        if (++looks == 2) c->notify();  // to the next
+        if (++looks == 2) c->notify();  // the next waiter
         return looks == 2;
     })));
     tasks.push_back(aio::create_task(waits, std::function<bool()>([&] {

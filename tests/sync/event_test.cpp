@@ -35,7 +35,7 @@ AIO_TEST("an event wakes all that wait, first come first served, and lets later 
     co_await b;
     co_await e.wait();
     EXPECT_EQ(j.text(), "a b");
-    e.set();  // once more: nothing happens
+    e.set();  // setting it again does nothing
     e.clear();
     EXPECT_FALSE(e.is_set());
 }
@@ -102,7 +102,7 @@ PLAIN_TEST("rule 107: an event belongs to the loop of its first wait and refuses
     aio::run(wait());
     EXPECT_THROW(aio::run(wait()), std::logic_error);
     e.set();
-    aio::run([&]() -> aio::coro<> { co_await e.wait(); }());  // does not wait: any loop
+    aio::run([&]() -> aio::coro<> { co_await e.wait(); }());  // does not wait, so any loop will do
 }
 
 AIO_TEST("the call graph shows who waits for an event") {
@@ -182,7 +182,7 @@ PLAIN_TEST("cancelled at every step an event keeps no waiter") {
 
 namespace {
 
-/// Waits, with a local whose destructor does something.
+/// Waits, with a local whose destructor calls at_exit.
 template<class Wait>
 aio::coro<std::string> waits_with(Wait wait, std::function<void()> at_exit) {
     const aio_test::at_exit local(std::move(at_exit));
@@ -243,10 +243,11 @@ PLAIN_TEST("a primitive that outlives its loop leaves those alone that were left
         co_await never;
     };
     EXPECT_THROW(aio::run(main()), aio::deadlock_error);
-    EXPECT_NE(testing::internal::GetCapturedStderr().find("swallows"), std::string::npos);  // leaked on purpose
+    // run() has leaked the task on purpose.
+    EXPECT_NE(testing::internal::GetCapturedStderr().find("swallows"), std::string::npos);
     EXPECT_EQ(e->statistics().tasks_waiting, 1u);
     auto other_loop = [&e]() -> aio::coro<> {
-        e.reset();  // wakes nobody of the other loop
+        e.reset();  // wakes no task of the loop that has ended
         co_await aio::sleep(0s);
     };
     aio::run(other_loop());

@@ -125,7 +125,7 @@ AIO_TEST("rule 105: a waiter that is woken and then cancelled passes the lock on
     EXPECT_EQ(j.text(), "b c");
     EXPECT_FALSE(l.locked());
 
-    co_await l.acquire();  // alone: nobody to pass it on to
+    co_await l.acquire();  // now without another waiter to pass the lock on to
     auto d = aio::create_task(take_and_note(l, j, "d"));
     co_await turns();
     l.release();
@@ -148,7 +148,7 @@ AIO_TEST("rule 106: the release of an unlocked lock is an error, and the lock be
     co_await l.acquire();
     co_await turns();
     l.release();
-    EXPECT_THROW(l.release(), std::logic_error);  // handed to a, which does not have it yet
+    EXPECT_THROW(l.release(), std::logic_error);  // the lock goes to a, which has not run yet
     co_await a;
     l.release();
 }
@@ -165,7 +165,7 @@ PLAIN_TEST("rule 107: a lock belongs to the loop of its first contention and ref
         shared.release();
         co_await other;
     };
-    aio::run([&]() -> aio::coro<> {  // without contention: any loop
+    aio::run([&]() -> aio::coro<> {  // does not wait, so any loop will do
         co_await l.acquire();
         l.release();
     }());
@@ -177,7 +177,7 @@ PLAIN_TEST("rule 107: a lock belongs to the loop of its first contention and ref
     aio::runner several;
     aio::lock second;
     several.run(contend(second));
-    several.run(contend(second));  // the same loop
+    several.run(contend(second));  // a runner has one loop for all its runs
 }
 
 AIO_TEST("a guard releases at the end of its scope, when it is told to, and once") {
@@ -355,7 +355,7 @@ PLAIN_TEST(
             }));
         }
         co_await turns();
-        l->release();  // the first is woken, but has not run
+        l->release();  // the first task is woken, but has not run
         tasks[1].cancel("also cancelled");
         l.reset();
         tasks[2].cancel("later");
@@ -520,7 +520,7 @@ PLAIN_TEST("semantics 15l: main's lock goes before run() cancels the workers, wh
     aio::testing::run(main(), {.virtual_time = true});
     EXPECT_EQ(held, 1);
     const std::string gone = "aio::lock was destroyed while this task waited on it";
-    EXPECT_EQ(messages, (std::vector<std::string>{gone, gone, ""}));  // the waits ended first
+    EXPECT_EQ(messages, (std::vector<std::string>{gone, gone, ""}));  // the waiters ended before the holder
 }
 
 PLAIN_TEST("cancelled at every step a lock is neither lost nor held twice") {

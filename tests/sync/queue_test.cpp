@@ -98,7 +98,7 @@ AIO_TEST("items may be move-only, and no item is copied, lost or doubled however
     }
     while (!q.empty()) EXPECT_EQ(*q.get_nowait(), next_out++);
     EXPECT_EQ(next_in, next_out);
-    q.put_nowait(std::make_unique<int>(1));  // destroyed with the queue
+    q.put_nowait(std::make_unique<int>(1));  // the queue destroys this item
 }
 
 PLAIN_TEST("the items of a destroyed queue are destroyed") {
@@ -145,7 +145,7 @@ AIO_TEST("rule 127: a getter that is woken and then cancelled passes the wake-up
     q.put_nowait(2);
     c.cancel();
     co_await turns(2);
-    EXPECT_EQ(q.size(), 1u);  // nobody to pass it on to: it stays
+    EXPECT_EQ(q.size(), 1u);  // no other getter waits: the item stays
 }
 
 AIO_TEST("rule 127: many getters are cancelled, and the last one gets the item") {
@@ -260,7 +260,7 @@ AIO_TEST("rule 131: get_nowait and put_nowait throw queue_empty and queue_full, 
 
 AIO_TEST("rule 132: join waits for task_done, not for an empty queue") {
     aio::queue<int> q;
-    co_await q.join();  // nothing was put: at once
+    co_await q.join();  // completes at once: nothing was put
     q.put_nowait(1);
     q.put_nowait(2);
     auto joined = aio::create_task(q.join());
@@ -276,7 +276,7 @@ AIO_TEST("rule 132: join waits for task_done, not for an empty queue") {
     co_await turns(2);
     EXPECT_FALSE(joined.done());
     q.task_done();
-    q.put_nowait(3);  // does not take the wake-up back
+    q.put_nowait(3);  // does not take back the wake-up of the joiners
     co_await joined;
     co_await second;
     auto cancelled = aio::create_task(q.join());
@@ -312,7 +312,7 @@ AIO_TEST("rule 133: after shutdown put fails, get drains and then fails") {
     q.task_done();
     q.task_done();
     co_await q.join();
-    q.shutdown();  // harmless
+    q.shutdown();  // shutting down twice is harmless
 }
 
 AIO_TEST("rule 133: shutdown wakes all blocked getters and putters with queue_shut_down") {
@@ -448,7 +448,7 @@ PLAIN_TEST("rule 107: a queue belongs to the loop of its first wait and refuses 
     }());
     EXPECT_THROW(aio::run([&]() -> aio::coro<> { co_await q.get(); }()), std::logic_error);
     q.put_nowait(1);
-    aio::run([&]() -> aio::coro<> { co_await q.get(); }());  // does not wait: any loop
+    aio::run([&]() -> aio::coro<> { co_await q.get(); }());  // does not wait, so any loop will do
 }
 
 AIO_TEST("a get that is given to wait_for, gather or race loses nothing") {
@@ -532,7 +532,7 @@ PLAIN_TEST("semantics 15l: main's queue goes before run() cancels the workers, i
             aio::create_task(note_cancel(full.join(), messages));
             aio::create_task(note_cancel(priority.get(), messages));
             co_await turns();
-            empty.put_nowait(counted(1));  // one of each is woken, and would look again
+            empty.put_nowait(counted(1));  // wakes a getter, and below a putter, which have not run yet
             full.get_nowait();
         };
         aio::testing::run(main(), {.virtual_time = true, .debug = debug});
@@ -617,7 +617,7 @@ PLAIN_TEST("cancelled at every step no item is lost or doubled") {
 
 namespace {
 
-/// Moving one with a negative value throws, where that is wanted.
+/// While refuses is set, moving an item with a negative value throws.
 struct hard_to_move {
     static inline bool refuses = false;
     int value;
@@ -627,7 +627,7 @@ struct hard_to_move {
     }
 };
 struct hard_to_compare {
-    static inline int comparisons_left = -1;  // then one throws; negative: never
+    static inline int comparisons_left = -1;  // after these, a comparison throws; never if negative
     bool operator()(const hard_to_move& a, const hard_to_move& b) const {
         if (comparisons_left >= 0 && comparisons_left-- == 0) throw std::runtime_error("cannot be compared");
         return a.value < b.value;
@@ -673,7 +673,7 @@ aio::coro<> putters_of_an_item_that_cannot_be_moved() {
     auto second = aio::create_task([&q]() -> aio::coro<> { co_await q.put(hard_to_move(2)); });
     co_await turns();
     hard_to_move::refuses = true;
-    static_cast<void>(q.get_nowait());  // room: the first is woken, and its put fails
+    static_cast<void>(q.get_nowait());  // makes room: the first putter is woken, and its put fails
     const std::string how = co_await how_it_ends(std::move(first));
     hard_to_move::refuses = false;
     EXPECT_EQ(how, "cannot be moved");
@@ -756,7 +756,7 @@ AIO_TEST("fault C22: a comparison that throws in get leaves all items in order, 
         for (const int value : {3, 1, 4, 1, 5, 9, 2, 6, 5}) q.put_nowait(hard_to_move(value));
         hard_to_compare::comparisons_left = failing;
         try {
-            EXPECT_EQ(q.get_nowait().value, 1);  // there may be fewer comparisons
+            EXPECT_EQ(q.get_nowait().value, 1);  // get_nowait() may need fewer comparisons
             hard_to_compare::comparisons_left = -1;
             q.put_nowait(hard_to_move(1));
         } catch (const std::runtime_error&) {}
@@ -801,9 +801,9 @@ AIO_TEST("semantics 15k3: a getter that was overtaken keeps its place before tho
     auto b = aio::create_task(get_and_note(q, j, "b"));
     auto c = aio::create_task(get_and_note(q, j, "c"));
     co_await turns();
-    q.put_nowait(1);  // wakes a and b
+    q.put_nowait(1);  // with the next put this wakes a and b
     q.put_nowait(2);
-    EXPECT_EQ(q.get_nowait(), 1);  // is faster, which rule 130 allows
+    EXPECT_EQ(q.get_nowait(), 1);  // get_nowait() overtakes them, which rule 130 allows
     EXPECT_EQ(q.get_nowait(), 2);
     co_await turns(2);
     for (int i = 3; i < 6; ++i) {
@@ -820,8 +820,8 @@ AIO_TEST("semantics 15k3: a putter that put_nowait has overtaken keeps its place
     std::vector<aio::task<>> putters;
     for (int i = 1; i <= 3; ++i) putters.push_back(aio::create_task(put_and_note(q, j, i)));
     co_await turns();
-    EXPECT_EQ(q.get_nowait(), 0);  // wakes the first
-    q.put_nowait(9);               // is faster
+    EXPECT_EQ(q.get_nowait(), 0);  // wakes the first putter
+    q.put_nowait(9);               // put_nowait() overtakes it
     co_await turns(2);
     std::vector<int> order;
     for (int i = 0; i < 4; ++i) order.push_back(co_await q.get());
@@ -915,7 +915,7 @@ aio::coro<> with_trapped_items(trapped::step when, int what) {
         } catch (const aio::queue_full&) {
         } catch (const aio::queue_empty&) {
         } catch (const aio::queue_shut_down&) {
-        } catch (const std::logic_error&) {  // task_done(), or the queue is changed by a comparison of its own items
+        } catch (const std::logic_error&) {  // from task_done(), or because a comparison of items changes their queue
         }
     };
     auto getter = [&]() -> aio::coro<> {
@@ -936,7 +936,7 @@ aio::coro<> with_trapped_items(trapped::step when, int what) {
     tasks.push_back(aio::create_task(getter));
     const trapped::armed guard(when, action);
     co_await turns(20);
-    EXPECT_LE(q->size(), 7u);  // a put in the middle of a put may be one too many
+    EXPECT_LE(q->size(), 7u);  // a put inside of a put may exceed the size by one
     if (what != 4) { EXPECT_EQ(static_cast<int>(q->size()), in - out) << static_cast<int>(when) << ' ' << what; }
     q->shutdown(true);
     EXPECT_TRUE(q->empty());
@@ -1082,7 +1082,8 @@ AIO_TEST("many getters that are woken in one turn cost no more than each other")
     }
     co_await turns();
     for (int i = 0; i < n; ++i) q.put_nowait(1);
-    for (int i = 0; i < n; i += 2) tasks[static_cast<std::size_t>(i)].cancel();  // each passes its wake-up on
+    // Each cancelled getter passes its wake-up on.
+    for (int i = 0; i < n; i += 2) tasks[static_cast<std::size_t>(i)].cancel();
     co_await turns(2);
     EXPECT_EQ(sum, n / 2);
     EXPECT_EQ(q.size(), static_cast<std::size_t>(n / 2));

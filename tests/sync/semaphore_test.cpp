@@ -64,7 +64,7 @@ AIO_TEST("rule 118: a release hands the permit over at once: nobody can take it 
     EXPECT_EQ(s.value(), 0);
     EXPECT_TRUE(s.locked());
     auto b = aio::create_task(take_and_note(s, j, "b"));
-    s.release();  // free, but a has not run: whoever comes now queues behind
+    s.release();  // frees a permit, but a has not run: the next acquire queues behind a
     EXPECT_EQ(s.value(), 1);
     co_await s.acquire();
     j("main");
@@ -90,7 +90,7 @@ AIO_TEST("rule 119: locked() is true at value 0, and while a live waiter is queu
     co_await turns();
     b.cancel();
     s.release();
-    EXPECT_FALSE(s.locked());  // b is queued no more
+    EXPECT_FALSE(s.locked());  // b does not queue any more
     co_await turns();
 }
 
@@ -173,7 +173,7 @@ AIO_TEST("rule 122: after an acquire as many more are woken as the value allows,
     co_await turns();
     s.release();
     s.release();
-    co_await s.acquire();  // there is a permit, but a is before
+    co_await s.acquire();  // a permit is free, but a comes first
     j("main");
     EXPECT_EQ(j.text(), "a main");
     EXPECT_EQ(s.value(), 0);
@@ -248,7 +248,7 @@ PLAIN_TEST(
             });
         }
         co_await turns();
-        s.release();  // wakes the second
+        s.release();  // wakes the second task
     };
     aio::testing::run(main(), {.virtual_time = true, .debug = true});
     const std::string gone = "aio::semaphore was destroyed while this task waited on it";
@@ -320,7 +320,7 @@ AIO_TEST(
         s->release();
         tasks[0].cancel("first");
         EXPECT_EQ(co_await tasks[0], "first");
-        EXPECT_EQ(co_await tasks[1], "well");  // it had been handed the permit by then
+        EXPECT_EQ(co_await tasks[1], "well");  // the first task's permit went to the second
         if (what == 1) {
             s->release();
             s->release();

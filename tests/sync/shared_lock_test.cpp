@@ -65,7 +65,7 @@ AIO_TEST("a shared_lock is first come first served: who wants it alone is not ov
     tasks.push_back(aio::create_task(reads(l, j, "r5")));
     co_await turns();
     EXPECT_EQ(l.statistics().tasks_waiting, 5u);
-    EXPECT_FALSE(l.try_shared());  // it would overtake
+    EXPECT_FALSE(l.try_shared());  // it would overtake the waiters
     for (auto& t : tasks) co_await t;
     EXPECT_EQ(j.text(), "+r1 +r2 -r2 -r1 +w1 -w1 +r3 +r4 -r3 -r4 +w2 -w2 +r5 -r5");
 }
@@ -118,7 +118,7 @@ AIO_TEST("rule 121: one that is woken and then cancelled passes the lock on; rul
     auto third = aio::create_task(reads(l, j, "r"));
     co_await turns();
     guard.release();
-    EXPECT_TRUE(l.statistics().exclusive);  // the first has it, and has not run
+    EXPECT_TRUE(l.statistics().exclusive);  // the first writer has been given the lock, and has not run
     EXPECT_FALSE(l.try_shared());
     first.cancel();
     co_await second;

@@ -13,16 +13,16 @@ AIO_TEST("fault P16: a watch gives each subscriber the newest value that it has 
     w.set(2);
     EXPECT_EQ(w.get(), 2);
     auto seen = w.subscribe();
-    const auto current = co_await seen.next();  // at once
+    const auto current = co_await seen.next();  // the value that is there completes it at once
     EXPECT_EQ(*current, 2);
     auto waits = aio::create_task([&seen]() -> aio::coro<int> { co_return *(co_await seen.next()); });
     co_await turns(2);
     EXPECT_EQ(w.statistics().tasks_waiting, 1u);
     w.set(3);
     w.set(4);
-    EXPECT_EQ(co_await waits, 4);  // never an old one
+    EXPECT_EQ(co_await waits, 4);  // never an outdated value
     w.set(4);
-    const auto same = co_await seen.next();  // an equal one is a change, too
+    const auto same = co_await seen.next();  // setting an equal value is a change, too
     EXPECT_EQ(*same, 4);
     EXPECT_EQ(w.statistics().subscriptions, 1u);
 }
