@@ -1,4 +1,5 @@
-// What the hot paths allocate in the steady state: nothing. Counted at malloc itself, which the sanitizers have taken.
+// Tests that the hot paths allocate nothing in the steady state. They count the calls of malloc, which the sanitizers
+// replace.
 #include "aio_test.hpp"
 
 #include <algorithm>
@@ -19,10 +20,10 @@ namespace {
 constinit thread_local std::size_t allocations = 0;
 constinit thread_local std::size_t frees = 0;
 constinit thread_local std::size_t frees_expected = 0;
-std::latch freed(1);  // once, when frees_expected are there
+std::latch freed(1);  // counted down when frees reaches frees_expected
 }  // namespace
 
-/// How often malloc was asked to give memory back, and how many blocks were freed between two such calls at most.
+/// How often malloc_trim() was called, and the most blocks that were freed between two calls of it.
 constinit std::size_t trims = 0, most_frees_between = 0, frees_at_last_trim = 0;
 
 extern "C" [[gnu::visibility("default")]] int malloc_trim(std::size_t) noexcept {
@@ -44,7 +45,8 @@ extern "C" [[gnu::visibility("default")]] void free(void* memory) noexcept {
 
 namespace {
 
-/// Runs some rounds until the free lists have what they need, then counts what a thousand more allocate.
+/// Runs some rounds, so that the free lists get what the rounds need, and then counts the allocations of a thousand
+/// more.
 template<class Round>
 aio::coro<> expect_no_allocation(Round round) {
     for (int i = 0; i < 200; ++i) co_await round();
@@ -81,7 +83,7 @@ PLAIN_TEST("fault C14: after a peak memory goes back to the system in portions, 
     trims = most_frees_between = 0;
     frees_at_last_trim = frees;
     while (aio::detail::tidy_free_lists(true) != aio::detail::tidied::wholly) AIO_REQUIRE(++calls < 1000);
-    EXPECT_GT(calls, 50u);  // portions of a thousand blocks
+    EXPECT_GT(calls, 50u);  // each call frees a portion of a thousand blocks
     EXPECT_GE(trims, 7u);
     EXPECT_LT(most_frees_between, 10'000u);
 }
@@ -202,10 +204,10 @@ aio::coro<> peak() {
 
 AIO_TEST("what a peak has left on the free lists is freed when it has not been wanted for a second, in portions") {
     co_await peak();
-    co_await aio::sleep(1s);  // set aside by now
+    co_await aio::sleep(1s);  // now the free blocks are set aside
     const std::size_t before = frees;
     co_await peak();
-    EXPECT_LT(frees - before, 100u);  // it was wanted: only the vector's
+    EXPECT_LT(frees - before, 100u);  // the blocks were taken back: only the vector's memory is freed
     co_await aio::sleep(1s);
     std::size_t most = 0;
     for (int i = 0; i < 100 && frees - before < many - 100; ++i) {
@@ -224,7 +226,7 @@ AIO_TEST("blocks that are wanted again within a second stay on the free lists") 
         co_await aio::sleep(250ms);
         co_await peak();
     }
-    EXPECT_LT(frees - before, 20 * 100u);  // only the vectors'
+    EXPECT_LT(frees - before, 20 * 100u);  // only the vectors' memory
 }
 
 PLAIN_TEST("a loop that has nothing more to do wakes up for it") {

@@ -37,7 +37,7 @@ std::string lines(auto... line) {
     return all;
 }
 
-/// What the exception handler was told as long as this lives.
+/// Collects what the exception handler is told while this object lives.
 struct ears {
     std::vector<std::string> told;
     ears() {
@@ -70,7 +70,7 @@ constexpr int fails_line = __LINE__ - 3;
 aio::coro<> outer() { co_await fails(); }
 constexpr int outer_line = __LINE__ - 1;
 
-/// Its exit throws another error, unless that is empty.
+/// A manager whose exit throws an error with this text, unless the text is empty.
 struct failing_exit {
     std::string what;
     explicit failing_exit(std::string w) : what(std::move(w)) {}
@@ -88,7 +88,7 @@ AIO_TEST("the trace of an error is the chain of co_awaits that it came through, 
     EXPECT_EQ(trace.error(), error);
     EXPECT_EQ(trace.left_out(), 0u);
     EXPECT_EQ(trace.context(), nullptr);
-    AIO_REQUIRE(trace.frames().size() == 2);  // error_of() has caught it
+    AIO_REQUIRE(trace.frames().size() == 2);  // error_of() is not in it, because it has caught the error
     EXPECT_EQ(lines_in(trace), lines(outer_line, fails_line));
     EXPECT_TRUE(contains(trace.frames()[0].function, "outer")) << trace.frames()[0].function;
     EXPECT_TRUE(contains(trace.frames()[1].function, "fails")) << trace.frames()[1].function;
@@ -112,7 +112,7 @@ AIO_TEST("errors without a trace: null, never thrown, thrown where there is no c
 
 AIO_TEST("a coroutine that has awaited nothing stands with its definition, and completes at once or later alike") {
     const int line = __LINE__ + 2;
-    // clang-format off: of several lines g++ names the last
+    // clang-format off: one line, because g++ names the last of several
     auto at_once = []() -> aio::coro<> { throw std::logic_error("at once"); co_return; };
     // clang-format on
     EXPECT_EQ(lines_in(co_await error_of(at_once())), lines(line));
@@ -192,7 +192,7 @@ AIO_TEST("from a task to who joins it the trace goes on; each of several goes on
     EXPECT_EQ(lines_in(a.exception()), lines(first) + " " + way);
     EXPECT_EQ(lines_in(b.exception()), lines(second) + " " + way);
     EXPECT_EQ(lines_in(task.exception()), way);
-    EXPECT_EQ(a.exception(), b.exception());  // rule 13
+    EXPECT_EQ(a.exception(), b.exception());  // every awaiter gets the same object (rule 13)
     EXPECT_EQ(lines_in(a.exception()), lines(first) + " " + way);
     const int third = __LINE__ + 2;
     auto of_result = [](aio::task<> t) -> aio::coro<> {
@@ -236,7 +236,7 @@ AIO_TEST("each error in a group has its trace, and all are written out with it")
     auto body = [](aio::task_group& tg) {
         for (int i = 0; i < 21; ++i) tg.create_task(fails("error " + std::to_string(i)));
     };
-    const int line = __LINE__ + 1;  // one line: of several, g++ names the last
+    const int line = __LINE__ + 1;  // one line, because g++ names the last of several
     auto group = [&]() -> aio::coro<> { co_await aio::with(aio::task_group(), body); };
     const std::exception_ptr error = co_await error_of(group());
     const aio::async_trace trace(error);
@@ -255,7 +255,7 @@ AIO_TEST("each error in a group has its trace, and all are written out with it")
     EXPECT_EQ(count_of(text, ":" + std::to_string(fails_line) + " in "), 15u) << text;
 
     const std::exception_ptr of_body = co_await error_of(aio::with(aio::task_group(), [] { return outer(); }));
-    EXPECT_EQ(aio::async_trace(of_body).context(), nullptr);  // the body's error is in the group
+    EXPECT_EQ(aio::async_trace(of_body).context(), nullptr);  // nothing is replaced: the group has the body's error
     EXPECT_TRUE(contains(aio::async_trace(of_body).to_string(), ":" + std::to_string(fails_line) + " in "));
 }
 
@@ -418,7 +418,7 @@ AIO_TEST("semantics 15m: a replaced error that is read, by context() or to_strin
     {
         const std::exception_ptr error = co_await error_of(entered_twice());
         co_await turns(2);
-        EXPECT_EQ(e.told.size(), 0u);  // somebody holds it: it may be read yet
+        EXPECT_EQ(e.told.size(), 0u);  // error still holds it, so it may be read
         static_cast<void>(aio::async_trace(error).to_string());
     }
     co_await turns(2);
@@ -450,7 +450,7 @@ AIO_TEST(
         EXPECT_TRUE(aio::detail::is_cancelled(aio::async_trace(error).context()));
     }
     co_await error_of(aio::with(aio::task_group(), [] { return fails(); }));
-    {  // nested in it
+    {  // an error that is nested in the new one
         struct nests {
             aio::coro<> enter() { co_return; }
             aio::coro<> exit(std::exception_ptr error) {
@@ -676,7 +676,7 @@ AIO_TEST("of a long way 32 frames at each end are kept, and it says how many are
     EXPECT_EQ(trace.frames().size(), 64u);
     EXPECT_EQ(trace.left_out(), 1002u - 64u);
     EXPECT_EQ(static_cast<int>(trace.frames().front().line), line);
-    EXPECT_NE(trace.frames().back().line, trace.frames()[1].line);  // the innermost awaits nothing
+    EXPECT_NE(trace.frames().back().line, trace.frames()[1].line);  // the innermost coroutine awaits nothing
     const std::string text = trace.to_string();
     EXPECT_TRUE(contains(text, "    ... 938 more frames ...\n")) << text;
     EXPECT_EQ(count_of(text, "more frames"), 1u);
@@ -783,7 +783,7 @@ AIO_TEST("fault C5: what an error has replaced is gone at the loop's next turn")
     EXPECT_EQ(e.count("body failed"), 1u);
     EXPECT_EQ(counted::alive, before);
     static_cast<void>(aio::async_trace(co_await error_of(replaced_error())).to_string());
-    EXPECT_EQ(counted::alive, before);  // it was read: nobody has to be told
+    EXPECT_EQ(counted::alive, before);  // the replaced error was read, so it is not told
     co_await turns(2);
     EXPECT_EQ(e.told.size(), 1u);
 }
@@ -1003,7 +1003,7 @@ AIO_REAL_TEST(
         try {
             aio::run(own());
         } catch (...) { EXPECT_EQ(aio::async_trace(std::current_exception()).frames().size(), 3u); }
-        expect_no_trace();  // now that this thread has traces, too
+        expect_no_trace();  // the same after this thread has had traces
     });
     for (int i = 0; i < 100; ++i) {
         EXPECT_EQ(lines_in(co_await error_of(outer())), lines(outer_line, fails_line));
@@ -1059,7 +1059,7 @@ PLAIN_TEST("semantics 15l, 15m: a forced end in the midst of an exit leaves noth
     } catch (const aio::deadlock_error& e) { what = e.what(); }
     const std::string text = testing::internal::GetCapturedStderr();
     EXPECT_TRUE(contains(what, "waiting for event to be set")) << what;
-    EXPECT_EQ(count_of(text, "aiocxx:"), 1u) << text;  // the cancel that forced the exit to end has replaced the error
+    EXPECT_EQ(count_of(text, "aiocxx:"), 1u) << text;  // a forced end's cancel replaced it
     EXPECT_TRUE(text.ends_with("std::runtime_error: body failed\n")) << text;
 }
 

@@ -44,7 +44,7 @@ AIO_TEST("each suspended coroutine stands with the file and line of its co_await
     EXPECT_TRUE(contains(text, here(middle_line))) << text;
     EXPECT_TRUE(contains(text, here(innermost_line))) << text;
     EXPECT_LT(text.find(here(middle_line)), text.find(here(innermost_line)));
-    EXPECT_FALSE(contains(text, "created at")) << text;  // the frames say where it is
+    EXPECT_FALSE(contains(text, "created at")) << text;  // the frames show where the task is
     std::ostringstream out;
     aio::print_call_graph(out);
     EXPECT_TRUE(contains(out.str(), "diver")) << out.str();
@@ -107,7 +107,7 @@ aio::coro<std::string> look_from_within(int depth) {
 AIO_TEST("taken by the running task at any depth, before and after it has suspended, it is safe") {
     EXPECT_TRUE(contains(co_await look_from_within(3), "running"));
     co_await aio::sleep(0s);
-    EXPECT_TRUE(contains(co_await look_from_within(300), "running"));  // beyond the budget of a step
+    EXPECT_TRUE(contains(co_await look_from_within(300), "running"));  // deeper than the budget of a step
     EXPECT_TRUE(contains(co_await look_from_within(3), "running"));
 }
 
@@ -223,7 +223,7 @@ AIO_TEST(
     EXPECT_FALSE(contains(all, "Frame*") || contains(all, "_Z") || contains(all, "aio::detail")) << all;
     for (const char* name : {"waits_as", "waiting_class::member(int) const", "lambda"}) {
         if (std::string_view(name) == "lambda" && contains(all, "(anonymous class)::operator()(const waiting_class &)"))
-            continue;  // clang's
+            continue;  // the name that clang gives the lambda
         EXPECT_TRUE(contains(all, name)) << name << " in\n" << all;
     }
     EXPECT_TRUE(contains(graph.to_string(), "alone: waiting for sleep(3600s)\n    created at")) << graph.to_string();
@@ -271,7 +271,7 @@ AIO_TEST(
     EXPECT_TRUE(sets.pending.empty());
 }
 
-// What a deadlock report of so many tasks on one lock takes, in processor time.
+// The processor time of a deadlock report about so many tasks that wait for one lock.
 double seconds_for_a_report(std::size_t tasks) {
     double best = 1e9;
     for (int i = 0; i < 3; ++i) {
@@ -304,7 +304,7 @@ PLAIN_TEST(
     "fault C14: a report of thousands of tasks on one lock names each, and takes no longer for each where there are "
     "more") {
     const double few = seconds_for_a_report(2'000), many = seconds_for_a_report(16'000);
-    EXPECT_LT(many, 30 * few);  // 8 times as many: quadratic would be 64
+    EXPECT_LT(many, 30 * few);  // 8 times as many tasks; a quadratic report would take 64 times as long
 }
 
 }  // namespace

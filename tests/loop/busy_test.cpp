@@ -1,5 +1,5 @@
-// What becomes ready at one source comes in the order of that source, whatever the load (15k3): on the real clock,
-// beside 0, 50 and 1,000 tasks that are always ready.
+// Tests that the loop keeps the order of each source, such as timers or the posts of a thread, whatever the load
+// (15k3). They run on the real clock, beside 0, 50 and 1,000 tasks that are always ready.
 #include "aio_test.hpp"
 
 #include <thread>
@@ -48,8 +48,7 @@ AIO_REAL_TEST("fault C2: posts of each of two threads are called in the order of
                         ++called[who];
                         if (order[0].next == count && order[1].next == count) all.set();
                     });
-                    // Large batches and small ones by turns: the next comes when the loop has nothing of this one left,
-                    // or a part.
+                    // Posts in batches. The next batch comes when the loop has a part of this one left, or nothing.
                     if (n % 300 == 299) {
                         while (called[who] < n - 150) std::this_thread::yield();
                     }
@@ -91,7 +90,7 @@ AIO_REAL_TEST("fault C2: timers fire in the order of their deadlines, whatever t
 AIO_REAL_TEST("fault C2: many timers that are due at once, and then one by one, fire in the order of their deadlines") {
     for (const int load : loads) {
         busy_tasks busy(load);
-        for (int i = 0; i < 200; ++i) co_await aio::sleep(0s);  // by now the loop knows how long a step takes
+        for (int i = 0; i < 200; ++i) co_await aio::sleep(0s);  // afterwards the loop knows how long a step takes
         in_order order;
         aio::event_loop& loop = aio::get_running_loop();
         const aio::time_point base = loop.time();

@@ -121,7 +121,7 @@ PLAIN_TEST("timers fire in the order of (deadline, sequence), whatever is armed 
     for (unsigned seed = 1; seed <= 200; ++seed) {
         std::mt19937 random(seed);
         const auto below = [&](unsigned n) { return static_cast<int>(random() % n); };
-        const unsigned spread = seed % 2 == 0 ? 1000 : 5;  // many deadlines, or many of one
+        const unsigned spread = seed % 2 == 0 ? 1000 : 5;  // nearly all deadlines differ, or many are equal
         aio::detail::timers timers;
         std::vector<int> fired, expected;
         std::set<std::tuple<aio::time_point, int>> armed;
@@ -244,8 +244,8 @@ PLAIN_TEST("rule 141: callbacks scheduled in the last step of main run; later on
     };
     aio::run(main());
     EXPECT_EQ(log.text(), "soon");
-    EXPECT_EQ(counted::alive, 1);  // the one whose handle is kept
-    kept.cancel();                 // the loop has gone: harmless
+    EXPECT_EQ(counted::alive, 1);  // the callback whose handle is kept
+    kept.cancel();                 // harmless, although the loop has ended
     EXPECT_EQ(counted::alive, 0);
 }
 
@@ -338,7 +338,7 @@ AIO_REAL_TEST("rule 142: in debug mode slow steps are told with the task's name,
     loop.set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
     loop.set_debug(true);
     const auto busy = [] {
-        const auto end = std::chrono::steady_clock::now() + 101ms;  // what is measured is the time spent
+        const auto end = std::chrono::steady_clock::now() + 101ms;  // debug mode measures the time spent
         while (std::chrono::steady_clock::now() < end) {}
     };
     auto task = aio::create_task([&busy] { busy(); });
@@ -369,7 +369,7 @@ AIO_REAL_TEST("rule 149: call_soon_threadsafe wakes a blocked poll") {
                 called.set_result();
             });
         });
-        co_await called;  // the loop has nothing else to do: it blocks
+        co_await called;  // the loop has nothing else to do, so it blocks
         thread.join();
         EXPECT_EQ(there, here);
     }
@@ -437,7 +437,7 @@ PLAIN_TEST("threads that post while the loop ends get a logic_error or are serve
                 ready.arrive_and_wait();
                 try {
                     while (h.running()) {
-                        if (counted::alive > 200) {  // as fast as the loop
+                        if (counted::alive > 200) {  // lets the loop catch up
                             std::this_thread::yield();
                         } else {
                             h.call_soon_threadsafe([c = counted()] { static_cast<void>(c); });
@@ -473,9 +473,9 @@ PLAIN_TEST("rule 148: where signals cannot be installed, run() goes on without")
         co_await aio::sleep(0s);
         co_return 4;
     };
-    std::thread([&] { value = aio::run(main()); }).join();  // not the main thread
+    std::thread([&] { value = aio::run(main()); }).join();  // outside the main thread no handler is installed
     EXPECT_EQ(value, 4);
-    const auto before = std::signal(SIGINT, SIG_IGN);  // not the default action: left alone
+    const auto before = std::signal(SIGINT, SIG_IGN);  // run() leaves a handler alone that is not the default
     EXPECT_EQ(aio::run(main()), 4);
     EXPECT_EQ(std::signal(SIGINT, before), SIG_IGN);
 }
@@ -491,7 +491,7 @@ PLAIN_TEST("rule 15i: a foreign thread that ends without a word does not hide th
     EXPECT_THROW(aio::run(main()), aio::deadlock_error);
 }
 
-// ---- who goes first
+// ---- the order of sources
 
 AIO_REAL_TEST("a timer that is due does not wait behind ten thousand busy tasks") {
     using clock = std::chrono::steady_clock;
@@ -509,21 +509,21 @@ AIO_REAL_TEST("a timer that is due does not wait behind ten thousand busy tasks"
             }
         }));
     }
-    while (steps < 10 * busy) co_await aio::sleep(0s);  // by now the loop knows how long a step takes
+    while (steps < 10 * busy) co_await aio::sleep(0s);  // afterwards the loop knows how long a step takes
     aio::get_running_loop().call_later(2ms, [&] { fired_at = steps; });
     due = clock::now() + 2ms;
     for (auto& task : tasks) co_await task;
-    EXPECT_LT(
-        fired_at - due_at.value_or(fired_at), busy / 2);  // in steps: how long this process had to wait does not count
+    // Measured in steps, so that the time for which the process did not run does not count.
+    EXPECT_LT(fired_at - due_at.value_or(fired_at), busy / 2);
 }
 
 AIO_REAL_TEST("timers that are always due leave the others their turn") {
-    constexpr std::size_t most = 1'000'000;  // many times what they need if the others have their turn
+    constexpr std::size_t most = 1'000'000;  // far more steps than they take if the others have their turn
     bool stop = false;
     std::size_t steps = 0;
     std::vector<aio::task<>> tasks;
     for (int i = 0; i < 300; ++i) {
-        const auto how_long = i % 3 == 0 ? 0ns : 1ns;  // a long line, and others that would go before it
+        const auto how_long = i % 3 == 0 ? 0ns : 1ns;  // some are due at once, the others would overtake them
         tasks.push_back(aio::create_task([&stop, &steps, how_long]() -> aio::coro<> {
             while (!stop && ++steps < most) co_await aio::sleep(how_long);
         }));
@@ -561,7 +561,7 @@ AIO_REAL_TEST("fault C10: callbacks at the ends of time are called at once, or n
     aio::get_running_loop().call_at(aio::time_point::min(), [] {});
     aio::future<> never;
     aio::get_running_loop().call_later(1ms, [&] { never.cancel(); });
-    EXPECT_THROW(co_await never, aio::cancelled_error);  // nothing is ready: the loop sleeps for the time that is left
+    EXPECT_THROW(co_await never, aio::cancelled_error);  // nothing is ready, so the loop sleeps
 }
 AIO_TEST("fault C10: callbacks at the ends of time, on virtual time") {
     aio::event_loop& loop = aio::get_running_loop();
@@ -589,7 +589,7 @@ PLAIN_TEST("fault C10: the arithmetic of delays and of the time that is left sat
     EXPECT_GE(aio::delay(1.0e300 * 1s).from(zero), zero + std::chrono::hours(24 * 365 * 290));
 }
 
-// ---- functions that are not there ----
+// ---- empty functions ----
 
 AIO_TEST("fault C17: an empty function is refused where it is given") {
     auto& loop = aio::get_running_loop();
@@ -655,7 +655,7 @@ AIO_TEST("a callback may be a member pointer, or start a task and drop its handl
     f.add_done_callback([&](aio::future<int> done) { seen.see(done); });
     f.set_result(1);
     bool ran = false;
-    aio::get_running_loop().call_soon([&] {  // as asyncio's call_soon(lambda: create_task(...))
+    aio::get_running_loop().call_soon([&] {  // allowed, as call_soon(lambda: create_task(...)) is in asyncio
         return aio::create_task([&]() -> aio::coro<> {
             ran = true;
             co_return;

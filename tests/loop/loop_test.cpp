@@ -1,5 +1,5 @@
-// The loop's own bookkeeping: what is outstanding, who is woken, the order of timers, memory after a peak, threads that
-// have ended.
+// Tests of the loop's bookkeeping: what is outstanding, which tasks are woken, the order of timers, memory after a
+// peak, threads that have ended.
 #include "aio_test.hpp"
 
 #include "loop/loop_state.hpp"
@@ -25,10 +25,11 @@ using aio::detail::fd_ready;
 using aio::detail::io_entry;
 using aio_test::bytes_in_use;
 
-/// Does something, then waits for what can never happen: that is found, so nothing counts as outstanding any more.
+/// Runs something() and then waits for what can never happen. If the deadlock is found, nothing counts as outstanding
+/// any more.
 template<class F>
 std::string deadlock_after(F something) {
-    ::alarm(30);  // where it is not found, the loop waits for ever: then this ends the program
+    ::alarm(30);  // ends the program if the deadlock is not found and the loop waits for ever
     const auto main = [](F first) -> aio::coro<> {
         co_await first();
         co_await aio::future<>();
@@ -54,12 +55,12 @@ struct pipe_ends {
     pipe_ends& operator=(const pipe_ends&) = delete;
 };
 
-/// A stream of our own to a plain socket of the test's.
+/// Connects a stream, ours, to a plain socket, theirs.
 aio::coro<> connected(aio::stream& ours, int& theirs) {
     const int listening = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const sa_family_t family = AF_UNIX;
-    AIO_REQUIRE(
-        ::bind(listening, reinterpret_cast<const sockaddr*>(&family), sizeof family) == 0);  // the kernel names it
+    // Without a path the kernel chooses the name.
+    AIO_REQUIRE(::bind(listening, reinterpret_cast<const sockaddr*>(&family), sizeof family) == 0);
     AIO_REQUIRE(::listen(listening, 1) == 0);
     char address[128] = {};
     socklen_t size = sizeof address;
@@ -90,7 +91,7 @@ PLAIN_TEST("a deadlock is found after a stream was read and written, and after a
         int theirs = -1;
         co_await connected(ours, theirs);
         aio::get_running_loop().call_later(1ms, [&] { EXPECT_EQ(::send(theirs, "line\n", 5, 0), 5); });
-        const std::string line = co_await ours.read_line();  // parks
+        const std::string line = co_await ours.read_line();  // waits for the line
         EXPECT_EQ(line, "line\n");
         EXPECT_THROW(co_await aio::wait_for(ours.read_line(), 1ms), aio::timeout_error);
         co_await ours.aclose();
@@ -143,7 +144,7 @@ PLAIN_TEST(
         second.cancel();
         EXPECT_THROW(co_await second, aio::cancelled_error);
         first.cancel();
-        co_await first;  // its value stands
+        co_await first;  // the cancel comes too late for it
         co_await pool.shutdown();
     }),
         "");
@@ -162,7 +163,7 @@ AIO_REAL_TEST("a regular file cannot be watched: the wait says so, with the numb
     ::close(fd);
 }
 
-// ---- who is woken ----
+// ---- which tasks are woken ----
 
 AIO_REAL_TEST("when a connection breaks, who reads and who writes are both woken") {
     aio::stream ours;
@@ -193,7 +194,8 @@ PLAIN_TEST("300 timers in many orders, a third of them disarmed: the others fire
     };
     std::mt19937 random(7);
     for (int round = 0; round < 400; ++round) {
-        // From one that falls, in which each is the first of a run, to any order, in which the runs are long.
+        // The orders go from a falling one, in which each timer begins a run of its own, to a random one, in which the
+        // runs are long.
         const int noise = 1 << round % 12;
         std::vector<int> fired, left;
         std::vector<std::unique_ptr<node>> nodes;
@@ -230,11 +232,11 @@ AIO_TEST("after a peak the room for timers is given back") {
         for (auto& one : all) one.cancel();
     };
     peak(1'000);
-    co_await aio::sleep(10s);  // a loop tidies once a second
+    co_await aio::sleep(10s);  // a loop frees unused memory once a second
     const std::size_t before = bytes_in_use();
     peak(100'000);
     for (int i = 0; i < 20; ++i) co_await aio::sleep(1s);
-    EXPECT_LT(bytes_in_use(), before + 400'000);  // each of them has an entry of 16 bytes, nearly
+    EXPECT_LT(bytes_in_use(), before + 400'000);  // 100,000 timers need more than 1.5 MB
 }
 
 PLAIN_TEST("virtual time does not jump to the end of time while a task sleeps for ever and a thread is to wake it") {
@@ -245,7 +247,7 @@ PLAIN_TEST("virtual time does not jump to the end of time while a task sleeps fo
         const aio::loop_handle h = loop.handle();
         aio::task<> sleeper = aio::create_task(aio::sleep_forever());
         std::thread waker([&, h] {
-            const auto end = std::chrono::steady_clock::now() + 5ms;  // the loop has nothing to do meanwhile
+            const auto end = std::chrono::steady_clock::now() + 5ms;  // the loop has nothing to do until then
             while (std::chrono::steady_clock::now() < end) std::this_thread::yield();
             h.call_soon_threadsafe([&] { sleeper.cancel(); });
         });
@@ -294,5 +296,5 @@ AIO_REAL_TEST("the thread of an abandoned job ends with the job") {
     EXPECT_GE(threads_of_process(), before + 3);
     end = true;
     for (int i = 0; i < 5'000 && threads_of_process() > before; ++i) co_await aio::sleep(1ms);
-    EXPECT_LE(threads_of_process(), before);  // a thread that served on would stay
+    EXPECT_LE(threads_of_process(), before);  // a thread that went on serving would still be there
 }

@@ -1,4 +1,4 @@
-// Several loops in one process at once, on threads of their own: they post to each other and share a pool.
+// Tests of several loops in one process, each on a thread of its own: they post to each other and share a pool.
 #include "aio_test.hpp"
 
 #include <array>
@@ -9,7 +9,7 @@
 
 namespace {
 
-/// Blocks threads until so many are here.
+/// Blocks threads until all parties have arrived.
 class meeting {
 public:
     explicit meeting(int parties) : parties_(parties) {}
@@ -35,7 +35,7 @@ private:
 
 constexpr int loops = 3;
 
-/// What the loops know of each other. Each writes its own part before they meet.
+/// What the loops share. Each loop writes its own entries before they meet.
 struct ring_of_loops {
     std::array<aio::loop_handle, loops> handles;
     std::array<aio::queue<int>*, loops> queues{};
@@ -44,7 +44,7 @@ struct ring_of_loops {
     aio::thread_pool_executor* pool = nullptr;
 };
 
-/// Gives numbers to the next loop, takes those of the one before, and lets the pool that all share count.
+/// Gives numbers to the next loop, takes those of the loop before, and runs jobs in the pool that all share.
 aio::coro<> one_of(ring_of_loops& ring, int self, int numbers) {
     aio::queue<int> mine;
     ring.handles[static_cast<std::size_t>(self)] = aio::get_running_loop().handle();
@@ -99,7 +99,7 @@ PLAIN_TEST(
                 waits.arrive();
                 const aio::task<> closing = aio::create_task([&]() -> aio::coro<> { co_await pool.shutdown(); });
                 co_await aio::sleep(0s);
-                // The threads of the pool end now, and nobody joins them while this one computes.
+                // The pool's threads end now. They are not joined while this thread computes.
                 const auto end = std::chrono::steady_clock::now() + 60ms;
                 while (std::chrono::steady_clock::now() < end) std::this_thread::yield();
                 waiting.call_soon_threadsafe([&] { answer->set_result(42); });

@@ -24,7 +24,8 @@ using aio_test::turns;
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-/// What happens in a process of its own: for what ends it, or leaks on purpose. ok says whether all was as expected.
+/// Calls ok() in a child process, because what it does ends the process or leaks on purpose. ok() gives whether all was
+/// as expected.
 int status_of_child(const std::function<bool()>& ok) {
     const pid_t child = ::fork();
     if (child == 0) {
@@ -151,7 +152,7 @@ PLAIN_TEST("rule 144: what is left at the end is cancelled and awaited, clean-up
         aio::create_task(left(log, "a"));
         aio::create_task(left(log, "b"));
         co_await turns();
-        aio::create_task(left(log, "c"));  // has its first step, as in CPython
+        aio::create_task(left(log, "c"));  // still gets its first step, as in CPython
         co_return 5;
     };
     EXPECT_EQ(aio::run(main()), 5);
@@ -195,7 +196,7 @@ PLAIN_TEST("rule 144: errors of the tasks that are cancelled at the end are told
         aio::create_task([]() -> aio::coro<> {
             try {
                 co_await aio::sleep(1h);
-            } catch (const aio::cancelled_error&) {  // swallowed: it ends well
+            } catch (const aio::cancelled_error&) {  // swallowed, so the task ends well
             }
         });
         co_await turns();
@@ -304,7 +305,7 @@ PLAIN_TEST("rule 145: a runner runs several, keeps loop, tasks and context varia
         co_return;
     };
     EXPECT_THROW(r.run(fails()), std::runtime_error);
-    EXPECT_EQ(r.run(swap_value(4)), 3);  // an error ends nothing
+    EXPECT_EQ(r.run(swap_value(4)), 3);  // the runner goes on after an error
 }
 
 PLAIN_TEST("rule 145: close() is harmless the second time; afterwards run() is an error") {
@@ -331,7 +332,7 @@ PLAIN_TEST("rule 145: close() is harmless the second time; afterwards run() is a
 }
 
 PLAIN_TEST("rule 25: main sees the context variables that were set outside, and changes none of them there") {
-    std::thread([] {  // its variables go with it
+    std::thread([] {  // a thread, whose context variables end with it
         auto token = ctx.set(10);
         auto main = []() -> aio::coro<int> {
             const int seen = ctx.get();
@@ -519,7 +520,7 @@ PLAIN_TEST("rule 146: only the main thread's loop hears of SIGINT") {
     EXPECT_EQ(ending_of([&] { aio::run(main()); }), "keyboard_interrupt 2");
     auto second = [&]() -> aio::coro<> {
         ::raise(SIGINT);
-        std::atomic<int> turned = 0;  // while a signal is under way here, the other loop turns
+        std::atomic<int> turned = 0;  // the other loop keeps turning while a signal comes here
         for (int i = 0; i < 3; ++i) {
             other_loop.call_soon_threadsafe([&] { ++turned; });
             while (turned == i) std::this_thread::yield();
@@ -584,7 +585,7 @@ PLAIN_TEST("15l: a second signal during the end of run() ends its wait, too") {
                 try {
                     co_await aio::sleep_forever();
                 } catch (const aio::cancelled_error&) {}
-                ::raise(SIGINT);  // while run() waits for this
+                ::raise(SIGINT);  // while run() waits for this task
                 co_await aio::sleep_forever();
             });
             co_await turns();
@@ -715,7 +716,8 @@ PLAIN_TEST("15i: a sleeping task, sleep_forever() and another thread are no dead
         aio::loop_handle handle = aio::get_running_loop().handle();
         std::thread other([&] {
             while (!go) std::this_thread::yield();
-            handle.call_soon_threadsafe([&f] { f.set_result(); });  // by reference: handles are the loop's thread's
+            // By reference: a handle belongs to the loop's thread.
+            handle.call_soon_threadsafe([&f] { f.set_result(); });
         });
         go = true;
         co_await f;
@@ -739,7 +741,8 @@ PLAIN_TEST("15l: after deadlock_error, what does not end when it is cancelled on
         co_await never;
     };
     EXPECT_TRUE(contains(ending_of([&] { aio::run(main()); }), "deadlock"));
-    EXPECT_TRUE(contains(testing::internal::GetCapturedStderr(), "swallows"));  // leaked, but leak checkers know
+    // Leaked, without a report by leak checkers.
+    EXPECT_TRUE(contains(testing::internal::GetCapturedStderr(), "swallows"));
 }
 
 PLAIN_TEST("15i: a deadlock of what is left at the end of run() is told, and run() returns") {
@@ -796,7 +799,7 @@ PLAIN_TEST("rule 142: debug mode tells a step of more than 100 ms, with the task
     EXPECT_TRUE(contains(told[0], "run_test.cpp:" + std::to_string(line))) << told[0];
 }
 
-// Each of these, on another thread, throws an error that names it.
+// Calls fn on another thread, where it has to throw an error that names what.
 template<class F>
 void names_its_mistake(const char* what, F fn) {
     std::string message = "nothing was thrown";
@@ -818,7 +821,7 @@ PLAIN_TEST("debug mode: use from another thread is a logic_error there, which na
         aio::barrier b(2);
         aio::queue<int> q;
         co_await l.acquire();
-        std::vector<aio::task<>> waiting;  // they make each belong to this loop
+        std::vector<aio::task<>> waiting;  // by waiting they tie each primitive to this loop
         waiting.push_back(aio::create_task([&]() -> aio::coro<> { co_await l.acquire(); }));
         waiting.push_back(aio::create_task([&]() -> aio::coro<> { co_await s.acquire(); }));
         waiting.push_back(aio::create_task([&]() -> aio::coro<> { co_await e.wait(); }));
@@ -884,7 +887,7 @@ PLAIN_TEST("debug mode: use from another thread is a logic_error there, which na
 
 namespace {
 
-/// fork()s here; fn runs in the child and says whether all was as expected. Gives the child's exit status.
+/// Forks, and calls fn in the child, which gives whether all was as expected. Gives the child's exit status.
 template<class F>
 int forked(F fn) {
     const pid_t child = ::fork();
@@ -936,12 +939,12 @@ AIO_REAL_TEST(
             co_await aio::sleep(0s);
         }
     });
-    co_await aio::write_file("/dev/null", "x");  // so that a pool has threads
+    co_await aio::write_file("/dev/null", "x");  // starts threads of a pool
     const int status = forked([&] {
         const int before = steps;
         auto main = []() -> aio::coro<int> {
             co_await aio::sleep(1ms);
-            if (AIO_TEST_TSAN) co_return 7;  // it dies when the child of a process with threads starts one
+            if (AIO_TEST_TSAN) co_return 7;  // TSan dies when the child of a process with threads starts one
             co_await aio::write_file("/dev/null", "x");
             co_return co_await aio::to_thread([] { return 7; });
         };
@@ -966,7 +969,7 @@ PLAIN_TEST("rule 150: where the child's coroutine goes on to wait, run() throws 
         const pid_t child = ::fork();
         if (child != 0) ::waitpid(child, &status, 0);
         co_await aio::sleep(1ms);
-        if (child == 0) ::_exit(4);  // it never comes back
+        if (child == 0) ::_exit(4);  // not reached: the loop of the child is closed
     };
     std::string end = "returned";
     try {
@@ -982,7 +985,7 @@ PLAIN_TEST("rule 150: a runner that was made before fork() is of no use in the c
     r.run(turns(1));
     const int status = forked([&] {
         const bool refused = refuses([&] { r.run(turns(1)); });
-        r.close();  // leaves the parent's descriptors alone
+        r.close();  // must leave the parent's descriptors alone
         return refused;
     });
     EXPECT_EQ(status, 0);
@@ -993,7 +996,7 @@ PLAIN_TEST("rule 150: a runner that was made before fork() is of no use in the c
 
 namespace {
 
-/// A child process whose main() is this; gives how it ended, and what it printed.
+/// How a child process ended, and what it printed.
 struct process_end {
     int status = -1;
     std::string output, errors;
@@ -1083,7 +1086,7 @@ PLAIN_TEST(
     const process_end end =
         end_of_process([] { return aio::run_main(wait_for_signal(SIGTERM), {.handle_sigterm = false}); });
     EXPECT_TRUE(end.killed_by(SIGTERM));
-    EXPECT_EQ(end.output, "");  // by its default action, at once
+    EXPECT_EQ(end.output, "");  // the signal's default action ended the process at once
 }
 
 PLAIN_TEST("run_main: main that handles the cancellation of a signal ends as it says") {
@@ -1106,8 +1109,8 @@ PLAIN_TEST(
     const auto main = []() -> aio::coro<int> {
         co_return co_await aio::to_thread([](std::stop_token stop) {
             ::kill(::getpid(), SIGINT);
-            while (!stop.stop_requested())
-                std::this_thread::yield();  // main is cancelled, and gets the value all the same
+            // Main is cancelled, and still gets the value.
+            while (!stop.stop_requested()) std::this_thread::yield();
             return 7;
         });
     };

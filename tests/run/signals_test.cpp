@@ -1,4 +1,4 @@
-// Signals at moments that only a test can choose: the system calls of the loop are replaced here.
+// Tests of signals that come at certain moments. To choose these, this file replaces system calls of the loop.
 #include "aio_test.hpp"
 
 #include <aio/detail/io/descriptor_wait.hpp>
@@ -17,8 +17,8 @@
 
 namespace {
 
-std::atomic<bool> hold_handler = false;    // a handler that is about to write waits
-std::atomic<int> written_by_handler = -1;  // to this descriptor
+std::atomic<bool> hold_handler = false;    // holds a handler that is about to write
+std::atomic<int> written_by_handler = -1;  // the descriptor to which it writes
 std::atomic<bool> closed_meanwhile = false;
 thread_local bool takes_signals = false;  // the thread whose handler is held
 std::function<void(int timeout)>* before_wait = nullptr;
@@ -28,8 +28,8 @@ std::function<void(int timeout)>* before_wait = nullptr;
 extern "C" [[gnu::visibility("default")]] ssize_t write(int fd, const void* data, std::size_t size) {
     if (takes_signals && hold_handler) {
         written_by_handler = fd;
-        const auto end =
-            std::chrono::steady_clock::now() + 200ms;  // time enough to close it, for whoever does not wait
+        // Enough time for a run() that does not wait for the handler to close the descriptor.
+        const auto end = std::chrono::steady_clock::now() + 200ms;
         while (!closed_meanwhile && std::chrono::steady_clock::now() < end) std::this_thread::yield();
         hold_handler = false;
     }

@@ -11,7 +11,7 @@ using aio::detail::blocking_pool;
 
 namespace {
 
-/// Opened by the loop, waited for by a pool's thread.
+/// A gate that the loop opens, and for which a thread of a pool waits.
 class gate {
 public:
     void open() {
@@ -34,7 +34,7 @@ aio::coro<int> answer_from(blocking_pool& pool) {
     co_return co_await blocking_call(pool, "the answer", [] { return 42; });
 }
 
-/// Runs a job that says when it has begun and ends when gate opens.
+/// Runs a job that completes begun when it begins, and that ends when the gate opens.
 aio::coro<int> gated(blocking_pool& pool, gate& end, aio::future<> begun, aio::loop_handle loop) {
     auto say = [&] {
         loop.call_soon_threadsafe([&begun] { begun.set_result(); });

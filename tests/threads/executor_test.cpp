@@ -16,7 +16,7 @@ using aio_test::counted;
 
 namespace {
 
-/// A job that says that it has begun, and ends when it is let through.
+/// A job that says when it has begun, and that ends when the gate is opened.
 struct gate {
     std::promise<void> begun_promise, open_promise;
     std::shared_future<void> opened{open_promise.get_future()};
@@ -43,7 +43,7 @@ struct accumulator {
     int add(int n) { return sum += n; }
 };
 
-/// Tells in its destructor.
+/// An argument of a job whose destructor fulfils a promise.
 struct last_words {
     std::shared_ptr<std::promise<void>> gone;
     explicit last_words(std::shared_ptr<std::promise<void>> p) : gone(std::move(p)) {}
@@ -78,7 +78,7 @@ AIO_TEST("rule 165: to_thread carries arguments, exceptions and context variable
         return user.get();
     };
     EXPECT_EQ(co_await aio::to_thread(writes), "a thread");
-    EXPECT_EQ(user.get(), "ada");  // a copy went along
+    EXPECT_EQ(user.get(), "ada");  // the thread changed its copy
     user.reset(token);
     EXPECT_EQ(co_await aio::to_thread(reads), "nobody");
 }
@@ -324,7 +324,7 @@ PLAIN_TEST("rule 167: an abandoned job does not hold up its task, nor the loop; 
         task.cancel();
         co_await aio_test::turns(2);
         EXPECT_TRUE(task.cancelled());
-        EXPECT_EQ(co_await aio::to_thread(&add, 1, 2), 3);  // the pool goes on without it
+        EXPECT_EQ(co_await aio::to_thread(&add, 1, 2), 3);  // the pool goes on with another thread
     };
     aio::run(main());
     EXPECT_EQ(over.wait_for(0s), std::future_status::timeout);  // run() did not wait for it
@@ -379,11 +379,11 @@ PLAIN_TEST("nothing is lost when jobs are cancelled at every step") {
         if (error) std::rethrow_exception(error);
     };
     const auto runs = aio::testing::cancel_at_every_step(scenario, [&] {
-        EXPECT_EQ(ran.load(), delivered);  // what began was delivered
+        EXPECT_EQ(ran.load(), delivered);  // the result of each job that began was delivered
         ran = delivered = 0;
     });
     EXPECT_GT(runs, 5u);
-    while (counted::alive != 0) std::this_thread::yield();  // abandoned ones end by themselves
+    while (counted::alive != 0) std::this_thread::yield();  // abandoned jobs end by themselves
 }
 
 // ---- thread_pool_executor ----
@@ -543,7 +543,8 @@ AIO_TEST("a timeout asks a job to stop and takes its value; one that may be aban
     auto until_stopped = [handle](std::stop_token stop, aio::timeout& t) {
         std::promise<void> stopped;
         std::stop_callback on_stop(stop, [&] { stopped.set_value(); });
-        handle.call_soon_threadsafe([&t] { t.reschedule(aio::get_running_loop().time()); });  // begun: time is up
+        // The job has begun: lets the timeout expire.
+        handle.call_soon_threadsafe([&t] { t.reschedule(aio::get_running_loop().time()); });
         stopped.get_future().wait();
         return 5;
     };
@@ -587,7 +588,7 @@ PLAIN_TEST("rule 144: run() ends the tasks first and then the default executor")
         };
         co_await aio::to_thread(std::move(job));
         log("job");
-        co_await aio::to_thread([] {});  // cancelled: not begun
+        co_await aio::to_thread([] {});  // never begins, since the task is cancelled
         log("never");
     };
     auto opens = [&]() -> aio::coro<> {

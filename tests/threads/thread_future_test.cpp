@@ -34,7 +34,7 @@ std::string thrown_by(F&& fn) {
     return "nothing";
 }
 
-/// Runs fn(handle of this loop) on another thread while this loop goes on.
+/// Calls fn with this loop's handle on another thread, while this loop goes on.
 template<class F>
 aio::coro<> on_a_thread(F fn) {
     aio::loop_handle h = aio::get_running_loop().handle();
@@ -67,7 +67,7 @@ AIO_REAL_TEST("rule 166: run_coroutine_threadsafe gives a coroutine's value to a
         EXPECT_EQ(aio::run_coroutine_threadsafe(h, std::move(capturing), 1).get(), 45u);
         aio::thread_future<int> f = aio::run_coroutine_threadsafe(h, add(5, 6));
         EXPECT_EQ(f.wait_for(std::nullopt), 11);
-        EXPECT_EQ(f.wait_for(1h), 11);  // again
+        EXPECT_EQ(f.wait_for(1h), 11);  // the value can be read again
         EXPECT_EQ(std::move(f).get(), 11);
         int n = 0;
         EXPECT_EQ(
@@ -141,7 +141,7 @@ AIO_REAL_TEST(
         auto k = aio::run_coroutine_threadsafe(h, swallows);
         while (!begun) std::this_thread::yield();
         EXPECT_TRUE(k.cancel());
-        EXPECT_EQ(k.get(), 5);  // how the coroutine ended decides (rule 10)
+        EXPECT_EQ(k.get(), 5);  // what counts is how the coroutine ended (rule 10)
     };
     co_await on_a_thread(thread);
 }
@@ -193,7 +193,7 @@ AIO_REAL_TEST("an error that no thread can fetch goes to the exception handler; 
         };
         std::promise<void> gate;
         auto lost = [&gate]() -> aio::coro<> {
-            gate.get_future().wait();  // the handle has gone
+            gate.get_future().wait();  // opens when the thread_future is destroyed
             throw std::runtime_error("lost");
             co_return;
         };
@@ -223,7 +223,7 @@ PLAIN_TEST("when the loop ends first, get() throws and never hangs") {
             try {
                 co_await aio::sleep_forever();
             } catch (...) { error = std::current_exception(); }
-            late = aio::run_coroutine_threadsafe(handle, sleeps, counted(2));  // run() is closing the loop
+            late = aio::run_coroutine_threadsafe(handle, sleeps, counted(2));  // while run() closes the loop
             std::rethrow_exception(error);
         };
         aio::create_task(at_the_end);
@@ -304,7 +304,7 @@ PLAIN_TEST("eight threads post, wait, time out and cancel at once") {
                     } else if (what == 2) {
                         f.wait_for(0s);
                     } else if (what == 3 && i % 3 == 0) {
-                        f.cancel();  // or not
+                        f.cancel();  // comes in time, or not
                         f.get();
                     } else {
                         EXPECT_EQ(f.get(), std::to_string(i));
