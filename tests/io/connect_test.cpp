@@ -1,4 +1,5 @@
-// open_connection and open_unix_connection: several addresses, of which each answers when the test says so.
+// Tests of open_connection() and open_unix_connection() with several addresses, each of which answers when the test
+// says so.
 #include "aio_test.hpp"
 
 #include "io/resolver.hpp"
@@ -40,7 +41,7 @@ int connect_to(int fd, int port) {
     return real_connect(fd, &a, sizeof a);
 }
 
-/// A socket of the test's own on a port that the kernel chose.
+/// A socket of the test, on a port that the kernel has chosen.
 class own_socket {
 public:
     explicit own_socket(std::optional<int> backlog)
@@ -62,7 +63,7 @@ private:
     int fd_;
 };
 
-/// Accepts whoever comes; nobody listens on the other one's port.
+/// live_peer listens, so connections to its port are made. dead_peer does not, so they are refused.
 struct live_peer : own_socket {
     live_peer() : own_socket(16) {}
 };
@@ -70,17 +71,17 @@ struct dead_peer : own_socket {
     dead_peer() : own_socket(std::nullopt) {}
 };
 
-/// What "several.test" stands for, and what happens to attempts at its addresses. A scripted port is no peer's: the
-/// attempt is under way until the test says how it ends.
+/// The addresses of the host name "several.test", and the attempts to connect to them. A port below scripted_below
+/// belongs to no peer: an attempt there is under way until the test says how it ends.
 struct script {
     struct attempt {
         int port;
         int fd;
         aio::time_point when;
-        int turn;  // of the loop
+        int turn;  // the turn of the loop
     };
     std::vector<int> ports;         // the addresses of several.test, in order
-    std::vector<attempt> attempts;  // at any of them
+    std::vector<attempt> attempts;  // at any of these addresses, in order
     std::function<void(int port)> on_attempt;
     int error_at_once = 0;  // if not 0, how connect() fails for port 50
     int turn = 0;
@@ -93,7 +94,7 @@ struct script {
         return nullptr;
     }
     bool open(int port) const { return ::fcntl(at(port)->fd, F_GETFD) >= 0; }
-    /// Now it ends: as a connection to that peer would.
+    /// Ends the attempt at port as a connection to that peer would end.
     void end(int port, const own_socket& as) const { connect_to(at(port)->fd, as.port); }
     std::string order() const {
         std::string text;
@@ -104,7 +105,7 @@ struct script {
 script* playing = nullptr;
 constexpr int scripted_below = 100;
 
-/// For as long as it lives.
+/// A script that is played for as long as this object lives.
 class stage : public script {
 public:
     explicit stage(std::vector<int> addresses) {
@@ -118,7 +119,7 @@ public:
 
 }  // namespace
 
-// In place of the system's: the library calls these.
+// These replace the system's functions: the library calls them.
 extern "C" [[gnu::visibility("default")]] int getaddrinfo(
     const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
     std::vector<int> ports;
@@ -129,7 +130,8 @@ extern "C" [[gnu::visibility("default")]] int getaddrinfo(
     } else if (host && (std::strcmp(host, "elsewhere.test") == 0 || std::strcmp(host, "partly.test") == 0)) {
         if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
         ports = {std::atoi(service), std::atoi(service)};
-        addresses = {"240.0.0.1", host[0] == 'p' ? "127.0.0.1" : "240.0.0.2"};  // RFC 1112: nobody has these
+        // RFC 1112 reserves these: no host has them.
+        addresses = {"240.0.0.1", host[0] == 'p' ? "127.0.0.1" : "240.0.0.2"};
     } else if (host && std::strcmp(host, "loopbacks.test") == 0) {
         if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
         ports = {std::atoi(service), std::atoi(service)};
@@ -188,7 +190,7 @@ extern "C" [[gnu::visibility("default")]] int connect(int fd, const sockaddr* to
 
 namespace {
 
-/// What a task may do after a connection: none of it is disturbed by an attempt that has lost.
+/// Does what a task may do after it has connected. An attempt that has lost must not disturb any of it.
 aio::coro<> go_on() {
     const aio::time_point before = aio::clock::now();
     co_await aio::sleep(20ms);
@@ -206,7 +208,7 @@ aio::coro<> go_on() {
     co_await setter;
 }
 
-/// Counts the turns of the loop in the script while it lives.
+/// Counts the turns of the loop in the script for as long as this object lives.
 class turn_counter {
 public:
     explicit turn_counter(script& s)
@@ -223,7 +225,7 @@ private:
     aio::task<> task_;
 };
 
-/// How open_connection() fails that connects to the addresses of the stage.
+/// The error of an open_connection() to the addresses of the stage.
 struct failure {
     std::string what;
     int code = 0;
@@ -285,7 +287,7 @@ AIO_REAL_TEST("fault C1: three attempts are under way, one fails, another one wi
             });
     };
     aio::stream connection = co_await aio::open_connection("several.test", 9);
-    EXPECT_EQ(connection.peer(), "127.0.0.1:2");  // the address, whoever answers for it
+    EXPECT_EQ(connection.peer(), "127.0.0.1:2");  // the address of the attempt, not of the peer that answers
     EXPECT_FALSE(s.open(1));
     EXPECT_TRUE(s.open(2));
     EXPECT_FALSE(s.open(3));
@@ -330,8 +332,8 @@ AIO_REAL_TEST("a connect that is cancelled in the turn in which an attempt fails
         co_await under_way.wait();
         co_await aio::sleep(0s);
         s.end(1, answers ? static_cast<const own_socket&>(live) : dead);
-        // The loop sees the end of the attempt when it looks; this cancel comes right behind that, before or after the
-        // task's step.
+        // The loop learns of the end of the attempt when it polls. This cancel comes right after that, before or after
+        // the task's step.
         while (!t.done()) {
             co_await aio::sleep(0s);
             t.cancel();
@@ -356,7 +358,7 @@ AIO_REAL_TEST("the second attempt begins 250 ms after the first, if that has not
     AIO_REQUIRE(s.attempts.size() == 3);
     for (std::size_t i = 1; i < 3; ++i) {
         EXPECT_GE(s.attempts[i].when - s.attempts[i - 1].when, 249ms) << i;
-        EXPECT_LT(s.attempts[i].when - s.attempts[i - 1].when, 2s) << i;  // RFC 8305: never more
+        EXPECT_LT(s.attempts[i].when - s.attempts[i - 1].when, 2s) << i;  // at most 2 s, as RFC 8305 says
     }
     co_await connection.aclose();
 }
@@ -384,7 +386,7 @@ AIO_REAL_TEST(
     s.on_attempt = [&](int port) {
         if (port == 1) under_way.set();
         if (port == 2) {
-            EXPECT_EQ(s.at(2)->fd, s.at(1)->fd);  // the first has given its descriptor back
+            EXPECT_EQ(s.at(2)->fd, s.at(1)->fd);  // the first attempt's descriptor is free again
         }
     };
     const turn_counter turns(s);
@@ -394,7 +396,7 @@ AIO_REAL_TEST(
     s.end(1, dead);
     aio::stream connection = co_await std::move(t);
     EXPECT_EQ(s.order(), "1 2 " + std::to_string(live.port));
-    EXPECT_LE(s.attempts[1].turn, turn + 1000);  // and not 250 ms later
+    EXPECT_LE(s.attempts[1].turn, turn + 1000);  // soon, not 250 ms later
     EXPECT_GE(s.attempts[2].when - s.attempts[1].when, 249ms);
     co_await connection.aclose();
 }
@@ -495,7 +497,7 @@ AIO_REAL_TEST("a connection to itself, where nobody listens on a port that the k
 
 namespace {
 
-/// Listens at an abstract path; as many wait there as its backlog takes.
+/// Listens at an abstract path, with a backlog that is full of waiting connections.
 class full_unix_peer {
 public:
     full_unix_peer() : fd_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
@@ -534,7 +536,7 @@ AIO_TEST("fault C19: a connect to a unix socket whose backlog is full waits unti
     full_unix_peer peer;
     stage s({});
     aio::task<aio::stream> t = aio::create_task(aio::open_unix_connection(peer.path));
-    co_await aio::sleep(10s);  // on virtual time
+    co_await aio::sleep(10s);  // takes no time on the virtual clock
     EXPECT_FALSE(t.done());
     EXPECT_GT(s.unix_attempts, 10);
     EXPECT_LT(s.unix_attempts, 1'000);

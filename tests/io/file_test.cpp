@@ -27,7 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A folder that goes with the test.
+/// A temporary folder, which the destructor removes.
 class folder {
 public:
     folder() {
@@ -57,15 +57,16 @@ std::string content_of(const fs::path& path) {
     return std::string(std::istreambuf_iterator<char>(in), {});
 }
 
-std::atomic<int> close_fails_with = 0;  // close(2) of a regular file; it closes
+std::atomic<int> close_fails_with = 0;  // the errno of close(2) of a regular file, which is closed all the same
 
 std::size_t open_descriptors() {
     std::size_t n = 0;
     for ([[maybe_unused]] const auto& entry : fs::directory_iterator("/proc/self/fd")) ++n;
     return n;
 }
-/// True once no more than that many descriptors are open. The threads close what was dropped, and let go of the loop,
-/// in their own time; a job that was given up before may have had one more open when they were counted.
+/// Waits until at most this many descriptors are open; false if that takes too long. Threads close dropped files, and
+/// let go of the loop, in their own time. A job that was abandoned earlier may have had one more open when the
+/// descriptors were counted.
 bool descriptors_come_to(std::size_t expected) {
     for (int looks = 0; looks < 50000; ++looks) {
         if (aio::detail::file_pool().unfinished() == 0 && open_descriptors() <= expected) return true;
@@ -74,7 +75,7 @@ bool descriptors_come_to(std::size_t expected) {
     return false;
 }
 
-/// The std::system_error that awaiting what fn gives ends with.
+/// The std::system_error with which awaiting fn() ends.
 template<class F>
 aio::coro<std::system_error> failure_of(F fn) {
     std::optional<std::system_error> caught;
@@ -85,7 +86,7 @@ aio::coro<std::system_error> failure_of(F fn) {
     co_return *caught;
 }
 
-/// All threads for files are busy while it lives.
+/// Keeps all threads for files busy for as long as this object lives.
 class full_file_pool {
 public:
     full_file_pool() {
@@ -117,7 +118,7 @@ fs::path fifo(const folder& dir, const char* name) {
     return path;
 }
 
-/// The other end of a FIFO, without aio.
+/// The other end of a FIFO, used by system calls.
 class raw_end {
 public:
     raw_end(const fs::path& path, int flags) : fd_(::open(path.c_str(), flags | O_NONBLOCK | O_CLOEXEC)) {
@@ -148,7 +149,7 @@ private:
     int fd_;
 };
 
-/// Awaits what fn gives, which has to end with std::invalid_argument, and gives what that says.
+/// The text of the std::invalid_argument with which awaiting fn() ends.
 template<class F>
 aio::coro<std::string> refusal_of(F fn) {
     std::string said = "nothing was refused";
@@ -170,10 +171,11 @@ aio::coro<std::vector<std::string>> lines_of(fs::path path) {
 // ---- whole files ----
 
 #if AIO_TEST_TSAN
-extern "C" int __interceptor_close(
-    int);  // ThreadSanitizer's: it must hear that the number is free, or the next user of it races
+// ThreadSanitizer's close(): it has to know that the descriptor is free, or the next user of its number is a race to
+// it.
+extern "C" int __interceptor_close(int);
 #endif
-// In place of the system's: the library calls it.
+// Replaces the system's close(): the library calls this one.
 extern "C" [[gnu::visibility("default")]] int close(int fd) {
     const int error = close_fails_with;
     struct stat status{};
@@ -242,7 +244,7 @@ AIO_REAL_TEST(
         EXPECT_EQ(e.code().value(), error);
         EXPECT_NE(std::string(e.what()).find("close"), std::string::npos) << e.what();
     }
-    close_fails_with = EINTR;  // it is closed all the same
+    close_fails_with = EINTR;  // on EINTR the file is closed all the same
     co_await aio::write_file(dir / "b", "new");
     close_fails_with = 0;
     EXPECT_EQ(content_of(dir / "a"), "old");
@@ -311,7 +313,7 @@ AIO_REAL_TEST("an open file is read, written, moved in, truncated and synced") {
     const std::array<std::byte, 2> two{std::byte{'x'}, std::byte{0}};
     EXPECT_EQ(co_await f.write(two), 2u);
     co_await f.aclose();
-    co_await f.aclose();  // harmless
+    co_await f.aclose();  // closing twice is harmless
     EXPECT_EQ(content_of(dir / "a"), std::string("0123x\0", 6));
 }
 
@@ -397,11 +399,12 @@ AIO_REAL_TEST("irrevocable: a read that a thread has done gives its bytes, and t
         std::array<std::byte, 8> block{};
         const std::size_t n = co_await f.read_some(block);
         got.assign(reinterpret_cast<const char*>(block.data()), n);
-        co_await aio::sleep(0s);  // here it is delivered
+        co_await aio::sleep(0s);  // the cancel is delivered here
         went_on = true;
     });
     co_await aio_test::turns(1);
-    while (aio::detail::file_pool().unfinished() > 0) ::usleep(100);  // done, and the loop does not know it yet
+    // Now the job is done, and the loop has not heard of it.
+    while (aio::detail::file_pool().unfinished() > 0) ::usleep(100);
     EXPECT_TRUE(reading.cancel());
     bool cancelled = false;
     try {
@@ -568,7 +571,7 @@ AIO_REAL_TEST("fault N5: a path with a NUL is refused, and no other file is read
     EXPECT_EQ(dir.files(), 1u);
 }
 
-// ---- what is no regular file ----
+// ---- FIFOs, terminals and devices ----
 
 AIO_REAL_TEST(
     "fault N21: FIFOs that nobody writes to hold no thread: other files go on, and a timeout ends the reads") {
@@ -607,7 +610,7 @@ AIO_REAL_TEST("fault N21: FIFOs that nobody reads hold no thread: other files go
         t.cancel();
     }
     for (auto& t : writing) {
-        while (!t.done()) co_await aio::sleep(0s);  // a thread may be at its look
+        while (!t.done()) co_await aio::sleep(0s);  // a thread may be trying to open it
         EXPECT_TRUE(t.cancelled());
     }
 }
@@ -631,7 +634,7 @@ AIO_REAL_TEST("fault N21: a FIFO is read from its first writer to the end of its
             }
         });
         co_await aio::sleep(2ms);
-        EXPECT_FALSE(reading.done()) << how;  // no writer yet: that is not the end
+        EXPECT_FALSE(reading.done()) << how;  // no writer has come yet, which is not the end of the file
         int fd;
         do {
             co_await aio::sleep(0s);
@@ -654,7 +657,7 @@ AIO_REAL_TEST("fault N21: a FIFO is read from its first writer to the end of its
         fd = ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
     } while (fd < 0);
     ::close(fd);
-    EXPECT_EQ(co_await aio::wait_for(empty, 20s), "");  // a writer that had nothing to say
+    EXPECT_EQ(co_await aio::wait_for(empty, 20s), "");  // a writer has come and gone without a byte
 }
 
 AIO_REAL_TEST("fault N21: a FIFO is written when somebody reads it, as fast as that one does; without readers EPIPE") {
@@ -778,8 +781,8 @@ AIO_REAL_TEST("a terminal is polled: its lines come one by one, and a read that 
     const int master = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
     AIO_REQUIRE(master >= 0 && ::grantpt(master) == 0 && ::unlockpt(master) == 0);
     const std::string name = ::ptsname(master);
-    const int slave =
-        ::open(name.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);  // the first open drops what was typed before
+    // The first open drops what was typed before.
+    const int slave = ::open(name.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);
     AIO_REQUIRE(slave >= 0);
     auto lines = aio::read_lines(name);
     auto first = aio::create_task(lines.next());
@@ -858,7 +861,7 @@ PLAIN_TEST("a FIFO that is read and written, cancelled at every step, leaks noth
         [&] { EXPECT_TRUE(descriptors_come_to(before)); });
 }
 
-// ---- small print ----
+// ---- special cases ----
 
 AIO_REAL_TEST("opening a folder leaks no descriptor") {
     const folder dir;
@@ -949,7 +952,7 @@ PLAIN_TEST("write_file writes in place, and leaves nothing beside, where the fil
     put(path, "old");
     put(dir / "below", "below");
     const pid_t child = ::fork();
-    if (child == 0) {  // a file that something is mounted on
+    if (child == 0) {  // mounts another file on path
         if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
             ::mount((dir / "below").c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) {
             ::_exit(77);
@@ -993,7 +996,7 @@ PLAIN_TEST(
             ::close(0);
             co_await aio::write_file(path, "one\ntwo\n");
             if (co_await aio::read_file(path) != "one\ntwo\n") { co_return 2; }
-            co_await aio::write_file(path, "three\nfour\n");  // beside it, and renamed
+            co_await aio::write_file(path, "three\nfour\n");  // written to a new file, which is then renamed
             aio::file f = co_await aio::open_file(path);
             if (co_await f.read() != "three\nfour\n") { co_return 3; }
             co_await f.aclose();
@@ -1001,7 +1004,7 @@ PLAIN_TEST(
             auto all = aio::read_lines(path);
             while (co_await all.next()) { ++lines; }
             if (lines != 2) co_return 4;
-            co_return aio_test::lowest_free_descriptor() == -1 ? 0 : 5;  // dup(0): nothing is open there
+            co_return aio_test::lowest_free_descriptor() == -1 ? 0 : 5;  // dup(0) has failed: descriptor 0 is closed
         };
         int code = 1;
         try {

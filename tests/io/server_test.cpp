@@ -39,7 +39,7 @@ aio::coro<std::string> ask(int port, std::string line) {
     co_return answer;
 }
 
-/// What the exception handler is told while it lives.
+/// Collects what the exception handler is told while this object lives.
 struct reports : aio_test::journal {
     reports() {
         aio::get_running_loop().set_exception_handler([this](const aio::exception_context& c) {
@@ -52,7 +52,7 @@ struct reports : aio_test::journal {
     bool contain(const char* part) const { return text().find(part) != std::string::npos; }
 };
 
-/// Set once, waited for by one.
+/// An event that is set once, and for which one task waits.
 class one_signal {
 public:
     void set() {
@@ -76,10 +76,10 @@ bool exists(const std::string& path) {
 // ---- ordinary use ----
 
 namespace {
-std::vector<int> accept_errors;  // what accept(2) gives next
+std::vector<int> accept_errors;  // the errors of the next calls of accept4(), the last first
 }
 
-// In place of the system's: the library calls it.
+// Replaces the system's accept4(): the library calls this one.
 extern "C" [[gnu::visibility("default")]] int accept4(int fd, sockaddr* from, socklen_t* length, int flags) {
     if (!accept_errors.empty()) {
         errno = accept_errors.back();
@@ -155,7 +155,7 @@ AIO_REAL_TEST("a name is listened on at all its addresses, on one port; \"\" is 
     loopback.sin6_addr = in6addr_loopback;
     const bool has_v6 = v6 >= 0 && ::bind(v6, reinterpret_cast<const sockaddr*>(&loopback), sizeof loopback) == 0;
     ::close(v6);
-    if (has_v6) {  // another address, the same port
+    if (has_v6) {  // the server has the same port on its other address
         aio::stream six = co_await aio::open_connection("::1", all.port());
         co_await six.write("six\n");
         EXPECT_EQ(co_await six.read_line(), "six\n");
@@ -184,7 +184,7 @@ AIO_REAL_TEST("a handle moves, and an empty one says so") {
     EXPECT_THROW(static_cast<void>(v.wait_closed()), std::logic_error);
     EXPECT_EQ(co_await ask(moved.port(), "moved\n"), "moved\n");
     moved.close();
-    moved.close();  // harmless
+    moved.close();  // closing twice is harmless
 }
 
 // ---- errors ----
@@ -200,7 +200,7 @@ AIO_REAL_TEST("a port in use is an error that names the address") {
     EXPECT_NE(std::string(error->what()).find("listen on 127.0.0.1:" + std::to_string(v.port())), std::string::npos)
         << error->what();
     v.close();
-    aio::server again = co_await aio::start_server(echo, "127.0.0.1", v.port());  // free at once
+    aio::server again = co_await aio::start_server(echo, "127.0.0.1", v.port());  // the port is free at once
     again.close();
 }
 
@@ -222,12 +222,12 @@ AIO_REAL_TEST("an address that is not ours, a bad port and an unknown name are e
 }
 
 #if !AIO_TEST_HAS( \
-    undefined_behavior_sanitizer)  // it opens pipes to look at types, and calls it an error where it cannot
+    undefined_behavior_sanitizer)  // UBSan opens pipes to look at types, and reports an error where it cannot
 AIO_REAL_TEST("rule 151: without descriptors accepting pauses, says so once, and goes on") {
     aio_test::journal told;
     aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told(c.message); });
     aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);
-    // The client's end is there before the descriptors run out.
+    // This connection is made before the descriptors run out.
     aio::stream early = co_await aio::open_connection("127.0.0.1", v.port());
     co_await early.write("early\n");
     EXPECT_EQ(co_await early.read_line(), "early\n");
@@ -236,7 +236,7 @@ AIO_REAL_TEST("rule 151: without descriptors accepting pauses, says so once, and
     rlimit before{};
     ::getrlimit(RLIMIT_NOFILE, &before);
     rlimit tight = before;
-    tight.rlim_cur = static_cast<rlim_t>(lowest) + 1;  // one more: the client's
+    tight.rlim_cur = static_cast<rlim_t>(lowest) + 1;  // one more descriptor, for the client
     ::setrlimit(RLIMIT_NOFILE, &tight);
     std::optional<aio::stream> client;
     try {
@@ -337,7 +337,7 @@ AIO_REAL_TEST("rule 178: wait_closed waits until listening has stopped and all c
     co_await s.aclose();
     co_await waiting;
 
-    // the connection goes first
+    // Now the connection goes before the listening stops.
     aio::server w = co_await aio::start_server(echo, "127.0.0.1", 0);
     EXPECT_EQ(co_await ask(w.port(), "y\n"), "y\n");
     auto second = aio::create_task(w.wait_closed());
@@ -404,7 +404,7 @@ AIO_REAL_TEST("rule 179: abort_clients closes at once: the peer sees a reset") {
     v.abort_clients();
     v.close();
     co_await v.wait_closed();
-    EXPECT_TRUE(told.contain("write to 127.0.0.1:")) << told.text();  // the handler's write failed
+    EXPECT_TRUE(told.contain("write to 127.0.0.1:")) << told.text();  // the handler's write has failed
     std::optional<std::system_error> error;
     try {
         co_await s.read();
@@ -435,7 +435,7 @@ AIO_REAL_TEST("drain waits for the handlers: true") {
     EXPECT_TRUE(co_await draining);
     EXPECT_TRUE(finished);
     EXPECT_EQ(co_await s.read_line(), "done\n");
-    EXPECT_TRUE(co_await v.drain(std::nullopt));  // nothing is left
+    EXPECT_TRUE(co_await v.drain(std::nullopt));  // gives true at once: nothing is left
 }
 
 AIO_REAL_TEST("drain aborts and cancels what is left at the deadline: false") {
@@ -521,7 +521,7 @@ AIO_REAL_TEST("rule 180: a unix socket's file is removed on close only if it is 
     EXPECT_TRUE(exists(path));
     ::unlink(path.c_str());
     ::unlink(aside.c_str());
-    other.close();  // its file is gone: harmless
+    other.close();  // harmless, although its file is gone
 }
 
 AIO_REAL_TEST("a unix socket that nobody listens on any more is replaced; another file is not") {
@@ -532,7 +532,7 @@ AIO_REAL_TEST("a unix socket that nobody listens on any more is replaced; anothe
     const std::string keep = path + ".keep";
     EXPECT_EQ(::link(path.c_str(), keep.c_str()), 0);
     first.close();
-    EXPECT_EQ(::rename(keep.c_str(), path.c_str()), 0);  // a socket's file without a server
+    EXPECT_EQ(::rename(keep.c_str(), path.c_str()), 0);  // now the file of a socket that has no server
     aio::server second = co_await aio::start_unix_server(echo, path);
     second.close();
 
@@ -564,7 +564,7 @@ PLAIN_TEST("rule 181: debug mode tells of a server that was never closed") {
     EXPECT_NE(told.text().find("was never closed"), std::string::npos) << told.text();
 }
 
-// ---- a peer that is not ours ----
+// ---- a client that is not ours ----
 
 namespace {
 
@@ -627,7 +627,7 @@ PLAIN_TEST("Python's sockets are served: lines in pieces, half-closes, 5 MB both
         EXPECT_EQ(co_await aio::to_thread(output_of, command), "all is well\n");
         EXPECT_TRUE(co_await v.drain(30s));
         EXPECT_TRUE(co_await u.drain(30s));
-        EXPECT_EQ(told.entries.size(), 1u) << told.text();  // the reset
+        EXPECT_EQ(told.entries.size(), 1u) << told.text();  // the report of the reset
         EXPECT_TRUE(told.contain("Connection reset by peer")) << told.text();
     };
     aio::run(main());
@@ -637,7 +637,7 @@ PLAIN_TEST("Python's sockets are served: lines in pieces, half-closes, 5 MB both
 
 namespace {
 
-/// A server whose handlers say when they have ended, and the text that they use till then.
+/// The handler of a server, which notes when it has ended. It uses text until then.
 struct scene {
     aio_test::journal log;
     one_signal begun;
@@ -648,7 +648,7 @@ struct scene {
             co_await s.read();
             end = "at its end";
         } catch (const aio::cancelled_error&) {}
-        co_await aio_test::turns(3);  // clean-up that waits
+        co_await aio_test::turns(3);  // the clean-up waits
         log("handler of " + text + " " + end);
     }
 };
@@ -836,7 +836,7 @@ PLAIN_TEST("the timer of a drain does not outlive it") {
         } catch (const aio::cancelled_error&) { ended = aio::get_running_loop().time(); }
     };
     EXPECT_THROW(aio::testing::run(main(), {.virtual_time = true}), aio::deadlock_error);
-    EXPECT_TRUE(ended && *ended == *begun);  // the clock had nothing to jump to
+    EXPECT_TRUE(ended && *ended == *begun);  // no timer was left to which the clock could jump
 }
 
 AIO_REAL_TEST("after close_clients nothing more is written to a connection") {
@@ -878,7 +878,7 @@ AIO_REAL_TEST("several servers share a port where both ask for it") {
 
 namespace {
 
-/// A socket's file that no process has any more.
+/// Leaves the file of a socket behind that no process has open.
 void leave_behind(const std::string& path, int type = SOCK_STREAM) {
     const int fd = ::socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
     sockaddr_un a{};
@@ -904,7 +904,7 @@ AIO_REAL_TEST(
     aio::stream s = co_await aio::open_unix_connection(path);
     co_await s.write("still there\n");
     EXPECT_EQ(co_await s.read_line(), "still there\n");
-    EXPECT_EQ(v.connections(), 1u);  // nobody has knocked
+    EXPECT_EQ(v.connections(), 1u);  // the refused server has not connected to find out
     std::string refused;
     try {
         co_await aio::start_unix_server(echo, path + std::string("\0x", 2));
@@ -931,7 +931,7 @@ AIO_REAL_TEST("fault N22: the path of a datagram socket, or of one that does not
         EXPECT_EQ(::lstat(path.c_str(), &after), 0) << type;
         EXPECT_EQ(before.st_ino, after.st_ino) << type;
         ::close(fd);
-        aio::server v = co_await aio::start_unix_server(echo, path);  // abandoned now
+        aio::server v = co_await aio::start_unix_server(echo, path);  // no process has the file's socket any more
         v.close();
         EXPECT_FALSE(exists(path));
     }
@@ -1033,7 +1033,7 @@ AIO_REAL_TEST("connections that wait to be accepted when a server is closed are 
             clients.push_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
             EXPECT_EQ(::connect(clients.back(), reinterpret_cast<const sockaddr*>(&to), sizeof to), 0);
         }
-        v.close();  // before the loop has seen any of them
+        v.close();  // before the loop has seen any of the connections
         co_await v.wait_closed();
         for (const int fd : clients) {
             char byte;
@@ -1051,7 +1051,7 @@ PLAIN_TEST("a process whose standard input is closed serves and connects: descri
         {
             auto main = [&]() -> aio::coro<int> {
                 ::close(0);
-                aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);  // listens at 0
+                aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0);  // listens on descriptor 0
                 if (co_await ask(v.port(), "x\n") != "x\n") { co_return 2; }
                 v.close();
                 co_await v.wait_closed();
@@ -1061,10 +1061,10 @@ PLAIN_TEST("a process whose standard input is closed serves and connects: descri
                     co_await s.write("y\n");
                     if (co_await s.read_line() != "y\n") { co_return 3; }
                 }
-                const int free = ::open("/dev/null", O_RDONLY);  // what the client had may be 0 now
+                const int free = ::open("/dev/null", O_RDONLY);  // takes the lowest free descriptor
                 aio::server third = co_await aio::start_server(echo, "127.0.0.1", 0);
                 ::close(free);
-                if (co_await ask(third.port(), "z\n") != "z\n") { co_return 4; }  // its end is the free one
+                if (co_await ask(third.port(), "z\n") != "z\n") { co_return 4; }  // its end gets the freed one
                 co_return 0;
             };
             std::_Exit(aio::run(main()));

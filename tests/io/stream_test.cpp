@@ -20,10 +20,10 @@
 #include <unistd.h>
 
 namespace {
-std::size_t most_asked = 0;  // of recv(2)
+std::size_t most_asked = 0;  // the largest size that recv() was called with
 }
 
-// In place of the system's: the library calls it.
+// Replaces the system's recv(): the library calls this one.
 extern "C" [[gnu::visibility("default")]] ssize_t recv(int fd, void* into, std::size_t size, int flags) {
     most_asked = std::max(most_asked, size);
     return ::recvfrom(fd, into, size, flags, nullptr, nullptr);
@@ -55,14 +55,14 @@ aio::coro<connection> connect(std::size_t limit = 65536) {
     co_return connection(std::move(v), std::move(c), std::move(p));
 }
 
-/// Makes the close of a stream's socket a reset.
+/// Lets the closing of the stream's socket send a reset.
 void reset_at_close(aio::stream& s) {
     const linger reset{1, 0};
     ::setsockopt(s.detail_state()->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 }
 
-/// A port of loopback where nobody listens: bound, so that nobody else gets it. With a backlog somebody listens and
-/// never accepts.
+/// A port of the loopback device that is bound, so that no other process gets it, and on which nothing listens. With a
+/// backlog it listens, but accepts no connection.
 class deaf_port {
 public:
     explicit deaf_port(int backlog) : deaf_port() { ::listen(fd_, backlog); }
@@ -115,7 +115,7 @@ AIO_REAL_TEST("a line goes there and back") {
     co_await c.client.aclose();
     EXPECT_EQ(co_await c.peer.read_line(), "");
     co_await c.peer.aclose();
-    co_await c.peer.aclose();  // harmless
+    co_await c.peer.aclose();  // closing twice is harmless
 }
 
 AIO_REAL_TEST("read(n) gives what is there, at most n; read() everything up to the end") {
@@ -142,7 +142,7 @@ AIO_REAL_TEST("read(size_t(-1)) is read(), as in Python") {
     co_await aio_test::turns(3);
     EXPECT_FALSE(all.done());
     co_await c.client.write("cd");
-    co_await c.client.write_eof();  // awaiting it is allowed
+    co_await c.client.write_eof();  // may be awaited
     EXPECT_EQ(co_await all, "abcd");
 }
 
@@ -234,8 +234,8 @@ AIO_REAL_TEST("a stream moves, and an empty one says so") {
     misuse = co_await error_of<std::logic_error>([&]() -> aio::coro<> { co_await c.client.write("x"); });
     EXPECT_TRUE(misuse);
     EXPECT_THROW(c.client.write_eof(), std::logic_error);
-    co_await c.client.aclose();  // nothing to close
-    moved = std::move(c.peer);   // closes what it was
+    co_await c.client.aclose();  // an empty stream has nothing to close
+    moved = std::move(c.peer);   // closes the stream that moved was before
     EXPECT_TRUE(moved);
 }
 
@@ -456,7 +456,7 @@ AIO_REAL_TEST("fault P8: abort() does not wait for the write under way, and the 
     AIO_REQUIRE(error);
     EXPECT_TRUE(error->code() == std::errc::connection_aborted) << error->what();
     EXPECT_EQ(std::string(error->what()).find("read from " + c.client.peer()), 0u) << error->what();
-    co_await closing;  // it is closed
+    co_await closing;  // completes, since the stream is closed
     error = co_await error_of<std::system_error>([&]() -> aio::coro<> {
         for (;;) {
             const std::string some = co_await c.peer.read(1 << 20);
@@ -485,7 +485,7 @@ AIO_REAL_TEST(
     co_await c.client.aclose();
     co_await c.peer.aclose();
     c.peer.abort();
-    EXPECT_EQ(co_await c.peer.read(), "");  // closed it was
+    EXPECT_EQ(co_await c.peer.read(), "");  // as after aclose(), which came first
     EXPECT_THROW(aio::stream().abort(), std::logic_error);
 
     const std::string name = std::string(1, '\0') + "aio_stream_test.abort." + std::to_string(::getpid());
@@ -501,7 +501,7 @@ AIO_REAL_TEST(
     error = co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await writing; });
     AIO_REQUIRE(error);
     EXPECT_TRUE(error->code() == std::errc::connection_aborted);
-    EXPECT_LT((co_await s.read()).size(), data.size());  // there is no reset on a unix socket
+    EXPECT_LT((co_await s.read()).size(), data.size());  // unix sockets know no reset
     v.close();
 }
 
@@ -578,7 +578,7 @@ AIO_REAL_TEST("a peer on a unix socket that goes away ends the write that waits 
 
 AIO_REAL_TEST("signals that interrupt every system call lose and double nothing") {
     struct sigaction interrupt{}, before{};
-    interrupt.sa_handler = [](int) {};  // without SA_RESTART
+    interrupt.sa_handler = [](int) {};  // without SA_RESTART, so calls fail with EINTR
     ::sigaction(SIGALRM, &interrupt, &before);
     const itimerval often{{0, 200}, {0, 200}}, never{};
     ::setitimer(ITIMER_REAL, &often, nullptr);
@@ -609,7 +609,7 @@ AIO_REAL_TEST("half-close: after write_eof the other direction carries as much a
     });
     co_await c.client.write(question);
     c.client.write_eof();
-    c.client.write_eof();  // harmless
+    c.client.write_eof();  // the second call is harmless
     EXPECT_TRUE(co_await c.client.read() == answer);
     co_await answering;
 }
@@ -763,7 +763,7 @@ AIO_REAL_TEST("rule 36: what comes too late for a cancelled read completes nothi
     for (int i = 0; i < 20; ++i) {
         auto reading = aio::create_task(c.peer.read_line());
         co_await aio_test::turns(2);
-        co_await c.client.write("late\n");  // the kernel has it before the cancel, the loop learns of it after
+        co_await c.client.write("late\n");  // reaches the kernel before the cancel, and the loop after it
         reading.cancel();
         co_await aio_test::turns(i % 4);
         EXPECT_EQ(co_await c.peer.read_line(), "late\n");
@@ -940,7 +940,7 @@ AIO_REAL_TEST("rule 152: several addresses that fail give one combined error tha
 AIO_REAL_TEST("rule 152: a name with several addresses tries all") {
     aio::server v =
         co_await aio::start_server([](aio::stream s) -> aio::coro<> { co_await s.write("v4"); }, "127.0.0.1", 0);
-    aio::stream s = co_await aio::open_connection("localhost", v.port());  // ::1 refuses, where there is one
+    aio::stream s = co_await aio::open_connection("localhost", v.port());  // ::1 refuses, if the machine has it
     EXPECT_EQ(co_await s.read(), "v4");
     co_await s.aclose();
     v.close();
@@ -1030,7 +1030,7 @@ PLAIN_TEST("a stream outlives its loop harmlessly") {
 }
 
 AIO_REAL_TEST("a connection that is being made can be cancelled") {
-    const deaf_port full(0);  // listens, and its backlog is full: who connects now gets no answer
+    const deaf_port full(0);  // with a full backlog: further connections get no answer
     std::vector<aio::task<aio::stream>> connecting;
     for (int i = 0; i < 8; ++i) connecting.push_back(aio::create_task(aio::open_connection("127.0.0.1", full.port())));
     co_await aio_test::turns(10);
@@ -1053,7 +1053,7 @@ AIO_REAL_TEST("a name that is being looked up can be given up") {
     std::atomic<bool> gate = false;
     std::array<blocked, 32> jobs;
     aio::detail::blocking_pool& look_ups = aio::detail::look_ups.get();
-    for (blocked& b : jobs) {  // no thread is left for it
+    for (blocked& b : jobs) {  // keeps all threads busy, so that none is left for the look-up
         b.gate = &gate;
         b.run = [](aio::detail::blocking_job& job) noexcept { static_cast<blocked&>(job).gate->wait(false); };
         look_ups.submit(b);
@@ -1091,7 +1091,7 @@ AIO_REAL_TEST("fault C18: a write of a temporary owns it: it may be awaited afte
     EXPECT_EQ(co_await b.read_exactly(110), "hello, " + name + "xxx");
     co_await written;
     co_await second;
-    auto kept = a.write(std::string("short"));  // its text is inside of the object, which is moved
+    auto kept = a.write(std::string("short"));  // the text is inside the string, which is moved
     auto moved = std::move(kept);
     co_await std::move(moved);
     EXPECT_EQ(co_await b.read_exactly(5), "short");
