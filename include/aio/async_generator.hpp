@@ -82,7 +82,7 @@ struct generator_promise : awaiting_promise<generator_promise>, generator_link {
         is_generator = true;
     }
     ~generator_promise() {
-        while (scopes) scopes->leave_list();  // a scope that was entered by hand may live longer
+        while (scopes) scopes->unlink();  // a scope that was entered by hand may live longer
         if (linked()) unlink();
         if (closer) [[unlikely]]
             forget_closer();

@@ -74,7 +74,7 @@ public:
         return false;
     }
     void postpone() noexcept { event_->postponed_.push_back(*this); }
-    void unpostpone() noexcept { leave_list(); }
+    void unpostpone() noexcept { unlink_for_good(); }
     void give_to_next() noexcept {}
     bool finish() {
         check();

@@ -85,7 +85,7 @@ public:
 
 private:
     void destroy() noexcept override {
-        this->leave();
+        this->release_loop();
         delete this;
     }
     bool cancel_future(std::string message) noexcept override {

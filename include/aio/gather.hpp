@@ -169,7 +169,7 @@ gather_range(R range, std::size_t limit) {
     } catch (...) { error = std::current_exception(); }
     if (error) {
         co_await all.set.end_owned();
-        all.set.leave(error);
+        all.set.rethrow(error);
     }
     if constexpr (Collect) {
         co_return std::move(all.outcomes);
@@ -203,7 +203,7 @@ coro<std::conditional_t<Collect, collect_tuple_t<A...>, gather_tuple_t<A...>>> g
     } catch (...) { error = std::current_exception(); }
     if (error) {
         co_await set.end_owned();
-        set.leave(error);
+        set.rethrow(error);
     }
     while (children::child* c = set.take_ended()) delete c;
     co_return [&]<std::size_t... I>(std::index_sequence<I...>) {

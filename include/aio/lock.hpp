@@ -147,7 +147,7 @@ public:
     explicit lock_acquire(lock& l) noexcept : lock_(&l) {}
     bool start() noexcept { return lock_->take(*task_) || park(); }
     void postpone() noexcept;
-    void unpostpone() noexcept { leave_list(); }
+    void unpostpone() noexcept { unlink_for_good(); }
     void give_to_next() noexcept;
     bool finish() {
         if (!check()) lock_->arrive(*this, *task_);

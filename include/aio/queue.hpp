@@ -95,7 +95,7 @@ struct queue_line {
     Operation* first_asleep = nullptr;  // the first that has not been woken
     std::uint64_t last_turn = 0;
 
-    void enter(Operation& op) noexcept {
+    void add(Operation& op) noexcept {
         op.turn_ = ++last_turn;
         all.push_back(op);
     }
@@ -103,7 +103,7 @@ struct queue_line {
     void sleep(Operation& op) noexcept {
         if (!first_asleep || op.turn_ < first_asleep->turn_) first_asleep = &op;
     }
-    void leave(Operation& op) noexcept {
+    void remove(Operation& op) noexcept {
         if (first_asleep == &op) first_asleep = next_asleep(op);
         op.unlink();
     }
@@ -250,12 +250,12 @@ private:
     template<class Operation>
     [[gnu::noinline]] bool wait(Operation& op, queue_line<Operation>& line, bool over) noexcept {
         if (over) {
-            line.leave(op);
+            line.remove(op);
             return true;
         }
         if (!op.linked()) {
             if (!bind(*op.task())) return op.refuse("aio::queue");
-            line.enter(op);
+            line.add(op);
         }
         line.sleep(op);
         return false;
@@ -282,8 +282,8 @@ public:
         const bool over = !queue_->empty() || queue_->shut_down_;
         return over && !this->linked() ? true : queue_->wait(*this, queue_->getters_, over);
     }
-    void postpone() noexcept { queue_->getters_.enter(*this); }
-    void unpark() noexcept { queue_->getters_.leave(*this); }
+    void postpone() noexcept { queue_->getters_.add(*this); }
+    void unpark() noexcept { queue_->getters_.remove(*this); }
     void give_to_next() noexcept {
         if (this->linked()) unpark();
         queue_->give_item_to_next();
@@ -320,8 +320,8 @@ public:
         const bool over = !queue_->full() || queue_->shut_down_;
         return over && !this->linked() ? true : queue_->wait(*this, queue_->putters_, over);
     }
-    void postpone() noexcept { queue_->putters_.enter(*this); }
-    void unpark() noexcept { queue_->putters_.leave(*this); }
+    void postpone() noexcept { queue_->putters_.add(*this); }
+    void unpark() noexcept { queue_->putters_.remove(*this); }
     void give_to_next() noexcept {
         if (this->linked()) unpark();
         queue_->give_room_to_next();

@@ -93,7 +93,7 @@ coro<race_result_t<A...>> race_tuple(std::decay_t<A>... given) {
     }
     if (error) {
         co_await set.end_owned();
-        set.leave(error);
+        set.rethrow(error);
     }
     std::optional<race_result_t<A...>> winner;
     [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -160,7 +160,7 @@ coro<race_winner<gathered_t<awaited_t<given_element_t<R>>>>> race_range(R range)
     }
     if (error) {
         co_await set.end_owned();
-        set.leave(error);
+        set.rethrow(error);
     }
     State& state = *handles[first].detail_state();
     co_return race_winner<gathered_t<T>>{first, give(take_outcome<T, !std::is_lvalue_reference_v<given>>(state))};

@@ -63,7 +63,7 @@ public:
 private:
     void destroy() noexcept override {
         char* const block = reinterpret_cast<char*>(this);
-        if (std::is_trivially_destructible_v<stored_t<T>> && this->leave_simply()) [[likely]] {
+        if (std::is_trivially_destructible_v<stored_t<T>> && this->release_loop_quickly()) [[likely]] {
             deallocate_class(block, tag(block + room).size_class);
         } else {
             destroy_wholly(block);
@@ -71,7 +71,7 @@ private:
     }
     [[gnu::noinline]] void destroy_wholly(char* block) noexcept {
         const std::uint32_t size_class = tag(block + room).size_class;
-        this->leave();
+        this->release_loop();
         this->~task_state();
         deallocate_class(block, size_class);
     }

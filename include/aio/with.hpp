@@ -226,7 +226,7 @@ struct manager_exit final : exit_node {
 
     template<class... Args>
     explicit manager_exit(std::in_place_t, Args&&... args) : object(std::forward<Args>(args)...) {}
-    coro<std::exception_ptr> leave() override {
+    coro<std::exception_ptr> run() override {
         if constexpr (may_swallow<plain>) {
             const bool swallowed = co_await exit_of(static_cast<plain&>(object), error);
             co_return swallowed ? nullptr : error;
@@ -292,7 +292,7 @@ struct deferred_exit final : exit_node {
     std::tuple<Args...> args;
     template<class... Given>
     explicit deferred_exit(F f, Given&&... given) : fn(std::move(f)), args(std::forward<Given>(given)...) {}
-    coro<std::exception_ptr> leave() override {
+    coro<std::exception_ptr> run() override {
         if constexpr (awaitable<std::invoke_result_t<F&, Args...>>) {
             co_await call(std::index_sequence_for<Args...>());
         } else {

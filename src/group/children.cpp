@@ -76,7 +76,7 @@ void children::ended(child& c) noexcept {
     if (waiter_ && waiter_->satisfied()) std::exchange(waiter_, nullptr)->wake();
 }
 
-void children::leave(const std::exception_ptr& error) const {
+void children::rethrow(const std::exception_ptr& error) const {
     if (cancel_requested_) {
         if (is_cancelled(error)) throw_cancelled();
         if (cancelled_late_) local().task->keep_cancel_pending(copied(cancel_message_));

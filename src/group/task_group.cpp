@@ -179,7 +179,7 @@ void task_group::cancel() {
 
 coro<bool> task_group::exit(std::exception_ptr error) noexcept {
     body_error_ = std::move(error);
-    scope_.leave_generator();
+    scope_.unlink_from_generator();
     return std::move(*leaving_);
 }
 

@@ -121,7 +121,7 @@ void attach_timeout(const std::exception_ptr& error, bool members) {
 
 detail::ready<bool> timeout::exit(std::exception_ptr error) {
     disarm();
-    scope_.leave_generator();
+    scope_.unlink_from_generator();
     if (!scope_.entered_by_running_task() && scope_.task()) [[unlikely]] {
         state_ = state::finished;
         detail::throw_logic_error("a timeout must be left in the task that has entered it");

@@ -94,7 +94,7 @@ void task_scope::find_generator(promise_base& coroutine) noexcept {
     for (promise_base* p = &coroutine; p; p = p->parent) {
         if (!p->is_generator) continue;
         auto& generator = static_cast<generator_promise&>(*p);
-        leave_generator();
+        unlink_from_generator();
         generator_ = &generator;
         next = std::exchange(generator.scopes, this);
         generator.attention |= generator_promise::has_scopes;
@@ -102,7 +102,7 @@ void task_scope::find_generator(promise_base& coroutine) noexcept {
     }
 }
 
-void task_scope::leave_list() noexcept {
+void task_scope::unlink() noexcept {
     task_scope** at = &std::exchange(generator_, nullptr)->scopes;
     while (*at != this) at = &(*at)->next;
     *at = next;

@@ -34,7 +34,7 @@ struct exit_runner {
         };
         last final_suspend() const noexcept { return {}; }
         void return_void() const noexcept {}
-        void unhandled_exception() const noexcept { std::terminate(); }  // leave_all() lets nothing out
+        void unhandled_exception() const noexcept { std::terminate(); }  // run_all() lets nothing out
 
         static void* operator new(std::size_t bytes) { return allocate(bytes); }
         static void operator delete(void* memory, std::size_t bytes) noexcept { deallocate(memory, bytes); }
@@ -42,7 +42,7 @@ struct exit_runner {
     std::coroutine_handle<promise_type> handle;
 };
 
-exit_runner leave_all(promise_base& coroutine) {
+exit_runner run_all(promise_base& coroutine) {
     exit_scope& scope = *coroutine.exits;
     const std::exception_ptr original = scope.error(coroutine);
     std::exception_ptr error = original;
@@ -51,7 +51,7 @@ exit_runner leave_all(promise_base& coroutine) {
         std::exception_ptr thrown;
         try {
             node->error = error;
-            error = co_await *std::exchange(node->leaving, std::nullopt);
+            error = co_await *std::exchange(node->prepared, std::nullopt);
         } catch (...) { thrown = std::current_exception(); }
         if (thrown) {
             if (thrown != error) trace_through(coroutine, thrown);
@@ -72,7 +72,7 @@ void report_finally(std::exception_ptr error) noexcept {
 }
 
 std::coroutine_handle<> make_exit_runner(promise_base& coroutine) {
-    const exit_runner runner = leave_all(coroutine);
+    const exit_runner runner = run_all(coroutine);
     runner.handle.promise().parent = &coroutine;
     return runner.handle;
 }

@@ -22,7 +22,7 @@ bool http_exchange::start() noexcept {
 
 void http_exchange::unpark() noexcept {
     transfer_->waiter = nullptr;
-    transfer_->multi->leave(*transfer_);
+    transfer_->multi->remove(*transfer_);
 }
 
 http::response http_exchange::finish() {

@@ -343,7 +343,7 @@ void curl_multi::close() noexcept {
     curl_multi_cleanup(std::exchange(multi_, nullptr));  // its callbacks do nothing, because there is no loop any more
 }
 
-void curl_multi::enter(curl_transfer& t) {
+void curl_multi::add(curl_transfer& t) {
     if (!multi_) throw_logic_error(t.what() + ": the session has been closed");
     loop_core& here = require_loop();
     if (running.empty()) {
@@ -458,7 +458,7 @@ bool curl_multi::is_stale(int local_port, int peer_port) const noexcept {
     return false;
 }
 
-void curl_multi::leave(curl_transfer& t) noexcept {
+void curl_multi::remove(curl_transfer& t) noexcept {
     if (!t.easy) return;
     t.unlink();
     --count;
@@ -539,14 +539,14 @@ void curl_multi::collect() noexcept {
 // ---- a transfer ----
 
 curl_transfer::~curl_transfer() {
-    if (multi) multi->leave(*this);
+    if (multi) multi->remove(*this);
     curl_slist_free_all(fields);
 }
 
 bool curl_transfer::begin() noexcept {
     if (!ended) {
         try {
-            multi->enter(*this);
+            multi->add(*this);
         } catch (...) {
             error = std::current_exception();
             ended = true;
@@ -570,7 +570,7 @@ void curl_transfer::arm_deadline() {
 void curl_transfer::end(std::exception_ptr why) noexcept {
     if (!error) error = std::move(why);
     ended = true;
-    multi->leave(*this);
+    multi->remove(*this);
     notify();
 }
 

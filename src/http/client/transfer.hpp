@@ -41,11 +41,11 @@ public:
 
     /// Binds this to the running loop, sets up the transfer's handle and gives it to libcurl. If it throws, the
     /// transfer has not begun.
-    void enter(curl_transfer& t);
+    void add(curl_transfer& t);
     /// Takes a transfer away from libcurl, which closes its connection unless the transfer has ended well.
-    void leave(curl_transfer& t) noexcept;
+    void remove(curl_transfer& t) noexcept;
     /// Sends the transfer's next message, after a redirect or to repeat one. If it throws, the transfer has still to
-    /// leave.
+    /// be removed.
     void ask_again(curl_transfer& t);
     void close() noexcept;
     /// A transfer has ended well. From now on its connection, if it is kept, is stale as soon as the server says

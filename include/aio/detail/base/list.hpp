@@ -20,11 +20,11 @@ struct list_node {
     list_node& operator=(const list_node&) noexcept { return *this; }
     bool linked() const noexcept { return next != nullptr; }
     void unlink() noexcept {
-        leave_list();
+        unlink_for_good();
         prev = next = nullptr;
     }
     /// Works like unlink(), but leaves this node's own pointers as they are: linked() tells nothing afterwards.
-    void leave_list() noexcept {
+    void unlink_for_good() noexcept {
         prev->next = next;
         next->prev = prev;
     }
@@ -57,10 +57,10 @@ public:
         if (first) static_cast<list_node*>(first)->unlink();
         return first;
     }
-    /// Works like pop_front(), but with leave_list(): the element's linked() tells nothing afterwards.
+    /// Works like pop_front(), but with unlink_for_good(): the element's linked() tells nothing afterwards.
     T* take_first() noexcept {
         T* first = front();
-        if (first) static_cast<list_node*>(first)->leave_list();
+        if (first) static_cast<list_node*>(first)->unlink_for_good();
         return first;
     }
     std::size_t size() const noexcept {  // O(n): for statistics

@@ -65,7 +65,7 @@ public:
     /// Throws the error that ended the wait. If that is a child's cancelled_error and the caller was cancelled, too,
     /// throws the caller's cancel instead. Any other error is thrown in spite of a cancel of the caller, as from a
     /// plain co_await; if the cancel came when the outcome was known already, it stays pending.
-    [[noreturn]] void leave(const std::exception_ptr& error) const;
+    [[noreturn]] void rethrow(const std::exception_ptr& error) const;
 
     /// Waits for what its mode says. Revertible; a cancel is handed on to the children, and remembered.
     class [[nodiscard("co_await it")]] waiting : public revertible<waiting> {

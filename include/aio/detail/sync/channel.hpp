@@ -133,7 +133,7 @@ public:
     explicit channel_next(typename subscription<T>::place& place) noexcept : place_(&place) {}
     channel_next(const channel_next& other) noexcept : base(other), place_(other.place_) {}
     channel_next& operator=(const channel_next&) = delete;
-    ~channel_next() { leave(); }
+    ~channel_next() { unregister(); }
 
     bool start() noexcept {
         if (!place_) return true;
@@ -152,11 +152,11 @@ public:
     void postpone() noexcept {
         if (place_ && !place_->waits) place_->waits = this;
     }
-    void unpostpone() noexcept { leave(); }
-    void unpark() noexcept { leave(); }
+    void unpostpone() noexcept { unregister(); }
+    void unpark() noexcept { unregister(); }
     void give_to_next() noexcept {}
     std::optional<T> finish() {
-        leave();
+        unregister();
         this->check();
         if (second_) throw_two_next(place_->from->kind_);
         channel<T>& c = *place_->from;
@@ -179,7 +179,7 @@ public:
 private:
     friend class channel<T>;
     friend typename subscription<T>::place;
-    void leave() noexcept {
+    void unregister() noexcept {
         if (this->linked()) this->unlink();
         if (place_ && place_->waits == this) place_->waits = nullptr;
     }

@@ -19,16 +19,16 @@ namespace aio::detail {
 /// One exit: a manager to leave, or a function to call.
 struct exit_node : pooled {
     exit_node* next = nullptr;
-    std::exception_ptr error;                         // the error under way when this exit runs; null: none
-    std::optional<coro<std::exception_ptr>> leaving;  // what leave() gave: prepare_exit() calls it beforehand
+    std::exception_ptr error;                          // the error under way when this exit runs; null: none
+    std::optional<coro<std::exception_ptr>> prepared;  // what run() gave: prepare_exit() calls it beforehand
     /// Runs the exit. Gives the error that goes on (null: there is none, or it was swallowed); throws to replace it.
-    virtual coro<std::exception_ptr> leave() = 0;
+    virtual coro<std::exception_ptr> run() = 0;
     virtual void describe(std::string& out) const = 0;
     exit_node() = default;
     exit_node(const exit_node&) = delete;
     exit_node& operator=(const exit_node&) = delete;
     virtual ~exit_node() {
-        if (leaving) leaving->close();
+        if (prepared) prepared->close();
     }
 };
 
@@ -57,7 +57,7 @@ void prepare_closing(exit_scope& scope);
 /// manager is entered.
 template<class Promise>
 void prepare_exit(Promise& promise, exit_node& node) {
-    node.leaving.emplace(node.leave());
+    node.prepared.emplace(node.run());
     if (promise.exits) return;
     auto scope = std::make_unique<exit_scope>();
     scope->error = [](promise_base& p) { return static_cast<Promise&>(p).exit_error(); };

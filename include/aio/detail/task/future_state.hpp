@@ -71,8 +71,8 @@ protected:
     future_base(loop_core* loop, std::uint32_t references, std::uint16_t flags) noexcept
         : references_(references), flags_(flags), loop_(loop) {}  // for tasks: begin() counts them, by their ids
     ~future_base() = default;
-    virtual void destroy() noexcept = 0;  // the last handle is gone: calls leave(), and frees the memory
-    inline void leave() noexcept;
+    virtual void destroy() noexcept = 0;  // the last handle is gone: calls release_loop(), and frees the memory
+    inline void release_loop() noexcept;
     virtual bool cancel_future(std::string message) noexcept = 0;
 
     static constexpr std::uint16_t flag_done = 1, flag_cancelled = 2, flag_failed = 4, flag_retrieved = 8,
@@ -106,7 +106,7 @@ private:
 };
 
 inline future_base::future_base(loop_core* loop) noexcept : loop_(loop) { loop->hold(); }
-inline void future_base::leave() noexcept { loop_->let_go(); }
+inline void future_base::release_loop() noexcept { loop_->let_go(); }
 inline void future_base::forget() noexcept {
     if (!waiters_.empty()) [[unlikely]]
         drop_callbacks();

@@ -22,7 +22,7 @@ public:
     task_scope& operator=(const task_scope&) = delete;
     ~task_scope() {
         if (!task_) return;
-        leave_generator();
+        unlink_from_generator();
         task_->release();
     }
 
@@ -39,9 +39,9 @@ public:
     task_base* task() const noexcept { return task_; }
     bool entered_by_running_task() const noexcept { return task_ == local().task; }
     /// From here on a co_yield is allowed again.
-    void leave_generator() noexcept {
+    void unlink_from_generator() noexcept {
         if (generator_) [[unlikely]]
-            leave_list();
+            unlink();
     }
     /// Called when the scope is entered. If a generator runs the given coroutine, directly or through others, the scope
     /// joins the list of that generator.
@@ -53,7 +53,7 @@ public:
 private:
     friend struct generator_promise;
     void find_generator(promise_base& coroutine) noexcept;
-    void leave_list() noexcept;
+    void unlink() noexcept;
     task_base* task_ = nullptr;  // retained
     generator_promise* generator_ = nullptr;
 };

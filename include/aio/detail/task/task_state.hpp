@@ -106,9 +106,9 @@ protected:
     virtual void set_outcome_error(std::exception_ptr error) noexcept = 0;
 
     ~task_base() = default;
-    inline void leave() noexcept;
-    /// A quick leave(), enough for most tasks. False if there is more to do: then leave() has to be called.
-    inline bool leave_simply() noexcept;
+    inline void release_loop() noexcept;
+    /// Enough for most tasks. False if there is more to do: then release_loop() has to be called.
+    inline bool release_loop_quickly() noexcept;
     /// Called before a step if the task has asked for that. False if the step must not run: the task waits again, or
     /// has ended.
     bool prepare_step() noexcept;
@@ -142,15 +142,15 @@ bool none(Pointers... pointers) noexcept {
     return (reinterpret_cast<std::uintptr_t>(pointers) | ...) == 0;
 }
 
-inline bool task_base::leave_simply() noexcept {
+inline bool task_base::release_loop_quickly() noexcept {
     if (!none(extra_, context_) || (flags_ & (flag_failed | flag_cancelled)) || loop_->closed) return false;
     --loop_->held;
     return true;
 }
-inline void task_base::leave() noexcept {
+inline void task_base::release_loop() noexcept {
     if (!none(extra_, context_) || failed()) [[unlikely]]
         drop_rest();
-    future_base::leave();
+    future_base::release_loop();
 }
 
 inline void task_base::begin(bool hold) noexcept {
