@@ -66,7 +66,7 @@ public:
 private:
     friend struct entered;
     friend class stepper;
-    struct let_go {  // closes the loop; handles may keep its memory longer
+    struct loop_closer {  // closes the loop; handles may keep its memory longer
         void operator()(event_loop* loop) const noexcept;
     };
     void abandon() noexcept;
@@ -74,7 +74,7 @@ private:
     bool some_end() const noexcept;
     void report_unread() noexcept;
     void close_rest(stepper& loop);
-    std::unique_ptr<event_loop, let_go> loop_;
+    std::unique_ptr<event_loop, loop_closer> loop_;
     run_options options_;
     context_map* context_;           // kept between runs
     std::size_t ending_ = 0;         // tasks that were cancelled by the end of run(), and have not ended

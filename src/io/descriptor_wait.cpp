@@ -20,7 +20,7 @@ void fd_watch::watch(int fd, std::uint32_t events) {
         loop_ = &require_loop();
         loop_->state().io->add(*this, fd, events);
         ++loop_->outstanding;
-        loop_->hold();
+        loop_->retain();
         fd_ = fd;
     } else {
         loop_->state().io->modify(*this, fd, events);
@@ -34,7 +34,7 @@ void fd_watch::stop() noexcept {
     --loop_->outstanding;
     fd_ = -1;
     events_ = 0;
-    loop_->let_go();
+    loop_->release();
 }
 
 void fd_watch::on_events(std::uint32_t events) noexcept {

@@ -10,7 +10,7 @@ namespace aio::detail {
 void io_source::attach(int fd) {
     loop_ = &require_loop();
     loop_->state().io->add(*this, fd, readable | writable | edge);
-    loop_->hold();
+    loop_->retain();
     fd_ = fd;
 }
 
@@ -21,7 +21,7 @@ void io_source::detach() noexcept {
         loop_->state().io->remove(*this, fd_);
     }
     fd_ = -1;
-    loop_->let_go();
+    loop_->release();
 }
 
 void io_source::park_slot(int direction, slot s) noexcept {

@@ -29,7 +29,7 @@ void forked_child() noexcept {
     event_loop* const running = running_loop();
     if (!running) return;
     loop_core& loop = running->core();
-    loop.hold();
+    loop.retain();
     loop.closed = true;
     for (task_link* link = loop.tasks.front(); link; link = loop.tasks.after(*link))
         static_cast<task_base&>(*link).request_prepare();

@@ -91,13 +91,13 @@ loop_owner::entered::~entered() {
     set_running_loop(nullptr);
 }
 
-void loop_owner::let_go::operator()(event_loop* loop) const noexcept {
+void loop_owner::loop_closer::operator()(event_loop* loop) const noexcept {
     loop_core& core = loop->core();
     if (core.state().generation != fork_generation())
         return;  // leaked in the child: closing it would take the parent's descriptors out of epoll
-    core.hold();
+    core.retain();
     core.close();
-    core.let_go();
+    core.release();
 }
 
 void loop_owner::run_until_done(task_base& main) {

@@ -26,7 +26,7 @@ struct worker {
     std::thread thread;
     blocking_job* job = nullptr;  // the job that it runs
     bool job_given_up = false;
-    bool let_go = false;  // it has left the pool, and is detached
+    bool detached = false;  // it is no part of the pool any more
 };
 }  // namespace
 
@@ -108,7 +108,7 @@ void blocking_pool::state::serve(worker& w) noexcept {
             lock.unlock();
             if (job.orphaned) job.orphaned(job);
             lock.lock();
-            if (w.let_go) return;
+            if (w.detached) return;
             w.job_given_up = false;
             ++idle;
             idle_library_threads.add();
@@ -128,7 +128,7 @@ void blocking_pool::state::serve(worker& w) noexcept {
 // joined it.
 void blocking_pool::state::thread_ends(worker& w) noexcept {
     idle_library_threads.remove();
-    if (w.let_go) return;
+    if (w.detached) return;
     if (--alive == 0) tell_ends();
 }
 
@@ -192,7 +192,7 @@ blocking_pool::given_up blocking_pool::give_up(blocking_job& job) noexcept {
                 return given_up::running;
             }
         }
-        w->let_go = true;
+        w->detached = true;
         w->thread.detach();
         if (--s.alive == 0) s.tell_ends();
         return given_up::running;
@@ -260,13 +260,13 @@ void blocking_pool::finish() noexcept {
     s.finishing = s.closed;
 }
 
-void blocking_pool::let_go() noexcept {
+void blocking_pool::detach_threads() noexcept {
     state& s = *state_;
     const std::lock_guard lock(s.mutex);
     s.closed = s.finishing = true;
     while (s.queue.pop_front()) --s.queued;
     for (const auto& w : s.workers) {
-        w->let_go = true;
+        w->detached = true;
         w->thread.detach();
     }
     s.workers.clear();
@@ -306,7 +306,7 @@ struct default_executor final : loop_service {
         loop_ended = [](loop_service& service) noexcept {
             const std::unique_ptr<default_executor> self(static_cast<default_executor*>(&service));
             require_loop().state().default_pool = nullptr;
-            self->pool.let_go();  // the pool has threads only after a forced end
+            self->pool.detach_threads();  // the pool has threads only after a forced end
             self->shutdown.close();
         };
     }

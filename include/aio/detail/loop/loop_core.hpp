@@ -49,8 +49,8 @@ public:
     list<task_link> tasks;            // all that have not ended, oldest first
     list<generator_link> generators;  // all that have started and not ended
     list<task_link> unread;           // tasks that failed: run() reports at its end the errors that nobody has read
-    std::size_t held = 0;             // how often hold() was called, less the calls of let_go()
-    std::uint64_t last_task_id = 0;   // every task created holds the loop, too, without a call of hold()
+    std::size_t retained = 0;         // how often retain() was called, less the calls of release()
+    std::uint64_t last_task_id = 0;   // every task created retains the loop, too, without a call
     std::size_t outstanding = 0;      // waits that something outside of the loop can end: I/O, executor jobs, signals
     std::size_t foreign = 0;          // those of outstanding that a timer may end, too: awaiters of other libraries
     bool debug = false;
@@ -68,11 +68,11 @@ public:
     /// Ends the loop: drops callbacks that were not called, and closes the loop's descriptors. The memory is freed when
     /// the last holder lets go.
     void close() noexcept;
-    /// Keeps the loop's memory until let_go(): futures, tasks and descriptors may outlive the loop.
-    void hold() noexcept { ++held; }
-    void let_go() noexcept {
-        --held;
-        if (closed && held + last_task_id == 0) [[unlikely]]
+    /// Keeps the loop's memory until release(): futures, tasks and descriptors may outlive the loop.
+    void retain() noexcept { ++retained; }
+    void release() noexcept {
+        --retained;
+        if (closed && retained + last_task_id == 0) [[unlikely]]
             destroy();
     }
 

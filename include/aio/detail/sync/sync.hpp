@@ -149,12 +149,12 @@ template<class Primitive>
 class [[nodiscard("it releases at once: keep it in a variable")]] scoped_guard : detail::list_node {
 public:
     scoped_guard() noexcept = default;  // holds nothing
-    explicit scoped_guard(Primitive& held) noexcept { hold(&held); }
-    scoped_guard(scoped_guard&& other) noexcept : list_node() { hold(other.let_go()); }
+    explicit scoped_guard(Primitive& held) noexcept { attach(&held); }
+    scoped_guard(scoped_guard&& other) noexcept : list_node() { attach(other.detach()); }
     scoped_guard& operator=(scoped_guard&& other) noexcept {
         if (this != &other) {
             drop();
-            hold(other.let_go());
+            attach(other.detach());
         }
         return *this;
     }
@@ -162,18 +162,18 @@ public:
 
     /// Releases now. Nothing happens if it holds nothing.
     void release() {
-        if (Primitive* held = let_go()) held->release();
+        if (Primitive* held = detach()) held->release();
     }
     explicit operator bool() const noexcept { return held_ != nullptr; }
 
 private:
     friend Primitive;
     friend class detail::list<scoped_guard>;
-    void hold(Primitive* held) noexcept {
+    void attach(Primitive* held) noexcept {
         held_ = held;
         if (held) held->guards_.push_back(*this);
     }
-    Primitive* let_go() noexcept {
+    Primitive* detach() noexcept {
         if (held_) unlink();
         return std::exchange(held_, nullptr);
     }

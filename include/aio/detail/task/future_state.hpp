@@ -105,8 +105,8 @@ private:
     bool report_unretrieved() noexcept;
 };
 
-inline future_base::future_base(loop_core* loop) noexcept : loop_(loop) { loop->hold(); }
-inline void future_base::release_loop() noexcept { loop_->let_go(); }
+inline future_base::future_base(loop_core* loop) noexcept : loop_(loop) { loop->retain(); }
+inline void future_base::release_loop() noexcept { loop_->release(); }
 inline void future_base::forget() noexcept {
     if (!waiters_.empty()) [[unlikely]]
         drop_callbacks();

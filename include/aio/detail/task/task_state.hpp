@@ -144,7 +144,7 @@ bool none(Pointers... pointers) noexcept {
 
 inline bool task_base::release_loop_quickly() noexcept {
     if (!none(extra_, context_) || (flags_ & (flag_failed | flag_cancelled)) || loop_->closed) return false;
-    --loop_->held;
+    --loop_->retained;
     return true;
 }
 inline void task_base::release_loop() noexcept {

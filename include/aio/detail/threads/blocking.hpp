@@ -73,7 +73,7 @@ public:
     void finish() noexcept;
     /// For a forced end of run(): refuses further jobs, drops those in the queue, and detaches the threads, whatever
     /// they run (see What differs from asyncio, (l)).
-    void let_go() noexcept;
+    void detach_threads() noexcept;
 
 private:
     struct state;
