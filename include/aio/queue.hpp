@@ -62,7 +62,7 @@ protected:
     friend class queue_join;
     explicit queue_base(std::size_t maxsize) noexcept : maxsize_(maxsize) {}
     ~queue_base() = default;
-    void finished() noexcept;  // nothing is unfinished: wakes the tasks in join()
+    void wake_joiners() noexcept;  // nothing is unfinished any more
 
     std::size_t maxsize_;
     std::size_t unfinished_ = 0;
@@ -182,7 +182,7 @@ public:
         if (immediate) {
             storage_.exchange(dropped);
             unfinished_ -= dropped.size() < unfinished_ ? dropped.size() : unfinished_;
-            if (unfinished_ == 0) finished();
+            if (unfinished_ == 0) wake_joiners();
         }
         shut_down_ = true;
         while (getters_.first_asleep) getters_.wake();

@@ -56,8 +56,8 @@ public:
     /// Runs until main is done; throws keyboard_interrupt or deadlock_error where they are due.
     void run_until_done(task_base& main);
     /// Cancels and awaits the tasks that are left, closes generators and executors. Throws nothing.
-    void finish() noexcept;
-    /// As finish(), but throws keyboard_interrupt if a signal has come meanwhile that main cannot have seen.
+    void close() noexcept;
+    /// Works like close(), but throws keyboard_interrupt if a signal has come meanwhile that main cannot have seen.
     void end();
     event_loop& loop() noexcept { return *loop_; }
     bool forked() const noexcept;  // the loop belongs to the parent process
@@ -81,8 +81,8 @@ private:
     std::uint64_t last_ending_ = 0;  // the id of the youngest of them
     bool uncounted_ = false;         // there was no memory to count some of them in ending_
     int signals_ = 0;                // how many came in the last run
-    int late_signal_ = 0;            // a signal that came in finish(), if none had come before
-    bool finished_ = false;
+    int late_signal_ = 0;            // a signal that came in close(), if none had come before
+    bool closed_ = false;
     bool abandoned_ = false;  // after a forced end: no further wait
 };
 

@@ -55,9 +55,9 @@ void loop_owner::abandon() noexcept {
     }
 }
 
-void loop_owner::finish() noexcept {
-    if (finished_ || forked()) return;
-    finished_ = true;
+void loop_owner::close() noexcept {
+    if (closed_ || forked()) return;
+    closed_ = true;
     const bool inside = local().loop == &loop_->core();
     std::optional<entered> enter;
     if (!inside) enter.emplace(*this);
@@ -90,7 +90,7 @@ void loop_owner::finish() noexcept {
 }
 
 void loop_owner::end() {
-    finish();
+    close();
     if (late_signal_ != 0) throw keyboard_interrupt(late_signal_);
 }
 

@@ -65,14 +65,14 @@ loop_owner::loop_owner(const run_options& options, const testing_options& testin
 }
 
 loop_owner::~loop_owner() {
-    finish();
+    close();
     drop_context(context_);
 }
 
 loop_owner::entered::entered(loop_owner& o) : owner(o) {
     if (owner.forked()) throw_forked();
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
-    if (owner.abandoned_ && !owner.finished_) {
+    if (owner.abandoned_ && !owner.closed_) {
         throw_logic_error(
             "this runner's loop was ended by force, by a deadlock_error or a second signal, and what did not end then "
             "is left in it: it cannot run again; make a new runner");

@@ -276,7 +276,7 @@ coro<> connection::commit(std::size_t level) {
         const use in_use(*this);
         std::string statement = level == 0 ? "COMMIT" : "RELEASE SAVEPOINT " + savepoint(level);
         if (!driver_->in_transaction() && driver_->usable()) throw already_ended(*driver_, statement);
-        const table_ptr done = co_await driver_->execute(statement, std::vector<parameter>(), on_cancel::finish);
+        const table_ptr done = co_await driver_->execute(statement, std::vector<parameter>(), on_cancel::complete);
         // PostgreSQL answers a COMMIT with ROLLBACK if a statement of the transaction has failed.
         if (done->tag == "ROLLBACK") {
             throw error("nothing was committed: a statement in the transaction had failed, so it was rolled back",

@@ -13,7 +13,7 @@ namespace aio::sql {
 /// What a cancel does to a statement.
 enum class on_cancel : std::uint8_t {
     interrupt,  // the statement does not begin, or the database is asked to stop it
-    finish,     // a statement that has begun is not stopped: COMMIT, whose outcome must be known
+    complete,   // a statement that has begun is not stopped: COMMIT, whose outcome must be known
     shield,     // the statement begins even under a pending cancel, and runs to its end: ROLLBACK, closing
 };
 

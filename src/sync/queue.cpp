@@ -15,10 +15,10 @@ void queue_base::task_done() {
     check_thread("queue::task_done");
     if (unfinished_ == 0)
         throw std::invalid_argument("task_done() was called more often than something was put into the queue");
-    if (--unfinished_ == 0) finished();
+    if (--unfinished_ == 0) wake_joiners();
 }
 
-void queue_base::finished() noexcept {
+void queue_base::wake_joiners() noexcept {
     while (queue_join* w = joiners_.pop_front()) w->wake();
 }
 

@@ -17,7 +17,7 @@ namespace aio::detail {
 struct forced_end {};
 
 // Ends the task whose root coroutine stands at its end. Every task ends here.
-[[gnu::always_inline]] inline void task_base::finish(promise_base& root) noexcept {
+[[gnu::always_inline]] inline void task_base::end_task(promise_base& root) noexcept {
     const bool ended_by_exception = root.failed;
     flags_ |= flag_ending;    // before the first destructor, which may cancel this task
     root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end
@@ -49,7 +49,7 @@ struct forced_end {};
         if (parent->state == progress::ended) break;
     }
     if (!coroutine->handle().done()) return false;  // suspended in something that is no operation
-    finish(*coroutine);
+    end_task(*coroutine);
     return true;
 }
 

@@ -194,7 +194,7 @@ bool task_base::prepare_step() noexcept {
         promise_base& root = *leaf_;      // rule 8: the body never runs
         set_cancelled(take_cancellation());
         root.failed = true;
-        finish(root);
+        end_task(root);
         return false;
     }
     return !waiting_ || waiting_->attempt();

@@ -141,7 +141,7 @@ void blocking_pool::state::tell_ends() noexcept {
 
 blocking_pool::blocking_pool(std::size_t most, const char* name) : state_(std::make_shared<state>(most, name)) {}
 
-blocking_pool::~blocking_pool() { finish(); }
+blocking_pool::~blocking_pool() { join_threads(); }
 
 void blocking_pool::submit(blocking_job& job) {
     state& s = *state_;
@@ -245,7 +245,7 @@ bool blocking_pool::close(pool_end& end) noexcept {
     return false;
 }
 
-void blocking_pool::finish() noexcept {
+void blocking_pool::join_threads() noexcept {
     state& s = *state_;
     std::vector<std::shared_ptr<worker>> ending;
     {
@@ -355,7 +355,7 @@ bool pool_shutdown::start() noexcept {
 }
 
 void pool_shutdown::finish() {
-    pool_->finish();  // the threads have ended or are about to: this only joins them
+    pool_->join_threads();  // they have ended or are about to
 }
 
 bool blocking_base::start() noexcept {

@@ -3,7 +3,7 @@
 // stage asks the one before it when its input is used up. So no stage decodes more than is asked for, however much a
 // few bytes would grow into.
 //
-// curl_transfer feeds a decoder as libcurl receives the body, and finishes it at the end of the body.
+// curl_transfer feeds a decoder as libcurl receives the body, and has it check the end of the body.
 
 #include "http/client/decoder.hpp"
 
@@ -119,7 +119,7 @@ struct http_decoder::stage {
             std::string("the body is not what Content-Encoding says (") + (gzip ? "gzip" : "deflate") + "): " + why);
     }
 
-    void finish() const {
+    void check_end() const {
         if (at == state::inside)
             throw http::error(std::string("the body was cut short (Content-Encoding ") + (gzip ? "gzip)" : "deflate)"));
     }
@@ -183,8 +183,8 @@ void http_decoder::read(std::string& out, std::size_t most) {
     out.resize(before + made);
 }
 
-void http_decoder::finish() const {
-    for (const auto& s : stages_) s->finish();
+void http_decoder::check_end() const {
+    for (const auto& s : stages_) s->check_end();
 }
 
 }  // namespace aio::detail

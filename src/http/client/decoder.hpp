@@ -15,7 +15,7 @@ namespace aio::detail {
 /// The Accept-Encoding of a request.
 inline constexpr std::string_view http_known_codings = "gzip, deflate";
 
-/// Decodes one body: give() it pieces, read() from it while has_more(), and finish() it at the end.
+/// Decodes one body: give() it pieces, read() from it while has_more(), and check_end() at the end.
 class http_decoder {
 public:
     /// Makes the decoder for an answer. Gives null if the answer is not encoded; also if it has an unknown coding and
@@ -34,7 +34,7 @@ public:
     void read(std::string& out, std::size_t most);
     /// Checks the end of the body, after the last give(). Throws http::error if the body was cut short. A body without
     /// a byte is an empty one.
-    void finish() const;
+    void check_end() const;
 
 private:
     struct stage;

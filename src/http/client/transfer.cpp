@@ -585,7 +585,7 @@ std::string curl_transfer::take_piece() {
     if (decoder && !error) {
         try {
             decode();
-            if (ended && !decoder->has_more()) decoder->finish();
+            if (ended && !decoder->has_more()) decoder->check_end();
         } catch (...) { end(std::current_exception()); }
     }
     if (easy && text.empty() && std::exchange(paused, false)) {
@@ -813,7 +813,7 @@ void curl_transfer::end_with(CURLcode code) noexcept {
         } else {
             from = shown;
             try {
-                if (decoder && !decoder->has_more()) decoder->finish();
+                if (decoder && !decoder->has_more()) decoder->check_end();
             } catch (const http::error& e) { throw http::error(what() + ": " + e.what()); }
         }
     } catch (...) { why = std::current_exception(); }

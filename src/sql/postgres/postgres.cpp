@@ -252,7 +252,7 @@ private:
     coro<> command(std::string text);
     void send(const std::string& statement, const std::vector<parameter>& parameters, bool stream);
     coro<> input(on_cancel rule);
-    coro<> finish(outcome& o, on_cancel rule);
+    coro<> end_statement(outcome& o, on_cancel rule);
     void take(outcome& o, result_ptr r);
     [[noreturn]] void fail(const outcome& o, on_cancel rule);
     void ask_to_cancel() noexcept;
@@ -723,13 +723,13 @@ coro<> postgres::drain() {
     outcome rest;
     cancel_seen_ = true;
     deadline_ = detail::require_loop().now() + cancel_deadline;
-    co_await finish(rest, on_cancel::interrupt);
+    co_await end_statement(rest, on_cancel::interrupt);
     if (conn_ && std::exchange(savepoint_, false)) {
         // The cancelled statement has made its transaction fail, so it goes back to the savepoint before the stream.
         rest = outcome();
         deadline_ = detail::require_loop().now() + cancel_deadline;
         send("ROLLBACK TO SAVEPOINT aio_stream; RELEASE SAVEPOINT aio_stream", std::vector<parameter>(), false);
-        co_await finish(rest, on_cancel::shield);
+        co_await end_statement(rest, on_cancel::shield);
     }
     draining_ = false;
 }
@@ -900,7 +900,7 @@ void postgres::take(outcome& o, result_ptr result) {
 }
 
 /// Reads until the connection is idle again and no request to cancel is on its way.
-coro<> postgres::finish(outcome& o, on_cancel rule) {
+coro<> postgres::end_statement(outcome& o, on_cancel rule) {
     while (!o.ended && conn_) {
         if (!PQisBusy(conn_)) {
             if (result_ptr r{PQgetResult(conn_)}) {
@@ -932,7 +932,7 @@ coro<table_ptr> postgres::execute(std::string statement, std::vector<parameter> 
     co_await begin(rule, statement);
     send(statement, parameters, false);
     outcome o;
-    co_await finish(o, rule);
+    co_await end_statement(o, rule);
     if (!conn_ || o.failed) fail(o, rule);
     if (detail::require_task().must_cancel()) detail::require_task().overtake_cancel();
     if (!o.last) o.last = std::make_shared<table>();
@@ -945,10 +945,10 @@ coro<table_ptr> postgres::execute(std::string statement, std::vector<parameter> 
 coro<> postgres::command(std::string text) {
     co_await settle();
     outcome o;
-    if (!conn_) fail(o, on_cancel::finish);
+    if (!conn_) fail(o, on_cancel::complete);
     send(text, std::vector<parameter>(), false);
-    co_await finish(o, on_cancel::finish);
-    if (!conn_ || o.failed) fail(o, on_cancel::finish);
+    co_await end_statement(o, on_cancel::complete);
+    if (!conn_ || o.failed) fail(o, on_cancel::complete);
     no_cancel();
 }
 
@@ -989,7 +989,7 @@ coro<table_ptr> postgres::fetch() {
         co_return nullptr;
     }
     savepoint_ = false;  // the transaction has failed, as after any other statement
-    co_await finish(o, on_cancel::interrupt);
+    co_await end_statement(o, on_cancel::interrupt);
     fail(o, on_cancel::interrupt);
 }
 

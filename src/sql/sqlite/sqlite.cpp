@@ -480,7 +480,7 @@ public:
         job->db = std::move(db_);
         job->run = [](detail::blocking_job& j) noexcept {
             auto& self = static_cast<late_close&>(j);
-            self.thread->finish();
+            self.thread->join_threads();
             self.db->close();
         };
         job->orphaned = [](detail::blocking_job& j) noexcept { delete &static_cast<late_close&>(j); };
@@ -499,7 +499,7 @@ public:
             read_only = db_->read_only();
             open_ = true;
         };
-        auto opening = call(on_cancel::finish, fn);
+        auto opening = call(on_cancel::complete, fn);
         co_await opening;
         read_only_ = read_only;
     }
@@ -542,7 +542,7 @@ public:
         auto closing = call(on_cancel::shield, fn);
         co_await closing;
         open_ = false;
-        thread_->finish();  // the thread is idle, so this takes no time
+        thread_->join_threads();  // the thread is idle, so this takes no time
     }
 
     bool usable() noexcept override { return open_; }

@@ -113,7 +113,7 @@ protected:
     /// has ended.
     bool prepare_step() noexcept;
     /// The coroutine is at its final suspension: destroys its frame, settles the outcome, tells the waiters.
-    void finish(promise_base& root) noexcept;
+    void end_task(promise_base& root) noexcept;
     void settle(bool ended_by_exception) noexcept;
 
     promise_base* leaf_;                // the coroutine where the next step goes on

@@ -41,7 +41,7 @@ class blocking_pool {
 public:
     /// Threads are started one by one as jobs come, at most `most` of them. name: at most 15 characters, for debuggers.
     blocking_pool(std::size_t most, const char* name);
-    ~blocking_pool();  // calls finish()
+    ~blocking_pool();  // calls join_threads()
     blocking_pool(const blocking_pool&) = delete;
     blocking_pool& operator=(const blocking_pool&) = delete;
 
@@ -70,7 +70,7 @@ public:
     /// already; otherwise end is delivered when they have.
     bool close(pool_end& end) noexcept;
     /// Lets the jobs in the queue run, then ends the threads. Blocks until they have ended.
-    void finish() noexcept;
+    void join_threads() noexcept;
     /// For a forced end of run(): refuses further jobs, drops those in the queue, and detaches the threads, whatever
     /// they run (see What differs from asyncio, (l)).
     void detach_threads() noexcept;
