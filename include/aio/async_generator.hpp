@@ -118,7 +118,7 @@ inline void give(generator_promise& promise) noexcept {
     if (promise.state == progress::attached) [[likely]]
         return;
     promise.state = progress::attached;
-    local().next = parent;
+    local().to_resume = parent;
 }
 /// Destroys the frame. The async_generator, if it still exists, is empty afterwards.
 void end_frame(generator_promise& promise) noexcept;

@@ -41,7 +41,7 @@ public:
     /// was full, reset or aborted, ends as usual.
     ~barrier() {
         if (!blocked_.empty() || !inside_.empty() || !woken_.empty()) [[unlikely]]
-            abandon();
+            end_waits();
     }
 
     /// Completes when parties() tasks have arrived, at once for the last of them; gives each a different number from 0
@@ -76,7 +76,7 @@ private:
     void leave() noexcept;
     void wake_inside() noexcept;
     void wake_blocked() noexcept;
-    void abandon() noexcept;
+    void end_waits() noexcept;
 
     std::size_t parties_;
     std::size_t count_ = 0;  // tasks that have arrived and not left

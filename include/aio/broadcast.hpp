@@ -57,7 +57,7 @@ public:
         : channel_(std::make_shared<detail::channel<T>>(
               "aio::broadcast", detail::checked_capacity(capacity), &detail::throw_lagged)) {}
     /// Closes the broadcast as close() does, but a task that waits gets a cancelled_error that names the broadcast.
-    ~broadcast() { channel_->abandon(); }
+    ~broadcast() { channel_->sender_gone(); }
     broadcast(const broadcast&) = delete;
     broadcast& operator=(const broadcast&) = delete;
 

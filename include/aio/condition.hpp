@@ -55,7 +55,7 @@ public:
     /// others get the cancelled_error.
     ~condition() {
         if (!waiting_.empty() || !notified_.empty() || !postponed_.empty()) [[unlikely]]
-            abandon();
+            end_waits();
     }
 
     /// Releases the lock, waits for a notification, and takes the lock again; gives true. Revertible, with a delay: a
@@ -94,7 +94,7 @@ private:
     friend class detail::condition_wait;
     static constexpr const char* kind = "aio::condition";
     void wake(std::size_t n) noexcept;
-    void abandon() noexcept;
+    void end_waits() noexcept;
     [[noreturn]] static void throw_not_held();
 
     lock* lock_;

@@ -35,7 +35,7 @@ public:
     /// usual.
     ~event() {
         if (!waiters_.empty() || !postponed_.empty()) [[unlikely]]
-            abandon();
+            end_waits();
     }
 
     /// Completes when the event is set, at once if it is set already; gives true. All tasks that wait when it is set go
@@ -54,7 +54,7 @@ public:
 
 private:
     friend class detail::event_wait;
-    void abandon() noexcept;
+    void end_waits() noexcept;
     bool set_ = false;
     detail::list<detail::event_wait> waiters_;
     detail::list<detail::event_wait> postponed_;  // check set_ at their task's next step

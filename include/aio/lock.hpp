@@ -74,7 +74,7 @@ public:
     /// waited for. Guards of the lock release nothing any more.
     ~lock() {
         if (woken_ || !waiters_.empty() || !returning_.empty() || !postponed_.empty()) [[unlikely]]
-            abandon();
+            end_waits();
         guard::disown(guards_);
     }
 
@@ -128,7 +128,7 @@ private:
     }
     void wake_first() noexcept;
     void describe(std::string& out, detail::loop_core& loop) const;
-    void abandon() noexcept;
+    void end_waits() noexcept;
     [[noreturn]] static void throw_not_held();
 
     std::uint64_t holder_ = 0;              // the id of the task that took it: it may have ended since

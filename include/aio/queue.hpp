@@ -115,7 +115,7 @@ struct queue_line {
     }
     /// Ends all waits, because the queue is being destroyed. over: the operations that have been woken would find the
     /// queue shut down, so they end as they would have ended anyway.
-    void abandon(destruction_notice& notice, bool over) noexcept {
+    void end_waits(destruction_notice& notice, bool over) noexcept {
         first_asleep = nullptr;
         while (Operation* op = all.pop_front()) over && op->woken_to_look() ? notice.grant(*op) : notice.to(*op);
     }
@@ -142,7 +142,7 @@ public:
     /// (rule 130); those that were woken by shutdown() get queue_shut_down. The items that are left are destroyed.
     ~basic_queue() {
         if (!getters_.all.empty() || !putters_.all.empty() || !joiners_.empty() || !postponed_.empty()) [[unlikely]]
-            abandon();
+            end_waits();
         if constexpr (!std::is_trivially_destructible_v<T>) {
             shut_down_ = true;
             Storage left;  // the destructors of items find a queue that is shut down and empty
@@ -260,10 +260,10 @@ private:
         line.sleep(op);
         return false;
     }
-    void abandon() noexcept {
+    void end_waits() noexcept {
         destruction_notice notice(Storage::kind);
-        getters_.abandon(notice, shut_down_ && empty());
-        putters_.abandon(notice, shut_down_);
+        getters_.end_waits(notice, shut_down_ && empty());
+        putters_.end_waits(notice, shut_down_);
         notice.to_all(joiners_);
         while (queue_join* w = postponed_.pop_front()) unfinished_ == 0 ? notice.grant(*w) : notice.to(*w);
     }

@@ -43,7 +43,7 @@ public:
     /// their acquire() succeeds. Guards of the semaphore release nothing any more.
     ~semaphore() {
         if (!waiters_.empty() || !woken_.empty() || !postponed_.empty()) [[unlikely]]
-            abandon();
+            end_waits();
         guard::disown(guards_);
     }
 
@@ -85,7 +85,7 @@ private:
     void wake_what_the_value_allows() noexcept {
         while (value_ > 0 && wake_next()) {}
     }
-    void abandon() noexcept;
+    void end_waits() noexcept;
     [[noreturn]] static void throw_too_many();
 
     std::ptrdiff_t value_;

@@ -45,7 +45,7 @@ public:
     /// their wait succeeds. Guards of the lock release nothing any more.
     ~shared_lock() {
         if (!waiters_.empty() || !woken_.empty() || !postponed_.empty()) [[unlikely]]
-            abandon();
+            end_waits();
         guard::disown(guards_);
     }
 
@@ -72,7 +72,7 @@ private:
     void take(bool exclusive, std::uint64_t task) noexcept;
     void release() noexcept;  // of the guard that has it alone, or of one that shares it
     void wake_next() noexcept;
-    void abandon() noexcept;
+    void end_waits() noexcept;
 
     std::size_t sharing_ = 0;
     bool alone_ = false;

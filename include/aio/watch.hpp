@@ -36,7 +36,7 @@ public:
         channel_->send(std::move(value), "watch");
     }
     /// As close(), but whoever waits gets a cancelled_error that names the watch.
-    ~watch() { channel_->abandon(); }
+    ~watch() { channel_->sender_gone(); }
     watch(const watch&) = delete;
     watch& operator=(const watch&) = delete;
 

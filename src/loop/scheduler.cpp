@@ -102,10 +102,10 @@ void scheduler::poll_outside() {
 // it. True if the look is over.
 bool scheduler::advance_virtual_time(const arrivals& line) {
     timers& heap = state_.timer_heap;
-    if (core_.outstanding != core_.foreign || heap.empty() || heap.next() == time_point::max()) return false;
+    if (core_.outstanding != core_.foreign || heap.empty() || heap.earliest() == time_point::max()) return false;
     hear_threads();
     if (!line.nothing()) return true;
-    state_.virtual_now = std::max(state_.virtual_now, heap.next());
+    state_.virtual_now = std::max(state_.virtual_now, heap.earliest());
     static_cast<void>(tidy(state_.virtual_now, true));
     heap.fire_due(state_.virtual_now);
     return true;
@@ -145,8 +145,8 @@ bool scheduler::tidy(time_point now, bool idle) noexcept {
 std::optional<std::chrono::nanoseconds> scheduler::time_to_sleep(time_point now, bool untidy) {
     const timers& heap = state_.timer_heap;
     std::optional<std::chrono::nanoseconds> timeout;
-    if (!heap.empty() && heap.next() != time_point::max() && !state_.virtual_time)
-        timeout = time_left(heap.next(), now);
+    if (!heap.empty() && heap.earliest() != time_point::max() && !state_.virtual_time)
+        timeout = time_left(heap.earliest(), now);
     if (!timeout && !may_be_woken()) {  // only a foreign thread could, and it may end without doing so
         timeout = state_.patience;
         state_.patience = std::min(state_.patience * 2, std::chrono::milliseconds(1000));

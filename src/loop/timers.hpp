@@ -25,7 +25,7 @@ class timers {
 public:
     timers() { heap_.reserve(least_room); }
     bool empty() const noexcept { return heap_.empty(); }
-    time_point next() const noexcept { return heap_.front().deadline; }
+    time_point earliest() const noexcept { return heap_.front().deadline; }
     std::size_t count() const noexcept {  // O(n): visits each timer
         std::size_t n = 0;
         for (const entry& e : heap_) {

@@ -45,7 +45,7 @@ void barrier::abort() {
     wake_blocked();
 }
 
-void barrier::abandon() noexcept {
+void barrier::end_waits() noexcept {
     detail::destruction_notice notice("aio::barrier");
     while (detail::barrier_wait* w = woken_.pop_front()) {
         w->broke_ = state_ == state::broken || (w->joined_ && state_ == state::resetting);

@@ -21,7 +21,7 @@ void condition::wake(std::size_t n) noexcept {
     }
 }
 
-void condition::abandon() noexcept {
+void condition::end_waits() noexcept {
     detail::destruction_notice notice(kind);
     while (detail::condition_link* link = notified_.pop_front())
         static_cast<detail::condition_wait&>(*link).condition_ = nullptr;

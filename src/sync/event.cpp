@@ -5,7 +5,7 @@
 
 namespace aio {
 
-void event::abandon() noexcept {
+void event::end_waits() noexcept {
     detail::destruction_notice notice("aio::event");
     notice.to_all(waiters_);
     while (detail::event_wait* w = postponed_.pop_front()) set_ ? notice.grant(*w) : notice.to(*w);

@@ -24,7 +24,7 @@ void lock::describe(std::string& out, detail::loop_core& loop) const {
     }
 }
 
-void lock::abandon() noexcept {
+void lock::end_waits() noexcept {
     detail::destruction_notice notice(kind_);
     if (woken_) {
         woken_->tell(*woken_, &notice, true);

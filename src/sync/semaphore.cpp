@@ -13,7 +13,7 @@ void semaphore::throw_too_many() {
     throw std::invalid_argument("release() of a bounded semaphore that has all of its permits already");
 }
 
-void semaphore::abandon() noexcept {
+void semaphore::end_waits() noexcept {
     detail::destruction_notice notice("aio::semaphore");
     while (detail::semaphore_acquire* w = woken_.pop_front()) notice.grant(*w);
     notice.to_all(waiters_);

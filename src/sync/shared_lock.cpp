@@ -49,7 +49,7 @@ shared_lock::guard shared_lock::try_exclusive() {
     return guard(*this);
 }
 
-void shared_lock::abandon() noexcept {
+void shared_lock::end_waits() noexcept {
     detail::destruction_notice notice("aio::shared_lock");
     while (detail::shared_lock_acquire* w = woken_.pop_front()) notice.grant(*w);
     notice.to_all(waiters_);

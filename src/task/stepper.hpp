@@ -42,9 +42,9 @@ struct forced_end {};
     for (;;) {
         coroutine->handle().resume();
         if (waiting_) return false;
-        promise_base* const parent = t.next;  // the coroutine that goes on: a parent, or the root of this task
+        promise_base* const parent = t.to_resume;  // the coroutine that goes on: a parent, or the root of this task
         if (!parent) break;
-        t.next = nullptr;
+        t.to_resume = nullptr;
         leaf_ = coroutine = parent;  // its child has ended: a call graph must not look at that
         if (parent->state == progress::ended) break;
     }

@@ -161,7 +161,7 @@ coro<> refuse(http_connection& c, const http_server_state& server, int status, s
 class read_limits {
 public:
     explicit read_limits(const http::server_options& options) : options_(options) { start(options.idle_timeout); }
-    delay next(const http_request_parser& parser) {
+    delay limit_for(const http_request_parser& parser) {
         if (parser.header_done()) return options_.body_timeout;
         if (parser.begun() && !std::exchange(begun_, true)) start(options_.header_timeout);
         return deadline_ ? delay(*deadline_ - get_running_loop().time()) : delay(std::nullopt);
@@ -193,7 +193,7 @@ coro<bool> read_request(http_connection& c, const http_server_state& server, htt
             if (!sent) co_return false;
         }
         c.idle = !begun;
-        const read_outcome what = co_await read_more(c, limits.next(parser));
+        const read_outcome what = co_await read_more(c, limits.limit_for(parser));
         c.idle = false;
         if (begun && what == read_outcome::nothing) co_await refuse(c, server, 408, "the request did not come in time");
         if (what != read_outcome::bytes) co_return false;

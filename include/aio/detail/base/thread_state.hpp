@@ -25,8 +25,9 @@ struct free_block {
 /// so that a read is one instruction. A coroutine never moves to another thread, so the address of this block may be
 /// cached.
 struct thread_state {
-    task_base* task = nullptr;       // the task that is being stepped
-    promise_base* next = nullptr;    // what goes on: set by a coroutine that ends, to its parent or, as a root, itself
+    task_base* task = nullptr;  // the task that is being stepped
+    promise_base* to_resume =
+        nullptr;                     // what goes on: set by a coroutine that ends, to its parent or, as a root, itself
     loop_core* loop = nullptr;       // the loop that runs on this thread
     context_map* context = nullptr;  // context variables outside of tasks
     std::int32_t budget = 0;         // awaits that may still complete at once in this step

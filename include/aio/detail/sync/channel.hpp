@@ -53,7 +53,7 @@ public:
         wake_all();
     }
     /// Called when the sender is destroyed.
-    void abandon() noexcept {
+    void sender_gone() noexcept {
         closed_ = true;
         if (waiting_.empty()) return;
         destruction_notice notice(kind_);
@@ -119,7 +119,7 @@ private:
         place(const place&) = delete;
         ~place() {
             --from->subscriptions_;
-            if (waits) waits->abandon();
+            if (waits) waits->subscription_gone();
         }
     };
     std::unique_ptr<place> place_;
@@ -184,7 +184,7 @@ private:
         if (place_ && place_->waits == this) place_->waits = nullptr;
     }
     /// Called when the subscription is destroyed.
-    void abandon() noexcept {
+    void subscription_gone() noexcept {
         if (this->linked()) this->unlink();
         place_ = nullptr;
         if (this->task()->loop() == local().loop) this->orphan("aio::subscription");

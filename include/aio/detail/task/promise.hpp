@@ -3,10 +3,10 @@
 //
 // A nested coroutine is resumed inside the await_suspend of the one that awaits it. If it completes at once the awaiter
 // goes on without having suspended, so a loop of a million such awaits uses one stack frame; if it suspends, the C++
-// stack unwinds to the loop's step, and when it completes later the step goes on with its parent (thread_state::next),
-// again from the loop. Neither way depends on tail calls, which g++ makes neither at -O0 nor under sanitizers
-// (PR94794). Each such await spends one unit of the step's budget, so the depth of the C++ stack is bounded by the
-// budget, too.
+// stack unwinds to the loop's step, and when it completes later the step goes on with its parent
+// (thread_state::to_resume), again from the loop. Neither way depends on tail calls, which g++ makes neither at -O0 nor
+// under sanitizers (PR94794). Each such await spends one unit of the step's budget, so the depth of the C++ stack is
+// bounded by the budget, too.
 
 #include <aio/detail/task/task_state.hpp>
 #include <aio/detail/task/trace.hpp>
@@ -62,10 +62,10 @@ inline void complete(promise_base& coroutine) noexcept {
     if (coroutine.state == progress::attached) return;
     if (coroutine.parent) {
         coroutine.state = progress::attached;
-        local().next = coroutine.parent;
+        local().to_resume = coroutine.parent;
     } else {
         coroutine.state = progress::ended;
-        local().next = &coroutine;
+        local().to_resume = &coroutine;
     }
 }
 
