@@ -1,4 +1,4 @@
-// See brute_force_test.cpp.
+// Runs the HTTP client and server as tests/whole/brute_force_test.cpp runs the core.
 
 #include "brute_force.hpp"
 
@@ -20,7 +20,7 @@ PLAIN_TEST("http: a session gets its connections back, and a server ends") {
             if (r.status() == 200) { EXPECT_EQ(r.text(), "/path"); }
         } catch (const aio::timeout_error&) {
             error = std::current_exception();
-        } catch (const std::system_error&) {  // the server was the one that was hit
+        } catch (const std::system_error&) {  // what was done to the scenario has hit the server
         } catch (...) { error = std::current_exception(); }
         server.close();
         co_await aio::shield(server.drain(1h));

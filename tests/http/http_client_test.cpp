@@ -1,4 +1,4 @@
-// The client against servers with and without manners. The real clock: libcurl's is real, too.
+// Tests of the HTTP client against good and bad servers. They run on the real clock, because libcurl's clock is real.
 #include "faulty_proxy.hpp"
 #include "http_raw.hpp"
 
@@ -49,7 +49,7 @@ std::string answer(const std::string& body, const std::string& more = {}, const 
     return "HTTP/1.1 " + status + "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" + more + "\r\n" + body;
 }
 
-/// Answers each request with the request.
+/// Answers each request with the request's own text.
 aio::coro<> echoes(raw_connection c) {
     for (;;) {
         const std::string request = co_await read_request(c);
@@ -431,12 +431,12 @@ AIO_REAL_TEST("a stream that nobody reads makes the server wait; then it goes on
     AIO_REQUIRE(first);
     std::string all = *first;
     std::size_t before = 0;
-    for (int still = 0; still < 1000; ++still) {  // until no more is sent for a thousand turns
+    for (int still = 0; still < 1000; ++still) {  // until the server has sent no more for a thousand turns
         if (bytes_sent != before) still = 0;
         before = bytes_sent;
         co_await aio_test::turns();
     }
-    EXPECT_LT(bytes_sent, 40'000'000u);  // what the kernel holds, and our window
+    EXPECT_LT(bytes_sent, 40'000'000u);  // no more than the kernel holds, and our window
     while (auto piece = co_await pieces.next()) { all += *piece; }
     AIO_REQUIRE(all.size() == 50'000'000);
     for (std::size_t i = 0; i < 500; ++i) {
@@ -646,7 +646,7 @@ AIO_REAL_TEST("https where plain http is spoken is an error that says so") {
     EXPECT_TRUE(contains(what, url) && contains(what, "SSL")) << what;
 }
 
-/// `openssl s_server` for localhost with a certificate that it signed itself, in a folder of its own.
+/// Runs `openssl s_server` for localhost, with a self-signed certificate in a folder of its own.
 class tls_server {
 public:
     tls_server() {
@@ -668,7 +668,7 @@ public:
         ::posix_spawn_file_actions_destroy(&actions);
         ::close(ends[1]);
         AIO_REQUIRE(error == 0);
-        // "ACCEPT 127.0.0.1:PORT"; blocking, because nothing else is to be done meanwhile
+        // Waits for "ACCEPT 127.0.0.1:PORT". It may block, because there is nothing else to do.
         std::string text;
         char c;
         while (port_ == 0 && ::read(output_, &c, 1) == 1) {
@@ -716,8 +716,8 @@ AIO_REAL_TEST("a certificate is verified: one that is not trusted, or of another
     EXPECT_TRUE(contains(what, "127.0.0.1") && contains(what, "certificate")) << what;
 }
 
-/// `openssl s_server` that says it knows HTTP/2: what the test writes goes to the client, what the client says comes
-/// back.
+/// Runs `openssl s_server` as a server of HTTP/2: what the test writes goes to the client, and what the client sends
+/// comes back.
 class h2_server {
 public:
     explicit h2_server(const tls_server& tls) {
@@ -750,7 +750,7 @@ public:
         co_return "https://localhost:" + std::to_string(std::stoi(address.substr(address.rfind(':') + 1))) + "/";
     }
     aio::coro<> accept() { co_await link_->read_until("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); }
-    /// Until the header of a request has come.
+    /// Waits until the header of a request has come.
     aio::coro<> request() {
         for (bool header = false; !header;) {
             const std::string frame = co_await link_->read_exactly(9);
@@ -760,8 +760,8 @@ public:
             if (size > 0) co_await link_->read_exactly(size);
         }
     }
-    /// "200", without a body, to the request of stream 1; then, if so asked, that there will be no more streams
-    /// (GOAWAY).
+    /// Answers the request of stream 1 with "200" and no body. If last is true, says then that no more streams are
+    /// served (GOAWAY).
     aio::coro<> answer(bool last) {
         std::string frames(9, '\0');
         frames[3] = 4;  // SETTINGS
@@ -800,7 +800,7 @@ AIO_REAL_TEST("HTTP/2: after GOAWAY a request that was not sent goes over anothe
     }
 }
 
-// ---- answers without manners ----
+// ---- bad answers ----
 
 std::string fixed_answer;
 std::vector<std::string> requests_seen;
@@ -822,7 +822,7 @@ aio::coro<> says_and_closes(raw_connection c) {
 struct outcome {
     int status = 0;
     std::string text;
-    std::string error;  // of http::error
+    std::string error;  // the text of an http::error
     std::string other_error;
     http::headers headers, trailers;
 };
@@ -913,7 +913,7 @@ AIO_REAL_TEST("fault N20: answers whose length can be read in two ways are error
         const outcome o = co_await outcome_of(s.get(server.url()));
         EXPECT_TRUE(!o.error.empty()) << lengths << " -> " << o.status << o.other_error;
         fixed_answer = answer("good");
-        const outcome next = co_await outcome_of(s.get(server.url()));  // nothing is left over of the other
+        const outcome next = co_await outcome_of(s.get(server.url()));  // nothing of the other answer is left
         EXPECT_EQ(next.text, "good") << lengths << next.error << next.other_error;
     }
     fixed_answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nbody";
@@ -956,9 +956,9 @@ PLAIN_TEST("fault N18: what becomes a header is checked where the option is give
     EXPECT_THROW(http::session({.ca_file = "/tmp/a\0b"sv}), std::invalid_argument);
 }
 
-// ---- bodies that were compressed ----
+// ---- compressed bodies ----
 
-// window_bits: 31 makes gzip, 15 zlib, -15 a bare stream.
+// Compresses text. window_bits of 31 make gzip, 15 zlib, and -15 a bare stream.
 std::string compressed(const std::string& text, int window_bits) {
     z_stream z{};
     AIO_REQUIRE(::deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, window_bits, 8, Z_DEFAULT_STRATEGY) == Z_OK);
@@ -1120,7 +1120,7 @@ AIO_REAL_TEST("a compressed stream comes in pieces, however much it is blown up"
 // ---- what is sent, and how often ----
 
 std::size_t requests_counted = 0;
-/// Answers the first request of a connection, and closes it without an answer to the second.
+/// Answers the first request of a connection, and closes the connection at the second.
 aio::coro<> answers_once(raw_connection c) {
     for (int i = 0; i < 2; ++i) {
         const std::string request = co_await read_request(c);
@@ -1164,7 +1164,7 @@ AIO_REAL_TEST("fault N6: what is not idempotent is not sent again when a kept co
 std::string said_unasked;
 std::size_t times_connected = 0;
 aio::event *shall_say = nullptr, *has_said = nullptr;
-/// Answers one request, and then says something that nobody asked for.
+/// Answers one request, and then sends something that no request asked for.
 aio::coro<> speaks_unasked(raw_connection c) {
     ++times_connected;
     const std::string request = co_await read_request(c);
@@ -1203,7 +1203,7 @@ AIO_REAL_TEST("what a server says on a connection that is idle is not the answer
     shall_say = has_said = nullptr;
 }
 
-/// Answers the first request of the first connection, and resets it in the middle of the second.
+/// Answers the first request of the first connection, and resets that connection in the middle of the second request.
 aio::coro<> resets_in_an_upload(raw_connection c) {
     const bool first = ++requests_counted == 1;
     std::string request = co_await read_request(c);
@@ -1294,7 +1294,7 @@ aio::coro<> refuses_the_expectation(raw_connection c) {
     if (contains(head, "/late ")) co_await c.read_exactly(1000);
     co_await c.write("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno");
     if (!contains(head, "/late ")) co_await c.read_to_end();
-    co_await aio::sleep_forever();  // reads no more
+    co_await aio::sleep_forever();  // does not read any more
 }
 
 AIO_REAL_TEST(
@@ -1343,7 +1343,7 @@ AIO_REAL_TEST("what is on this machine is asked without the proxy of the environ
         static_cast<void>(co_await outcome_of(s.get("http://" + host + port)));
     }
     for (const std::string& request : requests_seen) {
-        EXPECT_TRUE(request.starts_with("GET / ")) << request;  // a proxy would get the whole URL
+        EXPECT_TRUE(request.starts_with("GET / ")) << request;  // a proxy would have got the whole URL
     }
     EXPECT_GE(requests_seen.size(), 2u);
     static_cast<void>(co_await outcome_of(s.get("http://example.invalid" + port)));
@@ -1483,8 +1483,8 @@ AIO_REAL_TEST("fault N19: 301, 302, 303, 307 and 308 are followed, and no other"
         const outcome o = co_await outcome_of(s.get(server.url(), {.max_redirects = 2}));
         EXPECT_TRUE(contains(o.error, "more than 2 redirects")) << status << o.error << o.other_error;
         EXPECT_EQ(requests_seen.size(), 3u) << status;
-        fixed_answer =
-            "HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Length: 2\r\n\r\nno";  // no Location: an answer
+        // Without a Location it is an answer.
+        fixed_answer = "HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Length: 2\r\n\r\nno";
         const outcome answered = co_await outcome_of(s.get(server.url()));
         EXPECT_EQ(answered.status, status);
         EXPECT_EQ(answered.text, "no");
@@ -1492,7 +1492,7 @@ AIO_REAL_TEST("fault N19: 301, 302, 303, 307 and 308 are followed, and no other"
 }
 
 std::string elsewhere;
-/// /go/STATUS redirects to elsewhere; anything else is echoed.
+/// Redirects /go/STATUS to elsewhere, and echoes any other request.
 aio::coro<> redirects_elsewhere(raw_connection c) {
     for (;;) {
         const std::string request = co_await read_request(c);
@@ -1532,7 +1532,7 @@ AIO_REAL_TEST("fault N19: credentials and Host do not go to another origin, and 
             << o.text;
         EXPECT_TRUE(o.text.starts_with(repeated ? "POST /end?x=1 " : "GET /end?x=1 ")) << o.text;
 
-        // of the URL, too
+        // The same for a password in the URL.
         const std::string with_user = "http://me:secret@" + server.url("/go/" + status).substr(7);
         elsewhere = other.url("/end");
         o = co_await outcome_of(s.get(with_user));
@@ -1583,7 +1583,7 @@ AIO_REAL_TEST("a GET with a body is a GET, and a large body is sent without wait
 }
 
 AIO_REAL_TEST("a connect_timeout of zero is one") {
-    // A full backlog: who connects now waits.
+    // Fills the backlog of a socket, so that a further connection has to wait.
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -1612,7 +1612,7 @@ AIO_REAL_TEST("a session with requests under way is refused on another loop") {
     auto hanging = aio::create_task(s.get(silent.url()));
     while (s.running() == 0) co_await aio_test::turns();
     std::string what;
-    std::thread([&] {  // this loop stands still meanwhile
+    std::thread([&] {  // this loop does not run until the thread has ended
         try {
             aio::run([](http::session& session) -> aio::coro<> { co_await session.get("http://127.0.0.1:1/"); }(s));
         } catch (const std::logic_error& e) { what = e.what(); }
@@ -1739,7 +1739,7 @@ aio::coro<> fetch_three(http::session& s, std::string url, int& got) {
     }
 }
 
-// Cancelled before every step of the loop: whatever libcurl was about, nothing leaks and the session goes on.
+// Cancels the request before every step of the loop: whatever libcurl is doing, nothing leaks, and the session goes on.
 AIO_REAL_TEST("a request can be cancelled at every step") {
     raw_server server(&echoes);
     http::session s({.timeout = 20s, .max_connections = 1});
@@ -1761,14 +1761,14 @@ AIO_REAL_TEST("a request can be cancelled at every step") {
             co_await subject;
         } catch (const aio::cancelled_error&) { cancelled = true; }
         aio::testing::set_step_hook(nullptr);
-        EXPECT_EQ(cancelled, got < 3);  // a response that has arrived is given: the last one ends the task
+        EXPECT_EQ(cancelled, got < 3);  // a response that has arrived is given: the third one ends the task
         EXPECT_EQ(s.running(), 0u);
         http::response r = co_await s.get(server.url());
         EXPECT_EQ(r.status(), 200);
     }
 }
 
-// ---- networks without manners ----
+// ---- bad networks ----
 
 std::string numbers(std::size_t n) {
     std::string text;
@@ -1778,12 +1778,12 @@ std::string numbers(std::size_t n) {
 
 std::map<std::string, int> posts_seen;
 
-/// Answers as the path says: by length, in chunks, compressed in chunks.
+/// Answers as the path says: with a length, in chunks, or compressed in chunks.
 aio::coro<> answers_in_many_ways(raw_connection c) {
     for (;;) {
         const std::string request = co_await read_request(c);
         const std::size_t end = request.find("\r\n\r\n");
-        if (end == request.npos) co_return;  // cut off
+        if (end == request.npos) co_return;  // the request was cut off
         const std::string length = header_of(request, "Content-Length");
         if (!length.empty() && request.size() - end - 4 < std::stoul(length)) co_return;
         const std::string path = request.substr(request.find('/'), request.find(" HTTP/") - request.find('/'));

@@ -1,6 +1,6 @@
 #pragma once
-// Requests and the status that RFC 9112 and 9110 ask for: 200 where the handler gets them. Replayed as the first and as
-// a later request of a connection, whole and byte by byte; the fuzzers begin with them.
+// Requests, and for each the status that RFC 9112 and 9110 ask for: 200 if the handler gets the request. The tests send
+// each as the first and as a later request of a connection, whole and byte by byte; the fuzzers begin with them.
 
 #include <string>
 #include <vector>
@@ -22,7 +22,7 @@ inline std::vector<corpus_request> request_corpus() {
     const auto with_field = [&](const std::string& line) { return "GET / HTTP/1.1\r\n" + host + line + "\r\n\r\n"; };
     using namespace std::string_literals;
     return {
-        // request line (RFC 9112, 3)
+        // the request line (RFC 9112, 3)
         {get("/"), 200},
         {"\r\n\r\n" + get("/"), 200},
         {"\n" + get("/"), 400},

@@ -1,5 +1,5 @@
 #pragma once
-// What must hold for the HTTP parsers whatever the bytes are. Each function gives what is wrong, or nothing. libFuzzer
+// Checks of the HTTP parsers that hold for all bytes. Each function gives what is wrong, or an empty string. libFuzzer
 // calls them in http_*_fuzz.cpp, and http_fuzz_test.cpp with a fixed sequence of inputs.
 
 #include <aio/http.hpp>
@@ -25,7 +25,7 @@ inline std::string fields_wrong(const aio::http::headers& fields) {
     return {};
 }
 
-/// One connection, fed in pieces of this size: what its requests are, and how it ends.
+/// Feeds one connection in pieces of this size. Gives its requests, and how it ends.
 inline std::string transcript(std::string_view bytes, std::size_t piece, std::string& wrong) {
     constexpr std::size_t most_header = 300, most_body = 200;
     aio::detail::http_request_parser parser(most_header, most_body);
@@ -58,8 +58,8 @@ inline std::string transcript(std::string_view bytes, std::size_t piece, std::st
     return all;
 }
 
-/// The parser of requests: the same whatever the pieces, in its limits, nothing in it that a response could not say
-/// again.
+/// Checks the parser of requests. It gives the same whatever the pieces are, keeps its limits, and lets no field
+/// through that a response could not have.
 inline std::string request(std::string_view bytes) {
     std::string wrong;
     const std::string whole = transcript(bytes, bytes.size() + 1, wrong);
@@ -71,7 +71,8 @@ inline std::string request(std::string_view bytes) {
     return wrong;
 }
 
-/// path() and query(): every target is understood or refused, and its path says the same when it is encoded again.
+/// Checks path() and query(). Every target is understood or refused, and its path means the same when it is encoded
+/// again.
 inline std::string target(std::string_view text) {
     const std::string method = text.starts_with('*') ? "OPTIONS" : "GET";
     aio::http::request r;
@@ -102,7 +103,7 @@ inline std::string target(std::string_view text) {
     return names > 0 && text.find('?') == text.npos ? "a value without a query" : "";
 }
 
-/// What our client makes of an answer: lines up to an empty one, then a body.
+/// Checks what our client makes of an answer: lines up to an empty one, and then a body.
 inline std::string response(std::string_view bytes) {
     aio::detail::curl_transfer t;
     t.method = "GET";
@@ -131,8 +132,8 @@ inline std::string response(std::string_view bytes) {
     return wrong.empty() ? fields_wrong(t.trailers) : wrong;
 }
 
-/// URLs: taken or refused as std::invalid_argument; what is taken is ASCII and means the same when read again; no
-/// message has a password.
+/// Checks URLs. Each is taken, or refused as std::invalid_argument. A URL that is taken is ASCII and means the same
+/// when it is read again. No message has a password.
 inline std::string url(std::string_view text) {
     static const auto multi = std::make_shared<aio::detail::curl_multi>(aio::http::session_options());
     const auto read = [](std::string u, std::string& refused) {
@@ -146,7 +147,8 @@ inline std::string url(std::string_view text) {
     std::string refused;
     const auto first = read(std::string(text), refused);
     if (!first->error) {
-        for (const char c : first->shown) {  // the user may be anything: it goes into a header in base64
+        // The user name is not part of it and may have any bytes: it goes into a header in base64.
+        for (const char c : first->shown) {
             if (c <= ' ' || c > '~') return "a URL with a byte beyond ASCII: " + first->shown;
         }
         if (!first->url.starts_with("http://") && !first->url.starts_with("https://"))
@@ -156,7 +158,7 @@ inline std::string url(std::string_view text) {
         if (again->url != first->url || again->shown != first->shown)
             return "another URL when read again: " + again->url;
     }
-    if (text.find("hunter2") != text.npos) return {};  // no secret then: it stands where it may be shown
+    if (text.find("hunter2") != text.npos) return {};  // no secret then: it may stand where it is shown
     for (const char* before :
         {"http://me:hunter2@", "https://hunter2@", "me:hunter2@", "//me:hunter2@", "ftp://me:hunter2@"}) {
         refused.clear();

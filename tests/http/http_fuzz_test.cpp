@@ -1,4 +1,5 @@
-// The fuzzers of tests/whole/fuzz on a fixed sequence of inputs: pieces of good and bad messages, mixed and damaged.
+// Runs the checks of the HTTP fuzzers in tests/whole/fuzz on a fixed sequence of inputs: pieces of good and bad
+// messages, mixed and damaged.
 
 #include "http_fuzz.hpp"
 #include "aio_test.hpp"
@@ -10,7 +11,7 @@ namespace {
 
 constexpr int inputs = AIO_TEST_SANITIZED ? 1500 : 6000;
 
-// One of the seeds, or the head of one and the tail of another, with a few bytes changed, taken out, or put in twice.
+// Gives a seed, or the head of one and the tail of another, with a few bytes changed, taken out, or put in twice.
 std::string mutated(const std::vector<std::string>& seeds, std::mt19937& random) {
     const auto below = [&random](std::size_t n) { return n == 0 ? 0 : random() % n; };
     std::string text = seeds[below(seeds.size())];
@@ -36,7 +37,7 @@ std::string mutated(const std::vector<std::string>& seeds, std::mt19937& random)
 }
 
 void replay(const std::vector<std::string>& seeds, std::string (*check)(std::string_view)) {
-    std::mt19937 random(42);  // the same everywhere
+    std::mt19937 random(42);  // a fixed seed: the same inputs everywhere
     for (const std::string& seed : seeds) EXPECT_EQ(check(seed), "") << seed.substr(0, 300);
     for (int i = 0; i < inputs; ++i) {
         const std::string text = mutated(seeds, random);
@@ -62,7 +63,7 @@ PLAIN_TEST("fuzz: targets, and the decoding of paths and queries") {
 
 PLAIN_TEST("fuzz: answers") {
     const std::string ok = "HTTP/1.1 200 OK\r\n";
-    // "a", as gzip and as deflate
+    // The text "a", as gzip and as deflate.
     const std::string gzip("\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x04\0\x43\xbe\xb7\xe8\x01\0\0\0", 21);
     const std::string deflate("\x78\x9c\x4b\x04\0\0\x62\0\x62", 9);
     replay(

@@ -1,4 +1,4 @@
-// The HTTP client and server with each allocation failing in its turn: see out_of_memory.hpp.
+// Runs the HTTP client and server with each allocation failing in its turn: see out_of_memory.hpp.
 #include "out_of_memory.hpp"
 
 #include <aio/http.hpp>
@@ -19,7 +19,7 @@ PLAIN_TEST("fault C11: HTTP, a server and a session") {
                 const aio::http::response r = co_await aio::wait_for(s.get(url), 10s);
                 if (r.status() == 200 && r.text() != "/a/path/that/is/rather/long/for/a/string")
                     throw std::logic_error("another body");
-            } catch (const std::system_error&) {  // the server was the one that was hit
+            } catch (const std::system_error&) {  // the failed allocation was the server's
             } catch (const aio::http::error&) {
             } catch (...) { error = std::current_exception(); }
             server.close();

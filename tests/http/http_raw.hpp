@@ -1,5 +1,5 @@
 #pragma once
-// Sockets without manners, for both ends: servers that hang, reset and lie to our client, clients that do to our
+// Plain sockets for both ends: servers that hang, reset or lie to our client, and clients that do the same to our
 // server.
 //
 //     raw_server server(&hangs);                            // coro<> hangs(raw_connection c)
@@ -34,7 +34,7 @@ public:
     void close() noexcept {
         if (fd_ >= 0) ::close(std::exchange(fd_, -1));
     }
-    /// The peer gets ECONNRESET.
+    /// Closes the connection so that the peer gets ECONNRESET.
     void reset() noexcept {
         const linger now{1, 0};
         ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
@@ -55,7 +55,7 @@ public:
             }
         }
     }
-    /// What comes next; empty at the end. A reset counts as the end.
+    /// Gives what comes next, or an empty string at the end. A reset counts as the end.
     aio::coro<std::string> read_some() {
         if (!buffer_.empty()) co_return std::exchange(buffer_, {});
         std::string chunk(65536, '\0');
@@ -69,7 +69,8 @@ public:
             co_return chunk;
         }
     }
-    /// Everything up to and with this text (the end: what there was). More stays for later.
+    /// Gives everything up to and with this text, or what there was at the end of the connection. The rest stays for
+    /// later reads.
     aio::coro<std::string> read_until(std::string end) {
         std::string all;
         for (;;) {
@@ -140,7 +141,7 @@ private:
     static aio::coro<> quietly(script s, raw_connection c) {
         try {
             co_await s(std::move(c));
-        } catch (const std::system_error&) {  // the peer has gone: tests of cancellation do that
+        } catch (const std::system_error&) {  // the peer has gone, as it does in tests of cancellation
         }
     }
     static aio::coro<> accept_all(raw_connection listener, script s) {

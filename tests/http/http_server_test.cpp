@@ -1,4 +1,5 @@
-// The server: its parser fed piece by piece, then the whole over sockets, with clients with and without manners.
+// Tests of the HTTP server: its parser, fed piece by piece, and then the whole over sockets, with good and with bad
+// clients.
 #include "faulty_proxy.hpp"
 #include "http_corpus.hpp"
 #include "http_raw.hpp"
@@ -20,7 +21,7 @@ namespace http = aio::http;
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 
-// Feeds text in pieces of n bytes, as a connection would; gives what is left over.
+// Feeds text in pieces of n bytes, as a connection would. Gives what is left over.
 std::string feed(http_request_parser& p, std::string_view text, std::size_t n) {
     std::string buffer;
     while (!text.empty() && !p.complete() && p.bad_status() == 0) {
@@ -272,7 +273,7 @@ aio::coro<http::response> echo(http::request request) {
     co_return http::response(200, std::move(text), http::headers("X-Query", request.query("q").value_or("none")));
 }
 
-// One response: head and body.
+// Reads one response, head and body.
 aio::coro<std::string> read_response(raw_connection& c) {
     std::string all = co_await c.read_until("\r\n\r\n");
     const std::size_t at = all.find("Content-Length: ");
@@ -396,7 +397,7 @@ AIO_REAL_TEST("what is no request or too long is refused, and the connection clo
     }
 }
 
-// What a server says to the text, and how much of it the server had taken when it began to answer.
+// Sends text to a server, and gives all that it answers.
 aio::coro<std::string> answer_to(int port, std::string text) {
     raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(port));
     co_await c.write(std::move(text));
@@ -424,7 +425,7 @@ AIO_REAL_TEST("fault N3: a part of a request that does not end is refused after 
     const std::string chunked = "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (const std::string& begin : {chunked, chunked + "3;", chunked + "0\r\nX: ", std::string("GET /")}) {
         raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
-        co_await c.write(begin + std::string(40'000, '0'));  // it answers though no more comes
+        co_await c.write(begin + std::string(40'000, '0'));  // is answered although no more comes
         const std::string all = co_await read_response(c);
         EXPECT_TRUE(status_in(all) == 400 || status_in(all) == 431) << begin << " -> " << all;
     }
@@ -457,7 +458,7 @@ AIO_REAL_TEST(
     co_await c.write(text);
     EXPECT_EQ(status_in(co_await c.read_to_end()), 413);
     bool gone = false;
-    while (!gone) {  // it sends for ever, and is not heard for ever
+    while (!gone) {  // the client sends for ever, and the server does not read for ever
         try {
             co_await c.write("x");
             co_await aio_test::turns();
@@ -530,7 +531,7 @@ AIO_REAL_TEST("who is too slow is told so, who says nothing is hung up on") {
     auto idle = co_await http::start_server(echo, "127.0.0.1", 0, {.idle_timeout = 20ms});
     raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(idle.port()));
     EXPECT_EQ(co_await c.read_to_end(), "");
-    for (int status = 0; status != 200;) {  // on a busy machine the first request may be late, too
+    for (int status = 0; status != 200;) {  // on a busy machine a request may come after the timeout
         raw_connection again = co_await raw_connect(static_cast<std::uint16_t>(idle.port()));
         co_await again.write(get);
         status = status_in(co_await read_response(again));
@@ -538,7 +539,7 @@ AIO_REAL_TEST("who is too slow is told so, who says nothing is hung up on") {
     }
 }
 
-/// The other end of a connection in this process.
+/// The descriptor of the other end of a connection, which is in this process, too.
 int other_end(int fd) {
     const auto ports = [](int socket, auto name) {
         sockaddr_in address{};
@@ -560,7 +561,7 @@ AIO_REAL_TEST("a response goes to the kernel in small portions: write_timeout me
     raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
     co_await c.write(get);
     int unsent = 0, before = -1, descriptor = -1;
-    while (unsent == 0 || unsent != before) {  // until there is no room for more
+    while (unsent == 0 || unsent != before) {  // until the kernel takes no more
         co_await aio_test::turns(20);
         if (descriptor < 0) descriptor = other_end(c.fd());
         before = unsent;
@@ -703,7 +704,7 @@ AIO_REAL_TEST("serve runs until it is cancelled, and then finishes the request u
         co_await aio::sleep(20ms);
         co_return http::response(200, "finished");
     };
-    // A free port, known before: one that was just given back.
+    // A port that is free, since another server has just given it back.
     int port = 0;
     {
         auto probe = co_await http::start_server(echo, "127.0.0.1", 0);
@@ -826,7 +827,7 @@ AIO_REAL_TEST("a second cancel of serve_forever() cancels the handlers that are 
     while (handling == 0) co_await aio::sleep(0s);
     serving.cancel();
     co_await aio_test::turns(3);
-    EXPECT_FALSE(serving.done());  // it drains
+    EXPECT_FALSE(serving.done());  // serve() drains the server
     EXPECT_EQ(ended, 0);
     serving.cancel();
     bool cancelled = false;
@@ -873,7 +874,7 @@ AIO_REAL_TEST("who cancels a connection's task gets a cancelled task, also while
         } else {
             co_await c.write(get);
             EXPECT_EQ(status_in(co_await read_response(c)), 200);
-            co_await aio_test::turns(20);  // it waits for the next request
+            co_await aio_test::turns(20);  // now the server waits for the next request
             if (how != 0) connection.cancel();
             if (how != 1) server.close();
         }
@@ -923,7 +924,7 @@ aio::coro<> ask_and_drain(int& answered) {
     co_await server.drain(30s);
 }
 
-// In a loop of its own each time: what the cancel leaves, run() closes.
+// Each step has a loop of its own: the end of run() closes what the cancel leaves.
 PLAIN_TEST("client and server can be cancelled at every step") {
     bool reached = true;
     for (std::size_t step = 0; reached; ++step) {
@@ -948,7 +949,7 @@ PLAIN_TEST("client and server can be cancelled at every step") {
     }
 }
 
-// ---- networks without manners ----
+// ---- bad networks ----
 
 AIO_REAL_TEST(
     "wherever the network cuts, splits or delays, whole requests are handled, and what is answered is the beginning of "
@@ -961,7 +962,7 @@ AIO_REAL_TEST(
         ++handled;
         EXPECT_EQ(r.body(), r.method() == "PUT" ? body : "");
         if (r.path() == "/later") co_await aio::sleep(0s);
-        http::headers h("Date", "today");  // so that the bytes are known
+        http::headers h("Date", "today");  // so that the test knows all bytes
         co_return http::response(200, r.method() + std::string(r.path() == "/large" ? 30'000 : 10, 'x'), h);
     };
     auto server = co_await http::start_server(std::move(handler), "127.0.0.1", 0);

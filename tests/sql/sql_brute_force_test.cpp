@@ -1,4 +1,4 @@
-// See brute_force_test.cpp.
+// Runs SQLite as tests/whole/brute_force_test.cpp runs the core.
 
 #include "brute_force.hpp"
 

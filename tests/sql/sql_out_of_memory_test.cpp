@@ -1,4 +1,4 @@
-// The clients of aio::sql with each allocation failing in its turn: see out_of_memory.hpp.
+// Runs SQLite with each allocation failing in its turn: see out_of_memory.hpp.
 #include "out_of_memory.hpp"
 
 #include <aio/sql.hpp>

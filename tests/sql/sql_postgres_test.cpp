@@ -1,4 +1,4 @@
-// aio::sql with PostgreSQL: a real server, which tests/with_postgres starts.
+// Tests of aio::sql with PostgreSQL. tests/with_postgres starts the server.
 #include "faulty_proxy.hpp"
 #include "sql_test.hpp"
 
@@ -33,7 +33,7 @@ std::string server() {
     return url;
 }
 
-/// The server's URL with a part replaced.
+/// The server's URL with part replaced by other.
 std::string server_with(const std::string& part, const std::string& other) {
     std::string url = server();
     const std::size_t at = url.find(part);
@@ -85,7 +85,7 @@ aio::coro<failure> failure_to_connect(std::string url) {
     co_return f;
 }
 
-/// Takes connections and says nothing.
+/// A server that accepts connections and sends nothing.
 class silent_server {
 public:
     silent_server() : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
@@ -109,7 +109,7 @@ private:
     std::string url_;
 };
 
-/// Those of the library's own, too: attempts of a pool to connect.
+/// Counts the tasks that have not ended, those of the library, too, such as a pool's attempts to connect.
 std::size_t tasks_alive() {
     std::size_t n = 0;
     auto& tasks = aio::detail::local().loop->tasks;
@@ -117,7 +117,7 @@ std::size_t tasks_alive() {
     return n;
 }
 
-/// Waits, on another connection, until a backend does something that pg_stat_activity shows.
+/// Waits until pg_stat_activity, read on another connection, shows the condition for a backend.
 aio::coro<> until_active(sql::connection& observer, int backend, std::string condition) {
     for (;;) {
         const sql::rows rows =
@@ -137,7 +137,7 @@ std::atomic<bool> resolver_left = false;
 
 }  // namespace
 
-// In place of the system's: nobody resolves held.test before resolver_held says so.
+// Replaces the system's getaddrinfo(): it does not resolve held.test before resolver_held is set.
 extern "C" [[gnu::visibility("default")]] int getaddrinfo(
     const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
     if (host && std::strcmp(host, "held.test") == 0) {
@@ -362,7 +362,7 @@ AIO_REAL_TEST(
         co_await keep(db.query(statement));
     }
     for (const failure& f : failures) {
-        if (f.what == "nothing") continue;  // that type takes everything
+        if (f.what == "nothing") continue;  // that type accepts every text
         EXPECT_EQ(f.code.size(), 5u) << f.what << " " << f.code;
         EXPECT_FALSE(contains(f.what, "hidden")) << f.what;
         EXPECT_CONTAINS(f.what, f.code);
@@ -374,7 +374,7 @@ AIO_REAL_TEST(
     EXPECT_EQ(failures[0].detail, "Key (name)=(hidden) already exists.");
     EXPECT_EQ(failures[0].constraint, "t_name_key");
     EXPECT_EQ(failures[5].message, "invalid input syntax for type integer: \"hidden \\x & '\"");
-    // Names of the statement are shown, where they are nothing but names.
+    // Messages show names from the statement if they are plain names.
     EXPECT_EQ((co_await failure_of(db.query("SELECT 'ü' FROM nowhere"))).what,
         "relation \"nowhere\" does not exist (42P01) at character 17");
     EXPECT_EQ((co_await failure_of(db.query("SELECT t.nothing FROM t"))).what,
@@ -392,7 +392,7 @@ AIO_REAL_TEST("fault N10: more parameters than the protocol has room for are ref
     std::string sum = "SELECT $1::int";
     for (int i = 2; i <= 65535; ++i) sum += ",$" + std::to_string(i) + "::int";
     const failure f = co_await failure_of(db.query(sum, many));
-    EXPECT_EQ(f.code, "54011") << f.what;  // it has arrived: so many columns are too many
+    EXPECT_EQ(f.code, "54011") << f.what;  // the parameters have arrived: the columns are too many
     EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
 }
 
@@ -406,7 +406,7 @@ AIO_REAL_TEST("fault N14: notifications that nobody takes are dropped") {
         co_await db.query("SELECT 1");
         EXPECT_TRUE(db.usable());
     }
-    EXPECT_LT(aio_test::bytes_in_use(), before + 4'000'000);  // of 16 MB
+    EXPECT_LT(aio_test::bytes_in_use(), before + 4'000'000);  // 16 MB of notifications have come
 }
 
 AIO_REAL_TEST("fault N23: a COMMIT or ROLLBACK written by hand inside transaction() is told for what it was") {
@@ -437,7 +437,7 @@ AIO_REAL_TEST("fault N23: a bool that becomes text is true or false") {
 }
 
 namespace {
-/// Virtual time stands still while something may come from outside. Nothing will.
+/// Lets virtual time go on although the loop waits for something from outside, which will not come.
 aio::coro<failure> without_hope(aio::coro<failure> waiting) {
     auto job = aio::create_task(std::move(waiting));
     co_await aio_test::turns(3);
@@ -469,8 +469,8 @@ AIO_REAL_TEST(
     co_await aio_test::turns(3);
     end.set_value();
     while (!resolver_left) std::this_thread::yield();
-    std::this_thread::sleep_for(
-        20ms);  // the thread hands its answer over meanwhile; where it has not, this test sees less
+    // Lets the thread hand its answer over. If it has not by then, this test sees less.
+    std::this_thread::sleep_for(20ms);
     connecting.cancel();
     co_await aio_test::turns(3);
     EXPECT_TRUE(connecting.cancelled());
@@ -684,7 +684,7 @@ AIO_REAL_TEST("a pool replaces a connection that was lost, in use or idle") {
     const int first = (co_await pool.query("SELECT pg_backend_pid()"))[0][0].as<int>();
     const int again = (co_await pool.query("SELECT pg_backend_pid()"))[0][0].as<int>();
     EXPECT_EQ(first, again);
-    co_await observer.query("SELECT pg_terminate_backend($1, 10000)", first);  // idle
+    co_await observer.query("SELECT pg_terminate_backend($1, 10000)", first);  // while it is idle
     const int second = (co_await pool.query("SELECT pg_backend_pid()"))[0][0].as<int>();
     EXPECT_NE(second, first);
     EXPECT_EQ((co_await failure_of(pool.query("SELECT pg_terminate_backend(pg_backend_pid())"))).code, "57P01");
@@ -723,7 +723,7 @@ AIO_REAL_TEST("fault N13: what impatient callers of a pool have begun to connect
     for (int i = 0; i < 40; ++i) forty.push_back(with_deadline(60s));
     co_await aio::gather(std::move(forty));
     EXPECT_EQ(in_time, 40u);
-    EXPECT_LE(proxy.accepted(), 4u);  // nothing was connected twice
+    EXPECT_LE(proxy.accepted(), 4u);  // no further connection was made
     EXPECT_LE(pool.statistics().idle, 4u);
     co_await pool.aclose();
     EXPECT_EQ(pool.statistics().idle, 0u);
@@ -746,7 +746,7 @@ AIO_REAL_TEST(
     EXPECT_THROW(static_cast<void>(co_await aio::wait_for(pool.query("SELECT 1"), 1ms)), aio::timeout_error);
     co_await proxy.until_accepted(1);
     let_pass.set();
-    const failure f = co_await failure_of(pool.query("SELECT 1"));  // it may have taken over the one that fails
+    const failure f = co_await failure_of(pool.query("SELECT 1"));  // may get the attempt that fails
     if (f.what != "nothing") { EXPECT_EQ(f.code.substr(0, 2), "08"); }
     EXPECT_EQ((co_await pool.query("SELECT 2"))[0][0].as<int>(), 2);
     EXPECT_EQ(proxy.accepted(), 2u);
@@ -782,7 +782,7 @@ AIO_REAL_TEST("fault N13: closing a pool ends its attempts to connect and sends 
     dropped.reset();
     EXPECT_THROW(co_await waiting, std::logic_error);
     for (int i = 0; i < 100 && tasks_alive() > 1; ++i) co_await aio::sleep(0s);
-    EXPECT_EQ(tasks_alive(), 1u);  // no attempt is left
+    EXPECT_EQ(tasks_alive(), 1u);  // no attempt to connect is left
 }
 
 AIO_REAL_TEST(
@@ -896,12 +896,13 @@ AIO_REAL_TEST(
     aio::event let_cancel_pass;
     proxy.plan = [&](std::size_t connection) {
         faulty_proxy::faults f;
-        if (connection % 2 == 1) f.hold_to_server = &let_cancel_pass;  // each connection here asks to cancel once
+        if (connection % 2 == 1) f.hold_to_server = &let_cancel_pass;  // the odd ones are the requests to cancel
         return f;
     };
     co_await aio::enter(std::ref(proxy));
     auto& observer = co_await aio::enter(sql::connect(server()));
-    // A row comes in spite of the cancel, and the stream is read to its end: nothing is left of it but the request.
+    // A row comes in spite of the cancel, and the stream is read to its end. Only the request to cancel is still under
+    // way.
     auto read_all = [&](sql::connection& db) -> aio::coro<> {
         auto rows = db.stream("SELECT pg_advisory_lock(7)::text");
         EXPECT_TRUE(co_await rows.next());
@@ -939,7 +940,7 @@ AIO_REAL_TEST(
 }
 
 AIO_REAL_TEST("fault N1: rows given in spite of a deadline leave nothing that cancels the next query") {
-    std::chrono::duration<double> limit{0.001};  // becomes about as long as it takes
+    std::chrono::duration<double> limit{0.001};  // is adapted to the time that the query takes
     std::size_t in_time = 0, late = 0;
     auto try_one = [&](sql::connection& db) -> aio::coro<> {
         auto rows = db.stream("SELECT x FROM generate_series(1, 6) x, pg_sleep(0.0005)");
@@ -997,7 +998,7 @@ AIO_REAL_TEST(
             "SELECT x, repeat('y', 20000), CASE WHEN x = 3 THEN pg_advisory_lock(7)::text END FROM generate_series(1, "
             "3) x");
         if (co_await rows.next()) { ++rows_read; }
-        EXPECT_EQ(aio::current_task().uncancel(), 0);  // as wait_for() does whose deadline a result has overtaken
+        EXPECT_EQ(aio::current_task().uncancel(), 0);  // as wait_for() does if the result overtakes its deadline
         let_cancel_pass.set();
         auto rest = [&]() -> aio::coro<> {
             while (co_await rows.next()) { ++rows_read; }
@@ -1053,7 +1054,7 @@ PLAIN_TEST(
         auto conn = co_await p->acquire();
         auto rows = conn->stream("SELECT generate_series(1, 1000000000)");
         co_await rows.next();
-    }(pool));  // the stream is dropped at the end: its request is under way
+    }(pool));  // drops the stream, which begins a request to cancel
     pool.reset();
     EXPECT_THROW(aio::run([]() -> aio::coro<> {
         auto& db = co_await aio::enter(sql::connect(server()));
@@ -1134,7 +1135,7 @@ AIO_REAL_TEST("users.md 22: a connection whose cancelled query cannot be ended i
     const int backend = co_await backend_of(db);
     auto job = aio::create_task(db.query("SELECT pg_sleep(60)"));
     co_await until_active(observer, backend, sleeping);
-    AIO_REQUIRE(::kill(backend, SIGSTOP) == 0);  // it hears nothing now
+    AIO_REQUIRE(::kill(backend, SIGSTOP) == 0);  // the backend does not receive the cancel now
     job.cancel();
     EXPECT_THROW(co_await job, aio::cancelled_error);
     ::kill(backend, SIGCONT);
@@ -1180,7 +1181,7 @@ AIO_REAL_TEST(
     auto& observer = co_await aio::enter(sql::connect(server()));
     co_await observer.query("CREATE TABLE cuts (x INTEGER)");
     std::int64_t committed = 0, unknown = 0;
-    // Connects, queries, streams, commits, cancels: what a connection does.
+    // Does all that a connection does: queries, streams, commits, cancels.
     const auto session = [&](sql::pool& pool) -> aio::coro<> {
         auto conn = co_await pool.acquire();
         co_await conn->query("SELECT $1::text", std::string(2000, 'x'));
@@ -1218,13 +1219,13 @@ AIO_REAL_TEST(
             EXPECT_FALSE(contains(e.what(), "secret") || contains(e.what(), "\n")) << e.what();
         } catch (const std::system_error&) {}
         of_first.reset();
-        EXPECT_EQ((co_await aio::wait_for(pool.query("SELECT 5"), 30s))[0][0].as<int>(), 5);  // it recovers
+        EXPECT_EQ((co_await aio::wait_for(pool.query("SELECT 5"), 30s))[0][0].as<int>(), 5);  // the pool has recovered
         co_await aio::wait_for(pool.aclose(), 30s);
         EXPECT_EQ(pool.statistics().in_use, 0u);
         co_return whole;
     };
     EXPECT_TRUE(co_await attempt(std::nullopt));
-    to_server = 3500;  // all but what is endless goes over before
+    to_server = 3500;  // everything but the endless stream is sent before these limits
     to_client = 12000;
     std::mt19937 random(7);
     std::size_t broken = 0, tries = 0;

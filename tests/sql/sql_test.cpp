@@ -1,4 +1,4 @@
-// aio::sql with SQLite, which needs no server; and what is the same for every database.
+// Tests of aio::sql with SQLite, which needs no server, and of what is the same for every database.
 #include "sql_test.hpp"
 
 #include "loop/loop_state.hpp"
@@ -18,7 +18,7 @@ namespace sql = aio::sql;
 using aio_test::contains;
 using aio_test::count;
 
-/// A folder that goes with the test.
+/// A temporary folder, which the destructor removes.
 class temporary_folder {
 public:
     temporary_folder() {
@@ -33,7 +33,7 @@ public:
     std::filesystem::path path_;
 };
 
-/// What an operation throws, as text; "nothing" if it throws nothing.
+/// The text of the error that an operation throws, or "nothing".
 aio::coro<std::string> error_of(aio::coro<sql::rows> operation) {
     try {
         co_await std::move(operation);
@@ -54,7 +54,7 @@ std::string what(F fn) {
     return "nothing";
 }
 
-/// Those of the library's own, too: attempts of a pool to connect.
+/// Counts the tasks that have not ended, those of the library, too, such as a pool's attempts to connect.
 std::size_t tasks_alive() {
     std::size_t n = 0;
     auto& tasks = aio::detail::local().loop->tasks;
@@ -720,7 +720,7 @@ AIO_REAL_TEST("a stream that is dropped or closed stops its statement, and the c
         EXPECT_CONTAINS(co_await error_of(db.query("SELECT 1")), "a stream of this sql::connection is open");
     }
     EXPECT_EQ((*kept)[0].as<int>(), 1);
-    EXPECT_EQ((co_await other.query("DELETE FROM t WHERE x = 1")).affected(), 1u);  // no lock is left
+    EXPECT_EQ((co_await other.query("DELETE FROM t WHERE x = 1")).affected(), 1u);  // the stream has left no lock
     EXPECT_EQ(co_await count(db, "t"), 999);
     auto rows = db.stream("SELECT x FROM t");
     co_await rows.next();
@@ -828,7 +828,7 @@ AIO_REAL_TEST(
     auto opening = aio::create_task([&]() -> aio::coro<> { static_cast<void>(co_await connecting.enter()); });
     const std::string text = co_await error_of(b.query("INSERT INTO t VALUES (2)"));
     EXPECT_CONTAINS(text, "two.db': database is locked (SQLITE_BUSY)");
-    co_await opening;  // the lock does not prevent it
+    co_await opening;  // opening does not need the lock
     co_await a.query("COMMIT");
     EXPECT_EQ((co_await b.query("INSERT INTO t VALUES (2)")).affected(), 1u);
     co_await connecting.exit(nullptr);
@@ -997,7 +997,7 @@ AIO_REAL_TEST("the error of a stream that was left does not reach the next one")
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
     for (const bool dropped : {true, false}) {
         auto wrong = db.stream("SELECT 1 UNION ALL SELECT abs(-9223372036854775807 - 1)");
-        EXPECT_EQ((*co_await wrong.next())[0].as<int>(), 1);  // the error has come with it, and waits
+        EXPECT_EQ((*co_await wrong.next())[0].as<int>(), 1);  // the error came with this row, and is kept
         if (dropped) {
             wrong = db.stream("SELECT 2");
         } else {
@@ -1031,7 +1031,7 @@ AIO_REAL_TEST("a transaction in a database that can only be read does what can b
         [](sql::connection& db) { return db.query("CREATE TABLE t (x); INSERT INTO t VALUES (1)"); });
     std::filesystem::permissions(folder.path_ / "ro.db", std::filesystem::perms(0444));
     std::filesystem::permissions(folder.path_, std::filesystem::perms(0755));
-    const bool root = ::geteuid() == 0;  // who may write whatever the permissions say
+    const bool root = ::geteuid() == 0;  // root may write whatever the permissions say
     if (root) AIO_REQUIRE(::seteuid(65534) == 0);
     auto connecting = sql::connect(folder.url("ro.db"));
     sql::connection& db = co_await connecting.enter();
@@ -1101,7 +1101,7 @@ PLAIN_TEST("a connection that a pool has made is kept, at whatever step who aske
         try {
             const auto conn = co_await pool.acquire();
         } catch (const aio::cancelled_error&) { cancelled = std::current_exception(); }
-        while (tasks_alive() > before) co_await aio::sleep(0s);  // until it has been made
+        while (tasks_alive() > before) co_await aio::sleep(0s);  // until the connection has been made
         EXPECT_EQ(pool.statistics().idle, 1u);
         EXPECT_EQ(pool.statistics().in_use, 0u);
         co_await pool.aclose();
@@ -1164,8 +1164,8 @@ AIO_REAL_TEST(
         co_await aio::sleep(0s);
     });
     co_await aio::sleep(0s);
-    // Until the thread is through: it has written, and is idle again. The loop hears of it later, for this task does
-    // not wait.
+    // Waits until the thread has written and is idle again. The loop learns of that later, because this task does not
+    // suspend.
     while (size() == size_before || aio::detail::idle_library_threads.load() != idle_before) std::this_thread::yield();
     job.cancel();
     EXPECT_THROW(co_await job, aio::cancelled_error);
@@ -1188,7 +1188,7 @@ AIO_REAL_TEST("a transaction that is cancelled is rolled back, whatever the canc
         EXPECT_THROW(co_await job, aio::cancelled_error);
         EXPECT_EQ(co_await count(db, "t"), 0);
     }
-    // a cancel that the body asks for itself while an error is under way
+    // The body cancels its own task, and then throws an error.
     auto both = [&]() -> aio::coro<> {
         co_await db.query("INSERT INTO t VALUES (1)");
         aio::current_task().cancel();

@@ -1,5 +1,5 @@
 #pragma once
-// These helpers are shared by the suites of both databases.
+// Helpers that the suites of both databases share.
 
 #include "aio_test.hpp"
 
@@ -21,8 +21,8 @@ inline aio::coro<std::int64_t> count(aio::sql::connection& db, std::string table
     co_return rows[0][0].as<std::int64_t>();
 }
 
-/// A transaction in another, cancelled at every step: it is whole or not there, and the connection can be used
-/// afterwards.
+/// Cancels a transaction inside another one at every step. The outer one must be whole or not there, and the connection
+/// must be usable afterwards.
 inline void cancel_transactions_at_every_step(const std::string& url) {
     aio::run([](std::string u) -> aio::coro<> {
         co_await aio::with(aio::sql::connect(u), [](aio::sql::connection& db) {
@@ -42,7 +42,7 @@ inline void cancel_transactions_at_every_step(const std::string& url) {
         try {
             co_await aio::with(db.transaction(), body);
         } catch (const aio::cancelled_error&) { cancelled = std::current_exception(); }
-        EXPECT_EQ((co_await db.query("SELECT 5"))[0][0].as<int>(), 5);  // its connection is good
+        EXPECT_EQ((co_await db.query("SELECT 5"))[0][0].as<int>(), 5);  // the connection is usable
         if (cancelled) std::rethrow_exception(cancelled);
     };
     const auto check = [&] {

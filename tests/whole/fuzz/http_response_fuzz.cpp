@@ -1,4 +1,4 @@
-// See http_fuzz.hpp.
+// Runs http_fuzz::response() of http_fuzz.hpp on a fuzzer's bytes.
 
 #include "http_fuzz.hpp"
 
