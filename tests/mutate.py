@@ -2,9 +2,9 @@
 """Puts single faults into src/, one at a time, and tells which of them no test notices.
 
 A fault is a small change of the text: a condition negated, removed or cut, a comparison off by one, a statement removed or swapped with the
-next one, an early return, the last one taken for the first one, a wake-up, a decrement, an unlinking or an error check removed.
-Faults are made in a copy of the tree below the build folder, never in the work tree. The libraries are shared there, so that a fault costs
-the compilation of one file; the suites of its area then run, the nearest ones first, until one fails.
+next one, an early return, the last element taken for the first one, a wake-up, a decrement, an unlinking or an error check removed.
+Faults are made in a copy of the tree below the build folder, never in the work tree. The libraries of the copy are shared ones, so that a
+fault costs the compilation of one file. Then the suites of the fault's area run, the nearest ones first, until one fails.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# Which suites are nearest to a file of src/ that has no suite of its own name.
+# The suites that are nearest to a file of src/, besides the suite of the same name.
 NEAR = {
     "blocking": ["blocking", "executor", "file", "run"],
     "children": ["gather", "race", "views", "async_generator"],
@@ -55,7 +55,7 @@ NEAR = {
     "sqlite": ["sql"],
     "pool": ["sql", "sql_postgres"],
 }
-WHOLE = ["brute_force", "model", "out_of_memory"]  # last among the suites of the core: they take the longest
+WHOLE = ["brute_force", "model", "out_of_memory"]  # run last among the suites of the core, because they take the longest
 
 KEYWORDS = {"return", "co_return", "co_await", "co_yield", "throw", "using", "static_assert", "break", "continue", "goto", "delete", "case",
             "default", "public", "private", "protected", "typedef", "friend", "template", "namespace", "else", "if", "while", "for", "do"}
@@ -65,7 +65,7 @@ Fault = collections.namedtuple("Fault", "file start end text kind")
 
 @functools.cache
 def text_of(path):
-    """The text of a file as it was when it was first asked for: whoever edits the work tree meanwhile changes no fault."""
+    """The text of a file as it was at the first call, so that an edit of the work tree meanwhile changes no fault."""
     return (ROOT / path).read_text()
 
 
@@ -89,7 +89,7 @@ def closing(text, at):
 
 
 def operands(condition, operator):
-    """The places of an operator that stands outside of all brackets."""
+    """The places of an operator, outside of all brackets."""
     depth, places = 0, []
     for i, c in enumerate(condition):
         if c in "([{":
@@ -102,7 +102,7 @@ def operands(condition, operator):
 
 
 def is_statement(line):
-    """A line that is an assignment, a call, an increment or a decrement, and nothing else."""
+    """Whether the line is an assignment, a call, an increment or a decrement, and nothing else."""
     code = line.strip()
     first = re.match(r"\w+", code)
     if not code.endswith(";") or code.count(";") != 1 or (first and first[0] in KEYWORDS):
@@ -116,7 +116,8 @@ def is_statement(line):
 
 
 def matters(first, second):
-    """Whether the order of two statements may: not if they share no name, nor if they assign to different things what needs no call."""
+    """Whether the order of two statements may matter. It does not if they share no name, or if both are assignments without a call and
+    neither names what the other assigns to."""
     if not set(re.findall(r"\w+", first)) & set(re.findall(r"\w+", second)) - {"this"}:
         return False
     if "(" in first + second or "=" not in first or "=" not in second:
@@ -126,7 +127,7 @@ def matters(first, second):
 
 
 def faults_in(path):
-    """All faults that this file can be given."""
+    """All faults that can be made in this file."""
     text = text_of(path)
     code = blanked(text)
     found = []
@@ -145,7 +146,7 @@ def faults_in(path):
         condition, shown = text[start:end].strip(), code[start:end]
         start += len(shown) - len(shown.lstrip())
         if re.match(r"(?:const\s+)?[\w:<>,*&\s]+\s[*&]?\w+\s*=\s", condition):
-            continue  # it declares a variable
+            continue  # the condition declares a variable
         add(start, end, f"!({condition})", "a condition negated")
         if match[1] == "if":
             check = re.search(r"errno|< 0|!= 0|error", condition)
@@ -197,7 +198,7 @@ def faults_in(path):
 
 
 class Copy:
-    """A copy of the tree with a build of its own. The tests are built in the first one; the others build the libraries alone."""
+    """A copy of the tree with a build of its own. Only the first copy builds the tests; the others build the libraries alone."""
 
     database = threading.Lock()  # suites that share the database server's tables take turns
 
@@ -208,7 +209,7 @@ class Copy:
         self.options = cmake_options + (["-DAIO_BUILD_TESTS=OFF"] if first else [])
 
     def refresh(self):
-        """Takes over what has changed in the work tree."""
+        """Copies what has changed in the work tree."""
         files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True)
         wanted = {name for name in files.stdout.splitlines() if (ROOT / name).is_file()}
         for old in self.tree.rglob("*"):
@@ -250,7 +251,7 @@ class Copy:
         return self.run_now(suite, limit, output)
 
     def run_now(self, suite, limit, output):
-        limits = ["prlimit", f"--as={8 << 30}", f"--fsize={4 << 30}"]  # a fault may allocate or write without an end
+        limits = ["prlimit", f"--as={8 << 30}", f"--fsize={4 << 30}"]  # a fault may allocate or write without end
         process = subprocess.Popen([*limits, str(self.programs / suite), "--gtest_brief=1", "--gtest_fail_fast"], cwd=self.programs,
                                    env=os.environ | {"LD_LIBRARY_PATH": str(self.build)}, stdin=subprocess.DEVNULL, stdout=output,
                                    stderr=output, start_new_session=True)
@@ -266,7 +267,7 @@ class Copy:
             process.wait()
 
     def outcome(self, fault, suites, seconds):
-        """The suite that finds the fault, or "" if none does; None where it is no program at all."""
+        """The suite that finds the fault, or "" if none does. None if the fault does not compile."""
         target = self.tree / fault.file
         text = text_of(fault.file)
         target.write_text(text[:fault.start] + fault.text + text[fault.end:])
@@ -282,7 +283,7 @@ class Copy:
 
 
 def suites_for(path, suites, seconds):
-    """The suites of the area, nearest first."""
+    """The suites of the area of a file, the nearest first."""
     stem = pathlib.Path(path).stem
     if "/http/" in path:
         area = [s for s in suites if s.startswith("http")]
@@ -309,7 +310,7 @@ def changed_files(base):
 
 
 def without_danger():
-    """As root a fault in the code that writes files could replace /dev/null. So /dev is read-only for us: devices work, names stay."""
+    """If this is root, runs the program again with /dev read-only: devices work, but no fault can replace /dev/null by a file."""
     if os.geteuid() != 0 or os.environ.get("AIO_MUTATE_READ_ONLY_DEV"):
         return
     script = 'mount --rbind /dev /dev && mount -o remount,bind,ro /dev && exec "$@"'

@@ -1,4 +1,4 @@
-// The same by const reference.
+// As aggregate.cpp, with a parameter that is a const reference.
 #include "probe.hpp"
 
 struct options {

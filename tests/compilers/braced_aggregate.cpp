@@ -1,4 +1,4 @@
-// The same from braces alone.
+// As aggregate.cpp, with braces alone, without the name of the type.
 #include "probe.hpp"
 
 struct options {

@@ -1,4 +1,4 @@
-// The same with a lambda that is a coroutine itself.
+// As capturing_lambda.cpp, with a lambda that is a coroutine itself.
 #include "probe.hpp"
 
 template<class F>

@@ -1,4 +1,4 @@
-// co_await in conditions with braces, and in while with a declaration.
+// A co_await in the condition of an if with braces, and of a while with a declaration.
 #include "probe.hpp"
 
 probe_task<int> count_down(int& n) { co_return n--; }

@@ -1,4 +1,4 @@
-// The same with a capturing lambda that is called on the spot.
+// As capturing_coroutine_lambda.cpp, with the lambda called on the spot.
 #include "probe.hpp"
 
 probe_task<int> probe() {

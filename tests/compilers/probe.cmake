@@ -1,5 +1,5 @@
 # cmake -DCXX= -DID= -DVERSION= -DFLAGS= -DSOURCE= -DOUT= -P probe.cmake
-# Builds and runs the probes, prints a table, and fails where a compiler does not do what is known of it.
+# Builds and runs the probes, prints a table, and fails if the compiler does better or worse than is known of it.
 cmake_minimum_required(VERSION 3.25)
 set(fine trivial_options temporaries conditions ternary)
 set(broken_in_gcc_12 capturing_lambda capturing_coroutine_lambda invoked_lambda
@@ -10,11 +10,11 @@ if(ID STREQUAL "GNU" AND VERSION VERSION_LESS 13)
     set(gcc_12 ON)
 endif()
 separate_arguments(flags UNIX_COMMAND "${FLAGS}")
-# The probes look for themselves; a sanitizer would stop those that are known to be broken with a long report.
+# The probes check themselves. A sanitizer would only end those that are known to be broken with a long report.
 list(FILTER flags EXCLUDE REGEX "^-f(no-)?sanitize")
 file(MAKE_DIRECTORY ${OUT})
 
-# Sets result to "ok", "wrong" (how the program ended) or "does not compile".
+# Sets result to "ok", "wrong (how the program ended)" or "does not compile".
 function(try_probe name level)
     set(program ${OUT}/${name}${level})
     execute_process(COMMAND ${CXX} -std=c++20 ${flags} ${level} ${SOURCE}/${name}.cpp -o ${program}

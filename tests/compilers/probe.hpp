@@ -1,5 +1,5 @@
 #pragma once
-// The least that a coroutine needs, without the library: what goes wrong in a probe is the compiler's doing.
+// The least that a coroutine needs, without the library, so that the compiler alone can be at fault if a probe fails.
 
 #include <coroutine>
 #include <cstdio>
@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-/// Counts its instances, and notices when one is destroyed that is not there: what a double free is made of.
+/// Counts its instances, and notices the destruction of an instance that does not exist, as by a double free.
 struct witness {
     static inline int alive = 0;
     static inline bool broken = false;
@@ -18,7 +18,7 @@ struct witness {
     witness(witness&& o) noexcept : value(o.value) { ++alive; }
     witness& operator=(const witness&) = delete;
     ~witness() {
-        if (self != this) broken = true;  // copied bitwise, or destroyed already
+        if (self != this) broken = true;  // was copied bitwise, or has been destroyed already
         self = nullptr;
         --alive;
     }
@@ -61,7 +61,7 @@ struct probe_task {
     handle_type handle;
 };
 
-probe_task<int> probe();  // gives 1 if the values came through
+probe_task<int> probe();  // each probe defines this: it gives 1 if the values have arrived
 
 int main() {
     int result;

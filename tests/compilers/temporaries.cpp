@@ -1,4 +1,5 @@
-// Strings, classes with a constructor, captures by reference and of integers, results as arguments.
+// Temporaries that every compiler handles: strings, classes with a constructor, captures by reference and of integers,
+// results as arguments.
 #include "probe.hpp"
 
 #include <vector>

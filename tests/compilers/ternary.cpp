@@ -1,4 +1,4 @@
-// co_await in the branches of a conditional expression.
+// A co_await in each branch of a conditional expression.
 #include "probe.hpp"
 
 probe_task<int> give(witness w) { co_return w.value; }

@@ -1,4 +1,4 @@
-// What the library does with options: a trivially destructible aggregate from braces.
+// A trivially destructible aggregate from braces, as the library's options are.
 #include "probe.hpp"
 
 struct options {

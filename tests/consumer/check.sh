@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: tests/consumer/check.sh BUILD_FOLDER
-# Installs that build into a folder of its own and builds and runs the consumer against it, twice: through find_package
-# and through pkg-config. Uses CXX and CXXFLAGS.
+# Installs the build into a temporary folder, and builds and runs the consumer with what is installed, twice: through
+# find_package and through pkg-config. Uses CXX and CXXFLAGS.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,7 +10,7 @@ cmake=${CMAKE_COMMAND:-cmake}
 export CXX=${CXX:-c++} CXXFLAGS=${CXXFLAGS:-}
 
 configure=("$cmake" -G Ninja -S "$here" -DCMAKE_BUILD_TYPE=Release)
-refused=no # g++ 12: only who asks for it
+refused=no # g++ 12 is refused unless AIO_ALLOW_GCC_12 is set
 if [[ $("$CXX" --version | head -n 1) =~ ^g\+\+ ]] && (($("$CXX" -dumpversion | cut -d. -f1) < 13)); then refused=yes; fi
 
 folder=$(mktemp -d)

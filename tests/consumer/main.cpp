@@ -1,4 +1,5 @@
-// A user's program: every section of the core's interface, against the installed headers, with all warnings as errors.
+// A user's program, which uses every section of the core's interface. It is compiled with the installed headers, and
+// with warnings as errors.
 
 #include <aio/aio.hpp>
 #include <aio/testing.hpp>
@@ -53,7 +54,7 @@ aio::coro<> coroutines_and_tasks() {
     const std::uint64_t id = t.add_done_callback([&seen](const aio::task<int>& done) { seen = done.name(); });
     const std::uint64_t removed = t.add_done_callback([] { std::abort(); });
     check(t.remove_done_callback(removed) && id != removed, "callbacks can be removed");
-    const int ten = co_await t;  // g++ 12 wants a co_await to stand alone
+    const int ten = co_await t;  // in a statement of its own, for g++ 12
     check(ten == 10 && t.result() == 10 && !t.exception(), "a task can be awaited by many");
     co_await aio::sleep(0s);
     check(seen == "five", "callbacks are called");
@@ -338,7 +339,7 @@ aio::coro<> threads() {
     int called = 0;
     loop.call_soon([&] { ++called; });
     loop.call_at(loop.time() + 1ms, [&] { ++called; });
-    auto from_another_thread = [handle, &called] {  // named: g++ 12 destroys a captured temporary of a co_await twice
+    auto from_another_thread = [handle, &called] {  // a named local: g++ 12 destroys a capture inside a co_await twice
         handle.call_soon_threadsafe([&called] { ++called; });
         aio::thread_future<int> f = aio::run_coroutine_threadsafe(handle, twice(21));
         check(f.get() == 42, "run_coroutine_threadsafe");

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: check.sh COMPILER SOURCE_FOLDER: the examples in the opening comments of all public headers compile (fault C15).
+# Usage: check.sh COMPILER SOURCE_FOLDER: compiles the examples in the opening comments of all public headers (fault C15).
 set -euo pipefail
 compiler=$1 source=$2
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,7 +12,7 @@ headers=(include/aio/*.hpp include/aio/http/*.hpp include/aio/sql/*.hpp)
 if ! echo '#include <nlohmann/json.hpp>' | "$compiler" -std=c++20 -fsyntax-only -x c++ - 2>/dev/null; then
     headers=("${headers[@]/include\/aio\/http_json.hpp/}")
 fi
-# shellcheck disable=SC2068 # none has a space, and an empty one is none
+# shellcheck disable=SC2068 # no name has a space, and an empty one has to vanish
 perl "$here/extract.pl" ${headers[@]} > "$folder/examples.cpp"
 grep -q 'namespace example_3' "$folder/examples.cpp" || { echo "no examples were found"; exit 1; }
 "$compiler" "${flags[@]}" -w "-I$here" "$folder/examples.cpp"

@@ -1,5 +1,5 @@
 #pragma once
-// The names that the examples in the headers use without saying what they are.
+// Declarations of the names that the examples in the headers use and do not declare.
 
 #include <aio/aio.hpp>
 #include <aio/http.hpp>
@@ -50,7 +50,7 @@ struct writer {
     void operator()(T&&...);
 };
 
-struct whatever {  // a body of a request, a body of a block
+struct whatever {  // the body of a request, or of a block
     operator std::string() const;
     template<class T>
     aio::coro<> operator()(T&&) const;
@@ -112,7 +112,7 @@ aio::async_generator<user> fetch_users(std::vector<int>);
 
 }  // namespace context
 
-// What an example may capture, and what it may declare itself.
+// Names that an example may capture or declare itself, and which are therefore parameters of its coroutine.
 #define CONTEXT_NAMES                                                                                    \
     writer log, int id, whatever body, aio::future<> stop, aio::event_loop &loop, aio::http::session &s, \
         aio::async_generator<std::string> lines, aio::detail::entered_t<decltype(aio::sql::connect(""))> db

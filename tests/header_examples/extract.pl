@@ -1,7 +1,7 @@
 #!/usr/bin/env perl
-# Usage: extract.pl HEADER...: a C++ file of the examples in the headers' opening comments, to be compiled behind context.hpp.
-# A header that has no example is named, and is a failure.
-# Functions stand at namespace scope; statements, which may await, are put into a coroutine. `...` stands for whatever one likes.
+# Usage: extract.pl HEADER...: prints a C++ file of the examples in the headers' opening comments, which includes context.hpp.
+# Names each header without an example, and fails then.
+# Functions stand at namespace scope; statements, which may await, are put into a coroutine. `...` is left out.
 use strict;
 use warnings;
 
@@ -31,7 +31,7 @@ for my $header (@ARGV) {
             $functions[-1] .= "$place$code\n";
             undef $function if $code =~ /^}\s*$/;
         } elsif ($code =~ /^(?:aio::(?:coro|async_generator|context)<.*>|int|void|struct|template<.*>) [^=]*\)\s*\{\s*(?:.*\}\s*)?$/) {
-            $function = 1 if $code !~ /\}\s*$/;    # on one line it ends there
+            $function = 1 if $code !~ /\}\s*$/;    # a function on one line ends there
             push @functions, "$place$code\n";
         } else {
             push @statements, "" if $blank || !@statements;

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Usage: check.sh COMPILER INCLUDE_FOLDER FILE: a program that misuses the library, or is just right, and what its compiler says.
+# Usage: check.sh COMPILER INCLUDE_FOLDER FILE
+# Compiles FILE, a program that uses the library wrongly or rightly, and compares what the compiler says with what FILE expects.
 # The first lines of FILE are the expectation:
 #   // error: TEXT      it does not compile, and the first error is TEXT (a part of it)
 #   // warning: TEXT    it compiles, and a warning is TEXT
 #   // clean            it compiles without a warning
-#   // flags: FLAG...   further flags of the compiler, behind the usual ones; @folder@ is where FILE is
-#   // only: clang|g++  what another compiler says does not matter
-#   // fault P10        the fault that strangers found, where there is one
+#   // flags: FLAG...   further flags for the compiler, after the usual ones; @folder@ is the folder of FILE
+#   // only: clang|g++  the file is compiled by this compiler alone
+#   // fault P10        the reported fault that FILE tests, if there is one
 set -euo pipefail
 compiler=$1 include=$2 file=$3
-most_errors=4 # so many may follow from the first; more would hide it
+most_errors=4 # a few more may follow from the first error; many would hide it
 
 first() { sed -n "s|^// $1: *||p" "$file" | head -1; }
 if "$compiler" --version | grep -q clang; then kind=clang; else kind=g++; fi
@@ -32,7 +33,7 @@ fail() {
 errors=$(grep -E '(^|: )(fatal )?error: ' <<<"$output" || true)
 if expected=$(first error) && [[ $expected ]]; then
     ((rc)) || fail "it compiles; expected the error: $expected"
-    # An error that calls a deleted function shows its reason where the compiler knows of reasons (clang 19), else its line.
+    # For a call of a deleted function clang 19 prints the reason that is given; g++ prints the line with the reason.
     if ! head -1 <<<"$errors" | grep -qF -- "$expected"; then
         [[ $kind == g++ ]] && head -1 <<<"$errors" | grep -q 'use of deleted function' && grep -qF -- "$expected" <<<"$output" ||
             fail "the first error is not: $expected"
