@@ -1,7 +1,7 @@
-// Measures what the core costs: each workload of workloads.hpp as nanoseconds an operation and as a multiple of a bare
-// coroutine's resume and suspend, measured in the same run: in a tight loop, and of two in turn through a queue. The
-// time is the thread's own processor time, so that other programs on the machine disturb less; what waits for clocks
-// and other threads takes the wall's.
+// Measures what the core costs. For each workload of workloads.hpp it gives the nanoseconds of an operation, and
+// multiples of a bare coroutine's resume and suspend: of one coroutine in a tight loop, and of two that take turns
+// through a queue. The multiples are measured in the same run. The time is the thread's processor time, so that other
+// programs on the machine disturb less; workloads that wait for clocks and other threads are timed by the wall's clock.
 
 #include "workloads.hpp"
 
@@ -20,7 +20,7 @@ namespace {
 
 using steady = std::chrono::steady_clock;
 
-/// Processor time of this thread.
+/// The processor time of this thread.
 struct cpu_clock {
     using duration = std::chrono::nanoseconds;
     using time_point = std::chrono::time_point<cpu_clock, duration>;
@@ -64,7 +64,7 @@ double measure_resume() {
         constexpr int resumes = 2'000'000;
         const auto start = cpu_clock::now();
         for (int i = 0; i < resumes; ++i) {
-            benchmark::DoNotOptimize(coroutine.handle);  // the compiler must not know which coroutine it is
+            benchmark::DoNotOptimize(coroutine.handle);  // hides from the compiler which coroutine this is
             coroutine.handle.resume();
         }
         best = std::min(best, seconds_since(start) / resumes * 1e9);
@@ -124,9 +124,9 @@ double measure_switch() {
 
 const double switch_ns = measure_switch();
 
-// ---- limits: what no library can do without ----
+// ---- limits: what any library has to pay ----
 
-/// A bare generator, resumed as a function is called.
+/// A bare generator, which its consumer resumes by a plain call.
 struct counter {
     struct promise_type : bare::promise_type {
         counter get_return_object() { return {std::coroutine_handle<promise_type>::from_promise(*this)}; }
@@ -222,7 +222,7 @@ void measure_sleepers(benchmark::State& state) {
     state.counters["ms_above_1s"] = (seconds - 1) * 1000;
 }
 
-// ---- what a task takes, and one that waits ----
+// ---- the bytes of a task, and of one that waits ----
 
 struct waits {
     aio::event event;
@@ -241,7 +241,7 @@ aio::coro<> under_a_timeout(waits& w) {
     co_await aio::with(aio::timeout(std::chrono::hours(1)), [&] { return for_an_event(w); });
 }
 
-/// With its handle and malloc's own bytes.
+/// The bytes of a task that runs wait(), with its handle and with what malloc adds.
 aio::coro<double> bytes_of_waiting(aio::coro<> (*wait)(waits&)) {
     constexpr std::size_t count = 100'000;
     waits w;
@@ -250,7 +250,7 @@ aio::coro<double> bytes_of_waiting(aio::coro<> (*wait)(waits&)) {
     const std::size_t before = ::mallinfo2().uordblks;
     tasks.reserve(count);
     for (std::size_t i = 0; i < count; ++i) tasks.push_back(aio::create_task(wait(w)));
-    if (wait != &for_nothing) co_await aio::sleep(std::chrono::seconds(0));  // else they have ended by then
+    if (wait != &for_nothing) co_await aio::sleep(std::chrono::seconds(0));  // tasks that do not wait would have ended
     const double bytes = static_cast<double>(::mallinfo2().uordblks - before) / count;
     for (auto& task : tasks) task.cancel();
     co_await aio::wait(tasks);

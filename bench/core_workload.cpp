@@ -1,6 +1,6 @@
 // core_workload NAME OPERATIONS [FILE]: runs one workload once (W1, W2, ...; see workloads.hpp) and prints its wall and
-// processor time and the memory it took, as JSON. For callgrind, and for the comparison with other runtimes
-// (peers/compare.py).
+// processor time and the memory it took, as JSON. callgrind and the comparison with other runtimes (peers/compare.py)
+// use it.
 
 #include "workloads.hpp"
 
@@ -9,7 +9,7 @@
 
 namespace {
 
-/// Of all threads of this process.
+/// The processor time of all threads of this process.
 double cpu_seconds() {
     timespec t{};
     ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);

@@ -1,6 +1,6 @@
-// growth [MOST]: what an operation costs with 1, 10, 100 ... MOST (1,000,000) tasks, timers or waiters around, as one
-// JSON line each: a cost that grows with their number shows that something looks at all of them. The processor time of
-// the thread. growth.py plots it.
+// growth [MOST]: prints what an operation costs beside 1, 10, 100 ... MOST (1,000,000) tasks, timers or waiters, a JSON
+// line each. A cost that grows with their number shows that something looks at all of them. The cost is the thread's
+// processor time. growth.py plots it.
 
 #include <cstdint>
 #include <ctime>
@@ -25,7 +25,7 @@ std::chrono::microseconds random_time(std::chrono::microseconds least, std::chro
     return std::chrono::microseconds(std::uniform_int_distribution<std::int64_t>(least.count(), most.count())(chance));
 }
 
-/// How often it is done, so that there are enough operations.
+/// How often a scenario of count operations is repeated, so that there are enough of them.
 std::size_t often(std::size_t operations, std::size_t count) { return std::max<std::size_t>(1, operations / count); }
 
 using tasks = std::vector<aio::task<>>;
@@ -36,7 +36,7 @@ aio::coro<> cancel_all(tasks& all) {
     for (auto& task : all) require(task.cancelled());
 }
 
-// Each gives nanoseconds an operation with `count` of something.
+// Each of these gives the nanoseconds of an operation beside `count` tasks, timers or waiters.
 
 // ---- tasks ----
 
@@ -180,7 +180,7 @@ aio::coro<double> cancel_waiters(std::size_t count) {
     for (std::size_t i = 0; i < times; ++i) {
         for (std::size_t j = 0; j < count; ++j) all.push_back(aio::create_task(wait_for_event(never)));
         co_await aio::sleep(0s);
-        std::shuffle(all.begin(), all.end(), chance);  // out of the middle of the queue
+        std::shuffle(all.begin(), all.end(), chance);  // so that each cancelled task stands anywhere in the queue
         const double start = cpu_seconds();
         co_await cancel_all(all);
         seconds += cpu_seconds() - start;
@@ -190,7 +190,7 @@ aio::coro<double> cancel_waiters(std::size_t count) {
 }
 
 struct scenario {
-    const char* of;  // which plot it stands in
+    const char* of;  // the plot that shows it
     const char* name;
     aio::coro<double> (*run)(std::size_t count);
 };

@@ -1,4 +1,4 @@
-"""What an operation of aiocxx costs with ever more tasks, timers or waiters around. ./dev bench --growth calls this; see README.md."""
+"""What an operation of aiocxx costs beside more and more tasks, timers or waiters. ./dev bench --growth calls this; see README.md."""
 
 import argparse
 import json

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What `#include <aio/aio.hpp>` costs the compiler in processor time, as a multiple of the standard headers that it includes.
 
-The multiple hardly depends on the machine; the slack is wide all the same. The least of five compilations counts, in turn.
+The multiple hardly depends on the machine, and the budget leaves some room all the same. Each is compiled five times, in turn, and the least counts.
 """
 
 import argparse
@@ -17,7 +17,7 @@ BUDGET = 1.8  # 1.45 when it was set
 
 
 def standard_headers():
-    """Those that our headers name, but for what detail/base/chrono.hpp does without."""
+    """The standard headers that the headers of <aio/aio.hpp> name. detail/base/chrono.hpp does not count: it avoids <chrono> where it can."""
     found = set()
     for header in (*INCLUDE.glob("aio/*.hpp"), *INCLUDE.glob("aio/detail/*/*.hpp")):
         if header.stem not in ("http", "http_json", "sql", "chrono"):

@@ -22,7 +22,7 @@ BY_THE_CLOCK = re.compile(r"scheduler::|epoll|mailbox::drain|clock|timers::fire_
 
 
 def self_costs(path):
-    """Instructions of each function by itself."""
+    """The instructions of each function, without those of its callees."""
     names, costs, current, skip = {}, collections.Counter(), None, False
     for line in path.open():
         if found := re.match(r"c?fn=\((\d+)\)(?: (.*))?$", line):
@@ -31,7 +31,7 @@ def self_costs(path):
             if line.startswith("fn="):
                 current = found[1]
         elif line.startswith("calls="):
-            skip = True  # the next line is the cost of the call, which the callee has by itself
+            skip = True  # the next line is the cost of the call, which counts for the callee
         elif re.match(r"[+\-*\d]", line):
             if not skip and current:
                 costs[current] += int(line.split()[1])
@@ -67,7 +67,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         for workload in workloads:
             once, twice = (counted(options.program, workload, OPERATIONS * k, pathlib.Path(name)) for k in (1, 2))
-            if not any("scheduler::poll_outside" in f for f in twice):  # it has another name now: BY_THE_CLOCK is out of date
+            if not any("scheduler::poll_outside" in f for f in twice):  # the function was renamed: BY_THE_CLOCK is out of date
                 sys.exit(f"instructions: {workload} has no scheduler::poll_outside")
             each = {f: (twice[f] - once[f]) / OPERATIONS for f in twice if not BY_THE_CLOCK.search(f)}
             count = round(sum(each.values()), 1)

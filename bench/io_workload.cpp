@@ -1,6 +1,6 @@
 // io_workload NAME OPERATIONS ADDRESS: runs a workload of a client once, W13 against an HTTP server or W14 against
-// PostgreSQL, and prints its wall and processor time as JSON, once its connections are there. For the comparison with
-// other clients (peers/compare.py).
+// PostgreSQL, and prints its wall and processor time as JSON, once its connections are there. The comparison with other
+// clients (peers/compare.py) uses it.
 
 #include <aio/aio.hpp>
 #include <aio/http.hpp>
@@ -24,7 +24,7 @@ void require(bool done) {
     }
 }
 
-/// Of all threads of this process.
+/// The processor time of all threads of this process.
 double cpu_seconds() {
     timespec t{};
     ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
@@ -64,7 +64,7 @@ aio::coro<> get_all(aio::http::session& session, const std::string& url, std::si
 }
 aio::coro<times> gets(std::string url, std::size_t operations) {
     aio::http::session session({.max_connections = 100});
-    co_await get_all(session, url, 100);  // connects
+    co_await get_all(session, url, 100);  // makes the connections
     const stopwatch watch;
     co_await get_all(session, url, operations);
     const times taken = watch.elapsed();

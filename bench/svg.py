@@ -3,7 +3,7 @@
 import math
 from xml.sax.saxutils import escape
 
-TEXT = "#727b85"  # is read on white and on black
+TEXT = "#727b85"  # can be read on white and on black
 GRID = "#808080"
 COLOURS = ["#1f77d0", "#e0a100", "#c2571a", "#00a2a8", "#6a9a2f", "#8d63c6", "#c0589b", "#8a7a5c"]
 

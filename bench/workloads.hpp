@@ -1,7 +1,7 @@
 #pragma once
-// The workloads of docs/performance.md: each is a coroutine that does so many operations and aborts if the work was not
-// really done. core_bench times those of the table at the end, core_workload runs any for callgrind and for the
-// comparison with the peers.
+// The workloads of docs/performance.md. Each is a coroutine that does a given number of operations, and aborts if the
+// work was not really done. core_bench times those of the table at the end. core_workload runs any of them, for
+// callgrind and for the comparison with the peers.
 
 #include <aio/aio.hpp>
 
@@ -237,7 +237,7 @@ inline aio::coro<> cancellations(std::size_t operations) {
 
 // ---- W12 the lines of a large file ----
 
-/// The file has so many lines; gives their bytes.
+/// Reads a file of this many lines, and gives its bytes.
 inline aio::coro<std::size_t> read_lines(std::string path, std::size_t operations) {
     std::size_t count = 0, bytes = 0;
     auto lines = aio::read_lines(path);
@@ -294,7 +294,8 @@ struct workload {
     const char* name;
     aio::coro<> (*run)(std::size_t operations);
     std::size_t operations;  // enough for some 10 to 100 ms
-    bool wall;               // waits for other threads: timed by the wall's clock, not the thread's processor time
+    // Waits for other threads, so it is timed by the wall's clock, not by the thread's processor time.
+    bool wall;
 };
 inline constexpr workload all[] = {
     {"W1_spawn_join", spawn_join, 1'000'000, false},

@@ -28,11 +28,11 @@ from svg import short  # noqa: E402
 
 NOT_OFFERED = 3  # exit status of a program that has no such workload; its reason is on stderr
 BUILD_TIMEOUT = 900
-SERVER_TIMEOUT = 120  # until it is there, and until it is gone
+SERVER_TIMEOUT = 120  # seconds until a server is there, and until it is gone
 
 
 class Problem(Exception):
-    """Why something is left out."""
+    """The reason why something is left out."""
 
 
 def say(text):
@@ -47,9 +47,9 @@ class Workload:
     name: str
     title: str
     cores: int = 1
-    program: str = ""  # its name in the programs, if that is another one
-    wall: bool = False  # waits for other threads or the clock: its time is the wall's
-    server: str = ""  # is a client of this one, which has the other cores: its time is always the client's processor time
+    program: str = ""  # the name in the programs, if it is another one
+    wall: bool = False  # waits for other threads or the clock, so its time is the wall's
+    server: str = ""  # the server of this client, which has the other cores; the time is always the client's processor time
 
 
 WORKLOADS = [
@@ -81,7 +81,7 @@ class Row:
     workload: str
     title: str
     unit: str
-    value: object  # of one run
+    value: object  # the figure of one run
     more_is_better: bool = False
 
 
@@ -106,7 +106,7 @@ def rows_of(workload, time_of):
         ]
     rows = [Row(workload.name, workload.title, "ns", nanoseconds(workload, time_of))]
     if workload.name == "W9":
-        # The wall's time is mostly how long an idle core takes to wake up; this is what is done.
+        # The wall's time is mostly the time that an idle core takes to wake up. The processor time is what the work costs.
         rows.append(Row("W9", "the same, processor time", "ns", lambda run: run["cpu_seconds"] / run["operations"] * 1e9))
     return rows
 
@@ -125,14 +125,14 @@ def output_of(*command, **options):
 
 
 def last_lines(text, count=3):
-    """The end of it, without the colours, as one line."""
+    """The first error in a text, or else its last lines, without colours, as one line."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\berror\b|^\w+Error: ", line)]
     return "; ".join((errors[:1] or lines[-count:]))[:500]
 
 
 def tool(name):
-    """The environment's (CARGO, RUSTC, GO, PYTHON3), or the system's own, or the first on the path: the figures name their version."""
+    """The tool that the environment names (CARGO, RUSTC, GO, PYTHON3), or else the system's, or the first on the path."""
     chosen = os.environ.get(name.upper())
     for candidate in (chosen,) if chosen else (f"/usr/bin/{name}", name):
         if path := shutil.which(candidate):
@@ -151,12 +151,12 @@ def build(command, **options):
 
 @dataclasses.dataclass
 class Peer:
-    """What runs a workload: command(workload) is the program, to which name and operations are added."""
+    """A runtime to compare: command(workload) is the program that runs a workload; its name and the operations are added."""
 
     name: str
     version: str
     command: object
-    clients: dict = dataclasses.field(default_factory=dict)  # of the workloads with a server: the Client, or the Problem with it
+    clients: dict = dataclasses.field(default_factory=dict)  # for each workload with a server: the Client, or the Problem with it
 
     def program(self, workload):
         client = self.clients.get(workload.name)
@@ -178,7 +178,7 @@ class Client:
 
 
 def clients_of(options, **makers):
-    """Makes those that are wanted. One that cannot be made is left out alone."""
+    """Makes the clients that are wanted. A client that cannot be made is left out, and the others are not."""
     clients = {}
     for name, make in makers.items():
         if name not in options.wanted:
@@ -256,7 +256,7 @@ def make_go(options):
         return Client("net/http", [folder / "http"])
 
     def postgres():
-        # Debian's packages of libraries are no modules, but a GOPATH.
+        # Debian packages Go's libraries for a GOPATH, not as modules.
         if not (options.go_code / "src/github.com/jackc/pgx/v4").exists():
             raise Problem(f"there is no pgx 4 in {options.go_code}")
         packages = environment | {"GO111MODULE": "off", "GOPATH": str(options.go_code)}
@@ -267,7 +267,7 @@ def make_go(options):
 
 
 def build_crate(options, folder, sources, program, crate):
-    """Builds a program that needs this crate; gives its path and the crate's version."""
+    """Builds a program that needs this crate. Gives the program's path and the crate's version."""
     cargo, rustc = tool("cargo"), tool("rustc")
     registry = options.cargo_registry
     if not list(registry.glob(f"{crate}-[0-9]*")):
@@ -334,7 +334,7 @@ def make_asio(options):
     def http():
         return Client(f"Boost.Beast {version}", [build_program("http_workload", "http_workload.cpp", "-DBOOST_ASIO_DISABLE_THREADS")])
 
-    # Without threads in all but the workload that needs one.
+    # Threads are disabled for all workloads but the one that needs them.
     build_program("workload", "workload.cpp", "-DBOOST_ASIO_DISABLE_THREADS")
     build_program("workload_threads", "workload.cpp", "-DWITH_THREADS", "-pthread")
     return Peer(
@@ -357,7 +357,7 @@ MAKERS = {
 
 # ---- running
 
-# The scripts that run a command beside a server, and the variable that has its address then.
+# The scripts that run a command beside a server, and the variable that has the server's address.
 SERVERS = {
     "nginx": (HERE / "with_nginx", "AIO_BENCH_HTTP"),
     "PostgreSQL": (ROOT / "tests/with_postgres", "AIO_TEST_POSTGRES"),
@@ -366,7 +366,7 @@ SERVERS = {
 
 @contextlib.contextmanager
 def address_of_server(name, cores):
-    """Starts it on these cores. It stops when its input ends, and so does not outlive this process, whatever the end of that is."""
+    """Starts the server on these cores. It stops when its input ends, and so never outlives this process, however that ends."""
     script, variable = SERVERS[name]
     os.sched_setaffinity(0, cores)  # inherited by the server
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -399,7 +399,7 @@ class Runner:
         self.order = [first] + [core for core in reversed(available) if core != first]
 
     def run(self, peer, workload, operations, extra=None):
-        """One run; gives what the program has printed. extra: a file, or the address of a server."""
+        """Runs a workload once, and gives what the program has printed. extra: a file, or the address of a server."""
         os.sched_setaffinity(0, self.order[: workload.cores])  # inherited by the program
         command = [*map(str, peer.program(workload)), workload.program or workload.name, str(operations)] + ([str(extra)] if extra else [])
         environment = os.environ | {"GOMAXPROCS": str(min(workload.cores, len(self.order)))}
@@ -420,7 +420,7 @@ class Runner:
             raise Problem(f"printed no JSON: {done.stdout[:100]!r}") from None
 
     def calibrate(self, peer, workload, extra=None):
-        """So many operations that a run takes about the target time."""
+        """The number of operations with which a run takes about the target time."""
         target, operations = self.options.seconds, 2000
         while True:
             run = self.run(peer, workload, operations, extra)
@@ -428,14 +428,14 @@ class Runner:
             if seconds >= target / 8 or operations >= 10**10:
                 break
             operations = int(operations * min(20, max(2, target / 4 / seconds)))
-        # To two digits, and a multiple of all batch sizes.
+        # Rounded to two digits, and a multiple of all batch sizes.
         wanted = max(1000, run["operations"] * target / seconds)
         digits = 10 ** max(3, math.floor(math.log10(wanted)) - 1)
         return max(1, round(wanted / digits)) * digits
 
 
 class LargeFile:
-    """Text files of so many megabytes, made when they are needed; lines of 0 to 160 characters."""
+    """Text files of given sizes in megabytes, made when they are needed. Their lines have 0 to 160 characters."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
@@ -449,7 +449,7 @@ class LargeFile:
         assert len(self.block) == 2**20
 
     def of(self, megabytes):
-        """The path and its number of lines."""
+        """The path of the file of this size, and its number of lines."""
         path = self.folder / f"lines_{megabytes}.txt"
         if not path.exists():
             say(f"making a text file of {megabytes} MiB")
@@ -466,17 +466,17 @@ def prepare(runner, peer, workload, options, files, address):
     if workload.name == "tail":
         return (options.tail_ms,)
     if workload.name == "W6a":
-        # Python takes so long for a million that a tenth has to do: the figure is scaled.
+        # A million takes Python too long, so it runs a tenth, and the figure is scaled.
         count = options.sleepers // 10 if peer.name in ("asyncio", "uvloop") else options.sleepers
         runner.run(peer, workload, 1000)
         return (max(1, count),)
     if workload.name == "W6m":
-        # As many as all of them start before the first ones have slept their second.
+        # As many as all peers can start before the first tasks have slept their second.
         return (max(1, options.sleepers // 20),)
     if workload.name == "W12":
         path, lines = files.of(1)
         run = runner.run(peer, workload, lines, path)
-        fits = int(run["bytes"] / run["seconds"] / 2**20 * 4)  # in some 4 s
+        fits = int(run["bytes"] / run["seconds"] / 2**20 * 4)  # what is read in some 4 s
         path, lines = files.of(max(1, min(options.file_mb, fits)))
         return lines, path
     return (runner.calibrate(peer, workload),)
@@ -494,7 +494,7 @@ def measure_beside_server(runner, peers, workload, options, files, problems):
 
 
 def measure(runner, peers, workload, options, files, problems, address=None):
-    """{peer name: [run]}, of runs round robin over the peers, so that what disturbs one disturbs all."""
+    """{peer name: [run]}. The rounds go over the peers in turn, so that what disturbs one disturbs all."""
     arguments = {}
     for peer in peers:
         try:

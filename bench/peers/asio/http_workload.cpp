@@ -1,5 +1,5 @@
-// W13 of bench/io_workload.cpp in Boost.Beast, on Asio's coroutines: 100 of them, a connection each. Without threads
-// and with the io_context's own executor, as workload.cpp.
+// W13 of bench/io_workload.cpp in Boost.Beast, on Asio's coroutines: 100 of them with a connection each. As in
+// workload.cpp there are no threads, and the executor is the io_context's own.
 //
 // Usage: http_workload W13 OPERATIONS ADDRESS
 // Prints one JSON line, and fails if the work was not really done. See ../../README.md.

@@ -51,14 +51,14 @@ void require(bool done) {
     }
 }
 
-/// What a workload has to say beside its time.
+/// What a workload has found, beside its time.
 struct found {
     double bytes_per_task = 0;
     std::size_t yields = 0;
     std::vector<double> late_us;
 };
 
-/// Calls done.try_send() when so many coroutines have ended: their completion handler.
+/// Waits for a number of coroutines to end. handler() is their completion handler.
 struct countdown {
     event done;
     std::size_t left;
@@ -268,9 +268,9 @@ coro<> thread_round_trips(executor ex, std::size_t operations) {
     asio::thread_pool pool(1);
     std::size_t count = 0;
     for (std::size_t i = 0; i < operations; ++i) {
-        co_await asio::post(asio::bind_executor(pool, as_coroutine));  // goes on in the pool's thread
+        co_await asio::post(asio::bind_executor(pool, as_coroutine));  // continues in the pool's thread
         ++count;
-        co_await asio::post(ex, deferred);  // and here again
+        co_await asio::post(ex, deferred);  // and then here
     }
     pool.join();
     require(count == operations);
