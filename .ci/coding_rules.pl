@@ -2,12 +2,12 @@
 # Usage: aiocxx-check FILE...
 # Looks in C++ sources for what g++ 12 breaks in coroutines without a warning, as far as the text alone shows it:
 #   R1  a lambda that captures by value, or a temporary that is made with braces, inside a co_await or co_yield expression: g++ 12 destroys
-#       what is in it twice (a temporary that is trivially destructible, or has a constructor, is fine: the text cannot tell)
+#       what it holds twice (a temporary that is trivially destructible, or has a constructor, is fine, but the text does not show that)
 #   R2  co_await beside && || ?: or in a switch, a temporary in a ?: inside a co_await expression, `if (co_await ...)` and
 #       `while (co_await ...)` without braces
 # Prints FILE:LINE: what, and exits with 1 if there was anything.
-# With --own, for the sources of aiocxx itself: temporaries are left to the reader, no line has more than 120 columns, and headers of include/aio may name no dependency,
-# nothing of the platform, and none of the slow standard headers.
+# --own is for the sources of aiocxx itself. It leaves temporaries to the reader. It also checks that no line has more than 120 columns, and
+# that headers of include/aio include no header of a dependency or of the platform, and no slow standard header.
 use strict;
 use warnings;
 
@@ -25,12 +25,12 @@ sub report {
     $faults++;
 }
 
-# The text with comments and literals blanked out, line by line and character by character in the same places.
+# Gives the text with comments and literals replaced by spaces, so that everything else stands in the same place.
 sub bare {
     my ($text) = @_;
     my $blank = sub {
         my $s = shift;
-        my $quote = $s =~ /^"/ ? '"' : ' ';    # a string stays one, if an empty one
+        my $quote = $s =~ /^"/ ? '"' : ' ';    # a string stays a string
         $s =~ s/[^\n]/ /g;
         $s =~ s/^ (.*) $/$quote$1$quote/s;
         return $s;
@@ -43,7 +43,7 @@ sub bare {
 my $round = qr/(\((?:[^()]++|(?-1))*+\))/;    # balanced
 my $curly = qr/(\{(?:[^{}]++|(?-1))*+\})/;
 
-# Reads one co_await expression from where it starts to its end, and skips the bodies of lambdas: what they hold is an
+# Reads one co_await expression from where it starts to its end. It skips the bodies of lambdas: a co_await in them is an
 # expression of its own.
 sub check_expression {
     my ($file, $text, $start) = @_;

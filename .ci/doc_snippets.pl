@@ -1,6 +1,6 @@
 #!/usr/bin/perl
-# Usage: .ci/doc_snippets.pl PAGE.md... : every ```cpp block of the pages stands, word for word, in examples/ or tests/, which are
-# compiled. White space does not count.
+# Usage: .ci/doc_snippets.pl PAGE.md...: checks that every ```cpp block of the pages stands, word for word, in a file of examples/ or
+# tests/, which are compiled. White space does not count.
 use strict;
 use warnings;
 

@@ -1,7 +1,6 @@
 #!/usr/bin/perl
-# Usage: .ci/layers.pl: whether the includes of include/ and src/ keep the layers of docs/design.md. A file may include its own
-# folder and the layers to its left; layers with a dot between them stand side by side, and know nothing of each other. Of what
-# another folder of src/ has, a file includes headers only from lower layers, too.
+# Usage: .ci/layers.pl: checks that the includes of include/ and src/ keep the layers of docs/design.md. A file may include files
+# of its own layer and of the layers to its left. Layers with a dot between them stand side by side, and do not know each other.
 use strict;
 use warnings;
 
@@ -9,7 +8,7 @@ open(my $design, '<', 'docs/design.md') or die "docs/design.md: $!\n";
 my ($order) = join('', <$design>) =~ /^    (base > .*)$/m or die "docs/design.md does not name the layers: base > ...\n";
 my @order = map { [split / \. /] } split / > /, "$order > all";
 
-# Public headers are flat: this is where each belongs.
+# Public headers stand in one folder. This table has the layer of each.
 my %public = (
     base => 'delay errors exception_group result',
     task => 'async_generator context_var coro event_loop finally future sleep task with',
@@ -30,7 +29,7 @@ for my $at (0 .. $#order) { $rank{$_} = $at for @{$order[$at]}; }
 my %layer_of;
 for my $layer (keys %public) { $layer_of{"aio/$_.hpp"} = $layer for split ' ', $public{$layer}; }
 
-sub layer_of { # of a path below include/ or src/
+sub layer_of { # the layer of a path below include/ or src/
     my ($path) = @_;
     return $layer_of{$path} if $layer_of{$path};
     return $1 if $path =~ m{^aio/detail/(\w+)/[\w.]+$} && exists $rank{$1};
@@ -53,7 +52,7 @@ for my $file (split /\n/, `find include src -name '*.[hc]pp' | sort`) {
     while (my $line = <$in>) {
         next unless $line =~ m{^\s*#\s*include\s*(?:<(aio/[^>]+)>|"([^"]+)")};
         my $named = $1 // $2;
-        next if $named eq 'aio/detail/see_the_error_above';    # there is none: it stops the compiler
+        next if $named eq 'aio/detail/see_the_error_above';    # no such file: the include stops the compiler
         $includes++;
         my $to = layer_of($named);
         if (!defined $to) {

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
-# Usage: .ci/rules_named.pl : how many of the 181 rules of asyncio's semantics the tests name ("rule 62: ..."), and whether
-# docs/reference/asyncio_differences.md has a row for each of them and names only tests that exist. The same for the faults that strangers
-# found (C: the core, N: HTTP, SQL and files, P: what newcomers and packagers met): each has a test that is named "fault C1: ...".
+# Usage: .ci/rules_named.pl: checks that a test names each of the 181 rules of asyncio's semantics ("rule 62: ..."), and that
+# docs/reference/asyncio_differences.md has a row for each of them and names only tests that exist. It checks, too, that a test names each
+# fault that reviewers found ("fault C1: ..."). C stands for the core, N for HTTP, SQL and files, P for what newcomers and packagers met.
 use strict;
 use warnings;
 
@@ -17,7 +17,7 @@ for my $file (glob 'tests/*/*_test.cpp') {
         my $name = join '', $1 =~ /"((?:[^"\\]|\\.)*)"/g;
         $name =~ s/\\(.)/$1/g;
         $exists{"$suite: $name"} = 1;
-        # "rule 4", "rules 9, 10"; not "rule 15b", which is a decision of ours
+        # matches "rule 4" and "rules 9, 10", but not "rule 15b", which is a decision of aiocxx
         while ($name =~ /\brules? (\d+\b(?:(?:, | and )\d+\b)*)/g) { $named{$_} = 1 for $1 =~ /\d+/g; }
     }
 }

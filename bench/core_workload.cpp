@@ -1,6 +1,6 @@
 // core_workload NAME OPERATIONS [FILE]: runs one workload once (W1, W2, ...; see workloads.hpp) and prints its wall and
-// processor time and the memory it took, as JSON. callgrind and the comparison with other runtimes (peers/compare.py)
-// use it.
+// processor time and, of W6a, the memory of a task, as JSON. callgrind and the comparison with other runtimes
+// (peers/compare.py) use it.
 
 #include "workloads.hpp"
 

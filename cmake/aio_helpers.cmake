@@ -1,6 +1,6 @@
-# What CMakeLists.txt and the folders below it share.
+# Functions that CMakeLists.txt and the folders below it share.
 
-# Takes clang for this project where it is installed and nobody has named another compiler; to be called before project().
+# Chooses clang for this project if it is installed and no other compiler was named. Call this before project().
 macro(aio_prefer_clang)
     if(NOT DEFINED CMAKE_CXX_COMPILER AND NOT DEFINED ENV{CXX} AND CMAKE_SOURCE_DIR STREQUAL CMAKE_CURRENT_SOURCE_DIR)
         set(names clang++-19)
@@ -32,7 +32,7 @@ function(aio_check_compiler)
     endif()
 endfunction()
 
-# Stops with the name of the Debian package where find_package(<package>) found nothing.
+# Stops with the name of the Debian package if find_package(<package>) found nothing.
 function(aio_require package debian_package option)
     if(NOT ${package}_FOUND)
         message(FATAL_ERROR "aiocxx: ${option}=ON needs ${package}, which was not found. "
@@ -40,7 +40,7 @@ function(aio_require package debian_package option)
     endif()
 endfunction()
 
-# Warnings for our own targets; nothing that a user of the library inherits.
+# Turns warnings on for our own targets. Users of the library do not inherit them.
 function(aio_warnings target)
     target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
     if(AIO_WERROR)
@@ -55,8 +55,8 @@ function(aio_warnings target)
 endfunction()
 
 # aio_add_library(core aiocxx SOURCES <globs> HEADERS <globs> [EXCEPT <regex of header names>])
-# The library `aiocxx`, known to users as aio::core. Its headers are a file set: installed with it, and each of them
-# compiled alone by the target all_verify_interface_header_sets (./dev lint).
+# Adds the library `aiocxx`, known to users as aio::core. Its headers are a file set: they are installed with the library, and
+# the target all_verify_interface_header_sets compiles each of them alone (./dev lint).
 function(aio_add_library component target)
     cmake_parse_arguments(PARSE_ARGV 2 arg "" "EXCEPT" "SOURCES;HEADERS")
     file(GLOB sources CONFIGURE_DEPENDS ${arg_SOURCES})

@@ -21,7 +21,7 @@
 namespace tour {
 namespace {
 
-// Parses the records of a slice of the file, giving way to the other tasks now and then.
+// Parses the records of a slice of the file, and lets other tasks run now and then.
 aio::coro<std::vector<package>> parse(std::string_view slice) {
     std::vector<package> found;
     package current;

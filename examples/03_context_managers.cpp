@@ -44,7 +44,7 @@ private:
     aio::sql::connection* connection_ = nullptr;
 };
 
-// The same pattern from a coroutine: it stands at its co_yield while the block runs.
+// The same pattern as a coroutine, which stands at its co_yield while the block runs.
 aio::context<database&> unit_of_work(database& db) {
     co_await db.connection().query("BEGIN");
     std::exception_ptr& error = co_yield db;
@@ -55,7 +55,7 @@ aio::context<database&> unit_of_work(database& db) {
     }
 }
 
-// Function scope: the connection is closed when this coroutine ends.
+// With enter() the connection is open until this coroutine ends.
 aio::coro<std::int64_t> count_packages(std::string url) {
     database& db = co_await aio::enter(database(std::move(url)));
     co_return co_await db.count();
@@ -92,7 +92,8 @@ aio::coro<> context_managers(state& t) {
         try {
             co_await aio::with(unit_of_work(db), [&]() -> aio::coro<> {
                 co_await db.connection().query("DELETE FROM packages");
-                co_await db.connection().query("INSERT INTO packages VALUES ('a', '1', 's', 1, NULL)");  // NOT NULL
+                // Fails, because the summary is NOT NULL.
+                co_await db.connection().query("INSERT INTO packages VALUES ('a', '1', 's', 1, NULL)");
             });
         } catch (const aio::sql::error& e) { refused = e.what(); }
         if (co_await db.count() != before) {

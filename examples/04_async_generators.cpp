@@ -67,7 +67,7 @@ aio::coro<> async_generators(state& t) {
         std::to_string(fetched.count) + " packages fetched back in " + std::to_string(pages) + " pages over HTTP");
     t.out.number("pages", static_cast<double>(pages));
 
-    // Leaving early: what was entered in the generator is left by aclose().
+    // Leaves early: aclose() leaves what was entered in the generator.
     auto first_page = fetch_pages(base, 5);
     const auto page = co_await first_page.next();
     const std::string first = page ? page->front().name : "nothing";

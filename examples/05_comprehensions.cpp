@@ -12,7 +12,7 @@
 namespace tour {
 namespace {
 
-// Pages are flattened to packages.
+// The packages of all pages.
 auto packages(const std::string& base) { return fetch_pages(base, 200) | aio::views::flatten(); }
 
 std::string name_of(const package& p) { return p.name; }

@@ -23,7 +23,7 @@ public:
     aio::coro<> add(std::string key, std::int64_t n) {
         auto guard = co_await lock_.scoped();
         const std::int64_t now = data_[key];
-        co_await aio::sleep(0s);  // others run here, but none of them inside
+        co_await aio::sleep(0s);  // other tasks run here, but none of them inside the lock
         data_[key] = now + n;
     }
     const std::map<std::string, std::int64_t>& data() const { return data_; }

@@ -26,14 +26,14 @@ aio::coro<std::string> fetch(aio::http::session& session, std::string url) {
     co_return response.text();
 }
 
-// std::nullopt when time is up.
+// Gives std::nullopt when the time is up.
 aio::coro<std::optional<std::string>> fetch_or_none(aio::http::session& session, std::string url, aio::delay limit) {
     try {
         co_return co_await aio::with(aio::timeout(limit), [&] { return fetch(session, url); });
     } catch (const aio::timeout_error&) { co_return std::nullopt; }
 }
 
-// All, or what there is when time is up: nothing is waited for after that.
+// Fetches all, and gives std::nullopt for those that did not come within the limit.
 aio::coro<std::vector<std::optional<std::string>>> fetch_all_with_timeout(
     aio::http::session& session, std::vector<std::string> urls, aio::delay limit) {
     std::vector<aio::coro<std::optional<std::string>>> coros;
@@ -54,7 +54,7 @@ aio::coro<outcome> with_retries(aio::http::session& session, std::string url, in
         try {
             o.text = co_await fetch(session, url);
             co_return o;
-        } catch (const std::exception& e) {  // never a cancellation: that is no std::exception
+        } catch (const std::exception& e) {  // never a cancellation, which is no std::exception
             o.last_error = e.what();
         }
         if (o.attempts == attempts) co_return o;

@@ -18,7 +18,7 @@
 namespace tour {
 namespace {
 
-// The manager as one writes it oneself; aio::background_tasks is the same, ready made.
+// A manager written by hand; aio::background_tasks is the same, ready made.
 class task_manager {
 public:
     aio::task<> create_task(aio::coro<> job) {
@@ -31,7 +31,7 @@ public:
         std::vector<aio::task<>> rest(tasks_.begin(), tasks_.end());
         for (auto& task : rest) task.cancel();
         co_await aio::gather(aio::return_exceptions, std::move(rest));
-        co_await aio::sleep(0s);  // the callbacks
+        co_await aio::sleep(0s);  // lets the callbacks run
     }
     std::size_t size() const { return tasks_.size(); }
 

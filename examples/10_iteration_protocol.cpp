@@ -19,7 +19,7 @@ public:
     page_range(std::string base, std::size_t begin, std::size_t end)
         : base_(std::move(base)), current_(begin), end_(end) {}
 
-    /// Something that is false at the end: here, an optional.
+    /// Gives something that is false at the end: here, an optional.
     aio::coro<std::optional<std::vector<package>>> next() {
         if (current_ >= end_) co_return std::nullopt;
         const std::string url =
@@ -29,7 +29,7 @@ public:
         ++current_;
         co_return packages_from_json(response.json());
     }
-    /// With this it is closed by for_each, with, enter and the views.
+    /// With aclose(), for_each, with, enter and the views close the object.
     aio::coro<> aclose() { co_await session_.aclose(); }
 
 private:

@@ -20,7 +20,7 @@
 namespace tour {
 namespace {
 
-// Plain functions that take their time.
+// Plain functions that take long.
 std::string sha256(const std::string& data) {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int size = 0;
@@ -56,7 +56,7 @@ std::string decompressed(const std::string& data, std::size_t size) {
     return out;
 }
 
-// Async code for a caller that knows nothing of it.
+// A plain function that runs async code inside.
 std::size_t count_packages_sync(const std::filesystem::path& input) {
     auto count = [](std::filesystem::path path) -> aio::coro<std::size_t> {
         std::size_t n = 0;
@@ -73,7 +73,7 @@ aio::coro<> sync_and_async(state& t) {
     const std::string text = co_await aio::read_file(t.settings.input);
     aio::thread_pool_executor& pool = co_await aio::enter(aio::thread_pool_executor(2));
 
-    // In a pool of threads, while the loop goes on.
+    // Both run in a pool of threads, while the loop goes on.
     auto both =
         co_await aio::gather(aio::run_in_executor(pool, sha256, text), aio::run_in_executor(pool, compressed, text));
     const auto& [hash, small] = both;
@@ -82,7 +82,7 @@ aio::coro<> sync_and_async(state& t) {
         "compressed in another: " + std::to_string(text.size()) + " to " + std::to_string(small.size()) + " bytes");
     t.out.number("compressed", static_cast<double>(small.size()));
 
-    // A plain function that has become an async one.
+    // to_async() makes an async function of a plain one.
     auto async_decompressed = aio::to_async(decompressed);
     const std::string back = co_await async_decompressed(small, text.size());
     const std::string same_hash = co_await aio::to_thread(sha256, back);
@@ -90,7 +90,7 @@ aio::coro<> sync_and_async(state& t) {
         throw std::runtime_error("what was decompressed is not what was compressed");
     }
 
-    // A thread of its own that runs async code, and one that asks this loop.
+    // A thread that runs a loop of its own, and one that asks this loop.
     const std::size_t counted = co_await aio::to_thread(count_packages_sync, t.settings.input);
     if (counted != t.read.count) throw std::runtime_error("packages were lost in another thread");
     const aio::loop_handle loop = aio::get_running_loop().handle();

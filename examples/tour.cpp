@@ -57,7 +57,7 @@ void parse_line(std::string_view line, package& current, std::vector<package>& f
     } else if (const auto size = value_of("Installed-Size: ")) {
         std::from_chars(size->data(), size->data() + size->size(), current.installed_kb);
     } else if (const auto architecture = value_of("Architecture: ")) {
-        // The same package may be installed for several architectures: each is a record of its own.
+        // A package may be installed for several architectures, and each has a record of its own.
         static const std::string native = [] {
 #if defined(__x86_64__)
             return "amd64";
@@ -184,7 +184,7 @@ aio::coro<std::string> state::served() {
     co_return "http://127.0.0.1:" + std::to_string(server_->port());
 }
 
-// Half an answer, then nothing: a peer that breaks.
+// Sends half an answer, and then closes the connection.
 aio::coro<> state::reset(aio::stream client) {
     co_await client.read_until("\r\n\r\n");
     co_await client.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf of it");
@@ -333,15 +333,15 @@ private:
     std::filesystem::path path_;
 };
 
-// Whatever ends it, its folder is gone before the program ends.
+// However the tour ends, its folder is removed before the program ends.
 aio::coro<> async_main(options settings) {
     std::optional<scratch> folder;
     if (settings.database.empty()) settings.database = folder.emplace().database();
     report out(settings.json);
     state t(std::move(settings), out);
     try {
-        // The servers are closed, and their handlers have ended, before anybody lets go of what they refer to: a state
-        // has aclose().
+        // with() calls t.aclose() at the end: the servers are closed, and their handlers have ended, before what they
+        // refer to is destroyed.
         co_await aio::with(t, run_sections);
     } catch (const aio::cancelled_error&) {  // by SIGINT or SIGTERM
         out.finish(true);

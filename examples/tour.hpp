@@ -1,8 +1,8 @@
 #pragma once
 // What the eleven sections of the tour share: the input, the database, the server, and the report.
 //
-// One story over real input, the machine's package database: its records are read, stored, served page by page, fetched
-// back, queued, hashed and compressed; at the end the counts and checksums agree with what went in.
+// The tour is one story over real input, the machine's package database. Its records are read, stored, served page by
+// page, fetched back, queued, hashed and compressed. At the end the counts and checksums agree with what went in.
 
 #include <aio/aio.hpp>
 #include <aio/http.hpp>
@@ -43,13 +43,13 @@ class report {
 public:
     explicit report(bool json);
     void begin(int number, std::string title);
-    /// A line of what was done, and the number that it is about.
+    /// line() says what was done, number() gives a figure of it.
     void line(std::string text);
     void number(std::string name, double value);
-    /// A progress bar where stdout is a terminal; nothing elsewhere.
+    /// Shows a progress bar if stdout is a terminal.
     void progress(std::size_t done, std::size_t of);
     void end();
-    /// The last line, or the JSON document. interrupted: what a signal left undone is said.
+    /// Prints the last line, or the JSON document. interrupted: says that a signal has ended the tour.
     void finish(bool interrupted);
 
 private:
@@ -71,25 +71,25 @@ private:
 struct options {
     std::filesystem::path input;
     std::string database;  // URL
-    int section = 0;       // 0: all
+    int section = 0;       // all if 0
     bool json = false;
 };
 
-/// Throws std::runtime_error naming what went wrong where: two counts or checksums do not agree.
+/// Throws std::runtime_error, which names what, if two counts or checksums do not agree.
 void must_agree(const std::string& what, const tally& expected, const tally& actual);
 
-/// What the sections hand on. Each section asks for what it builds on, so that --section N works alone.
+/// What the sections hand on to each other. Each section asks for what it builds on, so that --section N works alone.
 class state {
 public:
     state(options o, report& r) : settings(std::move(o)), out(r) {}
 
     options settings;
     report& out;
-    tally read;  // what the input holds
+    tally read;  // the tally of the input
 
-    /// The packages of the input are in the database; gives its connections.
+    /// Stores the packages of the input in the database, unless they are there, and gives its connections.
     aio::coro<aio::sql::pool&> stored();
-    /// The HTTP server runs; gives its address, "http://127.0.0.1:PORT".
+    /// Starts the HTTP server, unless it runs, and gives its address, "http://127.0.0.1:PORT".
     aio::coro<std::string> served();
     /// Closes the server and the database.
     aio::coro<> aclose();
