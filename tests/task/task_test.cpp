@@ -102,7 +102,7 @@ AIO_TEST("rule 4: uncancel() to zero withdraws a cancel that was not delivered")
         co_return 1;
     });
     t.cancel();
-    EXPECT_EQ(t.uncancel(), 0u);  // before its first step
+    EXPECT_EQ(t.uncancel(), 0u);  // the task has not begun yet
     EXPECT_EQ(co_await t, 1);
     EXPECT_EQ(log.text(), "ran on");
 
@@ -1236,7 +1236,7 @@ AIO_TEST("fault C3: a value that is dropped for a cancel may cancel its task whi
     bool accepted = true;
     script->on_destroy = [&] { accepted = t.cancel("late"); };
     const ending e = co_await end_of(t);
-    EXPECT_EQ(e.text, "cancelled own");  // rule 7
+    EXPECT_EQ(e.text, "cancelled own");  // the cancel was pending at the end (rule 7)
     EXPECT_FALSE(accepted);
     EXPECT_EQ(script->destroyed, 1);
 }
@@ -1641,7 +1641,7 @@ AIO_REAL_TEST(
     while (!begun) co_await turns();
     t.cancel("overtaken");
     go = true;
-    EXPECT_EQ((co_await end_of(t)).text, "cancelled anew");  // rule 7
+    EXPECT_EQ((co_await end_of(t)).text, "cancelled anew");  // the cancel was pending at the end (rule 7)
     EXPECT_TRUE(overtaken);
 }
 
@@ -1685,7 +1685,7 @@ AIO_TEST("a pending cancel that has been delivered at a suspension point is not 
         try {
             co_await aio::sleep(1s);
         } catch (const aio::cancelled_error&) { ++passed; }
-        co_await aio::sleep(1s);  // rule 12
+        co_await aio::sleep(1s);  // works: the cancel was delivered (rule 12)
         ++passed;
         aio::current_task().cancel("own");
         aio::future<int> f;  // the future is asked to cancel itself, and its error is thrown
