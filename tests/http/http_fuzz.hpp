@@ -124,7 +124,7 @@ inline std::string response(std::string_view bytes) {
                 if (t.enough) break;
             }
         }
-        if (t.decoder && !t.decoder->has_more()) t.decoder->finish();
+        if (t.decoder && !t.decoder->has_more()) t.decoder->check_end();
     } catch (const aio::http::error&) {}
     if (t.status != 0 && (t.status < 100 || t.status > 599)) return "status " + std::to_string(t.status);
     if (t.text.size() > t.max_body_size) return "the body is beyond the limit";
