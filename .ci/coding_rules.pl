@@ -6,8 +6,9 @@
 #   R2  co_await beside && || ?: or in a switch, a temporary in a ?: inside a co_await expression, `if (co_await ...)` and
 #       `while (co_await ...)` without braces
 # Prints FILE:LINE: what, and exits with 1 if there was anything.
-# --own is for the sources of aiocxx itself. It leaves temporaries to the reader. It also checks that no line has more than 120 columns, and
-# that headers of include/aio include no header of a dependency or of the platform, and no slow standard header.
+# --own is for the sources of aiocxx itself. It leaves temporaries to the reader. It also checks that no line has more than 120 columns, that
+# no header of include/aio/detail has more than 350 lines, and that headers of include/aio include no header of a dependency or of the
+# platform, and no slow standard header.
 use strict;
 use warnings;
 
@@ -114,6 +115,8 @@ for my $file (@ARGV) {
     $formatted =~ s{^\s*// clang-format off.*?^\s*// clang-format on}{"\n" x ($& =~ tr/\n//)}gmse;
     report($file, $formatted, $-[0], "a line of more than 120 columns") while $formatted =~ /^[^\n]{121}/mg;
     next unless $file =~ m{(^|/)include/};
+    my $lines = $original =~ tr/\n//;
+    report($file, $original, 0, "a header of $lines lines: at most 350") if $file =~ m{/detail/} && $lines > 350;
     if ($file !~ m{/detail/} && $original !~ m{^[^#]*#pragma once[^#]*(?:\n//[^\n]*)*\s*#include <aio/detail/base/platform\.hpp>}) {
         report($file, $original, 0, "a public header includes <aio/detail/base/platform.hpp> first");
     }

@@ -84,7 +84,7 @@ AIO_TEST("rule 125: a cancel while the barrier fills lowers the count") {
     EXPECT_EQ(m.b.n_waiting(), 0u);
 }
 
-AIO_TEST("rule 125: arrivals wait outside while it drains") {
+AIO_TEST("rule 125: tasks that arrive while it drains wait outside") {
     meeting m;
     m.come("abc");
     m.come("d");
