@@ -3,6 +3,7 @@
 // TLS is refused with ENOTSUP: this version has none.
 
 #include "io/resolver.hpp"
+#include "io/transport.hpp"
 
 #include <aio/stream.hpp>
 
@@ -12,7 +13,6 @@
 #include <system_error>
 
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <unistd.h>
 
 namespace aio {
@@ -28,7 +28,7 @@ class connect_operation;
 /// One address that is being tried.
 struct connect_attempt {
     connect_operation* owner;
-    stream_ptr connection;
+    transport_ptr connection;
     std::size_t index;  // of the address
     bool signalled = false;
     void wake_to_retry() noexcept;
@@ -50,8 +50,6 @@ int outcome_of(int fd) noexcept {
             std::memcmp(&own.storage, &peer.storage, own.length) == 0) {
             return ECONNREFUSED;
         }
-        const int on = 1;
-        ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
     return 0;
 }
@@ -98,7 +96,7 @@ public:
     void unpark() noexcept {
         task_->loop()->disarm(timer_);
         for (connect_attempt& a : attempts_) {
-            if (a.connection) a.connection->source.unpark(1);
+            if (a.connection) a.connection->stop_waiting(direction::write);
         }
         attempts_.clear();
     }
@@ -106,7 +104,7 @@ public:
     stream_ptr finish() {
         if (!won_ && no_memory_) throw std::bad_alloc();
         if (!won_) throw_failure();
-        return std::move(won_);
+        return stream_ptr(new stream_state(std::move(won_), (*where_)[won_index_].text(), limit_));
     }
     void describe(std::string& out) const override { out += what_; }
 
@@ -120,18 +118,14 @@ private:
     int begin(const address& to, std::size_t index) noexcept {
         const int fd = ::socket(to.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0) return errno;
-        stream_ptr connection;
-        try {
-            connection = stream_ptr(new stream_state(fd, to.text(), limit_));
-        } catch (...) {
-            ::close(fd);
-            no_memory_ = true;
-            return ENOMEM;
-        }
         const int error = ::connect(fd, to.get(), to.length) == 0 ? 0 : errno;
-        if (error != 0 && error != EINPROGRESS && error != EINTR) return error;
+        if (error != 0 && error != EINPROGRESS && error != EINTR) {
+            ::close(fd);
+            return error;
+        }
+        transport_ptr connection;
         try {
-            connection->attach();
+            connection = make_socket_transport(fd, to.family());
         } catch (const std::system_error& e) { return e.code().value(); } catch (...) {
             no_memory_ = true;
             return ENOMEM;
@@ -144,9 +138,9 @@ private:
 
     void look_at(connect_attempt& a) noexcept {
         a.signalled = false;
-        const int error = outcome_of(a.connection->fd);
+        const int error = outcome_of(a.connection->descriptor());
         if (error == EINPROGRESS) {
-            a.connection->source.park(1, a);
+            a.connection->wait(direction::write, to_retry(a));
             return;
         }
         --pending_;
@@ -155,7 +149,8 @@ private:
             a.connection = {};
             hurry_ = true;
         } else if (!won_) {
-            won_ = std::exchange(a.connection, {});
+            won_ = std::move(a.connection);
+            won_index_ = a.index;
         }
     }
 
@@ -187,7 +182,8 @@ private:
     time_point next_start_{};
     std::chrono::milliseconds pause_ = first_pause;
     node timer_;
-    stream_ptr won_;
+    transport_ptr won_;
+    std::size_t won_index_ = 0;  // of its address
 };
 
 void connect_attempt::wake_to_retry() noexcept {

@@ -39,7 +39,7 @@ void fd_watch::stop() noexcept {
 
 void fd_watch::on_events(std::uint32_t events) noexcept {
     try {
-        fn_(events);
+        fn_(events & (readable | writable));
     } catch (...) { loop_->report("exception in a callback of a descriptor", std::current_exception(), nullptr); }
 }
 

@@ -8,6 +8,7 @@
 // replaced (who_is_bound_to, folder_lock), and close() removes the file only if it is still the one that we made.
 
 #include "io/resolver.hpp"
+#include "io/transport.hpp"
 #include "loop/loop_state.hpp"
 
 #include <aio/event_loop.hpp>
@@ -25,7 +26,6 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -94,14 +94,14 @@ public:
             if (result_.fd >= 0) return true;
             if (errno == EINTR || errno == ECONNABORTED) continue;
             if (errno == EAGAIN || errno == EWOULDBLOCK) {
-                listener_->source.park(0, *this);
+                listener_->source.park(direction::read, to_retry(*this));
                 return false;
             }
             result_.error = errno;
             return true;
         }
     }
-    void unpark() noexcept { listener_->source.unpark(0); }
+    void unpark() noexcept { listener_->source.unpark(direction::read); }
     void revert() noexcept {}  // nothing has been accepted yet: start() does that just before the task goes on
     accepted finish() noexcept { return result_; }
     void describe(std::string& out) const override { out += "a connection to " + listener_->where.text(); }
@@ -320,18 +320,13 @@ coro<> accept_loop(server_ref server, listener& from) {
 void server_state::begin(const accepted& a) {
     stream_ptr connection;
     try {
-        connection = stream_ptr(new stream_state(a.fd, a.peer.text(), limit));
+        transport_ptr io = make_socket_transport(a.fd, a.peer.family());
+        connection = stream_ptr(new stream_state(std::move(io), a.peer.text(), limit));
     } catch (...) {
-        ::close(a.fd);
         get_running_loop().core().report("a connection could not be served", std::current_exception(), nullptr);
         return;
     }
     try {
-        connection->attach();
-        if (a.peer.family() != AF_UNIX) {
-            const int on = 1;
-            ::setsockopt(a.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        }
         retain();
         connection->server = this;
         connections.push_back(*connection);

@@ -1,13 +1,15 @@
-// The operations behind aio::stream, and the socket that they share; stream_state.hpp has their classes and the rules.
+// The operations behind aio::stream, and the state that they share; stream_state.hpp has their classes and the rules. What
+// carries the bytes is a transport (transport.hpp).
 //
 // Reads and writes are independent of each other. One task at a time may read, and a second one is told of its mistake;
-// write operations stand in a line (writers), and only the first of them calls the kernel, so the bytes of two writes
+// write operations stand in a line, and the whole line is handed to the transport at once, so the bytes of two writes
 // never mix. aclose() stands in the same line, and so closes the stream behind what is being written.
 //
 // A write that is cancelled after a part of its bytes has been sent leaves the stream torn: the peer would take
 // whatever came next for the rest, so the stream can only be closed.
 
-#include "io/resolver.hpp"
+#include "io/transport.hpp"
+#include "loop/loop_state.hpp"
 
 #include <aio/stream.hpp>
 
@@ -16,16 +18,11 @@
 #include <cstring>
 #include <exception>
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 namespace aio {
 namespace detail {
 
 namespace {
-constexpr std::size_t largest_chunk = 256 * 1024;
+constexpr std::size_t largest_chunk = 256 * 1024, largest_write = 4 * largest_chunk;
 // A peer that is faster than we are must not keep a task in one step for ever (see What differs from asyncio, (j)).
 constexpr int calls_in_a_row = 16;
 }  // namespace
@@ -55,30 +52,32 @@ void byte_buffer::release() noexcept {
 
 // ---- the state ----
 
-stream_state::stream_state(int descriptor, std::string peer_address, std::size_t line_limit)
-    : fd(descriptor), peer(std::move(peer_address)), limit(line_limit) {}
+stream_state::stream_state(transport_ptr io, std::string peer_address, std::size_t line_limit) noexcept
+    : peer(std::move(peer_address)), limit(line_limit), io_(std::move(io)) {}
 
 stream_state::~stream_state() { close(false); }
 
-void stream_state::attach() { source.attach(fd); }
+loop_core* stream_state::loop() const noexcept { return io_ ? io_->loop() : nullptr; }
+std::string stream_state::local() const { return io_ ? io_->local() : std::string(); }
+int stream_state::descriptor() const noexcept { return io_ ? io_->descriptor() : -1; }
 
 void stream_state::close(bool abort) noexcept {
-    if (fd < 0) return;
-    if (abort) {
-        const linger reset{1, 0};
-        ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    if (!io_) return;
+    const transport_ptr io = std::move(io_);  // closed() is true for everybody who hears of it
+    if (std::exchange(waits_for_room_, false)) io->stop_waiting(direction::write);
+    if (flush_.linked()) flush_.unlink();
+    io->close(abort);  // wakes the reader
+    while (write_operation* w = writers_.front()) {
+        w->end(w->closes()              ? 0
+                : torn_at != 0          ? EPIPE
+                : write_error != 0      ? write_error
+                                        : EPIPE);
     }
-    source.detach();  // wakes the operations that wait for the kernel
-    ::close(fd);
-    fd = -1;
-    for (write_operation* w = writers.front(); w; w = writers.after(*w)) {
-        if (w->parked()) w->wake_to_retry();
-    }
-    if (server) connection_closed(*this);
+    if (server) connection_closed(*this);  // may destroy this object
 }
 
 void stream_state::abort() noexcept {
-    if (fd < 0) return;
+    if (closed()) return;
     read_error = write_error = ECONNABORTED;
     buffer.release();
     eof = false;
@@ -86,44 +85,41 @@ void stream_state::abort() noexcept {
 }
 
 void stream_state::close_when_written() noexcept {
-    if (writers.empty()) {
-        close(false);
-    } else {
-        closing = true;
-    }
+    closing = true;
+    if (writers_.empty()) close(false);
 }
 
-void stream_state::shut_down_writing() noexcept {
-    if (fd >= 0) ::shutdown(fd, SHUT_WR);
+void stream_state::end_writing() noexcept {
+    write_eof = true;
+    if (io_ && writers_.empty()) io_->shut_down_writing();
+}
+
+// ---- the state: reading ----
+
+io_result stream_state::read_once(char* into, std::size_t size) noexcept {
+    const io_result r = io_->read(into, size);
+    if (r.status == io_status::failed) read_error = r.error;
+    if (r.status == io_status::ended) end_reached();
+    return r;
 }
 
 bool stream_state::receive(std::size_t wanted) noexcept {
     chunk_ = std::max(chunk_, std::min(wanted, largest_chunk));
-    for (;;) {
-        ssize_t n;
-        try {
-            n = ::recv(fd, buffer.room_for(chunk_), chunk_, 0);
-        } catch (...) {
-            no_memory = true;
-            return true;
-        }
-        if (n > 0) {
-            buffer.filled(static_cast<std::size_t>(n));
-            if (static_cast<std::size_t>(n) == chunk_) chunk_ = std::min(2 * chunk_, largest_chunk);
-            return true;
-        }
-        if (n == 0) {
-            end_reached();
-            return true;
-        }
-        if (errno == EINTR) continue;
-        if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            if (buffer.size() == 0) buffer.release();  // an idle connection costs no buffer
-            return false;
-        }
-        read_error = errno;
+    char* room;
+    try {
+        room = buffer.room_for(chunk_);
+    } catch (...) {
+        no_memory = true;
         return true;
     }
+    const io_result r = read_once(room, chunk_);
+    if (r.status == io_status::would_block) {
+        if (buffer.size() == 0) buffer.release();  // an idle connection costs no buffer
+        return false;
+    }
+    buffer.filled(r.bytes);
+    if (r.bytes == chunk_) chunk_ = std::min(2 * chunk_, largest_chunk);
+    return true;
 }
 
 // The kernel tells of a reset once, to a read or a write, whichever comes first; later reads only see the end. So a
@@ -136,24 +132,107 @@ void stream_state::end_reached() noexcept {
     }
 }
 
-// The first writer has finished or given up: the next one goes on. After the last one, a stream that was to be closed
-// or shut down then is.
-void stream_state::next_writer() noexcept {
-    if (write_operation* following = writers.front()) {
-        if (following->parked() && !source.busy(1)) following->wake_to_retry();
-    } else if (closing) {
+void stream_state::wait_to_read(io_waiter w) noexcept { io_->wait(direction::read, w); }
+
+void stream_state::stop_reading(const operation& op) noexcept {
+    if (reader != &op) return;
+    reader = nullptr;
+    if (io_) io_->stop_waiting(direction::read);
+}
+
+// ---- the state: writing ----
+
+// The first write since the loop has looked outside goes out at once. What other tasks write until the next look is
+// collected, and goes out together: a system call costs more than a task's going to sleep. A task that writes again and
+// again is not kept from it.
+void stream_state::join_writers(write_operation& op) noexcept {
+    const bool alone = writers_.empty();
+    writers_.push_back(op);
+    if (!alone) return;
+    const std::uint64_t look = loop()->state().looks;
+    if (written_at_look_ == look && last_writer_ != op.task() && !op.closes()) return flush_later();
+    written_at_look_ = look;
+    last_writer_ = op.task();
+    write_line();
+}
+
+void stream_state::leave_writers(write_operation& op, std::size_t torn) noexcept {
+    if (torn != 0) torn_at = torn;
+    op.unlink();
+    if (writers_.empty() || torn != 0) write_line();
+}
+
+void stream_state::flush_later() noexcept {
+    if (!flush_.linked()) io_->loop()->state().unflushed.push_back(flush_);
+}
+
+void stream_state::flush_link::flush() noexcept {
+    const stream_ptr keep(&stream);
+    stream.write_line();
+}
+
+// Writes what the line has, until the line is empty or there is no room. After the last one, a stream that was to be
+// closed or shut down then is.
+void stream_state::write_line() noexcept {
+    if (std::exchange(waits_for_room_, false)) io_->stop_waiting(direction::write);
+    if (flush_.linked()) flush_.unlink();
+    for (int calls = 0; const write_operation* const first = next_to_write(); ++calls) {
+        if (first->closes()) return close(false);
+        if (calls == calls_in_a_row) return flush_later();
+        const io_result r = write_once();
+        if (r.status == io_status::failed) write_error = r.error;
+        if (r.status == io_status::would_block) {
+            waits_for_room_ = true;
+            return io_->wait(direction::write, {[](void* s) noexcept { static_cast<stream_state*>(s)->flush_.flush(); }, this});
+        }
+    }
+    if (closing) {
         close(false);
     } else if (write_eof) {
-        shut_down_writing();
+        io_->shut_down_writing();
     }
 }
 
-std::string stream_state::local() const {
-    if (fd < 0) return {};
-    address own;
-    own.length = sizeof own.storage;
-    if (::getsockname(fd, own.get(), &own.length) != 0) return {};
-    return own.text();
+// Ends the operations at the head of the line that have written everything, or cannot. Gives the first one that is
+// left, or null.
+write_operation* stream_state::next_to_write() noexcept {
+    for (;;) {
+        write_operation* const first = writers_.front();
+        if (!first || first->closes()) return first;
+        if (torn_at != 0) {
+            first->end(0, stream_misuse::torn);
+        } else if (write_error != 0) {
+            first->end(write_error);
+        } else if (first->rest().empty()) {
+            first->end(0);
+        } else {
+            return first;
+        }
+    }
+}
+
+// One system call for what stands in the line: up to an operation that closes, a number of parts, and a number of
+// bytes.
+io_result stream_state::write_once() noexcept {
+    constexpr int most_parts = 16;
+    iovec parts[most_parts];
+    int count = 0;
+    std::size_t size = 0;
+    for (write_operation* w = writers_.front(); w && !w->closes() && count < most_parts && size < largest_write;
+        w = writers_.after(*w)) {
+        const std::string_view rest = w->rest().substr(0, largest_write - size);
+        if (rest.empty()) continue;
+        parts[count++] = {const_cast<char*>(rest.data()), rest.size()};  // iovec has no const; it is only read
+        size += rest.size();
+    }
+    const io_result r = io_->write(parts, count);
+    std::size_t moved = r.bytes;
+    for (write_operation* w = writers_.front(); w && moved > 0; w = writers_.after(*w)) {
+        const std::size_t n = std::min(moved, w->rest().size());
+        w->sent(n);
+        moved -= n;
+    }
+    return r;
 }
 
 void throw_stream_misuse(stream_misuse misuse, const stream_state* stream) {
@@ -176,16 +255,9 @@ namespace {
 // What each read checks first: gives the caller's mistake, or none.
 stream_misuse begin_reading(const stream_ptr& stream, const operation& op, const loop_core* loop) noexcept {
     if (!stream) return stream_misuse::no_stream;
-    if (stream->source.attached() && stream->source.loop() != loop) return stream_misuse::other_loop;
+    if (!stream->closed() && stream->loop() != loop) return stream_misuse::other_loop;
     if (stream->reader && stream->reader != &op) return stream_misuse::second_reader;
     return stream_misuse::none;
-}
-
-template<class Operation>
-void stop_reading(const stream_ptr& stream, const Operation& op) noexcept {
-    if (!stream || stream->reader != &op) return;
-    stream->reader = nullptr;
-    stream->source.unpark(0);
 }
 
 void describe_stream(std::string& out, const char* what, const stream_ptr& stream) {
@@ -219,14 +291,15 @@ bool read_operation::start() noexcept {
             return false;
         }
         if (!s.receive(what_ == read_until_what::count ? count_ - s.buffer.size() : 0)) {
-            s.reader = this;
-            s.source.park(0, *this);
+            s.wait_for_data(*this);
             return false;
         }
     }
 }
 
-void read_operation::unpark() noexcept { stop_reading(stream_, *this); }
+void read_operation::unpark() noexcept {
+    if (stream_) stream_->stop_reading(*this);
+}
 
 bool read_operation::satisfied() noexcept {
     const std::size_t available = stream_->buffer.size();
@@ -306,29 +379,21 @@ bool read_some_operation::start() noexcept {
         return true;
     }
     error_ = s.read_error;
-    if (error_ != 0) return true;
-    if (s.eof || s.closed()) return true;
-    for (;;) {
-        const ssize_t n = ::recv(s.fd, into_, size_, 0);
-        if (n >= 0) {
-            got_ = static_cast<std::size_t>(n);
-            if (n == 0) s.end_reached();
-            error_ = s.read_error;
-            return true;
-        }
-        if (errno == EINTR) continue;
-        if (errno != EAGAIN && errno != EWOULDBLOCK) {
-            error_ = s.read_error = errno;
-            return true;
-        }
+    if (error_ != 0 || s.eof || s.closed()) return true;
+    const io_result r = s.read_once(into_, size_);
+    if (r.status == io_status::would_block) {
         s.buffer.release();
-        s.reader = this;
-        s.source.park(0, *this);
+        s.wait_for_data(*this);
         return false;
     }
+    got_ = r.bytes;
+    error_ = s.read_error;
+    return true;
 }
 
-void read_some_operation::unpark() noexcept { stop_reading(stream_, *this); }
+void read_some_operation::unpark() noexcept {
+    if (stream_) stream_->stop_reading(*this);
+}
 
 std::size_t read_some_operation::finish() {
     if (misuse_ != stream_misuse::none) throw_stream_misuse(misuse_, stream_.get());
@@ -348,77 +413,36 @@ bool write_operation::start() noexcept {
     stream_state& s = *stream_;
     if (s.closed()) {
         if (!close_) error_ = s.write_error != 0 ? s.write_error : EPIPE;
-        return done();
+        return true;
     }
-    if (s.source.loop() != task_->loop()) {
+    if (s.loop() != task_->loop()) {
         misuse_ = stream_misuse::other_loop;
-        return true;
+    } else if (!close_) {
+        if (s.write_eof) misuse_ = stream_misuse::after_eof;
+        if (s.torn_at > 0) misuse_ = stream_misuse::torn;
+        error_ = s.closing ? EPIPE : s.write_error;
     }
-    if (!close_ && !may_write()) return done();
-    if (!s.writers.empty() && s.writers.front() != this) {
-        join_writers();
-        return false;
-    }
-    if (close_) {
-        if (linked()) unlink();
-        s.close(false);
-        return true;
-    }
-    return send_all() ? done() : false;
+    if (misuse_ != stream_misuse::none || error_ != 0) return true;
+    s.join_writers(*this);
+    return !linked();
 }
 
-// True if this operation may write; otherwise the reason is noted. A writer that stood in the line already when
-// write_eof() or close_clients() came may finish.
-bool write_operation::may_write() noexcept {
-    const stream_state& s = *stream_;
-    if (s.write_eof && !linked()) misuse_ = stream_misuse::after_eof;
-    if (s.torn_at > 0) misuse_ = stream_misuse::torn;
-    error_ = s.closing && !linked() ? EPIPE : s.write_error;
-    return misuse_ == stream_misuse::none && error_ == 0;
-}
-
-// The operation neither writes nor waits any more: it leaves the line, and the next writer goes on.
-bool write_operation::done() noexcept {
-    const bool waited = linked();
-    if (waited) unlink();
-    if (waited || stream_->writers.empty()) stream_->next_writer();
-    return true;
-}
-
-bool write_operation::send_all() noexcept {
-    stream_state& s = *stream_;
-    for (int calls = 0; sent_ < size_; ++calls) {
-        if (calls == calls_in_a_row) {
-            join_writers();
-            start_again();
-            return false;
-        }
-        const ssize_t n = ::send(s.fd, data_ + sent_, std::min(size_ - sent_, 4 * largest_chunk), MSG_NOSIGNAL);
-        if (n >= 0) {
-            sent_ += static_cast<std::size_t>(n);
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            join_writers();
-            s.source.park(1, *this);
-            return false;
-        } else if (errno != EINTR) {
-            error_ = s.write_error = errno;
-            return true;
-        }
-    }
-    return true;
+void write_operation::end(int error, stream_misuse misuse) noexcept {
+    error_ = error;
+    misuse_ = misuse;
+    unlink();
+    wake();
 }
 
 void write_operation::unpark() noexcept {
-    if (!linked()) return;
-    stream_state& s = *stream_;
-    if (s.writers.front() == this && s.source.attached()) s.source.unpark(1);
-    if (sent_ > 0) s.torn_at = sent_;
-    unlink();
-    s.next_writer();
+    if (linked()) stream_->leave_writers(*this, sent_);
 }
 
 cancel_reply write_operation::cancel(const std::string& message) noexcept {
-    if (close_ && stream_) stream_->close(false);
+    if (close_ && stream_) {
+        if (linked()) unlink();  // or close() would end it, and the cancel would come too late
+        stream_->close(false);
+    }
     return irrevocable<write_operation>::cancel(message);
 }
 
@@ -459,15 +483,14 @@ void stream::drop() noexcept {
 
 detail::already_done stream::write_eof() {
     if (!state_) detail::throw_stream_misuse(detail::stream_misuse::no_stream, nullptr);
-    state_->write_eof = true;
-    if (state_->writers.empty()) state_->shut_down_writing();
+    state_->end_writing();
     return {};
 }
 
 void stream::abort() {
     if (!state_) detail::throw_stream_misuse(detail::stream_misuse::no_stream, nullptr);
     const detail::loop_core* const loop = detail::local().loop;
-    if (loop && !state_->closed() && state_->source.loop() != loop) {
+    if (loop && !state_->closed() && state_->loop() != loop) {
         detail::throw_stream_misuse(detail::stream_misuse::other_loop, state_.get());
     }
     state_->abort();

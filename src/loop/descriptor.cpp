@@ -1,5 +1,5 @@
-// Descriptors of the library's own: registered once, edge-triggered, one waiter for each direction. Streams and servers
-// try their system call first, and wait here when the kernel says that it would block.
+// Descriptors of the library's own: registered once, edge-triggered, one waiter for each direction. Transports and
+// servers try their system call first, and wait here when the kernel says that it would block.
 
 #include "loop/loop_state.hpp"
 
@@ -16,32 +16,34 @@ void io_source::attach(int fd) {
 
 void io_source::detach() noexcept {
     if (fd_ < 0) return;
-    if (!loop_->closed) {  // else the reactor is gone, or belongs to the parent of a fork()
-        wake_all();
+    if (!loop_->closed) {  // else the backend is gone, or belongs to the parent of a fork()
+        on_events(readable | writable);
         loop_->state().io->remove(*this, fd_);
     }
     fd_ = -1;
     loop_->release();
 }
 
-void io_source::park_slot(int direction, slot s) noexcept {
-    slots_[direction] = s;
+void io_source::park(direction d, io_waiter w) noexcept {
+    waiters_[static_cast<int>(d)] = w;
     ++loop_->outstanding;
 }
 
-void io_source::unpark(int direction) noexcept {
-    if (!slots_[direction].operation) return;
-    slots_[direction] = slot{};
+void io_source::unpark(direction d) noexcept {
+    io_waiter& w = waiters_[static_cast<int>(d)];
+    if (!w.who) return;
+    w = {};
     --loop_->outstanding;
 }
 
 void io_source::on_events(std::uint32_t events) noexcept {
-    for (int direction = 0; direction < 2; ++direction) {
-        if (!(events & (direction == 0 ? readable : writable))) continue;
-        const slot s = slots_[direction];
-        if (!s.operation) continue;
-        unpark(direction);
-        s.ready(s.operation);
+    exhausted_ &= static_cast<std::uint8_t>(~events);
+    if (events & ending) ending_seen_ = true;
+    for (const direction d : {direction::read, direction::write}) {
+        const io_waiter w = waiters_[static_cast<int>(d)];
+        if (!w.who || !(events & bit(d))) continue;
+        unpark(d);
+        w.ready(w.who);
     }
 }
 

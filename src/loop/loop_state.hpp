@@ -58,7 +58,7 @@ struct loop_state {
 
     timers timer_heap;
     const unsigned generation = fork_generation();  // of the process that made it: its child does not use it
-    std::unique_ptr<reactor> io;
+    std::unique_ptr<io_backend> io;
     std::shared_ptr<mailbox> mail;
     wake_entry waker;
     std::thread::id thread;     // that has entered the loop last
@@ -70,6 +70,9 @@ struct loop_state {
     task_base* next = nullptr;                    // the task whose step comes after the hook; null: a callback comes
     time_point virtual_now{std::chrono::seconds(1)};
     std::mt19937_64 random;
+
+    list<flushable> unflushed;                    // what has collected work for the kernel; flushed at each look
+    std::uint64_t looks = 0;                      // how often the loop has looked outside
 
     std::int32_t look_interval = 1;  // how many steps are taken between looks outside
     std::int32_t next_look = 1;      // steps to take before the next look: more if a short line is taken whole

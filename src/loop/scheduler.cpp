@@ -76,7 +76,8 @@ void scheduler::poll_outside() {
     const bool in_order = state_.virtual_time || by_turns();
     if (std::exchange(state_.in_order, in_order) && !in_order) line.join_earlier();
     state_.mail->drain();
-    const bool may_block = line.nothing();
+    flush();
+    const bool may_block = line.nothing() && state_.unflushed.empty();
     if (!may_block) state_.patience = std::chrono::milliseconds(1);
     if (state_.virtual_time) {
         state_.timer_heap.fire_due(state_.virtual_now);
@@ -96,6 +97,15 @@ void scheduler::poll_outside() {
     } else if (!state_.virtual_time) {
         state_.timer_heap.fire_due(now);
     }
+}
+
+// What has been collected goes to the kernel before the kernel is asked for news. What is collected meanwhile waits
+// for the next look.
+void scheduler::flush() noexcept {
+    ++state_.looks;
+    list<flushable> now;
+    now.splice(state_.unflushed);
+    while (flushable* const f = now.pop_front()) f->flush();
 }
 
 // On virtual time, with nothing ready: sets the clock to the next timer, unless something outside could come before

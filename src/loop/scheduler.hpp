@@ -37,6 +37,7 @@ private:
     class arrivals;
     bool interrupt_is_pending() const noexcept { return interrupt_count() != seen_; }
     void line_up(ready_queue& earlier) noexcept;
+    void flush() noexcept;
     bool advance_virtual_time(const arrivals& line);
     void hear_threads();
     void look_more_or_less_often(time_point now) noexcept;

@@ -58,7 +58,7 @@ aio::coro<connection> connect(std::size_t limit = 65536) {
 /// Lets the closing of the stream's socket send a reset.
 void reset_at_close(aio::stream& s) {
     const linger reset{1, 0};
-    ::setsockopt(s.detail_state()->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    ::setsockopt(s.detail_state()->descriptor(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 }
 
 /// A port of the loopback device that is bound, so that no other process gets it, and on which nothing listens. With a

@@ -3,7 +3,7 @@
 // libcurl asks us to watch and its one timer. curl_transfer is one request under way.
 //
 // libcurl never waits: it names the descriptors and the time that it wants to hear of (socket_function,
-// timer_function), and hears of them through curl_multi_socket_action, which the reactor and our timers call, always
+// timer_function), and hears of them through curl_multi_socket_action, which the backend and our timers call, always
 // outside of libcurl's own callbacks. Transfers that have ended are collected after each such call; that only schedules
 // the tasks that wait for them.
 //

@@ -88,7 +88,7 @@ coro<read_outcome> read_more(http_connection& c, delay limit) {
 // gone, so a client that reads slowly, but in time, seems to stand still.
 void keep_little_unsent(const stream& s) noexcept {
     const int most = write_size / 2;
-    ::setsockopt(s.detail_state()->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof most);
+    ::setsockopt(s.detail_state()->descriptor(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof most);
 }
 
 // Writes text, with a limit for each piece of write_size. False if the peer does not take it. A peer that is too slow

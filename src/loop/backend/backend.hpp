@@ -10,9 +10,9 @@
 
 namespace aio::detail {
 
-class reactor {
+class io_backend {
 public:
-    virtual ~reactor() = default;
+    virtual ~io_backend() = default;
     virtual const char* name() const noexcept = 0;
     /// All three throw std::system_error. events are io_entry's bits.
     virtual void add(io_entry& entry, int fd, std::uint32_t events) = 0;
@@ -23,6 +23,6 @@ public:
     virtual void poll(std::optional<std::chrono::nanoseconds> timeout) = 0;
 };
 
-std::unique_ptr<reactor> make_epoll_reactor();
+std::unique_ptr<io_backend> make_epoll_backend();
 
 }  // namespace aio::detail

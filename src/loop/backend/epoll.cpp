@@ -11,14 +11,14 @@
 namespace aio::detail {
 namespace {
 
-class epoll_reactor final : public reactor {
+class epoll_backend final : public io_backend {
 public:
-    epoll_reactor() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+    epoll_backend() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
         if (epoll_ < 0) throw_system_error(errno, "epoll_create1");
     }
-    ~epoll_reactor() override { ::close(epoll_); }
-    epoll_reactor(const epoll_reactor&) = delete;
-    epoll_reactor& operator=(const epoll_reactor&) = delete;
+    ~epoll_backend() override { ::close(epoll_); }
+    epoll_backend(const epoll_backend&) = delete;
+    epoll_backend& operator=(const epoll_backend&) = delete;
 
     const char* name() const noexcept override { return "epoll"; }
 
@@ -39,6 +39,7 @@ public:
             std::uint32_t came = 0;
             if (event.events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) came |= io_entry::readable;
             if (event.events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) came |= io_entry::writable;
+            if (event.events & (EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP)) came |= io_entry::ending;
             static_cast<io_entry*>(event.data.ptr)->on_events(came);
         }
         count_ = current_ = 0;
@@ -49,7 +50,7 @@ private:
         epoll_event event{};
         if (events & io_entry::readable) event.events |= EPOLLIN | EPOLLRDHUP;
         if (events & io_entry::writable) event.events |= EPOLLOUT;
-        if (events & io_entry::edge) event.events |= EPOLLET;
+        if (events & io_entry::edge) event.events |= EPOLLET | EPOLLPRI;
         event.data.ptr = &entry;
         if (::epoll_ctl(epoll_, operation, fd, &event) != 0) {
             throw_system_error(errno, "epoll_ctl of descriptor " + std::to_string(fd));
@@ -94,6 +95,6 @@ private:
 
 }  // namespace
 
-std::unique_ptr<reactor> make_epoll_reactor() { return std::make_unique<epoll_reactor>(); }
+std::unique_ptr<io_backend> make_epoll_backend() { return std::make_unique<epoll_backend>(); }
 
 }  // namespace aio::detail

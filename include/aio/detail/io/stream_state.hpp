@@ -1,16 +1,18 @@
 #pragma once
-// The state behind a stream: the socket, the bytes that have arrived and not been read, the operations that read and
-// write; and the classes of these operations.
+// The state behind a stream: what carries its bytes, the bytes that have arrived and not been read, the operations that
+// read and write; and the classes of these operations.
 //
-// Bytes are taken from the kernel only when a task reads, so a slow reader slows its peer down. Every operation tries
-// the system call first and parks on EAGAIN; nothing takes effect between a wake-up and the step of the task it wakes,
-// so a cancel in between loses no byte.
+// Bytes are read only when a task reads, so a slow reader slows its peer down. A read tries first, and waits where that
+// would block; nothing is read between a wake-up and the step of the task it wakes, so a cancel in between loses no
+// byte. Writes stand in a line, and are written in its order, whoever of them is awake.
 
 #include <aio/detail/loop/descriptor.hpp>
 #include <aio/detail/task/operation.hpp>
 #include <aio/detail/task/task_state.hpp>
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -50,10 +52,13 @@ private:
     std::size_t begin_ = 0, end_ = 0, capacity_ = 0;
 };
 
+class transport;  // src/io/transport.hpp
+struct io_result;
+
 /// Shared by the stream, its operations under way and the server it came from. The stream's destructor closes it.
 class stream_state final : public list_node, public pooled {
 public:
-    stream_state(int descriptor, std::string peer_address, std::size_t line_limit);
+    stream_state(std::unique_ptr<transport> io, std::string peer_address, std::size_t line_limit) noexcept;
     ~stream_state();
     stream_state(const stream_state&) = delete;
     stream_state& operator=(const stream_state&) = delete;
@@ -62,30 +67,46 @@ public:
         if (--references_ == 0) delete this;
     }
 
-    /// Registers the socket with the running loop. Throws std::system_error.
-    void attach();
-    bool closed() const noexcept { return fd < 0; }
-    /// Closes the socket, and wakes the tasks that read or write. abort: the peer gets a reset.
-    void close(bool abort) noexcept;
-    /// Closes the socket with a reset. Every read and write gets ECONNABORTED from then on.
-    void abort() noexcept;
-    /// Closes the socket as soon as the writes under way have finished (server::close_clients).
-    void close_when_written() noexcept;
-    void shut_down_writing() noexcept;
-    /// Calls recv once, into the buffer. False if there is nothing to read yet. At the end of the stream, or on an
-    /// error, sets eof, read_error or no_memory.
-    bool receive(std::size_t wanted) noexcept;
-    void end_reached() noexcept;
-    void next_writer() noexcept;
+    bool closed() const noexcept { return io_ == nullptr; }
+    /// Null once the stream is closed.
+    loop_core* loop() const noexcept;
     std::string local() const;
+    /// For socket options; -1 if there is none.
+    int descriptor() const noexcept;
+    /// Closes the transport, and ends the waits of the tasks that read or write. abort: the peer gets a reset.
+    void close(bool abort) noexcept;
+    /// Closes the transport with a reset. Every read and write gets ECONNABORTED from then on.
+    void abort() noexcept;
+    /// Closes the transport as soon as the writes under way have finished (server::close_clients).
+    void close_when_written() noexcept;
+    /// Nothing is written any more but what stands in the line already: the peer reads the end after that.
+    void end_writing() noexcept;
 
-    int fd;
-    io_source source;
+    // ---- reading: for the operation that is the reader
+
+    /// Reads once, straight from the transport. Notes the end of the stream, or an error.
+    io_result read_once(char* into, std::size_t size) noexcept;
+    /// Reads once, into the buffer. False if there is nothing to read yet. At the end of the stream, or on an error,
+    /// sets eof, read_error or no_memory.
+    bool receive(std::size_t wanted) noexcept;
+    template<class Operation>
+    void wait_for_data(Operation& op) noexcept {
+        reader = &op;
+        wait_to_read(to_retry(op));
+    }
+    void stop_reading(const operation& op) noexcept;
+
+    // ---- writing: for the operations in the line
+
+    /// Puts the operation into the line, and writes if the operation is alone there.
+    void join_writers(write_operation& op) noexcept;
+    /// The operation is cancelled. torn: after how many bytes of its data; 0 if nothing was written.
+    void leave_writers(write_operation& op, std::size_t torn) noexcept;
+
     byte_buffer buffer;
     std::string peer;
     std::size_t limit;
     const operation* reader = nullptr;  // the operation that waits for data
-    list<write_operation> writers;      // first come first served; the first may wait for room in the kernel
     server_state* server = nullptr;     // retained: the server counts this connection
     int read_error = 0;
     int write_error = 0;
@@ -96,7 +117,25 @@ public:
     bool closing = false;
 
 private:
+    struct flush_link final : flushable {
+        explicit flush_link(stream_state& s) noexcept : stream(s) {}
+        void flush() noexcept override;
+        stream_state& stream;
+    };
+    void wait_to_read(io_waiter w) noexcept;
+    void end_reached() noexcept;
+    void write_line() noexcept;
+    write_operation* next_to_write() noexcept;
+    io_result write_once() noexcept;
+    void flush_later() noexcept;
+
+    std::unique_ptr<transport> io_;  // null: closed
+    list<write_operation> writers_;  // first come first served
+    flush_link flush_{*this};
+    const task_base* last_writer_ = nullptr;  // compared, never used
+    std::uint64_t written_at_look_ = 0;       // of the loop: when the last write of an operation that came alone was
     std::uint32_t references_ = 0;
+    bool waits_for_room_ = false;
     std::size_t chunk_ = 4096;
 };
 
@@ -173,17 +212,19 @@ public:
     void describe(std::string& out) const override;
     cancel_reply cancel(const std::string& message) noexcept override;
 
+    // ---- for stream_state, whose line this stands in
+
+    bool closes() const noexcept { return close_; }
+    std::string_view rest() const noexcept { return {data_ + sent_, size_ - sent_}; }
+    void sent(std::size_t n) noexcept { sent_ += n; }
+    /// The operation leaves the line, and its task goes on. error is an errno, or 0.
+    void end(int error, stream_misuse misuse = stream_misuse::none) noexcept;
+
 protected:
     const char* data_ = nullptr;
     std::size_t size_ = 0;
 
 private:
-    bool done() noexcept;
-    bool may_write() noexcept;
-    void join_writers() noexcept {
-        if (!linked()) stream_->writers.push_back(*this);
-    }
-    bool send_all() noexcept;
     stream_ptr stream_;
     std::size_t sent_ = 0;
     int error_ = 0;

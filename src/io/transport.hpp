@@ -1,0 +1,85 @@
+#pragma once
+// What carries the bytes of a stream: a socket, a pair of pipes, or memory. TLS will be one more, over any other one;
+// io_uring will bring its own socket. stream.cpp alone calls them, and no transport knows anything of streams.
+//
+// Every call is an attempt: it moves bytes now, or says that it would block. The stream then waits for the direction,
+// and calls again when its waiter is told.
+
+#include <aio/detail/base/memory.hpp>
+#include <aio/detail/loop/descriptor.hpp>
+#include <aio/detail/loop/loop_core.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <sys/uio.h>
+
+namespace aio::detail {
+
+enum class io_status : std::uint8_t {
+    moved,        // some bytes were read or written
+    would_block,  // nothing to read yet, or no room: wait() tells when to call again
+    ended,        // only of a read: the peer sends nothing more
+    failed,       // error says why
+};
+
+struct io_result {
+    io_status status;
+    int error = 0;          // an errno
+    std::size_t bytes = 0;  // moved
+
+    static constexpr io_result moved(std::size_t n) noexcept { return {io_status::moved, 0, n}; }
+    static constexpr io_result would_block() noexcept { return {io_status::would_block}; }
+    static constexpr io_result ended() noexcept { return {io_status::ended}; }
+    static constexpr io_result failed(int error) noexcept { return {io_status::failed, error}; }
+};
+
+class transport : public pooled {
+public:
+    virtual ~transport() = default;
+    transport(const transport&) = delete;
+    transport& operator=(const transport&) = delete;
+
+    /// Reads at most size bytes, which is not 0.
+    virtual io_result read(char* into, std::size_t size) noexcept = 0;
+    /// Writes as much of the parts as there is room for. The parts have at least one byte together.
+    virtual io_result write(const iovec* parts, int count) noexcept = 0;
+    /// After would_block: tells the waiter, once, when the next attempt may do more, and when the transport is closed.
+    /// There is at most one waiter for each direction.
+    virtual void wait(direction d, io_waiter w) noexcept = 0;
+    virtual void stop_waiting(direction d) noexcept = 0;
+    /// The peer reads the end after what has been written.
+    virtual void shut_down_writing() noexcept = 0;
+    /// Closes both directions, and tells the waiters. abort: the peer is told that this is no ordinary end, where the
+    /// transport can say so. The stream destroys the transport next.
+    virtual void close(bool abort) noexcept = 0;
+    /// The address of this end; empty if there is none.
+    virtual std::string local() const { return {}; }
+    /// A descriptor for socket options; -1 if there is none.
+    virtual int descriptor() const noexcept { return -1; }
+    /// The loop to which it belongs.
+    loop_core* loop() const noexcept { return loop_; }
+
+protected:
+    explicit transport(loop_core& loop) noexcept : loop_(&loop) {}
+
+private:
+    loop_core* const loop_;
+};
+
+using transport_ptr = std::unique_ptr<transport>;
+
+/// All three belong to the running loop. They take the descriptors over, which must not block, and close them if they
+/// throw: std::system_error, std::bad_alloc. family is the socket's: AF_INET, AF_INET6, AF_UNIX.
+transport_ptr make_socket_transport(int fd, int family);
+/// Reads from one descriptor, and writes to the other one: pipes, FIFOs, terminals. -1: the stream has no such side. A
+/// write to a pipe that nobody reads fails with EPIPE, and raises no signal.
+transport_ptr make_pipe_transport(int read_fd, int write_fd);
+/// Two ends in memory: each reads what the other one writes. An end has room for capacity bytes, at least one, that
+/// have not been read.
+std::pair<transport_ptr, transport_ptr> make_memory_transports(std::size_t capacity);
+
+}  // namespace aio::detail
