@@ -372,22 +372,34 @@ bool read_some_operation::start() noexcept {
     stream_state& s = *stream_;
     s.reader = nullptr;
     if (size_ == 0) return true;
+    const bool open = s.read_error == 0 && !s.eof && !s.closed();
+    if (s.buffer.size() == 0 && open && !fetch()) {
+        s.wait_for_data(*this);
+        return false;
+    }
     if (const std::size_t available = s.buffer.size()) {
         got_ = std::min(available, size_);
         std::memcpy(into_, s.buffer.view().data(), got_);
         s.buffer.consume(got_);
-        return true;
     }
-    error_ = s.read_error;
-    if (error_ != 0 || s.eof || s.closed()) return true;
+    if (got_ == 0) error_ = s.read_error;
+    return true;
+}
+
+// Reads once, where nothing is in the buffer. False if there is nothing to read yet. A small read goes through the
+// buffer: that has room for more than there mostly is, and so shows that nothing is left.
+bool read_some_operation::fetch() noexcept {
+    stream_state& s = *stream_;
+    if (size_ < stream_state::first_chunk) {
+        const bool done = s.receive(0);
+        if (!std::exchange(s.no_memory, false)) return done;
+    }
     const io_result r = s.read_once(into_, size_);
     if (r.status == io_status::would_block) {
         s.buffer.release();
-        s.wait_for_data(*this);
         return false;
     }
     got_ = r.bytes;
-    error_ = s.read_error;
     return true;
 }
 

@@ -67,6 +67,7 @@ public:
         if (--references_ == 0) delete this;
     }
 
+    static constexpr std::size_t first_chunk = 4096;  // how much the first read asks for
     bool closed() const noexcept { return io_ == nullptr; }
     /// Null once the stream is closed.
     loop_core* loop() const noexcept;
@@ -136,7 +137,7 @@ private:
     std::uint64_t written_at_look_ = 0;       // of the loop: when the last write of an operation that came alone was
     std::uint32_t references_ = 0;
     bool waits_for_room_ = false;
-    std::size_t chunk_ = 4096;
+    std::size_t chunk_ = first_chunk;
 };
 
 /// Tells the stream's server that this connection is closed (in server.cpp).
@@ -190,6 +191,7 @@ public:
     void describe(std::string& out) const override;
 
 private:
+    bool fetch() noexcept;
     stream_ptr stream_;
     char* into_;
     std::size_t size_;
