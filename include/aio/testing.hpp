@@ -9,6 +9,7 @@
 #include <aio/detail/base/platform.hpp>
 
 #include <aio/run.hpp>
+#include <aio/stream.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 namespace aio::testing {
 
@@ -51,6 +53,20 @@ T run(coro<T> main, options o = {}) {
 void set_step_hook(detail::function<void()> fn);
 /// For a step hook: the task whose step comes next. Empty if a callback comes next, or a task of the library's own.
 any_task next_task() noexcept;
+
+/// capacity: how many bytes may be on their way to an end, at least 1; a write waits for room beyond that. limit: as in
+/// stream_options.
+struct stream_pair_options {
+    std::size_t capacity = 65536;
+    std::size_t limit = 65536;
+};
+
+/// Two streams of the running loop, connected in memory: each reads what the other one writes. They behave as two ends
+/// of a TCP connection do, use no descriptor, and so run on virtual time. Throws std::logic_error if no loop runs.
+inline std::pair<stream, stream> stream_pair(stream_pair_options options = {}) {
+    auto [first, second] = detail::connected_in_memory(options.capacity, options.limit);
+    return {stream(std::move(first)), stream(std::move(second))};
+}
 
 // ---- brute force
 //

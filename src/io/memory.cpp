@@ -3,6 +3,8 @@
 
 #include "io/transport.hpp"
 
+#include <aio/detail/io/stream_state.hpp>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -105,6 +107,12 @@ std::pair<transport_ptr, transport_ptr> make_memory_transports(std::size_t capac
     loop_core& loop = require_loop();
     transport_ptr first = std::make_unique<memory_transport>(there, back, loop);
     return {std::move(first), std::make_unique<memory_transport>(back, there, loop)};
+}
+
+std::pair<stream_ptr, stream_ptr> connected_in_memory(std::size_t capacity, std::size_t limit) {
+    auto [one, other] = make_memory_transports(capacity);
+    stream_ptr first(new stream_state(std::move(one), "a stream in memory", limit));
+    return {std::move(first), stream_ptr(new stream_state(std::move(other), "a stream in memory", limit))};
 }
 
 }  // namespace aio::detail

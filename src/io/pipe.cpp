@@ -4,9 +4,9 @@
 
 #include <cerrno>
 
+#include <unistd.h>
 #include <csignal>
 #include <ctime>
-#include <unistd.h>
 
 namespace aio::detail {
 namespace {
@@ -54,9 +54,7 @@ public:
         if (!in_.attached()) return io_result::ended();
         if (in_.exhausted(direction::read)) return io_result::would_block();
         ssize_t n;
-        do {
-            n = ::read(in_.fd(), into, size);
-        } while (n < 0 && errno == EINTR);
+        do { n = ::read(in_.fd(), into, size); } while (n < 0 && errno == EINTR);
         if (n == 0) return io_result::ended();
         return outcome(in_, direction::read, n);
     }
@@ -65,9 +63,7 @@ public:
         if (out_.exhausted(direction::write)) return io_result::would_block();
         no_sigpipe quiet;
         ssize_t n;
-        do {
-            n = ::writev(out_.fd(), parts, count);
-        } while (n < 0 && errno == EINTR);
+        do { n = ::writev(out_.fd(), parts, count); } while (n < 0 && errno == EINTR);
         if (n < 0 && errno == EPIPE) quiet.raised();
         return outcome(out_, direction::write, n);
     }

@@ -22,9 +22,7 @@ public:
     io_result read(char* into, std::size_t size) noexcept override {
         if (source_.exhausted(direction::read)) return io_result::would_block();
         ssize_t n;
-        do {
-            n = ::recv(source_.fd(), into, size, 0);
-        } while (n < 0 && errno == EINTR);
+        do { n = ::recv(source_.fd(), into, size, 0); } while (n < 0 && errno == EINTR);
         if (n == 0) return io_result::ended();
         return outcome(direction::read, n, size);
     }

@@ -1,5 +1,5 @@
-// The operations behind aio::stream, and the state that they share; stream_state.hpp has their classes and the rules. What
-// carries the bytes is a transport (transport.hpp).
+// The operations behind aio::stream, and the state that they share; stream_state.hpp has their classes and the rules.
+// What carries the bytes is a transport (transport.hpp).
 //
 // Reads and writes are independent of each other. One task at a time may read, and a second one is told of its mistake;
 // write operations stand in a line, and the whole line is handed to the transport at once, so the bytes of two writes
@@ -67,12 +67,7 @@ void stream_state::close(bool abort) noexcept {
     if (std::exchange(waits_for_room_, false)) io->stop_waiting(direction::write);
     if (flush_.linked()) flush_.unlink();
     io->close(abort);  // wakes the reader
-    while (write_operation* w = writers_.front()) {
-        w->end(w->closes()              ? 0
-                : torn_at != 0          ? EPIPE
-                : write_error != 0      ? write_error
-                                        : EPIPE);
-    }
+    while (write_operation* w = writers_.front()) w->look_again();
     if (server) connection_closed(*this);  // may destroy this object
 }
 
@@ -183,7 +178,8 @@ void stream_state::write_line() noexcept {
         if (r.status == io_status::failed) write_error = r.error;
         if (r.status == io_status::would_block) {
             waits_for_room_ = true;
-            return io_->wait(direction::write, {[](void* s) noexcept { static_cast<stream_state*>(s)->flush_.flush(); }, this});
+            return io_->wait(
+                direction::write, {[](void* s) noexcept { static_cast<stream_state*>(s)->flush_.flush(); }, this});
         }
     }
     if (closing) {
@@ -199,12 +195,10 @@ write_operation* stream_state::next_to_write() noexcept {
     for (;;) {
         write_operation* const first = writers_.front();
         if (!first || first->closes()) return first;
-        if (torn_at != 0) {
-            first->end(0, stream_misuse::torn);
-        } else if (write_error != 0) {
-            first->end(write_error);
+        if (torn_at != 0 || write_error != 0) {
+            first->look_again();
         } else if (first->rest().empty()) {
-            first->end(0);
+            first->done();
         } else {
             return first;
         }
@@ -418,32 +412,45 @@ void read_some_operation::describe(std::string& out) const { describe_stream(out
 // ---- writing ----
 
 bool write_operation::start() noexcept {
+    if (refused()) return true;
+    joined_ = true;
+    stream_->join_writers(*this);
+    if (linked()) return false;
+    if (!rest().empty()) static_cast<void>(refused());  // the write has failed
+    return true;
+}
+
+// True if there is nothing to do: the stream is closed, or a write cannot be begun or go on. Notes why. A write that
+// stood in the line already when write_eof() or close_clients() came may finish.
+bool write_operation::refused() noexcept {
     if (!stream_) {
         if (!close_) misuse_ = stream_misuse::no_stream;
         return true;
     }
-    stream_state& s = *stream_;
+    const stream_state& s = *stream_;
     if (s.closed()) {
         if (!close_) error_ = s.write_error != 0 ? s.write_error : EPIPE;
         return true;
     }
     if (s.loop() != task_->loop()) {
         misuse_ = stream_misuse::other_loop;
-    } else if (!close_) {
-        if (s.write_eof) misuse_ = stream_misuse::after_eof;
-        if (s.torn_at > 0) misuse_ = stream_misuse::torn;
-        error_ = s.closing ? EPIPE : s.write_error;
+        return true;
     }
-    if (misuse_ != stream_misuse::none || error_ != 0) return true;
-    s.join_writers(*this);
-    return !linked();
+    if (close_) return false;
+    if (s.write_eof && !joined_) misuse_ = stream_misuse::after_eof;
+    if (s.torn_at > 0) misuse_ = stream_misuse::torn;
+    error_ = s.closing && !joined_ ? EPIPE : s.write_error;
+    return misuse_ != stream_misuse::none || error_ != 0;
 }
 
-void write_operation::end(int error, stream_misuse misuse) noexcept {
-    error_ = error;
-    misuse_ = misuse;
+void write_operation::done() noexcept {
     unlink();
     wake();
+}
+
+void write_operation::look_again() noexcept {
+    unlink();
+    wake_to_retry();
 }
 
 void write_operation::unpark() noexcept {

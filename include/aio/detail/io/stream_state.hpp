@@ -145,6 +145,9 @@ void connection_closed(stream_state& connection) noexcept;
 
 using stream_ptr = state_ptr<stream_state>;
 
+/// Two streams of the running loop that are connected in memory (in memory.cpp).
+std::pair<stream_ptr, stream_ptr> connected_in_memory(std::size_t capacity, std::size_t limit);
+
 /// The mistake of the caller's for which an operation was not begun.
 enum class stream_misuse : std::uint8_t { none, no_stream, other_loop, second_reader, after_eof, torn };
 [[noreturn]] void throw_stream_misuse(stream_misuse misuse, const stream_state* stream);
@@ -219,19 +222,24 @@ public:
     bool closes() const noexcept { return close_; }
     std::string_view rest() const noexcept { return {data_ + sent_, size_ - sent_}; }
     void sent(std::size_t n) noexcept { sent_ += n; }
-    /// The operation leaves the line, and its task goes on. error is an errno, or 0.
-    void end(int error, stream_misuse misuse = stream_misuse::none) noexcept;
+    /// All bytes are written: the operation leaves the line.
+    void done() noexcept;
+    /// The stream is closed, torn or broken: the operation leaves the line, and start() finds out why. Until then a
+    /// cancel is still delivered.
+    void look_again() noexcept;
 
 protected:
     const char* data_ = nullptr;
     std::size_t size_ = 0;
 
 private:
+    bool refused() noexcept;
     stream_ptr stream_;
     std::size_t sent_ = 0;
     int error_ = 0;
     stream_misuse misuse_ = stream_misuse::none;
     bool close_ = false;
+    bool joined_ = false;  // has stood in the line
 };
 
 /// A write of a temporary. The operation may be awaited after the expression that made it, so it owns the text.
