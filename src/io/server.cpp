@@ -77,37 +77,55 @@ struct accepted {
     address peer;
 };
 
-/// Waits for a connection and accepts it. Revertible. The listener must live until the end of the await; when it is
-/// closed, the error is ECANCELED.
-class [[nodiscard]] accept_operation final : public revertible<accept_operation> {
+/// Waits for a connection and accepts it. Revertible: a connection that was accepted just before a cancel is closed.
+/// The listener must live until the end of the await; when it is closed, the error is ECANCELED.
+class [[nodiscard]] accept_operation final : public revertible<accept_operation>, private io_request {
 public:
-    explicit accept_operation(listener& l) noexcept : listener_(&l) {}
+    accept_operation(listener& l, loop_core& loop) noexcept : listener_(&l), backend_(loop.state().io.get()) {}
     bool start() noexcept {
-        for (;;) {
-            if (listener_->fd < 0) {
-                result_.error = ECANCELED;
-                return true;
-            }
-            result_.peer.length = sizeof result_.peer.storage;
-            result_.fd =
-                ::accept4(listener_->fd, result_.peer.get(), &result_.peer.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-            if (result_.fd >= 0) return true;
-            if (errno == EINTR || errno == ECONNABORTED) continue;
-            if (errno == EAGAIN || errno == EWOULDBLOCK) {
-                listener_->source.park(direction::read, to_retry(*this));
-                return false;
-            }
-            result_.error = errno;
+        if (listener_->fd < 0) {
+            take(-ECANCELED);
             return true;
         }
+        result_.peer.length = sizeof result_.peer.storage;
+        set_accept(listener_->source, result_.peer.get(), &result_.peer.length);
+        const std::optional<int> result = backend_->submit(*this);
+        if (result) take(*result);
+        return result.has_value();
     }
-    void unpark() noexcept { listener_->source.unpark(direction::read); }
-    void revert() noexcept {}  // nothing has been accepted yet: start() does that just before the task goes on
-    accepted finish() noexcept { return result_; }
+    cancel_reply cancel(const std::string& message) noexcept override {
+        if (parked() && !backend_->cancel(*this)) {  // the kernel has the request until it has answered
+            unwanted_ = true;
+            return cancel_reply::handed_on;
+        }
+        return revertible<accept_operation>::cancel(message);
+    }
+    void unpark() noexcept {}
+    void revert() noexcept {
+        if (result_.fd >= 0) ::close(std::exchange(result_.fd, -1));
+    }
+    accepted finish() {
+        if (unwanted_) {
+            revert();
+            throw cancelled_error();
+        }
+        return result_;
+    }
     void describe(std::string& out) const override { out += "a connection to " + listener_->where.text(); }
 
 private:
+    void completed(int result) noexcept override {
+        take(result);
+        wake();
+    }
+    void take(int result) noexcept {
+        result_.fd = std::max(result, -1);
+        result_.error = result < 0 ? -result : 0;
+    }
+
     listener* listener_;
+    io_backend* backend_;
+    bool unwanted_ = false;
     accepted result_;
 };
 
@@ -289,10 +307,11 @@ void report_accept_error(const listener& from, int error) noexcept try {
 } catch (...) { get_running_loop().core().report("accept failed; it goes on", std::current_exception(), nullptr); }
 
 coro<> accept_loop(server_ref server, listener& from) {
+    loop_core& loop = require_loop();
     bool told = false;
     try {
         for (;;) {
-            const accepted a = co_await accept_operation(from);
+            const accepted a = co_await accept_operation(from, loop);
             if (server->closed) {
                 if (a.fd >= 0) ::close(a.fd);
                 co_return;
@@ -308,7 +327,7 @@ coro<> accept_loop(server_ref server, listener& from) {
         }
     } catch (const cancelled_error&) {
         if (server->closed) co_return;
-        loop_core& loop = get_running_loop().core();  // this is the end of run(): the server is still open
+        // This is the end of run(): the server is still open.
         tell_not_left(*server.get(), loop, " was never closed");
         server->close();
         throw;

@@ -5,6 +5,8 @@
 
 #include <aio/detail/loop/descriptor.hpp>
 
+#include <utility>
+
 namespace aio::detail {
 
 void io_source::attach(int fd) {
@@ -15,12 +17,12 @@ void io_source::attach(int fd) {
 }
 
 void io_source::detach() noexcept {
-    if (fd_ < 0) return;
+    const int fd = std::exchange(fd_, -1);  // attached() is false for the waiters
+    if (fd < 0) return;
     if (!loop_->closed) {  // else the backend is gone, or belongs to the parent of a fork()
         on_events(readable | writable);
-        loop_->state().io->remove(*this, fd_);
+        loop_->state().io->remove(*this, fd);
     }
-    fd_ = -1;
     loop_->release();
 }
 
