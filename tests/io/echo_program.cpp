@@ -30,7 +30,8 @@ aio::coro<> ask(int port, int times) {
     const std::string question(63, 'x');
     for (int i = 0; i < times; ++i) {
         co_await s.write(question + '\n');
-        if ((co_await s.read_line()).size() != 64) throw std::runtime_error("the answer is not what was asked");
+        const std::string answer = co_await s.read_line();
+        if (answer.size() != 64) throw std::runtime_error("the answer is not what was asked");
     }
     co_await s.aclose();
 }
