@@ -151,7 +151,7 @@ void stream_state::join_writers(write_operation& op) noexcept {
     write_line();
 }
 
-void stream_state::leave_writers(write_operation& op, std::size_t torn) noexcept {
+void stream_state::cancel_write(write_operation& op, std::size_t torn) noexcept {
     if (torn != 0) torn_at = torn;
     op.unlink();
     if (writers_.empty() || torn != 0) write_line();
@@ -454,7 +454,7 @@ void write_operation::look_again() noexcept {
 }
 
 void write_operation::unpark() noexcept {
-    if (linked()) stream_->leave_writers(*this, sent_);
+    if (linked()) stream_->cancel_write(*this, sent_);
 }
 
 cancel_reply write_operation::cancel(const std::string& message) noexcept {

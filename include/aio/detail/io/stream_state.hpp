@@ -102,7 +102,7 @@ public:
     /// Puts the operation into the line, and writes if the operation is alone there.
     void join_writers(write_operation& op) noexcept;
     /// The operation is cancelled. torn: after how many bytes of its data; 0 if nothing was written.
-    void leave_writers(write_operation& op, std::size_t torn) noexcept;
+    void cancel_write(write_operation& op, std::size_t torn) noexcept;
 
     byte_buffer buffer;
     std::string peer;
