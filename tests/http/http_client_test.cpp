@@ -257,6 +257,10 @@ AIO_REAL_TEST("post, put, del, head and request send their method, their body an
     EXPECT_TRUE(r.text().starts_with("OPTIONS / ")) << r.text();
     r = co_await s.post(server.url(), "");
     EXPECT_TRUE(contains(r.text(), "Content-Length: 0")) << r.text();
+    r = co_await s.put(server.url(), "");
+    EXPECT_TRUE(r.text().starts_with("PUT / ") && contains(r.text(), "\r\nContent-Length: 0\r\n")) << r.text();
+    r = co_await s.request("PATCH", server.url(), "");
+    EXPECT_TRUE(r.text().starts_with("PATCH / ") && contains(r.text(), "\r\nContent-Length: 0\r\n")) << r.text();
     r = co_await s.head(server.url());
     EXPECT_EQ(r.text(), "");
     EXPECT_NE(r.headers()["Content-Length"], "0");
@@ -1726,10 +1730,15 @@ AIO_REAL_TEST("a request that waits says so in the call graph") {
     raw_server silent(&hangs);
     http::session s({.timeout = 20s});
     auto t = aio::create_task(s.get(silent.url()), {.name = "fetcher"});
-    while (s.running() == 0) co_await aio_test::turns();
+    auto streaming = aio::create_task([](http::session& from, std::string url) -> aio::coro<> {
+        co_await aio::for_each(from.stream(url), [](const std::string&) {});
+    }(s, silent.url("/pieces")));
+    while (s.running() < 2) co_await aio_test::turns();
     const std::string graph = aio::capture_call_graph().to_string();
-    EXPECT_TRUE(contains(graph, "GET " + silent.url())) << graph;
+    EXPECT_TRUE(contains(graph, "GET " + silent.url() + ": ")) << graph;
+    EXPECT_TRUE(contains(graph, "GET " + silent.url("/pieces") + ": ")) << graph;
     t.cancel();
+    streaming.cancel();
 }
 
 aio::coro<> fetch_three(http::session& s, std::string url, int& got) {

@@ -264,6 +264,8 @@ AIO_REAL_TEST("a server that is not there is an error that says where and why") 
     f = co_await failure_to_connect("postgresql://aio:secret@no-such-host.invalid/aio");
     EXPECT_EQ(f.code, "08001");
     EXPECT_CONTAINS(f.what, "resolving host 'no-such-host.invalid'");
+    const bool reason = contains(f.what, ::gai_strerror(EAI_NONAME)) || contains(f.what, ::gai_strerror(EAI_AGAIN));
+    EXPECT_TRUE(reason) << f.what;
     f = co_await failure_to_connect("postgresql:///db?host=/nonexistent/folder");
     EXPECT_EQ(f.code, "08001");
     EXPECT_CONTAINS(f.what, "/nonexistent/folder");
