@@ -156,7 +156,7 @@ cancel_reply children::ending::cancel(const std::string& message) noexcept {
 }
 
 void children::ending::await_resume() {
-    if (phase_ != phase::idle && task_->cancel_due())
+    if (phase_ != phase::idle && task_->must_cancel())
         set_->cancelled_meanwhile(copied(task_->take_cancellation().message()));
     if (throw_cancel_ && set_->cancel_requested()) set_->throw_cancelled();
 }

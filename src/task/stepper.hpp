@@ -22,7 +22,7 @@ struct forced_end {};
     flags_ |= flag_ending;    // before the first destructor, which may cancel this task
     root.handle().destroy();  // locals, arguments, callable: before anybody hears of the end
     task_link::unlink_for_good();
-    constexpr std::uint16_t to_settle = flag_must_cancel | flag_cancel_taken | flag_gives_context;
+    constexpr std::uint16_t to_settle = cancel_state_bits | flag_gives_context;
     if (!ended_by_exception && none(context_, extra_) && !(flags_ & to_settle)) [[likely]] {
         complete(false, false);
     } else {

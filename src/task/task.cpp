@@ -121,22 +121,21 @@ bool task_base::cancel(std::string message) {
 }
 
 void task_base::request_cancel(std::string message) noexcept {
-    if (waiting_) {
-        switch (waiting_->cancel(message)) {
-            case cancel_reply::delivered:
-                flags_ |= flag_cancel_taken;
-                set_cancel_message(std::move(message));
-                schedule();
-                return;
-            case cancel_reply::handed_on: return;
-            case cancel_reply::refused: break;
-        }
-    }
-    if (!(flags_ & flag_cancel_taken)) set_cancel_message(std::move(message));  // else the first message is on its way
-    flags_ = static_cast<std::uint16_t>((flags_ & ~flag_overtaken) | flag_must_cancel);
-    if (!started()) {
-        request_prepare();
-        schedule();  // a task group may hold it back: now it ends
+    switch (waiting_ ? waiting_->cancel(message) : cancel_reply::refused) {
+        case cancel_reply::delivered:
+            advance(cancel_event::request_delivered);
+            set_cancel_message(std::move(message));
+            schedule();
+            break;
+        case cancel_reply::handed_on: advance(cancel_event::request_handed_on); break;
+        case cancel_reply::refused:
+            advance(cancel_event::request_refused);
+            if (cancellation() == cancel_state::pending) set_cancel_message(std::move(message));  // else the first one
+            if (!started()) {
+                request_prepare();
+                schedule();  // a task group may hold it back: now it ends
+            }
+            break;
     }
 }
 
@@ -156,7 +155,7 @@ std::string copied(const std::string& message) noexcept {
 
 std::uint32_t task_base::uncancel() noexcept {
     if (cancel_requests_ == 0) return 0;
-    if (--cancel_requests_ == 0) { flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_overtaken)); }
+    if (--cancel_requests_ == 0) advance(cancel_event::withdrawn);
     return cancel_requests_;
 }
 
@@ -164,16 +163,16 @@ void task_base::hand_over_cancel() noexcept {
     const std::string message = extra_ ? copied(extra_->cancel_message) : std::string();
     switch (waiting_->cancel(message)) {
         case cancel_reply::delivered:
-            flags_ = static_cast<std::uint16_t>((flags_ & ~(flag_must_cancel | flag_overtaken)) | flag_cancel_taken);
+            advance(cancel_event::offer_delivered);
             schedule();
             break;
-        case cancel_reply::handed_on: flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_overtaken)); break;
-        case cancel_reply::refused: break;
+        case cancel_reply::handed_on: advance(cancel_event::offer_handed_on); break;
+        case cancel_reply::refused: advance(cancel_event::offer_refused); break;
     }
 }
 
 cancelled_error task_base::take_cancellation() noexcept {
-    flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_cancel_taken | flag_overtaken));
+    advance(cancel_event::taken);
     if (!extra_) return cancelled_error();
     return cancelled_error(std::exchange(extra_->cancel_message, {}));
 }
@@ -182,7 +181,7 @@ void task_base::throw_cancelled() { throw take_cancellation(); }
 
 void task_base::keep_cancel_pending(std::string message) noexcept {
     set_cancel_message(std::move(message));
-    flags_ |= flag_must_cancel | flag_overtaken;
+    advance(cancel_event::overtaken);
 }
 
 bool task_base::prepare_step() noexcept {
@@ -205,12 +204,11 @@ void task_base::settle(bool ended_by_exception) noexcept {
     bool was_cancelled = false;
     if (ended_by_exception) {
         was_cancelled = is_cancelled(error());
-    } else if ((flags_ & (flag_must_cancel | flag_overtaken)) == flag_must_cancel) {  // rule 7
+    } else if (cancellation() == cancel_state::pending) {  // rule 7
         set_cancelled(take_cancellation());
         was_cancelled = true;
     }
-    if (flags_ & flag_must_cancel) flags_ |= flag_cancel_unseen;
-    flags_ &= static_cast<std::uint16_t>(~(flag_must_cancel | flag_cancel_taken));
+    advance(cancel_event::ended);
     const bool has_failed = ended_by_exception && !was_cancelled;
     if (flags_ & flag_gives_context) std::swap(context_, local().context);
     if (context_ && !has_failed) drop_context(std::exchange(context_, nullptr));

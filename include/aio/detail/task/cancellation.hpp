@@ -1,5 +1,6 @@
 #pragma once
-// The operation that a suspended task waits in, as a cancel sees it.
+// Where a task's cancellation stands, and the operation that a suspended task waits in, as a cancel sees it.
+// docs/internals/cancellation.md has the table of states and events, and a test of each of its rows.
 
 #include <aio/detail/base/config.hpp>
 
@@ -16,6 +17,51 @@ enum class cancel_reply : std::uint8_t {
     handed_on,  // the awaited task or future was cancelled instead: this task resumes when that has ended
     refused,    // the operation has completed, or cannot be interrupted: the cancel stays pending
 };
+
+/// Where a task's cancellation stands.
+enum class cancel_state : std::uint8_t {
+    none,                  // nothing is to be delivered
+    pending,               // requested, and accepted by nothing yet: offered where the task next suspends
+    accepted,              // the operation has given up its wait: thrown when the task resumes
+    accepted_and_pending,  // another request came before the first one was thrown
+    overtaken,             // a value or an error went first: the next wait gets the request
+};
+
+/// What changes the state of a task's cancellation.
+enum class cancel_event : std::uint8_t {
+    // cancel() was called, and what the task waits in ...
+    request_delivered,  // ... has given up its wait
+    request_handed_on,  // ... has cancelled what it waits for instead
+    request_refused,    // ... goes on; or the task waits in nothing
+    // The task has suspended while a cancel was pending, and what it now waits in ...
+    offer_delivered,  // ... has given up its wait
+    offer_handed_on,  // ... has cancelled what it waits for instead
+    offer_refused,    // ... goes on
+    taken,            // cancelled_error is thrown; or whoever has made the request takes it back
+    overtaken,        // an operation gives its value, or throws its error, although a cancel is due
+    withdrawn,        // uncancel() has brought the count of requests to zero
+    ended,            // the outcome is settled: what is pending now will not be delivered
+};
+
+/// The state after an event. Nothing else decides what a state becomes.
+constexpr cancel_state after(cancel_event event, cancel_state from) noexcept {
+    const bool accepted = from == cancel_state::accepted || from == cancel_state::accepted_and_pending;
+    switch (event) {
+        case cancel_event::request_delivered:
+            return from == cancel_state::none ? cancel_state::accepted : cancel_state::accepted_and_pending;
+        case cancel_event::request_refused:
+            return accepted ? cancel_state::accepted_and_pending : cancel_state::pending;
+        case cancel_event::offer_delivered: return cancel_state::accepted;
+        case cancel_event::overtaken: return cancel_state::overtaken;
+        case cancel_event::withdrawn: return accepted ? cancel_state::accepted : cancel_state::none;
+        case cancel_event::offer_handed_on:
+        case cancel_event::taken: return cancel_state::none;
+        case cancel_event::request_handed_on:
+        case cancel_event::offer_refused:
+        case cancel_event::ended: break;
+    }
+    return from;
+}
 
 /// What a suspended task waits in; lives in the frame of the coroutine that awaits it. See operation.hpp for how to
 /// write one.

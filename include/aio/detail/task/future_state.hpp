@@ -78,17 +78,17 @@ protected:
     static constexpr std::uint16_t flag_done = 1, flag_cancelled = 2, flag_failed = 4, flag_retrieved = 8,
                                    flag_task = 16;
     // of tasks
-    static constexpr std::uint16_t flag_must_cancel = 32;   // deliver a cancel at the next suspension point
-    static constexpr std::uint16_t flag_cancel_taken = 64;  // the awaited thing accepted it: delivered at the resume
-    static constexpr std::uint16_t flag_overtaken = 128;    // an irrevocable completion came before the pending cancel
-    static constexpr std::uint16_t flag_prepare = 256;      // call prepare_step() before the next step
-    static constexpr std::uint16_t flag_internal = 512;     // not shown in reports
-    static constexpr std::uint16_t flag_gives_context = 1024;   // its context goes to the runner's next run (rule 145)
-    static constexpr std::uint16_t flag_cancel_path = 2048;     // a cancel passes through it: see task_base::cancel()
-    static constexpr std::uint16_t flag_closes = 4096;          // it cleans up: the end of run() does not cancel it
-    static constexpr std::uint16_t flag_cancel_unseen = 16384;  // it has ended with a cancel that was not delivered
+    static constexpr std::uint16_t flag_prepare = 32;         // call prepare_step() before the next step
+    static constexpr std::uint16_t flag_internal = 64;        // not shown in reports
+    static constexpr std::uint16_t flag_gives_context = 128;  // its context goes to the runner's next run (rule 145)
+    static constexpr std::uint16_t flag_cancel_path = 256;    // a cancel passes through it: see task_base::cancel()
+    static constexpr std::uint16_t flag_closes = 512;         // it cleans up: the end of run() does not cancel it
     // of tasks and futures
-    static constexpr std::uint16_t flag_ending = 8192;  // see over()
+    static constexpr std::uint16_t flag_ending = 1024;  // see over()
+    // The three uppermost bits of flags_ are a task's cancel_state: a task has no byte to spare, and the end of a task
+    // finds the state and flag_gives_context with one test.
+    static constexpr unsigned cancel_state_shift = 13;
+    static constexpr std::uint16_t cancel_state_bits = 7U << cancel_state_shift;
 
     std::uint32_t references_ = 1;
     std::uint16_t flags_ = 0;

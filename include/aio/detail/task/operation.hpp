@@ -82,7 +82,7 @@ public:
 
     [[gnu::always_inline]] decltype(auto) await_resume() {
         if (phase_ != phase::idle) {
-            if (task_->cancel_due()) [[unlikely]]
+            if (task_->must_cancel()) [[unlikely]]
                 cancelled_or_overtaken();
             phase_ = phase::idle;
         }

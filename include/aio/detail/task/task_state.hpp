@@ -47,16 +47,16 @@ public:
     std::uint32_t uncancel() noexcept;
     std::uint32_t cancelling() const noexcept { return cancel_requests_; }
 
-    bool must_cancel() const noexcept { return flags_ & flag_must_cancel; }
-    bool cancel_unseen() const noexcept { return flags_ & flag_cancel_unseen; }
-    bool cancel_due() const noexcept { return flags_ & (flag_must_cancel | flag_cancel_taken); }
+    cancel_state cancellation() const noexcept { return static_cast<cancel_state>(flags_ >> cancel_state_shift); }
+    /// True if something is to be delivered. While a task runs, that is where it next suspends.
+    bool must_cancel() const noexcept { return cancellation() != cancel_state::none; }
+    /// True if the task has ended with a cancel that was not delivered.
+    bool cancel_unseen() const noexcept { return done() && must_cancel(); }
     /// Gives a pending cancel to the operation that the task has just suspended in (rule 6).
     void hand_over_cancel() noexcept;
     /// Called when an irrevocable operation gives its value although a cancel is due. The cancel stays pending for the
     /// next await (see What differs from asyncio, (b) and (f2)).
-    void overtake_cancel() noexcept {
-        flags_ = static_cast<std::uint16_t>((flags_ & ~flag_cancel_taken) | flag_must_cancel | flag_overtaken);
-    }
+    void overtake_cancel() noexcept { advance(cancel_event::overtaken); }
     /// Makes the next suspension point of the running task throw cancelled_error, without counting a new request. If
     /// the task returns a value before that, the value stays.
     void keep_cancel_pending(std::string message) noexcept;
@@ -67,7 +67,7 @@ public:
     void suspended(promise_base& leaf, operation& op) noexcept {
         leaf_ = &leaf;
         waiting_ = &op;
-        if (flags_ & flag_must_cancel) [[unlikely]]
+        if (must_cancel()) [[unlikely]]
             hand_over_cancel();
     }
     void request_prepare() noexcept { flags_ |= flag_prepare; }
@@ -124,6 +124,10 @@ protected:
     std::source_location created_;
 
 private:
+    void advance(cancel_event event) noexcept {
+        const auto state = static_cast<std::uint16_t>(after(event, cancellation()));
+        flags_ = static_cast<std::uint16_t>((flags_ & ~cancel_state_bits) | (state << cancel_state_shift));
+    }
     void request_cancel(std::string message) noexcept;
     void drop_rest() noexcept;
 };
