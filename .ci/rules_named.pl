@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 # Usage: .ci/rules_named.pl: checks that a test names each of the 181 rules of asyncio's semantics ("rule 62: ..."), and that
-# docs/reference/asyncio_differences.md has a row for each of them and names only tests that exist. It checks, too, that a test names each
-# fault that reviewers found ("fault C1: ..."). C stands for the core, N for HTTP, SQL and files, P for what newcomers and packagers met.
+# docs/reference/asyncio_differences.md has a row for each of them. That page and docs/internals/cancellation.md name only tests that
+# exist. The script checks, too, that a test names each fault that reviewers found ("fault C1: ..."). C stands for the core, N for HTTP,
+# SQL and files, P for what newcomers and packagers met.
 use strict;
 use warnings;
 
@@ -38,7 +39,14 @@ for my $line (split /\n/, $text) {
 }
 for my $rule (1 .. $last) { report("rule $rule is missing") unless $rows{$rule}; }
 for my $rule (sort { $a <=> $b } keys %rows) { report("there is no rule $rule") if $rule < 1 || $rule > $last; }
-while ($text =~ /`(\w+_test)`: `([^`]+)`/g) { report("there is no test $1: $2") unless $exists{"$1: $2"}; }
+for my $names_tests ($page, 'docs/internals/cancellation.md') {
+    my $all = slurp($names_tests);
+    while ($all =~ /`(\w+_test)`: `([^`]+)`/g) {
+        next if $exists{"$1: $2"};
+        print "$names_tests: there is no test $1: $2\n";
+        $faults++;
+    }
+}
 
 my @unnamed = grep { !$named{$_} } 1 .. $last;
 printf "%d of %d rules are named by tests%s\n", $last - @unnamed, $last, @unnamed ? "; not by any: @unnamed" : "";

@@ -10,6 +10,7 @@
 #include <aio/task.hpp>
 
 #include <algorithm>
+#include <cassert>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -118,6 +119,13 @@ bool task_base::cancel(std::string message) {
     flags_ &= static_cast<std::uint16_t>(~flag_cancel_path);
     cancel_stack = nullptr;
     return true;
+}
+
+// All changes of the state of a cancellation pass through here.
+void task_base::advance(cancel_event event) noexcept {
+    assert(can_come(event, cancellation()));
+    const auto state = static_cast<std::uint16_t>(after(event, cancellation()));
+    flags_ = static_cast<std::uint16_t>((flags_ & ~cancel_state_bits) | (state << cancel_state_shift));
 }
 
 void task_base::request_cancel(std::string message) noexcept {

@@ -43,9 +43,32 @@ enum class cancel_event : std::uint8_t {
     ended,            // the outcome is settled: what is pending now will not be delivered
 };
 
+/// True where an operation has given up its wait, and the task has not resumed.
+constexpr bool has_accepted(cancel_state state) noexcept {
+    return state == cancel_state::accepted || state == cancel_state::accepted_and_pending;
+}
+
+/// False for an event that cannot come in this state.
+constexpr bool can_come(cancel_event event, cancel_state state) noexcept {
+    switch (event) {
+        case cancel_event::request_refused:
+        case cancel_event::taken:
+        case cancel_event::withdrawn: return true;
+        case cancel_event::request_delivered:
+        case cancel_event::request_handed_on:
+        case cancel_event::overtaken:
+        case cancel_event::ended: return !has_accepted(state);
+        case cancel_event::offer_delivered:
+        case cancel_event::offer_refused: return state == cancel_state::pending || state == cancel_state::overtaken;
+        // In a circle of tasks the offer comes back, as a request, before it is answered.
+        case cancel_event::offer_handed_on: return state != cancel_state::none && state != cancel_state::accepted;
+    }
+    return false;
+}
+
 /// The state after an event. Nothing else decides what a state becomes.
 constexpr cancel_state after(cancel_event event, cancel_state from) noexcept {
-    const bool accepted = from == cancel_state::accepted || from == cancel_state::accepted_and_pending;
+    const bool accepted = has_accepted(from);
     switch (event) {
         case cancel_event::request_delivered:
             return from == cancel_state::none ? cancel_state::accepted : cancel_state::accepted_and_pending;
@@ -53,8 +76,8 @@ constexpr cancel_state after(cancel_event event, cancel_state from) noexcept {
             return accepted ? cancel_state::accepted_and_pending : cancel_state::pending;
         case cancel_event::offer_delivered: return cancel_state::accepted;
         case cancel_event::overtaken: return cancel_state::overtaken;
-        case cancel_event::withdrawn: return accepted ? cancel_state::accepted : cancel_state::none;
         case cancel_event::offer_handed_on:
+        case cancel_event::withdrawn: return accepted ? cancel_state::accepted : cancel_state::none;
         case cancel_event::taken: return cancel_state::none;
         case cancel_event::request_handed_on:
         case cancel_event::offer_refused:

@@ -124,10 +124,7 @@ protected:
     std::source_location created_;
 
 private:
-    void advance(cancel_event event) noexcept {
-        const auto state = static_cast<std::uint16_t>(after(event, cancellation()));
-        flags_ = static_cast<std::uint16_t>((flags_ & ~cancel_state_bits) | (state << cancel_state_shift));
-    }
+    void advance(cancel_event event) noexcept;
     void request_cancel(std::string message) noexcept;
     void drop_rest() noexcept;
 };
