@@ -73,7 +73,7 @@ public:
     /// Source: StreamReader.readline.
     detail::read_operation read_line() { return {state_, detail::read_until_what::line, 0}; }
     /// Waits for at least one byte and gives how many bytes are in `into`, which must live until the read completes; 0
-    /// at the end of the stream, or if `into` is empty. From 4,096 bytes on, `into` is what the kernel writes to; a
+    /// at the end of the stream, or if `into` is empty. From 2,048 bytes on, `into` is what the kernel writes to; a
     /// smaller one is filled from a buffer. Irrevocable: bytes that have come are given in spite of a cancel.
     detail::read_some_operation read_some(std::span<std::byte> into) { return {state_, into.data(), into.size()}; }
 

@@ -67,7 +67,7 @@ public:
         if (--references_ == 0) delete this;
     }
 
-    static constexpr std::size_t first_chunk = 4096;  // how much the first read asks for
+    static constexpr std::size_t first_chunk = 2048;  // what the first read asks for: a block of the free lists
     bool closed() const noexcept { return io_ == nullptr; }
     /// Null once the stream is closed.
     loop_core* loop() const noexcept;
