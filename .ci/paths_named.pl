@@ -9,9 +9,10 @@ for my $page (@ARGV) {
     open(my $in, '<', $page) or die "$page: $!\n";
     while (my $line = <$in>) {
         while ($line =~ m{(?<![\w/.])((?:src|include|tests|examples|bench|detail)/[\w./]*\w\.(?:[hc]pp|py|pl))}g) {
-            (my $file = $1) =~ s{^detail/}{include/aio/detail/};
+            my $named = $1;
+            (my $file = $named) =~ s{^detail/}{include/aio/detail/};
             next if -e $file;
-            print "$page:$.: there is no $1\n";
+            print "$page:$.: there is no $named\n";
             $missing = 1;
         }
     }
