@@ -35,7 +35,8 @@ void add_background(background_state& state, task_base& task) noexcept;
 std::size_t background_size(const background_state* state) noexcept;
 
 /// See background_tasks::shutdown.
-class [[nodiscard("co_await it")]] background_shutdown final : public irrevocable<background_shutdown> {
+class [[nodiscard("co_await it")]] background_shutdown final : public irrevocable<background_shutdown>,
+                                                               public list_node {
 public:
     explicit background_shutdown(std::shared_ptr<background_state> state) noexcept : state_(std::move(state)) {}
     bool await_ready();
@@ -47,12 +48,7 @@ public:
     void describe(std::string& out) const override;
 
 private:
-    struct node : list_node {
-        background_shutdown* owner = nullptr;
-    };
-    friend struct background_state;
     std::shared_ptr<background_state> state_;
-    node node_;
 };
 
 }  // namespace detail

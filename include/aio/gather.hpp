@@ -167,10 +167,7 @@ gather_range(R range, std::size_t limit) {
         co_await gather_all(all.set, Collect);
         all.collect();
     } catch (...) { error = std::current_exception(); }
-    if (error) {
-        co_await all.set.end_owned();
-        all.set.rethrow(error);
-    }
+    if (error) { co_await all.set.end_owned_with(error); }
     if constexpr (Collect) {
         co_return std::move(all.outcomes);
     } else if constexpr (!std::is_void_v<awaited_t<given_element_t<R>>>) {
@@ -201,10 +198,7 @@ coro<std::conditional_t<Collect, collect_tuple_t<A...>, gather_tuple_t<A...>>> g
         }(std::index_sequence_for<A...>());
         co_await gather_all(set, Collect);
     } catch (...) { error = std::current_exception(); }
-    if (error) {
-        co_await set.end_owned();
-        set.rethrow(error);
-    }
+    if (error) { co_await set.end_owned_with(error); }
     while (children::child* c = set.take_ended()) delete c;
     co_return [&]<std::size_t... I>(std::index_sequence<I...>) {
         if constexpr (Collect) {

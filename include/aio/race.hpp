@@ -51,6 +51,17 @@ void never_begins(A&) noexcept {}
 template<class A>
 inline constexpr bool is_watched = handle<std::decay_t<A>> && std::is_lvalue_reference_v<A>;
 
+/// After a bad argument or a cancel, the tasks that the race owns join it all the same, to be cancelled with the rest.
+template<class Begin, class More>
+void begin_rest(Begin& begin_all, More more) {
+    while (more()) {
+        try {
+            begin_all();
+        } catch (...) {  // another bad argument
+        }
+    }
+}
+
 template<class... A>
 using race_result_t = std::variant<gathered_t<awaited_t<A>>...>;
 
@@ -82,18 +93,10 @@ coro<race_result_t<A...>> race_tuple(std::decay_t<A>... given) {
         begin_all();
         first = co_await race_all(set);
     } catch (...) { error = std::current_exception(); }
-    // After a bad argument or a cancel, the tasks that the race owns join it all the same, to be cancelled with the
-    // rest.
-    while (error && begun < sizeof...(A)) {
-        over = true;
-        try {
-            begin_all();
-        } catch (...) {  // another bad argument
-        }
-    }
     if (error) {
-        co_await set.end_owned();
-        set.rethrow(error);
+        over = true;
+        begin_rest(begin_all, [&] { return begun < sizeof...(A); });
+        co_await set.end_owned_with(error);
     }
     std::optional<race_result_t<A...>> winner;
     [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -149,18 +152,10 @@ coro<race_winner<gathered_t<awaited_t<given_element_t<R>>>>> race_range(R range)
         begin_all();
         first = co_await race_all(set);
     } catch (...) { error = std::current_exception(); }
-    // After a bad argument or a cancel, the tasks that the race owns join it all the same, to be cancelled with the
-    // rest.
-    while (error && !reading && next != end) {
-        over = true;
-        try {
-            begin_all();
-        } catch (...) {  // another bad argument
-        }
-    }
     if (error) {
-        co_await set.end_owned();
-        set.rethrow(error);
+        over = true;
+        begin_rest(begin_all, [&] { return !reading && next != end; });
+        co_await set.end_owned_with(error);
     }
     State& state = *handles[first].detail_state();
     co_return race_winner<gathered_t<T>>{first, give(take_outcome<T, !std::is_lvalue_reference_v<given>>(state))};

@@ -30,8 +30,17 @@ struct task_options {
 
 class task_canceller;
 namespace detail {
-struct canceller_state;
+class mailbox;
 task_canceller make_canceller(task_base& task);
+
+/// A task that other threads may cancel. They share this with the task, which may end before them.
+struct canceller_state {
+    std::shared_ptr<mailbox> home;
+    task_base* task = nullptr;  // used on the loop's thread alone; null if the task has not started, or has ended
+
+    /// Asks the task's loop to cancel the task. May be called on any thread. False if the loop has ended.
+    static bool cancel(const std::shared_ptr<canceller_state>& self, std::string message);
+};
 }  // namespace detail
 
 /// Cancels a task from any thread. It may outlive the task. Copyable.

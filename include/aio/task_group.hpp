@@ -12,6 +12,7 @@
 
 #include <aio/detail/base/platform.hpp>
 
+#include <aio/detail/group/child.hpp>
 #include <aio/detail/group/creates_tasks.hpp>
 #include <aio/detail/task/scope.hpp>
 #include <aio/exception_group.hpp>

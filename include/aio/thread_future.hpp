@@ -31,25 +31,18 @@ namespace aio {
 namespace detail {
 
 /// The state that a thread_future shares with its task, but for the outcome.
-class thread_future_base {
+class thread_future_base : public canceller_state {
 public:
-    explicit thread_future_base(std::shared_ptr<mailbox> home) noexcept : home_(std::move(home)) {}
+    explicit thread_future_base(std::shared_ptr<mailbox> loop_mail) noexcept : canceller_state{std::move(loop_mail)} {}
     bool done() const;
     /// wait() and wait_for() throw std::logic_error on the loop's own thread, which would wait for itself, unless the
     /// coroutine has ended.
     void wait() const;
     bool wait_for(delay d) const;  // false: the coroutine has not ended by then
-    /// False if the coroutine, or its loop, has ended.
-    static bool cancel(const std::shared_ptr<thread_future_base>& self, std::string message);
-    const std::shared_ptr<mailbox>& home() const noexcept { return home_; }
-
-    // the following two are used on the loop's thread alone
-    task_base* task = nullptr;
-    void complete();  // called when the outcome has been set
+    void complete();               // called on the loop's thread when the outcome has been set
 
 private:
     void refuse_own_thread() const;
-    std::shared_ptr<mailbox> home_;
     mutable std::mutex mutex_;
     mutable std::condition_variable changed_;
     bool done_ = false;
@@ -174,7 +167,7 @@ public:
     /// coroutine, or its loop, has ended already.
     bool cancel(std::string message = {}) {
         get_state();
-        return detail::thread_future_base::cancel(state_, std::move(message));
+        return !state_->done() && detail::canceller_state::cancel(state_, std::move(message));
     }
 
     explicit operator bool() const noexcept { return static_cast<bool>(state_); }

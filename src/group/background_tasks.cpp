@@ -1,91 +1,70 @@
-// background_tasks: an entry for each task, which is a waiter of the task and goes when the task ends. shutdown()
-// cancels all tasks and waits until no entry is left. The tasks do not depend on the object: if it goes before them,
-// they go on.
+// background_tasks: a child for each task, which goes when the task ends. shutdown() cancels all tasks and waits until
+// no child is left. The tasks do not depend on the object: if it goes before them, they go on.
 
 #include <aio/background_tasks.hpp>
+#include <aio/detail/group/child.hpp>
 
 namespace aio::detail {
 
-namespace {
-
-struct entry_link : list_node {};
-
-/// One task that has not ended, or that failed during a shutdown.
-struct entry : waiter, entry_link, pooled {
-    background_state* owner = nullptr;
-    state_ptr<task_base> task;
-};
-
-}  // namespace
-
 struct background_state {
-    list<entry_link> running;
-    list<entry_link> failed;  // during a shutdown, which reports them at its end
+    /// A task that has not ended, or that failed during a shutdown.
+    struct child : child_base<child, task_base> {
+        background_state* owner = nullptr;
+        void ended() noexcept { owner->remove(*this); }
+    };
+    list<child> running;
+    list<child> failed;  // during a shutdown, which reports them at its end
     std::size_t size = 0;
     bool closed = false;
-    list<list_node> shutdowns;     // the calls of shutdown() that wait for the last task
-    std::unique_ptr<entry> spare;  // for the next task; made before that task starts
+    list<background_shutdown> shutdowns;  // the calls of shutdown() that wait for the last task
+    std::unique_ptr<child> spare;         // for the next task; made before that task starts
 
     background_state() = default;
     background_state(const background_state&) = delete;
     background_state& operator=(const background_state&) = delete;
-    // The tasks go on. Their entries are taken out of them, so none of them refers to this any more.
-    ~background_state() {
-        while (entry_link* link = running.pop_front()) {
-            auto* e = static_cast<entry*>(link);
-            e->waiter::unlink();
-            delete e;
+    ~background_state() {  // the tasks go on
+        while (child* c = running.pop_front()) {
+            c->unwatch();
+            delete c;
         }
-        while (entry_link* link = failed.pop_front()) delete static_cast<entry*>(link);
+        while (child* c = failed.pop_front()) delete c;
     }
 
     void reserve() {
-        if (!spare) spare = std::make_unique<entry>();
+        if (!spare) spare = std::make_unique<child>();
     }
     void add(task_base& task) noexcept {
-        entry* const e = spare.release();
-        e->owner = this;
-        e->task = state_ptr<task_base>(&task);
-        e->notify = [](waiter& w) noexcept {
-            auto& ended = static_cast<entry&>(w);
-            ended.owner->remove(ended);
-        };
-        running.push_back(*e);
+        child* const c = spare.release();
+        c->owner = this;
+        c->state = state_ptr<task_base>(&task);
+        running.push_back(*c);
         ++size;
-        task.add_waiter(*e);
+        c->watch();
     }
     // Called when the task completes. An error that nobody fetches is reported when the last handle of the task goes,
     // here or later.
-    void remove(entry& e) noexcept {
-        static_cast<entry_link&>(e).unlink();
+    void remove(child& c) noexcept {
+        c.unlink();
         --size;
-        if (closed && e.task->failed()) {
-            failed.push_back(e);
+        if (closed && c.state->failed()) {
+            failed.push_back(c);
         } else {
-            delete &e;
+            delete &c;
         }
         if (size > 0) return;
-        while (list_node* node = shutdowns.pop_front()) static_cast<background_shutdown::node*>(node)->owner->wake();
-    }
-    void cancel_all() noexcept {  // a cancelled task ends in a step of its own, never here
-        for (entry_link* link = running.front(); link; link = running.after(*link))
-            static_cast<entry*>(link)->task->cancel({});
+        while (background_shutdown* s = shutdowns.pop_front()) s->wake();
     }
     void report_failed() noexcept {
-        while (entry_link* link = failed.pop_front()) {
-            const std::unique_ptr<entry> e(static_cast<entry*>(link));
-            e->task->mark_retrieved();
-            e->task->loop()->report(
-                "exception of a background task that was being shut down", e->task->error(), e->task.get());
+        while (child* c = failed.pop_front()) {
+            const std::unique_ptr<child> owned(c);
+            task_base& task = *c->state;
+            task.mark_retrieved();
+            task.loop()->report("exception of a background task that was being shut down", task.error(), &task);
         }
     }
-    void wait(background_shutdown& op) noexcept {
-        op.node_.owner = &op;
-        shutdowns.push_back(op.node_);
-    }
     bool contains(const task_base* task) const noexcept {
-        for (const entry_link* link = running.front(); link; link = running.after(*link)) {
-            if (static_cast<const entry*>(link)->task.get() == task) return true;
+        for (const child* c = running.front(); c; c = running.after(*c)) {
+            if (c->state.get() == task) return true;
         }
         return false;
     }
@@ -116,8 +95,8 @@ bool background_shutdown::start() noexcept {
     const bool first = !std::exchange(state_->closed, true);
     if (state_->size == 0) return true;
     phase_ = phase::parked;
-    state_->wait(*this);
-    if (first) state_->cancel_all();  // a second cancel would interrupt their clean-up (rule 12)
+    state_->shutdowns.push_back(*this);
+    if (first) cancel_all(state_->running);  // a second cancel would interrupt their clean-up (rule 12)
     return false;
 }
 

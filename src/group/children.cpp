@@ -5,14 +5,6 @@
 
 namespace aio::detail {
 
-children::child::child() noexcept {
-    end.owner = this;
-    end.notify = [](waiter& w) noexcept {
-        child& self = *static_cast<end_waiter&>(w).owner;
-        self.set->ended(self);
-    };
-}
-
 void children::reserve() {
     if (!reserved_) reserved_ = new child;
 }
@@ -33,16 +25,14 @@ void children::add(future_base& state, std::size_t index, bool owned) {
     if (state.done()) {
         ended(*c);
     } else {
-        state.add_waiter(c->end);
+        c->watch();
         if (race_ && ending_ && owned) state.cancel({});  // the race is over already
     }
 }
 
 children::~children() {
     while (child* c = running_.pop_front()) {
-        // gather has left: later errors count as retrieved (rule 87). Our waiter is taken out of the task or future,
-        // which goes on.
-        c->end.unlink();
+        c->unwatch();  // gather has left: later errors count as retrieved (rule 87)
         if (!keep_errors) c->state->mark_retrieved();
         delete c;
     }
@@ -127,7 +117,7 @@ cancel_reply children::waiting::cancel(const std::string& message) noexcept {
         while (child* c = set_->running_.pop_front()) {
             seen.push_back(*c);
             if (c->owned || !c->state->on_cancel_path()) continue;
-            c->end.unlink();
+            c->unwatch();
             set_->ended(*c);
         }
         set_->running_.splice(seen);
@@ -158,7 +148,8 @@ cancel_reply children::ending::cancel(const std::string& message) noexcept {
 void children::ending::await_resume() {
     if (phase_ != phase::idle && task_->must_cancel())
         set_->cancelled_meanwhile(copied(task_->take_cancellation().message()));
-    if (throw_cancel_ && set_->cancel_requested()) set_->throw_cancelled();
+    if (error_) set_->rethrow(error_);
+    if (set_->cancel_requested()) set_->throw_cancelled();
 }
 
 }  // namespace aio::detail

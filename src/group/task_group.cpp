@@ -13,24 +13,16 @@
 
 namespace aio {
 
-// A task of the group. It is in held_ until it may run, then in children_, and hears of the task's end as a waiter of
-// that task. The first child whose task fails is queued to cancel the others at the next turn, as asyncio's done
-// callback does: tasks that are ready in the same turn still run, so two that fail together are both in the
-// exception_group. A child that is queued outlives its group if the group ends before.
-struct task_group::child : detail::list_node, detail::ready_callback, detail::pooled {
-    struct end_waiter : detail::waiter {
-        child* owner = nullptr;
-    } end;
+// A task of the group. It is in held_ until it may run, then in children_. The first child whose task fails is queued
+// to cancel the others at the next turn, as asyncio's done callback does: tasks that are ready in the same turn still
+// run, so two that fail together are both in the exception_group. A child that is queued outlives its group if the
+// group ends before.
+struct task_group::child : detail::child_base<child, detail::task_base>, detail::ready_callback {
     task_group* group = nullptr;
-    detail::state_ptr<detail::task_base> task;
     bool held = false;
 
+    void ended() noexcept { group->child_done(*this); }
     child() noexcept {
-        end.owner = this;
-        end.notify = [](detail::waiter& w) noexcept {
-            child& self = *static_cast<end_waiter&>(w).owner;
-            self.group->child_done(self);
-        };
         run = [](detail::ready_callback& r) noexcept {
             const std::unique_ptr<child> self(static_cast<child*>(&r));
             if (!self->group) return;
@@ -74,7 +66,7 @@ task_group::~task_group() {
     std::fputs("aiocxx: a task_group was destroyed with work left; it must be left through with():\n", stderr);
     for (auto* tasks : {&children_, &held_}) {
         for (child* c = tasks->front(); c; c = tasks->after(*c))
-            std::fprintf(stderr, "    %s\n", c->task->name().c_str());
+            std::fprintf(stderr, "    %s\n", c->state->name().c_str());
     }
     std::terminate();
 }
@@ -108,9 +100,9 @@ task_group::entry task_group::reserve(const task_options& options) {
 
 void task_group::add(child& place, detail::task_base& task, bool held) noexcept {
     place.group = this;
-    place.task = detail::state_ptr<detail::task_base>(&task);
+    place.state = detail::state_ptr<detail::task_base>(&task);
     place.held = held;
-    task.add_waiter(place.end);
+    place.watch();
     (held ? held_ : children_).push_back(place);
     ++children_count_;
     if (!held) ++running_;
@@ -132,9 +124,9 @@ void task_group::child_done(child& c) noexcept {
     std::unique_ptr<child> owned(&c);
     c.unlink();
     --children_count_;
-    if (c.task->failed()) {
-        c.task->mark_retrieved();
-        errors_.push_back(c.task->error());  // there is room: reserve() has made it
+    if (c.state->failed()) {
+        c.state->mark_retrieved();
+        errors_.push_back(c.state->error());  // there is room: reserve() has made it
         if (!aborting_ && !failure_) {
             failure_ = owned.release();
             scope_.task()->loop()->push(*failure_);
@@ -147,7 +139,7 @@ void task_group::child_done(child& c) noexcept {
             next->held = false;
             children_.push_back(*next);
             ++running_;
-            next->task->schedule();
+            next->state->schedule();
         }
     }
     if (children_count_ == 0 && waiting_) std::exchange(waiting_, nullptr)->wake();
@@ -155,10 +147,8 @@ void task_group::child_done(child& c) noexcept {
 
 void task_group::abort() noexcept {
     aborting_ = true;
-    // A cancelled task ends in a step of its own, never here: the lists stay as they are.
-    for (auto* tasks : {&children_, &held_}) {
-        for (child* c = tasks->front(); c; c = tasks->after(*c)) c->task->cancel({});
-    }
+    cancel_all(children_);
+    cancel_all(held_);
 }
 
 // Cancels the children and the body; leave() takes the cancel of the body back. While leave() waits there is no body

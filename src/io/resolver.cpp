@@ -87,9 +87,7 @@ public:
     explicit resolve_operation(std::unique_ptr<look_up_job> job) noexcept : job_(std::move(job)) {}
 
     bool start() noexcept {
-        loop_core& loop = *task_->loop();
         look_up_job& job = *job_;
-        job.home = mailbox_of(loop);
         job.waiter = this;
         job.run = [](blocking_job& j) noexcept {
             auto& self = static_cast<look_up_job&>(j);
@@ -107,14 +105,8 @@ public:
             self.waiter->wake();
         };
         job.orphaned = [](blocking_job& j) noexcept { delete static_cast<look_up_job*>(&j); };
-        try {
-            resolver_pool().submit(job);
-        } catch (...) {
-            error_ = std::current_exception();
-            return true;
-        }
-        ++loop.outstanding;
-        return false;
+        error_ = resolver_pool().submit_for(*task_, job);
+        return error_ != nullptr;
     }
     void unpark() noexcept {
         --task_->loop()->outstanding;

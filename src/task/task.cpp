@@ -21,12 +21,6 @@ namespace detail {
 constinit not_started first_step;
 constinit not_continued next_step;
 
-/// Shared by the cancellers of a task. task is touched on the loop's thread only.
-struct canceller_state {
-    std::shared_ptr<mailbox> home;
-    task_base* task;
-};
-
 struct task_extra {
     std::string name;
     std::string cancel_message;
@@ -274,25 +268,30 @@ task_canceller make_canceller(task_base& task) {
     return c;
 }
 
-}  // namespace detail
-
 namespace {
-struct cancel_request : detail::mailbox_node {
-    std::shared_ptr<detail::canceller_state> target;
+struct cancel_request : mailbox_node {
+    std::shared_ptr<canceller_state> target;
     std::string message;
 };
 }  // namespace
 
-void task_canceller::cancel(std::string message) const {
-    if (!state_) return;
-    auto* request = new cancel_request;
-    request->target = state_;
+bool canceller_state::cancel(const std::shared_ptr<canceller_state>& self, std::string message) {
+    auto request = std::make_unique<cancel_request>();
+    request->target = self;
     request->message = std::move(message);
-    request->deliver = [](detail::mailbox_node& node) noexcept {
-        std::unique_ptr<cancel_request> self(static_cast<cancel_request*>(&node));
-        if (self->target->task) self->target->task->cancel(std::move(self->message));
+    request->deliver = [](mailbox_node& node) noexcept {
+        const std::unique_ptr<cancel_request> mine(static_cast<cancel_request*>(&node));
+        if (task_base* task = mine->target->task) task->cancel(std::move(mine->message));
     };
-    if (!state_->home->push(*request)) delete request;
+    if (!self->home->push(*request)) return false;
+    static_cast<void>(request.release());
+    return true;
+}
+
+}  // namespace detail
+
+void task_canceller::cancel(std::string message) const {
+    if (state_) detail::canceller_state::cancel(state_, std::move(message));
 }
 
 any_task current_task() noexcept { return any_task(detail::state_ptr<detail::task_base>(detail::local().task)); }

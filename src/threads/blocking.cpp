@@ -162,6 +162,16 @@ void blocking_pool::submit(blocking_job& job) {
     if (wake) s.work.notify_one();
 }
 
+std::exception_ptr blocking_pool::submit_for(task_base& task, blocking_job& job) noexcept {
+    job.home = mailbox_of(*task.loop());
+    job.awaiter = &task;
+    try {
+        submit(job);
+    } catch (...) { return std::current_exception(); }
+    ++task.loop()->outstanding;
+    return nullptr;
+}
+
 bool blocking_pool::withdraw(blocking_job& job) noexcept {
     const std::lock_guard lock(state_->mutex);
     if (!job.linked()) return false;
@@ -359,24 +369,14 @@ void pool_shutdown::finish() {
 }
 
 bool blocking_base::start() noexcept {
-    loop_core& loop = *task_->loop();
-    home = mailbox_of(loop);
-    awaiter = task_;
     deliver = [](mailbox_node& node) noexcept {
         auto& self = static_cast<blocking_base&>(node);
         --self.task_->loop()->outstanding;
         self.wake();
     };
-    phase_ = phase::parked;  // before another thread can know of this
-    try {
-        pool_->submit(*this);
-    } catch (...) {
-        phase_ = phase::idle;
-        error_ = std::current_exception();
-        return true;
-    }
-    ++loop.outstanding;
-    return false;
+    error_ = pool_->submit_for(*task_, *this);
+    if (!error_) phase_ = phase::parked;
+    return error_ != nullptr;
 }
 
 void blocking_base::finish() {

@@ -25,20 +25,9 @@ abandonable_base::abandonable_base(blocking_pool& pool, job_base& job) noexcept 
 }
 
 bool abandonable_base::start() noexcept {
-    loop_core& loop = *task_->loop();
-    job_->home = mailbox_of(loop);
-    job_->awaiter = task_;
     job_->waiting = this;
-    phase_ = phase::parked;
-    try {
-        pool_->submit(*job_);
-    } catch (...) {
-        phase_ = phase::idle;
-        error_ = std::current_exception();
-        return true;
-    }
-    ++loop.outstanding;
-    return false;
+    error_ = pool_->submit_for(*task_, *job_);
+    return error_ != nullptr;
 }
 
 void abandonable_base::unpark() noexcept {

@@ -14,7 +14,7 @@ bool thread_future_base::done() const {
 
 void thread_future_base::refuse_own_thread() const {
     loop_core* loop = local().loop;
-    if (loop && loop->state().mail == home_ && !done()) {
+    if (loop && loop->state().mail == home && !done()) {
         throw_logic_error(
             "a thread_future is waited for on the thread of its own loop, which would wait for itself: co_await a "
             "task");
@@ -42,27 +42,6 @@ void thread_future_base::complete() {
     const std::lock_guard lock(mutex_);
     done_ = true;
     changed_.notify_all();
-}
-
-namespace {
-struct cancel_request : mailbox_node {
-    std::shared_ptr<thread_future_base> target;
-    std::string message;
-};
-}  // namespace
-
-bool thread_future_base::cancel(const std::shared_ptr<thread_future_base>& self, std::string message) {
-    if (self->done()) return false;
-    auto request = std::make_unique<cancel_request>();
-    request->target = self;
-    request->message = std::move(message);
-    request->deliver = [](mailbox_node& node) noexcept {
-        const std::unique_ptr<cancel_request> mine(static_cast<cancel_request*>(&node));
-        if (task_base* task = mine->target->task) task->cancel(std::move(mine->message));
-    };
-    if (!self->home_->push(*request)) return false;
-    static_cast<void>(request.release());
-    return true;
 }
 
 bool loop_takes_tasks() noexcept {

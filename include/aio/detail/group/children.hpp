@@ -5,6 +5,7 @@
 // and awaits them (see What differs from asyncio, (c)). Others (tasks and futures that the caller has) are left alone;
 // a later error of theirs counts as retrieved.
 
+#include <aio/detail/group/child.hpp>
 #include <aio/detail/group/wakeup.hpp>
 #include <aio/detail/task/operation.hpp>
 #include <aio/task.hpp>
@@ -16,15 +17,11 @@ namespace aio::detail {
 
 class children {
 public:
-    struct child : list_node, pooled {
-        struct end_waiter : waiter {
-            child* owner = nullptr;
-        } end;
+    struct child : child_base<child, future_base> {
         children* set = nullptr;
-        state_ptr<future_base> state;
         std::size_t index = 0;
         bool owned = false;
-        child() noexcept;
+        void ended() noexcept { set->ended(*this); }
     };
     enum class until : std::uint8_t {
         any,         // a child has ended and has not been taken, or none is running
@@ -62,10 +59,6 @@ public:
     bool cancel_requested() const noexcept { return cancel_requested_; }
     const std::string& cancel_message() const noexcept { return cancel_message_; }
     [[noreturn]] void throw_cancelled() const { throw cancelled_error(copied(cancel_message_)); }
-    /// Throws the error that ended the wait. If that is a child's cancelled_error and the caller was cancelled, too,
-    /// throws the caller's cancel instead. Any other error is thrown in spite of a cancel of the caller, as from a
-    /// plain co_await; if the cancel came when the outcome was known already, it stays pending.
-    [[noreturn]] void rethrow(const std::exception_ptr& error) const;
 
     /// Waits for what its mode says. Revertible; a cancel is handed on to the children, and remembered.
     class [[nodiscard("co_await it")]] waiting : public revertible<waiting> {
@@ -86,12 +79,12 @@ public:
     };
     waiting wait(until mode) noexcept { return waiting(*this, mode); }
 
-    /// The awaitable that end_owned() returns: an operation and no coroutine, because it must not fail for want of
+    /// The awaitable that end_owned() gives: an operation and no coroutine, because it must not fail for want of
     /// memory.
     class [[nodiscard("co_await it")]] ending final : public waiting {
     public:
-        ending(children& set, bool throw_cancel) noexcept
-            : waiting(set, until::owned_ended), throw_cancel_(throw_cancel) {}
+        ending(children& set, std::exception_ptr error) noexcept
+            : waiting(set, until::owned_ended), error_(std::move(error)) {}
         bool await_ready() {
             set_->begin_ending();
             return waiting::await_ready();
@@ -100,13 +93,18 @@ public:
         cancel_reply cancel(const std::string& message) noexcept override;
 
     private:
-        bool throw_cancel_;
+        std::exception_ptr error_;
     };
     /// Cancels the owned children that still run, and waits until they have ended, also if the caller is cancelled
-    /// meanwhile. That cancel is remembered, and thrown in the end if throw_cancel is true.
-    ending end_owned(bool throw_cancel = false) noexcept { return ending(*this, throw_cancel); }
+    /// meanwhile. That cancel is remembered, and thrown in the end.
+    ending end_owned() noexcept { return ending(*this, nullptr); }
+    /// Does the same, and throws the error that ended the wait. If that is a child's cancelled_error and the caller was
+    /// cancelled, too, throws the caller's cancel instead. Any other error is thrown in spite of a cancel of the
+    /// caller, as from a plain co_await; if the cancel came when the outcome was known already, it stays pending.
+    ending end_owned_with(std::exception_ptr error) noexcept { return ending(*this, std::move(error)); }
 
 private:
+    [[noreturn]] void rethrow(const std::exception_ptr& error) const;
     void begin_ending() noexcept;
     void cancelled_meanwhile(std::string message) noexcept;
     void ended(child& c) noexcept;

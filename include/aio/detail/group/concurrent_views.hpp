@@ -51,7 +51,7 @@ struct owned_tasks {
     /// For defer(): cancels the tasks, and waits until all have ended.
     static children::ending stop(owned_tasks* self) noexcept {
         self->stopping = true;
-        return self->tasks.end_owned(true);
+        return self->tasks.end_owned();
     }
 };
 

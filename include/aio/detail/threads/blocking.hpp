@@ -48,6 +48,9 @@ public:
     /// Queues a job, from any thread; jobs are first come first served. Throws std::system_error if not even one thread
     /// can be started, std::logic_error if the pool is closed.
     void submit(blocking_job& job);
+    /// For an operation's start(): submits a job that the task waits for, and counts it as outstanding on the task's
+    /// loop, to which it is delivered. Gives what submit() has thrown, or null.
+    std::exception_ptr submit_for(task_base& task, blocking_job& job) noexcept;
     /// Takes a job out of the queue. True if no thread had begun it: it will not run.
     bool withdraw(blocking_job& job) noexcept;
     /// What has become of a job that nobody waits for any more. A thread that runs it leaves the pool (another may take
