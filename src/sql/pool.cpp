@@ -207,19 +207,15 @@ pool::~pool() {
 }
 
 namespace {
-/// Holds a permit until a lease takes it over.
-class permit {
-public:
-    explicit permit(pool_state& state) noexcept : state_(&state) {}
-    ~permit() {
-        if (state_) state_->permits.release();
+/// Permits that are released at the end of a block, unless a lease has taken them over.
+struct taken_permits {
+    pool_state& state;
+    std::size_t count = 0;
+    explicit taken_permits(pool_state& s) noexcept : state(s) {}
+    ~taken_permits() {
+        for (; count > 0; --count) state.permits.release();
     }
-    permit(const permit&) = delete;
-    permit& operator=(const permit&) = delete;
-    void keep() noexcept { state_ = nullptr; }
-
-private:
-    pool_state* state_;
+    taken_permits(const taken_permits&) = delete;
 };
 }  // namespace
 
@@ -227,10 +223,11 @@ coro<pool::lease> pool::acquire() {
     const std::shared_ptr<pool_state> state = state_;
     state->check_open();
     co_await state->permits.acquire();
-    permit held(*state);
+    taken_permits taken(*state);
+    taken.count = 1;
     state->check_open();
     std::unique_ptr<connection> c = co_await state->take();
-    held.keep();
+    taken.count = 0;
     co_return lease(state, std::move(c));
 }
 
@@ -256,13 +253,7 @@ coro<> pool::aclose() {
     }
     // Holding all permits means that no lease is out. acquire() gives none any more: it throws in those that wait
     // there.
-    struct all_permits {
-        pool_state& state;
-        std::size_t count = 0;
-        ~all_permits() {
-            for (; count > 0; --count) state.permits.release();
-        }
-    } taken{*state};
+    taken_permits taken(*state);
     for (; taken.count < state->max_size; ++taken.count) co_await state->permits.acquire();
     while (!state->idle.empty()) {
         const std::unique_ptr<connection> c = std::move(state->idle.back());

@@ -33,6 +33,13 @@ class transaction;
 
 template<class T>
 concept parameter_like = std::is_constructible_v<parameter, T>;
+template<parameter_like... Args>
+std::vector<parameter> parameters_of(Args&&... args) {
+    std::vector<parameter> parameters;
+    parameters.reserve(sizeof...(Args));
+    (parameters.emplace_back(std::forward<Args>(args)), ...);
+    return parameters;
+}
 
 /// Made by connect() and by pool. A connection does one operation at a time: a second task that queries meanwhile gets
 /// std::logic_error; take a connection for each task, from a pool. A connection belongs to its loop. When it is
@@ -59,10 +66,7 @@ public:
     /// time, or after the connection was closed.
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
-        std::vector<parameter> parameters;
-        parameters.reserve(sizeof...(Args));
-        (parameters.emplace_back(std::forward<Args>(args)), ...);
-        return run(std::move(statement), std::move(parameters));
+        return run(std::move(statement), parameters_of(std::forward<Args>(args)...));
     }
     /// The same with parameters whose number is known only when the program runs.
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, std::vector<parameter> parameters) {
@@ -76,10 +80,7 @@ public:
     /// by then, and the next row is a sql::error (57014).
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER async_generator<row> stream(std::string statement, Args&&... args) {
-        std::vector<parameter> parameters;
-        parameters.reserve(sizeof...(Args));
-        (parameters.emplace_back(std::forward<Args>(args)), ...);
-        return run_stream(std::move(statement), std::move(parameters));
+        return run_stream(std::move(statement), parameters_of(std::forward<Args>(args)...));
     }
     AIO_DETAIL_WRAPPER async_generator<row> stream(std::string statement, std::vector<parameter> parameters) {
         return run_stream(std::move(statement), std::move(parameters));

@@ -58,10 +58,7 @@ public:
     /// Takes a connection by acquire(), calls connection::query(), and gives the connection back.
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
-        std::vector<parameter> parameters;
-        parameters.reserve(sizeof...(Args));
-        (parameters.emplace_back(std::forward<Args>(args)), ...);
-        return run(std::move(statement), std::move(parameters));
+        return run(std::move(statement), parameters_of(std::forward<Args>(args)...));
     }
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, std::vector<parameter> parameters) {
         return run(std::move(statement), std::move(parameters));
