@@ -23,6 +23,7 @@ class event_loop;
 namespace aio::detail {
 
 class blocking_pool;
+struct descriptor_waits;
 template<class Signature>
 class function;
 
@@ -85,7 +86,8 @@ struct loop_state {
     std::chrono::milliseconds patience{1};  // how long to block where only a foreign thread could wake the loop
     bool told_of_foreign_threads = false;
 
-    blocking_pool* default_pool = nullptr;  // made at its first use; one of the services
+    blocking_pool* default_pool = nullptr;                 // made at its first use; one of the services
+    detail::descriptor_waits* descriptor_waits = nullptr;  // made at the first wait_readable; one of the services
     list<loop_service> services;
     bool closing = false;  // run() is at its end: other threads can start nothing more
 };

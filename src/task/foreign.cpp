@@ -32,13 +32,8 @@ bridge_frame make_bridge(foreign_bridge&) {
 }  // namespace
 
 std::coroutine_handle<bridge_promise> foreign_bridge::open(loop_core& loop, void (*done)(void*) noexcept, void* owner) {
-    loop_ = &loop;
-    done_ = done;
-    owner_ = owner;
-    home_ = mailbox_of(loop);
-    node_.owner = this;
-    node_.deliver = [](mailbox_node& n) noexcept { static_cast<node&>(n).owner->arrived(); };
-    stage_.store(stage::starting, std::memory_order_relaxed);
+    wake_.open(loop, done, owner);
+    wake_.reset();
     dropped_ = false;
     handle_ = make_bridge(*this).handle;
     return handle_;
@@ -50,34 +45,6 @@ void foreign_bridge::transfer(std::coroutine_handle<> next) {
     } else if (next) {
         next.resume();
     }
-}
-
-bool foreign_bridge::park() noexcept {
-    ++loop_->outstanding;  // before a thread may post
-    ++loop_->foreign;
-    stage expected = stage::starting;
-    if (stage_.compare_exchange_strong(expected, stage::parked, std::memory_order_acq_rel)) return true;
-    --loop_->outstanding;
-    --loop_->foreign;
-    return false;
-}
-
-// Once another thread sees this stage, or the node, the awaiting coroutine may go on and destroy this object.
-void foreign_bridge::resumed() noexcept {
-    if (stage_.exchange(stage::resumed, std::memory_order_acq_rel) == stage::starting) return;  // park() sees it
-    const std::shared_ptr<mailbox> home = home_;
-    home->push(node_);  // refused once the loop has been closed: then its tasks will not go on
-}
-
-void foreign_bridge::dropped() noexcept {
-    dropped_ = true;
-    resumed();
-}
-
-void foreign_bridge::arrived() noexcept {
-    --loop_->outstanding;
-    --loop_->foreign;
-    done_(owner_);
 }
 
 bool foreign_bridge::close() noexcept {

@@ -37,6 +37,9 @@ struct pet_shop {
     aio::coro<pet_shop&> enter();
     aio::coro<> exit(std::exception_ptr);
 };
+struct device {};
+void device_read(device&, char* into, int size, void (*callback)(void* user_data, int error, int bytes), void*);
+void device_cancel(device&);
 struct screen {
     int raw_mode();
     void set_mode(int);

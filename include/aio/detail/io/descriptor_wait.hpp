@@ -1,5 +1,7 @@
 #pragma once
-// Waiting for descriptors that other libraries own: libcurl's, libpq's, timers of the kernel.
+// Waiting for descriptors that this library does not read or write itself. fd_watch: those of libcurl and libpq, which
+// say what they want to hear. fd_ready: those of users (wait_readable and wait_writable of aio/lowlevel.hpp), FIFOs,
+// terminals, timers of the kernel.
 
 #include <aio/detail/loop/descriptor.hpp>
 #include <aio/detail/task/function.hpp>
@@ -28,23 +30,32 @@ private:
     loop_core* loop_ = nullptr;
 };
 
-/// Waits until a descriptor that another library owns is readable or writable. Revertible. Gives the events that came.
+struct descriptor_entry;
+
+/// Waits until a descriptor that somebody else owns is readable or writable. wait_readable says the rest.
 class [[nodiscard("co_await it")]] fd_ready final : public revertible<fd_ready> {
 public:
-    fd_ready(int fd, std::uint32_t events) noexcept;
-    fd_ready(fd_ready&& other) noexcept : fd_ready(other.fd_, other.events_) {}
+    /// events: io_entry::readable or io_entry::writable.
+    fd_ready(int fd, std::uint32_t events) noexcept : fd_(fd), events_(events) {}
     bool start() noexcept;
-    void unpark() noexcept { watch_.stop(); }
+    void unpark() noexcept;
     void revert() noexcept {}
-    std::uint32_t finish();
+    void finish();
     void describe(std::string& out) const override;
 
 private:
+    friend struct descriptor_entry;
+    int direction() const noexcept { return events_ == io_entry::writable; }
+    bool end(int error) noexcept {  // 0: it is ready
+        error_ = error;
+        return true;
+    }
     int fd_;
     std::uint32_t events_;
-    std::uint32_t came_ = 0;
     int error_ = 0;
-    fd_watch watch_;
+    descriptor_entry* entry_ = nullptr;  // while it waits there
 };
+
+void notify_closing(int fd) noexcept;
 
 }  // namespace aio::detail

@@ -4,31 +4,22 @@
 // An awaiter of this library knows tasks. One of another library is given a coroutine handle, and resumes it when it
 // has a result: inside await_suspend, from a callback, or from any thread. Here it gets the handle of a small
 // coroutine, the bridge. When the bridge is resumed it posts to the mailbox of the loop, and the task goes on there in
-// its turn. None of the user's coroutines runs on the foreign thread.
-//
-//     stage       the foreign awaiter        the bridge, when it is resumed
-//     starting    is in its await_suspend    notes it: the await completes without having suspended the task
-//     parked      holds the handle           posts to the mailbox; nothing happens once the loop is closed or forked
-//     resumed     is done with the handle    -
-//
-// A parked await counts as outstanding on its loop.
+// its turn. None of the user's coroutines runs on the foreign thread. remote_wake.hpp has the stages: if the awaiter
+// resumes the bridge inside await_suspend, the await completes without having suspended the task.
 //
 // If the handle is destroyed instead, nobody can ever resume it: the await throws std::logic_error.
 
-#include <aio/detail/loop/mailbox.hpp>
+#include <aio/detail/loop/remote_wake.hpp>
 #include <aio/detail/task/operation.hpp>
 
-#include <atomic>
 #include <concepts>
 #include <coroutine>
 #include <exception>
-#include <memory>
 #include <type_traits>
 #include <utility>
 
 namespace aio::detail {
 
-class mailbox;
 class foreign_bridge;
 
 struct bridge_frame;
@@ -70,27 +61,20 @@ public:
     /// Resumes the coroutine that the foreign await_suspend has given, on this thread.
     void transfer(std::coroutine_handle<> next);
     /// Called when the foreign await_suspend has returned. False if the handle has been resumed already.
-    bool park() noexcept;
+    bool park() noexcept { return wake_.park(); }
     /// Ends the await. False if the handle was destroyed instead of resumed.
     bool close() noexcept;
 
 private:
     friend struct bridge_promise;
-    enum class stage : std::uint8_t { starting, parked, resumed };
-    struct node : mailbox_node {
-        foreign_bridge* owner = nullptr;
-    };
-    void resumed() noexcept;
-    void dropped() noexcept;
-    void arrived() noexcept;
+    void resumed() noexcept { wake_.end(); }
+    void dropped() noexcept {
+        dropped_ = true;
+        wake_.end();
+    }
 
     std::coroutine_handle<bridge_promise> handle_;
-    std::shared_ptr<mailbox> home_;
-    loop_core* loop_ = nullptr;
-    void (*done_)(void*) noexcept = nullptr;
-    void* owner_ = nullptr;
-    node node_;
-    std::atomic<stage> stage_ = stage::starting;
+    remote_wake wake_;
     bool dropped_ = false;
 };
 
@@ -146,12 +130,10 @@ public:
             return true;
         }
     }
-    cancel_reply cancel(const std::string& message) noexcept override {
-        if (this->phase_ != phase::parked) return irrevocable<foreign_wait>::cancel(message);
+    bool unpark() noexcept {
         if (!std::exchange(asked_, true)) request_stop();
-        return cancel_reply::refused;
+        return false;
     }
-    void unpark() noexcept {}
     void revert() noexcept {}
     decltype(auto) finish() {
         asked_ = false;

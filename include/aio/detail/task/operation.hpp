@@ -5,7 +5,8 @@
 //
 //     bool start() noexcept;   // takes effect now and returns true; or registers itself somewhere and returns false.
 //                              // May be called again, from the loop, when a wake-up has to look whether it may go on.
-//     void unpark() noexcept;  // a cancel while registered: forget the registration
+//     void unpark() noexcept;  // a cancel while registered: forget the registration. It may return a bool: false says
+//                              // that the wait cannot be given up, and goes on
 //     void revert() noexcept;  // woken, but a cancel came before the task ran: pass the effect, or the wake-up, on
 //     T finish();              // gives the result, or throws (for misuse, too); runs in the awaiting coroutine
 //     void describe(std::string&) const;
@@ -49,6 +50,10 @@ concept says_when_postponed = requires(Self& s) { s.postpone(); };
 template<class Self>
 concept says_when_it_begins = requires(Self& s) { s.unpostpone(); };
 
+/// before_finish() is called just before finish(), and may throw instead.
+template<class Self>
+concept looks_before_it_finishes = requires(Self& s) { s.before_finish(); };
+
 template<class Self, bool Irrevocable>
 class basic_operation : public operation {
 public:
@@ -87,14 +92,19 @@ public:
             phase_ = phase::idle;
         }
         if constexpr (after_await() != phase::idle) phase_ = after_await();
+        if constexpr (looks_before_it_finishes<Self>) self().before_finish();
         return self().finish();
     }
 
     cancel_reply cancel(const std::string&) noexcept override {
         switch (phase_) {
-            case phase::parked: self().unpark(); break;
+            case phase::parked:
+                if (!give_up()) return cancel_reply::refused;
+                break;
             case phase::postponed:
-                if constexpr (says_when_postponed<Self>) self().unpark();
+                if constexpr (says_when_postponed<Self>) {
+                    if (!give_up()) return cancel_reply::refused;
+                }
                 task_->withdraw_prepare();
                 break;
             case phase::retrying:
@@ -158,6 +168,14 @@ protected:
 
 private:
     Self& self() noexcept { return static_cast<Self&>(*this); }
+    bool give_up() noexcept {
+        if constexpr (std::is_void_v<decltype(self().unpark())>) {
+            self().unpark();
+            return true;
+        } else {
+            return self().unpark();
+        }
+    }
     [[gnu::noinline, gnu::cold]] void wake_unparked() noexcept {
         if (phase_ != phase::retrying) return;
         task_->withdraw_prepare();
