@@ -276,7 +276,7 @@ private:
 // operation that does not wait does nothing. The object must not be destroyed while it is registered, and is not: it
 // lies in the frame of the coroutine that awaits it.
 //
-// A waiter waits in a wait_queue, the line of a primitive: see there.
+// A queued operation waits in a wait_queue, the line of a primitive: see there.
 
 /// A cancel wins over a wake-up: the effect is undone, and the await throws cancelled_error.
 template<class Self>

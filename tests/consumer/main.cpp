@@ -2,6 +2,7 @@
 // with warnings as errors.
 
 #include <aio/aio.hpp>
+#include <aio/lowlevel.hpp>
 #include <aio/testing.hpp>
 
 #include <chrono>
@@ -355,6 +356,49 @@ aio::coro<> threads() {
     check(request.get() == "none", "a token takes back");
 }
 
+// ---- 12. any awaitable ----
+
+class gate {
+public:
+    class pass : public aio::lowlevel::queued<pass> {
+    public:
+        explicit pass(gate& g) : queued(g.waiting_), gate_(&g) {}
+        bool start() noexcept { return gate_->open_ || park(); }
+        int finish() { return 1; }
+        void describe(std::string& out) const override { out += "a gate"; }
+
+    private:
+        gate* gate_;
+    };
+    pass wait() { return pass(*this); }
+    void open() {
+        open_ = true;
+        waiting_.wake_all();
+    }
+
+private:
+    bool open_ = false;
+    aio::lowlevel::wait_queue<pass> waiting_{"gate"};
+};
+
+aio::coro<> lowlevel() {
+    aio::lowlevel::completion<int> answer;
+    answer.on_cancel([] { return aio::lowlevel::after_cancel::give_up; });
+    std::thread([h = answer.handle()] { h.complete(42); }).detach();
+    check(co_await answer == 42, "another thread completes");
+    gate g;
+    auto passed = aio::create_task(g.wait());
+    const aio::lowlevel::work_guard guard;
+    co_await aio::sleep(0s);
+    g.open();
+    check(co_await passed == 1, "an operation of a user's");
+    bool refused = false;
+    try {
+        co_await aio::lowlevel::wait_readable(-1);
+    } catch (const std::system_error&) { refused = true; }
+    check(refused && guard, "no descriptor");
+}
+
 aio::coro<int> async_main() {
     aio::get_running_loop().set_exception_handler([](const aio::exception_context& c) {
         std::fprintf(stderr, "consumer: unexpected: %s\n", c.message.c_str());
@@ -368,8 +412,9 @@ aio::coro<int> async_main() {
     co_await primitives();
     co_await timeouts();
     co_await threads();
+    co_await lowlevel();
     check(!aio::capture_call_graph().to_string().empty(), "a call graph");
-    co_return 8;
+    co_return 9;
 }
 
 }  // namespace

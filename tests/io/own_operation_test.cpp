@@ -49,9 +49,9 @@ class latch {
 public:
     explicit latch(int count) : count_(count) {}
 
-    class wait_operation : public aio::lowlevel::waiter<wait_operation> {
+    class wait_operation : public aio::lowlevel::queued<wait_operation> {
     public:
-        explicit wait_operation(latch& l) : waiter(l.waiting_), latch_(&l) {}
+        explicit wait_operation(latch& l) : queued(l.waiting_), latch_(&l) {}
         bool start() noexcept { return latch_->count_ == 0 || park(); }
         void finish() {}
         void describe(std::string& out) const override { out += "a latch"; }
@@ -62,6 +62,7 @@ public:
 
     wait_operation wait() { return wait_operation(*this); }
     void count_down() {
+        waiting_.check_thread("latch::count_down");  // in debug mode
         if (count_ > 0 && --count_ == 0) waiting_.wake_all();
     }
 
@@ -73,15 +74,15 @@ private:
 template<class T>
 class mailbox {
 public:
-    class get_operation : public aio::lowlevel::waiter<get_operation> {
+    class get_operation : public aio::lowlevel::queued<get_operation> {
     public:
-        explicit get_operation(mailbox& box) : aio::lowlevel::waiter<get_operation>(box.waiting_), box_(&box) {}
+        explicit get_operation(mailbox& box) : aio::lowlevel::queued<get_operation>(box.waiting_), box_(&box) {}
         bool start() noexcept {
             if (box_->items_.empty()) return this->park();
             item_.splice(item_.begin(), box_->items_, box_->items_.begin());
             return true;
         }
-        void pass_on() noexcept { box_->deliver(item_, box_->items_.begin()); }
+        void give_to_next() noexcept { box_->deliver(item_, box_->items_.begin()); }
         T finish() {
             std::list<T> item = std::move(item_);
             return std::move(item.front());
@@ -233,6 +234,25 @@ AIO_TEST("own operation: a latch lets all go on, in the order in which they came
     for (auto& t : tasks) co_await t;
     co_await l.wait();
     EXPECT_EQ(log.text(), "0 1 2");
+}
+
+PLAIN_TEST("own operation: debug mode tells of a primitive that is used on another thread") {
+    std::string what;
+    aio::run(
+        [](std::string& out) -> aio::coro<> {
+            latch l(1);
+            aio::task<> t = aio::create_task(l.wait());
+            co_await aio::sleep(0s);
+            std::thread([&] {
+                try {
+                    l.count_down();
+                } catch (const std::logic_error& e) { out = e.what(); }
+            }).join();
+            l.count_down();
+            co_await t;
+        }(what),
+        {.debug = true});
+    EXPECT_NE(what.find("latch::count_down is called on another thread"), std::string::npos) << what;
 }
 
 AIO_TEST("own operation: what waits on a primitive that is destroyed gets a cancelled_error that names it") {

@@ -865,3 +865,44 @@ AIO_TEST("peers: what sent says of a value is true: taken values are given (toki
     EXPECT_TRUE(value) << "a value that was not taken stays with its sender";
     co_await aio::wait(std::vector<aio::any_task>(1, t));
 }
+
+AIO_TEST("peers: a cancel after the await has ended calls no on_cancel function (asio#1400)") {
+    int calls = 0;
+    aio::task<> t = aio::create_task([&]() -> aio::coro<> {
+        completion<int> c;
+        c.on_cancel([&] { ++calls; });
+        aio::get_running_loop().call_soon([h = c.handle()] { h.complete(1); });
+        const int one = co_await c;
+        EXPECT_EQ(one, 1);
+        co_await aio::sleep_forever();
+    });
+    co_await turns(4);
+    t.cancel();
+    co_await aio::gather(aio::return_exceptions, t);
+    EXPECT_TRUE(t.cancelled());
+    EXPECT_EQ(calls, 0);
+}
+
+AIO_REAL_TEST("peers: the task goes on on its own thread, after a value and after a timeout (qcoro#215)") {
+    const std::thread::id mine = std::this_thread::get_id();
+    completion<int> c;
+    std::thread thread([h = c.handle()] { h.complete(1); });
+    const int one = co_await c;
+    thread.join();
+    EXPECT_EQ(one, 1);
+    EXPECT_EQ(std::this_thread::get_id(), mine);
+    completion<int> slow;
+    auto h = slow.handle();
+    std::thread::id hook_ran_on;
+    slow.on_cancel([&] {
+        hook_ran_on = std::this_thread::get_id();
+        return after_cancel::give_up;
+    });
+    bool timed_out = false;
+    try {
+        co_await aio::wait_for(std::move(slow), 1ms);
+    } catch (const aio::timeout_error&) { timed_out = true; }
+    EXPECT_TRUE(timed_out);
+    EXPECT_EQ(std::this_thread::get_id(), mine);
+    EXPECT_EQ(hook_ran_on, mine);
+}

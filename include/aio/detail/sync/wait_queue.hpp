@@ -48,32 +48,32 @@ template<class Operation>
 class wait_queue;
 
 /// The base of an operation that waits in a wait_queue. Self has start() and finish() as every operation, and if a
-/// wake-up carries something (an item, a permit), `void pass_on() noexcept`: this waiter was woken, but a cancel came
-/// before its task ran, so what it was woken with goes to somebody else. Revertible.
+/// wake-up carries something (an item, a permit), `void give_to_next() noexcept`: this waiter was woken, but a cancel
+/// came before its task ran, so what it was woken with goes to somebody else. Revertible.
 template<class Self>
-class waiter : public detail::sync_operation<Self> {
+class queued : public detail::sync_operation<Self> {
     using base = detail::sync_operation<Self>;
 
 public:
-    void pass_on() noexcept {}  // where Self has none
+    void give_to_next() noexcept {}  // where Self has none
 
     // What the operation's machinery calls.
     void revert() noexcept {
-        leave();
+        out_of_queue();
         base::revert();
     }
     void before_finish() {
-        leave();
+        out_of_queue();
         base::check();
     }
     void postpone() noexcept { queue_->postponed_.push_back(*this); }
     void unpostpone() noexcept { this->unlink(); }
 
 protected:
-    explicit waiter(wait_queue<Self>& queue) noexcept : queue_(&queue) { detail::require_operation<Self>(); }
-    waiter(const waiter&) = default;
-    waiter& operator=(const waiter&) = delete;
-    ~waiter() { leave(); }
+    explicit queued(wait_queue<Self>& queue) noexcept : queue_(&queue) { detail::require_operation<Self>(); }
+    queued(const queued&) = default;
+    queued& operator=(const queued&) = delete;
+    ~queued() { out_of_queue(); }
 
     /// For start(), which returns what it gives: the task waits in the queue, behind those that wait already.
     bool park() noexcept;
@@ -82,7 +82,7 @@ protected:
 
 private:
     friend class wait_queue<Self>;
-    void leave() noexcept {
+    void out_of_queue() noexcept {
         if (this->linked()) this->unlink();
     }
     wait_queue<Self>* queue_;
@@ -93,15 +93,19 @@ private:
 /// std::logic_error. All its functions are for its loop's thread alone.
 ///
 /// When it is destroyed, a waiter that has been woken gets what it was woken with; every other one gets a
-/// cancelled_error that names the primitive. Neither touches the primitive any more: see waiter::gone().
+/// cancelled_error that names the primitive. Neither touches the primitive any more: see queued::gone().
 template<class Operation>
 class wait_queue : public detail::primitive {
 public:
     /// kind: what messages call the primitive, for example "latch". The text must live as long as the program.
     explicit wait_queue(const char* kind) noexcept : kind_(kind) {}
     ~wait_queue() {
-        if (!waiting_.empty() || !postponed_.empty() || !woken_.empty()) abandon();
+        if (!waiting_.empty() || !postponed_.empty() || !woken_.empty()) end_waits();
     }
+
+    /// For the functions of the primitive that have to be called on the loop's thread. In debug mode, throws
+    /// std::logic_error on another thread; call is what the message names, "latch::count_down".
+    void check_thread(const char* call) const { primitive::check_thread(call); }
 
     bool empty() const noexcept { return waiting_.empty(); }
     std::size_t size() const noexcept { return waiting_.size(); }  // O(n)
@@ -109,7 +113,7 @@ public:
     Operation* front() noexcept { return static_cast<Operation*>(waiting_.front()); }
     /// Ends this wait: the task goes on in its turn. Give the operation what it waits for before.
     void wake(Operation& operation) noexcept {
-        auto& w = static_cast<waiter<Operation>&>(operation);
+        auto& w = static_cast<queued<Operation>&>(operation);
         w.unlink();
         woken_.push_back(w);
         w.wake();
@@ -125,13 +129,13 @@ public:
     }
 
 private:
-    friend class waiter<Operation>;
-    using waiters = detail::list<waiter<Operation>>;
-    void abandon() noexcept {
-        detail::farewell goodbye(kind_);
-        while (waiter<Operation>* w = woken_.pop_front()) goodbye.grant(*w);
-        goodbye.to_all(waiting_);
-        goodbye.to_all(postponed_);
+    friend class queued<Operation>;
+    using waiters = detail::list<queued<Operation>>;
+    void end_waits() noexcept {
+        detail::destruction_notice notice(kind_);
+        while (queued<Operation>* w = woken_.pop_front()) notice.grant(*w);
+        notice.to_all(waiting_);
+        notice.to_all(postponed_);
     }
     const char* kind_;
     waiters waiting_;
@@ -140,9 +144,9 @@ private:
 };
 
 template<class Self>
-bool waiter<Self>::park() noexcept {
+bool queued<Self>::park() noexcept {
     if (!queue_->bind(*this->task_)) return base::refuse(queue_->kind_);
-    leave();
+    out_of_queue();
     queue_->waiting_.push_back(*this);
     return false;
 }
