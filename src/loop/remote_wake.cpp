@@ -1,5 +1,5 @@
-// How another thread ends a wait: it pushes the wait's own node to the mailbox, so it allocates nothing and cannot fail.
-// completion and foreign_bridge call this.
+// How another thread ends a wait: it pushes the wait's own node to the mailbox, so it allocates nothing and cannot
+// fail. completion and foreign_bridge call this.
 
 #include "loop/loop_state.hpp"
 
