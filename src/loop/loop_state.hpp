@@ -73,7 +73,7 @@ struct loop_state {
     std::mt19937_64 random;
 
     list<flushable> unflushed;  // what has collected work for the kernel; flushed at each look
-    std::uint64_t looks = 0;    // how often the loop has looked outside
+    std::uint64_t looks = 1;    // how often the loop has looked outside
 
     std::int32_t look_interval = 1;  // how many steps are taken between looks outside
     std::int32_t next_look = 1;      // steps to take before the next look: more if a short line is taken whole
