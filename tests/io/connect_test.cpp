@@ -177,6 +177,19 @@ extern "C" [[gnu::visibility("default")]] void freeaddrinfo(addrinfo* list) noex
     while (list) std::free(std::exchange(list, list->ai_next));
 }
 
+// While busy_ports is above 0, each port is taken at 127.0.0.2.
+static int busy_ports = 0, binds = 0;
+extern "C" [[gnu::visibility("default")]] int bind(int fd, const sockaddr* to, socklen_t length) noexcept {
+    ++binds;
+    const auto* const a = reinterpret_cast<const sockaddr_in*>(to);
+    if (busy_ports > 0 && a->sin_family == AF_INET && a->sin_addr.s_addr == htonl(INADDR_LOOPBACK + 1)) {
+        --busy_ports;
+        errno = EADDRINUSE;
+        return -1;
+    }
+    return static_cast<int>(::syscall(SYS_bind, fd, to, length));
+}
+
 extern "C" [[gnu::visibility("default")]] int connect(int fd, const sockaddr* to, socklen_t length) {
     if (to->sa_family == AF_UNIX && playing) ++playing->unix_attempts;
     if (!playing || to->sa_family != AF_INET) return real_connect(fd, to, length);
@@ -589,6 +602,47 @@ AIO_REAL_TEST("a server that takes any port has the same one at all of its name'
     EXPECT_EQ(real_connect(fd, reinterpret_cast<const sockaddr*>(&second), sizeof second), 0);
     ::close(fd);
     both.close();
+}
+
+AIO_REAL_TEST("a server that takes any port takes another one where the first is taken at one of the addresses") {
+    const auto nothing = [](aio::stream) -> aio::coro<> { co_return; };
+    busy_ports = 3;
+    aio::server v = co_await aio::start_server(nothing, "loopbacks.test", 0);
+    EXPECT_EQ(busy_ports, 0);
+    for (const char* host : {"127.0.0.1", "loopbacks.test"}) {
+        aio::stream s = co_await aio::open_connection(host, v.port());
+        co_await s.aclose();
+    }
+    v.close();
+
+    binds = 0;
+    busy_ports = 1'000;
+    std::string what;
+    int error = 0;
+    try {
+        static_cast<void>(co_await aio::start_server(nothing, "loopbacks.test", 0));
+    } catch (const std::system_error& e) {
+        what = e.what();
+        error = e.code().value();
+    }
+    busy_ports = 0;
+    EXPECT_EQ(error, EADDRINUSE);
+    EXPECT_NE(what.find("listen on one free port of all addresses"), std::string::npos) << what;
+    EXPECT_EQ(binds, 22);  // eleven attempts at both addresses
+}
+
+AIO_REAL_TEST("a port that was asked for, and is taken at one of the addresses, is an error that names that address") {
+    const auto nothing = [](aio::stream) -> aio::coro<> { co_return; };
+    aio::server free = co_await aio::start_server(nothing, "loopbacks.test", 0);
+    const int port = free.port();
+    free.close();
+    busy_ports = 1;
+    std::string what;
+    try {
+        static_cast<void>(co_await aio::start_server(nothing, "loopbacks.test", port));
+    } catch (const std::system_error& e) { what = e.what(); }
+    EXPECT_EQ(busy_ports, 0);
+    EXPECT_NE(what.find("127.0.0.2:" + std::to_string(port)), std::string::npos) << what;
 }
 
 AIO_REAL_TEST("the families of a name's addresses take turns, so that one that does not work costs one attempt") {
