@@ -670,6 +670,21 @@ AIO_REAL_TEST("draining finishes what is under way, closes idle connections, and
     EXPECT_TRUE(refused);
 }
 
+AIO_REAL_TEST("draining waits for the rest of a request whose beginning has come") {
+    auto server = co_await http::start_server(echo, "127.0.0.1", 0);
+    raw_connection c = co_await raw_connect(static_cast<std::uint16_t>(server.port()));
+    co_await c.write("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    EXPECT_EQ(co_await c.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+    co_await aio_test::turns(3);  // the server waits for the body now
+    aio::task<bool> drained = aio::create_task(server.drain(30s));
+    co_await aio_test::turns(3);
+    EXPECT_FALSE(drained.done());
+    co_await c.write("hello");
+    const std::string r = co_await c.read_to_end();
+    EXPECT_EQ(body_of(r), "PUT / hello");
+    EXPECT_TRUE(co_await drained);
+}
+
 AIO_REAL_TEST("draining that takes too long aborts the rest and says so") {
     aio_test::counted::alive = 0;
     auto handler = [](http::request) -> aio::coro<http::response> {
