@@ -26,9 +26,11 @@ public:
     arrivals(const arrivals&) = delete;
     arrivals& operator=(const arrivals&) = delete;
 
-    /// True if nothing is ready, and nothing was ready before.
+    /// True if nothing is ready, nothing was ready before, and nothing waits for the next flush. A poll changes that:
+    /// what it tells may write, and find that the rest has to wait.
     bool nothing() const noexcept {
-        return earlier_.empty() && self_.core_.ready.empty() && self_.state_.arrived.empty();
+        return earlier_.empty() && self_.core_.ready.empty() && self_.state_.arrived.empty() &&
+            self_.state_.unflushed.empty();
     }
     /// Makes arrivals of what was ready before: a part of that has come by looks, and has to keep its place before
     /// what comes now.
@@ -77,7 +79,7 @@ void scheduler::poll_outside() {
     if (std::exchange(state_.in_order, in_order) && !in_order) line.join_earlier();
     state_.mail->drain();
     flush();
-    const bool may_block = line.nothing() && state_.unflushed.empty();
+    const bool may_block = line.nothing();
     if (!may_block) state_.patience = std::chrono::milliseconds(1);
     if (state_.virtual_time) {
         state_.timer_heap.fire_due(state_.virtual_now);
