@@ -43,7 +43,7 @@ void fd_watch::watch(int fd, std::uint32_t events) {
 
 void fd_watch::stop() noexcept {
     if (fd_ < 0) return;
-    if (!loop_->closed) loop_->state().io->remove(*this, fd_);
+    if (!loop_->closed && !loop_->state().forked()) loop_->state().io->remove(*this, fd_);
     --loop_->outstanding;
     fd_ = -1;
     events_ = 0;

@@ -59,10 +59,11 @@ struct listener {
     }
     void close() noexcept {
         if (fd < 0) return;
+        const bool of_parent = source.attached() && source.loop()->state().forked();
         source.detach();
         ::close(std::exchange(fd, -1));
         const ino_t made = std::exchange(inode, 0);
-        if (made == 0) return;
+        if (made == 0 || of_parent) return;
         const char* const path =
             reinterpret_cast<const sockaddr_un*>(&where.storage)->sun_path;  // where.text() would need memory
         struct stat now{};

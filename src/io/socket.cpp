@@ -3,6 +3,7 @@
 
 #include "io/resolver.hpp"
 #include "io/transport.hpp"
+#include "loop/loop_state.hpp"
 
 #include <cerrno>
 
@@ -42,11 +43,13 @@ public:
     }
     void wait(direction d, io_waiter w) noexcept override { source_.park(d, w); }
     void stop_waiting(direction d) noexcept override { source_.unpark(d); }
-    void shut_down_writing() noexcept override { ::shutdown(source_.fd(), SHUT_WR); }
+    void shut_down_writing() noexcept override {
+        if (!loop()->state().forked()) ::shutdown(source_.fd(), SHUT_WR);
+    }
     void close(bool abort) noexcept override {
         const int fd = source_.fd();
         if (fd < 0) return;
-        if (abort) {
+        if (abort && !loop()->state().forked()) {  // the child of a fork() gives up its descriptor, and no more
             const linger reset{1, 0};
             ::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
         }

@@ -39,7 +39,7 @@ struct io_result {
 
 class transport : public pooled {
 public:
-    virtual ~transport() = default;
+    virtual ~transport() { loop_->release(); }
     transport(const transport&) = delete;
     transport& operator=(const transport&) = delete;
 
@@ -60,11 +60,11 @@ public:
     virtual std::string local() const { return {}; }
     /// A descriptor for socket options; -1 if there is none.
     virtual int descriptor() const noexcept { return -1; }
-    /// The loop to which it belongs.
+    /// The loop to which it belongs. It is kept, so no later loop has its address.
     loop_core* loop() const noexcept { return loop_; }
 
 protected:
-    explicit transport(loop_core& loop) noexcept : loop_(&loop) {}
+    explicit transport(loop_core& loop) noexcept : loop_(&loop) { loop_->retain(); }
 
 private:
     loop_core* const loop_;

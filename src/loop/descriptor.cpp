@@ -19,7 +19,7 @@ void io_source::attach(int fd) {
 void io_source::detach() noexcept {
     const int fd = std::exchange(fd_, -1);  // attached() is false for the waiters
     if (fd < 0) return;
-    if (!loop_->closed) {  // else the backend is gone, or belongs to the parent of a fork()
+    if (!loop_->closed && !loop_->state().forked()) {  // else the backend is gone, or the parent's
         on_events(readable | writable);
         loop_->state().io->remove(*this, fd);
     }

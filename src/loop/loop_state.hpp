@@ -59,6 +59,7 @@ struct loop_state {
 
     timers timer_heap;
     const unsigned generation = fork_generation();  // of the process that made it: its child does not use it
+    bool forked() const noexcept { return generation != fork_generation(); }  // this process is such a child
     std::unique_ptr<io_backend> io;
     std::shared_ptr<mailbox> mail;
     wake_entry waker;

@@ -83,7 +83,7 @@ loop_owner::entered::entered(loop_owner& o) : owner(o) {
     task = std::exchange(local().task, nullptr);
 }
 
-bool loop_owner::forked() const noexcept { return loop_->core().state().generation != fork_generation(); }
+bool loop_owner::forked() const noexcept { return loop_->core().state().forked(); }
 
 loop_owner::entered::~entered() {
     owner.context_ = std::exchange(local().context, outer);
@@ -93,8 +93,8 @@ loop_owner::entered::~entered() {
 
 void loop_owner::loop_closer::operator()(event_loop* loop) const noexcept {
     loop_core& core = loop->core();
-    if (core.state().generation != fork_generation())
-        return;  // leaked in the child: closing it would take the parent's descriptors out of epoll
+    // The child leaks its parent's loop: closing it would take the parent's descriptors out of epoll.
+    if (core.state().forked()) return;
     core.retain();
     core.close();
     core.release();

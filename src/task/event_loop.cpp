@@ -114,7 +114,7 @@ void loop_handle::call_soon_threadsafe(detail::function<void()> fn) const {
 bool loop_handle::running() const noexcept { return home_ && !home_->closed(); }
 
 callback_handle event_loop::call_soon(detail::function<void()> fn) {
-    if (core_.state().generation != detail::fork_generation()) [[unlikely]]
+    if (core_.state().forked()) [[unlikely]]
         detail::throw_forked();
     core_.check_thread("call_soon");
     if (!fn) detail::throw_empty_function("call_soon()");
@@ -128,7 +128,7 @@ callback_handle event_loop::call_later(delay d, detail::function<void()> fn) {
 }
 
 callback_handle event_loop::call_at(time_point when, detail::function<void()> fn) {
-    if (core_.state().generation != detail::fork_generation()) [[unlikely]]
+    if (core_.state().forked()) [[unlikely]]
         detail::throw_forked();
     core_.check_thread("call_at or call_later");
     if (!fn) detail::throw_empty_function("call_later() or call_at()");

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace {
@@ -522,6 +523,29 @@ AIO_REAL_TEST("rule 180: a unix socket's file is removed on close only if it is 
     ::unlink(path.c_str());
     ::unlink(aside.c_str());
     other.close();  // harmless, although its file is gone
+}
+
+AIO_REAL_TEST("rule 150: a forked child that closes its parent's server leaves the socket's file and the clients") {
+    const std::string path = socket_path("forked");
+    aio::server v = co_await aio::start_unix_server(echo, path);
+    co_await aio::with(v, [&]() -> aio::coro<> {
+        aio::stream s = co_await aio::open_unix_connection(path);
+        co_await s.write("one\n");
+        EXPECT_EQ(co_await s.read_line(), "one\n");
+        const pid_t child = ::fork();
+        if (child == 0) {
+            ::alarm(60);
+            v.close();
+            v.abort_clients();
+            ::_exit(0);
+        }
+        int status = -1;
+        ::waitpid(child, &status, 0);
+        EXPECT_EQ(status, 0);
+        EXPECT_TRUE(exists(path));
+        co_await s.write("two\n");
+        EXPECT_EQ(co_await s.read_line(), "two\n");
+    });
 }
 
 AIO_REAL_TEST("a unix socket that nobody listens on any more is replaced; another file is not") {

@@ -18,7 +18,9 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace {
@@ -501,4 +503,115 @@ AIO_TEST("streams in memory: bytes that nobody has read make a close a reset, an
     co_await other.first.write("on its way");
     other.first.abort();
     EXPECT_EQ(co_await errno_of([&]() -> aio::coro<> { co_await other.second.read(1); }), ECONNRESET);
+}
+
+// ---- the loop that a stream belongs to ----
+
+namespace {
+
+/// Calls fn in a child process, and waits until that has ended.
+template<class F>
+void in_forked_child(F fn) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(60);
+        fn();
+        ::_exit(0);
+    }
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status));
+}
+
+/// Has no room until the loop has looked outside; then it takes a byte in each call.
+class byte_by_byte final : public aio::detail::transport {
+public:
+    explicit byte_by_byte(std::string& taken)
+        : transport(aio::detail::require_loop()), taken_(taken), fd_(::eventfd(0, EFD_CLOEXEC)) {
+        source_.attach(fd_);
+    }
+    ~byte_by_byte() override { close(false); }
+    aio::detail::io_result read(char*, std::size_t) noexcept override { return aio::detail::io_result::would_block(); }
+    aio::detail::io_result write(const iovec* parts, int) noexcept override {
+        if (!std::exchange(waited_for_, true)) return aio::detail::io_result::would_block();
+        taken_ += *static_cast<const char*>(parts->iov_base);
+        return aio::detail::io_result::moved(1);
+    }
+    void wait(aio::detail::direction d, aio::detail::io_waiter w) noexcept override { source_.park(d, w); }
+    void stop_waiting(aio::detail::direction d) noexcept override { source_.unpark(d); }
+    void shut_down_writing() noexcept override {}
+    void close(bool) noexcept override {
+        source_.detach();
+        if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+    }
+
+private:
+    std::string& taken_;
+    int fd_;
+    bool waited_for_ = false;
+    aio::detail::io_source source_;
+};
+
+}  // namespace
+
+AIO_REAL_TEST("rule 150: what the child of a fork() does with a stream, the parent's connection does not feel") {
+    co_await over_each([](aio::stream& here, aio::stream& there) -> aio::coro<> {
+        in_forked_child([&] { here.write_eof(); });
+        in_forked_child([&] { here.abort(); });
+        in_forked_child([&] { here = {}; });
+        co_await here.write("still there");
+        co_await here.aclose();
+        EXPECT_EQ(co_await there.read(), "still there");
+    });
+}
+
+PLAIN_TEST("rule 150: a child that was forked between two runs may drop a stream, and the parent is still told of it") {
+    for (const kind& k : kinds) {
+        const testing::ScopedTrace trace(__FILE__, __LINE__, k.name);
+        aio::runner runner;
+        ends e;
+        auto begin = [&]() -> aio::coro<> {
+            e = k.connect();
+            co_return;
+        };
+        runner.run(begin());
+        in_forked_child([&] {
+            e.first.abort();
+            e.second = {};
+        });
+        auto go_on = [&]() -> aio::coro<> {
+            auto reading = aio::create_task(e.second.read_line());
+            co_await aio_test::turns(2);
+            co_await e.first.write("line\n");
+            EXPECT_EQ(co_await aio::wait_for(reading, 60s), "line\n");
+            e = {};
+        };
+        runner.run(go_on());
+    }
+}
+
+PLAIN_TEST("a stream of a loop that has ended is refused by every later loop, wherever that lies in memory") {
+    for (const kind& k : kinds) {
+        const testing::ScopedTrace trace(__FILE__, __LINE__, k.name);
+        ends e;
+        auto begin = [&]() -> aio::coro<> {
+            e = k.connect();
+            co_return;
+        };
+        aio::run(begin());
+        auto go_on = [&]() -> aio::coro<> {
+            EXPECT_THROW(co_await e.first.write("x"), std::logic_error);
+            EXPECT_THROW(co_await e.first.read(1), std::logic_error);
+        };
+        aio::run(go_on());
+    }
+}
+
+AIO_TEST("on virtual time, a write that goes on in a later look keeps the clock from being set") {
+    std::string taken;
+    aio::stream s = stream_over(std::make_unique<byte_by_byte>(taken));
+    const std::string text = pattern(100);
+    co_await aio::wait_for(s.write(text), 1h);
+    EXPECT_EQ(taken, text);
+    co_await s.aclose();
 }
