@@ -46,7 +46,7 @@ class completion;
 /// The end of a completion that is given away: to a callback, to another thread. Copyable; the first of the copies that
 /// completes or fails it decides. Any thread may use it, also after the await was cancelled, after the loop has ended,
 /// and in the child of a fork() (where nobody hears it). Not for signal handlers. If the last handle is dropped before
-/// that, the await throws std::logic_error; so do not keep one where the completion is awaited.
+/// that, the await ends with an error; so do not keep one where the completion is awaited.
 template<class T>
 class [[nodiscard("whoever completes it needs it; the last one that is dropped ends the await")]] completion_handle {
 public:
@@ -117,8 +117,8 @@ private:
 /// Gives the value, or throws the error. Irrevocable once it is completed: that value is given, and a cancel stays
 /// pending. Before, a cancel calls the on_cancel() function, which says whether the task goes on at once; without one
 /// it waits until a handle is used or the last one is dropped. A task that waits here counts as waiting for something
-/// outside, so that no deadlock is told. Throws std::logic_error if the last handle was dropped unused, or none was
-/// ever made.
+/// outside, so that no deadlock is told. If the last handle is dropped unused, the await throws the cancelled_error of
+/// a cancel that is pending, or else std::logic_error, as it does if no handle was ever made.
 template<class T = void>
 class [[nodiscard("co_await it")]] completion : public detail::irrevocable<completion<T>> {
 public:
@@ -188,7 +188,10 @@ public:
     T finish() {
         if (!state_) detail::throw_completion_moved_from();
         if (!given_) detail::throw_completion_without_handle();
-        if (state_->outcome.empty()) detail::throw_completion_abandoned(what_);
+        if (state_->outcome.empty()) {
+            if (this->task_->must_cancel()) this->task_->throw_cancelled();
+            detail::throw_completion_abandoned(what_);
+        }
         return std::move(state_->outcome).value();
     }
     void describe(std::string& out) const override { out += what_; }

@@ -2,9 +2,14 @@
 #include "out_of_memory.hpp"
 #include "loop/timers.hpp"
 
+#include <aio/lowlevel.hpp>
+
 #include <algorithm>
 #include <filesystem>
 #include <random>
+
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 using aio_test::counted;
 using aio_test::survives_without_memory;
@@ -45,6 +50,55 @@ PLAIN_TEST("fault C11: sleep, a timeout around it, wait_for") {
             co_await aio::wait_for(aio::sleep_forever(), 1ms);
         } catch (const aio::timeout_error&) {}
     });
+}
+
+PLAIN_TEST("completion, work_guard: made, completed, failed, given up, dropped") {
+    survives_without_memory([]() -> aio::coro<> {
+        const aio::lowlevel::work_guard guard;
+        aio::event_loop& loop = aio::get_running_loop();
+        aio::lowlevel::completion<counted> c;
+        loop.call_soon([h = c.handle()] { h.complete(1); });
+        const counted got = co_await c;
+        aio::lowlevel::completion<counted> failed;
+        loop.call_soon([h = failed.handle()] {
+            try {
+                h.fail(std::runtime_error(long_text));
+            } catch (const std::bad_alloc&) {}  // the handle is dropped then
+        });
+        try {
+            co_await failed;
+        } catch (const std::runtime_error&) {
+        } catch (const std::logic_error&) {}
+        aio::lowlevel::completion<counted> slow;
+        const std::string text = long_text;
+        slow.on_cancel([text] {
+            static_cast<void>(text);
+            return aio::lowlevel::after_cancel::give_up;
+        });
+        const auto unused = slow.handle();
+        try {
+            co_await aio::wait_for(std::move(slow), 1ms);
+        } catch (const aio::timeout_error&) {}
+    });
+}
+
+PLAIN_TEST("wait_readable: waiting, refused, given up") {
+    const int fd = ::eventfd(0, EFD_NONBLOCK);
+    survives_without_memory(
+        [fd]() -> aio::coro<> {
+            try {
+                co_await aio::wait_for(aio::lowlevel::wait_readable(fd), 1ms);
+            } catch (const aio::timeout_error&) {}
+            try {
+                co_await aio::lowlevel::wait_readable(-1);
+            } catch (const std::system_error&) {}
+            aio::get_running_loop().call_soon([fd] { aio::lowlevel::notify_closing(fd); });
+            try {
+                co_await aio::lowlevel::wait_readable(fd);
+            } catch (const std::system_error&) {}
+        },
+        {.real_time = true});
+    ::close(fd);
 }
 
 PLAIN_TEST("fault C11: a nested coroutine, and a task that is named, cancelled with a message, and joined") {

@@ -52,7 +52,7 @@ public:
     std::size_t retained = 0;         // how often retain() was called, less the calls of release()
     std::uint64_t last_task_id = 0;   // every task created retains the loop, too, without a call
     std::size_t outstanding = 0;      // waits that something outside of the loop can end: I/O, executor jobs, signals
-    std::size_t foreign = 0;          // those of outstanding that a timer may end, too: awaiters of other libraries
+    std::size_t foreign = 0;          // those of outstanding that a timer may end, too: see remote_wake, work_guard
     bool debug = false;
     bool watched = false;  // debug mode, or a test's step hook or seed: steps are taken in whole turns
     bool closed = false;   // nothing runs here any more
