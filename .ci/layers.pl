@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 # Usage: .ci/layers.pl: checks that the includes of include/ and src/ keep the layers of docs/design.md. A file may include files
-# of its own layer and of the layers to its left. Layers with a dot between them stand side by side, and do not know each other.
+# of its own layer and of the layers to its left. Layers with a dot between them stand side by side, and do not know each other. A header
+# of src/ is private to its folder and the folders in it, but for those that %for_other_folders names, with the reason.
 use strict;
 use warnings;
 
@@ -24,6 +25,17 @@ my %public = (
     all => 'aio',
 );
 
+my %for_other_folders = (
+    'loop/backend/backend.hpp' => 'the interface that each backend implements and the loop calls',
+    'loop/loop_state.hpp' => 'what each layer keeps with the loop, or asks it',
+    'loop/process_threads.hpp' => 'pools count their idle threads there, so that a deadlock shows',
+    'loop/scheduler.hpp' => 'the stepper is a scheduler that knows tasks',
+    'task/ending.hpp' => 'what the end of run() asks of the tasks',
+    'task/frames.hpp' => 'what users are shown of a coroutine, in the reports of all layers',
+    'task/running.hpp' => 'the loop of this thread, which run() sets; its tasks by their numbers',
+    'task/stepper.hpp' => 'run() makes one',
+);
+
 my %rank;
 for my $at (0 .. $#order) { $rank{$_} = $at for @{$order[$at]}; }
 my %layer_of;
@@ -39,6 +51,7 @@ sub layer_of { # the layer of a path below include/ or src/
 }
 
 my ($faults, $files, $includes) = (0, 0, 0);
+my %included_elsewhere;
 for my $file (split /\n/, `find include src -name '*.[hc]pp' | sort`) {
     (my $path = $file) =~ s{^(include|src)/}{};
     my $layer = layer_of($path);
@@ -52,6 +65,7 @@ for my $file (split /\n/, `find include src -name '*.[hc]pp' | sort`) {
     while (my $line = <$in>) {
         next unless $line =~ m{^\s*#\s*include\s*(?:<(aio/[^>]+)>|"([^"]+)")};
         my $named = $1 // $2;
+        my $private = !defined $1;
         next if $named eq 'aio/detail/see_the_error_above';    # no such file: the include stops the compiler
         $includes++;
         my $to = layer_of($named);
@@ -61,8 +75,17 @@ for my $file (split /\n/, `find include src -name '*.[hc]pp' | sort`) {
         } elsif ($to ne $layer && $rank{$to} >= $rank{$layer}) {
             print "$file:$.: $layer must not include $named, which is of $to\n";
             $faults++;
+        } elsif ($private && index($path, $named =~ s{[^/]+$}{}r) != 0) {
+            $included_elsewhere{$named} = 1;
+            next if $for_other_folders{$named};
+            print "$file:$.: $named is private to its folder: move what is needed, or name the header in .ci/layers.pl\n";
+            $faults++;
         }
     }
 }
-printf "%d files in %d layers: %d includes, %d of them not downwards\n", $files, scalar keys %rank, $includes, $faults;
+for my $header (grep { !$included_elsewhere{$_} } sort keys %for_other_folders) {
+    print "$header: no other folder includes it: take it out of .ci/layers.pl\n";
+    $faults++;
+}
+printf "%d files in %d layers: %d includes, %d faults\n", $files, scalar keys %rank, $includes, $faults;
 exit($faults ? 1 : 0);

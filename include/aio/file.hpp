@@ -27,6 +27,7 @@
 
 #include <aio/async_generator.hpp>
 #include <aio/coro.hpp>
+#include <aio/detail/base/state_ptr.hpp>
 #include <aio/detail/io/bytes.hpp>
 
 #include <cstddef>
@@ -42,24 +43,13 @@ namespace aio {
 namespace detail {
 class file_state;
 
-/// Points to the file_state, which src/io/file.cpp defines. The handle and the operations under way share it.
-class file_ref {
-public:
-    file_ref() noexcept = default;
-    explicit file_ref(file_state* state) noexcept;
-    file_ref(const file_ref& other) noexcept : file_ref(other.state_) {}
-    file_ref(file_ref&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
-    file_ref& operator=(file_ref other) noexcept {
-        std::swap(state_, other.state_);
-        return *this;
-    }
-    ~file_ref();
-    file_state* get() const noexcept { return state_; }
-    file_state* operator->() const noexcept { return state_; }
-
-private:
-    file_state* state_ = nullptr;
+template<>
+struct references_of<file_state> {
+    static void retain(file_state& state) noexcept;
+    static void release(file_state& state) noexcept;
 };
+/// Points to the file_state, which src/io/file.cpp defines. The handle and the operations under way share it.
+using file_ref = state_ptr<file_state>;
 }  // namespace detail
 
 /// An open file; movable. Several tasks may use it: their operations take turns, first come first served. The

@@ -29,6 +29,7 @@
 
 #include <aio/detail/base/platform.hpp>
 
+#include <aio/detail/base/state_ptr.hpp>
 #include <aio/detail/task/function.hpp>
 #include <aio/stream.hpp>
 #include <aio/with.hpp>
@@ -52,24 +53,13 @@ class server_state;
 
 class server_leaving;
 
-/// Points to the server_state, which src/io/server.cpp defines.
-class server_ref {
-public:
-    server_ref() noexcept = default;
-    explicit server_ref(server_state* state) noexcept;
-    server_ref(const server_ref& other) noexcept : server_ref(other.state_) {}
-    server_ref(server_ref&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
-    server_ref& operator=(server_ref other) noexcept {
-        std::swap(state_, other.state_);
-        return *this;
-    }
-    ~server_ref();
-    server_state* get() const noexcept { return state_; }
-    server_state* operator->() const noexcept { return state_; }
-
-private:
-    server_state* state_ = nullptr;
+template<>
+struct references_of<server_state> {
+    static void retain(server_state& state) noexcept;
+    static void release(server_state& state) noexcept;
 };
+/// Points to the server_state, which src/io/server.cpp defines.
+using server_ref = state_ptr<server_state>;
 
 /// What server::exit gives. Irrevocable, and begun even under a pending cancel: a cancel meanwhile stays pending.
 class [[nodiscard("co_await it")]] server_leaving final : public irrevocable<server_leaving>, public list_node {

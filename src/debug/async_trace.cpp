@@ -16,7 +16,6 @@
 // same object (rule 13). So the way to the end of each task is remembered (way_mark), and an error that is taken from
 // a task or future starts again from there. Python's futures do the same since 3.11 (with_traceback).
 
-#include "debug/trace_table.hpp"
 #include "loop/loop_state.hpp"
 #include "task/frames.hpp"
 

@@ -1,7 +1,6 @@
 // What each task waits for, as users see it: the chain of their own coroutines with the places of their co_awaits.
 // Users ask for it, and so does the report of a deadlock.
 
-#include "loop/loop_state.hpp"
 #include "task/frames.hpp"
 #include "task/running.hpp"
 

@@ -234,12 +234,8 @@ private:
     std::uint32_t references_ = 0;
 };
 
-file_ref::file_ref(file_state* state) noexcept : state_(state) {
-    if (state_) state_->retain();
-}
-file_ref::~file_ref() {
-    if (state_) state_->release();
-}
+void references_of<file_state>::retain(file_state& state) noexcept { state.retain(); }
+void references_of<file_state>::release(file_state& state) noexcept { state.release(); }
 
 namespace {
 

@@ -179,12 +179,8 @@ private:
     std::uint32_t references_ = 0;
 };
 
-server_ref::server_ref(server_state* state) noexcept : state_(state) {
-    if (state_) state_->retain();
-}
-server_ref::~server_ref() {
-    if (state_) state_->release();
-}
+void references_of<server_state>::retain(server_state& state) noexcept { state.retain(); }
+void references_of<server_state>::release(server_state& state) noexcept { state.release(); }
 
 running_handler::running_handler(server_ref s, stream_ptr c) noexcept : server(std::move(s)), connection(std::move(c)) {
     server->handlers.push_back(*this);

@@ -2,12 +2,12 @@
 // loop.
 
 #include "run/fork.hpp"
-#include "debug/trace_table.hpp"
 #include "loop/loop_state.hpp"
 #include "loop/process_threads.hpp"
 #include "run/interrupts.hpp"
 #include "task/running.hpp"
 
+#include <aio/detail/task/trace.hpp>
 #include <aio/detail/threads/blocking.hpp>
 #include <aio/errors.hpp>
 

@@ -1,7 +1,6 @@
 // lock: who is woken, what becomes of the waits when it is destroyed, and what call graphs show. Taking a free lock
 // and releasing it are inline in lock.hpp.
 
-#include "loop/loop_state.hpp"
 #include "task/running.hpp"
 
 #include <aio/lock.hpp>

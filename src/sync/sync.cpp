@@ -1,7 +1,6 @@
 // What all primitives share: the errors that name them, and what a primitive that is destroyed tells those who wait
 // (destruction_notice).
 
-#include "loop/loop_state.hpp"
 #include "task/running.hpp"
 
 #include <aio/detail/sync/sync.hpp>

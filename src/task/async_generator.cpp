@@ -2,7 +2,6 @@
 // loop. Items pass through async_generator.hpp alone; a co_yield comes here only when there is something to look at
 // (generator_promise::attention).
 
-#include "loop/loop_state.hpp"
 #include "task/ending.hpp"
 #include "task/frames.hpp"
 

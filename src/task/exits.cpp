@@ -2,7 +2,6 @@
 // exits run in a coroutine of their own (exit_runner), which was allocated when the first exit was registered.
 // final_awaiter calls run_exits().
 
-#include "loop/loop_state.hpp"
 #include "task/ending.hpp"
 
 #include <aio/detail/task/exits.hpp>

@@ -2,8 +2,6 @@
 // into the loop when the awaiter resumes it, on any thread. foreign.hpp tells the protocol, and its foreign_wait
 // calls this.
 
-#include "loop/loop_state.hpp"
-
 #include <aio/detail/task/foreign.hpp>
 
 namespace aio::detail {

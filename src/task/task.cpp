@@ -2,7 +2,6 @@
 // that needs more than resuming; it settles its outcome at the end. Steps and the common end are in stepper.hpp;
 // docs/internals/cancellation.md has the states of a cancellation.
 
-#include "loop/loop_state.hpp"
 #include "task/stepper.hpp"
 
 #include <aio/detail/loop/mailbox.hpp>

@@ -5,13 +5,21 @@
 
 namespace aio::detail {
 
+/// Counts a reference of a state. A State that only a source file defines has a specialisation, whose functions that
+/// file defines.
+template<class State>
+struct references_of {
+    static void retain(State& state) noexcept { state.retain(); }
+    static void release(State& state) noexcept { state.release(); }
+};
+
 /// A reference-counting handle; task, future and any_task hold one.
 template<class State>
 class state_ptr {
 public:
     state_ptr() noexcept = default;
     explicit state_ptr(State* state) noexcept : state_(state) {
-        if (state_) state_->retain();
+        if (state_) references_of<State>::retain(*state_);
     }
     /// Takes over a reference that the caller owns.
     static state_ptr adopt(State* state) noexcept {
@@ -31,7 +39,7 @@ public:
         return *this;
     }
     ~state_ptr() {
-        if (state_) state_->release();
+        if (state_) references_of<State>::release(*state_);
     }
     State* get() const noexcept { return state_; }
     /// Gives the reference away: the caller owns it now.

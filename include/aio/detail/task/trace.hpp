@@ -25,6 +25,11 @@ void look_for_replaced_errors() noexcept;
 /// Reports the errors that were replaced at exits and that nobody can read any more.
 void tell_replaced_errors() noexcept;
 
+/// Called before and after fork(), so that no other thread is in the table of traces meanwhile: the child would find it
+/// locked for ever.
+void lock_traces() noexcept;
+void unlock_traces() noexcept;
+
 /// Throws the error of a task or future that is done and has no value.
 [[noreturn]] void throw_error_of(const future_base& done);
 /// The same for the main task of run(): an error that nobody catches is printed with its trace before the program
