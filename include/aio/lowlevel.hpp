@@ -6,11 +6,17 @@
 //
 //     void on_read(void* user_data, int error, int bytes) {  // the library calls it, on a thread of its own
 //         auto done = aio::lowlevel::completion_handle<int>::adopt(user_data);
-//         error ? done.fail(std::system_error(error, std::generic_category())) : done.complete(bytes);
+//         if (error == ECANCELED) {
+//             done.fail(aio::cancelled_error());
+//         } else if (error) {
+//             done.fail(std::system_error(error, std::generic_category()));
+//         } else {
+//             done.complete(bytes);
+//         }
 //     }
 //     aio::coro<int> read(device& d, char* into, int size) {
 //         aio::lowlevel::completion<int> done("read of the device");
-//         done.on_cancel([&] { device_cancel(d); });  // then on_read is called, with an error
+//         done.on_cancel([&] { device_cancel(d); });  // then on_read is called, with ECANCELED
 //         device_read(d, into, size, &on_read, done.handle().release());
 //         co_return co_await done;
 //     }
@@ -73,7 +79,8 @@ public:
             "none");
         return state_ && state_->settle([&](result<T>& outcome) { outcome.set_value(std::forward<Args>(args)...); });
     }
-    /// The await throws error. True and false as for complete(). Throws std::invalid_argument if error is null.
+    /// The await throws error. True and false as for complete(). Throws std::invalid_argument if error is null. With a
+    /// cancelled_error a library answers the cancel of the task: that cancel is delivered, message and all.
     bool fail(std::exception_ptr error) const {
         detail::require_completion_error(error);
         return state_ && state_->settle([&](result<T>& outcome) { outcome.set_error(std::move(error)); });
@@ -188,10 +195,10 @@ public:
     T finish() {
         if (!state_) detail::throw_completion_moved_from();
         if (!given_) detail::throw_completion_without_handle();
-        if (state_->outcome.empty()) {
-            if (this->task_->must_cancel()) this->task_->throw_cancelled();
-            detail::throw_completion_abandoned(what_);
-        }
+        const bool nothing_came = state_->outcome.empty();
+        if (this->task_->must_cancel() && (nothing_came || detail::is_cancelled(state_->outcome.error())))
+            this->task_->throw_cancelled();
+        if (nothing_came) detail::throw_completion_abandoned(what_);
         return std::move(state_->outcome).value();
     }
     void describe(std::string& out) const override { out += what_; }

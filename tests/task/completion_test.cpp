@@ -306,6 +306,37 @@ AIO_TEST("completion: a library that drops its callback when it is told to stop 
     EXPECT_TRUE(t.cancelled());
 }
 
+AIO_TEST("completion: a library that answers a cancel with a cancelled_error delivers the task's cancel, once") {
+    completion_handle<int> h;
+    bool cleaned_up = false;
+    aio::task<> t = aio::create_task([&]() -> aio::coro<> {
+        completion<int> c;
+        h = c.handle();
+        std::string message;
+        try {
+            co_await c;
+        } catch (const aio::cancelled_error& e) { message = e.message(); }
+        EXPECT_EQ(message, "enough");
+        co_await aio::sleep(1ms);  // is not cancelled again
+        cleaned_up = true;
+    });
+    co_await turns(2);
+    t.cancel("enough");
+    h.fail(aio::cancelled_error("the library's"));
+    co_await t;
+    EXPECT_TRUE(cleaned_up);
+
+    aio::task<int> alone = aio::create_task([&]() -> aio::coro<int> {
+        completion<int> c;
+        h = c.handle();
+        co_return co_await c;
+    });
+    co_await turns(2);
+    h.fail(aio::cancelled_error("the library's"));
+    co_await aio::gather(aio::return_exceptions, alone);
+    EXPECT_TRUE(alone.cancelled());
+}
+
 AIO_TEST("completion: a cancel that is pending before the await calls the on_cancel function, too") {
     completion<int> c;
     auto h = c.handle();
