@@ -603,3 +603,41 @@ PLAIN_TEST("fault C16: a foreign awaiter is cancelled or left behind at every st
     };
     EXPECT_GT(aio::testing::cancel_at_every_step(scenario, [] { EXPECT_EQ(counted::alive, 0); }), 5u);
 }
+
+namespace {
+/// An awaiter that cancels the task which awaits it while it begins, and resumes when it is asked to stop.
+struct cancels_as_it_begins {
+    std::coroutine_handle<> handle;
+    bool asked = false;
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> h) {
+        handle = h;
+        aio::current_task().cancel("own");
+    }
+    void await_resume() const noexcept {}
+    void request_stop() {
+        asked = true;
+        resume();
+    }
+    void resume() {
+        if (handle) std::exchange(handle, {}).resume();
+    }
+};
+}  // namespace
+
+AIO_TEST(
+    "rule 6: a cancel that comes while an await begins is offered to it, also when the step's budget was used up") {
+    for (const int awaits : {0, 255, 256, 257}) {
+        cancels_as_it_begins wait;
+        auto t = aio::create_task([&]() -> aio::coro<> {
+            aio::event set;
+            set.set();
+            for (int i = 0; i < awaits; ++i) co_await set.wait();
+            co_await wait;
+        });
+        aio::get_running_loop().call_later(1s, [&] { wait.resume(); });
+        co_await aio::sleep(2s);
+        EXPECT_TRUE(t.done());
+        EXPECT_TRUE(wait.asked) << awaits;
+    }
+}

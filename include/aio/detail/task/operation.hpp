@@ -127,6 +127,8 @@ public:
             return true;
         }
         if (phase_ == phase::idle) phase_ = phase::parked;
+        if (task_->must_cancel()) [[unlikely]]
+            task_->hand_over_cancel();  // user code that start() has called has cancelled the task
         return false;
     }
 

@@ -52,7 +52,7 @@ public:
     bool must_cancel() const noexcept { return cancellation() != cancel_state::none; }
     /// True if the task has ended with a cancel that was not delivered.
     bool cancel_unseen() const noexcept { return done() && must_cancel(); }
-    /// Gives a pending cancel to the operation that the task has just suspended in (rule 6).
+    /// Offers a pending cancel to the operation that the task now waits in (rule 6).
     void hand_over_cancel() noexcept;
     /// Called when an irrevocable operation gives its value although a cancel is due. The cancel stays pending for the
     /// next await (see What differs from asyncio, (b) and (f2)).
