@@ -71,8 +71,8 @@ async_generator<task<owned_result_t<R>>> coros_as_completed(
         while (next != end && (options.limit == 0 || owned->tasks.running() < options.limit)) {
             owned->tasks.reserve();
             task<T> started = start_child(std::move(*next));
-            ++next;
             owned->tasks.add(*started.detail_state(), 0, true);
+            ++next;  // of the user's, and may throw: the task is in the set by now
         }
         if (children::child* ended = owned->tasks.take_ended()) {
             const std::unique_ptr<children::child> taken(ended);

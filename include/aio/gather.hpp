@@ -109,8 +109,8 @@ public:
         set.reserve();
         outcomes.emplace_back();
         child_handle_t<Given> child = start_child(static_cast<Given>(*next));
-        ++next;
         set.add(*child.detail_state(), outcomes.size() - 1, owned);
+        ++next;  // of the user's, and may throw: the child is in the set by now
         // Children that have ended are freed before the next one starts: a range may be long, and a limit small.
         if (owned || set.running() == 0) collect();
     }

@@ -853,18 +853,23 @@ AIO_TEST("a range that throws half way: what it has given before is cancelled, a
     struct half {
         struct iterator {
             int i;
+            bool as_it_moves_on;
             bool operator!=(int end) const { return i != end; }
-            iterator& operator++() { return ++i, *this; }
+            iterator& operator++() {
+                if (as_it_moves_on && i == 3) throw std::runtime_error("the range");
+                return ++i, *this;
+            }
             aio::coro<int> operator*() const {
-                if (i == 3) throw std::runtime_error("the range");
+                if (!as_it_moves_on && i == 3) throw std::runtime_error("the range");
                 return value(i, counted());
             }
         };
+        bool as_it_moves_on;
         static aio::coro<int> value(int i, counted) {
             co_await aio::sleep(1h);
             co_return i;
         }
-        iterator begin() const { return {0}; }
+        iterator begin() const { return {0, as_it_moves_on}; }
         int end() const { return 9; }
     };
     counted::alive = 0;
@@ -874,8 +879,12 @@ AIO_TEST("a range that throws half way: what it has given before is cancelled, a
         } catch (const std::runtime_error& e) { co_return e.what() + std::to_string(counted::alive); }
         co_return "no error";
     };
-    EXPECT_EQ(co_await ended(aio::gather(half())), "the range0");
-    EXPECT_EQ(co_await ended(aio::gather(aio::return_exceptions, half(), {.limit = 5})), "the range0");
-    EXPECT_EQ(co_await ended(aio::race(half())), "the range0");
-    EXPECT_EQ(co_await ended(aio::for_each(aio::as_completed(half()), [](const aio::task<int>&) {})), "the range0");
+    for (const bool as_it_moves_on : {false, true}) {
+        const half range{as_it_moves_on};
+        EXPECT_EQ(co_await ended(aio::gather(half(range))), "the range0");
+        EXPECT_EQ(co_await ended(aio::gather(aio::return_exceptions, half(range), {.limit = 5})), "the range0");
+        EXPECT_EQ(co_await ended(aio::race(half(range))), "the range0");
+        EXPECT_EQ(
+            co_await ended(aio::for_each(aio::as_completed(half(range)), [](const aio::task<int>&) {})), "the range0");
+    }
 }
