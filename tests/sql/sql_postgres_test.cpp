@@ -288,6 +288,17 @@ AIO_REAL_TEST("of several hosts the first that answers is taken") {
     EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
 }
 
+AIO_REAL_TEST("of several hosts the first may be the local socket, which has no name") {
+    ::setenv("PGPORT", "1", 1);  // for both: nothing listens there
+    std::string text;
+    try {
+        co_await aio::enter(sql::connect("postgresql://aio@,127.0.0.1/aio"));
+    } catch (const sql::error& e) { text = e.what(); }
+    ::unsetenv("PGPORT");
+    EXPECT_NE(text.find(".s.PGSQL.1"), std::string::npos) << text;
+    EXPECT_NE(text.find("127.0.0.1"), std::string::npos) << text;
+}
+
 AIO_REAL_TEST("fault N24: of several hosts one that never answers is given up in its time, and the next one is tried") {
     const silent_server silent;
     const std::string both = silent.url().substr(silent.url().find("127"));

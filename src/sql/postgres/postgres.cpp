@@ -503,7 +503,7 @@ resolved resolve_at_once(const std::string& host) {
 class target_list {
 public:
     void add(const std::string& host, const std::string& address, const std::string& port) {
-        const char* const comma = hosts.empty() && addresses.empty() && ports.empty() ? "" : ",";
+        const char* const comma = std::exchange(first_, false) ? "" : ",";
         hosts += comma + host;
         addresses += comma + address;
         ports += comma + port;
@@ -511,6 +511,9 @@ public:
     bool has_address() const noexcept { return addresses.find_first_not_of(',') != std::string::npos; }
 
     std::string hosts, addresses, ports;
+
+private:
+    bool first_ = true;  // the first target may be all defaults: its three strings are empty then
 };
 
 template<class Options>
