@@ -234,9 +234,10 @@ public:
     }
     /// Appends context to the chain that thrown begins, so what thrown has replaced before stays in it. If thrown
     /// stands in the chain of the replaced error already, that chain is cut there, so that none becomes a circle
-    /// (CPython's _PyErr_SetObject). A chain that would become longer than is shown stays as it is, and context is
-    /// reported instead.
-    void extend_chain(const std::exception_ptr& thrown, std::unique_ptr<replaced> context) {
+    /// (CPython's _PyErr_SetObject). A chain that would become longer than is shown stays as it is: context is given
+    /// back, to be reported.
+    [[nodiscard]] std::unique_ptr<replaced> extend_chain(
+        const std::exception_ptr& thrown, std::unique_ptr<replaced> context) {
         std::unique_ptr<replaced> cut_off;  // these two are destroyed after the mutex is released
         std::unique_ptr<record> retired;
         const locked lock(all().mutex);
@@ -244,17 +245,15 @@ public:
         const std::exception_ptr* last = &thrown;
         int length = 0;
         while (record* r = find_with_context(*last, lock)) {
-            if (r->context->error == error) return;
-            if (++length == most_contexts) {
-                lost(std::move(context), lock);
-                return look_soon();
-            }
+            if (r->context->error == error) return nullptr;
+            if (++length == most_contexts) return context;
             last = &r->context->error;
         }
         cut_off = cut_chain(error, thrown, lock);
         obtain(error, lock).is_context = true;
         obtain(*last, lock).context = std::move(context);
         retired = retire(lock);
+        return nullptr;
     }
     /// Keeps context to be reported: the exception that has replaced it is gone, so nobody can ask for it.
     void lost(std::unique_ptr<replaced> context, const locked&) noexcept { lost_.push_back(*context.release()); }
@@ -514,7 +513,8 @@ void trace_replaced(const std::exception_ptr& thrown, const std::exception_ptr& 
     try {
         std::unique_ptr<replaced> context = context_of(thrown, error);
         if (!carrier(thrown).carries(error)) {
-            t->extend_chain(thrown, std::move(context));
+            context = t->extend_chain(thrown, std::move(context));
+            if (context) t->tell_later(std::move(context));
         } else if (context->unread && !is_group_of_one(error)) {
             t->tell_later(std::move(context));  // in the chain each would keep the other for ever
         }
