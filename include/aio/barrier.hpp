@@ -46,9 +46,9 @@ public:
 
     /// Completes when parties() tasks have arrived, at once for the last of them; gives each a different number from 0
     /// to parties() - 1, in the order of arrival. While the tasks of the last meeting are still leaving, tasks that
-    /// arrive wait outside. Revertible: a task that is cancelled does not count (rule 125). The barrier must outlive
-    /// the wait. broken_barrier_error: the barrier was reset or aborted meanwhile, or aborted before; std::logic_error:
-    /// it belongs to another loop. Source: Barrier.wait.
+    /// arrive wait outside. Revertible: a task that is cancelled does not count (rule 125). The destruction of
+    /// the barrier ends the wait. broken_barrier_error: the barrier was reset or aborted meanwhile, or aborted before;
+    /// std::logic_error: it belongs to another loop. Source: Barrier.wait.
     detail::barrier_wait wait() noexcept;
 
     /// Makes the barrier as new: tasks that have arrived and not left get broken_barrier_error.

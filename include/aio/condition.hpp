@@ -60,8 +60,8 @@ public:
 
     /// Releases the lock, waits for a notification, and takes the lock again; gives true. Revertible, with a delay: a
     /// task that is cancelled first waits for the lock, then gets the error of the last cancel (rules 111, 112); if it
-    /// had been notified, the notification goes to another waiter (rule 113). The condition must outlive the wait.
-    /// std::logic_error: the lock is not held; the condition belongs to another loop. Source: Condition.wait.
+    /// had been notified, the notification goes to another waiter (rule 113). The destruction of the condition ends the
+    /// wait. std::logic_error: the lock is not held; the condition belongs to another loop. Source: Condition.wait.
     detail::condition_wait wait() noexcept;
 
     /// Waits until predicate() is true, and gives its value. The predicate is called at once, and again after each

@@ -39,8 +39,8 @@ public:
     }
 
     /// Completes when the event is set, at once if it is set already; gives true. All tasks that wait when it is set go
-    /// on, even if it is cleared before they run (rule 108). Revertible. The event must outlive the wait.
-    /// std::logic_error: it belongs to another loop. Source: Event.wait.
+    /// on, even if it is cleared before they run (rule 108). Revertible. The destruction of the event ends the
+    /// wait. std::logic_error: it belongs to another loop. Source: Event.wait.
     detail::event_wait wait() noexcept;
     /// Wakes all tasks that wait. Later waits complete at once, until clear().
     void set();

@@ -80,8 +80,8 @@ public:
 
     /// Waits until the lock is free, and takes it; gives true. Completes at once if the lock is free and no task is
     /// waiting for it. Revertible: a cancelled waiter does not take the lock, and the next waiter gets its turn (rules
-    /// 103 to 105). The lock must outlive the wait. Throws std::logic_error if the lock belongs to another loop.
-    /// Source: Lock.acquire.
+    /// 103 to 105). The destruction of the lock ends the wait. Throws std::logic_error if the lock belongs to another
+    /// loop. Source: Lock.acquire.
     detail::lock_acquire acquire() noexcept;
     /// Frees the lock. The first waiter takes it when its task runs, and no other task can take it in between (rule
     /// 102). Throws std::logic_error if the lock is not held.

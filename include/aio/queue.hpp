@@ -52,8 +52,8 @@ public:
     /// Says that an item which get() gave is done. Throws std::invalid_argument if it is called more often than items
     /// were put. Source: Queue.task_done.
     void task_done();
-    /// Completes when every item that was put is done, at once if that is so. Revertible. The queue must outlive the
-    /// wait. Throws std::logic_error if the queue belongs to another loop. Source: Queue.join.
+    /// Completes when every item that was put is done, at once if that is so. Revertible. The destruction of the
+    /// queue ends the wait. Throws std::logic_error if the queue belongs to another loop. Source: Queue.join.
     queue_join join() noexcept;
     /// How many items fit; 0: no limit.
     std::size_t maxsize() const noexcept { return maxsize_; }
@@ -151,12 +151,12 @@ public:
     }
 
     /// Puts item into the queue when there is room. Revertible: a cancelled put() has put nothing, and the next waiter
-    /// gets the room (rule 128). The queue must outlive the wait. Throws queue_shut_down once the queue is shut down;
-    /// std::logic_error if it belongs to another loop. Source: Queue.put.
+    /// gets the room (rule 128). The destruction of the queue ends the wait. Throws queue_shut_down once the queue is
+    /// shut down; std::logic_error if it belongs to another loop. Source: Queue.put.
     put_operation put(T item) { return put_operation(*this, std::move(item)); }
     /// Gives the next item when there is one. Revertible: a cancelled get() has taken nothing, and the next waiter gets
-    /// the item (rule 127). The queue must outlive the wait. Throws queue_shut_down once the queue is shut down and
-    /// empty; std::logic_error if it belongs to another loop. Source: Queue.get.
+    /// the item (rule 127). The destruction of the queue ends the wait. Throws queue_shut_down once the queue is shut
+    /// down and empty; std::logic_error if it belongs to another loop. Source: Queue.get.
     get_operation get() noexcept { return get_operation(*this); }
     /// Throws queue_full, queue_shut_down.
     void put_nowait(T item) {

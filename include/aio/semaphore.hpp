@@ -49,8 +49,9 @@ public:
 
     /// Waits for a permit and takes it; gives true. Completes at once if a permit is free and no task is waiting for
     /// one. A permit changes hands when it is released, not when the next waiter runs: nobody can take it in between
-    /// (rule 118). Revertible: if a waiter is cancelled, its permit goes to the next waiter (rule 121). The semaphore
-    /// must outlive the wait. Throws std::logic_error if it belongs to another loop. Source: Semaphore.acquire.
+    /// (rule 118). Revertible: if a waiter is cancelled, its permit goes to the next waiter (rule 121). The
+    /// destruction of the semaphore ends the wait. Throws std::logic_error if it belongs to another loop. Source:
+    /// Semaphore.acquire.
     detail::semaphore_acquire acquire() noexcept;
     /// Gives a permit back. Throws std::invalid_argument if a bounded semaphore has all of its permits already.
     void release() {

@@ -51,8 +51,8 @@ public:
 
     /// Waits until no task has the lock alone and none is waiting for it before this one, and gives a guard that shares
     /// it. The lock changes hands when it is released, not when the next waiter runs. Revertible: a cancelled waiter
-    /// does not take the lock, and does not hold up the waiters behind it. The lock must outlive the wait. Throws
-    /// std::logic_error if the lock belongs to another loop.
+    /// does not take the lock, and does not hold up the waiters behind it. The destruction of the lock ends the
+    /// wait. Throws std::logic_error if the lock belongs to another loop.
     detail::shared_lock_acquire shared() noexcept;
     /// Waits until no task has the lock and none is waiting for it before this one, and gives a guard that has it
     /// alone. Otherwise as shared().

@@ -94,10 +94,10 @@ public:
     subscription& operator=(subscription&&) noexcept = default;
 
     /// Waits for the next item and gives a copy of it, as a std::optional: empty at the end, when the channel was
-    /// closed and all items have been given. Revertible: a cancelled task misses no item. The subscription must outlive
-    /// the wait, and may be moved meanwhile; if it is destroyed, the task that waits gets a cancelled_error. If copying
-    /// the item throws, the next call gives that item again. Throws std::logic_error if another next() waits already,
-    /// if the channel belongs to another loop, or if the subscription was moved from.
+    /// closed and all items have been given. Revertible: a cancelled task misses no item. The subscription may be
+    /// moved meanwhile; its destruction ends the wait with a cancelled_error. If copying the item throws, the next call
+    /// gives that item again. Throws std::logic_error if another next() waits already, if the channel belongs to
+    /// another loop, or if the subscription was moved from.
     channel_next<T> next() & {
         if (!place_) throw_empty_subscription();
         return channel_next<T>(*place_);

@@ -16,7 +16,9 @@ namespace aio::detail {
 struct done_callback;
 
 /// A node in the list of those who hear when a future is done. notify() is called on the loop's thread while the future
-/// completes, in order of registration. It may only schedule something. The node has been unlinked by then.
+/// completes, in order of registration. The future is done and the node unlinked by then. So notify() may do more than
+/// schedule: it may destroy its node, and call user code (thread_task moves the value, a race cancels its losers). It
+/// must not throw.
 struct waiter : list_node {
     void (*notify)(waiter&) noexcept = nullptr;
 };
