@@ -63,6 +63,11 @@ int stream_state::descriptor() const noexcept { return io_ ? io_->descriptor() :
 
 void stream_state::close(bool abort) noexcept {
     if (!io_) return;
+    if (!abort && flush_.linked()) {
+        const stream_ptr keep(this);  // write_line() may close the stream
+        send_collected();
+        if (!io_) return;
+    }
     const transport_ptr io = std::move(io_);  // closed() is true for everybody who hears of it
     if (std::exchange(waits_for_room_, false)) io->stop_waiting(direction::write);
     if (flush_.linked()) flush_.unlink();
@@ -159,6 +164,13 @@ void stream_state::cancel_write(write_operation& op, std::size_t torn) noexcept 
 
 void stream_state::flush_later() noexcept {
     if (!flush_.linked()) io_->loop()->state().unflushed.push_back(flush_);
+}
+
+// Collecting must not be noticed: what would have been sent at once is not lost by a cancel or a close that comes
+// before the flush. The child of a fork() sends nothing that its parent sends as well.
+void stream_state::send_collected() noexcept {
+    if (!flush_.linked() || loop()->closed || loop()->state().forked()) return;
+    write_line();
 }
 
 void stream_state::flush_link::flush() noexcept {
@@ -461,6 +473,8 @@ cancel_reply write_operation::cancel(const std::string& message) noexcept {
     if (close_ && stream_) {
         if (linked()) unlink();  // or close() would end it, and the cancel would come too late
         stream_->close(false);
+    } else if (linked()) {
+        stream_->send_collected();
     }
     return irrevocable<write_operation>::cancel(message);
 }

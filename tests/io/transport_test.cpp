@@ -505,6 +505,32 @@ AIO_TEST("streams in memory: bytes that nobody has read make a close a reset, an
     EXPECT_EQ(co_await errno_of([&]() -> aio::coro<> { co_await other.second.read(1); }), ECONNRESET);
 }
 
+// ---- what is collected ----
+
+PLAIN_TEST("a write that waits for the flush is sent before a close of its stream, and before its cancel") {
+    auto main = []() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler([](const aio::exception_context&) {});
+        co_await over_each([](aio::stream& here, aio::stream& there) -> aio::coro<> {
+            auto first = aio::create_task(here.write("one "));
+            auto second = aio::create_task(here.write("two "));
+            co_await aio::sleep(0s);  // debug mode: both have had a step, and the loop has not looked outside
+            EXPECT_TRUE(first.done());
+            EXPECT_FALSE(second.done());
+            second.cancel();
+            co_await second;  // the cancel came too late
+            auto third = aio::create_task(here.write("three "));
+            auto fourth = aio::create_task(here.write("four"));
+            co_await aio::sleep(0s);
+            EXPECT_FALSE(fourth.done());
+            here = {};
+            co_await third;
+            co_await fourth;
+            EXPECT_EQ(co_await there.read(), "one two three four");
+        });
+    };
+    aio::run(main(), {.debug = true});
+}
+
 // ---- the loop that a stream belongs to ----
 
 namespace {

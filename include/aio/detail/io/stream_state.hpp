@@ -101,6 +101,8 @@ public:
 
     /// Puts the operation into the line, and writes if the operation is alone there.
     void join_writers(write_operation& op) noexcept;
+    /// Writes now what waits for the flush, as far as there is room.
+    void send_collected() noexcept;
     /// The operation is cancelled. torn: after how many bytes of its data; 0 if nothing was written.
     void cancel_write(write_operation& op, std::size_t torn) noexcept;
 
