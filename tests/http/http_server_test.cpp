@@ -105,6 +105,16 @@ PLAIN_TEST("what is no request, too long, or ambiguous is refused with the statu
                   std::string(101, 'x') + "\r\n0\r\n\r\n"),
         413);
     EXPECT_EQ(status_of("GET / HTTP/3.0\r\nHost: h\r\n\r\n"), 505);
+    EXPECT_EQ(status_of("GET / HTTP/1.7\r\nHost: h\r\n\r\n"), 200);
+    for (const char* version : {"HTTP/x.1", "HTTP/1.x", "HTTP/1,1", "HTTP/1.", "http/1.1", "HTTP/1.1.1"}) {
+        EXPECT_EQ(status_of(std::string("GET / ") + version + "\r\nHost: h\r\n\r\n"), 400) << version;
+    }
+    EXPECT_EQ(status_of("CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n"), 501);
+    for (const char* target : {"h", "h:", "[::1]", ":", "h:80/path"}) {
+        EXPECT_EQ(status_of(std::string("CONNECT ") + target + " HTTP/1.1\r\nHost: h\r\n\r\n"), 400) << target;
+    }
+    EXPECT_EQ(status_of("GET http://[::ffff:127.0.0.1]:80/ HTTP/1.1\r\nHost: [::ffff:127.0.0.1]:80\r\n\r\n"), 200);
+    EXPECT_EQ(status_of("GET http://[::g]/ HTTP/1.1\r\nHost: h\r\n\r\n"), 400);
 }
 
 std::string shown(const std::string& text) { return text.size() > 200 ? text.substr(0, 200) + "..." : text; }
@@ -356,6 +366,12 @@ AIO_REAL_TEST("HTTP/1.0 is answered and closed; HEAD gets no body; 204 has none"
     co_await old.write("GET / HTTP/1.0\r\n\r\n");
     std::string all = co_await old.read_to_end();
     EXPECT_TRUE(contains(all, "Connection: close\r\n") && all.ends_with("\r\n\r\ntext")) << all;
+    raw_connection kept = co_await raw_connect(port);
+    for (int i = 0; i < 2; ++i) {
+        co_await kept.write("GET /empty HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        const std::string head = co_await kept.read_until("\r\n\r\n");
+        EXPECT_TRUE(contains(head, "\r\nConnection: keep-alive\r\n")) << head;
+    }
     raw_connection c = co_await raw_connect(port);
     co_await c.write("HEAD / HTTP/1.1\r\nHost: h\r\n\r\nGET /empty HTTP/1.1\r\nHost: h\r\n\r\n");
     all = co_await c.read_until("\r\n\r\n");

@@ -140,6 +140,10 @@ extern "C" [[gnu::visibility("default")]] int getaddrinfo(
         if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
         ports = {9, 9, 9};
         addresses = {"2001:db8::1", "2001:db8::2", "192.0.2.7"};
+    } else if (host && std::strcmp(host, "one-of-each.test") == 0) {
+        if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
+        ports = {9, 9, 9};
+        addresses = {"192.0.2.7", "2001:db8::1", "2001:db8::2"};
     } else if (host && std::strcmp(host, "127.0.0.1") == 0) {
         ports = {std::atoi(service)};
     } else {
@@ -650,4 +654,8 @@ AIO_REAL_TEST("the families of a name's addresses take turns, so that one that d
     for (const aio::detail::address& a : co_await aio::detail::resolve("families.test", 9, false))
         order += a.text() + " ";
     EXPECT_EQ(order, "[2001:db8::1]:9 192.0.2.7:9 [2001:db8::2]:9 ");
+    order.clear();
+    for (const aio::detail::address& a : co_await aio::detail::resolve("one-of-each.test", 9, false))
+        order += a.text() + " ";
+    EXPECT_EQ(order, "192.0.2.7:9 [2001:db8::1]:9 [2001:db8::2]:9 ");
 }

@@ -278,6 +278,12 @@ AIO_REAL_TEST("write_file keeps permissions, and writes through links") {
     struct stat status{};
     ::stat((dir / "private").c_str(), &status);
     EXPECT_EQ(status.st_mode & 07777, 0640u);
+    const mode_t before = ::umask(026);
+    co_await aio::write_file(dir / "new", "z");
+    ::umask(before);
+    ::stat((dir / "new").c_str(), &status);
+    EXPECT_EQ(status.st_mode & 07777, 0640u);
+    fs::remove(dir / "new");
     fs::create_symlink(dir / "private", dir / "link");
     co_await aio::write_file(dir / "link", "z");
     EXPECT_TRUE(fs::is_symlink(dir / "link"));
