@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <semaphore>
 #include <stop_token>
 #include <thread>
 
@@ -159,7 +160,7 @@ AIO_REAL_TEST("a regular file cannot be watched: the wait says so, with the numb
         what = e.what();
         EXPECT_EQ(e.code().value(), EPERM);
     }
-    EXPECT_NE(what.find("waiting for descriptor " + std::to_string(fd)), std::string::npos) << what;
+    EXPECT_NE(what.find("descriptor " + std::to_string(fd) + " is a regular file"), std::string::npos) << what;
     ::close(fd);
 }
 
@@ -297,4 +298,34 @@ AIO_REAL_TEST("the thread of an abandoned job ends with the job") {
     end = true;
     for (int i = 0; i < 5'000 && threads_of_process() > before; ++i) co_await aio::sleep(1ms);
     EXPECT_LE(threads_of_process(), before);  // a thread that went on serving would still be there
+}
+
+AIO_REAL_TEST("debug mode tells once of waits that only a thread of the program's own could end") {
+    aio::event_loop& loop = aio::get_running_loop();
+    loop.set_debug(true);
+    std::vector<std::string> told;
+    std::binary_semaphore heard(0), again(0);
+    loop.set_exception_handler([&](const aio::exception_context& c) {
+        told.push_back(c.message);
+        heard.release();
+    });
+    aio::event done;
+    std::thread thread([&, handle = loop.handle()] {
+        for (std::binary_semaphore* s : {&heard, &again}) {
+            s->acquire();
+            handle.call_soon_threadsafe([&] { done.set(); });
+        }
+    });
+    loop.core().state().patience = 1s;  // as after a second in which nothing has happened
+    co_await done.wait();
+    done.clear();
+    loop.core().state().patience = 1s;
+    again.release();
+    co_await done.wait();
+    thread.join();
+    loop.set_exception_handler(nullptr);
+    loop.set_debug(false);
+    AIO_REQUIRE(told.size() == 1);
+    EXPECT_NE(told[0].find("only a thread of the program's own could wake one"), std::string::npos) << told[0];
+    EXPECT_NE(told[0].find("waiting for event to be set"), std::string::npos) << told[0];
 }
