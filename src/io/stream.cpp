@@ -146,13 +146,22 @@ void stream_state::stop_reading(const operation& op) noexcept {
 // collected, and goes out together: a system call costs more than a task's going to sleep. A task that writes again and
 // again is not kept from it.
 void stream_state::join_writers(write_operation& op) noexcept {
-    const bool alone = writers_.empty();
-    writers_.push_back(op);
-    if (!alone) return;
+    if (!writers_.empty()) return writers_.push_back(op);
     const std::uint64_t look = loop()->state().looks;
-    if (written_at_look_ == look && last_writer_ != op.task() && !op.closes()) return flush_later();
+    if (written_at_look_ == look && last_writer_ != op.task() && !op.closes()) {
+        writers_.push_back(op);
+        return flush_later();
+    }
     written_at_look_ = look;
     last_writer_ = op.task();
+    if (const std::string_view all = op.rest(); !all.empty() && !op.closes()) {  // mostly one call takes all of it
+        const iovec part = {const_cast<char*>(all.data()), std::min(all.size(), largest_write)};
+        const io_result r = io_->write(&part, 1);
+        op.sent(r.bytes);
+        if (r.bytes == all.size()) return;
+        if (r.status == io_status::failed) write_error = r.error;
+    }
+    writers_.push_back(op);
     write_line();
 }
 
