@@ -274,12 +274,12 @@ private:
 // The base of an operation of one's own, which is an object that is awaited: `class tick : public revertible<tick>`. It
 // is awaited as it is, serves one await at a time, and has these public members, which the loop's thread calls:
 //
-//     bool start() noexcept;    // takes effect and gives true, or registers itself and gives false
-//     void unpark() noexcept;   // a cancel came while it is registered: it forgets the registration. If unpark returns
-//                               // a bool, false means that it cannot be given up yet
-//     void revert() noexcept;   // it was woken, but a cancel came before the task ran: what it was woken with is
-//     passed on T finish();               // what co_await gives; or throws. Runs in the awaiting task void
-//     describe(std::string& out) const override;  // what call graphs say that the task waits for
+// - bool start() noexcept: takes effect and gives true, or registers itself and gives false.
+// - void unpark() noexcept: a cancel came while it is registered, so it forgets the registration. If unpark returns a
+//   bool, false means that it cannot be given up yet.
+// - void revert() noexcept: it was woken, but a cancel came before the task ran. What it was woken with is passed on.
+// - T finish(): gives what co_await gives, or throws. It runs in the awaiting task.
+// - void describe(std::string& out) const override: what call graphs say that the task waits for.
 //
 // Whoever ends the wait calls wake(), on the loop's thread (other threads go through a completion or
 // call_soon_threadsafe); or wake_to_retry(), and then start() is called again before the task goes on. A wake-up of an
