@@ -105,7 +105,9 @@ public:
             self.waiter->wake();
         };
         job.orphaned = [](blocking_job& j) noexcept { delete static_cast<look_up_job*>(&j); };
-        error_ = resolver_pool().submit_for(*task_, job);
+        try {
+            error_ = resolver_pool().submit_for(*task_, job);
+        } catch (...) { error_ = std::current_exception(); }  // no memory for the pool itself
         return error_ != nullptr;
     }
     void unpark() noexcept {
