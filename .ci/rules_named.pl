@@ -18,7 +18,7 @@ for my $file (glob 'tests/*/*_test.cpp') {
         my $name = join '', $1 =~ /"((?:[^"\\]|\\.)*)"/g;
         $name =~ s/\\(.)/$1/g;
         $exists{"$suite: $name"} = 1;
-        # matches "rule 4" and "rules 9, 10", but not "rule 15b", which is a decision of aiocxx
+        # matches "rule 4" and "rules 9, 10", but not "decision (b)", which is a decision of aiocxx
         while ($name =~ /\brules? (\d+\b(?:(?:, | and )\d+\b)*)/g) { $named{$_} = 1 for $1 =~ /\d+/g; }
     }
 }

@@ -301,7 +301,7 @@ AIO_TEST(
 }
 
 AIO_TEST(
-    "semantics 15m: an error that with's exit throws replaces the body's, which is its context and is written before "
+    "decision (m): an error that with's exit throws replaces the body's, which is its context and is written before "
     "it") {
     ears e;
     const int line = __LINE__ + 2;
@@ -343,7 +343,7 @@ aio::context<int> context_with_exit() {
 }
 
 AIO_TEST(
-    "semantics 15m: exits of enter and defer, one after the other, and of contexts: each replaced error stays in the "
+    "decision (m): exits of enter and defer, one after the other, and of contexts: each replaced error stays in the "
     "chain") {
     ears e;
     const std::exception_ptr last = co_await error_of(entered_twice());
@@ -380,7 +380,7 @@ AIO_TEST(
     EXPECT_EQ(e.told.size(), 0u) << e.told.front();
 }
 
-AIO_TEST("semantics 15m: a replaced error that nobody reads is told to the exception handler, once") {
+AIO_TEST("decision (m): a replaced error that nobody reads is told to the exception handler, once") {
     ears e;
     auto uses = []() -> aio::coro<> {
         try {
@@ -397,7 +397,7 @@ AIO_TEST("semantics 15m: a replaced error that nobody reads is told to the excep
 }
 
 AIO_TEST(
-    "semantics 15m: of several replaced errors that nobody reads each is told, with enter, defer and contexts, too") {
+    "decision (m): of several replaced errors that nobody reads each is told, with enter, defer and contexts, too") {
     ears e;
     co_await error_of(entered_twice());
     co_await turns(2);
@@ -413,7 +413,7 @@ AIO_TEST(
     EXPECT_EQ(e.told.size(), 4u);
 }
 
-AIO_TEST("semantics 15m: a replaced error that is read, by context() or to_string(), is not told") {
+AIO_TEST("decision (m): a replaced error that is read, by context() or to_string(), is not told") {
     ears e;
     {
         const std::exception_ptr error = co_await error_of(entered_twice());
@@ -434,7 +434,7 @@ AIO_TEST("semantics 15m: a replaced error that is read, by context() or to_strin
 }
 
 AIO_TEST(
-    "semantics 15m: what is no loss is not told: a cancellation, what the new error carries, the same error, a "
+    "decision (m): what is no loss is not told: a cancellation, what the new error carries, the same error, a "
     "swallowed one") {
     ears e;
     {  // a cancellation
@@ -481,7 +481,7 @@ AIO_TEST(
     EXPECT_EQ(e.told.size(), 0u) << e.told.front();
 }
 
-AIO_TEST("semantics 15m: it is told, too, if the error of its task went to a handler that did not look further") {
+AIO_TEST("decision (m): it is told, too, if the error of its task went to a handler that did not look further") {
     ears e;
     aio::create_task(entered_twice());
     co_await turns(10);
@@ -497,7 +497,7 @@ struct slow_exit {
 };
 
 AIO_TEST(
-    "semantics 15m: an error that a cancelled exit replaces is told where a group swallows the cancel, and is a "
+    "decision (m): an error that a cancelled exit replaces is told where a group swallows the cancel, and is a "
     "timeout's context (trio 455)") {
     auto fails = []() -> aio::coro<> {
         co_await aio::sleep(0s);
@@ -541,7 +541,7 @@ AIO_TEST("the trace of an error that is awaited again and again does not grow") 
     EXPECT_EQ(last, first);
 }
 
-AIO_TEST("semantics 15m: a chain of replaced errors is no circle, and loses none") {
+AIO_TEST("decision (m): a chain of replaced errors is no circle, and loses none") {
     ears e;
     {
         const std::exception_ptr a = co_await error_of(fails("a"));
@@ -573,7 +573,7 @@ AIO_TEST("semantics 15m: a chain of replaced errors is no circle, and loses none
     EXPECT_EQ(e.told.size(), 0u);
 }
 
-AIO_TEST("semantics 15m: a second cancel in an exit replaces the body's error, which is told") {
+AIO_TEST("decision (m): a second cancel in an exit replaces the body's error, which is told") {
     ears e;
     struct slow {
         aio::coro<> enter() { co_return; }
@@ -591,7 +591,7 @@ AIO_TEST("semantics 15m: a second cancel in an exit replaces the body's error, w
 }
 
 PLAIN_TEST(
-    "semantics 15m: what is unread when run() ends is told there; the error that leaves run() is not, and has its "
+    "decision (m): what is unread when run() ends is told there; the error that leaves run() is not, and has its "
     "trace") {
     std::vector<std::string> told;
     auto listen = [&] {
@@ -621,7 +621,7 @@ PLAIN_TEST(
     EXPECT_EQ(told.size(), 0u);
 }
 
-PLAIN_TEST("semantics 15m: told on stderr where no loop runs: an error that left run() and was dropped unread") {
+PLAIN_TEST("decision (m): told on stderr where no loop runs: an error that left run() and was dropped unread") {
     testing::internal::CaptureStderr();
     std::thread([] {
         try {
@@ -633,7 +633,7 @@ PLAIN_TEST("semantics 15m: told on stderr where no loop runs: an error that left
     EXPECT_TRUE(contains(text, "std::runtime_error: body failed\n")) << text;
 }
 
-PLAIN_TEST("semantics 15m: what an earlier run() left unread is not told to the exception handler of the next") {
+PLAIN_TEST("decision (m): what an earlier run() left unread is not told to the exception handler of the next") {
     EXPECT_THROW(aio::run(entered_twice()), std::runtime_error);
     testing::internal::CaptureStderr();
     std::size_t told = 1;
@@ -1044,7 +1044,7 @@ PLAIN_TEST("rule 24: cancelled at every step, each trace ends with a line that w
     EXPECT_EQ(counted::alive, before);
 }
 
-PLAIN_TEST("semantics 15l, 15m: a forced end in the midst of an exit leaves nothing behind but what it names") {
+PLAIN_TEST("decisions (l), (m): a forced end in the midst of an exit leaves nothing behind but what it names") {
     testing::internal::CaptureStderr();
     struct stuck {
         aio::event never;

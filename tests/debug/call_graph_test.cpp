@@ -233,7 +233,7 @@ AIO_TEST(
     co_await turns(3);
 }
 
-PLAIN_TEST("semantics 15i: a deadlock report says of a task that max_running holds back that it waits for its turn") {
+PLAIN_TEST("decision (i): a deadlock report says of a task that max_running holds back that it waits for its turn") {
     auto deadlock = []() -> aio::coro<> {
         co_await aio::with(aio::task_group({.max_running = 1}), [](aio::task_group& tg) {
             tg.create_task({.name = "first"}, [&tg]() -> aio::coro<> {

@@ -439,7 +439,7 @@ AIO_TEST("race: the same when the cancel comes in the turn in which all have end
     co_await turns(3);
     f.set_result(3);
     t.cancel();
-    EXPECT_EQ(co_await t, 3);  // the cancel came too late: the value stands (15b)
+    EXPECT_EQ(co_await t, 3);  // the cancel came too late: the value stands (decision (b))
 }
 
 AIO_TEST("race: a cancel that comes when the first has failed: the error is thrown, and the cancel stays pending") {
@@ -799,7 +799,7 @@ AIO_TEST("a future that never ends is let go of once its shield was cancelled") 
     EXPECT_EQ(never.detail_state()->references(), 1u);
 }
 
-AIO_TEST("15c: shield of a coroutine holds the cancel until it has ended, then delivers it") {
+AIO_TEST("decision (c): shield of a coroutine holds the cancel until it has ended, then delivers it") {
     journal log;
     counted::alive = 0;
     auto inner = [&](counted) -> aio::coro<> {

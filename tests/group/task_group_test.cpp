@@ -527,7 +527,7 @@ AIO_TEST("rule 84: names and contexts reach the children") {
     v.reset(token);
 }
 
-// ---- cancel() (15d) ----
+// ---- cancel() (decision (d)) ----
 
 AIO_TEST("cancel() from a child cancels children and body; the group ends without throwing") {
     journal log;

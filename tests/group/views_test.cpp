@@ -549,7 +549,7 @@ AIO_TEST("concurrent views have no next() of their own, nor what is made of them
     EXPECT_EQ(second.size(), 3u);
 }
 
-AIO_TEST("semantics 15c: an error in one call cancels and awaits the others before it leaves") {
+AIO_TEST("decision (c): an error in one call cancels and awaits the others before it leaves") {
     journal j;
     auto fn = [&](int n) -> aio::coro<int> {
         co_await aio::defer(&note_later, std::ref(j), std::to_string(n));

@@ -193,7 +193,7 @@ AIO_REAL_TEST("a write waits for a slow reader") {
     co_await writing;
 }
 
-AIO_REAL_TEST("a peer that sends for ever does not starve other tasks (15j)") {
+AIO_REAL_TEST("a peer that sends for ever does not starve other tasks (decision (j))") {
     connection c = co_await connect();
     co_await c.client.write(std::string(60000, 'x') + "\n");
     std::size_t lines = 0;
@@ -708,7 +708,7 @@ AIO_REAL_TEST("a reset wakes the reader and the writer that wait") {
     EXPECT_TRUE(error);
 }
 
-PLAIN_TEST("rule 15i: a deadlock is found after streams have been read, written and closed") {
+PLAIN_TEST("decision (i): a deadlock is found after streams have been read, written and closed") {
     auto main = []() -> aio::coro<> {
         {
             connection c = co_await connect();

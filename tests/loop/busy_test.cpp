@@ -1,5 +1,5 @@
 // Tests that the loop keeps the order of each source, such as timers or the posts of a thread, whatever the load
-// (15k3). They run on the real clock, beside 0, 50 and 1,000 tasks that are always ready.
+// (decision (k3)). They run on the real clock, beside 0, 50 and 1,000 tasks that are always ready.
 #include "aio_test.hpp"
 
 #include <thread>

@@ -169,7 +169,7 @@ AIO_TEST("rule 138: negative delays run in deadline order") {
     EXPECT_EQ(log.text(), "-3 -2 -1");
 }
 
-AIO_TEST("rule 15a: timers of the same deadline are first come first served (instead of rule 139)") {
+AIO_TEST("decision (a): timers of the same deadline are first come first served (instead of rule 139)") {
     auto& loop = aio::get_running_loop();
     const auto when = loop.time() + 1s;
     std::vector<int> order, expected;
@@ -480,7 +480,7 @@ PLAIN_TEST("rule 148: where signals cannot be installed, run() goes on without")
     EXPECT_EQ(std::signal(SIGINT, before), SIG_IGN);
 }
 
-PLAIN_TEST("rule 15i: a foreign thread that ends without a word does not hide the deadlock") {
+PLAIN_TEST("decision (i): a foreign thread that ends without a word does not hide the deadlock") {
     auto main = []() -> aio::coro<> {
         auto go = std::make_shared<std::promise<void>>();
         std::thread([go] { go->get_future().wait(); }).detach();

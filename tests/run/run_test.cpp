@@ -533,7 +533,7 @@ PLAIN_TEST("rule 146: only the main thread's loop hears of SIGINT") {
     EXPECT_EQ(other_ended, "cancelled by us");
 }
 
-PLAIN_TEST("15h: SIGTERM as SIGINT where the options ask for it; otherwise it ends the process") {
+PLAIN_TEST("decision (h): SIGTERM as SIGINT where the options ask for it; otherwise it ends the process") {
     auto main = []() -> aio::coro<> {
         ::raise(SIGTERM);
         co_await aio::sleep(1h);
@@ -557,7 +557,9 @@ aio::coro<> stubborn() {
     }
 }
 
-PLAIN_TEST("15h, 15l: a second signal ends the wait at once; what does not end is leaked and named, with its exits") {
+PLAIN_TEST(
+    "decisions (h), (l): a second signal ends the wait at once; what does not end is leaked and named, with its "
+    "exits") {
     in_child([] {
         auto main = []() -> aio::coro<> {
             aio::create_task(stubborn(), {.name = "stubborn"});
@@ -578,7 +580,7 @@ PLAIN_TEST("15h, 15l: a second signal ends the wait at once; what does not end i
     });
 }
 
-PLAIN_TEST("15l: a second signal during the end of run() ends its wait, too") {
+PLAIN_TEST("decision (l): a second signal during the end of run() ends its wait, too") {
     in_child([] {
         auto main = []() -> aio::coro<int> {
             aio::create_task([]() -> aio::coro<> {
@@ -599,7 +601,7 @@ PLAIN_TEST("15l: a second signal during the end of run() ends its wait, too") {
     });
 }
 
-PLAIN_TEST("15l: what does not end when a second signal ends the end of run() is leaked and named") {
+PLAIN_TEST("decision (l): what does not end when a second signal ends the end of run() is leaked and named") {
     in_child([] {
         auto main = []() -> aio::coro<int> {
             aio::create_task(stubborn(), {.name = "stubborn"});
@@ -621,7 +623,7 @@ PLAIN_TEST("15l: what does not end when a second signal ends the end of run() is
     });
 }
 
-PLAIN_TEST("15l: an ending that the second signal has forced leaks nothing that can end") {
+PLAIN_TEST("decision (l): an ending that the second signal has forced leaks nothing that can end") {
     auto main = []() -> aio::coro<> {
         aio::create_task([c = counted(1)]() -> aio::coro<> {
             counted local(1);
@@ -656,7 +658,7 @@ PLAIN_TEST("a signal between the runs of a runner does not reach the next one") 
 
 aio::coro<> wait_for_task(const aio::task<>& t) { co_await t; }
 
-PLAIN_TEST("15i: when nothing can ever happen, deadlock_error names each task, what it waits for and where") {
+PLAIN_TEST("decision (i): when nothing can ever happen, deadlock_error names each task, what it waits for and where") {
     journal log;
     auto main = [&]() -> aio::coro<> {
         aio::task<> a, b;
@@ -679,7 +681,7 @@ PLAIN_TEST("15i: when nothing can ever happen, deadlock_error names each task, w
     EXPECT_EQ(log.text(), "main unwinds");
 }
 
-PLAIN_TEST("15i: in virtual time, too; and after a first SIGINT that was swallowed") {
+PLAIN_TEST("decision (i): in virtual time, too; and after a first SIGINT that was swallowed") {
     auto main = []() -> aio::coro<> {
         aio::future<> never;
         co_await never;
@@ -696,7 +698,7 @@ PLAIN_TEST("15i: in virtual time, too; and after a first SIGINT that was swallow
     EXPECT_TRUE(contains(ending_of([&] { aio::run(interrupted()); }), "deadlock"));
 }
 
-PLAIN_TEST("15i: a sleeping task, sleep_forever() and another thread are no deadlock") {
+PLAIN_TEST("decision (i): a sleeping task, sleep_forever() and another thread are no deadlock") {
     auto timer = []() -> aio::coro<> {
         aio::future<> f;
         aio::get_running_loop().call_later(2ms, [f]() mutable { f.set_result(); });
@@ -726,7 +728,7 @@ PLAIN_TEST("15i: a sleeping task, sleep_forever() and another thread are no dead
     aio::run(threaded());
 }
 
-PLAIN_TEST("15l: after deadlock_error, what does not end when it is cancelled once more is leaked and named") {
+PLAIN_TEST("decision (l): after deadlock_error, what does not end when it is cancelled once more is leaked and named") {
     testing::internal::CaptureStderr();
     auto main = []() -> aio::coro<> {
         aio::create_task({.name = "swallows"}, []() -> aio::coro<> {
@@ -745,7 +747,7 @@ PLAIN_TEST("15l: after deadlock_error, what does not end when it is cancelled on
     EXPECT_TRUE(contains(testing::internal::GetCapturedStderr(), "swallows"));
 }
 
-PLAIN_TEST("15i: a deadlock of what is left at the end of run() is told, and run() returns") {
+PLAIN_TEST("decision (i): a deadlock of what is left at the end of run() is told, and run() returns") {
     testing::internal::CaptureStderr();
     auto main = []() -> aio::coro<int> {
         aio::create_task({.name = "hangs on"}, []() -> aio::coro<> {
@@ -1118,7 +1120,8 @@ PLAIN_TEST(
     EXPECT_TRUE(end_of_process([&] { return aio::run_main(main()); }).killed_by(SIGINT));
 }
 
-PLAIN_TEST("15h: a signal in main's last step, which nobody can see any more: keyboard_interrupt all the same") {
+PLAIN_TEST(
+    "decision (h): a signal in main's last step, which nobody can see any more: keyboard_interrupt all the same") {
     in_child([] {
         const auto main = []() -> aio::coro<int> {
             co_await turns();
@@ -1130,7 +1133,8 @@ PLAIN_TEST("15h: a signal in main's last step, which nobody can see any more: ke
 }
 
 PLAIN_TEST(
-    "15h: a first signal while what is left is awaited interrupts none of it, and is not lost: run() throws then") {
+    "decision (h): a first signal while what is left is awaited interrupts none of it, and is not lost: run() throws "
+    "then") {
     const auto main = [](bool& cleaned) -> aio::coro<int> {
         aio::create_task([&cleaned]() -> aio::coro<> {
             bool cancelled = false;

@@ -881,7 +881,7 @@ AIO_REAL_TEST("a cancelled stream leaves the connection usable") {
 
 // ---- cancellation ----
 
-AIO_REAL_TEST("semantics 15b: a cancelled query is cancelled on the server, and the connection can be used") {
+AIO_REAL_TEST("decision (b): a cancelled query is cancelled on the server, and the connection can be used") {
     auto& observer = co_await aio::enter(sql::connect(server()));
     auto& db = co_await aio::enter(sql::connect(server()));
     const int backend = co_await backend_of(db);

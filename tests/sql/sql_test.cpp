@@ -1132,7 +1132,7 @@ PLAIN_TEST("cancelled at any step, a pool is whole") {
 
 // ---- cancellation ----
 
-AIO_REAL_TEST("semantics 15b: a cancelled statement is interrupted, and the connection can be used") {
+AIO_REAL_TEST("decision (b): a cancelled statement is interrupted, and the connection can be used") {
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
     for (int i = 0; i < 10; ++i) {
         auto job = aio::create_task(db.query(endless));
@@ -1149,7 +1149,7 @@ AIO_REAL_TEST("semantics 15b: a cancelled statement is interrupted, and the conn
 }
 
 AIO_REAL_TEST(
-    "semantics 15b: a statement that has completed in spite of the cancel gives its rows, and the cancel stays "
+    "decision (b): a statement that has completed in spite of the cancel gives its rows, and the cancel stays "
     "pending") {
     const temporary_folder folder;
     auto& db = co_await aio::enter(sql::connect(folder.url("late.db")));

@@ -202,7 +202,7 @@ AIO_TEST("a barrier is a manager that gives the index") {
     EXPECT_EQ(first, 0u);
 }
 
-PLAIN_TEST("semantics 15l: main's barrier goes before run() cancels the workers, in every stage of their wait") {
+PLAIN_TEST("decision (l): main's barrier goes before run() cancels the workers, in every stage of their wait") {
     std::vector<std::string> messages, told;
     auto main = [&]() -> aio::coro<> {
         aio::get_running_loop().set_exception_handler(
@@ -247,7 +247,7 @@ AIO_TEST("fault C27: a barrier that is full and then destroyed lets all of its w
     EXPECT_EQ(message, "aio::barrier was destroyed while this task waited on it");
 }
 
-AIO_TEST("semantics 15k2: a barrier that is reset and then destroyed: its waiters are told that it was reset") {
+AIO_TEST("decision (k2): a barrier that is reset and then destroyed: its waiters are told that it was reset") {
     auto b = std::make_unique<aio::barrier>(3);
     auto first = aio::create_task(b->wait()), second = aio::create_task(b->wait());
     co_await turns();
@@ -257,7 +257,7 @@ AIO_TEST("semantics 15k2: a barrier that is reset and then destroyed: its waiter
     EXPECT_THROW(co_await second, aio::broken_barrier_error);
 }
 
-PLAIN_TEST("semantics 15l: a barrier destroyed while tasks wait cancels them, and debug mode tells it once") {
+PLAIN_TEST("decision (l): a barrier destroyed while tasks wait cancels them, and debug mode tells it once") {
     std::vector<std::string> messages, told;
     auto main = [&]() -> aio::coro<> {
         aio::get_running_loop().set_exception_handler(
@@ -281,7 +281,7 @@ PLAIN_TEST("semantics 15l: a barrier destroyed while tasks wait cancels them, an
     EXPECT_NE(told[0].find("aio::barrier destroyed while 2 tasks wait on it"), std::string::npos) << told[0];
 }
 
-PLAIN_TEST("semantics 15l: tasks that wait outside of a barrier are told of its destruction") {
+PLAIN_TEST("decision (l): tasks that wait outside of a barrier are told of its destruction") {
     std::vector<std::string> messages;
     auto main = [&]() -> aio::coro<> {
         aio::barrier b(2);

@@ -148,7 +148,7 @@ AIO_TEST("a broadcast that is destroyed cancels who waits; other subscriptions g
     EXPECT_EQ(rest, (std::vector<int>{1, 2, 3}));
 }
 
-AIO_TEST("semantics 15k2: who was woken before the broadcast was destroyed gets the item") {
+AIO_TEST("decision (k2): who was woken before the broadcast was destroyed gets the item") {
     auto b = std::make_unique<aio::broadcast<int>>();
     auto in = b->subscribe();
     auto waits = aio::create_task([&in]() -> aio::coro<int> { co_return *(co_await in.next()); });
@@ -208,7 +208,7 @@ PLAIN_TEST("rule 107: a broadcast belongs to the loop of its first wait") {
     EXPECT_THROW(aio::run([&]() -> aio::coro<> { co_await in.next(); }()), std::logic_error);
 }
 
-PLAIN_TEST("semantics 15i: a deadlock report names the broadcast that a task waits for") {
+PLAIN_TEST("decision (i): a deadlock report names the broadcast that a task waits for") {
     std::string report;
     try {
         aio::testing::run(

@@ -349,7 +349,7 @@ AIO_TEST("a condition is a manager, and its operations can be given to create_ta
     EXPECT_TRUE(c.locked());
 }
 
-PLAIN_TEST("semantics 15l: main's condition goes before run() cancels the workers, in every stage of their wait") {
+PLAIN_TEST("decision (l): main's condition goes before run() cancels the workers, in every stage of their wait") {
     for (const bool debug : {false, true}) {
         std::vector<std::string> messages, told;
         auto main = [&]() -> aio::coro<> {
@@ -395,7 +395,7 @@ PLAIN_TEST("semantics 15l: main's condition goes before run() cancels the worker
 }
 
 AIO_TEST(
-    "semantics 15k2: who was notified of a condition that is destroyed with its lock free goes on; wait_for does not "
+    "decision (k2): who was notified of a condition that is destroyed with its lock free goes on; wait_for does not "
     "look again") {
     auto c = std::make_unique<aio::condition>();
     bool looked_again = false;
@@ -432,7 +432,7 @@ AIO_TEST(
     EXPECT_FALSE(looked_again);
 }
 
-PLAIN_TEST("semantics 15l: who waits for a destroyed condition has the shared lock back when it hears of it") {
+PLAIN_TEST("decision (l): who waits for a destroyed condition has the shared lock back when it hears of it") {
     std::vector<std::string> told;
     auto main = [&]() -> aio::coro<> {
         aio::get_running_loop().set_exception_handler(

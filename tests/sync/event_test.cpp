@@ -115,7 +115,7 @@ AIO_TEST("the call graph shows who waits for an event") {
 }
 
 PLAIN_TEST(
-    "semantics 15l: main's event goes before run() cancels the workers, whose errors name it; debug mode tells it "
+    "decision (l): main's event goes before run() cancels the workers, whose errors name it; debug mode tells it "
     "once") {
     for (const bool debug : {false, true}) {
         std::vector<std::string> messages, told;

@@ -316,7 +316,7 @@ PLAIN_TEST("a deadlock over two locks names both") {
     EXPECT_NE(text.find("lock held by two"), std::string::npos) << text;
 }
 
-AIO_TEST("semantics 15j: a million uncontended acquires starve nobody") {
+AIO_TEST("decision (j): a million uncontended acquires starve nobody") {
     aio::lock l;
     int others = 0;
     auto other = aio::create_task([&]() -> aio::coro<> {
@@ -374,7 +374,7 @@ PLAIN_TEST(
 }
 
 AIO_TEST(
-    "semantics 15k2: who was woken, and cancelled before the lock was destroyed, is cancelled; a guard of a destroyed "
+    "decision (k2): who was woken, and cancelled before the lock was destroyed, is cancelled; a guard of a destroyed "
     "lock is empty") {
     auto l = std::make_unique<aio::lock>();
     co_await l->acquire();
@@ -401,7 +401,7 @@ AIO_TEST(
     EXPECT_EQ(message, "mine");
 }
 
-AIO_TEST("semantics 15k2: a lock may be destroyed while with() holds it, or is about to; so may one that was entered") {
+AIO_TEST("decision (k2): a lock may be destroyed while with() holds it, or is about to; so may one that was entered") {
     for (const bool held_already : {true, false}) {
         auto l = std::make_unique<aio::lock>();
         if (!held_already) co_await l->acquire();
@@ -439,7 +439,7 @@ AIO_TEST("semantics 15k2: a lock may be destroyed while with() holds it, or is a
     co_await holder;
 }
 
-PLAIN_TEST("semantics 15l: primitives that go while their tasks begin a wait at their next step") {
+PLAIN_TEST("decision (l): primitives that go while their tasks begin a wait at their next step") {
     std::vector<std::string> messages;
     int gone_on = 0;
     auto main = [&]() -> aio::coro<> {
@@ -498,7 +498,7 @@ PLAIN_TEST("semantics 15l: primitives that go while their tasks begin a wait at 
     EXPECT_EQ(messages, expected);
 }
 
-PLAIN_TEST("semantics 15l: main's lock goes before run() cancels the workers, whoever waits or holds a guard") {
+PLAIN_TEST("decision (l): main's lock goes before run() cancels the workers, whoever waits or holds a guard") {
     std::vector<std::string> messages;
     int held = 0;
     auto main = [&]() -> aio::coro<> {

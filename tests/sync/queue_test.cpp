@@ -467,7 +467,7 @@ AIO_TEST("a get that is given to wait_for, gather or race loses nothing") {
     EXPECT_EQ(a.statistics().tasks_getting, 0u);
 }
 
-AIO_TEST("semantics 15j: a million puts and gets that never wait starve nobody, and the ring does not grow") {
+AIO_TEST("decision (j): a million puts and gets that never wait starve nobody, and the ring does not grow") {
     aio::queue<int> q(10);
     int others = 0;
     auto other = aio::create_task([&]() -> aio::coro<> {
@@ -516,7 +516,7 @@ AIO_TEST("several producers and consumers: every item arrives once") {
     for (const auto& [item, times] : seen) EXPECT_EQ(times, 1) << item;
 }
 
-PLAIN_TEST("semantics 15l: main's queue goes before run() cancels the workers, in every stage of their wait") {
+PLAIN_TEST("decision (l): main's queue goes before run() cancels the workers, in every stage of their wait") {
     for (const bool debug : {false, true}) {
         std::vector<std::string> messages, told;
         auto main = [&]() -> aio::coro<> {
@@ -546,7 +546,7 @@ PLAIN_TEST("semantics 15l: main's queue goes before run() cancels the workers, i
     }
 }
 
-AIO_TEST("semantics 15l: a getter that was woken before the queue was destroyed is cancelled") {
+AIO_TEST("decision (l): a getter that was woken before the queue was destroyed is cancelled") {
     auto q = std::make_unique<aio::queue<int>>(1);
     auto getter = aio::create_task(q->get());
     co_await turns();
@@ -794,7 +794,7 @@ AIO_TEST("fault C22: an immediate shutdown compares nothing, and wakes everybody
 
 // ---- order
 
-AIO_TEST("semantics 15k3: a getter that was overtaken keeps its place before those who came later") {
+AIO_TEST("decision (k3): a getter that was overtaken keeps its place before those who came later") {
     aio::queue<int> q;
     journal j;
     auto a = aio::create_task(get_and_note(q, j, "a"));
@@ -813,7 +813,7 @@ AIO_TEST("semantics 15k3: a getter that was overtaken keeps its place before tho
     EXPECT_EQ(j.text(), "a3 b4 c5");
 }
 
-AIO_TEST("semantics 15k3: a putter that put_nowait has overtaken keeps its place before those who came later") {
+AIO_TEST("decision (k3): a putter that put_nowait has overtaken keeps its place before those who came later") {
     aio::queue<int> q(1);
     journal j;
     q.put_nowait(0);
@@ -832,7 +832,7 @@ AIO_TEST("semantics 15k3: a putter that put_nowait has overtaken keeps its place
 // ---- destroyed
 
 AIO_TEST(
-    "semantics 15k2: who was woken by shutdown gets queue_shut_down from a queue that is destroyed before they run") {
+    "decision (k2): who was woken by shutdown gets queue_shut_down from a queue that is destroyed before they run") {
     auto q = std::make_unique<aio::queue<int>>(1);
     auto full = std::make_unique<aio::queue<int>>(1);
     full->put_nowait(1);
@@ -849,7 +849,7 @@ AIO_TEST(
     co_await joiner;
 }
 
-PLAIN_TEST("semantics 15l: a queue that goes while its workers begin a wait at their next step") {
+PLAIN_TEST("decision (l): a queue that goes while its workers begin a wait at their next step") {
     std::vector<std::string> messages;
     int gone_on = 0;
     auto main = [&]() -> aio::coro<> {

@@ -151,7 +151,7 @@ PLAIN_TEST("rule 107: a shared_lock belongs to the loop of its first contention"
         std::logic_error);
 }
 
-PLAIN_TEST("semantics 15i: a deadlock report says who holds a shared_lock") {
+PLAIN_TEST("decision (i): a deadlock report says who holds a shared_lock") {
     std::string report;
     try {
         aio::testing::run(
@@ -169,7 +169,7 @@ PLAIN_TEST("semantics 15i: a deadlock report says who holds a shared_lock") {
 }
 
 PLAIN_TEST(
-    "semantics 15l, 15k2: a shared_lock destroyed while tasks wait: who was woken goes on, with an empty guard; others "
+    "decisions (l), (k2): a shared_lock destroyed while tasks wait: who was woken goes on, with an empty guard; others "
     "are cancelled") {
     std::vector<std::string> messages, told;
     auto main = [&]() -> aio::coro<> {

@@ -211,7 +211,7 @@ AIO_TEST("next() can be given to create_task and to another task") {
     EXPECT_EQ(co_await second, 1);
 }
 
-AIO_TEST("semantics 15j: a million items neither grow the stack nor starve others") {
+AIO_TEST("decision (j): a million items neither grow the stack nor starve others") {
     int others = 0;
     auto other = aio::create_task([&]() -> aio::coro<> {
         for (;;) {
@@ -236,7 +236,7 @@ aio::async_generator<int> nested(int depth) {
     }
 }
 
-AIO_TEST("semantics 15j: generators in generators, deeper than the budget of a step") {
+AIO_TEST("decision (j): generators in generators, deeper than the budget of a step") {
     auto deep = nested(1000);
     int sum = 0;
     while (auto n = co_await deep.next()) { sum += *n; }
@@ -354,7 +354,7 @@ AIO_TEST("rule 153: clean-up runs at the end of the iteration, before next() giv
     EXPECT_EQ(j.text(), "item end inner-closed outer-closed");
 }
 
-AIO_TEST("semantics 15e: aclose() of a generator with nothing entered destroys it where it stands") {
+AIO_TEST("decision (e): aclose() of a generator with nothing entered destroys it where it stands") {
     auto holds = []() -> aio::async_generator<int> {
         counted local(1);
         for (;;) {
@@ -433,7 +433,7 @@ aio::coro<> fail_later() {
     throw std::runtime_error("the clean-up failed");
 }
 
-AIO_TEST("semantics 15m: an error of the clean-up leaves through aclose()") {
+AIO_TEST("decision (m): an error of the clean-up leaves through aclose()") {
     auto g = []() -> aio::async_generator<int> {
         co_await aio::defer(&fail_later);
         co_yield 1;
@@ -490,7 +490,7 @@ AIO_TEST("with and enter close a generator at a known place") {
 
 // ---- dropped ----
 
-AIO_TEST("semantics 15e: a dropped generator with nothing entered is destroyed there and then") {
+AIO_TEST("decision (e): a dropped generator with nothing entered is destroyed there and then") {
     {
         auto g = [](counted) -> aio::async_generator<int> {
             counted local(1);
@@ -673,7 +673,7 @@ PLAIN_TEST("a generator that a runner keeps between two runs goes on, or is clos
     EXPECT_EQ(j.entries.size(), 2u);
 }
 
-PLAIN_TEST("semantics 15l: after a forced end what is not closed is told, and left alone; its owner may go later") {
+PLAIN_TEST("decision (l): after a forced end what is not closed is told, and left alone; its owner may go later") {
     journal j;
     std::optional<aio::async_generator<int>> kept;
     auto main = [&]() -> aio::coro<> {

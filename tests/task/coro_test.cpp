@@ -120,7 +120,7 @@ PLAIN_TEST("a coroutine that is dropped unstarted destroys its arguments; close(
 aio::coro<int> forgotten(int n) { co_return n; }
 constexpr int line_of_forgotten = __LINE__ - 1;
 
-PLAIN_TEST("15n: in debug mode a coroutine never awaited is told once, with its function and definition") {
+PLAIN_TEST("decision (n): in debug mode a coroutine never awaited is told once, with its function and definition") {
     std::vector<std::string> told;
     auto main = [&]() -> aio::coro<> {
         aio::get_running_loop().set_exception_handler(
@@ -149,9 +149,9 @@ PLAIN_TEST("15n: in debug mode a coroutine never awaited is told once, with its 
     EXPECT_TRUE(told.empty());
 }
 
-// ---- awaits grow no stack (15j)
+// ---- awaits grow no stack (decision (j))
 
-AIO_TEST("15j: a loop of a million awaits that complete at once grows no stack") {
+AIO_TEST("decision (j): a loop of a million awaits that complete at once grows no stack") {
     long sum = 0;
     for (int i = 0; i < 1'000'000; ++i) { sum += co_await answer(); }
     EXPECT_EQ(sum, 42'000'000);
@@ -166,7 +166,7 @@ aio::coro<int> dive(int depth) {
     const int below = co_await dive(depth - 1);
     co_return below + 1;
 }
-AIO_TEST("15j: recursion a million deep grows no stack") { EXPECT_EQ(co_await dive(1'000'000), 1'000'000); }
+AIO_TEST("decision (j): recursion a million deep grows no stack") { EXPECT_EQ(co_await dive(1'000'000), 1'000'000); }
 
 aio::coro<int> dive_and_throw(int depth) {
     if (depth == 0) {
@@ -175,7 +175,7 @@ aio::coro<int> dive_and_throw(int depth) {
     }
     co_return co_await dive_and_throw(depth - 1);
 }
-AIO_TEST("15j: an exception comes up from 20000 levels") {
+AIO_TEST("decision (j): an exception comes up from 20000 levels") {
     bool caught = false;
     try {
         co_await dive_and_throw(20'000);
@@ -183,7 +183,7 @@ AIO_TEST("15j: an exception comes up from 20000 levels") {
     EXPECT_TRUE(caught);
 }
 
-PLAIN_TEST("15j: a task cancelled 20000 levels deep unwinds them all") {
+PLAIN_TEST("decision (j): a task cancelled 20000 levels deep unwinds them all") {
     auto bottomless = [](auto& self, int depth, counted) -> aio::coro<> {
         if (depth == 0) {
             co_await aio::sleep(1h);
@@ -203,7 +203,7 @@ PLAIN_TEST("15j: a task cancelled 20000 levels deep unwinds them all") {
     aio::run(main());
 }
 
-AIO_TEST("15j: a chain of a hundred thousand tasks that await each other completes") {
+AIO_TEST("decision (j): a chain of a hundred thousand tasks that await each other completes") {
     auto t = aio::create_task([]() -> aio::coro<int> {
         co_await aio::sleep(1ms);
         co_return 0;
@@ -216,7 +216,7 @@ AIO_TEST("15j: a chain of a hundred thousand tasks that await each other complet
     EXPECT_EQ(co_await t, 100'000);
 }
 
-AIO_TEST("15j: a task that awaits what completes at once does not starve the others") {
+AIO_TEST("decision (j): a task that awaits what completes at once does not starve the others") {
     bool other_ran = false;
     auto other = aio::create_task([&]() { other_ran = true; });
     int rounds = 0;
@@ -239,7 +239,7 @@ AIO_TEST("15j: a task that awaits what completes at once does not starve the oth
     EXPECT_LT(rounds, 10'000);
 }
 
-AIO_TEST("15j: nor does it starve timers and callbacks from other threads") {
+AIO_TEST("decision (j): nor does it starve timers and callbacks from other threads") {
     bool fired = false;
     aio::get_running_loop().call_later(0s, [&] { fired = true; });
     int rounds = 0;
@@ -250,7 +250,7 @@ AIO_TEST("15j: nor does it starve timers and callbacks from other threads") {
     EXPECT_TRUE(fired);
 }
 
-AIO_TEST("15j, rule 49: awaiting a coro is no checkpoint, however often the budget is used up on the way") {
+AIO_TEST("decision (j), rule 49: awaiting a coro is no checkpoint, however often the budget is used up on the way") {
     auto t = aio::create_task([]() -> aio::coro<long> {
         aio::current_task().cancel("pending");
         long sum = 0;

@@ -362,7 +362,7 @@ AIO_TEST("an await of a failed future throws the very object that was set") {
     EXPECT_EQ(f.exception(), set);
 }
 
-AIO_TEST("15b: a cancel wins over a result that has just arrived; the result stays in the future") {
+AIO_TEST("decision (b): a cancel wins over a result that has just arrived; the result stays in the future") {
     aio::future<int> f;
     auto t = aio::create_task(value_of(f));
     co_await turns();

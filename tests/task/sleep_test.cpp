@@ -74,7 +74,8 @@ AIO_TEST("rule 138: timers run in the order of their deadlines; past ones, too")
     EXPECT_EQ(log.text(), "-3 -2 -1 1 2");
 }
 
-AIO_TEST("15a: timers of one deadline run in the order in which they were set, whatever was cancelled between") {
+AIO_TEST(
+    "decision (a): timers of one deadline run in the order in which they were set, whatever was cancelled between") {
     journal log;
     std::vector<aio::task<>> tasks;
     for (int i = 0; i < 200; ++i) {

@@ -125,7 +125,7 @@ AIO_TEST("rule 4: uncancel() that leaves requests standing withdraws nothing") {
     EXPECT_EQ((co_await end_of(t)).text, "cancelled ");
 }
 
-AIO_TEST("rule 4, 15f2: what the awaited thing has accepted is delivered in spite of uncancel()") {
+AIO_TEST("rule 4, decision (f2): what the awaited thing has accepted is delivered in spite of uncancel()") {
     aio::future<int> f;
     auto t = aio::create_task([](aio::future<int> awaited) -> aio::coro<int> { co_return co_await awaited; }, f);
     co_await turns();
@@ -207,7 +207,7 @@ AIO_TEST("rule 5: a cancel goes down a chain of a hundred thousand tasks, and en
     EXPECT_TRUE(b.cancelled() && c.cancelled());
 }
 
-PLAIN_TEST("rule 5, 15i: a circle through gather is a deadlock; a cancel of one of its tasks ends it") {
+PLAIN_TEST("rule 5, decision (i): a circle through gather is a deadlock; a cancel of one of its tasks ends it") {
     const auto main = [](bool cancels) -> aio::coro<> {
         aio::task<> a, b;
         auto gathers = [](const aio::task<>& other) -> aio::coro<> { co_await aio::gather(other); };
@@ -302,7 +302,8 @@ AIO_TEST("rule 7: an error at the end goes before the pending cancel") {
 }
 
 AIO_TEST(
-    "rule 8, 15f: cancelled before the first step, the body never runs; its arguments go before the callbacks come") {
+    "rule 8, decision (f): cancelled before the first step, the body never runs; its arguments go before the callbacks "
+    "come") {
     journal log;
     {
         auto t = aio::create_task(
@@ -333,7 +334,8 @@ AIO_TEST("rule 8: a coroutine's own parameters go, too, when it is cancelled bef
 }
 
 AIO_TEST(
-    "rule 8b, 15f3: locals, arguments and the callable are gone when a done callback runs, whoever holds a handle") {
+    "rule 8b, decision (f3): locals, arguments and the callable are gone when a done callback runs, whoever holds a "
+    "handle") {
     std::string seen;
     auto callable = [c = counted(1)](counted) -> aio::coro<counted> {
         counted local(2);

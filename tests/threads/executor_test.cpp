@@ -168,7 +168,7 @@ AIO_TEST("virtual time stands still while a job is under way") {
 
 // ---- cancellation ----
 
-AIO_TEST("rule 15k: a job not begun is withdrawn") {
+AIO_TEST("decision (k): a job not begun is withdrawn") {
     counted::alive = 0;
     aio::thread_pool_executor pool(1);
     gate g;
@@ -188,7 +188,7 @@ AIO_TEST("rule 15k: a job not begun is withdrawn") {
 }
 
 AIO_TEST(
-    "rule 15k: a job begun is irrevocable: its stop_token is requested, its value delivered, and the cancel stays "
+    "decision (k): a job begun is irrevocable: its stop_token is requested, its value delivered, and the cancel stays "
     "pending") {
     aio::thread_pool_executor pool(1);
     aio::future<> begun;
@@ -218,7 +218,7 @@ AIO_TEST(
     co_await pool.shutdown();
 }
 
-AIO_TEST("rule 15k: what a job begun throws is delivered although a cancel is pending") {
+AIO_TEST("decision (k): what a job begun throws is delivered although a cancel is pending") {
     aio::thread_pool_executor pool(1);
     gate g;
     auto fails = [&g]() -> int {
@@ -235,7 +235,7 @@ AIO_TEST("rule 15k: what a job begun throws is delivered although a cancel is pe
     co_await pool.shutdown();
 }
 
-AIO_TEST("rule 15b: a task that ends with the value of a job begun keeps it") {
+AIO_TEST("decision (b): a task that ends with the value of a job begun keeps it") {
     aio::thread_pool_executor pool(1);
     gate g;
     auto task = aio::create_task(pass(pool, g));
@@ -248,7 +248,7 @@ AIO_TEST("rule 15b: a task that ends with the value of a job begun keeps it") {
     co_await pool.shutdown();
 }
 
-AIO_TEST("rule 15f2: uncancel withdraws a cancel that a job has overtaken") {
+AIO_TEST("decision (f2): uncancel withdraws a cancel that a job has overtaken") {
     aio::thread_pool_executor pool(1);
     gate g;
     bool slept = false;
@@ -494,7 +494,7 @@ AIO_TEST("a pool with idle threads may be dropped without a shutdown") {
     aio::thread_pool_executor never_used(3);
 }
 
-PLAIN_TEST("rule 15l: a pool destroyed with jobs left terminates, naming their tasks") {
+PLAIN_TEST("decision (l): a pool destroyed with jobs left terminates, naming their tasks") {
     auto main = []() -> aio::coro<> {
         gate g;
         auto pool = std::make_unique<aio::thread_pool_executor>(1);
@@ -567,7 +567,7 @@ AIO_TEST("a timeout asks a job to stop and takes its value; one that may be aban
 
 // ---- the loop around it ----
 
-PLAIN_TEST("rule 15i: idle threads of the pool do not hide a deadlock, and a job is no deadlock") {
+PLAIN_TEST("decision (i): idle threads of the pool do not hide a deadlock, and a job is no deadlock") {
     auto main = []() -> aio::coro<> {
         EXPECT_EQ(co_await aio::to_thread(&add, 1, 2), 3);
         aio::future<> never;
