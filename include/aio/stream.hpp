@@ -99,8 +99,9 @@ public:
 
     /// Closes the connection at once, and tells the peer by a reset: bytes that the peer has not read, and those that
     /// are being written now, are lost. Operations that other tasks have under way, and later ones, end with
-    /// std::system_error (ECONNABORTED); an aclose() under way completes. Does nothing once the stream is closed. For a
-    /// peer that is too slow or does not behave. Source: WriteTransport.abort.
+    /// std::system_error (ECONNABORTED); an aclose() under way completes. Does nothing once the stream is closed. A
+    /// unix socket knows no reset: its peer reads the end. For a peer that is too slow or does not behave. Source:
+    /// WriteTransport.abort.
     void abort();
 
     /// The address: "127.0.0.1:8080", "[::1]:8080", or a path; "a unix socket" for one without a name.
