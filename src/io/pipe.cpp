@@ -1,4 +1,5 @@
-// The transport over a pair of descriptors that are no sockets: one to read from, one to write to.
+// The transport over a pair of descriptors that are no sockets: one to read from, one to write to. The kernel has no
+// MSG_NOSIGNAL for these, so SIGPIPE is kept away here.
 
 #include "io/transport.hpp"
 

@@ -1,4 +1,5 @@
-// See running.hpp. A loop runs on one thread, and a call graph is captured on that thread.
+// What runs on this thread: the loop and the task, for the public functions that ask, and the set of tasks that a
+// report or a call graph may name. Both are captured on the loop's own thread, so nothing here is shared.
 
 #include "task/running.hpp"
 #include "loop/loop_state.hpp"

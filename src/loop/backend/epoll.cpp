@@ -1,3 +1,6 @@
+// The backend on epoll: one descriptor of the kernel's that knows all others, one system call for each look at it. A
+// loop makes it at its start, and the scheduler polls it. Timeouts are in nanoseconds where the kernel can
+// (epoll_pwait2).
 #include "loop/backend/backend.hpp"
 
 #include <aio/errors.hpp>
