@@ -1,5 +1,5 @@
-// What runs on this thread: the loop and the task, for the public functions that ask, and the set of tasks that a
-// report or a call graph may name. Both are captured on the loop's own thread, so nothing here is shared.
+// The loop that runs on this thread, for public functions that ask for it, and a loop's tasks by their numbers, for
+// reports and call graphs. These are made on the loop's own thread, so nothing here is shared between threads.
 
 #include "task/running.hpp"
 #include "loop/loop_state.hpp"
