@@ -1,6 +1,6 @@
 #pragma once
-// What a task can wait for, for people who write something new of that kind: a wrapper of a library with callbacks, a
-// descriptor of their own, a primitive, an operation. Programs that only use such things do not need this header, and
+// The tools to write something new that a task can wait for: a wrapper of a library with callbacks, a wait for a
+// descriptor, a primitive, an operation. Programs that only use such things do not need this header, and
 // <aio/aio.hpp> does not include it. docs/internals/own_operation.md explains each of these by an example. Source:
 // trio.lowlevel.
 //
@@ -42,8 +42,8 @@ namespace aio::lowlevel {
 
 // ---- a result that somebody else brings
 
-/// What an on_cancel() function says. wait: whoever holds the handle will answer, and the task waits for that. give_up:
-/// nothing will come any more; the await throws cancelled_error at once.
+/// The answer of an on_cancel() function. wait: whoever holds the handle will complete it, and the task waits for that.
+/// give_up: nobody will complete it any more, and the await throws cancelled_error at once.
 enum class after_cancel : std::uint8_t { wait, give_up };
 
 template<class T>
@@ -298,7 +298,8 @@ protected:
     }
 };
 
-/// What was woken gives its value in spite of a cancel, which stays pending. Not even begun while a cancel is pending.
+/// An operation that was woken gives its value in spite of a cancel, which stays pending. It is not even begun while a
+/// cancel is pending.
 /// Without an unpark() of its own it cannot be given up; its revert() matters only to one that uses wake_to_retry().
 template<class Self>
 class irrevocable : public detail::irrevocable<Self> {

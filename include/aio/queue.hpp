@@ -128,7 +128,7 @@ private:
     }
 };
 
-/// What all three kinds of queues share. Storage keeps the items.
+/// The base of queue, lifo_queue and priority_queue. Storage keeps the items.
 template<class T, class Storage>
 class basic_queue : public queue_base {
 public:

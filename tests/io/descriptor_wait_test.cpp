@@ -457,10 +457,8 @@ PLAIN_TEST("wait_readable: a task that waits is no deadlock, and call graphs nam
         co_await aio::sleep(0s);
         const std::string graph = aio::capture_call_graph().to_string();
         EXPECT_NE(graph.find("descriptor " + std::to_string(p[0]) + " to be readable"), std::string::npos) << graph;
-        std::thread writer([&] {
-            std::this_thread::sleep_for(5ms);
-            put(p[1]);
-        });
+        EXPECT_EQ(aio::get_running_loop().core().outstanding, 1u);
+        std::thread writer([&] { put(p[1]); });
         EXPECT_EQ(co_await t, 0);
         writer.join();
     }(s));

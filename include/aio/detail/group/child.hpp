@@ -1,5 +1,5 @@
 #pragma once
-// What the sets of tasks and futures have in common: task groups, background tasks, and what gather and race wait for.
+// The children that task groups, background tasks, gather and race keep in their sets.
 
 #include <aio/detail/base/state_ptr.hpp>
 #include <aio/detail/task/future_state.hpp>

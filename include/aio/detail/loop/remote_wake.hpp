@@ -1,10 +1,10 @@
 #pragma once
-// The end of a wait that may come from any thread: of a completion, and of another library's awaiter.
+// The end of a wait that may come from any thread: of a completion, and of another library's awaiter. Its stages:
 //
-//     stage       the waiter                     end(), on whatever thread
-//     open        has not suspended              notes it: park() says that there is nothing to wait for
-//     parked      is suspended                   posts to the loop's mailbox; nothing happens if the loop is closed or
-//     forked ended       is woken, or did not suspend   is not called again
+// - open: the waiter has not suspended. end() notes the end, and park() says that there is nothing to wait for.
+// - parked: the waiter is suspended. end() posts to the loop's mailbox. Nothing happens if the loop is closed, or is
+//   that of a fork()'s parent.
+// - ended: the waiter is woken, or did not suspend. end() is not called again.
 //
 // A parked wait counts as outstanding on its loop.
 

@@ -57,7 +57,7 @@ class queued : public detail::sync_operation<Self> {
 public:
     void give_to_next() noexcept {}  // where Self has none
 
-    // What the operation's machinery calls.
+    // basic_operation and sync_operation call these; a user's class does not.
     void revert() noexcept {
         out_of_queue();
         base::revert();

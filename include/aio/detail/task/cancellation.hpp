@@ -27,7 +27,7 @@ enum class cancel_state : std::uint8_t {
     overtaken,             // a value or an error went first: the next wait gets the request
 };
 
-/// What changes the state of a task's cancellation.
+/// The events that change the state of a task's cancellation.
 enum class cancel_event : std::uint8_t {
     // cancel() was called, and what the task waits in ...
     request_delivered,  // ... has given up its wait

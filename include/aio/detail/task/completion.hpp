@@ -1,7 +1,7 @@
 #pragma once
 // The state that a completion shares with its handles. Everybody who wants to decide how the wait ends claims it first:
 // a handle that completes or fails it, the last handle when it is dropped, the loop's thread when a cancel gives up.
-// One of them wins; only the winner writes the outcome.
+// The first claim wins, and only the winner writes the outcome.
 
 #include <aio/detail/base/memory.hpp>
 #include <aio/detail/loop/remote_wake.hpp>
