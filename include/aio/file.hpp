@@ -116,7 +116,11 @@ coro<std::string> read_file(std::filesystem::path path);
 coro<> write_file(std::filesystem::path path, std::string data);
 
 /// Gives the lines of path without their ending ("\n" or "\r\n"), however long they are; the file is read in large
+/// blocks, and a line that nobody moves away lends its memory to the next one. A cancel is delivered between two
 /// blocks. Errors are thrown by next(), an error of opening by the first next().
 async_generator<std::string> read_lines(std::filesystem::path path);
+
+/// As read_lines, but gives views of the block: nothing is copied, and a view is valid until the following next().
+async_generator<std::string_view> read_line_views(std::filesystem::path path);
 
 }  // namespace aio

@@ -7,64 +7,31 @@
 //
 // write_file does not write into a regular file but replaces it, so an error leaves the old content (replace).
 
-#include <aio/detail/io/descriptor_wait.hpp>
-#include <aio/detail/threads/blocking.hpp>
-#include <aio/file.hpp>
-#include <aio/lock.hpp>
+#include "io/file_state.hpp"
 
-#include <algorithm>
+#include <aio/detail/io/descriptor_wait.hpp>
+
 #include <atomic>
-#include <cerrno>
-#include <cstring>
 #include <limits>
 #include <memory>
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/stat.h>
 #include <sys/timerfd.h>
-#include <unistd.h>
 
 namespace aio {
 namespace detail {
 
 namespace {
 
-constexpr std::size_t block_size = 256 * 1024;
-constexpr std::size_t piece_size = 64 * 1024;               // for a file that is not regular: what a pipe holds
-constexpr std::size_t most_at_once = std::size_t{1} << 30;  // one system call takes at most 2 GiB
-
-/// What a job on a thread gives: an errno, and how many bytes it has moved (or a position, or a size).
-struct outcome {
-    int error = 0;
-    std::int64_t count = 0;
-};
+constexpr std::size_t piece_size = 64 * 1024;  // for a file that is not regular: what a pipe holds
 
 outcome read_fully(int fd, char* into, std::size_t size) noexcept {
-    std::size_t done = 0;
-    while (done < size) {
-        const ssize_t n = ::read(fd, into + done, std::min(size - done, most_at_once));
-        if (n == 0) break;
-        if (n > 0) {
-            done += static_cast<std::size_t>(n);
-        } else if (errno != EINTR) {
-            return {errno, static_cast<std::int64_t>(done)};
-        }
-    }
-    return {0, static_cast<std::int64_t>(done)};
+    return move_fully(size, [=](std::size_t done, std::size_t most) { return ::read(fd, into + done, most); });
 }
 
 outcome write_fully(int fd, const char* data, std::size_t size) noexcept {
-    std::size_t done = 0;
-    while (done < size) {
-        const ssize_t n = ::write(fd, data + done, std::min(size - done, most_at_once));
-        if (n >= 0) {
-            done += static_cast<std::size_t>(n);
-        } else if (errno != EINTR) {
-            return {errno, static_cast<std::int64_t>(done)};
-        }
-    }
-    return {0, static_cast<std::int64_t>(done)};
+    return move_fully(size, [=](std::size_t done, std::size_t most) { return ::write(fd, data + done, most); });
 }
 
 // Reads up to the end of the file, but not more than most bytes. The file's size is only a guess: the file may grow or
@@ -88,40 +55,6 @@ int read_up_to(int fd, std::size_t most, std::string& into) {
     }
     into.resize(size);
     return 0;
-}
-
-// O_NOCTTY: a terminal that a daemon opens must not become its controlling terminal, whose hang-up would end it.
-int open_cloexec(const char* path, int flags) noexcept {
-    int fd;
-    do { fd = ::open(path, flags | O_CLOEXEC | O_NOCTTY, 0666); } while (fd < 0 && errno == EINTR);
-    return fd;
-}
-
-/// What open(2) gave. It does not wait for the other end of a FIFO, nor for a terminal or a device: that could hold the
-/// thread for ever.
-struct opening {
-    int error = 0;
-    int fd = -1;
-    mode_t type = 0;         // S_IFREG, S_IFIFO ...
-    bool no_reader = false;  // a FIFO that cannot be opened for writing until somebody reads
-
-    bool in_pieces() const noexcept { return S_ISFIFO(type) || S_ISCHR(type) || S_ISSOCK(type); }
-};
-
-opening open_at_once(const char* path, int flags) noexcept {
-    opening o;
-    o.fd = open_cloexec(path, flags | O_NONBLOCK);
-    if (o.fd < 0 && errno == EAGAIN)
-        o.fd = open_cloexec(path, flags);  // waits until another process has given up its lease on the file
-    struct stat status{};
-    if (o.fd < 0) {
-        o.error = errno;
-        o.no_reader = o.error == ENXIO && ::stat(path, &status) == 0 && S_ISFIFO(status.st_mode);
-        return o;
-    }
-    o.type = ::fstat(o.fd, &status) == 0 ? status.st_mode & S_IFMT : S_IFREG;
-    if (!o.in_pieces()) ::fcntl(o.fd, F_SETFL, flags);
-    return o;
 }
 
 // One read(2) from a file that is not regular. The error is EAGAIN if nothing is there yet.
@@ -177,13 +110,6 @@ int open_flags(const std::string& mode) {
     return pluses ? (how & ~(O_RDONLY | O_WRONLY)) | O_RDWR : how;
 }
 
-/// Calls fn() on a thread of the file pool; what names it in reports.
-template<class F>
-coro<std::invoke_result_t<F&>> on_thread(std::string what, F fn) {
-    blocking_call<F> call(file_pool(), std::move(what), std::move(fn));
-    co_return co_await std::move(call);
-}
-
 /// Closes a descriptor on a thread, because close may block. Nobody waits for it.
 struct close_job : blocking_job, pooled {
     int fd;
@@ -193,6 +119,8 @@ struct close_job : blocking_job, pooled {
     }
 };
 
+}  // namespace
+
 void close_on_thread(int fd) noexcept {
     try {
         auto job = std::make_unique<close_job>(fd);
@@ -201,38 +129,28 @@ void close_on_thread(int fd) noexcept {
     } catch (...) { ::close(fd); }
 }
 
-}  // namespace
-
-/// What is behind a file. Its handles and its operations under way keep it alive.
-class file_state : public pooled {
-public:
-    file_state(int descriptor, std::string where) noexcept : fd(descriptor), path(std::move(where)) {}
-    ~file_state() {
-        if (fd >= 0) close_on_thread(fd);
-    }
-    file_state(const file_state&) = delete;
-    file_state& operator=(const file_state&) = delete;
-    void retain() noexcept { ++references_; }
-    void release() noexcept {
-        if (--references_ == 0) delete this;
-    }
-
+// O_NOCTTY: a terminal that a daemon opens must not become its controlling terminal, whose hang-up would end it.
+int open_cloexec(const char* path, int flags, mode_t mode) noexcept {
     int fd;
-    std::string path;
-    lock turn;  // one operation at a time: they share the position
+    do { fd = ::open(path, flags | O_CLOEXEC | O_NOCTTY, mode); } while (fd < 0 && errno == EINTR);
+    return fd;
+}
 
-    // A file that is not regular is read and written piece by piece, each piece a job on a thread. Where epoll takes
-    // the descriptor (polled), the loop waits until it is ready: nobody knows how long that lasts, so no thread may
-    // wait.
-    bool in_pieces = false;
-    bool polled = false;
-    bool fifo = false;
-    std::string ahead;        // bytes that a cancelled read had got already
-    std::size_t torn_at = 0;  // how many bytes a cancelled write had written; 0: no write is torn
-
-private:
-    std::uint32_t references_ = 0;
-};
+opening open_at_once(const char* path, int flags) noexcept {
+    opening o;
+    o.fd = open_cloexec(path, flags | O_NONBLOCK);
+    if (o.fd < 0 && errno == EAGAIN)
+        o.fd = open_cloexec(path, flags);  // waits until another process has given up its lease on the file
+    struct stat status{};
+    if (o.fd < 0) {
+        o.error = errno;
+        o.no_reader = o.error == ENXIO && ::stat(path, &status) == 0 && S_ISFIFO(status.st_mode);
+        return o;
+    }
+    o.type = ::fstat(o.fd, &status) == 0 ? status.st_mode & S_IFMT : S_IFREG;
+    if (!o.in_pieces()) ::fcntl(o.fd, F_SETFL, flags);
+    return o;
+}
 
 void references_of<file_state>::retain(file_state& state) noexcept { state.retain(); }
 void references_of<file_state>::release(file_state& state) noexcept { state.release(); }
@@ -286,8 +204,8 @@ coro<> pause_for(std::chrono::milliseconds time) {
     co_await std::move(ready);
 }
 
-// Opens a file; for a FIFO without a reader it tries again until there is one. path must live until the end of the
-// await.
+}  // namespace
+
 coro<file_ref> open_path(const std::string& path, int flags) {
     for (auto pause = std::chrono::milliseconds(1);; pause = std::min(2 * pause, std::chrono::milliseconds(50))) {
         auto job = [name = path.c_str(), flags]() noexcept { return open_at_once(name, flags); };
@@ -305,6 +223,8 @@ coro<file_ref> open_path(const std::string& path, int flags) {
 void require_open(const file_state& file, const char* operation) {
     if (file.fd < 0) throw_system_error(EBADF, std::string(operation) + " " + file.path + ", which is closed");
 }
+
+namespace {
 
 /// Calls fn(fd) on a thread when it is this operation's turn. Gives fn's count, or throws its error.
 template<class F>
@@ -395,6 +315,8 @@ coro<std::string> read_most(file_ref file, std::size_t most) {
     co_return content;
 }
 
+}  // namespace
+
 coro<std::size_t> read_into(file_ref file, void* into, std::size_t size) {
     if (file->in_pieces) co_return co_await read_piece_into(std::move(file), into, size);
     auto job = [into, size](int fd) noexcept {
@@ -404,6 +326,8 @@ coro<std::size_t> read_into(file_ref file, void* into, std::size_t size) {
     };
     co_return static_cast<std::size_t>(co_await use(std::move(file), "read", job));
 }
+
+namespace {
 
 coro<std::size_t> write_from(file_ref file, const void* data, std::size_t size) {
     if (file->in_pieces) co_return co_await write_pieces(std::move(file), static_cast<const char*>(data), size);
@@ -438,6 +362,8 @@ coro<> sync_file(file_ref file) {
     co_await use(std::move(file), "sync", job);
 }
 
+}  // namespace
+
 coro<> close_file(file_ref file) {
     if (!file.get()) co_return;
     const auto guard = co_await file->turn.scoped();
@@ -455,6 +381,8 @@ coro<> close_file(file_ref file) {
 }
 
 // ---- whole files ----
+
+namespace {
 
 /// An errno, and the name of the call that gave it.
 struct failure {
@@ -624,29 +552,6 @@ coro<> write_file(std::filesystem::path path, std::string data) {
     }
     co_await detail::write_from(to, data.data(), data.size());
     co_await detail::close_file(std::move(to));
-}
-
-async_generator<std::string> read_lines(std::filesystem::path path) {
-    detail::require_no_nul(path.native(), "read_lines: the path");
-    file from = co_await open_file(std::move(path));
-    const std::unique_ptr<std::byte[]> block(new std::byte[detail::block_size]);
-    const char* const begin = reinterpret_cast<const char*>(block.get());
-    std::string line;  // the part of a line that has come
-    while (const std::size_t size = co_await from.read_some(std::span(block.get(), detail::block_size))) {
-        const char* at = begin;
-        const char* const end = begin + size;
-        while (const void* found = at == end ? nullptr : std::memchr(at, '\n', static_cast<std::size_t>(end - at))) {
-            const char* const newline = static_cast<const char*>(found);
-            line.append(at, newline);
-            if (!line.empty() && line.back() == '\r') line.pop_back();
-            co_yield std::move(line);
-            line.clear();
-            at = newline + 1;
-        }
-        line.append(at, end);
-    }
-    if (!line.empty()) co_yield std::move(line);
-    co_await from.aclose();
 }
 
 }  // namespace aio

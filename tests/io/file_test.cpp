@@ -1,7 +1,7 @@
-#include <aio/detail/threads/blocking.hpp>
 #include <aio/file.hpp>
 
 #include "aio_test.hpp"
+#include "folder.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -26,65 +26,9 @@
 namespace {
 
 namespace fs = std::filesystem;
-
-/// A temporary folder, which the destructor removes.
-class folder {
-public:
-    folder() {
-        std::string name = (fs::temp_directory_path() / "aio_file_test.XXXXXX").string();
-        path_ = ::mkdtemp(name.data());
-    }
-    ~folder() {
-        std::error_code ignored;
-        fs::remove_all(path_, ignored);
-    }
-    folder(const folder&) = delete;
-    folder& operator=(const folder&) = delete;
-    fs::path operator/(const char* name) const { return path_ / name; }
-    std::size_t files() const {
-        std::size_t n = 0;
-        for ([[maybe_unused]] const auto& entry : fs::directory_iterator(path_)) ++n;
-        return n;
-    }
-
-private:
-    fs::path path_;
-};
-
-void put(const fs::path& path, const std::string& content) { std::ofstream(path, std::ios::binary) << content; }
-std::string content_of(const fs::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    return std::string(std::istreambuf_iterator<char>(in), {});
-}
+using namespace aio_test;
 
 std::atomic<int> close_fails_with = 0;  // the errno of close(2) of a regular file, which is closed all the same
-
-std::size_t open_descriptors() {
-    std::size_t n = 0;
-    for ([[maybe_unused]] const auto& entry : fs::directory_iterator("/proc/self/fd")) ++n;
-    return n;
-}
-/// Waits until at most this many descriptors are open; false if that takes too long. Threads close dropped files, and
-/// let go of the loop, in their own time. A job that was abandoned earlier may have had one more open when the
-/// descriptors were counted.
-bool descriptors_come_to(std::size_t expected) {
-    for (int looks = 0; looks < 50000; ++looks) {
-        if (aio::detail::file_pool().unfinished() == 0 && open_descriptors() <= expected) return true;
-        ::usleep(100);
-    }
-    return false;
-}
-
-/// The std::system_error with which awaiting fn() ends.
-template<class F>
-aio::coro<std::system_error> failure_of(F fn) {
-    std::optional<std::system_error> caught;
-    try {
-        co_await fn();
-    } catch (const std::system_error& e) { caught.emplace(e); }
-    AIO_REQUIRE(caught);
-    co_return *caught;
-}
 
 /// Keeps all threads for files busy for as long as this object lives.
 class full_file_pool {
