@@ -9,6 +9,7 @@
 
 #include <aio/detail/base/platform.hpp>
 
+#include <aio/address.hpp>
 #include <aio/as_completed.hpp>
 #include <aio/async_generator.hpp>
 #include <aio/async_trace.hpp>

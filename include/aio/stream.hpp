@@ -14,6 +14,7 @@
 
 #include <aio/detail/base/platform.hpp>
 
+#include <aio/address.hpp>
 #include <aio/coro.hpp>
 #include <aio/detail/io/bytes.hpp>
 #include <aio/detail/io/stream_state.hpp>
@@ -127,8 +128,5 @@ coro<stream> open_connection(std::string host, int port, stream_options options 
 /// Throws std::system_error that names the path. Irrevocable, but a cancel while it waits gives up. Source:
 /// asyncio.open_unix_connection.
 coro<stream> open_unix_connection(std::string path, stream_options options = {});
-
-/// The category of getaddrinfo's errors (EAI_NONAME ...).
-const std::error_category& resolver_category() noexcept;
 
 }  // namespace aio

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <system_error>
 
 #include <netinet/in.h>
@@ -40,18 +39,10 @@ int outcome_of(int fd) noexcept {
     socklen_t size = sizeof error;
     if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return errno;
     if (error != 0) return error;
-    address peer, own;
-    peer.length = own.length = sizeof peer.storage;
-    if (::getpeername(fd, peer.get(), &peer.length) != 0) return errno == ENOTCONN ? EINPROGRESS : errno;
-    if (peer.family() != AF_UNIX) {
-        // If nobody listens on a port and the kernel chooses the same one for our end, TCP connects the socket to
-        // itself.
-        if (::getsockname(fd, own.get(), &own.length) == 0 && own.length == peer.length && own.port() == peer.port() &&
-            std::memcmp(&own.storage, &peer.storage, own.length) == 0) {
-            return ECONNREFUSED;
-        }
-    }
-    return 0;
+    const address peer = address_of_socket(fd, true);
+    if (peer.native_size() == 0) return errno == ENOTCONN ? EINPROGRESS : errno;
+    // If nobody listens on a port and the kernel chooses the same one for our end, TCP connects the socket to itself.
+    return !peer.is_unix() && peer == address_of_socket(fd, false) ? ECONNREFUSED : 0;
 }
 
 /// Connects to the first of several addresses that answers. It begins with the next address when one has failed, or has
@@ -104,7 +95,7 @@ public:
     stream_ptr finish() {
         if (!won_ && no_memory_) throw std::bad_alloc();
         if (!won_) throw_failure();
-        return stream_ptr(new stream_state(std::move(won_), (*where_)[won_index_].text(), limit_));
+        return stream_ptr(new stream_state(std::move(won_), (*where_)[won_index_].to_string(), limit_));
     }
     void describe(std::string& out) const override { out += what_; }
 
@@ -118,7 +109,7 @@ private:
     int begin(const address& to, std::size_t index) noexcept {
         const int fd = ::socket(to.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0) return errno;
-        const int error = ::connect(fd, to.get(), to.length) == 0 ? 0 : errno;
+        const int error = ::connect(fd, to.native(), to.native_size()) == 0 ? 0 : errno;
         if (error != 0 && error != EINPROGRESS && error != EINTR) {
             ::close(fd);
             return error;
@@ -158,12 +149,12 @@ private:
     [[noreturn]] void throw_failure() const {
         std::string text = what_;
         if (where_->size() == 1) {
-            if (const std::string only = (*where_)[0].text(); what_.find(only) == std::string::npos)
+            if (const std::string only = (*where_)[0].to_string(); what_.find(only) == std::string::npos)
                 text += " (" + only + ")";
         } else {
             text += ", each address failed (";
             for (std::size_t i = 0; i < where_->size(); ++i) {
-                text += (i ? "; " : "") + (*where_)[i].text() + ": " + std::generic_category().message(errors_[i]);
+                text += (i ? "; " : "") + (*where_)[i].to_string() + ": " + std::generic_category().message(errors_[i]);
             }
             text += ")";
         }
@@ -202,14 +193,14 @@ coro<stream> open_connection(std::string host, int port, stream_options options)
     const std::string what = "connect to " + detail::host_and_port(host.empty() ? "localhost" : host, port);
     detail::check_port(port);
     detail::refuse_tls(options, what);
-    const std::vector<detail::address> where = co_await detail::resolve(std::move(host), port, false);
+    const std::vector<address> where = co_await detail::resolve(std::move(host), port, false);
     detail::connect_operation connecting(where, options.limit, what);
     co_return stream(co_await std::move(connecting));
 }
 
 coro<stream> open_unix_connection(std::string path, stream_options options) {
-    const std::vector<detail::address> where(1, detail::unix_address(path, "open_unix_connection: the path"));
-    const std::string what = "connect to " + where.front().text();
+    const std::vector<address> where(1, detail::unix_address(path, "open_unix_connection: the path"));
+    const std::string what = "connect to " + where.front().to_string();
     detail::refuse_tls(options, what);
     detail::connect_operation connecting(where, options.limit, what);
     co_return stream(co_await std::move(connecting));

@@ -6,16 +6,11 @@
 #include "io/resolver.hpp"
 
 #include <aio/detail/threads/blocking.hpp>
-#include <aio/stream.hpp>
 
-#include <arpa/inet.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <sys/un.h>
+#include <sys/socket.h>
 
 #include <cerrno>
-#include <cstddef>
-#include <cstring>
 
 namespace aio {
 namespace detail {
@@ -42,10 +37,8 @@ std::error_code look_up(const std::string& host, int port, int flags, std::vecto
     if (error != 0) return {error, resolver_category()};
     try {
         for (const addrinfo* a = list; a; a = a->ai_next) {
-            if (a->ai_addrlen > sizeof(sockaddr_storage)) continue;
-            address& one = found.emplace_back();
-            std::memcpy(&one.storage, a->ai_addr, a->ai_addrlen);
-            one.length = a->ai_addrlen;
+            if (a->ai_family == AF_INET || a->ai_family == AF_INET6)
+                found.push_back(address::from_native(a->ai_addr, a->ai_addrlen));
         }
     } catch (...) {
         ::freeaddrinfo(list);
@@ -132,62 +125,9 @@ private:
 
 }  // namespace
 
-int address::port() const noexcept {
-    if (family() == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in*>(&storage)->sin_port);
-    if (family() == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_port);
-    return 0;
-}
-
-void address::set_port(int port) noexcept {
-    const auto number = htons(static_cast<std::uint16_t>(port));
-    if (family() == AF_INET) reinterpret_cast<sockaddr_in*>(&storage)->sin_port = number;
-    if (family() == AF_INET6) reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port = number;
-}
-
-std::string address::text() const {
-    char text[INET6_ADDRSTRLEN] = {};
-    if (family() == AF_INET) {
-        ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage)->sin_addr, text, sizeof text);
-        return std::string(text) + ":" + std::to_string(port());
-    }
-    if (family() == AF_INET6) {
-        ::inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_addr, text, sizeof text);
-        return "[" + std::string(text) + "]:" + std::to_string(port());
-    }
-    if (family() == AF_UNIX && length > offsetof(sockaddr_un, sun_path)) {
-        const auto& unix_socket = *reinterpret_cast<const sockaddr_un*>(&storage);
-        const std::size_t size = length - offsetof(sockaddr_un, sun_path);
-        if (unix_socket.sun_path[0] == '\0') return "@" + std::string(unix_socket.sun_path + 1, size - 1);  // abstract
-        return std::string(unix_socket.sun_path, ::strnlen(unix_socket.sun_path, size));
-    }
-    return "a unix socket";
-}
-
-address unix_address(const std::string& path, const char* what) {
-    address a;
-    auto& unix_socket = *reinterpret_cast<sockaddr_un*>(&a.storage);
-    unix_socket.sun_family = AF_UNIX;
-    if (path.empty()) throw std::invalid_argument(std::string(what) + " is empty");
-    if (path[0] != '\0') require_no_nul(path, what);
-    if (path.size() >= sizeof unix_socket.sun_path) throw_system_error(ENAMETOOLONG, "unix socket " + path);
-    std::memcpy(unix_socket.sun_path, path.data(), path.size());
-    const std::size_t end = path[0] == '\0' ? path.size() : path.size() + 1;
-    a.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + end);
-    return a;
-}
-
-std::string host_and_port(const std::string& host, int port) {
-    const bool numeric6 = host.find(':') != std::string::npos;
-    return (numeric6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
-}
-
-void check_port(int port) {
-    if (port < 0 || port > 65535)
-        throw std::invalid_argument("a port is between 0 and 65535, not " + std::to_string(port));
-}
-
 coro<std::vector<address>> resolve(std::string host, int port, bool passive) {
     std::vector<address> found;
+    check_port(port);
     const int flags = passive ? AI_PASSIVE : 0;
     require_no_nul(host, "the host name");
     if (host.empty() && !passive) host = "localhost";
@@ -205,6 +145,8 @@ coro<std::vector<address>> resolve(std::string host, int port, bool passive) {
 }
 
 }  // namespace detail
+
+coro<std::vector<address>> resolve(std::string host, int port) { return detail::resolve(std::move(host), port, false); }
 
 const std::error_category& resolver_category() noexcept {
     static const detail::resolver_errors category;

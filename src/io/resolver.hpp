@@ -1,29 +1,15 @@
 #pragma once
-// Addresses, and how a name becomes addresses: getaddrinfo runs on threads of its own, so that a slow name server
-// delays nothing else. stream, server and their unix variants take their addresses from here.
+// What the library needs of addresses beside aio::address; how a name becomes addresses: getaddrinfo runs on threads of
+// its own, so that a slow name server delays nothing else. stream, server and their unix variants take their addresses
+// from here.
 
+#include <aio/address.hpp>
 #include <aio/coro.hpp>
 
 #include <string>
 #include <vector>
 
-#include <sys/socket.h>
-
 namespace aio::detail {
-
-/// An address that a socket can connect to or listen on.
-struct address {
-    sockaddr_storage storage{};
-    socklen_t length = 0;
-
-    int family() const noexcept { return storage.ss_family; }
-    const sockaddr* get() const noexcept { return reinterpret_cast<const sockaddr*>(&storage); }
-    sockaddr* get() noexcept { return reinterpret_cast<sockaddr*>(&storage); }
-    int port() const noexcept;  // 0 for unix sockets
-    void set_port(int port) noexcept;
-    /// "127.0.0.1:80", "[::1]:80", the path of a unix socket, or "@name" for an abstract one.
-    std::string text() const;
-};
 
 /// The address of a unix socket. A path that begins with a NUL is an abstract name; any other one may hold no NUL.
 /// Throws std::invalid_argument for an empty path or a NUL, with a message that begins with what; std::system_error
@@ -33,6 +19,8 @@ address unix_address(const std::string& path, const char* what);
 std::string host_and_port(const std::string& host, int port);
 /// Throws std::invalid_argument unless the port is between 0 and 65535.
 void check_port(int port);
+/// The address of this end of a socket, or of its peer's; none if that fails, and then errno says why.
+address address_of_socket(int fd, bool peer) noexcept;
 
 /// Gives the TCP addresses of host, in the order in which to try them. A numeric host is not looked up. passive asks
 /// for addresses to listen on; the host "" is every interface then, and localhost otherwise. A cancel ends the wait at

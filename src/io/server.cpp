@@ -54,9 +54,9 @@ struct listener {
     listener(const listener&) = delete;
     listener& operator=(const listener&) = delete;
 
-    bool in_file_system() const noexcept {
-        return where.family() == AF_UNIX && reinterpret_cast<const sockaddr_un*>(&where.storage)->sun_path[0] != '\0';
-    }
+    bool in_file_system() const noexcept { return where && where.is_unix() && path()[0] != '\0'; }
+    // where.host() would need memory. The library has made the address, and with it the NUL at its end.
+    const char* path() const noexcept { return reinterpret_cast<const sockaddr_un*>(where.native())->sun_path; }
     void close() noexcept {
         if (fd < 0) return;
         const bool of_parent = source.attached() && source.loop()->state().forked();
@@ -64,10 +64,8 @@ struct listener {
         ::close(std::exchange(fd, -1));
         const ino_t made = std::exchange(inode, 0);
         if (made == 0 || of_parent) return;
-        const char* const path =
-            reinterpret_cast<const sockaddr_un*>(&where.storage)->sun_path;  // where.text() would need memory
         struct stat now{};
-        if (::lstat(path, &now) == 0 && now.st_dev == device && now.st_ino == made) ::unlink(path);
+        if (::lstat(path(), &now) == 0 && now.st_dev == device && now.st_ino == made) ::unlink(path());
     }
 };
 
@@ -88,8 +86,8 @@ public:
             take(-ECANCELED);
             return true;
         }
-        result_.peer.length = sizeof result_.peer.storage;
-        set_accept(listener_->source, result_.peer.get(), &result_.peer.length);
+        sockaddr* const room = result_.peer.detail_room();
+        set_accept(listener_->source, room, result_.peer.detail_size());
         const std::optional<int> result = backend_->submit(*this);
         if (result) take(*result);
         return result.has_value();
@@ -112,7 +110,7 @@ public:
         }
         return result_;
     }
-    void describe(std::string& out) const override { out += "a connection to " + listener_->where.text(); }
+    void describe(std::string& out) const override { out += "a connection to " + listener_->where.to_string(); }
 
 private:
     void completed(int result) noexcept override {
@@ -161,7 +159,7 @@ public:
     future<> next_change();
     void abort_all() noexcept;
     void cancel_handlers() noexcept;
-    std::string name() const { return listeners.empty() ? std::string("?") : listeners.front()->where.text(); }
+    std::string name() const { return listeners.empty() ? std::string("?") : listeners.front()->where.to_string(); }
 
     connection_handler handler;
     std::size_t limit;
@@ -297,7 +295,7 @@ coro<> run_handler(std::unique_ptr<running_handler> self, stream client) {
 
 void report_accept_error(const listener& from, int error) noexcept try {
     const bool exhausted = error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-    const std::string what = "accept on " + from.where.text();
+    const std::string what = "accept on " + from.where.to_string();
     get_running_loop().core().report(
         what + (exhausted ? ": out of system resources; connections wait until there are some" : " failed; it goes on"),
         std::make_exception_ptr(std::system_error(error, std::generic_category(), what)), nullptr);
@@ -337,7 +335,7 @@ void server_state::begin(const accepted& a) {
     stream_ptr connection;
     try {
         transport_ptr io = make_socket_transport(a.fd, a.peer.family());
-        connection = stream_ptr(new stream_state(std::move(io), a.peer.text(), limit));
+        connection = stream_ptr(new stream_state(std::move(io), a.peer.to_string(), limit));
     } catch (...) {
         get_running_loop().core().report("a connection could not be served", std::current_exception(), nullptr);
         return;
@@ -371,16 +369,15 @@ int try_to_listen(listener& l, const server_options& options, const char*& what)
     if (options.reuse_port && ::setsockopt(l.fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) return errno;
     if (l.where.family() == AF_INET6) ::setsockopt(l.fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     what = "listen";
-    if (::bind(l.fd, l.where.get(), l.where.length) != 0) return errno;
+    if (::bind(l.fd, l.where.native(), l.where.native_size()) != 0) return errno;
     struct stat made{};
-    if (l.in_file_system() && ::lstat(l.where.text().c_str(), &made) == 0) {
+    if (l.in_file_system() && ::lstat(l.path(), &made) == 0) {
         l.device = made.st_dev;
         l.inode = made.st_ino;
     }
     if (::listen(l.fd, options.backlog) != 0) return errno;
-    l.where.length = sizeof l.where.storage;
-    if (::getsockname(l.fd, l.where.get(), &l.where.length) != 0) return errno;
-    return 0;
+    l.where = address_of_socket(l.fd, false);
+    return l.where.native_size() == 0 ? errno : 0;
 }
 
 // Listens on all addresses, on one port. False if the kernel chose the port for the first address and it is taken at
@@ -390,7 +387,7 @@ bool listen_on_all(server_state& server, const std::vector<address>& where, cons
     const bool any_port = port == 0;
     int last_error = 0;
     for (address a : where) {
-        if (a.port() == 0) a.set_port(port);
+        if (a.port() == 0) a.detail_set_port(port);
         auto l = std::make_unique<listener>(a);
         const char* what = "";
         const int error = try_to_listen(*l, options, what);
@@ -406,10 +403,10 @@ bool listen_on_all(server_state& server, const std::vector<address>& where, cons
         }
         server.listeners.clear();
         if (error == EADDRINUSE && any_port && port != 0) return false;
-        throw_system_error(error, std::string(what) + " on " + a.text());
+        throw_system_error(error, std::string(what) + " on " + a.to_string());
     }
     if (server.listeners.empty())
-        throw_system_error(last_error, "listen on " + where.front().text() + " and its other addresses");
+        throw_system_error(last_error, "listen on " + where.front().to_string() + " and its other addresses");
     return true;
 }
 
@@ -429,13 +426,13 @@ namespace {
 /// EADDRINUSE if a process is bound to it or the file is no socket, or the errno of what failed.
 int who_is_bound_to(const address& a) {
     struct stat there{};
-    if (::lstat(a.text().c_str(), &there) != 0) return errno == ENOENT ? 0 : errno;
+    if (::lstat(a.host().c_str(), &there) != 0) return errno == ENOENT ? 0 : errno;
     if (!S_ISSOCK(there.st_mode)) return EADDRINUSE;
     const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return errno;
     // The attempt of a datagram socket disturbs no server: at a stream socket it fails with EPROTOTYPE, whether that
     // listens already or not.
-    const int error = ::connect(fd, a.get(), a.length) == 0 ? 0 : errno;
+    const int error = ::connect(fd, a.native(), a.native_size()) == 0 ? 0 : errno;
     ::close(fd);
     return error == ECONNREFUSED || error == ENOENT ? 0 : EADDRINUSE;
 }
@@ -488,7 +485,7 @@ coro<server> listen_on_path(connection_handler handler, std::string path, server
         ::unlink(path.c_str());
         error = try_to_listen(*l, options, what);
     }
-    if (error != 0) throw_system_error(error, std::string(what) + " on " + l->where.text());
+    if (error != 0) throw_system_error(error, std::string(what) + " on " + l->where.to_string());
     state->listeners.push_back(std::move(l));
     start_accepting(state);
     co_return server(state);

@@ -56,12 +56,7 @@ public:
         source_.detach();
         ::close(fd);
     }
-    std::string local() const override {
-        address own;
-        own.length = sizeof own.storage;
-        if (::getsockname(source_.fd(), own.get(), &own.length) != 0) return {};
-        return own.text();
-    }
+    std::string local() const override { return address_of_socket(source_.fd(), false).to_string(); }
     int descriptor() const noexcept override { return source_.fd(); }
 
 private:

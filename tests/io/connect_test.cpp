@@ -2,7 +2,7 @@
 // says so.
 #include "aio_test.hpp"
 
-#include "io/resolver.hpp"
+#include <aio/address.hpp>
 
 #include <cerrno>
 #include <cstddef>
@@ -651,11 +651,9 @@ AIO_REAL_TEST("a port that was asked for, and is taken at one of the addresses, 
 
 AIO_REAL_TEST("the families of a name's addresses take turns, so that one that does not work costs one attempt") {
     std::string order;
-    for (const aio::detail::address& a : co_await aio::detail::resolve("families.test", 9, false))
-        order += a.text() + " ";
+    for (const aio::address& a : co_await aio::resolve("families.test", 9)) order += a.to_string() + " ";
     EXPECT_EQ(order, "[2001:db8::1]:9 192.0.2.7:9 [2001:db8::2]:9 ");
     order.clear();
-    for (const aio::detail::address& a : co_await aio::detail::resolve("one-of-each.test", 9, false))
-        order += a.text() + " ";
+    for (const aio::address& a : co_await aio::resolve("one-of-each.test", 9)) order += a.to_string() + " ";
     EXPECT_EQ(order, "192.0.2.7:9 [2001:db8::1]:9 [2001:db8::2]:9 ");
 }
