@@ -11,7 +11,7 @@
 // cancel waits for it, too.
 //
 //     std::string text = co_await aio::read_file("in.txt");
-//     co_await aio::write_file("out.txt", text);                 // all of it, or the old content stays
+//     co_await aio::write_file("out.txt", text, {.atomic = true});  // the old text or the new one, never half
 //     aio::async_generator<std::string> lines = aio::read_lines("large.txt");
 //     while (auto line = co_await lines.next()) { use(*line); }
 //     aio::file log = co_await aio::open_file("log.txt", "a");
@@ -52,7 +52,8 @@ struct references_of<file_state> {
 using file_ref = state_ptr<file_state>;
 }  // namespace detail
 
-/// An open file; movable. Several tasks may use it: their operations take turns, first come first served. The
+/// An open file; movable. Several tasks may use it: their operations take turns, first come first served (read_at and
+/// write_at need none). The
 /// destructor closes the file (on a thread); only aclose() reports an error of closing. All operations throw
 /// std::logic_error if the object is empty, and std::system_error (EBADF) once the file is closed.
 class file {
@@ -81,6 +82,18 @@ public:
     coro<std::int64_t> seek(std::int64_t offset, int whence = SEEK_SET);
     /// Gives the position.
     coro<std::int64_t> tell();
+    /// Gives n bytes from offset on, fewer only at the end of the file. Neither read_at nor write_at uses or moves the
+    /// position, so they take no turn: they run in parallel, and beside the other operations. Throws
+    /// std::invalid_argument for a negative offset, std::system_error (ESPIPE) for what has no positions, as a FIFO.
+    coro<std::string> read_at(std::int64_t offset, std::size_t n);
+    /// Writes all of data at offset, and gives its size; beyond the end the file grows, with zeros between. data must
+    /// live as long as for write(). In mode "a" the kernel ignores the offset: the bytes go to the end of the file.
+    coro<std::size_t> write_at(std::int64_t offset, std::string_view data);
+    coro<std::size_t> write_at(std::int64_t offset, std::span<const std::byte> data);
+    template<detail::owned_bytes D>
+    AIO_DETAIL_WRAPPER coro<std::size_t> write_at(std::int64_t offset, D&& data) {
+        return write_owned_at(offset, detail::take_bytes(data));
+    }
     /// Makes the file size bytes long, without moving the position; without an argument, the file ends at the position.
     /// Gives the new size.
     coro<std::int64_t> truncate(std::int64_t size);
@@ -97,6 +110,7 @@ public:
 
 private:
     coro<std::size_t> write_owned(std::string data);
+    coro<std::size_t> write_owned_at(std::int64_t offset, std::string data);
     const detail::file_ref& ref() const;
     detail::file_ref state_;
 };
@@ -110,10 +124,24 @@ coro<file> open_file(std::filesystem::path path, std::string mode = "r");
 /// Gives the whole content of path.
 coro<std::string> read_file(std::filesystem::path path);
 
+/// atomic: the path has the old content or the new one, never a part, whatever fails: this process, another one that
+/// reads, the power. The new content is written to a temporary file in the same folder, which is stored on the disk
+/// (fsync), renamed to path, and stored under that name before write_file completes. Where that cannot be done the call
+/// fails, and never writes in place.
+struct write_options {
+    bool atomic = false;
+};
+
 /// Makes data the whole content of path. A regular file is replaced once the new content is complete, so an error
 /// (ENOSPC) leaves the old content. A file that is not this process's alone (a device, a link, a file of another owner)
 /// is written in place.
-coro<> write_file(std::filesystem::path path, std::string data);
+///
+/// With .atomic, a link is followed, and the file that it leads to is replaced; of several hard links only this name
+/// gets the new content. The permissions stay, and owner and group where this process may set them; access lists and
+/// extended attributes do not. The temporary file is removed if anything fails; a process that is killed leaves it
+/// behind (.aio-*.tmp). Throws std::system_error: EACCES if the old file may not be written or the folder takes no new
+/// file, EISDIR, EINVAL for what is no regular file, ENOSPC.
+coro<> write_file(std::filesystem::path path, std::string data, write_options options = {});
 
 /// Gives the lines of path without their ending ("\n" or "\r\n"), however long they are; the file is read in large
 /// blocks, and a line that nobody moves away lends its memory to the next one. A cancel is delivered between two

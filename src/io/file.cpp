@@ -1,11 +1,10 @@
 // Files: each call is one job for a thread of the file pool, and lies in the frame of the coroutine that awaits it.
-// The operations of one file share its position, so they take turns (file_state::turn).
+// The operations of one file share its position, so they take turns (file_state::turn); read_at and write_at have a
+// position of their own, and run beside them.
 //
 // Files that are not regular are different, because a read of a FIFO or a terminal may wait for ever and no thread may
 // be held for that. They are opened without waiting, and read and written piece by piece (read_pieces, write_pieces);
 // the loop waits for their descriptors between the pieces, and can be cancelled there.
-//
-// write_file does not write into a regular file but replaces it, so an error leaves the old content (replace).
 
 #include "io/file_state.hpp"
 
@@ -26,29 +25,36 @@ namespace {
 
 constexpr std::size_t piece_size = 64 * 1024;  // for a file that is not regular: what a pipe holds
 
-outcome read_fully(int fd, char* into, std::size_t size) noexcept {
-    return move_fully(size, [=](std::size_t done, std::size_t most) { return ::read(fd, into + done, most); });
+}  // namespace
+
+outcome read_fully(int fd, char* into, std::size_t size, std::int64_t at) noexcept {
+    return move_fully(size, [=](std::size_t done, std::size_t most) {
+        return at < 0 ? ::read(fd, into + done, most)
+                      : ::pread(fd, into + done, most, at + static_cast<std::int64_t>(done));
+    });
 }
 
-outcome write_fully(int fd, const char* data, std::size_t size) noexcept {
-    return move_fully(size, [=](std::size_t done, std::size_t most) { return ::write(fd, data + done, most); });
+outcome write_fully(int fd, const char* data, std::size_t size, std::int64_t at) noexcept {
+    return move_fully(size, [=](std::size_t done, std::size_t most) {
+        return at < 0 ? ::write(fd, data + done, most)
+                      : ::pwrite(fd, data + done, most, at + static_cast<std::int64_t>(done));
+    });
 }
 
-// Reads up to the end of the file, but not more than most bytes. The file's size is only a guess: the file may grow or
-// shrink meanwhile, and files in /proc say that they are empty.
-int read_up_to(int fd, std::size_t most, std::string& into) {
+// The file's size is only a guess: the file may grow or shrink meanwhile, and files in /proc say that they are empty.
+int read_up_to(int fd, std::size_t most, std::string& into, std::int64_t at) {
     struct stat status{};
     std::size_t guess = block_size;
     if (::fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
-        const off_t at = ::lseek(fd, 0, SEEK_CUR);
-        if (at >= 0 && at < status.st_size)
-            guess = static_cast<std::size_t>(status.st_size - at) + 1;  // + 1: to see the end
+        const off_t from = at >= 0 ? at : ::lseek(fd, 0, SEEK_CUR);
+        if (from >= 0 && from < status.st_size)
+            guess = static_cast<std::size_t>(status.st_size - from) + 1;  // + 1: to see the end
     }
     std::size_t size = 0;
     while (size < most) {
         into.resize(size + std::min(std::max(guess, size), most - size));
         const std::size_t room = into.size() - size;
-        const outcome o = read_fully(fd, into.data() + size, room);
+        const outcome o = read_fully(fd, into.data() + size, room, at >= 0 ? at + static_cast<std::int64_t>(size) : at);
         size += static_cast<std::size_t>(o.count);
         if (o.error != 0) return o.error;
         if (static_cast<std::size_t>(o.count) < room) break;
@@ -56,6 +62,8 @@ int read_up_to(int fd, std::size_t most, std::string& into) {
     into.resize(size);
     return 0;
 }
+
+namespace {
 
 // One read(2) from a file that is not regular. The error is EAGAIN if nothing is there yet.
 outcome read_piece(int fd, void* into, std::size_t size, bool fifo) noexcept {
@@ -169,7 +177,8 @@ bool can_be_polled(int fd) {
     return true;
 }
 
-/// Makes the state of a file from its descriptor, which the state owns from here on.
+}  // namespace
+
 file_ref adopt(const opening& o, const std::string& path) {
     file_ref file;
     try {
@@ -186,6 +195,8 @@ file_ref adopt(const opening& o, const std::string& path) {
     }
     return file;
 }
+
+namespace {
 
 /// Sleeps in real time, also under a test's virtual clock, which stands still while the loop waits for a descriptor.
 coro<> pause_for(std::chrono::milliseconds time) {
@@ -255,6 +266,8 @@ coro<std::size_t> next_piece(file_state& file, void* into, std::size_t size) {
     return when_ready(file, "read", io_entry::readable, job);
 }
 
+}  // namespace
+
 // A cancel between two pieces loses nothing: the next read gives what has come before it reads more.
 coro<std::string> read_pieces(file_ref file, std::size_t most) {
     const auto guard = co_await file->turn.scoped();
@@ -273,6 +286,8 @@ coro<std::string> read_pieces(file_ref file, std::size_t most) {
     ahead.erase(0, most);
     co_return first;
 }
+
+namespace {
 
 coro<std::size_t> read_piece_into(file_ref file, void* into, std::size_t size) {
     const auto guard = co_await file->turn.scoped();
@@ -327,12 +342,45 @@ coro<std::size_t> read_into(file_ref file, void* into, std::size_t size) {
     co_return static_cast<std::size_t>(co_await use(std::move(file), "read", job));
 }
 
-namespace {
-
 coro<std::size_t> write_from(file_ref file, const void* data, std::size_t size) {
     if (file->in_pieces) co_return co_await write_pieces(std::move(file), static_cast<const char*>(data), size);
     auto job = [data, size](int fd) noexcept { return write_fully(fd, static_cast<const char*>(data), size); };
     co_return static_cast<std::size_t>(co_await use(std::move(file), "write", job));
+}
+
+namespace {
+
+/// Calls fn(fd) on a thread, beside the file's other operations: a position of its own needs no turn.
+template<class F>
+coro<std::int64_t> use_at(file_ref file, const char* operation, F fn) {
+    const auto guard = co_await file->open.shared();
+    require_open(*file.get(), operation);
+    auto job = [fd = file->fd, fn]() mutable { return fn(fd); };
+    const outcome o = co_await on_thread(operation + (" " + file->path), std::move(job));
+    if (o.error != 0) throw_system_error(o.error, std::string(operation) + " " + file->path);
+    co_return o.count;
+}
+
+void require_offset(const char* operation, std::int64_t offset) {
+    if (offset < 0) {
+        throw std::invalid_argument(std::string(operation) + ": the offset " + std::to_string(offset) + " is negative");
+    }
+}
+
+coro<std::string> read_from(file_ref file, std::int64_t offset, std::size_t most) {
+    std::string content;
+    auto job = [=, into = &content](int fd) { return outcome{read_up_to(fd, most, *into, offset), 0}; };
+    co_await use_at(std::move(file), "read", job);
+    co_return content;
+}
+
+coro<std::size_t> write_to(file_ref file, std::int64_t offset, const void* data, std::size_t size) {
+    auto job = [=](int fd) noexcept { return write_fully(fd, static_cast<const char*>(data), size, offset); };
+    co_return static_cast<std::size_t>(co_await use_at(std::move(file), "write", job));
+}
+
+coro<std::size_t> write_text_to(file_ref file, std::int64_t offset, std::string data) {
+    co_return co_await write_to(std::move(file), offset, data.data(), data.size());
 }
 
 coro<std::size_t> write_text(file_ref file, std::string data) {
@@ -367,6 +415,7 @@ coro<> sync_file(file_ref file) {
 coro<> close_file(file_ref file) {
     if (!file.get()) co_return;
     const auto guard = co_await file->turn.scoped();
+    const auto alone = co_await file->open.exclusive();
     if (file->fd < 0) co_return;
     auto job = [fd = file->fd]() noexcept { return outcome{::close(fd) == 0 ? 0 : errno, 0}; };
     outcome o;
@@ -380,111 +429,6 @@ coro<> close_file(file_ref file) {
     if (o.error != 0 && o.error != EINTR) throw_system_error(o.error, "close " + file->path);
 }
 
-// ---- whole files ----
-
-namespace {
-
-/// An errno, and the name of the call that gave it.
-struct failure {
-    int error = 0;
-    const char* operation = "";
-};
-
-failure write_and_close(int fd, const std::string& data) noexcept {
-    const outcome written = write_fully(fd, data.data(), data.size());
-    const int close_error = ::close(fd) == 0 || errno == EINTR ? 0 : errno;
-    if (written.error != 0) return {written.error, "write"};
-    return {close_error, "close"};
-}
-
-// True if replacing the file would change nothing but its content: there is none yet, or it is a plain file under one
-// name that we own and may write.
-bool replaceable(const char* path, struct stat& status) noexcept {
-    if (::lstat(path, &status) != 0) {
-        status = {};
-        return errno == ENOENT;
-    }
-    return S_ISREG(status.st_mode) && status.st_nlink == 1 && status.st_uid == ::geteuid() &&
-        ::faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0;
-}
-
-// Writes a file beside path and renames it to path. False if that is not possible here: then nothing is left of it, and
-// the caller writes in place.
-bool replace(const std::string& path, const struct stat& old, const std::string& data, failure& result) {
-    static std::atomic<unsigned> number{0};
-    const std::size_t name = path.rfind('/') == std::string::npos ? 0 : path.rfind('/') + 1;
-    const std::string beside = path.substr(0, name) + ".aio-" + std::to_string(::getpid()) + "-" +
-        std::to_string(number.fetch_add(1)) + ".tmp";
-    const int fd = open_cloexec(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL);
-    if (fd < 0 && (errno == ENOSPC || errno == EDQUOT)) {  // writing in place would only lose the old content
-        result = {errno, "write"};
-        return true;
-    }
-    if (fd < 0) return false;
-    struct stat made{};
-    bool alike = ::fstat(fd, &made) == 0;
-    if (alike && old.st_nlink != 0) {
-        if (made.st_gid != old.st_gid) alike = ::fchown(fd, static_cast<uid_t>(-1), old.st_gid) == 0;
-        alike = alike && ::fchmod(fd, old.st_mode & 07777) == 0;
-    }
-    if (!alike) {
-        ::close(fd);
-        ::unlink(beside.c_str());
-        return false;
-    }
-    result = write_and_close(fd, data);
-    if (result.error != 0) {
-        ::unlink(beside.c_str());
-        return true;
-    }
-    if (::rename(beside.c_str(), path.c_str()) == 0) return true;
-    ::unlink(beside.c_str());  // a file that is mounted on its own cannot be replaced
-    return false;
-}
-
-/// How far a job came with a whole file. A file that is not regular is only opened (rest), or waits for its reader
-/// (rest.no_reader).
-struct whole_file {
-    failure failed;
-    opening rest;
-};
-
-constexpr int write_whole_flags = O_WRONLY | O_CREAT | O_TRUNC;
-
-whole_file write_whole(const std::string& path, const std::string& data) {
-    struct stat status{};
-    whole_file result;
-    if (replaceable(path.c_str(), status) && replace(path, status, data, result.failed)) return result;
-    result.rest = open_at_once(path.c_str(), write_whole_flags);
-    if (result.rest.no_reader || result.rest.in_pieces()) return result;
-    if (result.rest.error != 0) {
-        result.failed = {result.rest.error, "open"};
-    } else {
-        result.failed = write_and_close(std::exchange(result.rest.fd, -1), data);
-    }
-    return result;
-}
-
-whole_file read_whole(const std::string& path, std::string& content) {
-    whole_file result;
-    result.rest = open_at_once(path.c_str(), O_RDONLY);
-    if (result.rest.error != 0) {
-        result.failed = {result.rest.error, "open"};
-    } else if (!result.rest.in_pieces()) {
-        result.failed.operation = "read";
-        const int fd = std::exchange(result.rest.fd, -1);
-        try {
-            result.failed.error = read_up_to(fd, std::numeric_limits<std::size_t>::max(), content);
-        } catch (...) {
-            ::close(fd);
-            throw;
-        }
-        ::close(fd);
-    }
-    return result;
-}
-
-}  // namespace
 }  // namespace detail
 
 const detail::file_ref& file::ref() const {
@@ -509,6 +453,22 @@ coro<std::int64_t> file::truncate(std::int64_t size) {
     if (size < 0) throw std::invalid_argument("truncate: a file cannot be of " + std::to_string(size) + " bytes");
     return detail::set_size(ref(), size);
 }
+coro<std::string> file::read_at(std::int64_t offset, std::size_t n) {
+    detail::require_offset("read_at", offset);
+    return detail::read_from(ref(), offset, n);
+}
+coro<std::size_t> file::write_at(std::int64_t offset, std::string_view data) {
+    detail::require_offset("write_at", offset);
+    return detail::write_to(ref(), offset, data.data(), data.size());
+}
+coro<std::size_t> file::write_at(std::int64_t offset, std::span<const std::byte> data) {
+    detail::require_offset("write_at", offset);
+    return detail::write_to(ref(), offset, data.data(), data.size());
+}
+coro<std::size_t> file::write_owned_at(std::int64_t offset, std::string data) {
+    detail::require_offset("write_at", offset);
+    return detail::write_text_to(ref(), offset, std::move(data));
+}
 coro<> file::sync() { return detail::sync_file(ref()); }
 coro<> file::aclose() { return detail::close_file(state_); }
 const std::string& file::path() const { return ref()->path; }
@@ -519,39 +479,6 @@ coro<file> open_file(std::filesystem::path path, std::string mode) {
     detail::require_no_nul(path.native(), "open_file: the path");
     detail::file_ref opened = co_await detail::open_path(path.native(), flags);
     co_return file(std::move(opened));
-}
-
-coro<std::string> read_file(std::filesystem::path path) {
-    detail::require_no_nul(path.native(), "read_file: the path");
-    std::string content;
-    auto job = [&path, &content]() { return detail::read_whole(path.native(), content); };
-    const detail::whole_file whole = co_await detail::on_thread("read " + path.native(), std::move(job));
-    if (whole.failed.error != 0) {
-        detail::throw_system_error(whole.failed.error, std::string(whole.failed.operation) + " " + path.native());
-    }
-    if (whole.rest.fd < 0) co_return content;
-    const detail::file_ref from = detail::adopt(whole.rest, path.native());
-    content = co_await detail::read_pieces(from, std::numeric_limits<std::size_t>::max());
-    co_return content;
-}
-
-coro<> write_file(std::filesystem::path path, std::string data) {
-    detail::require_no_nul(path.native(), "write_file: the path");
-    auto job = [&path, &data]() { return detail::write_whole(path.native(), data); };
-    const detail::whole_file whole = co_await detail::on_thread("write " + path.native(), std::move(job));
-    if (whole.failed.error != 0) {
-        detail::throw_system_error(whole.failed.error, std::string(whole.failed.operation) + " " + path.native());
-    }
-    detail::file_ref to;
-    if (whole.rest.no_reader) {
-        to = co_await detail::open_path(path.native(), detail::write_whole_flags);
-    } else if (whole.rest.fd >= 0) {
-        to = detail::adopt(whole.rest, path.native());
-    } else {
-        co_return;
-    }
-    co_await detail::write_from(to, data.data(), data.size());
-    co_await detail::close_file(std::move(to));
 }
 
 }  // namespace aio

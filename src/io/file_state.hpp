@@ -4,6 +4,7 @@
 #include <aio/detail/threads/blocking.hpp>
 #include <aio/file.hpp>
 #include <aio/lock.hpp>
+#include <aio/shared_lock.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -83,7 +84,8 @@ public:
 
     int fd;
     std::string path;
-    lock turn;  // one operation at a time: they share the position
+    lock turn;         // one operation at a time: they share the position
+    shared_lock open;  // shared by the operations that have a position of their own; close_file waits for them
 
     // A file that is not regular is read and written piece by piece, each piece a job on a thread. Where epoll takes
     // the descriptor (polled), the loop waits until it is ready: nobody knows how long that lasts, so no thread may
@@ -101,6 +103,16 @@ private:
 /// Opens a file; for a FIFO without a reader it tries again until there is one. path must live until the end of the
 /// await.
 coro<file_ref> open_path(const std::string& path, int flags);
+/// Both move size bytes, fewer at the end of the file or on an error; at: from this position, or -1 for the file's own.
+outcome read_fully(int fd, char* into, std::size_t size, std::int64_t at = -1) noexcept;
+outcome write_fully(int fd, const char* data, std::size_t size, std::int64_t at = -1) noexcept;
+/// Reads up to the end of the file, but not more than most bytes; gives an errno.
+int read_up_to(int fd, std::size_t most, std::string& into, std::int64_t at = -1);
+/// Makes the state of a file from its descriptor, which the state owns from here on.
+file_ref adopt(const opening& o, const std::string& path);
+/// Reads a file that is not regular.
+coro<std::string> read_pieces(file_ref file, std::size_t most);
+coro<std::size_t> write_from(file_ref file, const void* data, std::size_t size);
 /// read(2), once.
 coro<std::size_t> read_into(file_ref file, void* into, std::size_t size);
 coro<> close_file(file_ref file);
