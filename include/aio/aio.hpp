@@ -45,6 +45,7 @@
 #include <aio/task_group.hpp>
 #include <aio/thread_future.hpp>
 #include <aio/timeout.hpp>
+#include <aio/tls.hpp>
 #include <aio/views.hpp>
 #include <aio/wait.hpp>
 #include <aio/watch.hpp>

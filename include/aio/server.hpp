@@ -32,6 +32,7 @@
 #include <aio/detail/base/state_ptr.hpp>
 #include <aio/detail/task/function.hpp>
 #include <aio/stream.hpp>
+#include <aio/tls.hpp>
 #include <aio/with.hpp>
 
 #include <string>
@@ -40,11 +41,14 @@
 namespace aio {
 
 /// limit: as in stream_options. backlog: how many connections the kernel holds until they are accepted. reuse_port:
-/// several processes share the port.
+/// several processes share the port. context: connections are encrypted (tls_context::server); it is read before the
+/// call returns. handshake_timeout: a connection that has not completed the handshake of TLS by then is closed.
 struct server_options {
     std::size_t limit = 65536;
     int backlog = 100;
     bool reuse_port = false;
+    const tls_context* context = nullptr;
+    delay handshake_timeout = std::chrono::seconds(60);
 };
 
 namespace detail {
@@ -143,6 +147,9 @@ public:
     bool is_serving() const noexcept;
     /// How many connections are open.
     std::size_t connections() const;
+    /// How many connections never came to the handler, because the handshake of TLS has failed. Scanners and plain HTTP
+    /// are everyday life of a public port, so a failed handshake is counted, and only debug mode reports it, too.
+    std::size_t failed_handshakes() const;
 
     /// False for a default-constructed or moved-from object.
     explicit operator bool() const noexcept { return state_.get() != nullptr; }
@@ -153,24 +160,29 @@ private:
 };
 
 namespace detail {
-coro<server> listen_on(connection_handler handler, std::string host, int port, server_options options);
-coro<server> listen_on_path(connection_handler handler, std::string path, server_options options);
+coro<server> listen_on(
+    connection_handler handler, std::string host, int port, server_options options, tls_context_ref context);
+coro<server> listen_on_path(
+    connection_handler handler, std::string path, server_options options, tls_context_ref context);
 }  // namespace detail
 
 /// Listens on all addresses of host (a name or address; "" is every interface) and port (0: a free one, the same for
 /// all addresses), and calls handler(stream) for each connection. handler is a plain or async function. Accepting is
 /// revertible. When the process has no descriptors left, the server reports that to the exception handler, and tries
-/// again a little later (rule 151). Throws std::system_error that names the address (EADDRINUSE, EACCES), or has an
-/// error of resolver_category().
+/// again a little later (rule 151). With TLS each connection's handshake runs in its own task, and the handler is
+/// called after it. Throws std::system_error that names the address (EADDRINUSE, EACCES), or has an error of
+/// resolver_category().
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
-    return detail::listen_on(detail::make_handler(std::forward<F>(handler)), std::move(host), port, options);
+    return detail::listen_on(detail::make_handler(std::forward<F>(handler)), std::move(host), port, options,
+        detail::context_of(options.context));
 }
 /// Listens on a unix socket at path; the file of a socket on which nobody listens any more is replaced. Source:
 /// asyncio.start_unix_server.
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_unix_server(F&& handler, std::string path, server_options options = {}) {
-    return detail::listen_on_path(detail::make_handler(std::forward<F>(handler)), std::move(path), options);
+    return detail::listen_on_path(
+        detail::make_handler(std::forward<F>(handler)), std::move(path), options, detail::context_of(options.context));
 }
 
 }  // namespace aio

@@ -16,11 +16,14 @@
 
 #include <aio/address.hpp>
 #include <aio/coro.hpp>
+#include <aio/delay.hpp>
 #include <aio/detail/io/bytes.hpp>
 #include <aio/detail/io/stream_state.hpp>
+#include <aio/tls.hpp>
 
 #include <concepts>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,11 +31,18 @@
 
 namespace aio {
 
-/// tls: not supported yet; true is refused with ENOTSUP. limit: how far read_until and read_line look for a separator,
-/// in bytes.
+/// tls: the connection is encrypted, by context, or as tls_context::client() says. A context without tls means the
+/// same. limit: how far read_until and read_line look for a separator, in bytes. context: is read before the call
+/// returns. server_name: for whom the peer's certificate has to be, if that is another name than the host's.
+/// handshake_timeout: the peer must have completed the handshake of TLS by then. connect_timeout: the connection must
+/// have been made by then; the handshake does not count.
 struct stream_options {
     bool tls = false;
     std::size_t limit = 65536;
+    const tls_context* context = nullptr;
+    std::string_view server_name = {};
+    delay handshake_timeout = std::chrono::seconds(60);
+    delay connect_timeout = std::nullopt;
 };
 
 /// A connection; movable. The destructor closes it at once (debug mode reports that nobody awaited aclose()).
@@ -105,6 +115,16 @@ public:
     /// WriteTransport.abort.
     void abort();
 
+    /// Goes on with TLS, from the next byte on in both directions (STARTTLS). The context says which side this is; a
+    /// client that verifies its peer needs server_name. No other task may use the stream meanwhile, and the peer's
+    /// bytes must have been read: those that came in plain text behind the beginning of TLS would be taken for
+    /// encrypted ones, so they are refused. Throws tls_error, ETIMEDOUT after handshake_timeout. Irrevocable; a failure
+    /// and a cancel close the stream. Source: StreamWriter.start_tls.
+    coro<> start_tls(
+        const tls_context& context, std::string server_name = {}, delay handshake_timeout = std::chrono::seconds(60));
+    /// What TLS has agreed on; std::nullopt without TLS, and once the stream is closed.
+    std::optional<tls_info> tls() const;
+
     /// The address: "127.0.0.1:8080", "[::1]:8080", or a path; "a unix socket" for one without a name.
     std::string peer() const;
     std::string local() const;  // empty once closed
@@ -121,12 +141,13 @@ private:
 /// Connects to host (a name or address; "" is localhost) and port. The addresses of a name are tried one after the
 /// other, the next one when one has failed or after 250 ms, and the first that answers wins (Happy Eyeballs, RFC 8305).
 /// Throws std::system_error that names host, port and each address with its error; code() is that of the first address,
-/// or an error of aio::resolver_category() if the name is not known. Irrevocable, but a cancel while it waits gives up.
+/// or an error of aio::resolver_category() if the name is not known; ETIMEDOUT after connect_timeout; tls_error if the
+/// handshake fails. Irrevocable, but a cancel while it waits gives up.
 /// Source: asyncio.open_connection.
 coro<stream> open_connection(std::string host, int port, stream_options options = {});
 /// Connects to the unix socket at path. While the server's backlog is full, it tries again every few milliseconds.
-/// Throws std::system_error that names the path. Irrevocable, but a cancel while it waits gives up. Source:
-/// asyncio.open_unix_connection.
+/// Throws std::system_error that names the path. TLS that verifies the peer needs server_name. Irrevocable, but a
+/// cancel while it waits gives up. Source: asyncio.open_unix_connection.
 coro<stream> open_unix_connection(std::string path, stream_options options = {});
 
 }  // namespace aio

@@ -1,11 +1,13 @@
 // open_connection and open_unix_connection: the name is resolved first, then one operation tries the addresses. The
 // attempts overlap ("happy eyeballs", RFC 8305), so an address family that does not work costs 250 ms and not minutes.
-// TLS is refused with ENOTSUP: this version has none.
+// TLS comes last, on the connection that was made.
 
 #include "io/resolver.hpp"
+#include "io/tls.hpp"
 #include "io/transport.hpp"
 
 #include <aio/stream.hpp>
+#include <aio/timeout.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -182,28 +184,80 @@ void connect_attempt::wake_to_retry() noexcept {
     owner->wake_to_retry();
 }
 
-void refuse_tls(const stream_options& options, const std::string& what) {
-    if (options.tls) throw_system_error(ENOTSUP, what + " with TLS: this version has no TLS");
+/// What the options say, kept beyond the call that they were given to.
+class connect_choices {
+public:
+    connect_choices(const stream_options& o)
+        : tls(o.tls || o.context),
+          limit(o.limit),
+          timeout(o.connect_timeout),
+          secure(context_of(o.context), std::string(o.server_name), o.handshake_timeout) {}
+    bool tls;
+    std::size_t limit;
+    delay timeout;
+    tls_settings secure;
+};
+
+coro<stream_ptr> connect_tcp(std::string host, int port, std::size_t limit, std::string what) {
+    const std::vector<address> where = co_await resolve(std::move(host), port, false);
+    connect_operation connecting(where, limit, std::move(what));
+    co_return co_await std::move(connecting);
+}
+
+coro<stream_ptr> connect_unix(address path, std::size_t limit, std::string what) {
+    const std::vector<address> where(1, path);
+    connect_operation connecting(where, limit, std::move(what));
+    co_return co_await std::move(connecting);
+}
+
+// Connects within the time limit, and then begins TLS, if that is wanted.
+coro<stream> connect_and_secure(coro<stream_ptr> connecting, connect_choices how, std::string host, std::string what) {
+    if (how.tls) {
+        if (!how.secure.context) how.secure.context = default_client_context();
+        if (is_server_side(how.secure.context)) {
+            throw std::invalid_argument(what + ": the context is a server's; take tls_context::client()");
+        }
+    }
+    stream_ptr made;
+    if (how.timeout) {
+        std::exception_ptr late;
+        try {
+            made = co_await wait_for(std::move(connecting), how.timeout);
+        } catch (const timeout_error&) { late = std::current_exception(); }
+        if (late) throw_system_error(ETIMEDOUT, what);
+    } else {
+        made = co_await std::move(connecting);
+    }
+    if (how.tls) co_await begin_tls(made, std::move(how.secure), std::move(host));
+    co_return stream(std::move(made));
+}
+
+coro<stream> connect_to(std::string host, int port, connect_choices how) {
+    if (host.empty()) host = "localhost";
+    std::string where = host_and_port(host, port), what = "connect to " + where;
+    check_port(port);
+    if (how.secure.server_name.empty()) how.secure.server_name = host;
+    coro<stream_ptr> connecting = connect_tcp(std::move(host), port, how.limit, what);
+    co_return co_await connect_and_secure(std::move(connecting), std::move(how), std::move(where), std::move(what));
+}
+
+coro<stream> connect_to_path(std::string path, connect_choices how) {
+    const address where = unix_address(path, "open_unix_connection: the path");
+    std::string host = where.to_string(), what = "connect to " + host;
+    if (!how.secure.server_name.empty()) host = how.secure.server_name;
+    coro<stream_ptr> connecting = connect_unix(where, how.limit, what);
+    co_return co_await connect_and_secure(std::move(connecting), std::move(how), std::move(host), std::move(what));
 }
 
 }  // namespace
 }  // namespace detail
 
 coro<stream> open_connection(std::string host, int port, stream_options options) {
-    const std::string what = "connect to " + detail::host_and_port(host.empty() ? "localhost" : host, port);
-    detail::check_port(port);
-    detail::refuse_tls(options, what);
-    const std::vector<address> where = co_await detail::resolve(std::move(host), port, false);
-    detail::connect_operation connecting(where, options.limit, what);
-    co_return stream(co_await std::move(connecting));
+    return detail::connect_to(std::move(host), port, options);
 }
 
 coro<stream> open_unix_connection(std::string path, stream_options options) {
-    const std::vector<address> where(1, detail::unix_address(path, "open_unix_connection: the path"));
-    const std::string what = "connect to " + where.front().to_string();
-    detail::refuse_tls(options, what);
-    detail::connect_operation connecting(where, options.limit, what);
-    co_return stream(co_await std::move(connecting));
+    return detail::connect_to_path(std::move(path), options);
 }
 
 }  // namespace aio

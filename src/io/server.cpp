@@ -8,6 +8,7 @@
 // replaced (who_is_bound_to, folder_lock), and close() removes the file only if it is still the one that we made.
 
 #include "io/resolver.hpp"
+#include "io/tls.hpp"
 #include "io/transport.hpp"
 #include "loop/loop_state.hpp"
 
@@ -143,8 +144,15 @@ struct running_handler : list_node, pooled {
 /// What is behind a server. Its handles, its accept loops, its connections and their handlers keep it alive.
 class server_state final : public pooled {
 public:
-    explicit server_state(connection_handler h, std::size_t line_limit) noexcept
-        : handler(std::move(h)), limit(line_limit) {}
+    server_state(connection_handler h, const server_options& options, tls_context_ref context)
+        : handler(std::move(h)),
+          limit(options.limit),
+          tls(std::move(context)),
+          handshake_timeout(options.handshake_timeout) {
+        if (tls && !is_server_side(tls)) {
+            throw std::invalid_argument("start_server: the context is a client's; take tls_context::server()");
+        }
+    }
     void retain() noexcept { ++references_; }
     void release() noexcept {
         if (--references_ == 0) delete this;
@@ -163,6 +171,9 @@ public:
 
     connection_handler handler;
     std::size_t limit;
+    const tls_context_ref tls;  // null: no TLS
+    const delay handshake_timeout;
+    std::size_t failed_handshakes = 0;
     std::vector<std::unique_ptr<listener>> listeners;
     std::vector<task<>> accepting;
     list<stream_state> connections;
@@ -270,11 +281,32 @@ void tell_not_left(server_state& server, loop_core& loop, const char* how) {
         nullptr, nullptr);
 }
 
+// Gives false if the handshake has failed.
+coro<bool> secured(running_handler& of) {
+    server_state& server = *of.server;
+    std::exception_ptr failure;
+    try {
+        co_await begin_tls(of.connection, tls_settings(server.tls, {}, server.handshake_timeout), of.connection->peer);
+    } catch (const tls_error&) { failure = std::current_exception(); }
+    if (!failure) co_return true;
+    ++server.failed_handshakes;
+    loop_core& loop = *of.task->loop();
+    if (loop.debug) {
+        loop.report([&] { return "a connection to the server on " + server.name() + " could not be secured"; }, failure,
+            of.task);
+    }
+    co_return false;
+}
+
 // The task of one connection. It runs the user's handler and ends with it; an error or a cancel closes the connection.
 coro<> run_handler(std::unique_ptr<running_handler> self, stream client) {
     self->task = local().task;
     std::exception_ptr error;
     try {
+        if (self->server->tls) {
+            const bool ready = co_await secured(*self);
+            if (!ready) co_return;
+        }
         co_await self->server->handler(std::move(client));
     } catch (...) { error = std::current_exception(); }
     if (error) {
@@ -460,9 +492,10 @@ private:
 
 }  // namespace
 
-coro<server> listen_on(connection_handler handler, std::string host, int port, server_options options) {
+coro<server> listen_on(
+    connection_handler handler, std::string host, int port, server_options options, tls_context_ref context) {
     check_port(port);
-    const server_ref state(new server_state(std::move(handler), options.limit));
+    const server_ref state(new server_state(std::move(handler), options, std::move(context)));
     const std::vector<address> where = co_await resolve(std::move(host), port, true);
     for (int attempts = 10; !listen_on_all(*state.get(), where, options); --attempts) {
         if (attempts == 0) throw_system_error(EADDRINUSE, "listen on one free port of all addresses");
@@ -471,8 +504,9 @@ coro<server> listen_on(connection_handler handler, std::string host, int port, s
     co_return server(state);
 }
 
-coro<server> listen_on_path(connection_handler handler, std::string path, server_options options) {
-    const server_ref state(new server_state(std::move(handler), options.limit));
+coro<server> listen_on_path(
+    connection_handler handler, std::string path, server_options options, tls_context_ref context) {
+    const server_ref state(new server_state(std::move(handler), options, std::move(context)));
     auto l = std::make_unique<listener>(unix_address(path, "start_unix_server: the path"));
     const char* what = "";
     int error = try_to_listen(*l, options, what);
@@ -568,5 +602,6 @@ void server::close_clients() {
 }
 bool server::is_serving() const noexcept { return state_.get() && !state_->closed; }
 std::size_t server::connections() const { return get().connections.size(); }
+std::size_t server::failed_handshakes() const { return get().failed_handshakes; }
 
 }  // namespace aio

@@ -8,6 +8,7 @@
 // A write that is cancelled after a part of its bytes has been sent leaves the stream torn: the peer would take
 // whatever came next for the rest, so the stream can only be closed.
 
+#include "io/tls.hpp"
 #include "io/transport.hpp"
 #include "loop/loop_state.hpp"
 
@@ -68,8 +69,9 @@ void stream_state::close(bool abort) noexcept {
         send_collected();
         if (!io_) return;
     }
+    if (std::exchange(waits_for_room_, false)) io_->stop_waiting(direction::write);
+    if (!abort && ends_well()) io_->say_goodbye(false);
     const transport_ptr io = std::move(io_);  // closed() is true for everybody who hears of it
-    if (std::exchange(waits_for_room_, false)) io->stop_waiting(direction::write);
     if (flush_.linked()) flush_.unlink();
     io->close(abort);  // wakes the reader
     while (write_operation* w = writers_.front()) w->look_again();
@@ -158,7 +160,7 @@ void stream_state::join_writers(write_operation& op) noexcept {
         const iovec part = {const_cast<char*>(all.data()), std::min(all.size(), largest_write)};
         const io_result r = io_->write(&part, 1);
         op.sent(r.bytes);
-        if (r.bytes == all.size()) return;
+        if (r.bytes == all.size() && !io_->holds_output()) return;
         if (r.status == io_status::failed) write_error = r.error;
     }
     writers_.push_back(op);
@@ -193,21 +195,22 @@ void stream_state::write_line() noexcept {
     if (std::exchange(waits_for_room_, false)) io_->stop_waiting(direction::write);
     if (flush_.linked()) flush_.unlink();
     for (int calls = 0; const write_operation* const first = next_to_write(); ++calls) {
-        if (first->closes()) return close(false);
+        if (first->closes()) return ends_well() && !io_->say_goodbye(true) ? wait_for_room() : close(false);
         if (calls == calls_in_a_row) return flush_later();
         const io_result r = write_once();
         if (r.status == io_status::failed) write_error = r.error;
-        if (r.status == io_status::would_block) {
-            waits_for_room_ = true;
-            return io_->wait(
-                direction::write, {[](void* s) noexcept { static_cast<stream_state*>(s)->flush_.flush(); }, this});
-        }
+        if (r.status == io_status::would_block) return wait_for_room();
     }
     if (closing) {
         close(false);
     } else if (write_eof) {
         io_->shut_down_writing();
     }
+}
+
+void stream_state::wait_for_room() noexcept {
+    waits_for_room_ = true;
+    io_->wait(direction::write, {[](void* s) noexcept { static_cast<stream_state*>(s)->flush_.flush(); }, this});
 }
 
 // Ends the operations at the head of the line that have written everything, or cannot. Gives the first one that is
@@ -218,7 +221,7 @@ write_operation* stream_state::next_to_write() noexcept {
         if (!first || first->closes()) return first;
         if (torn_at != 0 || write_error != 0) {
             first->look_again();
-        } else if (first->rest().empty()) {
+        } else if (first->rest().empty() && !io_->holds_output()) {
             first->done();
         } else {
             return first;
@@ -371,7 +374,7 @@ std::string read_operation::finish() {
             scanned_);
     }
     if (complete_) return s.buffer.take(count_);
-    if (s.read_error != 0) throw_system_error(s.read_error, "read from " + s.peer);
+    if (s.read_error != 0) s.throw_read_error();
     std::string rest = s.buffer.take(s.buffer.size());  // the stream is at its end, or was closed meanwhile
     if (what_ == read_until_what::count || what_ == read_until_what::separator) {
         throw incomplete_read_error(std::move(rest), count_);
@@ -424,7 +427,7 @@ void read_some_operation::unpark() noexcept {
 
 std::size_t read_some_operation::finish() {
     if (misuse_ != stream_misuse::none) throw_stream_misuse(misuse_, stream_.get());
-    if (error_ != 0) throw_system_error(error_, "read from " + stream_->peer);
+    if (error_ != 0) stream_->throw_read_error();
     return got_;
 }
 
@@ -490,7 +493,7 @@ cancel_reply write_operation::cancel(const std::string& message) noexcept {
 
 void write_operation::finish() {
     if (misuse_ != stream_misuse::none) throw_stream_misuse(misuse_, stream_.get());
-    if (error_ != 0) throw_system_error(error_, "write to " + stream_->peer);
+    if (error_ != 0) stream_->throw_write_error(error_);
 }
 
 void write_operation::describe(std::string& out) const {

@@ -1,6 +1,6 @@
 #pragma once
-// What carries the bytes of a stream: a socket, a pair of pipes, or memory. TLS will be one more, over any other one;
-// io_uring will bring its own socket. stream.cpp alone calls them, and no transport knows anything of streams.
+// What carries the bytes of a stream: a socket, a pair of pipes, memory, or TLS over any other one. io_uring will bring
+// its own socket. stream.cpp and TLS alone call them, and no transport knows anything of streams.
 //
 // Every call is an attempt: it moves bytes now, or says that it would block. The stream then waits for the direction,
 // and calls again when its waiter is told.
@@ -8,10 +8,12 @@
 #include <aio/detail/base/memory.hpp>
 #include <aio/detail/loop/descriptor.hpp>
 #include <aio/detail/loop/loop_core.hpp>
+#include <aio/tls.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -45,7 +47,8 @@ public:
 
     /// Reads at most size bytes, which is not 0.
     virtual io_result read(char* into, std::size_t size) noexcept = 0;
-    /// Writes as much of the parts as there is room for. The parts have at least one byte together.
+    /// Writes as much of the parts as there is room for. The parts have at least one byte together, unless
+    /// holds_output().
     virtual io_result write(const iovec* parts, int count) noexcept = 0;
     /// After would_block: tells the waiter, once, when the next attempt may do more, and when the transport is closed.
     /// There is at most one waiter for each direction.
@@ -53,6 +56,12 @@ public:
     virtual void stop_waiting(direction d) noexcept = 0;
     /// The peer reads the end after what has been written.
     virtual void shut_down_writing() noexcept = 0;
+    /// Sends what says that this end is no cut, where the transport can say so; there is no other write behind. False
+    /// if may_wait and there is no room yet: wait() for it, and call again.
+    virtual bool say_goodbye(bool may_wait) noexcept {
+        static_cast<void>(may_wait);
+        return true;
+    }
     /// Closes both directions, and tells the waiters. abort: the peer is told that this is no ordinary end, where the
     /// transport can say so. The stream destroys the transport next.
     virtual void close(bool abort) noexcept = 0;
@@ -60,11 +69,17 @@ public:
     virtual std::string local() const { return {}; }
     /// A descriptor for socket options; -1 if there is none.
     virtual int descriptor() const noexcept { return -1; }
+    /// What TLS has agreed on. Empty if the transport does not encrypt.
+    virtual std::optional<tls_info> tls() const { return std::nullopt; }
+    /// True while bytes that write() has taken have not gone out: TLS encrypts whole records. A write of nothing tries
+    /// to send them.
+    bool holds_output() const noexcept { return holds_output_; }
     /// The loop to which it belongs. It is kept, so no later loop has its address.
     loop_core* loop() const noexcept { return loop_; }
 
 protected:
     explicit transport(loop_core& loop) noexcept : loop_(&loop) { loop_->retain(); }
+    bool holds_output_ = false;
 
 private:
     loop_core* const loop_;

@@ -975,10 +975,6 @@ AIO_REAL_TEST("what cannot be connected to is refused clearly") {
     auto bad_port = co_await error_of<std::invalid_argument>(
         [&]() -> aio::coro<> { co_await aio::open_connection("localhost", 65536); });
     EXPECT_TRUE(bad_port);
-    auto tls = co_await error_of<std::system_error>(
-        [&]() -> aio::coro<> { co_await aio::open_connection("localhost", 1, {.tls = true}); });
-    AIO_REQUIRE(tls);
-    EXPECT_EQ(tls->code().value(), ENOTSUP);
     const std::string long_path(200, 'x');
     auto path =
         co_await error_of<std::system_error>([&]() -> aio::coro<> { co_await aio::open_unix_connection(long_path); });

@@ -9,10 +9,12 @@
 #include <aio/detail/loop/descriptor.hpp>
 #include <aio/detail/task/operation.hpp>
 #include <aio/detail/task/task_state.hpp>
+#include <aio/tls.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -54,6 +56,8 @@ private:
 
 class transport;  // src/io/transport.hpp
 struct io_result;
+class tls_settings;  // src/io/tls.hpp
+struct tls_report;
 
 /// Shared by the stream, its operations under way and the server it came from. The stream's destructor closes it.
 class stream_state final : public list_node, public pooled {
@@ -106,7 +110,20 @@ public:
     /// The operation is cancelled. torn: after how many bytes of its data; 0 if nothing was written.
     void cancel_write(write_operation& op, std::size_t torn) noexcept;
 
+    // ---- TLS (in tls.cpp)
+
+    /// Puts TLS between the stream and its transport. The handshake is due next. Throws std::logic_error if the stream
+    /// is in use, tls_error and std::invalid_argument.
+    void secure(const tls_settings& how, std::string host);
+    /// Goes on with the handshake, as tls_transport::handshake does.
+    io_result handshake() noexcept;
+    std::optional<tls_info> tls() const;
+    bool encrypted() const noexcept { return report != nullptr; }
+    [[noreturn]] void throw_read_error() const;
+    [[noreturn]] void throw_write_error(int error) const;
+
     byte_buffer buffer;
+    std::unique_ptr<tls_report> report;  // null: no TLS
     std::string peer;
     std::size_t limit;
     const operation* reader = nullptr;  // the operation that waits for data
@@ -130,6 +147,8 @@ private:
     void write_line() noexcept;
     write_operation* next_to_write() noexcept;
     io_result write_once() noexcept;
+    void wait_for_room() noexcept;
+    bool ends_well() const noexcept { return torn_at == 0 && write_error == 0; }
     void flush_later() noexcept;
 
     std::unique_ptr<transport> io_;  // null: closed
