@@ -40,6 +40,8 @@
 
 namespace aio {
 
+class stream;
+
 namespace detail {
 class file_state;
 
@@ -109,6 +111,7 @@ public:
     explicit operator bool() const noexcept { return state_.get() != nullptr; }
 
 private:
+    friend class stream;  // send_file
     coro<std::size_t> write_owned(std::string data);
     coro<std::size_t> write_owned_at(std::int64_t offset, std::string data);
     const detail::file_ref& ref() const;

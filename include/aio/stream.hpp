@@ -23,6 +23,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -30,6 +31,8 @@
 #include <vector>
 
 namespace aio {
+
+class file;
 
 /// tls: the connection is encrypted, by context, or as tls_context::client() says. A context without tls means the
 /// same. limit: how far read_until and read_line look for a separator, in bytes. context: is read before the call
@@ -99,6 +102,16 @@ public:
     detail::owned_write_operation write(D&& data) {
         return {state_, detail::take_bytes(data)};
     }
+    /// Sends count bytes of f from offset on, or fewer if the file ends before, and gives how many: without a count,
+    /// all up to the end. The kernel copies them where the transport is a plain socket; otherwise they are read, and
+    /// written as write() would. It has one place among the writes, so no other bytes come between. What is not in
+    /// memory is first read by a thread, so a slow disk does not stop the loop. A cancel, or an error of the file,
+    /// after a part was sent leaves a stream that can only be closed, as with write(). f may be used meanwhile, and its
+    /// aclose() waits for the end. Throws std::invalid_argument for a negative offset, std::logic_error for an empty
+    /// file; std::system_error of the connection (EPIPE, ECONNRESET), or of the file (EBADF, EIO; ESPIPE for a FIFO).
+    /// Source: loop.sendfile.
+    coro<std::uint64_t> send_file(
+        const file& f, std::int64_t offset = 0, std::optional<std::uint64_t> count = std::nullopt);
     /// Ends what this side sends: the peer reads the end of the stream, after what is being written now. There is
     /// nothing to wait for; awaiting is allowed. Source: StreamWriter.write_eof.
     detail::already_done write_eof();

@@ -1,6 +1,7 @@
 // The transport over a connected socket, TCP or unix. It asks the kernel no more often than needed: where a call has
 // moved less than it was asked to, TCP has nothing more, and the next call waits for the kernel's word.
 
+#include "io/no_sigpipe.hpp"
 #include "io/resolver.hpp"
 #include "io/transport.hpp"
 #include "loop/loop_state.hpp"
@@ -9,6 +10,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -40,6 +42,17 @@ public:
                            : ::sendmsg(source_.fd(), &message, MSG_NOSIGNAL);
         } while (n < 0 && errno == EINTR);
         return outcome(direction::write, n, size);
+    }
+    bool sends_files() const noexcept override { return true; }
+    io_result send_file(int fd, std::int64_t offset, std::size_t size) noexcept override {
+        if (source_.exhausted(direction::write)) return io_result::would_block();
+        no_sigpipe quiet;
+        off_t at = offset;
+        ssize_t n;
+        do { n = ::sendfile(source_.fd(), fd, &at, size); } while (n < 0 && errno == EINTR);
+        if (n == 0) return io_result::ended();
+        if (n < 0 && errno == EPIPE) quiet.raised();
+        return outcome(direction::write, n, 0);  // a short one may be the end of the file, and leave room
     }
     void wait(direction d, io_waiter w) noexcept override { source_.park(d, w); }
     void stop_waiting(direction d) noexcept override { source_.unpark(d); }

@@ -61,6 +61,7 @@ stream_state::~stream_state() { close(false); }
 loop_core* stream_state::loop() const noexcept { return io_ ? io_->loop() : nullptr; }
 std::string stream_state::local() const { return io_ ? io_->local() : std::string(); }
 int stream_state::descriptor() const noexcept { return io_ ? io_->descriptor() : -1; }
+bool stream_state::sends_files() const noexcept { return io_ && io_->sends_files(); }
 
 void stream_state::close(bool abort) noexcept {
     if (!io_) return;
@@ -148,7 +149,11 @@ void stream_state::stop_reading(const operation& op) noexcept {
 // collected, and goes out together: a system call costs more than a task's going to sleep. A task that writes again and
 // again is not kept from it.
 void stream_state::join_writers(write_operation& op) noexcept {
-    if (!writers_.empty()) return writers_.push_back(op);
+    if (op.in_place_of_holder()) {
+        writers_.push_front(op);
+        return write_line();
+    }
+    if (!writers_.empty() || op.holds()) return writers_.push_back(op);
     const std::uint64_t look = loop()->state().looks;
     if (written_at_look_ == look && last_writer_ != op.task() && !op.closes()) {
         writers_.push_back(op);
@@ -167,10 +172,12 @@ void stream_state::join_writers(write_operation& op) noexcept {
     write_line();
 }
 
+bool stream_state::is_first(const write_operation& op) const noexcept { return writers_.front() == &op; }
+
 void stream_state::cancel_write(write_operation& op, std::size_t torn) noexcept {
     if (torn != 0) torn_at = torn;
     op.unlink();
-    if (writers_.empty() || torn != 0) write_line();
+    if (writers_.empty() || torn != 0 || op.holds()) write_line();
 }
 
 void stream_state::flush_later() noexcept {
@@ -194,13 +201,14 @@ void stream_state::flush_link::flush() noexcept {
 void stream_state::write_line() noexcept {
     if (std::exchange(waits_for_room_, false)) io_->stop_waiting(direction::write);
     if (flush_.linked()) flush_.unlink();
-    for (int calls = 0; const write_operation* const first = next_to_write(); ++calls) {
+    for (int calls = 0; write_operation* const first = next_to_write(); ++calls) {
         if (first->closes()) return ends_well() && !io_->say_goodbye(true) ? wait_for_room() : close(false);
         if (calls == calls_in_a_row) return flush_later();
-        const io_result r = write_once();
+        const io_result r = first->part() ? write_part(*first) : write_once();
         if (r.status == io_status::failed) write_error = r.error;
         if (r.status == io_status::would_block) return wait_for_room();
     }
+    if (!writers_.empty()) return;  // a holder is at the head, and has nothing to write yet
     if (closing) {
         close(false);
     } else if (write_eof) {
@@ -221,7 +229,10 @@ write_operation* stream_state::next_to_write() noexcept {
         if (!first || first->closes()) return first;
         if (torn_at != 0 || write_error != 0) {
             first->look_again();
-        } else if (first->rest().empty() && !io_->holds_output()) {
+        } else if (first->holds()) {
+            first->wake();  // it stays in the line
+            return nullptr;
+        } else if (first->finished() && !io_->holds_output()) {
             first->done();
         } else {
             return first;
@@ -236,7 +247,8 @@ io_result stream_state::write_once() noexcept {
     iovec parts[most_parts];
     int count = 0;
     std::size_t size = 0;
-    for (write_operation* w = writers_.front(); w && !w->closes() && count < most_parts && size < largest_write;
+    for (write_operation* w = writers_.front();
+        w && !w->closes() && !w->holds() && !w->part() && count < most_parts && size < largest_write;
         w = writers_.after(*w)) {
         const std::string_view rest = w->rest().substr(0, largest_write - size);
         if (rest.empty()) continue;
@@ -251,6 +263,19 @@ io_result stream_state::write_once() noexcept {
         moved -= n;
     }
     return r;
+}
+
+// An error of the file is none of the stream's: whoever sends the file finds it when he reads.
+io_result stream_state::write_part(write_operation& op) noexcept {
+    file_part& part = *op.part();
+    io_result r = io_->send_file(part.fd, part.offset + static_cast<std::int64_t>(op.sent()), part.size - op.sent());
+    op.sent(r.bytes);
+    part.ended = r.status == io_status::ended;
+    if (r.status != io_status::failed) return r;
+    for (const int error : {EINVAL, ENOSYS, EOPNOTSUPP, EOVERFLOW, EIO, EBADF, ESPIPE, ESTALE, ENOMEM}) {
+        if (r.error == error) part.refused = true;
+    }
+    return part.refused ? io_result::moved(0) : r;
 }
 
 void throw_stream_misuse(stream_misuse misuse, const stream_state* stream) {
@@ -439,8 +464,8 @@ bool write_operation::start() noexcept {
     if (refused()) return true;
     joined_ = true;
     stream_->join_writers(*this);
-    if (linked()) return false;
-    if (!rest().empty()) static_cast<void>(refused());  // the write has failed
+    if (linked()) return holds_ && stream_->is_first(*this);
+    if (!finished()) static_cast<void>(refused());  // the write has failed
     return true;
 }
 
@@ -475,6 +500,12 @@ void write_operation::done() noexcept {
 void write_operation::look_again() noexcept {
     unlink();
     wake_to_retry();
+}
+
+void write_operation::leave(std::size_t torn) noexcept {
+    if (!stream_ || stream_->closed()) return;
+    if (stream_->write_error == 0) stream_->torn_at += torn;
+    if (linked()) stream_->cancel_write(*this, 0);
 }
 
 void write_operation::unpark() noexcept {

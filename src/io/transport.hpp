@@ -10,6 +10,7 @@
 #include <aio/detail/loop/loop_core.hpp>
 #include <aio/tls.hpp>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -24,7 +25,7 @@ namespace aio::detail {
 enum class io_status : std::uint8_t {
     moved,        // some bytes were read or written
     would_block,  // nothing to read yet, or no room: wait() tells when to call again
-    ended,        // only of a read: the peer sends nothing more
+    ended,        // of a read: the peer sends nothing more; of send_file: the file has no more
     failed,       // error says why
 };
 
@@ -50,6 +51,10 @@ public:
     /// Writes as much of the parts as there is room for. The parts have at least one byte together, unless
     /// holds_output().
     virtual io_result write(const iovec* parts, int count) noexcept = 0;
+    /// True if send_file() does something: the kernel can copy from a file to what carries the bytes.
+    virtual bool sends_files() const noexcept { return false; }
+    /// Writes as much of size bytes of a file as there is room for. ended: the file has nothing at offset.
+    virtual io_result send_file(int, std::int64_t, std::size_t) noexcept { return io_result::failed(ENOSYS); }
     /// After would_block: tells the waiter, once, when the next attempt may do more, and when the transport is closed.
     /// There is at most one waiter for each direction.
     virtual void wait(direction d, io_waiter w) noexcept = 0;

@@ -105,8 +105,11 @@ public:
 
     /// Puts the operation into the line, and writes if the operation is alone there.
     void join_writers(write_operation& op) noexcept;
+    bool is_first(const write_operation& op) const noexcept;
     /// Writes now what waits for the flush, as far as there is room.
     void send_collected() noexcept;
+    /// True if the kernel can copy from a file to this stream.
+    bool sends_files() const noexcept;
     /// The operation is cancelled. torn: after how many bytes of its data; 0 if nothing was written.
     void cancel_write(write_operation& op, std::size_t torn) noexcept;
 
@@ -147,6 +150,7 @@ private:
     void write_line() noexcept;
     write_operation* next_to_write() noexcept;
     io_result write_once() noexcept;
+    io_result write_part(write_operation& op) noexcept;
     void wait_for_room() noexcept;
     bool ends_well() const noexcept { return torn_at == 0 && write_error == 0; }
     void flush_later() noexcept;
@@ -224,12 +228,35 @@ private:
     int error_ = 0;
 };
 
+/// A part of a file that the kernel is to copy.
+struct file_part {
+    int fd;
+    std::int64_t offset;
+    std::size_t size;
+    bool ended = false;    // the file has no more
+    bool refused = false;  // the kernel cannot copy from this file
+};
+
 /// stream::write and stream::aclose: both wait until the writes that began before have finished.
 class [[nodiscard("co_await it")]] write_operation : public irrevocable<write_operation>, public list_node {
 public:
     write_operation(stream_ptr stream, const void* data, std::size_t size) noexcept
         : data_(static_cast<const char*>(data)), size_(size), stream_(std::move(stream)) {}
     explicit write_operation(stream_ptr stream) noexcept : stream_(std::move(stream)), close_(true) {}
+    /// For send_file(), which writes a part after another in one place of the line: first a holder waits until it is at
+    /// the head, and stays there until leave(). Each part is then written before it.
+    struct holder {};
+    write_operation(stream_ptr stream, holder) noexcept : stream_(std::move(stream)), holds_(true) {}
+    write_operation(stream_ptr stream, holder, const void* data, std::size_t size) noexcept
+        : data_(static_cast<const char*>(data)),
+          size_(size),
+          stream_(std::move(stream)),
+          in_place_(true),
+          joined_(true) {}
+    write_operation(stream_ptr stream, holder, file_part& part) noexcept
+        : stream_(std::move(stream)), part_(&part), in_place_(true), joined_(true) {}
+    /// The holder leaves the line. torn: how many bytes were written in its place, if nothing can follow them.
+    void leave(std::size_t torn) noexcept;
     static constexpr bool awaited_once = true;
     bool start() noexcept;
     void unpark() noexcept;
@@ -241,7 +268,15 @@ public:
     // ---- for stream_state, whose line this stands in
 
     bool closes() const noexcept { return close_; }
+    bool holds() const noexcept { return holds_; }
+    bool in_place_of_holder() const noexcept { return in_place_; }
+    file_part* part() const noexcept { return part_; }
+    /// Empty if it is a part of a file.
     std::string_view rest() const noexcept { return {data_ + sent_, size_ - sent_}; }
+    bool finished() const noexcept {
+        return part_ ? part_->ended || part_->refused || sent_ == part_->size : sent_ == size_;
+    }
+    std::size_t sent() const noexcept { return sent_; }
     void sent(std::size_t n) noexcept { sent_ += n; }
     /// All bytes are written: the operation leaves the line.
     void done() noexcept;
@@ -257,9 +292,12 @@ private:
     bool refused() noexcept;
     stream_ptr stream_;
     std::size_t sent_ = 0;
+    file_part* part_ = nullptr;
     int error_ = 0;
     stream_misuse misuse_ = stream_misuse::none;
     bool close_ = false;
+    bool holds_ = false;
+    bool in_place_ = false;
     bool joined_ = false;  // has stood in the line
 };
 
