@@ -27,6 +27,7 @@ my %public = (
 
 my %for_other_folders = (
     'loop/backend/backend.hpp' => 'the interface that each backend implements and the loop calls',
+    'loop/backend/io_uring.hpp' => 'the ring, for the transport that works with requests in it',
     'loop/loop_state.hpp' => 'what each layer keeps with the loop, or asks it',
     'loop/process_threads.hpp' => 'pools count their idle threads there, so that a deadlock shows',
     'loop/scheduler.hpp' => 'the stepper is a scheduler that knows tasks',

@@ -15,6 +15,7 @@
 #include <aio/detail/task/task_state.hpp>
 #include <aio/task.hpp>
 
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <string>
@@ -70,6 +71,12 @@ private:
     std::shared_ptr<detail::mailbox> home_;
 };
 
+/// What waits for descriptors. automatic takes what the environment variable AIO_BACKEND names (epoll, io_uring or
+/// automatic; std::invalid_argument for anything else), or else epoll. Where io_uring is asked for and cannot be had
+/// (Linux before 6.0, a container that forbids it, no memory for it, a build without it), the program says so once on
+/// stderr and uses epoll.
+enum class backend : std::uint8_t { automatic, epoll, io_uring };
+
 /// A loop belongs to its thread; other threads may use only its loop_handle. run() and runner make it.
 class event_loop {
 public:
@@ -93,6 +100,8 @@ public:
     void default_exception_handler(const exception_context& context);
 
     loop_handle handle() const;
+    /// epoll or io_uring.
+    aio::backend backend() const noexcept;
     bool debug() const noexcept { return core_.debug; }
     void set_debug(bool on);
 

@@ -24,15 +24,10 @@
 
 namespace aio {
 
-/// How the loop waits for descriptors. automatic takes what the environment variable AIO_BACKEND names (epoll, io_uring
-/// or automatic; std::invalid_argument for anything else), or else the best there is. This version has epoll only:
-/// where io_uring is asked for, it says so once on stderr and uses epoll.
-enum class backend : std::uint8_t { automatic, epoll, io_uring };
-
 struct run_options {
     std::optional<bool> debug = std::nullopt;  // unset: the environment variable AIO_DEBUG=1 turns it on
-    backend io = backend::automatic;
-    bool handle_sigterm = false;  // SIGTERM does what SIGINT does
+    backend io = backend::automatic;           // what waits for descriptors
+    bool handle_sigterm = false;               // SIGTERM does what SIGINT does
 };
 
 namespace detail {

@@ -97,7 +97,12 @@ transport_ptr make_socket_transport(int fd, int family) {
     const int on = 1;
     if (tcp) ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     try {
-        return std::make_unique<socket_transport>(fd, tcp, require_loop());
+        loop_core& loop = require_loop();
+#ifdef AIO_IO_URING
+        uring_backend* const ring = loop.state().io->ring();
+        if (tcp && ring) return make_uring_transport(fd, loop, *ring);
+#endif
+        return std::make_unique<socket_transport>(fd, tcp, loop);
     } catch (...) {
         ::close(fd);
         throw;

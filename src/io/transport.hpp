@@ -22,6 +22,8 @@
 
 namespace aio::detail {
 
+class uring_backend;
+
 enum class io_status : std::uint8_t {
     moved,        // some bytes were read or written
     would_block,  // nothing to read yet, or no room: wait() tells when to call again
@@ -95,6 +97,8 @@ using transport_ptr = std::unique_ptr<transport>;
 /// All three belong to the running loop. They take the descriptors over, which must not block, and close them if they
 /// throw: std::system_error, std::bad_alloc. family is the socket's: AF_INET, AF_INET6, AF_UNIX.
 transport_ptr make_socket_transport(int fd, int family);
+/// For TCP on io_uring: a part of make_socket_transport(), which closes the descriptor if this throws.
+transport_ptr make_uring_transport(int fd, loop_core& loop, uring_backend& ring);
 /// Reads from one descriptor, and writes to the other one: pipes, FIFOs, terminals. -1: the stream has no such side. A
 /// write to a pipe that nobody reads fails with EPIPE, and raises no signal.
 transport_ptr make_pipe_transport(int read_fd, int write_fd);

@@ -22,8 +22,11 @@ std::atomic<std::uint64_t> last_loop_id{0};
 loop_core::loop_core()
     : id(1 + last_loop_id.fetch_add(1, std::memory_order_relaxed)), state_(std::make_unique<loop_state>()) {
     state_->mail = std::make_shared<mailbox>();
-    state_->io = make_epoll_backend();
     state_->waker.fd = state_->mail->wake_fd();
+}
+
+void loop_core::set_backend(std::unique_ptr<io_backend> io) {
+    state_->io = std::move(io);
     state_->io->add(state_->waker, state_->waker.fd, io_entry::readable | io_entry::edge);
 }
 

@@ -30,7 +30,7 @@ bool debug_from_environment() {
 
 // epoll is always there. If io_uring is asked for and missing, this says so once and the program goes on: users
 // expect a container to work.
-void choose_backend(backend wanted) {
+std::unique_ptr<io_backend> choose_backend(backend wanted) {
     const char* variable = std::getenv("AIO_BACKEND");
     if (wanted == backend::automatic && variable && *variable) {
         if (std::strcmp(variable, "io_uring") == 0) {
@@ -41,10 +41,12 @@ void choose_backend(backend wanted) {
         }
     }
     if (wanted == backend::io_uring) {
+        if (auto ring = make_uring_backend()) return ring;
         static const bool told =
-            (std::fputs("aiocxx: this build has no io_uring backend; epoll is used\n", stderr), true);
+            (std::fputs("aiocxx: io_uring cannot be used here, epoll takes its place\n", stderr), true);
         static_cast<void>(told);
     }
+    return make_epoll_backend();
 }
 
 }  // namespace
@@ -52,9 +54,10 @@ void choose_backend(backend wanted) {
 loop_owner::loop_owner(const run_options& options, const testing_options& testing) : options_(options) {
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
     tell_replaced_errors();  // of an earlier loop: not for this loop's exception handler
-    choose_backend(options.io);
+    auto io = choose_backend(options.io);
     watch_forks();
     loop_.reset(new event_loop);
+    loop_->core().set_backend(std::move(io));
     context_ = share_context(local().context);
     loop_->set_debug(options.debug.value_or(debug_from_environment()));
     loop_state& state = loop_->core().state();

@@ -144,6 +144,9 @@ void event_loop::set_debug(bool on) {
     core_.look_who_watches();
 }
 
+aio::backend event_loop::backend() const noexcept {
+    return core_.state().io->ring() ? aio::backend::io_uring : aio::backend::epoll;
+}
 time_point event_loop::time() const noexcept { return core_.now(); }
 
 void event_loop::set_exception_handler(detail::function<void(const exception_context&)> fn) {

@@ -26,7 +26,6 @@ using aio::detail::io_request;
 class late_backend final : public io_backend {
 public:
     explicit late_backend(std::unique_ptr<io_backend> inner) : inner_(std::move(inner)) {}
-    const char* name() const noexcept override { return "late"; }
     void add(io_entry& entry, int fd, std::uint32_t events) override { inner_->add(entry, fd, events); }
     void modify(io_entry& entry, int fd, std::uint32_t events) override { inner_->modify(entry, fd, events); }
     void remove(io_entry& entry, int fd) noexcept override { inner_->remove(entry, fd); }

@@ -290,7 +290,11 @@ AIO_REAL_TEST("abort ends everything with ECONNABORTED") {
 
 // ---- what the kernel is asked ----
 
-AIO_REAL_TEST("an answer takes one call to read and one to write: TCP that gave less than it was asked for is empty") {
+/// With io_uring, what is small goes through the ring, and none of these calls is made.
+bool on_ring() { return aio::get_running_loop().backend() == aio::backend::io_uring; }
+
+AIO_REAL_TEST(
+    "an answer takes one call to read and one to write, or none: TCP that gave less than it was asked for is empty") {
     ends e = over_tcp();
     std::array<std::byte, 64> small{};
     auto answering = aio::create_task([](aio::stream& s) -> aio::coro<> {
@@ -309,8 +313,8 @@ AIO_REAL_TEST("an answer takes one call to read and one to write: TCP that gave 
     co_await ask();
     receives = sends = 0;
     for (int i = 0; i < 100; ++i) co_await ask();
-    EXPECT_EQ(sends, 200);
-    EXPECT_EQ(receives, 200);
+    EXPECT_EQ(sends, on_ring() ? 0 : 200);
+    EXPECT_EQ(receives, on_ring() ? 0 : 200);
     co_await e.first.aclose();
     co_await answering;
 }
@@ -325,14 +329,14 @@ AIO_REAL_TEST("what many tasks write in one turn goes out in two calls") {
     for (const std::string& t : texts) writing.push_back(aio::create_task(e.first.write(t)));
     EXPECT_EQ(co_await e.second.read_exactly(all.size()), all);
     for (auto& w : writing) co_await w;
-    EXPECT_EQ(sends, 1) << "the first one; the others go out together, by sendmsg";
+    EXPECT_EQ(sends, on_ring() ? 0 : 1) << "the first one; the others go out together, by sendmsg";
 }
 
 AIO_REAL_TEST("a task that writes again and again is not kept waiting for others") {
     ends e = over_tcp();
     sends = 0;
     for (int i = 0; i < 10; ++i) co_await e.first.write("a line\n");
-    EXPECT_EQ(sends, 10);
+    EXPECT_EQ(sends, on_ring() ? 0 : 10);
     EXPECT_EQ((co_await e.second.read_exactly(70)).size(), 70u);
 }
 

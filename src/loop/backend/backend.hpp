@@ -1,6 +1,6 @@
 #pragma once
 // What a loop needs of the kernel: be told when descriptors are ready, hand over requests, and sleep until something
-// comes. epoll implements it; io_uring will stand beside it.
+// comes. epoll implements it, and so does io_uring, with an epoll inside.
 //
 // Readiness suits what tries a system call first: streams, and descriptors that other libraries own. A request suits
 // what a kernel can do by itself: with io_uring the kernel owns it until it completes. A backend that knows only of
@@ -47,10 +47,13 @@ private:
     unsigned* length_ = nullptr;  // room for the address, and its size
 };
 
+class uring_backend;
+
 class io_backend {
 public:
     virtual ~io_backend() = default;
-    virtual const char* name() const noexcept = 0;
+    /// Itself, if it is io_uring.
+    virtual uring_backend* ring() noexcept { return nullptr; }
 
     /// All three throw std::system_error. events are io_entry's bits.
     virtual void add(io_entry& entry, int fd, std::uint32_t events) = 0;
@@ -70,6 +73,9 @@ public:
     virtual void poll(std::optional<std::chrono::nanoseconds> timeout) = 0;
 };
 
-std::unique_ptr<io_backend> make_epoll_backend();
+/// descriptor: where to write its own descriptor, which is readable while poll() has something to tell.
+std::unique_ptr<io_backend> make_epoll_backend(int* descriptor = nullptr);
+/// Null if this build, the kernel or the process's limits have no io_uring.
+std::unique_ptr<io_backend> make_uring_backend();
 
 }  // namespace aio::detail

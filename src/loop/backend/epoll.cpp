@@ -23,7 +23,7 @@ public:
     epoll_backend(const epoll_backend&) = delete;
     epoll_backend& operator=(const epoll_backend&) = delete;
 
-    const char* name() const noexcept override { return "epoll"; }
+    int descriptor() const noexcept { return epoll_; }
 
     void add(io_entry& entry, int fd, std::uint32_t events) override { control(EPOLL_CTL_ADD, entry, fd, events); }
     void modify(io_entry& entry, int fd, std::uint32_t events) override { control(EPOLL_CTL_MOD, entry, fd, events); }
@@ -98,6 +98,14 @@ private:
 
 }  // namespace
 
-std::unique_ptr<io_backend> make_epoll_backend() { return std::make_unique<epoll_backend>(); }
+std::unique_ptr<io_backend> make_epoll_backend(int* descriptor) {
+    auto made = std::make_unique<epoll_backend>();
+    if (descriptor) *descriptor = made->descriptor();
+    return made;
+}
+
+#ifndef AIO_IO_URING
+std::unique_ptr<io_backend> make_uring_backend() { return nullptr; }
+#endif
 
 }  // namespace aio::detail

@@ -22,6 +22,7 @@ struct task_link : list_node {
 struct generator_link : list_node {};
 
 struct loop_state;  // src/loop/loop_state.hpp
+class io_backend;   // src/loop/backend/backend.hpp
 
 /// Something that a layer above keeps with the loop, and that hears of the loop's end on the loop's thread: the default
 /// executor, the futures of other threads.
@@ -82,6 +83,7 @@ public:
     void disarm(timer_node& timer) noexcept;  // does nothing if the timer is not armed
 
     loop_state& state() noexcept { return *state_; }
+    void set_backend(std::unique_ptr<io_backend> io);
 
     /// Gives an error and its message to the exception handler; the default handler prints them.
     void report(const char* message, std::exception_ptr error, task_base* task) noexcept;
