@@ -96,6 +96,7 @@ void report::begin(int number, std::string title) {
     entry e;
     e.number = number;
     e.title = std::move(title);
+    e.backend = aio::get_running_loop().backend() == aio::backend::io_uring ? "io_uring" : "epoll";
     sections_.push_back(std::move(e));
     started_ = std::chrono::steady_clock::now();
     if (!json_) std::printf("%2d. %s\n", number, sections_.back().title.c_str());
@@ -127,7 +128,7 @@ void report::end() {
     clear_bar();
     sections_.back().milliseconds =
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started_).count();
-    if (!json_) std::printf("      %.1f ms\n", sections_.back().milliseconds);
+    if (!json_) std::printf("      %.1f ms on %s\n", sections_.back().milliseconds, sections_.back().backend);
     std::fflush(stdout);
 }
 
@@ -137,7 +138,7 @@ void report::finish(bool interrupted) {
         nlohmann::json document = {{"interrupted", interrupted}, {"sections", nlohmann::json::array()}};
         for (const entry& e : sections_) {
             document["sections"].push_back({{"number", e.number}, {"title", e.title}, {"lines", e.lines},
-                {"numbers", e.numbers}, {"ms", e.milliseconds}});
+                {"numbers", e.numbers}, {"ms", e.milliseconds}, {"backend", e.backend}});
         }
         std::printf("%s\n", document.dump(2).c_str());
     } else if (interrupted) {
@@ -266,10 +267,11 @@ aio::coro<> run_sections(state& t) {
 }
 
 constexpr const char* usage =
-    "usage: aiocxx_tour [--input FILE] [--db URL] [--section N] [--json]\n"
+    "usage: aiocxx_tour [--input FILE] [--db URL] [--section N] [--backend NAME] [--json]\n"
     "  --input FILE   a package database (default: /var/lib/dpkg/status, or the sample that ships)\n"
     "  --db URL       sqlite:///FILE or postgresql://USER@HOST/DB (default: SQLite in a temporary file)\n"
     "  --section N    only section N, 1 to 11\n"
+    "  --backend NAME epoll or io_uring: what waits for descriptors (default: what AIO_BACKEND says, or epoll)\n"
     "  --json         the report as JSON\n";
 
 [[noreturn]] void refuse(const std::string& why) {
@@ -289,7 +291,7 @@ options parse(int argc, char** argv) {
             o.json = true;
             continue;
         }
-        if (name != "--input" && name != "--db" && name != "--section")
+        if (name != "--input" && name != "--db" && name != "--section" && name != "--backend")
             refuse("unknown option '" + std::string(name) + "'");
         if (i + 1 == argc) refuse(std::string(name) + " needs a value");
         const std::string_view value = argv[++i];
@@ -297,6 +299,11 @@ options parse(int argc, char** argv) {
             o.input = value;
         } else if (name == "--db") {
             o.database = value;
+        } else if (name == "--backend") {
+            if (value != "epoll" && value != "io_uring") {
+                refuse("--backend is epoll or io_uring, not '" + std::string(value) + "'");
+            }
+            o.backend = value == "epoll" ? aio::backend::epoll : aio::backend::io_uring;
         } else {
             const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), o.section);
             if (error != std::errc() || end != value.data() + value.size() || o.section < 1 ||
@@ -355,5 +362,6 @@ aio::coro<> async_main(options settings) {
 
 int main(int argc, char** argv) {
     tour::options settings = tour::parse(argc, argv);
-    return aio::run_main(tour::async_main(std::move(settings)));
+    const aio::run_options how = {.io = settings.backend, .handle_sigterm = true};
+    return aio::run_main(tour::async_main(std::move(settings)), how);
 }

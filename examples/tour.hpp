@@ -59,6 +59,7 @@ private:
         std::vector<std::string> lines;
         std::vector<std::pair<std::string, double>> numbers;
         double milliseconds = 0;
+        const char* backend = "";  // that it ran on
     };
     void clear_bar();
     bool json_;
@@ -72,6 +73,7 @@ struct options {
     std::filesystem::path input;
     std::string database;  // URL
     int section = 0;       // all if 0
+    aio::backend backend = aio::backend::automatic;
     bool json = false;
 };
 
