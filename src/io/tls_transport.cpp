@@ -6,8 +6,7 @@
 // OpenSSL had half-way would have to be repeated with the same bytes, and a cancel could not take it back; here a write
 // is encrypted whole or not begun. Where the stream does not wait for room, the transport waits for itself (on_room).
 //
-// An error of writing is told to the next write; reading goes on meanwhile, because the peer may have said why it has
-// closed the connection.
+// After an error of writing reading goes on, because the peer may have said why it has closed the connection.
 
 #ifdef AIO_TLS
 
@@ -223,6 +222,9 @@ void openssl_transport::expect_peer(const std::string& name) {
             " has no server_name: without it nobody knows for whom the certificate has to be");
     }
     require_no_nul(name, "TLS: server_name");
+    if (name.size() > TLSEXT_MAXLEN_host_name) {
+        throw std::invalid_argument("TLS: server_name is too long for the name of a host: " + name);
+    }
     const bool numeric = is_ip_address(name);
     bool done = numeric || SSL_set_tlsext_host_name(ssl_.get(), name.c_str()) == 1;
     if (done && verify) {
@@ -231,10 +233,7 @@ void openssl_transport::expect_peer(const std::string& name) {
         done = numeric ? X509_VERIFY_PARAM_set1_ip_asc(param, name.c_str()) == 1
                        : SSL_set1_host(ssl_.get(), name.c_str()) == 1;
     }
-    if (!done) {
-        if (take_openssl_error().error == ENOMEM) throw std::bad_alloc();
-        throw std::invalid_argument("TLS: server_name is no name of a host: " + name);
-    }
+    if (!done) throw std::bad_alloc();
     peer_name_ = name;
 }
 
@@ -384,7 +383,10 @@ io_result openssl_transport::handshake() noexcept {
         if (result == 1) break;
         switch (after_failure(result, report_.handshake)) {
             case step::again: continue;
-            case step::would_block: return io_result::would_block();
+            case step::would_block:
+                if (write_error_ == 0) return io_result::would_block();
+                report_.handshake = {write_error_, {}};  // and the peer has not said why
+                [[fallthrough]];
             default:
                 broken_ = true;
                 if (report_.handshake.error == 0) report_.handshake.error = EPROTO;
@@ -478,8 +480,7 @@ io_result openssl_transport::write(const iovec* parts, int count) noexcept {
         moved += n;
         for (at += n; count > 0 && at >= parts->iov_len; ++parts, --count) at -= parts->iov_len;
     }
-    // What was encrypted before an error is told as written: the error comes with the next call.
-    if (moved == 0 && write_error_ != 0) return io_result::failed(write_error_);
+    if (write_error_ != 0) return io_result::failed(write_error_);
     return moved == 0 && write_needs_data_ ? io_result::would_block() : io_result::moved(moved);
 }
 
