@@ -410,7 +410,10 @@ tls_context& tls_context::request_client_certificate(std::string ca_pem) {
     return *this;
 }
 
-void tls_context::reload() { state_->change(detail::choices_of(state_, "reload", std::nullopt)); }
+void tls_context::reload() {
+    detail::tls_choices choices = detail::choices_of(state_, "reload", std::nullopt);
+    state_->change(std::move(choices));
+}
 
 }  // namespace aio
 
