@@ -25,7 +25,7 @@ namespace detail {
 
 namespace {
 
-constexpr std::size_t most_sessions = 256, most_sessions_of_a_peer = 4;
+constexpr std::size_t most_sessions = 256, most_sessions_of_a_peer = 32;
 
 [[noreturn]] void throw_configuration(const std::string& of, const tls_fault& fault) {
     tls_report(of).throw_fault("configuration", fault, EINVAL);
