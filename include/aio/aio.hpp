@@ -20,7 +20,9 @@
 #include <aio/condition.hpp>
 #include <aio/context_var.hpp>
 #include <aio/coro.hpp>
+#include <aio/datagrams.hpp>
 #include <aio/delay.hpp>
+#include <aio/descriptor.hpp>
 #include <aio/errors.hpp>
 #include <aio/event.hpp>
 #include <aio/event_loop.hpp>

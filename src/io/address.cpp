@@ -45,14 +45,6 @@ std::string_view ip_of(const address& a) noexcept {
 }
 unsigned scope_of(const address& a) noexcept { return a.is_ipv6() ? as<sockaddr_in6>(a).sin6_scope_id : 0; }
 
-// The number of an interface that is given by its name or its number; 0 if there is none.
-unsigned interface_number(const std::string& text) noexcept {
-    unsigned number = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (error == std::errc() && end == text.data() + text.size()) return number;
-    return ::if_nametoindex(text.c_str());
-}
-
 }  // namespace
 
 address::address(const std::string& host, int port) {
@@ -74,7 +66,7 @@ address::address(const std::string& host, int port) {
                 "an address has a numeric host, and \"" + host + "\" is none: aio::resolve looks names up");
         }
         if (percent != std::string::npos) {
-            a.sin6_scope_id = interface_number(host.substr(percent + 1));
+            a.sin6_scope_id = detail::interface_number(host.substr(percent + 1));
             if (a.sin6_scope_id == 0) detail::throw_system_error(ENODEV, "the interface of the address " + host);
         }
         std::memcpy(storage_, &a, sizeof a);
@@ -175,6 +167,13 @@ std::string host_and_port(const std::string& host, int port) {
 void check_port(int port) {
     if (port < 0 || port > 65535)
         throw std::invalid_argument("a port is between 0 and 65535, not " + std::to_string(port));
+}
+
+unsigned interface_number(const std::string& text) noexcept {
+    unsigned number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error == std::errc() && end == text.data() + text.size()) return number;
+    return ::if_nametoindex(text.c_str());
 }
 
 address address_of_socket(int fd, bool peer) noexcept {

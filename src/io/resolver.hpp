@@ -21,6 +21,8 @@ std::string host_and_port(const std::string& host, int port);
 void check_port(int port);
 /// The address of this end of a socket, or of its peer's; none if that fails, and then errno says why.
 address address_of_socket(int fd, bool peer) noexcept;
+/// The number of an interface that is given by its name or its number; 0 if there is none.
+unsigned interface_number(const std::string& text) noexcept;
 
 /// Gives the TCP addresses of host, in the order in which to try them. A numeric host is not looked up. passive asks
 /// for addresses to listen on; the host "" is every interface then, and localhost otherwise. A cancel ends the wait at

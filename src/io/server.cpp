@@ -4,12 +4,12 @@
 // server_state is shared by all of these, and lists the open connections and the running handlers, because drain()
 // waits for both, and exit() ends both. changed() wakes the tasks that wait whenever one of them has ended.
 //
-// A unix socket needs more care, because its file outlives the process: a file that no process is bound to any more is
-// replaced (who_is_bound_to, folder_lock), and close() removes the file only if it is still the one that we made.
+// A unix socket needs more care, because its file outlives the process: unix_file.hpp.
 
 #include "io/resolver.hpp"
 #include "io/tls.hpp"
 #include "io/transport.hpp"
+#include "io/unix_file.hpp"
 #include "loop/loop_state.hpp"
 
 #include <aio/event_loop.hpp>
@@ -25,11 +25,7 @@
 #include <optional>
 #include <vector>
 
-#include <fcntl.h>
 #include <netinet/in.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 namespace aio {
@@ -46,27 +42,20 @@ struct listener {
     int fd = -1;
     address where;
     io_source source;
-    // the file of a unix socket as we made it: close() removes that file and no other one (rule 180)
-    dev_t device = 0;
-    ino_t inode = 0;
+    unix_file file;
 
     explicit listener(const address& a) : where(a) {}
     ~listener() { close(); }
     listener(const listener&) = delete;
     listener& operator=(const listener&) = delete;
 
-    bool in_file_system() const noexcept { return where && where.is_unix() && path()[0] != '\0'; }
-    // where.host() would need memory. The library has made the address, and with it the NUL at its end.
-    const char* path() const noexcept { return reinterpret_cast<const sockaddr_un*>(where.native())->sun_path; }
     void close() noexcept {
         if (fd < 0) return;
         const bool of_parent = source.attached() && source.loop()->state().forked();
         source.detach();
         ::close(std::exchange(fd, -1));
-        const ino_t made = std::exchange(inode, 0);
-        if (made == 0 || of_parent) return;
-        struct stat now{};
-        if (::lstat(path(), &now) == 0 && now.st_dev == device && now.st_ino == made) ::unlink(path());
+        if (of_parent) return;
+        file.remove(where);
     }
 };
 
@@ -402,11 +391,7 @@ int try_to_listen(listener& l, const server_options& options, const char*& what)
     if (l.where.family() == AF_INET6) ::setsockopt(l.fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     what = "listen";
     if (::bind(l.fd, l.where.native(), l.where.native_size()) != 0) return errno;
-    struct stat made{};
-    if (l.in_file_system() && ::lstat(l.path(), &made) == 0) {
-        l.device = made.st_dev;
-        l.inode = made.st_ino;
-    }
+    l.file.note(l.where);
     if (::listen(l.fd, options.backlog) != 0) return errno;
     l.where = address_of_socket(l.fd, false);
     return l.where.native_size() == 0 ? errno : 0;
@@ -452,46 +437,6 @@ void start_accepting(const server_ref& server) {
 
 }  // namespace
 
-namespace {
-
-/// Gives 0 if no process is bound to the address: a process that was killed leaves its socket's file behind. Gives
-/// EADDRINUSE if a process is bound to it or the file is no socket, or the errno of what failed.
-int who_is_bound_to(const address& a) {
-    struct stat there{};
-    if (::lstat(a.host().c_str(), &there) != 0) return errno == ENOENT ? 0 : errno;
-    if (!S_ISSOCK(there.st_mode)) return EADDRINUSE;
-    const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return errno;
-    // The attempt of a datagram socket disturbs no server: at a stream socket it fails with EPROTOTYPE, whether that
-    // listens already or not.
-    const int error = ::connect(fd, a.native(), a.native_size()) == 0 ? 0 : errno;
-    ::close(fd);
-    return error == ECONNREFUSED || error == ENOENT ? 0 : EADDRINUSE;
-}
-
-/// Lets one process after the other replace an abandoned file: otherwise a process could remove the file of the server
-/// that another process has just started.
-class folder_lock {
-public:
-    explicit folder_lock(const std::string& path) {
-        const std::size_t slash = path.rfind('/');
-        const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-        fd_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    }
-    ~folder_lock() {
-        if (fd_ >= 0) ::close(fd_);
-    }
-    folder_lock(const folder_lock&) = delete;
-    folder_lock& operator=(const folder_lock&) = delete;
-    /// False while another process has the lock. A folder that cannot be locked counts as locked by us.
-    bool try_to_take() noexcept { return fd_ < 0 || ::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
-
-private:
-    int fd_ = -1;
-};
-
-}  // namespace
-
 coro<server> listen_on(
     connection_handler handler, std::string host, int port, server_options options, tls_context_ref context) {
     check_port(port);
@@ -509,16 +454,8 @@ coro<server> listen_on_path(
     const server_ref state(new server_state(std::move(handler), options, std::move(context)));
     auto l = std::make_unique<listener>(unix_address(path, "start_unix_server: the path"));
     const char* what = "";
-    int error = try_to_listen(*l, options, what);
-    for (int attempts = 0; error == EADDRINUSE && l->in_file_system() && attempts < 10; ++attempts) {
-        folder_lock alone(path);
-        for (int waits = 0; waits < 100 && !alone.try_to_take(); ++waits) co_await sleep(1ms);
-        what = "listen";
-        error = who_is_bound_to(l->where);
-        if (error != 0) break;
-        ::unlink(path.c_str());
-        error = try_to_listen(*l, options, what);
-    }
+    function<int()> bind = [&] { return try_to_listen(*l, options, what); };
+    const int error = co_await bind_unix(l->where, bind);
     if (error != 0) throw_system_error(error, std::string(what) + " on " + l->where.to_string());
     state->listeners.push_back(std::move(l));
     start_accepting(state);

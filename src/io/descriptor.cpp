@@ -1,0 +1,11 @@
+// Closes the descriptor that an aio::descriptor owns. close() is out of line so that no header needs <unistd.h>.
+
+#include <aio/descriptor.hpp>
+
+#include <unistd.h>
+
+namespace aio {
+
+void descriptor::close_now() noexcept { ::close(fd_); }
+
+}  // namespace aio
