@@ -43,6 +43,7 @@
 #include <aio/shared_lock.hpp>
 #include <aio/sleep.hpp>
 #include <aio/stream.hpp>
+#include <aio/subprocess.hpp>
 #include <aio/task.hpp>
 #include <aio/task_group.hpp>
 #include <aio/thread_future.hpp>

@@ -24,6 +24,7 @@ namespace aio::detail {
 
 class blocking_pool;
 struct descriptor_waits;
+struct child_processes;
 template<class Signature>
 class function;
 
@@ -89,6 +90,7 @@ struct loop_state {
 
     blocking_pool* default_pool = nullptr;                 // made at its first use; one of the services
     detail::descriptor_waits* descriptor_waits = nullptr;  // made at the first wait_readable; one of the services
+    child_processes* children = nullptr;                   // made with the first subprocess; one of the services
     list<loop_service> services;
     bool closing = false;  // run() is at its end: other threads can start nothing more
 };
