@@ -16,7 +16,7 @@ my %public = (
     sync => 'barrier broadcast condition event lock queue semaphore shared_lock watch',
     group => 'as_completed background_tasks gather interval race task_group timeout views wait',
     threads => 'executor thread_future',
-    io => 'address datagrams descriptor file lowlevel server stream subprocess tls',
+    io => 'address datagrams descriptor file lowlevel server signals stream subprocess tls',
     debug => 'async_trace call_graph',
     run => 'run',
     testing => 'testing',
@@ -26,6 +26,7 @@ my %public = (
 );
 
 my %for_other_folders = (
+    'io/signal_table.hpp' => 'the handler is one, for signals() and for run()',
     'loop/backend/backend.hpp' => 'the interface that each backend implements and the loop calls',
     'loop/backend/io_uring.hpp' => 'the ring, for the transport that works with requests in it',
     'loop/loop_state.hpp' => 'what each layer keeps with the loop, or asks it',

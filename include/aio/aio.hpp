@@ -41,6 +41,7 @@
 #include <aio/semaphore.hpp>
 #include <aio/server.hpp>
 #include <aio/shared_lock.hpp>
+#include <aio/signals.hpp>
 #include <aio/sleep.hpp>
 #include <aio/stream.hpp>
 #include <aio/subprocess.hpp>

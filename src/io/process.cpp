@@ -82,8 +82,8 @@ coro<> child_processes::kill_all() {
         process_state* p = running.front();
         while (p && p->detached) p = running.after(*p);
         if (!p) break;
-        reaping end{process_ref(p)};
-        co_await std::move(end);
+        reaping gone{process_ref(p)};
+        co_await std::move(gone);
     }
 }
 

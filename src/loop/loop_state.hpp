@@ -25,6 +25,7 @@ namespace aio::detail {
 class blocking_pool;
 struct descriptor_waits;
 struct child_processes;
+struct signal_hearing;
 template<class Signature>
 class function;
 
@@ -91,6 +92,7 @@ struct loop_state {
     blocking_pool* default_pool = nullptr;                 // made at its first use; one of the services
     detail::descriptor_waits* descriptor_waits = nullptr;  // made at the first wait_readable; one of the services
     child_processes* children = nullptr;                   // made with the first subprocess; one of the services
+    signal_hearing* signals = nullptr;                     // made with the first listener; one of the services
     list<loop_service> services;
     bool closing = false;  // run() is at its end: other threads can start nothing more
 };

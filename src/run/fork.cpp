@@ -2,6 +2,7 @@
 // loop.
 
 #include "run/fork.hpp"
+#include "io/signal_table.hpp"
 #include "loop/loop_state.hpp"
 #include "loop/process_threads.hpp"
 #include "run/interrupts.hpp"
@@ -39,11 +40,21 @@ void forked_child() noexcept {
 }  // namespace
 
 void watch_forks() {
-    static const int registered = ::pthread_atfork(&lock_traces, &unlock_traces, [] {
+    constexpr auto prepare = [] {
+        lock_traces();
+        signal_table::lock();
+    };
+    constexpr auto in_parent = [] {
+        signal_table::unlock();
+        unlock_traces();
+    };
+    constexpr auto in_child = [] {
+        signal_table::unlock();
         unlock_traces();
         count_fork();
         forked_child();
-    });
+    };
+    static const int registered = ::pthread_atfork(prepare, in_parent, in_child);
     if (registered != 0) throw_system_error(registered, "pthread_atfork");
 }
 

@@ -2,10 +2,10 @@
 // loop through the eventfd of its mailbox: the scheduler looks at the count (poll_outside).
 
 #include "run/interrupts.hpp"
+#include "io/signal_table.hpp"
 
-#include <cerrno>
+#include <csignal>
 #include <cstdint>
-#include <thread>
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,13 +17,10 @@ std::atomic<int> interrupts::last_signal{0};
 
 namespace {
 
-// The signal handler touches only these and the counts in interrupts.
+// The signal handler touches only this and the counts in interrupts.
 std::atomic<int> signal_wake_fd{-1};
-std::atomic<int> handlers_running{0};
 
 void on_signal(int number) {
-    const int saved = errno;
-    handlers_running.fetch_add(1);
     interrupts::last_signal.store(number);
     interrupts::count.fetch_add(1);
     const int fd = signal_wake_fd.load();
@@ -31,48 +28,43 @@ void on_signal(int number) {
         const std::uint64_t one = 1;
         [[maybe_unused]] const auto written = ::write(fd, &one, sizeof one);
     }
-    handlers_running.fetch_sub(1);
-    errno = saved;
 }
 
 }  // namespace
 
 signal_guard::signal_guard(int wake_fd, bool sigterm, int seen) : seen_(seen) {
     if (::syscall(SYS_gettid) != ::getpid()) return;
-    install(SIGINT, wake_fd);
-    if (sigterm) install(SIGTERM, wake_fd);
+    take(SIGINT, wake_fd);
+    if (sigterm) take(SIGTERM, wake_fd);
 }
 
 signal_guard::~signal_guard() {
-    for (int i = 0; i < count_; ++i) ::sigaction(installed_[i].number, &installed_[i].before, nullptr);
+    for (int i = 0; i < count_; ++i) signal_table::leave_to_others(taken_[i]);
     if (count_ > 0) {
         signal_wake_fd.store(-1);
         // The handler may run on another thread, and have read the descriptor already. It has to write before the
-        // descriptor is closed and its number given to something else. A handler waits for nothing, so this does not
-        // take long.
-        while (handlers_running.load() != 0) std::this_thread::yield();
+        // descriptor is closed and its number given to something else.
+        signal_table::wait_for_handlers();
         interrupts::count.store(0);
     }
 }
 
-void signal_guard::install(int number, int wake_fd) {
-    struct sigaction before{};
-    if (::sigaction(number, nullptr, &before) != 0 || before.sa_handler != SIG_DFL) return;
-    if (count_ == 0) {
+void signal_guard::take(int number, int wake_fd) {
+    const bool first = count_ == 0;
+    if (first) {
         interrupts::count.store(seen_);
         signal_wake_fd.store(wake_fd);
     }
-    struct sigaction action{};
-    action.sa_handler = &on_signal;
-    sigemptyset(&action.sa_mask);
-    action.sa_flags = SA_RESTART;
-    if (::sigaction(number, &action, nullptr) != 0) return;  // tolerated (rule 148)
-    installed_[count_++] = {number, before};
+    if (signal_table::take_for_run(number, &on_signal)) {
+        taken_[count_++] = number;
+    } else if (first) {
+        signal_wake_fd.store(-1);
+    }
 }
 
 void forget_signals_after_fork() noexcept {
+    signal_table::forget_after_fork();
     signal_wake_fd.store(-1);
-    handlers_running.store(0);  // of threads that the child does not have
     interrupts::count.store(0);
 }
 

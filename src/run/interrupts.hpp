@@ -1,9 +1,8 @@
 #pragma once
-// Signals that ask run() to end: the handler, and what it counts. run() installs the handler while it runs a loop or
-// ends it; the scheduler looks at the count.
+// Signals that ask run() to end: what the handler of io/signal_table.hpp does for them, and what it counts. run() takes
+// them while it runs a loop or ends it; the scheduler looks at the count.
 
 #include <atomic>
-#include <csignal>
 
 namespace aio::detail {
 
@@ -13,8 +12,9 @@ struct interrupts {
     static std::atomic<int> last_signal;
 };
 
-/// Installs the handler for SIGINT (and SIGTERM) where that is possible: in the main thread, over the default action
-/// (rule 146). The destructor puts the default action back.
+/// Takes SIGINT (and SIGTERM) for run() where that is possible: in the main thread, over the default action (rule 146).
+/// While a generator of signals() listens for one, that gets it, and run() hears nothing of it. The destructor gives
+/// the signals back.
 class signal_guard {
 public:
     signal_guard(int wake_fd, bool sigterm, int seen = 0);
@@ -26,12 +26,8 @@ public:
     const std::atomic<int>* counter() const noexcept { return installed() ? &interrupts::count : nullptr; }
 
 private:
-    struct entry {
-        int number;
-        struct sigaction before;
-    };
-    void install(int number, int wake_fd);
-    entry installed_[2];
+    void take(int number, int wake_fd);
+    int taken_[2] = {};
     int count_ = 0;
     const int seen_;
 };

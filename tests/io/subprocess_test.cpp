@@ -650,6 +650,7 @@ PLAIN_TEST("the end of run() leaves a detached child running, and the next start
 
 PLAIN_TEST("debug mode tells of a handle that is dropped while its child runs, and of no other") {
     std::vector<std::string> told;
+    pid_t detached = 0;
     const auto main = [&]() -> aio::coro<> {
         aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) {
             if (c.message.find("a step of") != 0) told.push_back(c.message);
@@ -657,6 +658,7 @@ PLAIN_TEST("debug mode tells of a handle that is dropped while its child runs, a
         { aio::subprocess p = co_await aio::create_subprocess_exec(argv("sleep", "1000")); }
         {
             aio::subprocess q = co_await aio::create_subprocess_exec(argv("sleep", "1000"), {.detached = true});
+            detached = q.pid();
             q.kill();
         }
         aio::subprocess r = co_await aio::create_subprocess_exec(argv("cat"), {.in = stdio::pipe, .out = stdio::pipe});
@@ -667,6 +669,7 @@ PLAIN_TEST("debug mode tells of a handle that is dropped while its child runs, a
     aio::run(main(), {.debug = true});
     AIO_REQUIRE(told.size() == 1);
     EXPECT_EQ(told[0].find("the handle of sleep (pid "), 0u) << told[0];
+    EXPECT_EQ(::waitpid(detached, nullptr, 0), detached);
     EXPECT_TRUE(no_children());
 }
 
@@ -735,7 +738,8 @@ AIO_REAL_TEST("200 children at once") {
             argv("cat"), {.in = stdio::pipe, .out = stdio::pipe, .err = stdio::pipe});
         const std::string text = std::to_string(n);
         const aio::subprocess_output io = co_await p.communicate(text);
-        co_return io.out == text&& co_await p.wait() == 0;
+        const int code = co_await p.wait();
+        co_return io.out == text&& code == 0;
     };
     std::vector<aio::coro<bool>> all;
     for (int i = 0; i < 200; ++i) all.push_back(one(i));
