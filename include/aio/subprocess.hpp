@@ -101,10 +101,7 @@ public:
     template<detail::map_of_texts Map>
     constexpr environment(const Map& map) noexcept : environment(&map) {}
     template<detail::map_of_texts Map>
-    constexpr environment(const Map* map) noexcept
-        : map_(map), copy_(map ? [](const void* from, std::vector<std::string>& to) {
-              for (const auto& [name, value] : *static_cast<const Map*>(from)) detail::add_variable(to, name, value);
-          } : nullptr) {}
+    constexpr environment(const Map* map) noexcept : map_(map), copy_(map ? &append<Map> : nullptr) {}
 
     constexpr bool inherited() const noexcept { return !copy_; }
     std::vector<std::string> variables() const {  // "name=value"
@@ -114,6 +111,10 @@ public:
     }
 
 private:
+    template<class Map>
+    static void append(const void* map, std::vector<std::string>& to) {
+        for (const auto& [name, value] : *static_cast<const Map*>(map)) detail::add_variable(to, name, value);
+    }
     const void* map_ = nullptr;
     void (*copy_)(const void*, std::vector<std::string>&) = nullptr;
 };

@@ -129,8 +129,8 @@ AIO_REAL_TEST("a child reads what communicate() writes, and its output comes bac
 }
 
 AIO_REAL_TEST("the pipes of a child are streams") {
-    aio::subprocess p = co_await aio::create_subprocess_exec(
-        argv(std::vector<std::string>{"sort", "-n"}), {.in = stdio::pipe, .out = stdio::pipe});
+    const std::vector<std::string> words = {"sort", "-n"};
+    aio::subprocess p = co_await aio::create_subprocess_exec(argv(words), {.in = stdio::pipe, .out = stdio::pipe});
     co_await p.in().write("3\n1\n");
     co_await p.in().write("2\n");
     co_await p.in().aclose();
@@ -189,7 +189,7 @@ AIO_REAL_TEST("a write to a child that has ended is EPIPE, and no signal") {
 
 AIO_REAL_TEST("a child that closes its ends is waited for all the same") {
     life_line line;
-    const int fds[] = {line.ends[1]};
+    const std::vector<int> fds = {line.ends[1]};
     const std::string command = "exec <&- >&- 2>&-; read x </dev/zero & kill -9 $!; exit 7";
     aio::subprocess p = co_await aio::create_subprocess_exec(
         sh(command), {.in = stdio::pipe, .out = stdio::pipe, .err = stdio::pipe, .pass_fds = fds});
@@ -282,7 +282,7 @@ AIO_REAL_TEST("options that mean nothing are refused") {
     EXPECT_TRUE(refused({.out = stdio::out}));
     EXPECT_TRUE(refused({.err = -1}));
     EXPECT_TRUE(refused({.cwd = std::string_view("a\0b", 3)}));
-    const int fds[] = {-3};
+    const std::vector<int> fds = {-3};
     EXPECT_TRUE(refused({.pass_fds = fds}));
     for (const texts& env : {texts{{"", "x"}}, texts{{"a=b", "x"}}, texts{{"a", std::string("x\0y", 3)}}})
         EXPECT_TRUE(refused({.env = env}));
@@ -383,7 +383,7 @@ AIO_REAL_TEST("the errors of exec say which program, and why") {
     EXPECT_EQ(
         co_await start_fails(argv("true", std::string(4'000'000, 'x')), error), "start true: Argument list too long");
     EXPECT_EQ(error, E2BIG);
-    const int fds[] = {1000};
+    const std::vector<int> fds = {1000};
     EXPECT_EQ(co_await start_fails(argv("true"), error, {.pass_fds = fds}),
         "start true: descriptor 1000 of pass_fds: Bad file descriptor");
     EXPECT_EQ(co_await start_fails(argv("true"), error, {.err = 1000}),
@@ -395,7 +395,7 @@ AIO_REAL_TEST("a child gets its standard streams, pass_fds, and no other descrip
     const int foreign = ::open("/dev/null", O_RDONLY);  // without O_CLOEXEC, as other libraries open files
     const int high = ::fcntl(foreign, F_DUPFD, 200);
     EXPECT_EQ(co_await output_of(sh("ls /proc/$$/fd; :"), {.in = stdio::pipe, .err = stdio::pipe}), "0\n1\n2\n");
-    const int passed[] = {high, foreign};
+    const std::vector<int> passed = {high, foreign};
     EXPECT_EQ(co_await output_of(sh("ls /proc/$$/fd; :"), {.in = stdio::pipe, .err = stdio::pipe, .pass_fds = passed}),
         "0\n1\n2\n" + std::to_string(high) + "\n" + std::to_string(foreign) + "\n");
     ::close(foreign);
@@ -532,7 +532,7 @@ AIO_REAL_TEST("a timeout around communicate() kills the child and has reaped it 
 
 AIO_REAL_TEST("a cancel of communicate() kills the whole group of a child that leads one") {
     life_line line;
-    const int fds[] = {line.ends[1]};
+    const std::vector<int> fds = {line.ends[1]};
     aio::subprocess p = co_await aio::create_subprocess_exec(
         sh("(trap '' TERM; sh -c 'sleep 1000 & wait' & wait) & echo x >&" + std::to_string(fds[0]) + "; wait"),
         {.out = stdio::pipe, .new_group = true, .pass_fds = fds});
@@ -552,7 +552,7 @@ AIO_REAL_TEST("a cancel of communicate() kills the whole group of a child that l
 AIO_REAL_TEST(
     "a grandchild that holds the pipe: wait() ends with the child, communicate() with the pipe or its timeout") {
     life_line line;
-    const int fds[] = {line.ends[1]};
+    const std::vector<int> fds = {line.ends[1]};
     aio::subprocess p = co_await aio::create_subprocess_exec(
         sh("sleep 1000 & echo started"), {.out = stdio::pipe, .new_group = true, .pass_fds = fds});
     line.handed_out();
@@ -567,7 +567,7 @@ AIO_REAL_TEST(
 
 AIO_REAL_TEST("kill() reaches what is left of a group whose leader has ended, and then says that nobody is there") {
     life_line line;
-    const int fds[] = {line.ends[1]};
+    const std::vector<int> fds = {line.ends[1]};
     aio::subprocess p =
         co_await aio::create_subprocess_exec(sh("sleep 1000 & exit 4"), {.new_group = true, .pass_fds = fds});
     line.handed_out();
@@ -606,7 +606,7 @@ AIO_REAL_TEST("an empty subprocess throws") {
 
 AIO_REAL_TEST("a child whose handle is dropped goes on, and is reaped without anybody who waits") {
     life_line line;
-    const int fds[] = {line.ends[1]};
+    const std::vector<int> fds = {line.ends[1]};
     {
         aio::subprocess p = co_await aio::create_subprocess_exec(argv("cat"), {.in = stdio::pipe, .pass_fds = fds});
         line.handed_out();
@@ -669,7 +669,7 @@ PLAIN_TEST("debug mode tells of a handle that is dropped while its child runs, a
     aio::run(main(), {.debug = true});
     AIO_REQUIRE(told.size() == 1);
     EXPECT_EQ(told[0].find("the handle of sleep (pid "), 0u) << told[0];
-    EXPECT_EQ(::waitpid(detached, nullptr, 0), detached);
+    ::waitpid(detached, nullptr, 0);  // unless the end of the loop has seen its end already
     EXPECT_TRUE(no_children());
 }
 
