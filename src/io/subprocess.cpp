@@ -100,7 +100,23 @@ coro<> collect(process_state& from, int which, output_budget& budget, std::strin
 
 coro<> nothing() { co_return; }
 
-coro<subprocess_output> exchange(process_ref process, std::string input, communicate_options options) {
+/// Kills the child if communicate() is cancelled before it has begun: then none of it runs (rule 8). The loop reaps.
+class unbegun {
+public:
+    explicit unbegun(process_ref process) noexcept : process_(std::move(process)) {}
+    unbegun(unbegun&& other) noexcept : process_(std::move(other.process_)) {}
+    unbegun& operator=(unbegun&&) = delete;
+    ~unbegun() {
+        if (process_) process_->kill_quietly();
+    }
+    process_ref begin() noexcept { return std::move(process_); }
+
+private:
+    process_ref process_;
+};
+
+coro<subprocess_output> exchange(unbegun whose, std::string input, communicate_options options) {
+    const process_ref process = whose.begin();
     process_state& p = *process;
     subprocess_output io;
     output_budget budget{options.max_output, options.max_output};
@@ -165,7 +181,7 @@ coro<subprocess_output> subprocess::communicate(std::string input, communicate_o
     detail::process_state& p = get();
     if (!input.empty() && !p.piped[0])
         detail::throw_logic_error("communicate: there is input for " + p.name + ", but its in is no pipe");
-    return detail::exchange(state_, std::move(input), options);
+    return detail::exchange(detail::unbegun(state_), std::move(input), options);
 }
 
 namespace detail {

@@ -538,6 +538,7 @@ AIO_REAL_TEST("a cancel of communicate() kills the whole group of a child that l
         {.out = stdio::pipe, .new_group = true, .pass_fds = fds});
     line.handed_out();
     aio::task<aio::subprocess_output> talk = aio::create_task(p.communicate());
+    co_await aio_test::turns(2);  // or it would be cancelled before it has begun
     co_await line.first_word();
     talk.cancel();
     bool cancelled = false;
