@@ -43,6 +43,7 @@
 #include <aio/shared_lock.hpp>
 #include <aio/signals.hpp>
 #include <aio/sleep.hpp>
+#include <aio/standard_streams.hpp>
 #include <aio/stream.hpp>
 #include <aio/subprocess.hpp>
 #include <aio/task.hpp>

@@ -61,6 +61,7 @@ stream_state::~stream_state() { close(false); }
 loop_core* stream_state::loop() const noexcept { return io_ ? io_->loop() : nullptr; }
 std::string stream_state::local() const { return io_ ? io_->local() : std::string(); }
 int stream_state::descriptor() const noexcept { return io_ ? io_->descriptor() : -1; }
+bool stream_state::finishes_output() const noexcept { return io_ && io_->finishes_output(); }
 bool stream_state::sends_files() const noexcept { return io_ && io_->sends_files(); }
 
 void stream_state::close(bool abort) noexcept {
@@ -518,6 +519,7 @@ cancel_reply write_operation::cancel(const std::string& message) noexcept {
         stream_->close(false);
     } else if (linked()) {
         stream_->send_collected();
+        if (linked() && sent_ > 0 && stream_->finishes_output()) return cancel_reply::refused;
     }
     return irrevocable<write_operation>::cancel(message);
 }

@@ -81,6 +81,8 @@ public:
     /// True while bytes that write() has taken have not gone out: TLS encrypts whole records. A write of nothing tries
     /// to send them.
     bool holds_output() const noexcept { return holds_output_; }
+    /// True if that goes out without further calls, so that a write of which some has been taken is not given up.
+    virtual bool finishes_output() const noexcept { return false; }
     /// The loop to which it belongs. It is kept, so no later loop has its address.
     loop_core* loop() const noexcept { return loop_; }
 

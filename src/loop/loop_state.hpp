@@ -26,6 +26,7 @@ class blocking_pool;
 struct descriptor_waits;
 struct child_processes;
 struct signal_hearing;
+struct standard_streams;
 template<class Signature>
 class function;
 
@@ -93,6 +94,7 @@ struct loop_state {
     detail::descriptor_waits* descriptor_waits = nullptr;  // made at the first wait_readable; one of the services
     child_processes* children = nullptr;                   // made with the first subprocess; one of the services
     signal_hearing* signals = nullptr;                     // made with the first listener; one of the services
+    standard_streams* standard = nullptr;                  // made at the first std_out(); one of the services
     list<loop_service> services;
     bool closing = false;  // run() is at its end: other threads can start nothing more
 };

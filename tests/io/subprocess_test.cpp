@@ -550,6 +550,15 @@ AIO_REAL_TEST("a cancel of communicate() kills the whole group of a child that l
     co_await line.all_gone();
 }
 
+AIO_REAL_TEST("a communicate() that is cancelled before it has begun kills the child, too") {
+    aio::subprocess p = co_await aio::create_subprocess_exec(argv("sleep", "1000"), {.out = stdio::pipe});
+    aio::task<aio::subprocess_output> talk = aio::create_task(p.communicate());
+    talk.cancel();
+    co_await aio_test::turns(2);
+    EXPECT_TRUE(talk.cancelled());
+    EXPECT_EQ(co_await p.wait(), -SIGKILL);
+}
+
 AIO_REAL_TEST(
     "a grandchild that holds the pipe: wait() ends with the child, communicate() with the pipe or its timeout") {
     life_line line;

@@ -106,6 +106,8 @@ public:
     /// Puts the operation into the line, and writes if the operation is alone there.
     void join_writers(write_operation& op) noexcept;
     bool is_first(const write_operation& op) const noexcept;
+    /// What the transport has taken of a write goes out, whatever becomes of the operation.
+    bool finishes_output() const noexcept;
     /// Writes now what waits for the flush, as far as there is room.
     void send_collected() noexcept;
     /// True if the kernel can copy from a file to this stream.
