@@ -246,7 +246,10 @@ AIO_REAL_TEST("many connections at once, each with its own session or a resumed 
 AIO_REAL_TEST("connect_timeout bounds the connection, and handshake_timeout what comes after it") {
     // A socket that listens and whose backlog is full answers nobody.
     aio::server v = co_await aio::start_server(
-        [](aio::stream s) -> aio::coro<> { static_cast<void>(co_await s.read()); }, "127.0.0.1", 0);
+        [](aio::stream s) -> aio::coro<> {
+            static_cast<void>(co_await errno_of([&]() -> aio::coro<> { static_cast<void>(co_await s.read()); }));
+        },
+        "127.0.0.1", 0);
     const aio::tls_context here = certificates().client();
     const std::string where = "localhost:" + std::to_string(v.port());
     EXPECT_EQ(co_await message_of([&]() -> aio::coro<> {
