@@ -1,9 +1,9 @@
 #pragma once
 // The signals that come to this process, as an async generator. Source: loop.add_signal_handler; tokio's signal.
 //
-//     aio::coro<> reload_on_hangup(configuration& c) {
+//     aio::coro<> tell_of_hangups() {
 //         aio::async_generator<int> hangups = aio::signals(aio::signal_set(SIGHUP));
-//         while (auto number = co_await hangups.next()) { co_await c.reload(); }
+//         while (auto number = co_await hangups.next()) { std::printf("signal %d\n", *number); }
 //     }
 //     aio::coro<> serve_until_told(aio::server v) {
 //         auto ends = aio::signals(aio::signal_set(SIGINT, SIGTERM));

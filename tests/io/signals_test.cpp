@@ -272,6 +272,11 @@ PLAIN_TEST(
             return 0;
         }),
             -SIGTERM);
+        aio::task<int> waiting = aio::create_task(next_of(heard));
+        co_await aio::sleep(1ms);
+        EXPECT_FALSE(waiting.done()) << "the signal was the child's (cpython#94454, pyroute2#870)";
+        ::raise(SIGUSR1);
+        EXPECT_EQ(co_await waiting, SIGUSR1);
         EXPECT_EQ(in_a_fork([&] {
             heard = {};  // of the parent: does nothing
             const auto own = []() -> aio::coro<int> {

@@ -494,3 +494,64 @@ PLAIN_TEST("a process without free descriptors is told so") {
                   .finish(),
         0);
 }
+
+PLAIN_TEST(
+    "a child that inherits a full pipe after std_out() has written to it can write to it all the same (bun#33560)") {
+    pipes out, told;
+    child writer(as_it_is, out.write, [] {
+        const auto main = []() -> aio::coro<int> {
+            co_await aio::std_out().write("x");
+            aio::subprocess p = co_await aio::create_subprocess_exec(aio::argv("head", "-c", "300000", "/dev/zero"));
+            co_return co_await p.wait();
+        };
+        return aio::run(main());
+    });
+    out.close_write();
+    EXPECT_EQ(all_of(out.read).size(), 300'001u);
+    EXPECT_EQ(writer.finish(), 0);
+}
+
+PLAIN_TEST("who writes to the same pipe afterwards finds it as it was (bun#33827, buildah#3152)") {
+    pipes out;
+    child first(as_it_is, out.write, [] {
+        const auto main = []() -> aio::coro<int> {
+            co_await aio::std_out().write("x");
+            co_return 0;
+        };
+        return aio::run(main());
+    });
+    EXPECT_EQ(first.finish(), 0);
+    EXPECT_FALSE(nonblocking(out.write));
+    child second(as_it_is, out.write, [] {
+        write_all(1, std::string(300'000, 'y'));
+        return 0;
+    });
+    out.close_write();
+    EXPECT_EQ(all_of(out.read).size(), 300'001u);
+    EXPECT_EQ(second.finish(), 0);
+}
+
+PLAIN_TEST("the standard streams withstand a cancel at each step, and each allocation that fails") {
+    temporary in, out;
+    write_all(in.write, std::string(100'000, 'l') + "\n");
+    child both(in.read, out.write, [] {
+        const int before = aio_test::lowest_free_descriptor();
+        const auto scenario = []() -> aio::coro<> {
+            const aio_test::counted here;
+            ::lseek(0, 0, SEEK_SET);
+            const std::string some = co_await aio::std_in().read(5);
+            co_await aio::std_out().write(std::string_view(some));
+            co_await aio::std_out().write(std::string(2'000, 'x'));
+        };
+        int wrong = 0;
+        const auto check = [&] {
+            if (aio_test::counted::alive != 0) wrong |= 1;
+            if (aio_test::lowest_free_descriptor() > before) wrong |= 2;
+        };
+        aio::testing::cancel_at_every_step(scenario, check);
+        aio::testing::end_at_every_step(scenario, check);
+        aio::testing::fail_every_allocation(scenario, check);
+        return wrong;
+    });
+    EXPECT_EQ(both.finish(), 0);
+}

@@ -838,6 +838,58 @@ AIO_TEST("a call graph says for which child a task waits") {
     co_await waiting;
 }
 
+// ---- situations of others ----
+
+AIO_REAL_TEST("one descriptor may be both outputs of a child (joyent/libuv#1074)") {
+    int ends[2];
+    AIO_REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    aio::subprocess p =
+        co_await aio::create_subprocess_exec(sh("echo a; echo b >&2"), {.out = ends[1], .err = ends[1]});
+    ::close(ends[1]);
+    EXPECT_EQ(co_await p.wait(), 0);
+    char text[8] = {};
+    EXPECT_EQ(::read(ends[0], text, sizeof text), 4);
+    EXPECT_EQ(std::string(text), "a\nb\n");
+    ::close(ends[0]);
+}
+
+AIO_REAL_TEST("the end of a child is seen after many starts that failed, which leave nothing (libuv#3257, libuv#727)") {
+    aio::subprocess p = co_await aio::create_subprocess_exec(argv("cat"), {.in = stdio::pipe});
+    const int before = aio_test::lowest_free_descriptor();
+    for (int i = 0; i < 100; ++i) {
+        int error = 0;
+        co_await start_fails(argv("program-that-had-better-not-exist"), error, {.in = stdio::pipe, .out = stdio::pipe});
+        EXPECT_EQ(error, ENOENT);
+    }
+    EXPECT_EQ(aio_test::lowest_free_descriptor(), before);
+    co_await p.in().aclose();
+    EXPECT_EQ(co_await p.wait(), 0);
+}
+
+namespace {
+std::atomic<int> children_ended = 0;
+}
+
+AIO_REAL_TEST("a handler for SIGCHLD of the program's own stays, and is called (netdata#9107)") {
+    const auto before = std::signal(SIGCHLD, [](int) { ++children_ended; });
+    children_ended = 0;
+    aio::subprocess p = co_await aio::create_subprocess_exec(argv("true"));
+    EXPECT_EQ(co_await p.wait(), 0);
+    EXPECT_EQ(children_ended, 1);
+    std::signal(SIGCHLD, before);
+}
+
+AIO_REAL_TEST("a timeout is kept although a grandchild holds the pipes (plumbum#840)") {
+    aio::subprocess p = co_await aio::create_subprocess_exec(
+        sh("sleep 1000 & wait"), {.out = stdio::pipe, .err = stdio::pipe, .new_group = true});
+    bool timed_out = false;
+    try {
+        co_await aio::wait_for(p.communicate(), 10ms);
+    } catch (const aio::timeout_error&) { timed_out = true; }
+    EXPECT_TRUE(timed_out);
+    EXPECT_EQ(p.returncode(), -SIGKILL);
+}
+
 // ---- brute force ----
 
 namespace {
