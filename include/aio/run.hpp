@@ -43,7 +43,8 @@ class stepper;
 /// A loop, and what run() does around it.
 class loop_owner {
 public:
-    explicit loop_owner(const run_options& options, const testing_options& testing = {});
+    /// one_thread: the loop will run on this thread alone.
+    explicit loop_owner(const run_options& options, bool one_thread = true, const testing_options& testing = {});
     ~loop_owner();
     loop_owner(const loop_owner&) = delete;
     loop_owner& operator=(const loop_owner&) = delete;

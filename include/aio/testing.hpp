@@ -38,7 +38,7 @@ T run(coro<T> main, options o = {}) {
     testing.virtual_time = o.virtual_time;
     testing.seeded = o.seed.has_value();
     testing.seed = o.seed.value_or(0);
-    detail::loop_owner owner(how, testing);
+    detail::loop_owner owner(how, true, testing);
     if constexpr (std::is_void_v<T>) {
         detail::run_in(owner, std::move(main));
         owner.end();

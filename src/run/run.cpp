@@ -30,7 +30,7 @@ bool debug_from_environment() {
 
 // epoll is always there. If io_uring is asked for and missing, this says so once and the program goes on: users
 // expect a container to work.
-std::unique_ptr<io_backend> choose_backend(backend wanted) {
+std::unique_ptr<io_backend> choose_backend(backend wanted, bool one_thread) {
     const char* variable = std::getenv("AIO_BACKEND");
     if (wanted == backend::automatic && variable && *variable) {
         if (std::strcmp(variable, "io_uring") == 0) {
@@ -41,7 +41,7 @@ std::unique_ptr<io_backend> choose_backend(backend wanted) {
         }
     }
     if (wanted == backend::io_uring) {
-        if (auto ring = make_uring_backend()) return ring;
+        if (auto ring = make_uring_backend(one_thread)) return ring;
         static const bool told =
             (std::fputs("aiocxx: io_uring cannot be used here, epoll takes its place\n", stderr), true);
         static_cast<void>(told);
@@ -51,10 +51,11 @@ std::unique_ptr<io_backend> choose_backend(backend wanted) {
 
 }  // namespace
 
-loop_owner::loop_owner(const run_options& options, const testing_options& testing) : options_(options) {
+loop_owner::loop_owner(const run_options& options, bool one_thread, const testing_options& testing)
+    : options_(options) {
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
     tell_replaced_errors();  // of an earlier loop: not for this loop's exception handler
-    auto io = choose_backend(options.io);
+    auto io = choose_backend(options.io, one_thread);
     watch_forks();
     loop_.reset(new event_loop);
     loop_->core().set_backend(std::move(io));
@@ -168,7 +169,7 @@ int exit_status_of_error(const std::exception_ptr& error) {
 
 detail::loop_owner& runner::owner() {
     if (closed_) detail::throw_logic_error("this runner is closed");
-    if (!owner_) owner_ = std::make_unique<detail::loop_owner>(options_);
+    if (!owner_) owner_ = std::make_unique<detail::loop_owner>(options_, false);
     return *owner_;
 }
 

@@ -75,7 +75,8 @@ public:
 
 /// descriptor: where to write its own descriptor, which is readable while poll() has something to tell.
 std::unique_ptr<io_backend> make_epoll_backend(int* descriptor = nullptr);
-/// Null if this build, the kernel or the process's limits have no io_uring.
-std::unique_ptr<io_backend> make_uring_backend();
+/// Null if this build, the kernel or the process's limits have no io_uring. one_thread: no other thread than this one
+/// will use it.
+std::unique_ptr<io_backend> make_uring_backend(bool one_thread);
 
 }  // namespace aio::detail

@@ -105,7 +105,7 @@ std::unique_ptr<io_backend> make_epoll_backend(int* descriptor) {
 }
 
 #ifndef AIO_IO_URING
-std::unique_ptr<io_backend> make_uring_backend() { return nullptr; }
+std::unique_ptr<io_backend> make_uring_backend(bool) { return nullptr; }
 #endif
 
 }  // namespace aio::detail

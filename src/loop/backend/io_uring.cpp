@@ -33,20 +33,26 @@ bool new_enough(io_uring& ring) noexcept {
 
 }  // namespace
 
-std::unique_ptr<uring_backend> uring_backend::make() {
+std::unique_ptr<uring_backend> uring_backend::make(bool one_thread) {
     std::unique_ptr<uring_backend> made(new uring_backend);
-    if (!made->set_up()) return nullptr;
+    if (!made->set_up(one_thread)) return nullptr;
     made->readiness_ = make_epoll_backend(&made->readiness_fd_);
     return made;
 }
 
-bool uring_backend::set_up() {
+bool uring_backend::make_ring(unsigned how) noexcept {
     io_uring_params parameters{};
-    // The kernel's part of a request runs when the loop enters the kernel anyway, and interrupts nothing. Not taken:
-    // IORING_SETUP_SINGLE_ISSUER, because a runner may go on in another thread.
-    parameters.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+    parameters.flags = how | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
     parameters.cq_entries = 4096;
-    set_up_ = ::io_uring_queue_init_params(256, &ring_, &parameters) == 0;
+    return ::io_uring_queue_init_params(256, &ring_, &parameters) == 0;
+}
+
+bool uring_backend::set_up(bool one_thread) {
+    // The kernel's part of a request runs when the loop enters the kernel anyway, and interrupts nothing. It costs less
+    // if only one thread may do so, where the kernel knows that (Linux 6.1).
+    constexpr unsigned on_any_thread = IORING_SETUP_COOP_TASKRUN;
+    constexpr unsigned on_this_thread = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    set_up_ = (one_thread && make_ring(on_this_thread)) || make_ring(on_any_thread);
     if (!set_up_ || !new_enough(ring_)) return false;
     buffer_ring_ = static_cast<io_uring_buf_ring*>(map_pages(most_buffers * sizeof(io_uring_buf)));
     memory_ = static_cast<char*>(map_pages(most_buffers * buffer_size));
@@ -202,7 +208,7 @@ void uring_backend::wait(std::optional<std::chrono::nanoseconds> timeout) {
     }
 }
 
-std::unique_ptr<io_backend> make_uring_backend() { return uring_backend::make(); }
+std::unique_ptr<io_backend> make_uring_backend(bool one_thread) { return uring_backend::make(one_thread); }
 
 }  // namespace aio::detail
 

@@ -46,8 +46,7 @@ protected:
 
 class uring_backend final : public io_backend {
 public:
-    /// Null if the kernel is too old, or the process may not use io_uring.
-    static std::unique_ptr<uring_backend> make();
+    static std::unique_ptr<uring_backend> make(bool one_thread);  // as make_uring_backend()
     ~uring_backend() override;
     uring_backend(const uring_backend&) = delete;
     uring_backend& operator=(const uring_backend&) = delete;
@@ -94,7 +93,8 @@ public:
 
 private:
     uring_backend() = default;
-    bool set_up();
+    bool set_up(bool one_thread);
+    bool make_ring(unsigned how) noexcept;
     io_uring_sqe& next_entry() noexcept;
     void lend_more() noexcept;
     void watch_readiness() noexcept;
