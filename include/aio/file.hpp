@@ -67,7 +67,8 @@ public:
     coro<std::string> read(std::size_t n);
     /// Gives everything from the current position to the end of the file.
     coro<std::string> read();
-    /// Calls read(2) once and gives how many bytes it has read: at least one, or 0 at the end of the file. `into` must
+    /// Fills `into` and gives how many bytes it has read: fewer only at the end of the file, or from a file that is not
+    /// regular; 0 at the end. `into` must
     /// live until the read completes.
     coro<std::size_t> read_some(std::span<std::byte> into);
     /// Writes all of data, and gives its size. data must live until the write completes, unless it is a temporary that

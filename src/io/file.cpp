@@ -248,6 +248,17 @@ coro<std::int64_t> use(file_ref file, const char* operation, F fn) {
     co_return o.count;
 }
 
+/// Calls aside(what, fd), which gives a coro<outcome>, when it is this operation's turn. Gives its count, or throws its
+/// error.
+template<class F>
+coro<std::int64_t> use_aside(file_ref file, const char* operation, F aside) {
+    const auto guard = co_await file->turn.scoped();
+    require_open(*file.get(), operation);
+    const outcome o = co_await aside(operation + (" " + file->path), file->fd);
+    if (o.error != 0) throw_system_error(o.error, std::string(operation) + " " + file->path);
+    co_return o.count;
+}
+
 /// Calls fn() on a thread, and again each time when the descriptor is ready, until its error is not EAGAIN. Gives fn's
 /// count. The caller holds the file's turn.
 template<class F>
@@ -325,6 +336,14 @@ coro<std::size_t> write_pieces(file_ref file, const char* data, std::size_t size
 coro<std::string> read_most(file_ref file, std::size_t most) {
     if (file->in_pieces) co_return co_await read_pieces(std::move(file), most);
     std::string content;
+    if (most <= most_for_the_ring && loop_has_ring()) {
+        content.resize(most);
+        auto reading = [&](std::string what, int fd) {
+            return read_fully_aside(std::move(what), fd, content.data(), most);
+        };
+        content.resize(static_cast<std::size_t>(co_await use_aside(std::move(file), "read", reading)));
+        co_return content;
+    }
     auto job = [most, into = &content](int fd) { return outcome{read_up_to(fd, most, *into), 0}; };
     co_await use(std::move(file), "read", job);
     co_return content;
@@ -334,29 +353,28 @@ coro<std::string> read_most(file_ref file, std::size_t most) {
 
 coro<std::size_t> read_into(file_ref file, void* into, std::size_t size) {
     if (file->in_pieces) co_return co_await read_piece_into(std::move(file), into, size);
-    auto job = [into, size](int fd) noexcept {
-        ssize_t n;
-        do { n = ::read(fd, into, std::min(size, most_at_once)); } while (n < 0 && errno == EINTR);
-        return n < 0 ? outcome{errno, 0} : outcome{0, n};
+    auto reading = [=](std::string what, int fd) {
+        return read_fully_aside(std::move(what), fd, static_cast<char*>(into), std::min(size, most_at_once));
     };
-    co_return static_cast<std::size_t>(co_await use(std::move(file), "read", job));
+    co_return static_cast<std::size_t>(co_await use_aside(std::move(file), "read", reading));
 }
 
 coro<std::size_t> write_from(file_ref file, const void* data, std::size_t size) {
     if (file->in_pieces) co_return co_await write_pieces(std::move(file), static_cast<const char*>(data), size);
-    auto job = [data, size](int fd) noexcept { return write_fully(fd, static_cast<const char*>(data), size); };
-    co_return static_cast<std::size_t>(co_await use(std::move(file), "write", job));
+    auto writing = [=](std::string what, int fd) {
+        return write_fully_aside(std::move(what), fd, static_cast<const char*>(data), size);
+    };
+    co_return static_cast<std::size_t>(co_await use_aside(std::move(file), "write", writing));
 }
 
 namespace {
 
-/// Calls fn(fd) on a thread, beside the file's other operations: a position of its own needs no turn.
+/// Calls aside(what, fd) beside the file's other operations: a position of its own needs no turn.
 template<class F>
-coro<std::int64_t> use_at(file_ref file, const char* operation, F fn) {
+coro<std::int64_t> use_at(file_ref file, const char* operation, F aside) {
     const auto guard = co_await file->open.shared();
     require_open(*file.get(), operation);
-    auto job = [fd = file->fd, fn]() mutable { return fn(fd); };
-    const outcome o = co_await on_thread(operation + (" " + file->path), std::move(job));
+    const outcome o = co_await aside(operation + (" " + file->path), file->fd);
     if (o.error != 0) throw_system_error(o.error, std::string(operation) + " " + file->path);
     co_return o.count;
 }
@@ -369,14 +387,26 @@ void require_offset(const char* operation, std::int64_t offset) {
 
 coro<std::string> read_from(file_ref file, std::int64_t offset, std::size_t most) {
     std::string content;
-    auto job = [=, into = &content](int fd) { return outcome{read_up_to(fd, most, *into, offset), 0}; };
-    co_await use_at(std::move(file), "read", job);
+    if (most <= most_for_the_ring && loop_has_ring()) {
+        content.resize(most);
+        auto reading = [&](std::string what, int fd) {
+            return read_fully_aside(std::move(what), fd, content.data(), most, offset);
+        };
+        content.resize(static_cast<std::size_t>(co_await use_at(std::move(file), "read", reading)));
+        co_return content;
+    }
+    auto reading = [=, into = &content](std::string what, int fd) {
+        return on_thread(std::move(what), [=] { return outcome{read_up_to(fd, most, *into, offset), 0}; });
+    };
+    co_await use_at(std::move(file), "read", reading);
     co_return content;
 }
 
 coro<std::size_t> write_to(file_ref file, std::int64_t offset, const void* data, std::size_t size) {
-    auto job = [=](int fd) noexcept { return write_fully(fd, static_cast<const char*>(data), size, offset); };
-    co_return static_cast<std::size_t>(co_await use_at(std::move(file), "write", job));
+    auto writing = [=](std::string what, int fd) {
+        return write_fully_aside(std::move(what), fd, static_cast<const char*>(data), size, offset);
+    };
+    co_return static_cast<std::size_t>(co_await use_at(std::move(file), "write", writing));
 }
 
 coro<std::size_t> write_text_to(file_ref file, std::int64_t offset, std::string data) {
@@ -406,8 +436,8 @@ coro<std::int64_t> set_size(file_ref file, std::int64_t size) {
 }
 
 coro<> sync_file(file_ref file) {
-    auto job = [](int fd) noexcept { return outcome{::fsync(fd) == 0 ? 0 : errno, 0}; };
-    co_await use(std::move(file), "sync", job);
+    auto syncing = [](std::string what, int fd) { return sync_aside(std::move(what), fd); };
+    co_await use_aside(std::move(file), "sync", syncing);
 }
 
 }  // namespace

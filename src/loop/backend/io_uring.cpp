@@ -90,6 +90,29 @@ io_uring_sqe& uring_backend::next_entry() noexcept {
     }
 }
 
+void uring_backend::under_way(ring_request& r, io_uring_sqe& entry) noexcept {
+    ::io_uring_sqe_set_data(&entry, &r);
+    under_way_.push_back(r);
+}
+
+void uring_backend::read(ring_request& r, int fd, char* into, std::size_t size, std::int64_t at) noexcept {
+    io_uring_sqe& entry = next_entry();
+    ::io_uring_prep_read(&entry, fd, into, static_cast<unsigned>(size), static_cast<std::uint64_t>(at));
+    under_way(r, entry);
+}
+
+void uring_backend::write(ring_request& r, int fd, const char* data, std::size_t size, std::int64_t at) noexcept {
+    io_uring_sqe& entry = next_entry();
+    ::io_uring_prep_write(&entry, fd, data, static_cast<unsigned>(size), static_cast<std::uint64_t>(at));
+    under_way(r, entry);
+}
+
+void uring_backend::sync(ring_request& r, int fd) noexcept {
+    io_uring_sqe& entry = next_entry();
+    ::io_uring_prep_fsync(&entry, fd, 0);
+    under_way(r, entry);
+}
+
 // It waits before it looks: who receives has found nothing, or is about to hear that there is something.
 void uring_backend::receive(ring_request& r, int fd) noexcept {
     io_uring_sqe& entry = next_entry();
@@ -97,15 +120,13 @@ void uring_backend::receive(ring_request& r, int fd) noexcept {
     entry.ioprio |= IORING_RECVSEND_POLL_FIRST;
     entry.flags |= IOSQE_BUFFER_SELECT;
     entry.buf_group = group;
-    ::io_uring_sqe_set_data(&entry, &r);
-    under_way_.push_back(r);
+    under_way(r, entry);
 }
 
 void uring_backend::send(ring_request& r, int fd, const char* data, std::size_t size) noexcept {
     io_uring_sqe& entry = next_entry();
     ::io_uring_prep_send(&entry, fd, data, size, MSG_NOSIGNAL | MSG_WAITALL);
-    ::io_uring_sqe_set_data(&entry, &r);
-    under_way_.push_back(r);
+    under_way(r, entry);
 }
 
 // Success is not told: a completion of its own would end the sleep of the poll that it goes out with.
@@ -126,8 +147,7 @@ void uring_backend::finish_sending() noexcept {
 void uring_backend::wait_for(ring_request& r, int fd, unsigned events) noexcept {
     io_uring_sqe& entry = next_entry();
     ::io_uring_prep_poll_add(&entry, fd, events);
-    ::io_uring_sqe_set_data(&entry, &r);
-    under_way_.push_back(r);
+    under_way(r, entry);
 }
 
 void uring_backend::cancel_now(ring_request& r) noexcept {

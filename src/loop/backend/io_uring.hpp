@@ -65,6 +65,10 @@ public:
     /// Sends all of the bytes, as there is room. They must stay where they are. ended() gives fewer only before an
     /// error.
     void send(ring_request& r, int fd, const char* data, std::size_t size) noexcept;
+    /// As read(2) and write(2), or as pread(2) and pwrite(2) at an offset that is not -1; and fsync(2).
+    void read(ring_request& r, int fd, char* into, std::size_t size, std::int64_t at) noexcept;
+    void write(ring_request& r, int fd, const char* data, std::size_t size, std::int64_t at) noexcept;
+    void sync(ring_request& r, int fd) noexcept;
     /// Tells r when the next poll comes.
     void before_poll(ring_sending& r) noexcept { outgoing_.push_back(r); }
     /// A part of r.poll_comes(): sends the bytes for which there is room now. If that is not all, ended() gets how many
@@ -96,6 +100,7 @@ private:
     bool set_up(bool one_thread);
     bool make_ring(unsigned how) noexcept;
     io_uring_sqe& next_entry() noexcept;
+    void under_way(ring_request& r, io_uring_sqe& entry) noexcept;
     void lend_more() noexcept;
     void watch_readiness() noexcept;
     void wait(std::optional<std::chrono::nanoseconds> timeout);
