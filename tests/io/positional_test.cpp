@@ -75,17 +75,21 @@ AIO_REAL_TEST("reads at an offset run in parallel, and aclose waits for them") {
     const folder dir;
     put(dir / "a", "0123456789");
     aio::file f = co_await aio::open_file(dir / "a");
+    // A ring reads by itself, and calls no pread(2) that could be kept waiting.
+    const bool on_ring = aio::get_running_loop().backend() == aio::backend::io_uring;
     reads_under_way = 0;
-    reads_to_wait_for = 2;  // neither ends without the other
+    reads_to_wait_for = on_ring ? 0 : 2;  // neither ends without the other
     auto one = aio::create_task(f.read_at(0, 4));
     co_await aio_test::turns(2);
     auto closing = aio::create_task(f.aclose());
     auto two = aio::create_task(f.read_at(4, 4));
-    while (reads_under_way < 1) co_await aio::sleep(0s);
-    co_await aio_test::turns(20);
-    EXPECT_FALSE(one.done());
-    EXPECT_FALSE(closing.done());
-    reads_to_wait_for = 1;
+    if (!on_ring) {
+        while (reads_under_way < 1) co_await aio::sleep(0s);
+        co_await aio_test::turns(20);
+        EXPECT_FALSE(one.done());
+        EXPECT_FALSE(closing.done());
+        reads_to_wait_for = 1;
+    }
     EXPECT_EQ(co_await one, "0123");
     co_await closing;
     reads_to_wait_for = 0;
@@ -96,7 +100,7 @@ AIO_REAL_TEST("reads at an offset run in parallel, and aclose waits for them") {
     } catch (const std::system_error& e) { said = e.what(); }
     EXPECT_NE(said.find("read " + (dir / "a").string() + ", which is closed"), std::string::npos) << said;
     aio::file g = co_await aio::open_file(dir / "a");
-    reads_to_wait_for = 2;
+    reads_to_wait_for = on_ring ? 0 : 2;
     auto three = aio::create_task(g.read_at(0, 4));
     auto four = aio::create_task(g.read_at(4, 4));
     EXPECT_EQ(co_await three, "0123");
