@@ -69,6 +69,7 @@ public:
     }
     unsigned* detail_size() noexcept { return &size_; }
     void detail_set_port(int port) noexcept;
+    void detail_set_any(int port) noexcept;  // of the same family: every interface
 
 private:
     static constexpr unsigned room = 112;

@@ -32,6 +32,7 @@
 #include <aio/finally.hpp>
 #include <aio/future.hpp>
 #include <aio/gather.hpp>
+#include <aio/inherited_sockets.hpp>
 #include <aio/interval.hpp>
 #include <aio/lock.hpp>
 #include <aio/queue.hpp>

@@ -20,6 +20,7 @@
 
 #include <aio/address.hpp>
 #include <aio/coro.hpp>
+#include <aio/descriptor.hpp>
 #include <aio/detail/io/bytes.hpp>
 #include <aio/detail/io/datagram_operations.hpp>
 
@@ -128,6 +129,10 @@ private:
 /// (EADDRINUSE, EACCES), or has an error of resolver_category(); std::invalid_argument for options that fit nothing.
 /// Source: loop.create_datagram_endpoint(local_addr=...).
 coro<datagrams> bind_datagrams(std::string host, int port, datagram_options options = {});
+/// Takes over a socket of datagrams, bound or connected, IP or unix: an inherited one (inherited_sockets()), or one of
+/// another library. Of the options, limit alone is used. Throws std::system_error that says what it is: EBADF or
+/// ENOTSOCK, EPROTOTYPE for a socket of another type. Source: loop.create_datagram_endpoint(sock=...).
+coro<datagrams> bind_datagrams(descriptor socket, datagram_options options = {});
 /// A socket that sends to one peer, and receives from it alone. Nothing is sent for that, so nobody need be there: of a
 /// name with several addresses, the first one that this machine has a route to is taken. Throws std::system_error that
 /// names host, port and each address with its error, or has an error of resolver_category(). Source:

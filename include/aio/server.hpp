@@ -43,12 +43,20 @@ namespace aio {
 /// limit: as in stream_options. backlog: how many connections the kernel holds until they are accepted. reuse_port:
 /// several processes share the port. context: connections are encrypted (tls_context::server); it is read before the
 /// call returns. handshake_timeout: a connection that has not completed the handshake of TLS by then is closed.
+/// The others are those of stream_options, for each connection.
 struct server_options {
     std::size_t limit = 65536;
     int backlog = 100;
     bool reuse_port = false;
     const tls_context* context = nullptr;
     delay handshake_timeout = std::chrono::seconds(60);
+    bool no_delay = true;
+    delay keep_alive = std::nullopt;
+    delay keep_alive_interval = std::nullopt;
+    int keep_alive_count = 0;
+    std::size_t send_buffer = 0;
+    std::size_t receive_buffer = 0;
+    std::size_t max_descriptors = 0;
 };
 
 namespace detail {
@@ -164,6 +172,8 @@ coro<server> listen_on(
     connection_handler handler, std::string host, int port, server_options options, tls_context_ref context);
 coro<server> listen_on_path(
     connection_handler handler, std::string path, server_options options, tls_context_ref context);
+coro<server> listen_on_descriptor(
+    connection_handler handler, descriptor listening, server_options options, tls_context_ref context);
 }  // namespace detail
 
 /// Listens on all addresses of host (a name or address; "" is every interface) and port (0: a free one, the same for
@@ -175,6 +185,16 @@ coro<server> listen_on_path(
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
     return detail::listen_on(detail::make_handler(std::forward<F>(handler)), std::move(host), port, options,
+        detail::context_of(options.context));
+}
+/// Takes over a socket that listens already, TCP or unix: an inherited one (inherited_sockets()), or one of another
+/// library. It is made close-on-exec, and does not block any more, for all processes that share it. backlog, reuse_port
+/// and the buffers are what they are; a unix socket's file stays when the server is closed. Throws std::system_error
+/// that says what it is: EBADF or ENOTSOCK, EPROTOTYPE for a socket of datagrams, EINVAL for one that does not listen.
+/// Source: asyncio.start_server(sock=...).
+template<class F>
+AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, descriptor listening, server_options options = {}) {
+    return detail::listen_on_descriptor(detail::make_handler(std::forward<F>(handler)), std::move(listening), options,
         detail::context_of(options.context));
 }
 /// Listens on a unix socket at path; the file of a socket on which nobody listens any more is replaced. Source:

@@ -17,6 +17,7 @@
 #include <aio/address.hpp>
 #include <aio/coro.hpp>
 #include <aio/delay.hpp>
+#include <aio/descriptor.hpp>
 #include <aio/detail/io/bytes.hpp>
 #include <aio/detail/io/stream_state.hpp>
 #include <aio/tls.hpp>
@@ -46,6 +47,28 @@ struct stream_options {
     std::string_view server_name = {};
     delay handshake_timeout = std::chrono::seconds(60);
     delay connect_timeout = std::nullopt;
+    bool no_delay = true;
+    delay keep_alive = std::nullopt;
+    delay keep_alive_interval = std::nullopt;
+    int keep_alive_count = 0;
+    std::size_t send_buffer = 0;
+    std::size_t receive_buffer = 0;
+    std::string_view local = {};
+    int local_port = 0;
+    std::size_t max_descriptors = 0;
+};
+
+/// Bytes of a unix socket, and the descriptors that have come with them.
+struct received_descriptors {
+    std::string data;
+    std::vector<descriptor> descriptors;
+};
+
+/// The process at the other end of a unix socket, and for whom it runs.
+struct credentials {
+    int pid = 0;
+    unsigned uid = 0;
+    unsigned gid = 0;
 };
 
 /// A connection; movable. The destructor closes it at once (debug mode reports that nobody awaited aclose()).
@@ -138,6 +161,24 @@ public:
     /// What TLS has agreed on; std::nullopt without TLS, and once the stream is closed.
     std::optional<tls_info> tls() const;
 
+    /// For unix sockets: writes data, which is not empty, in its turn, and lets copies of the descriptors go along with
+    /// its first byte. They stay the caller's, and must be open until it completes. Irrevocable, as write(). Throws
+    /// std::system_error (EBADF: one is not open; ETOOMANYREFS: too many are under way), after which the stream can be
+    /// used further; std::invalid_argument for no bytes, no descriptors, or more than 253; std::logic_error if the
+    /// stream is no unix socket. Source: socket.send_fds.
+    coro<> send_descriptors(std::string data, std::vector<int> descriptors);
+    /// Gives bytes as read(n) does, and the descriptors that have come with the bytes read so far: those that were sent
+    /// with a byte come with it or before it. They are close-on-exec. Needs max_descriptors in the options; without, or
+    /// when nobody takes them, they are closed, the latest with the stream. Revertible: both stay for the next call.
+    /// Throws std::system_error (EMSGSIZE) if some are lost. Source: socket.recv_fds.
+    coro<received_descriptors> receive_descriptors(std::size_t n);
+    /// Gives the descriptors that have come with the bytes read so far, in order: for messages that are read by
+    /// read_line() or read_exactly(). Throws as receive_descriptors().
+    std::vector<descriptor> take_descriptors();
+    /// Of a unix socket's peer, when it connected, or began to listen. Throws std::logic_error if the stream is no unix
+    /// socket. Source: SO_PEERCRED.
+    credentials peer_credentials() const;
+
     /// The address: "127.0.0.1:8080", "[::1]:8080", or a path; "a unix socket" for one without a name.
     std::string peer() const;
     std::string local() const;  // empty once closed
@@ -158,6 +199,11 @@ private:
 /// handshake fails. Irrevocable, but a cancel while it waits gives up.
 /// Source: asyncio.open_connection.
 coro<stream> open_connection(std::string host, int port, stream_options options = {});
+/// Takes over a connected socket, TCP or unix: one end of a socketpair(), one that a service manager has accepted, or
+/// one of another library. Of the options that is what concerns TLS, limit and max_descriptors. Throws
+/// std::system_error that says what it is: EBADF or ENOTSOCK, EPROTOTYPE for a socket of datagrams, ENOTCONN. Source:
+/// asyncio.open_connection(sock=...).
+coro<stream> open_connection(descriptor connected, stream_options options = {});
 /// Connects to the unix socket at path. While the server's backlog is full, it tries again every few milliseconds.
 /// Throws std::system_error that names the path. TLS that verifies the peer needs server_name. Irrevocable, but a
 /// cancel while it waits gives up. Source: asyncio.open_unix_connection.

@@ -7,6 +7,7 @@
 #include <aio/errors.hpp>
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -111,6 +112,15 @@ void address::detail_set_port(int port) noexcept {
     if (is_ipv6()) reinterpret_cast<sockaddr_in6*>(storage_)->sin6_port = number;
 }
 
+void address::detail_set_any(int port) noexcept {
+    if (is_ipv4()) reinterpret_cast<sockaddr_in*>(storage_)->sin_addr.s_addr = htonl(INADDR_ANY);
+    if (is_ipv6()) {
+        reinterpret_cast<sockaddr_in6*>(storage_)->sin6_addr = in6addr_any;
+        reinterpret_cast<sockaddr_in6*>(storage_)->sin6_scope_id = 0;
+    }
+    detail_set_port(port);
+}
+
 std::string address::host() const {
     if (is_unix()) return std::string(name_of(*this));
     char text[INET6_ADDRSTRLEN] = {};
@@ -185,6 +195,27 @@ address address_of_socket(int fd, bool peer) noexcept {
         errno = error;
     }
     return a;
+}
+
+address require_socket(const descriptor& socket, int type, const char* what) {
+    const int fd = socket.get();
+    const std::string which = std::string(what) + ": descriptor " + std::to_string(fd);
+    int its_type = 0;
+    socklen_t size = sizeof its_type;
+    if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &its_type, &size) != 0) throw_system_error(errno, which);
+    if (its_type != type) {
+        throw_system_error(EPROTOTYPE,
+            which +
+                (its_type == SOCK_DGRAM           ? " is a socket of datagrams"
+                        : its_type == SOCK_STREAM ? " is a socket of streams"
+                                                  : " is a socket of another type"));
+    }
+    const address own = address_of_socket(fd, false);
+    if (own.family() == AF_UNSPEC) throw_system_error(EAFNOSUPPORT, which + " is no socket of IP, and no unix socket");
+    const int flags = ::fcntl(fd, F_GETFL);
+    if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+        throw_system_error(errno, which);
+    return own;
 }
 
 }  // namespace detail

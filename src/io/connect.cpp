@@ -47,12 +47,36 @@ int outcome_of(int fd) noexcept {
     return !peer.is_unix() && peer == address_of_socket(fd, false) ? ECONNREFUSED : 0;
 }
 
+/// What the options say of the connection itself. The address to connect from is none if the system chooses it.
+struct socket_choices {
+    std::size_t limit;
+    socket_options socket;
+    address from;
+    int from_port;
+
+    explicit socket_choices(const stream_options& o) : limit(o.limit), socket(o), from_port(o.local_port) {
+        check_port(o.local_port);
+        if (!o.local.empty()) from = address(std::string(o.local), o.local_port);
+    }
+    /// Readies a new socket for the address. Gives 0 or an errno.
+    int prepare(int fd, const address& to) const noexcept {
+        if (const int error = socket.apply(fd, to.family())) return error;
+        if (to.is_unix() || (!from && from_port == 0)) return 0;
+        if (from && from.family() != to.family()) return EAFNOSUPPORT;
+        address own = from ? from : to;
+        if (!from) own.detail_set_any(from_port);
+        const int on = 1;  // the port may be that of a connection that has just ended
+        if (own.port() != 0) ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        return ::bind(fd, own.native(), own.native_size()) == 0 ? 0 : errno;
+    }
+};
+
 /// Connects to the first of several addresses that answers. It begins with the next address when one has failed, or has
 /// not answered for 250 ms. Irrevocable: a connection that was made is given. The addresses must live until the end.
 class [[nodiscard]] connect_operation final : public irrevocable<connect_operation> {
 public:
-    connect_operation(const std::vector<address>& where, std::size_t limit, std::string what)
-        : where_(&where), limit_(limit), what_(std::move(what)), errors_(where.size()) {
+    connect_operation(const std::vector<address>& where, const socket_choices& how, std::string what)
+        : where_(&where), how_(&how), what_(std::move(what)), errors_(where.size()) {
         attempts_.reserve(where.size());  // io_source points to a parked attempt, so none may move
     }
 
@@ -97,7 +121,7 @@ public:
     stream_ptr finish() {
         if (!won_ && no_memory_) throw std::bad_alloc();
         if (!won_) throw_failure();
-        return stream_ptr(new stream_state(std::move(won_), (*where_)[won_index_].to_string(), limit_));
+        return stream_ptr(new stream_state(std::move(won_), (*where_)[won_index_].to_string(), how_->limit));
     }
     void describe(std::string& out) const override { out += what_; }
 
@@ -111,14 +135,15 @@ private:
     int begin(const address& to, std::size_t index) noexcept {
         const int fd = ::socket(to.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0) return errno;
-        const int error = ::connect(fd, to.native(), to.native_size()) == 0 ? 0 : errno;
+        int error = how_->prepare(fd, to);
+        if (error == 0) error = ::connect(fd, to.native(), to.native_size()) == 0 ? 0 : errno;
         if (error != 0 && error != EINPROGRESS && error != EINTR) {
             ::close(fd);
             return error;
         }
         transport_ptr connection;
         try {
-            connection = make_socket_transport(fd, to.family());
+            connection = make_socket_transport(fd, to.family(), how_->socket.max_descriptors);
         } catch (const std::system_error& e) { return e.code().value(); } catch (...) {
             no_memory_ = true;
             return ENOMEM;
@@ -164,7 +189,7 @@ private:
     }
 
     const std::vector<address>* where_;
-    std::size_t limit_;
+    const socket_choices* how_;
     std::string what_;
     std::vector<int> errors_;
     std::vector<connect_attempt> attempts_;
@@ -189,25 +214,34 @@ class connect_choices {
 public:
     connect_choices(const stream_options& o)
         : tls(o.tls || o.context),
-          limit(o.limit),
+          socket(o),
           timeout(o.connect_timeout),
           secure(context_of(o.context), std::string(o.server_name), o.handshake_timeout) {}
     bool tls;
-    std::size_t limit;
+    socket_choices socket;
     delay timeout;
     tls_settings secure;
 };
 
-coro<stream_ptr> connect_tcp(std::string host, int port, std::size_t limit, std::string what) {
+coro<stream_ptr> connect_tcp(std::string host, int port, socket_choices how, std::string what) {
     const std::vector<address> where = co_await resolve(std::move(host), port, false);
-    connect_operation connecting(where, limit, std::move(what));
+    connect_operation connecting(where, how, std::move(what));
     co_return co_await std::move(connecting);
 }
 
-coro<stream_ptr> connect_unix(address path, std::size_t limit, std::string what) {
+coro<stream_ptr> connect_unix(address path, socket_choices how, std::string what) {
     const std::vector<address> where(1, path);
-    connect_operation connecting(where, limit, std::move(what));
+    connect_operation connecting(where, how, std::move(what));
     co_return co_await std::move(connecting);
+}
+
+coro<stream_ptr> take_connected(descriptor socket, socket_choices how) {
+    const address own = require_socket(socket, SOCK_STREAM, "open_connection");
+    const address peer = address_of_socket(socket.get(), true);
+    if (peer.family() == AF_UNSPEC)
+        throw_system_error(errno, "open_connection: descriptor " + std::to_string(socket.get()));
+    transport_ptr io = make_socket_transport(socket.release(), own.family(), how.socket.max_descriptors);
+    co_return stream_ptr(new stream_state(std::move(io), peer.to_string(), how.limit));
 }
 
 // Connects within the time limit, and then begins TLS, if that is wanted.
@@ -237,7 +271,7 @@ coro<stream> connect_to(std::string host, int port, connect_choices how) {
     std::string where = host_and_port(host, port), what = "connect to " + where;
     check_port(port);
     if (how.secure.server_name.empty()) how.secure.server_name = host;
-    coro<stream_ptr> connecting = connect_tcp(std::move(host), port, how.limit, what);
+    coro<stream_ptr> connecting = connect_tcp(std::move(host), port, how.socket, what);
     co_return co_await connect_and_secure(std::move(connecting), std::move(how), std::move(where), std::move(what));
 }
 
@@ -245,7 +279,7 @@ coro<stream> connect_to_path(std::string path, connect_choices how) {
     const address where = unix_address(path, "open_unix_connection: the path");
     std::string host = where.to_string(), what = "connect to " + host;
     if (!how.secure.server_name.empty()) host = how.secure.server_name;
-    coro<stream_ptr> connecting = connect_unix(where, how.limit, what);
+    coro<stream_ptr> connecting = connect_unix(where, how.socket, what);
     co_return co_await connect_and_secure(std::move(connecting), std::move(how), std::move(host), std::move(what));
 }
 
@@ -254,6 +288,14 @@ coro<stream> connect_to_path(std::string path, connect_choices how) {
 
 coro<stream> open_connection(std::string host, int port, stream_options options) {
     return detail::connect_to(std::move(host), port, options);
+}
+
+coro<stream> open_connection(descriptor connected, stream_options options) {
+    const std::string what = "open_connection: descriptor " + std::to_string(connected.get());
+    detail::connect_choices how(options);
+    std::string host = how.secure.server_name;
+    coro<detail::stream_ptr> taking = detail::take_connected(std::move(connected), how.socket);
+    return detail::connect_and_secure(std::move(taking), std::move(how), std::move(host), what);
 }
 
 coro<stream> open_unix_connection(std::string path, stream_options options) {

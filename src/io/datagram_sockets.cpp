@@ -275,6 +275,19 @@ coro<datagrams> connect_unix_name(std::string path, datagram_settings s) {
     co_return finish_socket(socket, traits);
 }
 
+coro<datagrams> take_over(descriptor socket, std::size_t limit) {
+    datagram_traits traits;
+    traits.local = require_socket(socket, SOCK_DGRAM, "bind_datagrams");
+    traits.peer = address_of_socket(socket.get(), true);
+    traits.family = traits.local.family();
+    traits.limit = limit;
+    int v6_alone = 1;
+    socklen_t size = sizeof v6_alone;
+    if (traits.family == AF_INET6) ::getsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6_alone, &size);
+    traits.both_families = v6_alone == 0;
+    co_return finish_socket(socket, traits);
+}
+
 void change_group_of(const datagrams_state& socket, const std::string& text, const std::string& interface, bool join) {
     const char* const what = join ? "join the multicast group " : "leave the multicast group ";
     const address group = group_address(text);
@@ -298,6 +311,11 @@ void datagrams::leave_group(const std::string& group, const std::string& interfa
 // These are no coroutines: they copy what the options refer to before they return.
 coro<datagrams> bind_datagrams(std::string host, int port, datagram_options options) {
     return detail::bind_ip(std::move(host), port, detail::datagram_settings(options));
+}
+coro<datagrams> bind_datagrams(descriptor socket, datagram_options options) {
+    const detail::datagram_settings settings(options);
+    detail::check(settings, false);
+    return detail::take_over(std::move(socket), options.limit);
 }
 coro<datagrams> connect_datagrams(std::string host, int port, datagram_options options) {
     return detail::connect_ip(std::move(host), port, detail::datagram_settings(options));

@@ -5,6 +5,7 @@
 
 #include <aio/address.hpp>
 #include <aio/coro.hpp>
+#include <aio/descriptor.hpp>
 
 #include <string>
 #include <vector>
@@ -21,6 +22,10 @@ std::string host_and_port(const std::string& host, int port);
 void check_port(int port);
 /// The address of this end of a socket, or of its peer's; none if that fails, and then errno says why.
 address address_of_socket(int fd, bool peer) noexcept;
+/// Readies a socket that the caller has opened: it does not block any more, and is close-on-exec. Gives its address.
+/// Throws std::system_error, in the words of what: EBADF, ENOTSOCK, EPROTOTYPE if it is of another type (SOCK_STREAM),
+/// EAFNOSUPPORT if it is neither IP nor unix.
+address require_socket(const descriptor& socket, int type, const char* what);
 /// The number of an interface that is given by its name or its number; 0 if there is none.
 unsigned interface_number(const std::string& text) noexcept;
 

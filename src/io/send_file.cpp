@@ -7,6 +7,7 @@
 // fetches what follows. Otherwise a thread reads the part into a buffer, and the buffer is written.
 
 #include "io/file_state.hpp"
+#include "io/place_in_line.hpp"
 
 #include <aio/sleep.hpp>
 #include <aio/stream.hpp>
@@ -44,20 +45,6 @@ void fetch(int fd, std::int64_t offset, std::size_t size) noexcept {
         done += static_cast<std::size_t>(o.count);
     }
 }
-
-/// The place in the line of writers. If it is left before everything was sent, the peer has a part that nothing may
-/// follow.
-class place_in_line {
-public:
-    explicit place_in_line(const stream_ptr& stream) noexcept : first(stream, write_operation::holder()) {}
-    ~place_in_line() { first.leave(finished ? 0 : static_cast<std::size_t>(sent)); }
-    place_in_line(const place_in_line&) = delete;
-    place_in_line& operator=(const place_in_line&) = delete;
-
-    write_operation first;
-    std::uint64_t sent = 0;
-    bool finished = false;
-};
 
 coro<std::uint64_t> send(stream_ptr stream, file_ref file, std::int64_t offset, std::uint64_t count) {
     const auto open = co_await file->open.shared();

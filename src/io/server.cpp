@@ -136,6 +136,7 @@ public:
     server_state(connection_handler h, const server_options& options, tls_context_ref context)
         : handler(std::move(h)),
           limit(options.limit),
+          max_descriptors(options.max_descriptors),
           tls(std::move(context)),
           handshake_timeout(options.handshake_timeout) {
         if (tls && !is_server_side(tls)) {
@@ -160,6 +161,7 @@ public:
 
     connection_handler handler;
     std::size_t limit;
+    std::size_t max_descriptors;
     const tls_context_ref tls;  // null: no TLS
     const delay handshake_timeout;
     std::size_t failed_handshakes = 0;
@@ -355,7 +357,7 @@ coro<> accept_loop(server_ref server, listener& from) {
 void server_state::begin(const accepted& a) {
     stream_ptr connection;
     try {
-        transport_ptr io = make_socket_transport(a.fd, a.peer.family());
+        transport_ptr io = make_socket_transport(a.fd, a.peer.family(), max_descriptors);
         connection = stream_ptr(new stream_state(std::move(io), a.peer.to_string(), limit));
     } catch (...) {
         get_running_loop().core().report("a connection could not be served", std::current_exception(), nullptr);
@@ -389,6 +391,7 @@ int try_to_listen(listener& l, const server_options& options, const char*& what)
     if (l.where.family() != AF_UNIX) ::setsockopt(l.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (options.reuse_port && ::setsockopt(l.fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) return errno;
     if (l.where.family() == AF_INET6) ::setsockopt(l.fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (const int error = socket_options(options).apply(l.fd, l.where.family())) return error;
     what = "listen";
     if (::bind(l.fd, l.where.native(), l.where.native_size()) != 0) return errno;
     l.file.note(l.where);
@@ -445,6 +448,25 @@ coro<server> listen_on(
     for (int attempts = 10; !listen_on_all(*state.get(), where, options); --attempts) {
         if (attempts == 0) throw_system_error(EADDRINUSE, "listen on one free port of all addresses");
     }
+    start_accepting(state);
+    co_return server(state);
+}
+
+coro<server> listen_on_descriptor(
+    connection_handler handler, descriptor listening, server_options options, tls_context_ref context) {
+    const server_ref state(new server_state(std::move(handler), options, std::move(context)));
+    const address where = require_socket(listening, SOCK_STREAM, "start_server");
+    int listens = 0;
+    socklen_t size = sizeof listens;
+    if (::getsockopt(listening.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0) {
+        throw_system_error(EINVAL, "start_server: the socket of " + where.to_string() + " does not listen");
+    }
+    const socket_options of_connections(options);
+    if (const int error = of_connections.apply(listening.get(), where.family()))
+        throw_system_error(error, "start_server: the options of the socket of " + where.to_string());
+    auto l = std::make_unique<listener>(where);
+    l->fd = listening.release();
+    state->listeners.push_back(std::move(l));
     start_accepting(state);
     co_return server(state);
 }

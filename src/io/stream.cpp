@@ -62,6 +62,7 @@ loop_core* stream_state::loop() const noexcept { return io_ ? io_->loop() : null
 std::string stream_state::local() const { return io_ ? io_->local() : std::string(); }
 int stream_state::descriptor() const noexcept { return io_ ? io_->descriptor() : -1; }
 bool stream_state::finishes_output() const noexcept { return io_ && io_->finishes_output(); }
+passed_descriptors* stream_state::passed() noexcept { return io_ ? io_->passed() : nullptr; }
 bool stream_state::sends_files() const noexcept { return io_ && io_->sends_files(); }
 
 void stream_state::close(bool abort) noexcept {
@@ -269,6 +270,16 @@ io_result stream_state::write_once() noexcept {
 // An error of the file is none of the stream's: whoever sends the file finds it when he reads.
 io_result stream_state::write_part(write_operation& op) noexcept {
     file_part& part = *op.part();
+    if (part.passed) {
+        const io_result r = io_->pass(part.text, part.size, *part.passed);
+        op.sent(r.bytes);
+        part.ended = r.status == io_status::moved;
+        const bool of_connection = r.error == EPIPE || r.error == ECONNRESET || r.error == ENOTCONN;
+        if (r.status != io_status::failed || of_connection) return r;
+        part.refused = true;
+        part.error = r.error;
+        return io_result::moved(0);
+    }
     io_result r = io_->send_file(part.fd, part.offset + static_cast<std::int64_t>(op.sent()), part.size - op.sent());
     op.sent(r.bytes);
     part.ended = r.status == io_status::ended;

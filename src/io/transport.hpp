@@ -5,6 +5,8 @@
 // Every call is an attempt: it moves bytes now, or says that it would block. The stream then waits for the direction,
 // and calls again when its waiter is told.
 
+#include <aio/delay.hpp>
+#include <aio/descriptor.hpp>
 #include <aio/detail/base/memory.hpp>
 #include <aio/detail/loop/descriptor.hpp>
 #include <aio/detail/loop/loop_core.hpp>
@@ -17,6 +19,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <sys/uio.h>
 
@@ -42,6 +45,38 @@ struct io_result {
     static constexpr io_result failed(int error) noexcept { return {io_status::failed, error}; }
 };
 
+/// What stream_options and server_options say of sockets.
+struct socket_options {
+    bool no_delay = true;
+    delay keep_alive = std::nullopt;
+    delay keep_alive_interval = std::nullopt;
+    int keep_alive_count = 0;
+    std::size_t send_buffer = 0;
+    std::size_t receive_buffer = 0;
+    std::size_t max_descriptors = 0;
+
+    socket_options() = default;
+    template<class Options>
+    explicit socket_options(const Options& o)
+        : no_delay(o.no_delay),
+          keep_alive(o.keep_alive),
+          keep_alive_interval(o.keep_alive_interval),
+          keep_alive_count(o.keep_alive_count),
+          send_buffer(o.send_buffer),
+          receive_buffer(o.receive_buffer),
+          max_descriptors(o.max_descriptors) {}
+    /// Sets them at a socket that is not connected yet, or that listens: what it accepts inherits them. Gives 0 or an
+    /// errno.
+    int apply(int fd, int family) const noexcept;
+};
+
+/// The descriptors that the peer of a unix socket has passed, and that nobody has taken yet.
+struct passed_descriptors {
+    std::size_t most = 0;  // how many are kept
+    std::vector<descriptor> all;
+    bool lost = false;  // more have come, or the process had no room for them
+};
+
 class transport : public pooled {
 public:
     virtual ~transport() { loop_->release(); }
@@ -57,6 +92,12 @@ public:
     virtual bool sends_files() const noexcept { return false; }
     /// Writes as much of size bytes of a file as there is room for. ended: the file has nothing at offset.
     virtual io_result send_file(int, std::int64_t, std::size_t) noexcept { return io_result::failed(ENOSYS); }
+    /// Null unless the transport passes descriptors: a unix socket's.
+    virtual passed_descriptors* passed() noexcept { return nullptr; }
+    /// Writes as much of size bytes as there is room for; copies of the descriptors go along with the first one.
+    virtual io_result pass(const char*, std::size_t, const std::vector<int>&) noexcept {
+        return io_result::failed(EOPNOTSUPP);
+    }
     /// After would_block: tells the waiter, once, when the next attempt may do more, and when the transport is closed.
     /// There is at most one waiter for each direction.
     virtual void wait(direction d, io_waiter w) noexcept = 0;
@@ -97,8 +138,9 @@ private:
 using transport_ptr = std::unique_ptr<transport>;
 
 /// All three belong to the running loop. They take the descriptors over, which must not block, and close them if they
-/// throw: std::system_error, std::bad_alloc. family is the socket's: AF_INET, AF_INET6, AF_UNIX.
-transport_ptr make_socket_transport(int fd, int family);
+/// throw: std::system_error, std::bad_alloc. family is the socket's: AF_INET, AF_INET6, AF_UNIX. max_descriptors: how
+/// many that the peer passes are kept until they are taken.
+transport_ptr make_socket_transport(int fd, int family, std::size_t max_descriptors = 0);
 /// For TCP on io_uring: a part of make_socket_transport(), which closes the descriptor if this throws.
 transport_ptr make_uring_transport(int fd, loop_core& loop, uring_backend& ring);
 /// Reads from one descriptor, and writes to the other one: pipes, FIFOs, terminals. -1: the stream has no such side. A

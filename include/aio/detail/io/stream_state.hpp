@@ -55,6 +55,7 @@ private:
 };
 
 class transport;  // src/io/transport.hpp
+struct passed_descriptors;
 struct io_result;
 class tls_settings;  // src/io/tls.hpp
 struct tls_report;
@@ -78,6 +79,8 @@ public:
     std::string local() const;
     /// For socket options; -1 if there is none.
     int descriptor() const noexcept;
+    /// The descriptors that have come; null unless the stream is open and a unix socket.
+    passed_descriptors* passed() noexcept;
     /// Closes the transport, and ends the waits of the tasks that read or write. abort: the peer gets a reset.
     void close(bool abort) noexcept;
     /// Closes the transport with a reset. Every read and write gets ECONNABORTED from then on.
@@ -230,13 +233,16 @@ private:
     int error_ = 0;
 };
 
-/// A part of a file that the kernel is to copy.
+/// A part of a file that the kernel is to copy; or a text that descriptors go along with, up to its first bytes.
 struct file_part {
     int fd;
     std::int64_t offset;
     std::size_t size;
-    bool ended = false;    // the file has no more
-    bool refused = false;  // the kernel cannot copy from this file
+    bool ended = false;    // the file has no more, or the descriptors are sent
+    bool refused = false;  // the kernel cannot copy from this file, or does not take the descriptors
+    const std::vector<int>* passed = nullptr;
+    const char* text = nullptr;
+    int error = 0;  // why the descriptors were refused
 };
 
 /// stream::write and stream::aclose: both wait until the writes that began before have finished.
