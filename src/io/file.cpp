@@ -248,13 +248,13 @@ coro<std::int64_t> use(file_ref file, const char* operation, F fn) {
     co_return o.count;
 }
 
-/// Calls aside(what, fd), which gives a coro<outcome>, when it is this operation's turn. Gives its count, or throws its
+/// Calls aside(), which gives a coro<outcome>, when it is this operation's turn. Gives its count, or throws its
 /// error.
 template<class F>
 coro<std::int64_t> use_aside(file_ref file, const char* operation, F aside) {
     const auto guard = co_await file->turn.scoped();
     require_open(*file.get(), operation);
-    const outcome o = co_await aside(operation + (" " + file->path), file->fd);
+    const outcome o = co_await aside();
     if (o.error != 0) throw_system_error(o.error, std::string(operation) + " " + file->path);
     co_return o.count;
 }
@@ -336,11 +336,9 @@ coro<std::size_t> write_pieces(file_ref file, const char* data, std::size_t size
 coro<std::string> read_most(file_ref file, std::size_t most) {
     if (file->in_pieces) co_return co_await read_pieces(std::move(file), most);
     std::string content;
-    if (most <= most_for_the_ring && loop_has_ring()) {
+    if (read_by_ring(*file.get(), most)) {
         content.resize(most);
-        auto reading = [&](std::string what, int fd) {
-            return read_fully_aside(std::move(what), fd, content.data(), most);
-        };
+        auto reading = [&, f = file.get()] { return read_fully_aside(*f, "read", content.data(), most); };
         content.resize(static_cast<std::size_t>(co_await use_aside(std::move(file), "read", reading)));
         co_return content;
     }
@@ -353,28 +351,26 @@ coro<std::string> read_most(file_ref file, std::size_t most) {
 
 coro<std::size_t> read_into(file_ref file, void* into, std::size_t size) {
     if (file->in_pieces) co_return co_await read_piece_into(std::move(file), into, size);
-    auto reading = [=](std::string what, int fd) {
-        return read_fully_aside(std::move(what), fd, static_cast<char*>(into), std::min(size, most_at_once));
+    auto reading = [=, f = file.get()] {
+        return read_fully_aside(*f, "read", static_cast<char*>(into), std::min(size, most_at_once));
     };
     co_return static_cast<std::size_t>(co_await use_aside(std::move(file), "read", reading));
 }
 
 coro<std::size_t> write_from(file_ref file, const void* data, std::size_t size) {
     if (file->in_pieces) co_return co_await write_pieces(std::move(file), static_cast<const char*>(data), size);
-    auto writing = [=](std::string what, int fd) {
-        return write_fully_aside(std::move(what), fd, static_cast<const char*>(data), size);
-    };
+    auto writing = [=, f = file.get()] { return write_fully_aside(*f, "write", static_cast<const char*>(data), size); };
     co_return static_cast<std::size_t>(co_await use_aside(std::move(file), "write", writing));
 }
 
 namespace {
 
-/// Calls aside(what, fd) beside the file's other operations: a position of its own needs no turn.
+/// Calls aside() beside the file's other operations: a position of its own needs no turn.
 template<class F>
 coro<std::int64_t> use_at(file_ref file, const char* operation, F aside) {
     const auto guard = co_await file->open.shared();
     require_open(*file.get(), operation);
-    const outcome o = co_await aside(operation + (" " + file->path), file->fd);
+    const outcome o = co_await aside();
     if (o.error != 0) throw_system_error(o.error, std::string(operation) + " " + file->path);
     co_return o.count;
 }
@@ -387,24 +383,23 @@ void require_offset(const char* operation, std::int64_t offset) {
 
 coro<std::string> read_from(file_ref file, std::int64_t offset, std::size_t most) {
     std::string content;
-    if (most <= most_for_the_ring && loop_has_ring()) {
+    if (read_by_ring(*file.get(), most)) {
         content.resize(most);
-        auto reading = [&](std::string what, int fd) {
-            return read_fully_aside(std::move(what), fd, content.data(), most, offset);
-        };
+        auto reading = [&, f = file.get()] { return read_fully_aside(*f, "read", content.data(), most, offset); };
         content.resize(static_cast<std::size_t>(co_await use_at(std::move(file), "read", reading)));
         co_return content;
     }
-    auto reading = [=, into = &content](std::string what, int fd) {
-        return on_thread(std::move(what), [=] { return outcome{read_up_to(fd, most, *into, offset), 0}; });
+    auto reading = [&, f = file.get()] {
+        auto job = [=, fd = f->fd, into = &content] { return outcome{read_up_to(fd, most, *into, offset), 0}; };
+        return on_thread("read " + f->path, std::move(job));
     };
     co_await use_at(std::move(file), "read", reading);
     co_return content;
 }
 
 coro<std::size_t> write_to(file_ref file, std::int64_t offset, const void* data, std::size_t size) {
-    auto writing = [=](std::string what, int fd) {
-        return write_fully_aside(std::move(what), fd, static_cast<const char*>(data), size, offset);
+    auto writing = [=, f = file.get()] {
+        return write_fully_aside(*f, "write", static_cast<const char*>(data), size, offset);
     };
     co_return static_cast<std::size_t>(co_await use_at(std::move(file), "write", writing));
 }
@@ -436,7 +431,7 @@ coro<std::int64_t> set_size(file_ref file, std::int64_t size) {
 }
 
 coro<> sync_file(file_ref file) {
-    auto syncing = [](std::string what, int fd) { return sync_aside(std::move(what), fd); };
+    auto syncing = [f = file.get()] { return sync_aside(*f, "sync"); };
     co_await use_aside(std::move(file), "sync", syncing);
 }
 

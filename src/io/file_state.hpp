@@ -106,14 +106,16 @@ coro<file_ref> open_path(const std::string& path, int flags);
 /// Both move size bytes, fewer at the end of the file or on an error; at: from this position, or -1 for the file's own.
 outcome read_fully(int fd, char* into, std::size_t size, std::int64_t at = -1) noexcept;
 outcome write_fully(int fd, const char* data, std::size_t size, std::int64_t at = -1) noexcept;
-/// The same for a regular file, and fsync(2), without a call of this thread that could block: carried out by the ring
-/// where the loop has one, else on a thread. what names the call in reports.
-coro<outcome> read_fully_aside(std::string what, int fd, char* into, std::size_t size, std::int64_t at = -1);
-coro<outcome> write_fully_aside(std::string what, int fd, const char* data, std::size_t size, std::int64_t at = -1);
-coro<outcome> sync_aside(std::string what, int fd);
-/// What is read by the ring, if the loop has one: a thread may read a larger text in fewer pieces.
-constexpr std::size_t most_for_the_ring = std::size_t{1} << 20;
-bool loop_has_ring() noexcept;
+/// The same, and fsync(2), without a call of this thread that could block: carried out by the ring where the loop has
+/// one and the file is regular, else on a thread. operation names the call in reports. The file must not be closed
+/// meanwhile.
+coro<outcome> read_fully_aside(
+    const file_state& file, const char* operation, char* into, std::size_t size, std::int64_t at = -1);
+coro<outcome> write_fully_aside(
+    const file_state& file, const char* operation, const char* data, std::size_t size, std::int64_t at = -1);
+coro<outcome> sync_aside(const file_state& file, const char* operation);
+/// True if the ring reads so much of the file. A thread reads a larger text in fewer pieces.
+bool read_by_ring(const file_state& file, std::size_t size) noexcept;
 
 /// Reads up to the end of the file, but not more than most bytes; gives an errno.
 int read_up_to(int fd, std::size_t most, std::string& into, std::int64_t at = -1);

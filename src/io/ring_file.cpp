@@ -61,46 +61,53 @@ private:
     std::string what_;
 };
 
-coro<outcome> in_ring(
-    ring_file_call::kind kind, std::string what, int fd, char* data, std::size_t size, std::int64_t at) {
-    ring_file_call call(kind, std::move(what), fd, data, size, at);
+coro<outcome> in_ring(ring_file_call::kind kind, const file_state& file, const char* operation, char* data,
+    std::size_t size, std::int64_t at) {
+    ring_file_call call(kind, operation + (" " + file.path), file.fd, data, size, at);
     co_return co_await std::move(call);
 }
 
 }  // namespace
 
-bool loop_has_ring() noexcept { return require_loop().state().io->ring() != nullptr; }
-
-coro<outcome> read_fully_aside(std::string what, int fd, char* into, std::size_t size, std::int64_t at) {
-    if (loop_has_ring()) return in_ring(ring_file_call::kind::read, std::move(what), fd, into, size, at);
-    return on_thread(std::move(what), [=]() noexcept { return read_fully(fd, into, size, at); });
-}
-coro<outcome> write_fully_aside(std::string what, int fd, const char* data, std::size_t size, std::int64_t at) {
-    if (loop_has_ring()) {
-        char* const bytes = const_cast<char*>(data);  // they are only read
-        return in_ring(ring_file_call::kind::write, std::move(what), fd, bytes, size, at);
-    }
-    return on_thread(std::move(what), [=]() noexcept { return write_fully(fd, data, size, at); });
-}
-coro<outcome> sync_aside(std::string what, int fd) {
-    if (loop_has_ring()) return in_ring(ring_file_call::kind::sync, std::move(what), fd, nullptr, 0, 0);
-    return on_thread(std::move(what), [fd]() noexcept { return outcome{::fsync(fd) == 0 ? 0 : errno, 0}; });
-}
-
-#else
-
-bool loop_has_ring() noexcept { return false; }
-
-coro<outcome> read_fully_aside(std::string what, int fd, char* into, std::size_t size, std::int64_t at) {
-    return on_thread(std::move(what), [=]() noexcept { return read_fully(fd, into, size, at); });
-}
-coro<outcome> write_fully_aside(std::string what, int fd, const char* data, std::size_t size, std::int64_t at) {
-    return on_thread(std::move(what), [=]() noexcept { return write_fully(fd, data, size, at); });
-}
-coro<outcome> sync_aside(std::string what, int fd) {
-    return on_thread(std::move(what), [fd]() noexcept { return outcome{::fsync(fd) == 0 ? 0 : errno, 0}; });
-}
-
 #endif
+
+namespace {
+
+bool by_ring(const file_state& file) noexcept { return !file.in_pieces && require_loop().state().io->ring(); }
+
+}  // namespace
+
+bool read_by_ring(const file_state& file, std::size_t size) noexcept {
+    return size <= (std::size_t{1} << 20) && by_ring(file);
+}
+
+coro<outcome> read_fully_aside(
+    const file_state& file, const char* operation, char* into, std::size_t size, std::int64_t at) {
+#ifdef AIO_IO_URING
+    if (by_ring(file)) return in_ring(ring_file_call::kind::read, file, operation, into, size, at);
+#endif
+    return on_thread(
+        operation + (" " + file.path), [=, fd = file.fd]() noexcept { return read_fully(fd, into, size, at); });
+}
+
+coro<outcome> write_fully_aside(
+    const file_state& file, const char* operation, const char* data, std::size_t size, std::int64_t at) {
+#ifdef AIO_IO_URING
+    if (by_ring(file)) {
+        char* const bytes = const_cast<char*>(data);  // they are only read
+        return in_ring(ring_file_call::kind::write, file, operation, bytes, size, at);
+    }
+#endif
+    return on_thread(
+        operation + (" " + file.path), [=, fd = file.fd]() noexcept { return write_fully(fd, data, size, at); });
+}
+
+coro<outcome> sync_aside(const file_state& file, const char* operation) {
+#ifdef AIO_IO_URING
+    if (by_ring(file)) return in_ring(ring_file_call::kind::sync, file, operation, nullptr, 0, 0);
+#endif
+    return on_thread(
+        operation + (" " + file.path), [fd = file.fd]() noexcept { return outcome{::fsync(fd) == 0 ? 0 : errno, 0}; });
+}
 
 }  // namespace aio::detail
