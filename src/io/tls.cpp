@@ -117,14 +117,20 @@ void stream_state::secure(const tls_settings& how, std::string host) {
     }
     if (write_eof || torn_at != 0 || eof) throw_logic_error("start_tls: the stream to " + peer + " has ended");
     auto made = std::make_unique<tls_report>(std::move(host));
-    if (buffer.size() > 0) {
+    // What was read ahead belongs to TLS if it can be TLS (a ClientHello behind a PROXY header). Anything else was
+    // sent in plain text by somebody who wants it to pass for encrypted text.
+    std::string early(buffer.view());
+    constexpr char handshake_record = 22, alert_record = 21;
+    if (!early.empty() && early.front() != handshake_record && early.front() != alert_record) {
         const std::string reason =
-            "the peer has sent " + std::to_string(buffer.size()) + " bytes of plain text behind the beginning of TLS";
+            "the peer has sent " + std::to_string(early.size()) + " bytes of plain text behind the beginning of TLS";
         buffer.release();
         close(true);
         made->throw_fault("handshake", {EPROTO, reason}, 0);
     }
     std::unique_ptr<tls_transport> secured = make_tls_transport(io_, how, *made);
+    secured->begin_with(std::move(early));
+    buffer.release();
     made->below = std::move(report);
     report = std::move(made);
     io_ = std::move(secured);

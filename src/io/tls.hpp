@@ -36,6 +36,8 @@ class tls_transport : public transport {
 public:
     /// Goes on with the handshake: moved(0) says that it has ended well, would_block that there is nothing to read yet.
     virtual io_result handshake() noexcept = 0;
+    /// The beginning of what the peer has sent: the stream had read it already.
+    virtual void begin_with(std::string bytes) noexcept = 0;
 
 protected:
     using transport::transport;

@@ -41,6 +41,7 @@ public:
     ~openssl_transport() override { close(false); }
 
     io_result handshake() noexcept override;
+    void begin_with(std::string bytes) noexcept override { early_ = std::move(bytes); }
     io_result read(char* into, std::size_t size) noexcept override;
     io_result write(const iovec* parts, int count) noexcept override;
     void wait(direction d, io_waiter w) noexcept override;
@@ -86,6 +87,7 @@ private:
     std::string peer_name_;     // what the certificate has to be for
     std::string session_name_;  // for whom sessions are kept
     byte_buffer output_;        // encrypted, and there was no room for it
+    std::string early_;         // came before the inner transport's next bytes
     io_waiter reader_, writer_;
     node goodbye_timer_;
     int read_error_ = 0;  // of the inner transport, as is write_error_
@@ -113,6 +115,11 @@ struct transport_bio {
     static int read(BIO* bio, char* into, int size) noexcept {
         openssl_transport& t = of(bio);
         BIO_clear_retry_flags(bio);
+        if (!t.early_.empty()) {
+            const std::size_t n = t.early_.copy(into, static_cast<std::size_t>(size));
+            t.early_.erase(0, n);
+            return static_cast<int>(n);
+        }
         const io_result r = t.inner_->read(into, static_cast<std::size_t>(size));
         switch (r.status) {
             case io_status::moved: return static_cast<int>(r.bytes);
@@ -434,7 +441,12 @@ io_result openssl_transport::read(char* into, std::size_t size) noexcept {
         const step s = after_failure(result, report_.read);
         if (s == step::again) continue;
         if (got > 0) return io_result::moved(got);  // the next call gives the end, or the error
-        if (s == step::would_block) return io_result::would_block();
+        if (s == step::would_block) {
+            // SSL_MODE_RELEASE_BUFFERS leaves the buffer for writing (OpenSSL 3.0: after a ticket, and after a write of
+            // more than one byte).
+            SSL_free_buffers(ssl_.get());
+            return io_result::would_block();
+        }
         if (s == step::ended) return io_result::ended();
         return io_result::failed(report_.read.error);
     }

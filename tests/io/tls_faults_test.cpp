@@ -458,6 +458,23 @@ AIO_TEST("a warning of the peer's that is no end is passed over, and a fatal one
     EXPECT_EQ(co_await connecting, "TLS handshake with localhost: the peer refuses: internal error");
 }
 
+// openssl/openssl#11388: a client that had said goodbye sent an alert when the peer was gone.
+AIO_TEST("nothing is sent behind our goodbye, also if the peer leaves without one") {
+    auto [mine, peer] = aio::testing::stream_pair();
+    const aio::tls_context here = certificates().client();
+    raw_peer other(raw(certificates().server()), peer, true);
+    auto serving = aio::create_task(other.handshake());
+    co_await mine.start_tls(here, "localhost");
+    co_await serving;
+    mine.write_eof();
+    const std::string goodbye = co_await peer.read(1000);
+    EXPECT_EQ(goodbye.size(), 24u);
+    peer.write_eof();
+    EXPECT_EQ(co_await errno_of([&]() -> aio::coro<> { static_cast<void>(co_await mine.read()); }), ECONNRESET);
+    co_await mine.aclose();
+    EXPECT_EQ(co_await peer.read(), "");
+}
+
 AIO_TEST("a close_notify in the middle of the handshake is no success") {
     auto [mine, peer] = aio::testing::stream_pair();
     const aio::tls_context here = certificates().client();

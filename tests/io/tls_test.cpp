@@ -141,6 +141,23 @@ AIO_TEST("an empty read and an empty write complete at once") {
     EXPECT_EQ(co_await e.server.read(10), "x");
 }
 
+// bumptech/stud#149, libevent#854, curl#17596: what OpenSSL holds is not told by the kernel.
+AIO_TEST("a record that is read in small pieces comes whole, without a further word of the peer's") {
+    tls_ends e = co_await secured();
+    const std::string text = pattern(40'000);
+    co_await e.client.write(text);
+    std::string got;
+    std::array<std::byte, 3000> block;
+    while (got.size() < text.size()) {
+        if (got.size() % 2 == 0) got += co_await e.server.read(7);
+        if (got.size() == text.size()) break;
+        const std::size_t n = co_await e.server.read_some(block);
+        got.append(reinterpret_cast<const char*>(block.data()), n);
+        if (got.size() < text.size()) got += co_await e.server.read_exactly(1);
+    }
+    EXPECT_TRUE(got == text);
+}
+
 AIO_TEST("a second reader is told of its mistake") {
     tls_ends e = co_await secured();
     auto reading = aio::create_task(e.client.read_line());
@@ -160,6 +177,16 @@ AIO_TEST("aclose comes after what is being written, and does not wait for the pe
     co_await closing;
     EXPECT_TRUE(e.client.detail_state()->closed());
     EXPECT_EQ(e.client.tls(), std::nullopt);
+}
+
+// boostorg/asio#164, apple/swift-nio-ssl#96, aiohttp#11091: a close that waits for the peer's answer may wait for ever.
+AIO_TEST("aclose takes no time if the peer says nothing at all any more") {
+    tls_ends e = co_await secured();
+    const auto began = aio::get_running_loop().time();
+    co_await e.client.write("good night");
+    co_await e.client.aclose();
+    EXPECT_EQ(aio::get_running_loop().time(), began);
+    EXPECT_EQ(co_await e.server.read(), "good night");
 }
 
 AIO_TEST("aclose waits for room for its goodbye, but not for ever") {
@@ -496,6 +523,23 @@ AIO_TEST("plain text behind STARTTLS is refused") {
         "TLS handshake with a stream in memory: the peer has sent 13 bytes of plain text behind the beginning of TLS");
     EXPECT_TRUE(server.detail_state()->closed());
     EXPECT_EQ(co_await server.read(), "");
+}
+
+// python/cpython#142352: the ClientHello comes in one segment with what a proxy sends before it.
+AIO_TEST("a ClientHello that was read ahead begins the handshake") {
+    auto [client, client_side] = aio::testing::stream_pair();
+    auto [server, server_side] = aio::testing::stream_pair();
+    const aio::tls_context here = certificates().client(), there = certificates().server();
+    auto connecting = aio::create_task(client.start_tls(here, "localhost"));
+    const std::string hello = co_await client_side.read(4096);
+    co_await server_side.write("PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n" + hello);
+    EXPECT_EQ(co_await server.read_line(), "PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n");
+    auto accepting = aio::create_task(server.start_tls(there));
+    co_await client_side.write(co_await server_side.read(8192));
+    co_await server_side.write(co_await client_side.read(8192));
+    co_await accepting;
+    co_await connecting;
+    EXPECT_EQ(server.tls()->version, aio::tls_version::v1_3);
 }
 
 AIO_TEST("start_tls is refused while the stream is in use, and without a name to verify") {
