@@ -170,7 +170,8 @@ public:
     /// Gives bytes as read(n) does, and the descriptors that have come with the bytes read so far: those that were sent
     /// with a byte come with it or before it. They are close-on-exec. Needs max_descriptors in the options; without, or
     /// when nobody takes them, they are closed, the latest with the stream. Revertible: both stay for the next call.
-    /// Throws std::system_error (EMSGSIZE) if some are lost. Source: socket.recv_fds.
+    /// Throws std::system_error (EMSGSIZE), once, if some are lost: the bytes
+    /// and the other descriptors stay for the next call. Source: socket.recv_fds.
     coro<received_descriptors> receive_descriptors(std::size_t n);
     /// Gives the descriptors that have come with the bytes read so far, in order: for messages that are read by
     /// read_line() or read_exactly(). Throws as receive_descriptors().

@@ -229,13 +229,20 @@ bool datagrams_state::join_senders(send_operation& op) noexcept {
         return true;
     }
     const bool by_receiver = op.addressed_ && op.to_.is_unix();
-    if (by_receiver && must_wait_for(op)) return wait_for_receiver(op);
+    if (by_receiver && must_wait_for(op)) {
+        wait_beside_line(op);  // the earlier one wakes it
+        return false;
+    }
     if (first || op.by_timer_) {
         int error = EAGAIN;
         if (by_receiver || !source_.exhausted(direction::write)) {
             error = try_to_send(op.data_, op.size_, op.addressed_ ? &op.to_ : nullptr);
         }
-        if (error == EAGAIN && by_receiver) return wait_for_receiver(op);
+        if (error == EAGAIN && by_receiver) {
+            wait_beside_line(op);
+            try_again_later(op);
+            return false;
+        }
         if (error != EAGAIN) {
             op.error_ = error;
             leave_senders(op);
@@ -256,16 +263,17 @@ bool datagrams_state::must_wait_for(const send_operation& op) const noexcept {
     return false;
 }
 
-// False: the send waits.
-bool datagrams_state::wait_for_receiver(send_operation& op) noexcept {
-    if (!op.by_timer_) {
-        if (op.linked()) {
-            op.unlink();
-            serve_next_sender();
-        }
-        waits_for_receiver_.push_back(op);
-        op.by_timer_ = true;
+void datagrams_state::wait_beside_line(send_operation& op) noexcept {
+    if (op.by_timer_) return;
+    if (op.linked()) {
+        op.unlink();
+        serve_next_sender();
     }
+    waits_for_receiver_.push_back(op);
+    op.by_timer_ = true;
+}
+
+void datagrams_state::try_again_later(send_operation& op) noexcept {
     op.timer_.owner = &op;
     op.timer_.fire = [](timer_node& t) noexcept {
         static_cast<send_operation::retry_timer&>(t).owner->wake_to_retry();
@@ -274,7 +282,6 @@ bool datagrams_state::wait_for_receiver(send_operation& op) noexcept {
     loop.disarm(op.timer_);
     loop.arm(op.timer_, delay(op.pause_).from(loop.now()));
     op.pause_ = std::min(2 * op.pause_, longest_pause);
-    return false;
 }
 
 void datagrams_state::serve_next_sender() noexcept {

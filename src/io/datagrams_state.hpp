@@ -65,7 +65,8 @@ private:
     bool receive(receive_operation& op) noexcept;
     int try_to_send(const char* data, std::size_t size, const address* to) noexcept;
     bool must_wait_for(const send_operation& op) const noexcept;
-    bool wait_for_receiver(send_operation& op) noexcept;
+    void wait_beside_line(send_operation& op) noexcept;
+    void try_again_later(send_operation& op) noexcept;
     void serve_next_sender() noexcept;
 
     io_source source_;

@@ -105,10 +105,24 @@ coro<> send_with_descriptors(stream_ptr stream, std::string data, std::vector<in
     place.finished = true;
 }
 
+// The bytes go back to where they were: only the descriptors are lost.
+void put_back(byte_buffer& buffer, const std::string& data) {
+    const std::string bytes = data + std::string(buffer.view());
+    buffer.consume(buffer.size());
+    std::memcpy(buffer.room_for(bytes.size()), bytes.data(), bytes.size());
+    buffer.filled(bytes.size());
+}
+
 coro<received_descriptors> receive_with_descriptors(stream_ptr stream, std::size_t n) {
     received_descriptors received;
     received.data = co_await read_operation(stream, read_until_what::something, n);
-    if (!stream->closed()) received.descriptors = take_passed(*stream->passed(), stream->peer);
+    if (stream->closed()) co_return received;
+    try {
+        received.descriptors = take_passed(*stream->passed(), stream->peer);
+    } catch (...) {
+        put_back(stream->buffer, received.data);
+        throw;
+    }
     co_return received;
 }
 

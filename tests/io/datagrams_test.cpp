@@ -703,6 +703,9 @@ AIO_REAL_TEST("a multicast reaches all that have joined its group, and nobody el
     EXPECT_EQ((co_await first.receive()).data, "to group 1");
     EXPECT_EQ((co_await second.receive()).data, "to group 1");
     EXPECT_EQ((co_await other.receive()).data, "to group 2");
+    // An answer comes from the member's own address: a socket that is connected to the group would not get it.
+    co_await first.send("answer", sender.local());
+    EXPECT_EQ((co_await sender.receive()).data, "answer");
     first.join_group("239.255.7.2", "lo");
     co_await sender.send("to group 2 again", aio::address("239.255.7.2", port));
     EXPECT_EQ((co_await first.receive()).data, "to group 2 again");

@@ -79,7 +79,6 @@ private:
         send_operation* owner = nullptr;
     };
     bool refused() noexcept;
-    bool wait_for_receiver() noexcept;
     std::string whom() const;
     datagrams_ref socket_;
     address to_;
@@ -87,7 +86,7 @@ private:
     std::chrono::milliseconds pause_{1};
     bool addressed_ = false;
     bool close_ = false;
-    bool by_timer_ = false;  // it stands among those that wait for the receiver's room
+    bool by_timer_ = false;  // it stands beside the line: its receiver has no room
     datagram_misuse misuse_ = datagram_misuse::none;
     int error_ = 0;
 };
