@@ -30,6 +30,7 @@
 #include <aio/executor.hpp>
 #include <aio/file.hpp>
 #include <aio/finally.hpp>
+#include <aio/follow_lines.hpp>
 #include <aio/future.hpp>
 #include <aio/gather.hpp>
 #include <aio/inherited_sockets.hpp>

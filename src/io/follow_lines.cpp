@@ -1,0 +1,172 @@
+// follow_lines. The file is watched by its inode and its folder for its name, and both before they are looked at; so
+// nothing can happen between a look and the wait. Each notice only says: look again.
+
+#include "io/inotify.hpp"
+#include "io/line_source.hpp"
+
+#include <aio/follow_lines.hpp>
+
+#include <memory>
+#include <optional>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+namespace aio {
+namespace detail {
+namespace {
+
+constexpr std::uint32_t of_the_file = IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF;
+constexpr std::uint32_t of_the_folder =
+    IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+
+bool same_file(const struct stat& a, const struct stat& b) noexcept {
+    return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+class follower {
+public:
+    follower(std::filesystem::path path, bool from_start) : path_(std::move(path)) {
+        const std::string& whole = path_.native();
+        const std::size_t slash = whole.rfind('/');
+        name_ = slash == std::string::npos ? whole : whole.substr(slash + 1);
+        const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : whole.substr(0, slash);
+        error_ = name_.empty() ? EISDIR : kernel_.error();
+        if (error_ != 0) return;
+        folder_watch_ = kernel_.watch(folder.c_str(), of_the_folder);
+        if (folder_watch_ < 0) {
+            error_ = -folder_watch_;
+            return;
+        }
+        opening o = open_regular();
+        if (o.error != 0 && o.error != ENOENT) {
+            error_ = o.error;
+        } else if (o.error == 0) {
+            adopt_file(o);
+            if (!from_start) ::lseek(o.fd, 0, SEEK_END);
+        }
+    }
+
+    void require_good() const {
+        if (error_ != 0) inotify::fail(error_, "follow " + path_.native());
+    }
+    bool has_file() const noexcept { return lines_.has_value(); }
+    line_source& lines() noexcept { return *lines_; }
+
+    /// At the end of the file: true if it was truncated, and is read from its start next.
+    bool truncated() noexcept {
+        struct stat status{};
+        if (::fstat(file_->fd, &status) != 0 || status.st_size >= ::lseek(file_->fd, 0, SEEK_CUR)) return false;
+        lines_->rewind();
+        return true;
+    }
+    /// True if path names another file than the one that is read.
+    bool replaced() const {
+        struct stat now{}, read{};
+        if (::stat(path_.c_str(), &now) != 0) return false;
+        return !has_file() || (::fstat(file_->fd, &read) == 0 && !same_file(now, read));
+    }
+    coro<> close() {
+        lines_.reset();
+        if (file_watch_ >= 0) kernel_.forget(std::exchange(file_watch_, -1));
+        co_await close_file(std::exchange(file_, {}));
+    }
+    /// Opens what path names now, unless that has gone again, or may not be read yet: then there will be a notice.
+    coro<> open() {
+        auto job = [this]() noexcept { return open_regular(); };
+        const opening o = co_await on_thread("open " + path_.native(), std::move(job));
+        if (o.error == ENOENT || o.error == EACCES) co_return;
+        if (o.error != 0) throw_system_error(o.error, "follow " + path_.native());
+        adopt_file(o);
+        require_good();
+    }
+    /// Waits until there may be something new.
+    coro<> notice_of_change() {
+        for (;;) {
+            notices_.clear();
+            while (!kernel_.read(notices_)) {
+                fd_ready ready = kernel_.ready();
+                co_await std::move(ready);
+            }
+            bool changed = false;
+            for (const notice& n : notices_) {
+                constexpr std::uint32_t gone = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED;
+                if (n.watch == folder_watch_ && (n.mask & gone)) {
+                    throw_system_error(ENOENT, "follow " + path_.native() + ", whose folder has gone");
+                }
+                changed = changed || n.watch != folder_watch_ || n.name == name_;
+            }
+            if (changed) co_return;
+        }
+    }
+
+private:
+    opening open_regular() const noexcept {
+        opening o;
+        o.fd = open_cloexec(path_.c_str(), O_RDONLY | O_NONBLOCK);
+        struct stat status{};
+        if (o.fd < 0) {
+            o.error = errno;
+        } else if (::fstat(o.fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+            o.error = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
+            ::close(std::exchange(o.fd, -1));
+        } else {
+            o.type = S_IFREG;
+        }
+        return o;
+    }
+    void adopt_file(const opening& o) {
+        file_ = adopt(o, path_.native());
+        lines_.emplace(file_);
+        // This name is the file that is open, whatever path has come to name.
+        file_watch_ = kernel_.watch(("/proc/self/fd/" + std::to_string(o.fd)).c_str(), of_the_file);
+        if (file_watch_ < 0) file_watch_ = kernel_.watch(path_.c_str(), of_the_file);
+        if (file_watch_ < 0) error_ = -file_watch_;
+    }
+
+    std::filesystem::path path_;
+    std::string name_;
+    inotify kernel_;
+    int error_ = 0;
+    int folder_watch_ = -1;
+    int file_watch_ = -1;
+    file_ref file_;
+    std::optional<line_source> lines_;
+    std::vector<notice> notices_;
+};
+
+async_generator<std::string> follow(std::unique_ptr<follower> f) {
+    f->require_good();
+    std::string line;
+    for (;;) {
+        const bool replaced = f->replaced();  // looked at before the old file is read to its end
+        while (f->has_file()) {
+            const bool more = co_await f->lines().more();
+            while (f->lines().next()) {
+                line.assign(f->lines().line());
+                co_yield std::move(line);
+            }
+            if (more) continue;
+            const bool truncated = f->truncated();
+            if (!truncated && !replaced) break;
+            if (!f->lines().rest().empty()) {
+                line.assign(f->lines().rest());
+                f->lines().drop_rest();
+                co_yield std::move(line);
+            }
+            if (!truncated) co_await f->close();
+        }
+        if (!f->has_file()) co_await f->open();
+        if (!replaced || !f->has_file()) co_await f->notice_of_change();
+    }
+}
+
+}  // namespace
+}  // namespace detail
+
+async_generator<std::string> follow_lines(std::filesystem::path path, follow_lines_options options) {
+    detail::require_no_nul(path.native(), "follow_lines: the path");
+    return detail::follow(std::make_unique<detail::follower>(std::move(path), options.from_start));
+}
+
+}  // namespace aio
