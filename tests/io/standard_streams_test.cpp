@@ -244,6 +244,80 @@ PLAIN_TEST("the master's side of a pseudo terminal is not opened anew, which wou
     ::close(slave);
 }
 
+namespace {
+/// Becomes a user who may not open what root has: then nothing can be opened anew through /proc.
+bool become_another_user() { return ::setresuid(65534, 65534, 65534) == 0; }
+}  // namespace
+
+PLAIN_TEST("pipes that cannot be opened anew, because another user made them, are used without waiting all the same") {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root can become another user";
+    pipes in, out;
+    child cat(in.read, out.write, [&] {
+        in.close_write();
+        if (!become_another_user()) return 51;
+        const auto main = []() -> aio::coro<int> {
+            bool alive = false;
+            aio::task<> beside = aio::create_task(
+                [](bool& ran) -> aio::coro<> {
+                    for (int i = 0; i < 5; ++i) co_await aio::sleep(1ms);
+                    ran = true;
+                },
+                std::ref(alive));
+            const std::string first = co_await aio::std_in().read_line();
+            co_await beside;
+            co_await aio::std_out().write(std::string_view(first));
+            co_await copy();
+            co_return alive && !nonblocking(0) && !nonblocking(1) ? 0 : 1;
+        };
+        return aio::run(main());
+    });
+    out.close_write();
+    const std::string text = a_lot();
+    child feeder(as_it_is, as_it_is, [&] {
+        out.close_read();
+        write_all(in.write, text);
+        return 0;
+    });
+    in.close_write();
+    EXPECT_TRUE(all_of(out.read) == text);
+    EXPECT_EQ(cat.finish(), 0);
+    EXPECT_EQ(feeder.finish(), 0);
+}
+
+PLAIN_TEST("a terminal of another user, as after su, is used without waiting all the same") {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root can become another user";
+    int master = -1, slave = -1;
+    AIO_REQUIRE(::openpty(&master, &slave, nullptr, nullptr, nullptr) == 0);
+    termios raw{};
+    ::tcgetattr(slave, &raw);
+    ::cfmakeraw(&raw);
+    raw.c_lflag |= ICANON;
+    ::tcsetattr(slave, TCSANOW, &raw);
+    const std::string text(20'000, 'x');
+    child reader(slave, slave, [&] {
+        ::close(master);
+        if (!become_another_user()) return 51;
+        const auto main = [&]() -> aio::coro<int> {
+            const std::string line = co_await aio::std_in().read_line();
+            co_await aio::std_out().write(line + text);
+            co_return nonblocking(0) || nonblocking(1);
+        };
+        return aio::run(main());
+    });
+    write_all(master, "a line\n");
+    std::string got;
+    char piece[4096];
+    while (got.size() < 7 + text.size()) {
+        const ssize_t n = ::read(master, piece, sizeof piece);
+        AIO_REQUIRE(n > 0);
+        got.append(piece, static_cast<std::size_t>(n));
+    }
+    EXPECT_TRUE(got == "a line\n" + text);
+    EXPECT_EQ(reader.finish(), 0);
+    ::close(master);
+    ::close(slave);
+}
+
 PLAIN_TEST("a stream that is closed, or open for the other direction, is EBADF") {
     const auto errors = [] {
         const auto main = []() -> aio::coro<int> {
