@@ -73,7 +73,8 @@ public:
     explicit signal_wait(signal_listener& listener) noexcept : listener_(&listener) {}
     bool start() noexcept {
         other_loop_ = listener_->loop() != task_->loop();
-        if (other_loop_ || (number_ = listener_->take()) != 0) return true;
+        number_ = other_loop_ ? 0 : listener_->take();
+        if (other_loop_ || number_ != 0) return true;
         listener_->waiting = this;
         ++task_->loop()->outstanding;
         return false;

@@ -146,9 +146,10 @@ namespace {
 class spawn_actions {
 public:
     spawn_actions() : error_(::posix_spawn_file_actions_init(&files_)) {
-        if (error_ == 0 && (error_ = ::posix_spawnattr_init(&attributes_)) != 0)
-            ::posix_spawn_file_actions_destroy(&files_);
+        if (error_ != 0) return;
+        error_ = ::posix_spawnattr_init(&attributes_);
         made_ = error_ == 0;
+        if (!made_) ::posix_spawn_file_actions_destroy(&files_);
     }
     ~spawn_actions() {
         if (!made_) return;
@@ -234,7 +235,7 @@ int spawner::run(const std::string& path) {
 namespace {
 
 std::string search_list(const spawn_request& request) {
-    const std::string standard = "/bin:/usr/bin";
+    std::string standard = "/bin:/usr/bin";
     if (!request.has_env) {
         const char* const path = std::getenv("PATH");
         return path ? path : standard;

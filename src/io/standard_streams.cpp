@@ -133,7 +133,8 @@ private:
     void close(int which) noexcept {
         if (!streams[which]) return;
         stream_state& s = *streams[which].detail_state();
-        if (which == 0 && s.buffer.size() > 0) keep_for_next_loop(s.buffer.view().data(), s.buffer.size());
+        const std::string_view unread = s.buffer.view();
+        if (which == 0 && !unread.empty()) keep_for_next_loop(unread.data(), unread.size());
         s.close(false);
     }
 };
