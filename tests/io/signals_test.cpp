@@ -303,11 +303,13 @@ PLAIN_TEST("signals() in a process without free descriptors says so, and leaves 
     EXPECT_EQ(in_a_fork([] {
         const auto main = []() -> aio::coro<int> {
             have_an_error();
+            const rlimit room{1024, 1024};
             const rlimit limit{static_cast<rlim_t>(aio_test::lowest_free_descriptor()), 1024};
             ::setrlimit(RLIMIT_NOFILE, &limit);
             try {
                 static_cast<void>(aio::signals(aio::signal_set(SIGUSR1)));
             } catch (const std::system_error& e) {
+                ::setrlimit(RLIMIT_NOFILE, &room);
                 co_return errno_of(e) == EMFILE&& action_of(SIGUSR1) == SIG_DFL ? 0 : 1;
             }
             co_return 2;
