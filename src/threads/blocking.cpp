@@ -79,7 +79,13 @@ void blocking_pool::state::serve(worker& w) noexcept {
     arm_thread_end();
     spinner before_sleep;
     std::unique_lock lock(mutex);
-    for (;;) {
+    for (unsigned jobs = 1;; ++jobs) {
+        // What jobs have freed here is memory of the loop's thread, which would never see it again.
+        if (queue.empty() || jobs % 256 == 0) {
+            lock.unlock();
+            empty_free_lists();
+            lock.lock();
+        }
         if (queue.empty() && before_sleep.worth()) {
             ++spinning;
             lock.unlock();
