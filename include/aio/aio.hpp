@@ -56,4 +56,5 @@
 #include <aio/views.hpp>
 #include <aio/wait.hpp>
 #include <aio/watch.hpp>
+#include <aio/watch_files.hpp>
 #include <aio/with.hpp>
