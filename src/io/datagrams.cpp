@@ -123,7 +123,7 @@ void datagrams_state::close() noexcept {
     source_.detach();
     ::close(fd);
     if (!of_parent) traits.file.remove(traits.local);
-    arrived_.reset();
+    taken_ = count_ = 0;
     while (receive_operation* r = receivers_.front()) end_wait(*r);
     while (send_operation* s = senders_.front()) end_wait(*s);
     while (send_operation* s = waits_for_receiver_.front()) {
@@ -140,44 +140,56 @@ void datagrams_state::end_wait(Operation& op) noexcept {
 
 // ---- the state: receiving
 
+// One call takes several datagrams, and so shows mostly that no more are there: no second call has to find that out.
+// It keeps an error that comes behind the first one for the next call, and the kernel may have told of it already.
 bool datagrams_state::receive(receive_operation& op) noexcept {
-    if (arrived_) return true;
+    if (taken_ < count_) return true;
     if (source_.exhausted(direction::read)) return false;
-    char* const room = room_to_receive(traits.limit);
+    char* const room = room_to_receive(traits.limit * batch);
     if (!room) return op.no_memory_ = true;
-    address from;
-    ssize_t n;
-    do {
-        sockaddr* const place = from.detail_room();
-        n = ::recvfrom(source_.fd(), room, traits.limit, MSG_TRUNC, place, from.detail_size());
-    } while (n < 0 && errno == EINTR);
+    std::array<mmsghdr, batch> messages{};
+    std::array<iovec, batch> parts;
+    for (std::size_t i = 0; i < batch; ++i) {
+        parts[i] = {room + i * traits.limit, traits.limit};
+        messages[i].msg_hdr.msg_name = arrived_[i].datagram.from.detail_room();
+        messages[i].msg_hdr.msg_namelen = *arrived_[i].datagram.from.detail_size();
+        messages[i].msg_hdr.msg_iov = &parts[i];
+        messages[i].msg_hdr.msg_iovlen = 1;
+    }
+    int n;
+    do { n = ::recvmmsg(source_.fd(), messages.data(), batch, MSG_TRUNC, nullptr); } while (n < 0 && errno == EINTR);
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+        op.error_ = errno;
+        return true;
+    }
+    if (n < static_cast<int>(batch) && !source_.ending_seen()) source_.note_exhausted(direction::read);
     if (n < 0) {
-        if (errno != EAGAIN && errno != EWOULDBLOCK) {
-            op.error_ = errno;
-            return true;
-        }
         source_.note_exhausted(direction::read);
         return false;
     }
-    arrived_size_ = static_cast<std::size_t>(n);
-    try {
-        arrived_.emplace();
-        arrived_->data.assign(room, std::min(arrived_size_, traits.limit));
-        arrived_->from = without_mapping(from);
-    } catch (...) {
-        arrived_.reset();
-        op.no_memory_ = true;
+    taken_ = 0;
+    count_ = static_cast<std::size_t>(n);
+    for (std::size_t i = 0; i < count_; ++i) {
+        arrival& a = arrived_[i];
+        *a.datagram.from.detail_size() = messages[i].msg_hdr.msg_namelen;
+        a.datagram.from = without_mapping(a.datagram.from);
+        a.size = messages[i].msg_len;
+        try {
+            a.datagram.data.assign(room + i * traits.limit, std::min(a.size, traits.limit));
+            a.no_memory = false;
+        } catch (...) { a.no_memory = true; }
     }
     return true;
 }
 
 datagram datagrams_state::take_arrived() {
-    datagram mine = std::move(*arrived_);
-    arrived_.reset();
+    arrival& first = arrived_[taken_++];
+    datagram mine = std::move(first.datagram);
     serve_next_receiver();
-    if (arrived_size_ > traits.limit) {
+    if (first.no_memory) throw std::bad_alloc();
+    if (first.size > traits.limit) {
         throw_system_error(EMSGSIZE,
-            "receive " + where_to_receive() + ": a datagram of " + std::to_string(arrived_size_) + " bytes from " +
+            "receive " + where_to_receive() + ": a datagram of " + std::to_string(first.size) + " bytes from " +
                 or_something(mine.from.to_string()) + " is larger than the limit of " + std::to_string(traits.limit) +
                 ", and lost");
     }

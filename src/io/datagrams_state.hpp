@@ -9,8 +9,9 @@
 #include <aio/detail/base/memory.hpp>
 #include <aio/detail/loop/descriptor.hpp>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 
 namespace aio::detail {
@@ -70,8 +71,14 @@ private:
     void serve_next_sender() noexcept;
 
     io_source source_;
-    std::optional<datagram> arrived_;
-    std::size_t arrived_size_ = 0;  // as it was sent
+    struct arrival {
+        aio::datagram datagram;
+        std::size_t size = 0;  // as it was sent
+        bool no_memory = false;
+    };
+    static constexpr std::size_t batch = 4;
+    std::array<arrival, batch> arrived_;  // from taken_ to count_: nobody has taken them yet
+    std::size_t taken_ = 0, count_ = 0;
     list<receive_operation> receivers_;
     list<send_operation> senders_;
     list<send_operation> waits_for_receiver_;

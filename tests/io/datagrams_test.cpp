@@ -274,6 +274,46 @@ AIO_REAL_TEST("a send that gets the error of an earlier one says so, and the nex
     co_await client.aclose();
 }
 
+AIO_REAL_TEST("what a peer has sent before it went is received beside the error, and both once") {
+    for (const std::size_t count : {1u, 3u, 4u, 9u}) {
+        pair p = co_await connected();
+        co_await p.client.send("who are you?");
+        const aio::address client = (co_await p.server.receive()).from;
+        for (std::size_t i = 0; i < count; ++i) co_await p.server.send(std::to_string(i), client);
+        co_await p.server.aclose();
+        co_await p.client.send("lost");
+        std::string got;
+        int errors = 0;
+        while (got.size() < count || errors == 0) {
+            try {
+                got += (co_await p.client.receive()).data;
+            } catch (const std::system_error& e) {
+                EXPECT_EQ(e.code().value(), ECONNREFUSED);
+                ++errors;
+            }
+        }
+        EXPECT_EQ(got, std::string("012345678").substr(0, count));
+        EXPECT_EQ(errors, 1);
+        co_await p.aclose();
+    }
+}
+
+AIO_REAL_TEST("a flood is received whole and in order, by one task and by many") {
+    pair p = co_await connected();
+    aio_test::in_order order;
+    for (int i = 0; i < 1000;) {
+        for (int k = 0; k < 50; ++k, ++i) co_await p.client.send(std::to_string(i));
+        for (int k = 0; k < 50; ++k) order(std::stoi((co_await p.server.receive()).data));
+    }
+    EXPECT_EQ(order.wrong, 0);
+    std::vector<aio::task<aio::datagram>> many;
+    for (int i = 0; i < 50; ++i) many.push_back(aio::create_task(p.server.receive()));
+    co_await aio::sleep(0s);
+    for (int i = 0; i < 50; ++i) co_await p.client.send(std::to_string(i));
+    for (int i = 0; i < 50; ++i) EXPECT_EQ((co_await many[static_cast<std::size_t>(i)]).data, std::to_string(i));
+    co_await p.aclose();
+}
+
 AIO_REAL_TEST("a server is not disturbed by clients that have gone before their answer") {
     aio::datagrams server = co_await aio::bind_datagrams("127.0.0.1", 0);
     const aio::address gone("127.0.0.1", dead_port());
