@@ -13,7 +13,8 @@
 //     }
 //
 //     aio::tls_context own = aio::tls_context::server("chain.pem", "key.pem");
-//     aio::server v = co_await aio::start_server(serve, "", 8443, {.context = &own});
+//     auto greet = [](aio::stream client) -> aio::coro<> { co_await client.write("hello\n"); };
+//     aio::server v = co_await aio::start_server(greet, "", 8443, {.context = &own});
 //
 // A client verifies the server's certificates and its name, or its IP address. Both sides speak TLS 1.2 and 1.3. The
 // end of a stream is told from a cut: only a peer that says goodbye (close_notify) ends it, anything else is a
