@@ -169,7 +169,7 @@ public:
         transport_.at_work_ = false;
         transport_.flush();
         const bool tell = std::exchange(transport_.writer_may_try_, false);
-        if (transport_.output_.size() > 0) {
+        if (transport_.holds_output_) {
             transport_.wait_for_room();
         } else if (tell) {
             transport_.tell_writer();  // may destroy the transport
@@ -293,7 +293,11 @@ void openssl_transport::flush() noexcept {
         output_.consume(r.bytes);
     }
     output_.release();
-    holds_output_ = false;
+    if (write_error_ == 0 && inner_->holds_output()) {  // TLS below this one
+        const io_result r = inner_->write(nullptr, 0);
+        if (r.status == io_status::failed) write_error_ = r.error;
+    }
+    holds_output_ = write_error_ == 0 && inner_->holds_output();
 }
 
 void openssl_transport::wait_for_room() noexcept {
@@ -308,7 +312,7 @@ void openssl_transport::on_room() noexcept {
         return;
     }
     if (!closed_) flush();
-    if (output_.size() > 0 && !closed_) return wait_for_room();
+    if (holds_output_ && !closed_) return wait_for_room();
     tell_writer();
 }
 
@@ -333,7 +337,7 @@ void openssl_transport::tell_writer() noexcept {
 void openssl_transport::wait(direction d, io_waiter w) noexcept {
     if (d == direction::write) {
         writer_ = w;
-        if (output_.size() > 0) return wait_for_room();
+        if (holds_output_) return wait_for_room();
         if (!write_needs_data_) return;  // during the handshake
     } else {
         reader_ = w;
@@ -470,7 +474,7 @@ io_result openssl_transport::write(const iovec* parts, int count) noexcept {
     if (write_error_ == 0 && !established_) return io_result::would_block();
     const at_work guard(*this);
     flush();
-    if (write_error_ == 0 && output_.size() > 0) return io_result::would_block();
+    if (write_error_ == 0 && holds_output_) return io_result::would_block();
     std::size_t moved = 0, at = 0;  // at: of the first part that is left
     char together[record_size];
     while (count > 0 && write_error_ == 0 && output_.size() == 0) {
@@ -521,7 +525,7 @@ void openssl_transport::shut_down_writing() noexcept {
 bool openssl_transport::say_goodbye(bool may_wait) noexcept {
     if (loop()->state().forked() || gave_up_goodbye_) return true;
     send_close_notify();
-    if (!may_wait || output_.size() == 0 || write_error_ != 0) return true;
+    if (!may_wait || !holds_output_ || write_error_ != 0) return true;
     if (!goodbye_timer_.armed()) {
         goodbye_timer_.owner = this;
         goodbye_timer_.fire = [](timer_node& t) noexcept {

@@ -130,6 +130,21 @@ AIO_TEST("a write that is cancelled before its first byte leaves the line as it 
     EXPECT_EQ(co_await e.server.read(100), "third");
 }
 
+AIO_REAL_TEST("a file is sent, encrypted") {
+    const folder f;
+    const std::string much = pattern(1'000'000);
+    f.write("file", much);
+    tls_ends e = co_await secured();
+    aio::file file = co_await aio::open_file(f.path("file"));
+    auto sending = aio::create_task([&]() -> aio::coro<> {
+        EXPECT_EQ(co_await e.client.send_file(file, 0), much.size());
+        co_await e.client.aclose();
+    });
+    EXPECT_TRUE(co_await e.server.read() == much);
+    co_await sending;
+    co_await file.aclose();
+}
+
 AIO_TEST("an empty read and an empty write complete at once") {
     tls_ends e = co_await secured();
     EXPECT_EQ(co_await e.client.read(0), "");
@@ -586,6 +601,17 @@ AIO_TEST("TLS runs over TLS") {
     co_await writing;
     co_await e.client.aclose();
     EXPECT_EQ(co_await e.server.read(), "");
+}
+
+AIO_TEST("TLS over TLS: a write completes when the lower one has sent it") {
+    tls_ends e = co_await secured(aio::tls_version::v1_3, 1000);
+    const aio::tls_context here = certificates().client(), there = certificates().server();
+    co_await aio::gather(e.client.start_tls(here, "localhost"), e.server.start_tls(there));
+    auto writing = aio::create_task(e.client.write(pattern(1000)));
+    co_await turns(5);
+    EXPECT_FALSE(writing.done());
+    EXPECT_EQ((co_await e.server.read_exactly(1000)).size(), 1000u);
+    co_await writing;
 }
 
 // ---- time
