@@ -20,12 +20,12 @@ std::string_view short_name(const workloads::workload& w) { return {w.name, std:
 
 int usage() {
     std::fputs(
-        "usage: core_workload NAME OPERATIONS [FILE]\n  NAME: W6a, W10, W12 (of FILE, which has OPERATIONS lines), "
-        "tail (OPERATIONS milliseconds)",
+        "usage: core_workload NAME OPERATIONS [FILE]\n  NAME: W6a, W10, W10t (with the certificate in "
+        "the folder FILE), W12 (of FILE, which has OPERATIONS lines), tail (OPERATIONS milliseconds)",
         stderr);
     for (const workloads::workload& w : workloads::all)
         std::fprintf(stderr, ", %.*s", static_cast<int>(short_name(w).size()), w.name);
-    std::fputs("\n  W1 rounds OPERATIONS down to a multiple of 1000; W5, W7r and W10, of 100\n", stderr);
+    std::fputs("\n  W1 rounds OPERATIONS down to a multiple of 1000; W5, W7r, W10 and W10t, of 100\n", stderr);
     return 2;
 }
 
@@ -47,8 +47,8 @@ int main(int argc, char** argv) {
     std::size_t operations = std::strtoull(argv[2], nullptr, 10);
     if (name == "W1") operations = operations / 1000 * 1000;
     if (name == "W2") operations = operations / 2 * 2;
-    if (name == "W5" || name == "W7r" || name == "W10") operations = operations / 100 * 100;
-    if (operations == 0 || (name == "W12") != (argc == 4)) return usage();
+    if (name == "W5" || name == "W7r" || name == "W10" || name == "W10t") operations = operations / 100 * 100;
+    if (operations == 0 || (name == "W12" || name == "W10t") != (argc == 4)) return usage();
 
     double bytes_per_task = 0;
     std::size_t bytes = 0;
@@ -57,14 +57,20 @@ int main(int argc, char** argv) {
     for (const workloads::workload& w : workloads::all)
         if (name == short_name(w)) found = &w;
 
-    const double cpu_start = cpu_seconds();
-    const auto start = std::chrono::steady_clock::now();
+    double cpu_start = cpu_seconds();
+    auto start = std::chrono::steady_clock::now();
     if (found) {
         aio::run(found->run(operations));
     } else if (name == "W6a") {
         bytes_per_task = aio::run(workloads::sleepers(operations));
     } else if (name == "W10") {
         aio::run(workloads::echo(operations));
+    } else if (name == "W10t") {
+        auto started = [&] {
+            cpu_start = cpu_seconds();
+            start = std::chrono::steady_clock::now();
+        };
+        aio::run(workloads::secure_echo(operations, argv[3], started));
     } else if (name == "W12") {
         bytes = aio::run(workloads::read_lines(argv[3], operations));
     } else if (name == "tail") {

@@ -220,6 +220,44 @@ inline aio::coro<> echo(std::size_t operations) {
     require(count == operations / 100 * 100);
 }
 
+// ---- W10t the same over TLS. The handshakes are done before started() is called ----
+
+inline aio::coro<> secure_echo_client(aio::stream& s, std::size_t times, std::size_t& count) {
+    const std::array<std::byte, 64> message{};
+    std::array<std::byte, 64> answer;
+    for (std::size_t i = 0; i < times; ++i) {
+        co_await s.write(std::span<const std::byte>(message));
+        for (std::size_t got = 0; got < answer.size();) {
+            const std::size_t n = co_await s.read_some(std::span<std::byte>(answer).subspan(got));
+            require(n > 0);
+            got += n;
+        }
+        ++count;
+    }
+    co_await s.aclose();
+}
+/// folder: has cert.pem, which is trusted, too, and key.pem.
+template<class F>
+aio::coro<> secure_echo(std::size_t operations, std::string folder, F& started) {
+    const aio::tls_context there = aio::tls_context::server(folder + "/cert.pem", folder + "/key.pem");
+    aio::tls_context here = aio::tls_context::client();
+    here.trust_file(folder + "/cert.pem");
+    aio::server server = co_await aio::start_server(&echo_handler, "127.0.0.1", 0, {.backlog = 200, .context = &there});
+    std::vector<aio::stream> streams;
+    for (int i = 0; i < 100; ++i) {
+        streams.push_back(co_await aio::open_connection("localhost", server.port(), {.context = &here}));
+    }
+    started();
+    std::size_t count = 0;
+    std::vector<aio::task<>> clients;
+    for (aio::stream& s : streams) {
+        clients.push_back(aio::create_task(secure_echo_client(s, operations / 100, count)));
+    }
+    for (auto& client : clients) co_await client;
+    server.close();
+    require(count == operations / 100 * 100);
+}
+
 // ---- W11 start a sleeping task, cancel it, join it ----
 
 inline aio::coro<> cancellations(std::size_t operations) {

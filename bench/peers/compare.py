@@ -66,6 +66,7 @@ WORKLOADS = [
     Workload("W8", "async generator, an item"),
     Workload("W9", "thread pool and back, 2 cores", cores=2, wall=True),
     Workload("W10", "TCP echo, 100 connections"),
+    Workload("W10t", "the same over TLS"),
     Workload("W11", "start, cancel, join a task"),
     Workload("W12", "lines of a large file", wall=True),
     Workload("W13", "HTTP GET, 100 at once: the client", server="nginx"),
@@ -459,6 +460,24 @@ class LargeFile:
         return path, megabytes * self.lines
 
 
+class Certificate:
+    """A folder with a certificate for localhost, cert.pem, and its key, key.pem, made when it is needed."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder) / "certificate"
+
+    def path(self):
+        if not self.folder.exists():
+            self.folder.mkdir()
+            words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+            names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"]
+            try:
+                subprocess.run(words.split() + names, cwd=self.folder, check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                raise Problem(f"no certificate: {error}") from None
+        return self.folder
+
+
 def prepare(runner, peer, workload, options, files, address):
     """The arguments of this peer's runs."""
     if workload.server:
@@ -473,6 +492,9 @@ def prepare(runner, peer, workload, options, files, address):
     if workload.name == "W6m":
         # As many as all peers can start before the first tasks have slept their second.
         return (max(1, options.sleepers // 20),)
+    if workload.name == "W10t":
+        folder = Certificate(files.folder).path()
+        return runner.calibrate(peer, workload, folder), folder
     if workload.name == "W12":
         path, lines = files.of(1)
         run = runner.run(peer, workload, lines, path)

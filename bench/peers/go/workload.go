@@ -7,6 +7,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -38,6 +40,8 @@ func check(err error) {
 type found struct {
 	bytesPerTask float64
 	more         string
+	started      time.Time // if the time counts from here on, and the processor time until then
+	startedCPU   float64
 }
 
 // ---- W1 spawn and join, batches of 1,000
@@ -306,6 +310,71 @@ func echo(operations int) found {
 	return found{}
 }
 
+// ---- W10t the same over TLS. The handshakes are done before the time counts
+
+func secureEcho(operations int, folder string) found {
+	own, err := tls.LoadX509KeyPair(folder+"/cert.pem", folder+"/key.pem")
+	check(err)
+	pem, err := os.ReadFile(folder + "/cert.pem")
+	check(err)
+	trusted := x509.NewCertPool()
+	require(trusted.AppendCertsFromPEM(pem))
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{own}})
+	check(err)
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return // closed
+			}
+			go func() {
+				defer client.Close()
+				block := make([]byte, 4096)
+				for {
+					n, err := client.Read(block)
+					if err != nil {
+						return
+					}
+					if _, err = client.Write(block[:n]); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	var servers [100]*tls.Conn
+	for c := range servers {
+		servers[c], err = tls.Dial("tcp", listener.Addr().String(), &tls.Config{RootCAs: trusted, ServerName: "localhost"})
+		check(err)
+	}
+	result := found{started: time.Now(), startedCPU: cpuSeconds()}
+	var all sync.WaitGroup
+	var counts [100]int
+	for c := range counts {
+		all.Add(1)
+		go func(server *tls.Conn, count *int) {
+			defer all.Done()
+			defer server.Close()
+			message, answer := make([]byte, 64), make([]byte, 64)
+			for i := 0; i < operations/100; i++ {
+				_, err := server.Write(message)
+				check(err)
+				_, err = io.ReadFull(server, answer)
+				check(err)
+				*count++
+			}
+		}(servers[c], &counts[c])
+	}
+	all.Wait()
+	listener.Close()
+	sum := 0
+	for _, count := range counts {
+		sum += count
+	}
+	require(sum == operations)
+	return result
+}
+
 // ---- W11 start a sleeping goroutine, cancel it, join it
 
 func sleepContext(ctx context.Context, duration time.Duration) error {
@@ -439,12 +508,17 @@ func main() {
 	chosen, known := workloads[name]
 	if name == "W12" && len(os.Args) == 4 {
 		chosen.run, chosen.multiple = func(n int) found { return lines(n, os.Args[3]) }, 1
+	} else if name == "W10t" && len(os.Args) == 4 {
+		chosen.run, chosen.multiple = func(n int) found { return secureEcho(n, os.Args[3]) }, 100
 	} else if !known || len(os.Args) != 3 {
 		usage()
 	}
 	operations = operations / chosen.multiple * chosen.multiple
 	cpu, start := cpuSeconds(), time.Now()
 	result := chosen.run(operations)
+	if !result.started.IsZero() {
+		cpu, start = result.startedCPU, result.started
+	}
 	wall := time.Since(start).Seconds()
 	cpu = cpuSeconds() - cpu
 	fmt.Printf("{\"workload\": \"%s\", \"operations\": %d, \"seconds\": %.9f, \"cpu_seconds\": %.6f, \"bytes_per_task\": %.1f%s}\n",

@@ -413,6 +413,10 @@ fn main() {
         std::process::exit(2);
     }
     let name = arguments[1].clone();
+    if name == "W10t" {
+        eprintln!("tokio has no TLS of its own");
+        std::process::exit(3);
+    }
     let multiple = match name.as_str() {
         "W1" => 1000,
         "W2" => 2,
