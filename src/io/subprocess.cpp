@@ -83,17 +83,16 @@ coro<> feed(stream& to, const std::string& input) {
 
 coro<> collect(process_state& from, int which, output_budget& budget, std::string& into) {
     stream& pipe = from.pipes[which];
-    for (;;) {
-        constexpr std::size_t piece = 64 * 1024;
-        const std::string more = co_await pipe.read(piece);
-        if (more.empty()) break;
-        if (more.size() > budget.left) {
+    constexpr std::size_t piece = 64 * 1024;  // what a pipe holds
+    const std::unique_ptr<std::byte[]> block(new std::byte[piece]);
+    while (const std::size_t n = co_await pipe.read_some(std::span(block.get(), piece))) {
+        if (n > budget.left) {
             throw limit_overrun_error(
                 "communicate: the output of " + from.name + " is larger than " + std::to_string(budget.most) + " bytes",
                 budget.most);
         }
-        budget.left -= more.size();
-        into += more;
+        budget.left -= n;
+        into.append(reinterpret_cast<const char*>(block.get()), n);
     }
     co_await pipe.aclose();
 }
