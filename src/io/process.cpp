@@ -126,6 +126,7 @@ void process_state::watch(spawner& child) {
     pidfd_ = child.take_pidfd();
     child_processes& all = child_processes::of(*loop);  // made by the caller, before the child
     if (pidfd_.get() < 0) {
+        tell_lost();
         ended(255);
         return;
     }
@@ -143,16 +144,18 @@ void process_state::watch(spawner& child) {
 void process_state::on_events(std::uint32_t) noexcept {
     const exit_report report = reap(pidfd_.get());
     if (!report.ended) return;
-    if (report.lost) {
-        loop->report(
-            [&] {
-                return "the exit status of " + name + " (pid " + std::to_string(pid) +
-                    ") was taken by somebody else, a waitpid(-1), or the system because SIGCHLD is ignored: 255 "
-                    "stands for it";
-            },
-            nullptr, nullptr);
-    }
+    if (report.lost) tell_lost();
     ended(report.code);
+}
+
+void process_state::tell_lost() noexcept {
+    loop->report(
+        [&] {
+            return "the exit status of " + name + " (pid " + std::to_string(pid) +
+                ") was taken by somebody else, a waitpid(-1), or the system because SIGCHLD is ignored: 255 "
+                "stands for it";
+        },
+        nullptr, nullptr);
 }
 
 void process_state::ended(int code) noexcept {

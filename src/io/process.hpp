@@ -67,6 +67,7 @@ public:
 
 private:
     void on_events(std::uint32_t events) noexcept override;
+    void tell_lost() noexcept;
     void ended(int code) noexcept;
     int signal_now(int number) noexcept;
 
