@@ -50,11 +50,13 @@
 #include <aio/subprocess.hpp>
 #include <aio/task.hpp>
 #include <aio/task_group.hpp>
+#include <aio/temporary.hpp>
 #include <aio/thread_future.hpp>
 #include <aio/timeout.hpp>
 #include <aio/tls.hpp>
 #include <aio/views.hpp>
 #include <aio/wait.hpp>
+#include <aio/walk.hpp>
 #include <aio/watch.hpp>
 #include <aio/watch_files.hpp>
 #include <aio/with.hpp>
