@@ -434,7 +434,8 @@ PLAIN_TEST("a cancelled read of a file loses nothing, and a cancelled write is w
             aio::task<std::string> reading = aio::create_task(aio::std_in().read_line());
             co_await aio::sleep(0s);
             reading.cancel();
-            co_await aio::wait(std::vector<aio::task<std::string>>{reading});
+            const std::vector<aio::task<std::string>> only = {reading};
+            co_await aio::wait(only);
             const std::string line = co_await aio::std_in().read_line();
             if (reading.cancelled() && line != "one\n") co_return 1;
             const std::string large(3'000'000, 'x');

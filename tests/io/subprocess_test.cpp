@@ -24,7 +24,11 @@ using aio::argv;
 using aio::stdio;
 using texts = std::map<std::string, std::string>;
 
-bool no_children() { return ::waitpid(-1, nullptr, WNOHANG) < 0 && errno == ECHILD; }
+/// Takes no status away from whoever waits.
+bool no_children() {
+    siginfo_t info;
+    return ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 && errno == ECHILD;
+}
 
 /// What a program writes to its standard output.
 aio::coro<std::string> output_of(argv args, aio::subprocess_options options = {}) {
