@@ -842,6 +842,25 @@ AIO_TEST("a call graph says for which child a task waits") {
     co_await waiting;
 }
 
+AIO_REAL_TEST("a conversation with Python, line by line, which an interrupt ends") {
+    const std::string program =
+        "import sys\n"
+        "for line in sys.stdin:\n"
+        "    print(eval(line), flush=True)\n"
+        "    print('#' * 70000, file=sys.stderr, flush=True)\n";
+    aio::subprocess p = co_await aio::create_subprocess_exec(
+        argv("python3", "-c", program), {.in = stdio::pipe, .out = stdio::pipe, .err = stdio::pipe, .limit = 100'000});
+    for (int n : {2, 30, 400}) {
+        co_await p.in().write(std::to_string(n) + " ** 2\n");
+        EXPECT_EQ(co_await p.out().read_line(), std::to_string(n * n) + "\n");
+        EXPECT_EQ((co_await p.err().read_line()).size(), 70'001u);
+    }
+    p.send_signal(SIGINT);
+    const aio::subprocess_output rest = co_await p.communicate();
+    EXPECT_NE(rest.err.find("KeyboardInterrupt"), std::string::npos);
+    EXPECT_EQ(co_await p.wait(), -SIGINT);
+}
+
 // ---- situations of others ----
 
 AIO_REAL_TEST("one descriptor may be both outputs of a child (joyent/libuv#1074)") {
