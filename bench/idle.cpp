@@ -1,10 +1,11 @@
-// idle CONNECTIONS [CHAIN KEY]: opens so many connections, with TLS if a certificate is given, lets each say one word and
-// then be idle, and prints how much memory of this process a connection takes, both ends together. The kernel's memory
-// is not in it. ./dev bench --idle runs it for plain and TLS connections, on both backends.
+// idle CONNECTIONS [CHAIN KEY]: a server and a client process with so many connections, with TLS if a certificate is
+// given. Each says one word and is idle then. Prints how much memory of the server, and of the client, a connection
+// takes; the kernel's is not in it. ./dev bench --idle runs it for plain and TLS connections, on both backends.
 
 #include <aio/aio.hpp>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -12,17 +13,32 @@
 
 #include <malloc.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace {
 
 using namespace std::chrono_literals;
 
-aio::coro<> echo(aio::stream client) {
+struct counter {
+    std::size_t said = 0, wanted = 0;
+    aio::event reached;
+    aio::coro<> wait_for(std::size_t n) {
+        wanted = n;
+        reached.clear();
+        if (said < n) co_await reached.wait();
+    }
+    void count() {
+        if (++said == wanted) reached.set();
+    }
+};
+
+aio::coro<> echo(aio::stream client, counter& words) {
     for (;;) {
         const std::string line = co_await client.read_line();
         if (line.empty()) break;
         co_await client.write(line);
+        words.count();
     }
 }
 
@@ -44,53 +60,112 @@ aio::coro<> open_some(int port, aio::stream_options how, std::size_t count, std:
     }
 }
 
-aio::coro<> measure(std::size_t connections, const char* chain, const char* key) {
-    aio::server_options serving = {.backlog = 1000};
-    aio::stream_options connecting;
-    aio::tls_context client, own;
-    if (chain) {
-        own = aio::tls_context::server(chain, key);
-        client = aio::tls_context::client().verify(false);
-        serving.context = &own;
-        connecting = {.tls = true, .context = &client};
+/// What each connection takes between the first hundredth of them, which also pay what comes once, and all.
+class meter {
+public:
+    meter() {
+        ::malloc_trim(0);
+        before_ = resident_bytes();
     }
-    aio::server v = co_await aio::start_server(echo, "127.0.0.1", 0, serving);
+    aio::coro<double> growth(std::size_t connections) const {
+        co_await aio::sleep(3s);  // the loop gives unused blocks back to the system in this time
+        ::malloc_trim(0);
+        co_return (resident_bytes() - before_) / static_cast<double>(connections);
+    }
+
+private:
+    double before_;
+};
+
+struct settings {
+    std::size_t connections = 0;
+    const char* chain = nullptr;
+    const char* key = nullptr;
+    std::size_t first() const { return connections / 100; }
+};
+
+aio::coro<> serve(settings how, int port_to) {
+    aio::server_options options = {.backlog = 1000};
+    aio::tls_context own;
+    if (how.chain) {
+        own = aio::tls_context::server(how.chain, how.key);
+        options.context = &own;
+    }
+    counter words;
+    aio::server v = co_await aio::start_server(
+        [&words](aio::stream client) { return echo(std::move(client), words); }, "127.0.0.1", 0, options);
+    const int port = v.port();
+    if (::write(port_to, &port, sizeof port) != sizeof port) std::abort();
+    co_await words.wait_for(how.first());
+    const meter m;
+    co_await words.wait_for(how.connections);
+    const double each = co_await m.growth(how.connections - how.first());
+    const bool ring = aio::get_running_loop().backend() == aio::backend::io_uring;
+    std::printf("%s on %s, %zu connections: server %.0f bytes each", how.chain ? "TLS" : "plain",
+        ring ? "io_uring" : "epoll", how.connections, each);
+    std::fflush(stdout);
+    co_await v.wait_closed();
+}
+
+aio::coro<> connect(settings how, int port_from) {
+    int port = 0;
+    if (::read(port_from, &port, sizeof port) != sizeof port) std::abort();
+    aio::stream_options options;
+    aio::tls_context client;
+    if (how.chain) {
+        client = aio::tls_context::client().verify(false);
+        options = {.tls = true, .context = &client};
+    }
     std::vector<aio::stream> all;
-    all.reserve(connections);
-    co_await open_some(v.port(), connecting, connections / 100, all);  // what the first ones cost once is not counted
-    ::malloc_trim(0);
-    const double before = resident_bytes();
-    const std::size_t first = all.size();
+    all.reserve(how.connections);
+    co_await open_some(port, options, how.first(), all);
+    const meter m;
     const auto start = std::chrono::steady_clock::now();
+    const std::size_t rest = how.connections - how.first();
     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
-        for (int i = 0; i < 20; ++i) tg.create_task(open_some(v.port(), connecting, (connections - first) / 20, all));
+        for (std::size_t i = 0; i < 20; ++i) {
+            tg.create_task(open_some(port, options, rest / 20 + (i < rest % 20 ? 1 : 0), all));
+        }
         co_return;
     });
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
-    co_await aio::sleep(3s);  // the loop gives unused blocks back to the system in this time
-    ::malloc_trim(0);
-    const double grown = resident_bytes() - before;
-    const bool ring = aio::get_running_loop().backend() == aio::backend::io_uring;
-    std::printf("%s on %s: %zu connections in %.1f s, %.0f bytes each, both ends\n", chain ? "TLS" : "plain",
-        ring ? "io_uring" : "epoll", all.size(), time.count(), grown / static_cast<double>(all.size() - first));
+    const double each = co_await m.growth(rest);
+    co_await aio::sleep(1s);  // the server is about to print
+    std::printf(", client %.0f; made in %.1f s\n", each, time.count());
     std::fflush(stdout);
-    v.abort_clients();
-    for (aio::stream& s : all) s.abort();
-    v.close();
-    co_await v.wait_closed();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    const std::size_t connections = argc > 1 ? static_cast<std::size_t>(std::atol(argv[1])) : 0;
-    if (connections < 1000 || argc == 3) {
+    settings how;
+    if (argc > 1) how.connections = static_cast<std::size_t>(std::atol(argv[1]));
+    if (how.connections < 1000 || argc == 3) {
         std::fputs("usage: idle CONNECTIONS [CHAIN KEY], at least 1,000 connections\n", stderr);
         return 2;
+    }
+    if (argc > 3) {
+        how.chain = argv[2];
+        how.key = argv[3];
     }
     rlimit files{};
     ::getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &files);
-    return aio::run_main(measure(connections, argc > 3 ? argv[2] : nullptr, argc > 3 ? argv[3] : nullptr));
+    if (files.rlim_cur < how.connections + 100) {
+        std::fprintf(
+            stderr, "idle: %zu connections need more descriptors than there may be: ulimit -n\n", how.connections);
+        return 1;
+    }
+    int port[2];
+    if (::pipe(port) != 0) return 1;
+    const pid_t server = ::fork();
+    if (server == 0) {
+        aio::run(serve(how, port[1]));
+        std::_Exit(0);
+    }
+    const int status = aio::run_main(connect(how, port[0]));
+    ::kill(server, SIGKILL);
+    ::waitpid(server, nullptr, 0);
+    return status;
 }
