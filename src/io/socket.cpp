@@ -49,6 +49,7 @@ public:
         do { n = send_passing(source_.fd(), data, size, descriptors); } while (n < 0 && errno == EINTR);
         return outcome(direction::write, n, size);
     }
+    bool nothing_to_read() const noexcept override { return source_.exhausted(direction::read); }
     io_result write(const iovec* parts, int count) noexcept override {
         if (source_.exhausted(direction::write)) return io_result::would_block();
         std::size_t size = 0;

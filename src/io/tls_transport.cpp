@@ -73,6 +73,7 @@ private:
     std::size_t encrypt(const char* data, std::size_t size) noexcept;
     void send(const char* data, std::size_t size) noexcept;
     void flush() noexcept;
+    io_result nothing_yet() noexcept;
     void wait_for_room() noexcept;
     void on_room() noexcept;
     void on_data() noexcept;
@@ -163,7 +164,7 @@ public:
     explicit at_work(openssl_transport& t) noexcept : transport_(t) {
         t.at_work_ = true;
         t.blocked_ = false;
-        ERR_clear_error();
+        if (ERR_peek_error() != 0) ERR_clear_error();
     }
     ~at_work() {
         transport_.at_work_ = false;
@@ -285,6 +286,10 @@ void openssl_transport::send(const char* data, std::size_t size) noexcept {
 // ---- room for what was encrypted
 
 void openssl_transport::flush() noexcept {
+    if (output_.size() == 0 && !inner_->holds_output()) {
+        holds_output_ = false;
+        return;
+    }
     while (output_.size() > 0 && write_error_ == 0) {
         const iovec part = {const_cast<char*>(output_.view().data()), output_.size()};
         const io_result r = inner_->write(&part, 1);
@@ -425,9 +430,19 @@ std::optional<tls_info> openssl_transport::tls() const {
 
 // ---- data
 
+// SSL_MODE_RELEASE_BUFFERS leaves the buffer for writing (OpenSSL 3.0: after a ticket, and after a write of more than
+// one byte).
+io_result openssl_transport::nothing_yet() noexcept {
+    SSL_free_buffers(ssl_.get());
+    return io_result::would_block();
+}
+
 io_result openssl_transport::read(char* into, std::size_t size) noexcept {
     if (!established_) return io_result::would_block();
     if (report_.read.error != 0) return io_result::failed(report_.read.error);
+    if (inner_->nothing_to_read() && early_.empty() && !holds_output_ && SSL_has_pending(ssl_.get()) == 0) {
+        return nothing_yet();
+    }
     const at_work guard(*this);
     flush();
     std::size_t got = 0;
@@ -445,12 +460,7 @@ io_result openssl_transport::read(char* into, std::size_t size) noexcept {
         const step s = after_failure(result, report_.read);
         if (s == step::again) continue;
         if (got > 0) return io_result::moved(got);  // the next call gives the end, or the error
-        if (s == step::would_block) {
-            // SSL_MODE_RELEASE_BUFFERS leaves the buffer for writing (OpenSSL 3.0: after a ticket, and after a write of
-            // more than one byte).
-            SSL_free_buffers(ssl_.get());
-            return io_result::would_block();
-        }
+        if (s == step::would_block) return nothing_yet();
         if (s == step::ended) return io_result::ended();
         return io_result::failed(report_.read.error);
     }

@@ -85,6 +85,8 @@ public:
 
     /// Reads at most size bytes, which is not 0.
     virtual io_result read(char* into, std::size_t size) noexcept = 0;
+    /// True if read() would find nothing, for certain, without asking the kernel.
+    virtual bool nothing_to_read() const noexcept { return false; }
     /// Writes as much of the parts as there is room for. The parts have at least one byte together, unless
     /// holds_output().
     virtual io_result write(const iovec* parts, int count) noexcept = 0;

@@ -37,7 +37,11 @@ public:
         std::vector<char*> argv;
         for (std::string& w : words) argv.push_back(w.data());
         argv.push_back(nullptr);
-        const int error = ::posix_spawnp(&pid_, "timeout", &actions, nullptr, argv.data(), environ);
+        posix_spawnattr_t attributes;
+        ::posix_spawnattr_init(&attributes);
+        ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);  // so that both are killed
+        const int error = ::posix_spawnp(&pid_, "timeout", &actions, &attributes, argv.data(), environ);
+        ::posix_spawnattr_destroy(&attributes);
         ::posix_spawn_file_actions_destroy(&actions);
         ::close(in[0]);
         ::close(out[1]);
@@ -46,13 +50,14 @@ public:
             aio::detail::make_pipe_transport(out[0], in[1]), words[4], std::size_t(1) << 20)));
         require(error == 0, "the program starts");
     }
-    ~program() {
-        if (pid_ <= 0) return;
-        ::kill(pid_, SIGKILL);
-        ::waitpid(pid_, nullptr, 0);
-    }
+    ~program() { stop(); }
     program(const program&) = delete;
     program& operator=(const program&) = delete;
+    void stop() {
+        if (pid_ <= 0) return;
+        ::kill(-pid_, SIGKILL);
+        ::waitpid(std::exchange(pid_, -1), nullptr, 0);
+    }
     /// Gives the exit status, and what is left of the output in rest.
     aio::coro<int> ended(std::string& rest) {
         rest += co_await io.read();
@@ -133,14 +138,14 @@ AIO_REAL_TEST("openssl s_client talks to our server, updates its keys, and ends 
                 co_await client.io.write("after\n");
                 co_await client.until("after\n");
             }
+            client.io.write_eof();
+            std::string rest;
+            EXPECT_EQ(co_await client.ended(rest), 0) << rest;
         } else {
-            co_await client.io.write("R\n");  // renegotiation is refused, and the connection goes on or ends
+            co_await client.io.write("R\n");  // renegotiation is refused, and what s_client makes of that is its own
             co_await client.until("RENEGOTIATING");
+            client.stop();
         }
-        client.io.write_eof();
-        std::string rest;
-        const int status = co_await client.ended(rest);
-        if (std::strcmp(version, "-tls1_3") == 0) EXPECT_EQ(status, 0) << rest;
         EXPECT_TRUE(co_await v.drain(10s));
         EXPECT_EQ(v.failed_handshakes(), 0u);
     }
