@@ -24,6 +24,7 @@ std::string calls;                  // what the library has called that matters 
 std::atomic<int> failing_sync = 0;  // the errno of the next fsync
 std::atomic<int> dies_before_call = 0;  // the process ends before its n-th call of those
 std::atomic<bool> notes_calls = false;
+std::atomic<ino_t> synced_folder = 0;  // the inode of the last folder that was synced
 
 void note(const char* call) {
     if (!notes_calls) return;
@@ -48,6 +49,7 @@ extern "C" [[gnu::visibility("default")]] int fsync(int fd) {
     struct stat status{};
     const bool folder = ::fstat(fd, &status) == 0 && S_ISDIR(status.st_mode);
     note(folder ? "sync_folder" : "sync");
+    if (folder) synced_folder = status.st_ino;
     if (const int error = failing_sync.exchange(0)) {
         errno = error;
         return -1;
@@ -201,6 +203,9 @@ AIO_REAL_TEST("a link is followed and stays a link; other hard links keep the ol
     fs::create_directory(dir / "sub");
     fs::create_symlink("../a", dir / "sub/link");
     co_await aio::write_file(dir / "sub/link", "new", {.atomic = true});
+    struct stat of_target{};
+    ::stat((dir / ".").c_str(), &of_target);
+    EXPECT_EQ(synced_folder, of_target.st_ino) << "the folder of the link has no new name";
     EXPECT_TRUE(fs::is_symlink(dir / "sub/link"));
     EXPECT_EQ(content_of(dir / "a"), "new");
     fs::create_hard_link(dir / "a", dir / "hard");

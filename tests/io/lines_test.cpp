@@ -156,7 +156,7 @@ AIO_REAL_TEST("a file that is truncated while it is read ends there, and one tha
         auto lines = aio::read_lines(dir / "a");
         std::size_t count = 0;
         while (auto found = co_await lines.next()) {
-            if (!shrinks) EXPECT_EQ(found->size(), 99u);
+            EXPECT_TRUE(shrinks || found->size() == 99u);
             if (++count != 1) continue;
             if (shrinks) {
                 AIO_REQUIRE(::truncate((dir / "a").c_str(), 100) == 0);

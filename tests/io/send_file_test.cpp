@@ -96,6 +96,21 @@ AIO_REAL_TEST("a file, or a part of it, arrives whole over a socket and in memor
     nothing_in_memory = false;
 }
 
+AIO_REAL_TEST("an empty file is sent as nothing, and the stream goes on") {
+    const folder dir;
+    put(dir / "empty", "");
+    for (const bool tcp : {true, false}) {
+        auto [to, from] = co_await connected(tcp);
+        const aio::file f = co_await aio::open_file(dir / "empty");
+        EXPECT_EQ(co_await to.send_file(f), 0u);
+        EXPECT_EQ(co_await to.send_file(f, 0, 10), 0u);
+        co_await to.write("next");
+        co_await to.aclose();
+        EXPECT_EQ(co_await from.read(), "next");
+        co_await from.aclose();
+    }
+}
+
 AIO_REAL_TEST("writes of other tasks come before the file or after it, never between, and a close comes last") {
     const folder dir;
     const std::string data = some_bytes(4'000'000);

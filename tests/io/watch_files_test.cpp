@@ -23,6 +23,14 @@ namespace {
 using namespace aio_test;
 namespace fs = std::filesystem;
 using strings = std::vector<std::string>;
+
+/// A list that may stand beside a co_await: g++ 12 does not compile a braced one there.
+template<class... Text>
+strings these(Text... text) {
+    strings all;
+    (all.push_back(text), ...);
+    return all;
+}
 using changes = aio::async_generator<aio::file_event>;
 
 std::atomic<int> watch_fails_with = 0;  // the errno of inotify_add_watch()
@@ -103,7 +111,7 @@ AIO_REAL_TEST("folders in the folder are watched, too, and those that are made a
     auto events = aio::watch_files(dir / "", {.recursive = true});
     EXPECT_EQ(co_await told(events, dir), strings());
     shell(dir, "touch there/already/file");
-    EXPECT_EQ(co_await told(events, dir), strings{"created there/already/file"});
+    EXPECT_EQ(co_await told(events, dir), these("created there/already/file"));
     for (int i = 0; i < 30; ++i) {
         shell(dir, "mkdir -p a/b/c && touch a/1 a/b/2 a/b/c/3 && touch a/b/c/4");
         const strings expected{"created a", "created a/1", "created a/b", "created a/b/2", "created a/b/c",
@@ -135,7 +143,7 @@ AIO_REAL_TEST("a folder that is moved is told under its new path, and so is what
     EXPECT_EQ(co_await told(events, dir), expected);
     shell(dir,
         "mv b '\\''" + (outside / "b").string() + "'\\''; touch '\\''" + (outside / "b/untold").string() + "'\\''");
-    EXPECT_EQ(co_await told(events, dir), strings{"removed b"});
+    EXPECT_EQ(co_await told(events, dir), these("removed b"));
     shell(dir, "mv '\\''" + (outside / "b").string() + "'\\'' c; touch c/inner/newer");
     const strings back{"created c", "created c/inner", "created c/inner/file", "created c/inner/new",
         "created c/inner/newer", "created c/new", "created c/untold"};
@@ -154,7 +162,7 @@ AIO_REAL_TEST("a folder that is moved, and followed by another of its name, befo
     EXPECT_TRUE(there.count("moved a to b") + there.count("created b"));
     for (const char* event : {"created a", "created b/1", "created a/2"}) EXPECT_TRUE(there.count(event)) << event;
     shell(dir, "touch b/3 a/4");
-    EXPECT_EQ(sorted(co_await told(events, dir)), (strings{"created a/4", "created b/3"}));
+    EXPECT_EQ(sorted(co_await told(events, dir)), (these("created a/4", "created b/3")));
     co_await events.aclose();
 }
 
@@ -265,7 +273,7 @@ AIO_REAL_TEST("a folder that is removed, or moved away, is the last event") {
         auto events = aio::watch_files(dir / "top", {.recursive = true});
         auto last = aio::create_task([&]() -> aio::coro<std::string> {
             std::string said;
-            while (auto event = co_await aio::wait_for(events.next(), 20s)) said = words(*event, dir / "");
+            while (auto event = co_await aio::wait_for(events.next(), 20s)) { said = words(*event, dir / ""); }
             co_return said;
         });
         co_await aio::sleep(5ms);
@@ -290,11 +298,11 @@ AIO_REAL_TEST("more than the kernel keeps is an overflow, and nothing that happe
         auto event = co_await aio::wait_for(events.next(), 20s);
         AIO_REQUIRE(event);
         overflow = event->change == aio::file_change::overflow;
-        if (overflow) EXPECT_EQ(event->path, dir / "");
+        EXPECT_TRUE(!overflow || event->path == dir / "");
     }
     shell(dir, "touch unknown/deeper/file unknown/before/file");
     EXPECT_EQ(
-        sorted(co_await told(events, dir)), (strings{"created unknown/before/file", "created unknown/deeper/file"}));
+        sorted(co_await told(events, dir)), (these("created unknown/before/file", "created unknown/deeper/file")));
     co_await events.aclose();
 }
 
