@@ -72,6 +72,7 @@ public:
         }
         return in_->ended ? io_result::ended() : io_result::would_block();
     }
+    bool nothing_to_read() const noexcept override { return in_->empty() && !in_->ended && !in_->reset; }
     io_result write(const iovec* parts, int count) noexcept override {
         if (out_->ended || out_->left) return io_result::failed(in_->reset ? ECONNRESET : EPIPE);
         std::size_t n = 0;

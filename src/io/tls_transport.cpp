@@ -440,7 +440,9 @@ io_result openssl_transport::nothing_yet() noexcept {
 io_result openssl_transport::read(char* into, std::size_t size) noexcept {
     if (!established_) return io_result::would_block();
     if (report_.read.error != 0) return io_result::failed(report_.read.error);
-    if (inner_->nothing_to_read() && early_.empty() && !holds_output_ && SSL_has_pending(ssl_.get()) == 0) {
+    // The last call may have read the peer's close_notify, behind the data that it has given.
+    if (inner_->nothing_to_read() && early_.empty() && !holds_output_ && SSL_has_pending(ssl_.get()) == 0 &&
+        SSL_get_shutdown(ssl_.get()) == 0) {
         return nothing_yet();
     }
     const at_work guard(*this);

@@ -228,7 +228,7 @@ AIO_REAL_TEST("a page of openssl s_server -www comes whole, with its end") {
     const int port = port_in(said.back() == ':' ? said + co_await server.until("\n") : said);
     aio::stream s = co_await aio::open_connection("localhost", port, {.context = &here});
     co_await s.write("GET / HTTP/1.0\r\n\r\n");
-    const std::string page = co_await s.read();
+    const std::string page = co_await aio::wait_for(s.read(), 20s);
     EXPECT_EQ(page.find("HTTP/1.0 200 ok"), 0u);
     EXPECT_NE(page.find("</BODY></HTML>"), std::string::npos);
     co_await s.aclose();

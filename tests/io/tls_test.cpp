@@ -145,6 +145,18 @@ AIO_REAL_TEST("a file is sent, encrypted") {
     co_await file.aclose();
 }
 
+AIO_TEST("an end that came together with the last data is seen, although the connection stays open") {
+    tls_ends e = co_await secured();
+    co_await e.client.write("all of it");
+    e.client.write_eof();  // close_notify, and no end of the transport
+    std::array<std::byte, 65536> block;
+    EXPECT_EQ(co_await e.server.read_some(block), 9u);
+    EXPECT_EQ(co_await e.server.read_some(block), 0u);
+    co_await e.server.write("answer");
+    e.server.write_eof();
+    EXPECT_EQ(co_await e.client.read(), "answer");
+}
+
 AIO_TEST("an empty read and an empty write complete at once") {
     tls_ends e = co_await secured();
     EXPECT_EQ(co_await e.client.read(0), "");
