@@ -7,7 +7,7 @@
 //     });
 //     aio::file& scratch = co_await aio::enter(aio::temporary_file({.suffix = ".csv"}));
 //     co_await scratch.write("a,b\n");
-//     run_program(scratch.path());
+//     use(scratch.path());
 
 #include <aio/detail/base/platform.hpp>
 
