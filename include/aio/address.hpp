@@ -58,7 +58,7 @@ public:
     const sockaddr* native() const noexcept { return reinterpret_cast<const sockaddr*>(storage_); }
     unsigned native_size() const noexcept { return size_; }
 
-    friend bool operator==(const address& a, const address& b) noexcept { return a <=> b == 0; }
+    friend bool operator==(const address& a, const address& b) noexcept { return compare(a, b) == 0; }
     friend std::strong_ordering operator<=>(const address& a, const address& b) noexcept { return compare(a, b); }
     std::size_t hash() const noexcept;
 

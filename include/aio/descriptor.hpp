@@ -2,9 +2,11 @@
 // The owner of a file descriptor: it closes the descriptor unless that is given away. What hands descriptors over, and
 // what takes them, says so by this type.
 //
-//     aio::descriptor pipe(::open("/run/fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-//     if (pipe) { co_await aio::lowlevel::wait_readable(pipe.get()); }
-//     int mine = pipe.release();             // whoever has the number closes it
+//     aio::descriptor listening(number_from_elsewhere());
+//     if (listening) {
+//         std::printf("descriptor %d\n", listening.get());
+//         aio::server v = co_await aio::start_server(serve_client, std::move(listening));
+//     }
 
 #include <aio/detail/base/platform.hpp>
 

@@ -5,7 +5,7 @@
 //
 //     for (aio::inherited_socket& s : aio::inherited_sockets()) {
 //         if (s.name == "web") {
-//             aio::server v = co_await aio::start_server(serve, std::move(s.socket));
+//             aio::server v = co_await aio::start_server(serve_client, std::move(s.socket));
 //             co_await aio::with(v, [&] { return v.serve_forever(); });
 //         } else if (s.name == "dns") {
 //             aio::datagrams d = co_await aio::bind_datagrams(std::move(s.socket));

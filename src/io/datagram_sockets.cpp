@@ -264,7 +264,8 @@ coro<datagrams> connect_unix_name(std::string path, datagram_settings s) {
     } else {
         sockaddr chosen_by_system{};
         chosen_by_system.sa_family = AF_UNIX;
-        ::bind(socket.get(), &chosen_by_system, sizeof chosen_by_system.sa_family);  // without a name nobody can answer
+        // Without a name nobody can answer. That this fails says little: the peer may be one that never answers.
+        static_cast<void>(::bind(socket.get(), &chosen_by_system, sizeof chosen_by_system.sa_family));
     }
     error = ::connect(socket.get(), where.native(), where.native_size()) == 0 ? 0 : errno;
     traits.local = from ? from : address_of_socket(socket.get(), false);

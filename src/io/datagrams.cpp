@@ -74,7 +74,9 @@ address with_mapping(const address& a) noexcept {
     return mapped;
 }
 
-std::string or_something(std::string name) { return name.empty() ? std::string("a socket without a name") : name; }
+std::string or_something(const std::string& name) {
+    return name.empty() ? std::string("a socket without a name") : name;
+}
 
 [[noreturn]] void throw_misuse(datagram_misuse misuse, const datagrams_state* socket, const address* to) {
     const std::string name = socket ? socket->name() : std::string();

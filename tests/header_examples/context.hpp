@@ -94,6 +94,8 @@ aio::coro<> prepare();
 aio::coro<> work();
 aio::coro<> load();
 aio::coro<> serve();
+aio::coro<> serve_client(aio::stream);
+int number_from_elsewhere();
 aio::coro<> connect();
 aio::coro<> download();
 aio::coro<> download(std::string);

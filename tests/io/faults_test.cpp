@@ -118,8 +118,8 @@ AIO_REAL_TEST("a peer that cuts the connection at any byte of an exchange is tol
                     EXPECT_TRUE(o.got.empty() || o.got.ends_with('\n')) << o.got;
                 }
                 EXPECT_TRUE(o.error == 0 || o.error == ECONNRESET || o.error == EPIPE) << o.error;
-                if (o.error == 0 && at < all.size()) EXPECT_LT(o.got.size(), all.size());
-                if (!reset && to_client) EXPECT_TRUE(o.error == 0 ? o.got.size() == at : o.got.size() <= at) << at;
+                if (o.error == 0 && at < all.size()) { EXPECT_LT(o.got.size(), all.size()); }
+                if (!reset && to_client) { EXPECT_TRUE(o.error == 0 ? o.got.size() == at : o.got.size() <= at) << at; }
             }
         }
     }
