@@ -55,7 +55,8 @@ aio::coro<> open_some(int port, aio::stream_options how, std::size_t count, std:
     for (std::size_t i = 0; i < count; ++i) {
         aio::stream s = co_await aio::open_connection("127.0.0.1", port, how);
         co_await s.write("a word\n");
-        if (co_await s.read_line() != "a word\n") std::abort();
+        const std::string back = co_await s.read_line();
+        if (back != "a word\n") std::abort();
         all.push_back(std::move(s));
     }
 }

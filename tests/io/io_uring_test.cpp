@@ -193,10 +193,11 @@ RING_TEST("connections that hold bytes which nobody reads leave buffers to the o
     std::vector<aio::stream> silent;
     aio::server v = co_await aio::start_server(
         [&](aio::stream s) -> aio::coro<> {
-            if (co_await s.read(1) == "e")
+            if (co_await s.read(1) == "e") {
                 co_await echo(std::move(s));
-            else
+            } else {
                 silent.push_back(std::move(s));
+            }
         },
         "127.0.0.1", 0);
     std::vector<aio::stream> senders;
