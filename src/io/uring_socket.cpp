@@ -56,12 +56,12 @@ public:
     /// The same if the ring is gone, or belongs to the parent of a fork().
     void leave_without_ring() noexcept;
 
-    template<void (ring_socket::*told)(int, std::uint32_t)>
+    template<void (ring_socket::*Told)(int, std::uint32_t)>
     struct request final : ring_request {
         explicit request(ring_socket& s) noexcept : socket(s) {}
         void ended(int result, std::uint32_t flags) noexcept override {
             under_way = (flags & IORING_CQE_F_MORE) != 0;
-            (socket.*told)(result, flags);
+            (socket.*Told)(result, flags);
         }
         void dropped() noexcept override {
             under_way = false;
