@@ -172,8 +172,8 @@ AIO_TEST("a peer that is cut at any byte is told from one that has ended") {
                     const bool client_well = r.client == whole, server_well = r.server == "a question\n";
                     if (client_well && server_well) break;
                     ++cuts;
-                    if (!client_well) EXPECT_EQ(r.client.find("TLS "), 0u) << r.client << " at byte " << at;
-                    if (!server_well) EXPECT_EQ(r.server.find("TLS "), 0u) << r.server << " at byte " << at;
+                    if (!client_well) { EXPECT_EQ(r.client.find("TLS "), 0u) << r.client << " at byte " << at; }
+                    if (!server_well) { EXPECT_EQ(r.server.find("TLS "), 0u) << r.server << " at byte " << at; }
                     if (testing::Test::HasFailure()) co_return;
                 }
             }

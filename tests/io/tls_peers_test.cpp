@@ -76,6 +76,13 @@ public:
         }
         co_return all;
     }
+    /// Gives the port on which openssl s_server says that it listens.
+    aio::coro<int> port() {
+        std::string line = "\n";
+        while (!line.empty() && line.find("ACCEPT 127.0.0.1:") == std::string::npos) line = co_await io.read_line();
+        require(!line.empty(), "a port in what the server says");
+        co_return std::atoi(line.c_str() + line.rfind(':') + 1);
+    }
     aio::stream io;
 
 private:
@@ -107,11 +114,6 @@ aio::coro<> echo(aio::stream s) {
         }
     } catch (const aio::tls_error&) {}  // of a client that wanted to renegotiate
     co_await s.aclose();
-}
-
-int port_in(const std::string& text) {
-    const std::size_t colon = text.rfind(':');
-    return std::atoi(text.c_str() + colon + 1);
 }
 
 constexpr const char* versions[] = {"-tls1_2", "-tls1_3"};
@@ -196,8 +198,7 @@ AIO_REAL_TEST("our client talks to openssl s_server") {
             "-key", f.path("host.key"), version, "-rev", "-Verify", "1", "-CAfile", f.path("root.pem"),
             "-verify_return_error"};
         program server(std::move(words));
-        const std::string said = co_await server.until("ACCEPT 127.0.0.1:");
-        const int port = port_in(said.back() == ':' ? said + co_await server.until("\n") : said);
+        const int port = co_await server.port();
         for (int i = 0; i < 3; ++i) {
             aio::stream s = co_await aio::open_connection("localhost", port, {.context = &here});
             EXPECT_EQ(s.tls()->version,
@@ -224,8 +225,7 @@ AIO_REAL_TEST("a page of openssl s_server -www comes whole, with its end") {
     std::vector<std::string> words = {"openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", f.path("host.pem"),
         "-key", f.path("host.key"), "-www"};
     program server(std::move(words));
-    const std::string said = co_await server.until("ACCEPT 127.0.0.1:");
-    const int port = port_in(said.back() == ':' ? said + co_await server.until("\n") : said);
+    const int port = co_await server.port();
     aio::stream s = co_await aio::open_connection("localhost", port, {.context = &here});
     co_await s.write("GET / HTTP/1.0\r\n\r\n");
     const std::string page = co_await aio::wait_for(s.read(), 20s);
