@@ -11,10 +11,11 @@
 //     co_await aio::wait_for(build.wait(), 10min);
 //     build.kill();                                      // make and all that it has started
 //
-// A time limit is a timeout around communicate(): the child is killed and reaped before timeout_error is thrown. A
-// child that ends is reaped by its loop, whether anybody waits for it or not: there are no zombies, and no handler of
-// SIGCHLD. If a handle is dropped while the child runs, its pipes are closed and the child goes on (debug mode reports
-// that). The end of run() kills the children that are left, as asyncio does.
+// A time limit is a timeout around communicate(): the child is killed and reaped before timeout_error is thrown. (A
+// limit of 0 has passed before communicate() begins, and leaves the child as it is.) A child that ends is reaped by its
+// loop, whether anybody waits for it or not: there are no zombies, and no handler of SIGCHLD. If a handle is dropped
+// while the child runs, its pipes are closed and the child goes on (debug mode reports that). The end of run() kills
+// the children that are left, as asyncio does.
 
 #include <aio/detail/base/platform.hpp>
 

@@ -9,6 +9,8 @@
 #include "loop/backend/io_uring.hpp"
 #endif
 
+#include <fcntl.h>
+
 namespace aio::detail {
 
 #ifdef AIO_IO_URING
@@ -23,6 +25,12 @@ public:
         : kind_(k), fd_(fd), data_(data), size_(size), at_(at), what_(std::move(what)) {}
 
     bool start() noexcept {
+        if (at_ < 0 && kind_ != kind::sync) {
+            moves_position_ = true;
+            at_ = ::lseek(fd_, 0, SEEK_CUR);
+            if (at_ < 0) error_ = errno;
+            if (at_ < 0) return true;
+        }
         ++task_->loop()->outstanding;
         ask();
         return false;
@@ -35,15 +43,21 @@ public:
         if (result > 0) done_ += static_cast<std::size_t>(result);
         if (result == -EINTR || result == -EAGAIN || (result > 0 && done_ < size_)) return ask();
         if (result < 0) error_ = -result;
+        if (moves_position_) move_position();
         --task_->loop()->outstanding;
         wake();
     }
     void dropped() noexcept override {}
 
 private:
+    // The file's own position is read and set here, because the kernel (6.18) forgets it where a request ends early.
+    void move_position() noexcept {
+        const bool appends = kind_ == kind::write && (::fcntl(fd_, F_GETFL) & O_APPEND) != 0;
+        ::lseek(fd_, appends ? 0 : at_ + static_cast<std::int64_t>(done_), appends ? SEEK_END : SEEK_SET);
+    }
     void ask() noexcept {
         uring_backend& ring = *task_->loop()->state().io->ring();
-        const std::int64_t at = at_ < 0 ? at_ : at_ + static_cast<std::int64_t>(done_);
+        const std::int64_t at = at_ + static_cast<std::int64_t>(done_);
         const std::size_t size = std::min(size_ - done_, most_at_once);
         switch (kind_) {
             case kind::read: return ring.read(*this, fd_, data_ + done_, size, at);
@@ -58,6 +72,7 @@ private:
     std::size_t size_;
     std::int64_t at_;
     std::size_t done_ = 0;
+    bool moves_position_ = false;
     std::string what_;
 };
 

@@ -102,6 +102,7 @@ private:
     void send_rest() noexcept;
     void sent(int result) noexcept;
     void release_buffer() noexcept;
+    void close_descriptor() noexcept;
     void over() noexcept;
     bool waits() const noexcept {
         return receiving.under_way || readable.under_way || writable.under_way || hang_up.under_way;
@@ -401,8 +402,13 @@ void ring_socket::leave(bool abort) noexcept {
     } else if (waits() || sending_.under_way) {
         ring.cancel_all_now(fd);
     }
-    if (!sending_.under_way || abort) ::close(std::exchange(fd, -1));
+    if (!sending_.under_way || abort) close_descriptor();
     over();
+}
+
+void ring_socket::close_descriptor() noexcept {
+    ring.let_go(fd);
+    ::close(std::exchange(fd, -1));
 }
 
 void ring_socket::leave_without_ring() noexcept {
@@ -413,7 +419,7 @@ void ring_socket::leave_without_ring() noexcept {
 
 void ring_socket::over() noexcept {
     if (owner_ || sending_.under_way) return;
-    if (fd >= 0) ::close(std::exchange(fd, -1));
+    if (fd >= 0) close_descriptor();
     if (!waits()) delete this;
 }
 
@@ -440,7 +446,13 @@ void uring_socket::close(bool abort) noexcept {
 }  // namespace
 
 transport_ptr make_uring_transport(int fd, loop_core& loop, uring_backend& ring) {
-    return std::make_unique<uring_socket>(fd, loop, ring);
+    ring.take_over(fd);
+    try {
+        return std::make_unique<uring_socket>(fd, loop, ring);
+    } catch (...) {
+        ring.let_go(fd);
+        throw;
+    }
 }
 
 }  // namespace aio::detail

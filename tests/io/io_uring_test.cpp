@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <random>
 #include <string>
@@ -17,6 +18,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -324,6 +326,10 @@ RING_TEST("files are read and written at the same time as sockets, and a cancel 
     aio::file f = co_await aio::open_file(path, "w+");
     const std::string text = pattern(300'000);
     EXPECT_EQ(co_await f.write(std::string_view(text)), text.size());
+    EXPECT_EQ(co_await f.tell(), 300'000);
+    co_await f.seek(100);
+    EXPECT_EQ(co_await f.read(50), text.substr(100, 50));
+    EXPECT_EQ(co_await f.tell(), 150);
     auto reading = aio::create_task(f.read_at(1000, 5000));
     co_await aio_test::turns(1);
     reading.cancel();
@@ -337,4 +343,32 @@ RING_TEST("files are read and written at the same time as sockets, and a cancel 
     co_await f.sync();
     co_await f.aclose();
     ::unlink(path.c_str());
+}
+
+// The kernel writes what there is room for, and would begin at the old position again.
+PLAIN_TEST("a write that reaches the limit of a file's size fails, and the position is behind what was written") {
+    if (!permitted()) GTEST_SKIP() << "io_uring is forbidden here";
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(60);
+        ::signal(SIGXFSZ, SIG_IGN);
+        const rlimit most{100'000, 100'000};
+        ::setrlimit(RLIMIT_FSIZE, &most);
+        const std::string path = "/tmp/aio-ring-" + std::to_string(::getpid());
+        int error = 0;
+        std::int64_t at = 0;
+        on_ring([&]() -> aio::coro<> {
+            aio::file f = co_await aio::open_file(path, "w");
+            try {
+                co_await f.write(pattern(500'000));
+            } catch (const std::system_error& e) { error = e.code().value(); }
+            at = co_await f.tell();
+            co_await f.aclose();
+        });
+        ::unlink(path.c_str());
+        ::_exit(error == EFBIG && at == 100'000 ? 0 : 1);
+    }
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }

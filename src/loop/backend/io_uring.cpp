@@ -4,8 +4,10 @@
 
 #include <aio/errors.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <new>
+#include <string>
 #include <utility>
 
 #include <poll.h>
@@ -80,6 +82,20 @@ uring_backend::~uring_backend() {
     while (ring_request* const r = at_once_.pop_front()) r->dropped();
     if (buffer_ring_) ::munmap(buffer_ring_, most_buffers * sizeof(io_uring_buf));
     if (memory_) ::munmap(memory_, most_buffers * buffer_size);
+}
+
+void uring_backend::add(io_entry& entry, int fd, std::uint32_t events) {
+    const auto number = static_cast<std::size_t>(fd);
+    if (fd >= 0 && number < own_.size() && own_[number]) {
+        throw_system_error(EEXIST, "the ring has descriptor " + std::to_string(fd) + " already");
+    }
+    readiness_->add(entry, fd, events);
+}
+
+void uring_backend::take_over(int fd) {
+    const auto number = static_cast<std::size_t>(fd);
+    if (number >= own_.size()) own_.resize(std::max(2 * own_.size(), number + 64));
+    own_[number] = true;
 }
 
 // An empty entry of the submission queue. If that is full, what it has goes to the kernel first.

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include <liburing.h>
 
@@ -52,11 +53,15 @@ public:
     uring_backend& operator=(const uring_backend&) = delete;
 
     uring_backend* ring() noexcept override { return this; }
-    void add(io_entry& entry, int fd, std::uint32_t events) override { readiness_->add(entry, fd, events); }
+    void add(io_entry& entry, int fd, std::uint32_t events) override;
     void modify(io_entry& entry, int fd, std::uint32_t events) override { readiness_->modify(entry, fd, events); }
     void remove(io_entry& entry, int fd) noexcept override { readiness_->remove(entry, fd); }
     void poll(std::optional<std::chrono::nanoseconds> timeout) override;
 
+    /// A descriptor works with requests from take_over() to let_go(), and add() refuses it, as epoll refuses one that
+    /// it has already. take_over() may throw std::bad_alloc.
+    void take_over(int fd);
+    void let_go(int fd) noexcept { own_[static_cast<std::size_t>(fd)] = false; }
     /// Gives what a socket receives, piece by piece, until its end, an error or cancel_now(). The kernel puts each
     /// piece into one of the ring's buffers. -ENOBUFS: all of them were in use.
     void receive(ring_request& r, int fd) noexcept;
@@ -113,7 +118,8 @@ private:
     bool set_up_ = false;
     std::unique_ptr<io_backend> readiness_;
     int readiness_fd_ = -1;
-    bool watched_ = false;  // the ring will tell when readiness_ has something
+    bool watched_ = false;   // the ring will tell when readiness_ has something
+    std::vector<bool> own_;  // by the numbers of the descriptors
     list<ring_request> under_way_;
     list<ring_sending> outgoing_;  // told when the next poll comes
     list<ring_sending> at_once_;   // all sent, unless the ring says otherwise
