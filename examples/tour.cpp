@@ -279,6 +279,21 @@ constexpr const char* usage =
     std::exit(2);
 }
 
+int section_of(std::string_view value) {
+    int section = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), section);
+    if (error != std::errc() || end != value.data() + value.size() || section < 1 || section > section_count) {
+        refuse("--section is 1 to 11, not '" + std::string(value) + "'");
+    }
+    return section;
+}
+
+aio::backend backend_of(std::string_view value) {
+    if (value == "epoll") return aio::backend::epoll;
+    if (value == "io_uring") return aio::backend::io_uring;
+    refuse("--backend is epoll or io_uring, not '" + std::string(value) + "'");
+}
+
 options parse(int argc, char** argv) {
     options o;
     for (int i = 1; i < argc; ++i) {
@@ -295,22 +310,10 @@ options parse(int argc, char** argv) {
             refuse("unknown option '" + std::string(name) + "'");
         if (i + 1 == argc) refuse(std::string(name) + " needs a value");
         const std::string_view value = argv[++i];
-        if (name == "--input") {
-            o.input = value;
-        } else if (name == "--db") {
-            o.database = value;
-        } else if (name == "--backend") {
-            if (value != "epoll" && value != "io_uring") {
-                refuse("--backend is epoll or io_uring, not '" + std::string(value) + "'");
-            }
-            o.backend = value == "epoll" ? aio::backend::epoll : aio::backend::io_uring;
-        } else {
-            const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), o.section);
-            if (error != std::errc() || end != value.data() + value.size() || o.section < 1 ||
-                o.section > section_count) {
-                refuse("--section is 1 to 11, not '" + std::string(value) + "'");
-            }
-        }
+        if (name == "--input") o.input = value;
+        if (name == "--db") o.database = value;
+        if (name == "--section") o.section = section_of(value);
+        if (name == "--backend") o.backend = backend_of(value);
     }
     if (o.input.empty()) {
         o.input = "/var/lib/dpkg/status";

@@ -149,7 +149,8 @@ async_generator<directory_entry> walk_through(std::unique_ptr<walker> through) {
             const fs::path path = entry.path;
             const fs::file_type type = entry.type;
             co_yield std::move(entry);
-            entry.path = path;  // the consumer may have moved it away
+            // NOLINTNEXTLINE(bugprone-use-after-move): the consumer has the entry itself, and may have moved it away
+            entry.path = path;
             entry.type = type;
             through->descend(entry);
         }

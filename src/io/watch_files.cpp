@@ -63,37 +63,64 @@ bool is_folder(const dirent& entry, const std::string& path) noexcept {
     return ::lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-// Reads the folders below root, which is watched already, and watches them; each before it is read. Gives an errno that
-// ends the watch. A folder that has gone meanwhile, or may not be read, is none.
-int read_folders(const inotify& kernel, const std::string& root, std::vector<found_entry>& found) {
-    std::vector<std::string> unread{""};
-    std::set<int> seen;  // a folder may be mounted within itself
-    while (!unread.empty()) {
-        const std::string in = std::move(unread.back());
-        unread.pop_back();
-        const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir((root + "/" + in).c_str()), &::closedir);
-        if (!stream && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) return errno;
-        while (const dirent* const entry = stream ? ::readdir(stream.get()) : nullptr) {
+/// Reads the folders below root, which is watched already, and watches them; each before it is read. A folder that has
+/// gone meanwhile, or may not be read, is none.
+class folder_reader {
+public:
+    folder_reader(const inotify& kernel, const std::string& root, std::vector<found_entry>& found) noexcept
+        : kernel_(kernel), root_(root), found_(found) {}
+    /// Gives an errno that ends the watch, or 0.
+    int read_all() {
+        unread_.emplace_back();
+        while (!unread_.empty()) {
+            const std::string in = std::move(unread_.back());
+            unread_.pop_back();
+            const int error = read(in);
+            if (error != 0) return error;
+        }
+        return 0;
+    }
+
+private:
+    int read(const std::string& in) {
+        const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir((root_ + "/" + in).c_str()), &::closedir);
+        if (!stream) return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? errno : 0;
+        while (const dirent* const entry = ::readdir(stream.get())) {
             const std::string name = entry->d_name;
             if (name == "." || name == "..") continue;
-            const std::string path = in.empty() ? name : in + "/" + name;
-            const std::string whole = root + "/" + path;
-            int watch = -1;
-            if (is_folder(*entry, whole)) {
-                watch = kernel.watch(whole.c_str(), of_a_folder);
-                if (watch == -ENOSPC || watch == -ENOMEM) return -watch;
-                if (watch >= 0 && seen.insert(watch).second) unread.push_back(path);
-            }
-            found.push_back({path, watch});
+            const int error = take(*entry, in.empty() ? name : in + "/" + name);
+            if (error != 0) return error;
         }
+        return 0;
     }
-    return 0;
+    int take(const dirent& entry, const std::string& path) {
+        const std::string whole = root_ + "/" + path;
+        int watch = -1;
+        if (is_folder(entry, whole)) {
+            watch = kernel_.watch(whole.c_str(), of_a_folder);
+            if (watch == -ENOSPC || watch == -ENOMEM) return -watch;
+            if (watch >= 0 && seen_.insert(watch).second) unread_.push_back(path);
+        }
+        found_.push_back({path, watch});
+        return 0;
+    }
+
+    const inotify& kernel_;
+    const std::string& root_;
+    std::vector<found_entry>& found_;
+    std::vector<std::string> unread_;
+    std::set<int> seen_;  // a folder may be mounted within itself
+};
+
+int read_folders(const inotify& kernel, const std::string& root, std::vector<found_entry>& found) {
+    return folder_reader(kernel, root, found).read_all();
 }
 
 class watcher {
 public:
     watcher(fs::path path, bool recursive) : path_(std::move(path)), recursive_(recursive) {
-        if ((error_ = kernel_.error()) == 0) watch_root();
+        error_ = kernel_.error();
+        if (error_ == 0) watch_root();
     }
 
     /// Gives the next event. False: what was watched has gone.
@@ -110,7 +137,9 @@ public:
             const notice first = std::move(notices_.front());
             notices_.erase(notices_.begin());
             co_await take(first);
-            if (unsettled_ > 0 && --unsettled_ == 0) settle(root_);
+            if (unsettled_ == 0) continue;
+            --unsettled_;
+            if (unsettled_ == 0) settle(root_);
         }
         event = std::move(events_.front());
         events_.pop_front();
