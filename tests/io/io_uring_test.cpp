@@ -348,6 +348,7 @@ RING_TEST("files are read and written at the same time as sockets, and a cancel 
 // The kernel writes what there is room for, and would begin at the old position again.
 PLAIN_TEST("a write that reaches the limit of a file's size fails, and the position is behind what was written") {
     if (!permitted()) GTEST_SKIP() << "io_uring is forbidden here";
+    if (AIO_TEST_TSAN) GTEST_SKIP() << "ThreadSanitizer lets the child of a fork start no threads";
     const pid_t child = ::fork();
     if (child == 0) {
         ::alarm(60);
