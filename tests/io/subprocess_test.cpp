@@ -223,7 +223,8 @@ AIO_REAL_TEST("communicate() keeps no more than max_output, and then kills the c
         co_await p.communicate({}, {.max_output = 100'000});
     } catch (const aio::limit_overrun_error& e) { thrown = e.consumed() == 100'000; }
     EXPECT_TRUE(thrown);
-    EXPECT_EQ(p.returncode(), -SIGKILL);
+    // It may have written to the pipe, which nobody reads any more, before it was killed.
+    EXPECT_TRUE(p.returncode() == -SIGKILL || p.returncode() == -SIGPIPE);
     EXPECT_TRUE(no_children());
 }
 
