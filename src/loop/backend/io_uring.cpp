@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 namespace aio::detail {
 
@@ -246,6 +247,8 @@ void uring_backend::wait(std::optional<std::chrono::nanoseconds> timeout) {
         io_uring_cqe* first = nullptr;
         error = ::io_uring_submit_and_wait_timeout(&ring_, &first, 1, timeout ? &span : nullptr, nullptr);
     }
+    // ThreadSanitizer delivers the signal in the next call that it knows, and io_uring_enter is none.
+    if (error == -EINTR) ::usleep(0);
     if (error < 0 && error != -ETIME && error != -EINTR && error != -EBUSY && error != -EAGAIN) {
         throw_system_error(-error, "io_uring_enter");
     }
