@@ -71,10 +71,10 @@ private:
     std::shared_ptr<detail::mailbox> home_;
 };
 
-/// What waits for descriptors. automatic takes what the environment variable AIO_BACKEND names (epoll, io_uring or
-/// automatic; std::invalid_argument for anything else), or else epoll. Where io_uring is asked for and cannot be had
-/// (Linux before 6.0, a container that forbids it, no memory for it, a build without it), the program says so once on
-/// stderr and uses epoll.
+/// The part of a loop that waits for descriptors. automatic takes what the environment variable AIO_BACKEND names
+/// (epoll, io_uring or automatic; std::invalid_argument for anything else), or else epoll. Where io_uring is asked for
+/// and cannot be had (Linux before 6.0, a container that forbids it, no memory for it, a build without it), the program
+/// says so once on stderr and uses epoll.
 enum class backend : std::uint8_t { automatic, epoll, io_uring };
 
 /// A loop belongs to its thread; other threads may use only its loop_handle. run() and runner make it.

@@ -3,7 +3,12 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
+#include <cstdint>
 #include <ctime>
+
+#include <sys/sendfile.h>
+#include <sys/types.h>
 
 namespace aio::detail {
 
@@ -37,5 +42,15 @@ private:
     bool was_pending_ = false;
     bool raised_ = false;
 };
+
+/// sendfile(2) from an offset of the file.
+inline ssize_t sendfile_quietly(int socket, int file, std::int64_t offset, std::size_t size) noexcept {
+    no_sigpipe quiet;
+    off_t at = offset;
+    ssize_t n;
+    do { n = ::sendfile(socket, file, &at, size); } while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EPIPE) quiet.raised();
+    return n;
+}
 
 }  // namespace aio::detail

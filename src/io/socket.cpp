@@ -14,7 +14,6 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -67,12 +66,8 @@ public:
     bool sends_files() const noexcept override { return true; }
     io_result send_file(int fd, std::int64_t offset, std::size_t size) noexcept override {
         if (source_.exhausted(direction::write)) return io_result::would_block();
-        no_sigpipe quiet;
-        off_t at = offset;
-        ssize_t n;
-        do { n = ::sendfile(source_.fd(), fd, &at, size); } while (n < 0 && errno == EINTR);
+        const ssize_t n = sendfile_quietly(source_.fd(), fd, offset, size);
         if (n == 0) return io_result::ended();
-        if (n < 0 && errno == EPIPE) quiet.raised();
         return outcome(direction::write, n, 0);  // a short one may be the end of the file, and leave room
     }
     void wait(direction d, io_waiter w) noexcept override { source_.park(d, w); }

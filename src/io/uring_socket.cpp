@@ -20,7 +20,6 @@
 
 #include <netinet/in.h>
 #include <poll.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -354,13 +353,9 @@ io_result ring_socket::send_now(const iovec* parts, int count) noexcept {
 // What has been collected goes before the file.
 io_result uring_socket::send_file(int fd, std::int64_t offset, std::size_t size) noexcept {
     if (no_room_ || !socket_->hand_over()) return io_result::would_block();
-    no_sigpipe quiet;
-    off_t at = offset;
-    ssize_t n;
-    do { n = ::sendfile(socket_->fd, fd, &at, size); } while (n < 0 && errno == EINTR);
+    const ssize_t n = sendfile_quietly(socket_->fd, fd, offset, size);
     if (n > 0) return io_result::moved(static_cast<std::size_t>(n));
     if (n == 0) return io_result::ended();
-    if (errno == EPIPE) quiet.raised();
     if (errno != EAGAIN && errno != EWOULDBLOCK) return failed_to_write(errno);
     no_room_ = true;
     return io_result::would_block();

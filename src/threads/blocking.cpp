@@ -80,18 +80,18 @@ void blocking_pool::state::serve(worker& w) noexcept {
     spinner before_sleep;
     std::unique_lock lock(mutex);
     for (unsigned jobs = 1;; ++jobs) {
-        // What jobs have freed here is memory of the loop's thread, which would never see it again.
-        if (queue.empty() || jobs % 256 == 0) {
-            lock.unlock();
-            empty_free_lists();
-            lock.lock();
-        }
         if (queue.empty() && before_sleep.worth()) {
             ++spinning;
             lock.unlock();
             before_sleep.until([this] { return queued.load(std::memory_order_relaxed) != 0; });
             lock.lock();
             --spinning;
+        }
+        // What jobs have freed here is memory of the loop's thread, which would never see it again.
+        if (queue.empty() || jobs % 256 == 0) {
+            lock.unlock();
+            empty_free_lists();
+            lock.lock();
         }
         if (queue.empty()) {
             const auto start = clock::now();

@@ -1,5 +1,6 @@
 // Signals that come to the process, and who hears of them.
 #include "aio_test.hpp"
+#include "in_a_fork.hpp"
 
 #include <aio/run.hpp>
 
@@ -13,21 +14,7 @@
 
 namespace {
 
-template<class Body>
-int in_a_fork(Body body) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-        ::alarm(60);
-        int status = 99;
-        try {
-            status = body();
-        } catch (...) { status = 98; }
-        ::_exit(status);
-    }
-    int status = -1;
-    ::waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
+using aio_test::in_a_fork;
 
 using action = void (*)(int);
 action action_of(int number) {

@@ -2,6 +2,7 @@
 // coreutils, and sh.
 #include "aio_test.hpp"
 #include "brute_force.hpp"
+#include "in_a_fork.hpp"
 
 #include <aio/lowlevel.hpp>
 
@@ -19,6 +20,8 @@
 #include <unistd.h>
 
 namespace {
+
+using aio_test::in_a_fork;
 
 using aio::argv;
 using aio::stdio;
@@ -97,23 +100,6 @@ struct life_line {
         AIO_REQUIRE(::read(ends[0], &c, 1) == 1);
     }
 };
-
-/// Runs body in a forked child, and gives its exit status, or -N.
-template<class Body>
-int in_a_fork(Body body) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-        ::alarm(60);
-        int status = 99;
-        try {
-            status = body();
-        } catch (...) { status = 98; }
-        ::_exit(status);
-    }
-    int status = -1;
-    ::waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
 
 }  // namespace
 
