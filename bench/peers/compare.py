@@ -211,6 +211,20 @@ def make_aiocxx(options):
     return Peer("aiocxx", f"{version}, {first_line_of(options.cxx)}, -O3", lambda workload: [options.aiocxx], clients)
 
 
+def make_io_uring(options):
+    """aiocxx once more: the column aiocxx runs on what AIO_BACKEND says, or else on epoll, and this one on io_uring."""
+    ours = make_aiocxx(options)
+    command = ["env", "AIO_BACKEND=io_uring"]
+
+    def program(workload):
+        if workload.name not in ("W10", "W10t", "W12"):
+            raise Problem("not offered: it waits for no descriptor")
+        return [*command, options.aiocxx]
+
+    clients = {name: Client("", [*command, *client.command]) for name, client in ours.clients.items() if isinstance(client, Client)}
+    return Peer("io_uring", "aiocxx on io_uring", program, clients)
+
+
 def first_line_of(compiler):
     return output_of(compiler, "--version").splitlines()[0]
 
@@ -348,6 +362,7 @@ def make_asio(options):
 
 MAKERS = {
     "aiocxx": make_aiocxx,
+    "io_uring": make_io_uring,
     "asyncio": make_asyncio,
     "uvloop": make_uvloop,
     "go": make_go,

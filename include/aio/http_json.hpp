@@ -19,3 +19,8 @@ template<>
 struct aio::detail::http_json_reader<aio::detail::http_default_json> {
     static nlohmann::json read(const std::string& body) { return nlohmann::json::parse(body); }
 };
+
+template<class Value>
+struct aio::detail::http_json_writer {
+    static std::string write(const nlohmann::json& value) { return value.dump(); }
+};

@@ -25,6 +25,13 @@ struct http_access {
     static http::headers& trailers(http::response& r) noexcept { return r.trailers_; }
     static void set_status(http::response& r, int status) noexcept { r.status_ = status; }
     static std::string& body(http::response& r) noexcept { return r.body_; }
+    static void set_version(http::response& r, http::version v) noexcept { r.version_ = v; }
+    static void set_version(http::request& r, http::version v) noexcept { r.version_ = v; }
+    static void set_source(http::request& r, std::shared_ptr<http_body_source> source) noexcept {
+        r.source_ = std::move(source);
+    }
+    static std::string& body(http::request& r) noexcept { return r.body_; }
+    static std::shared_ptr<http_special_body>& special(http::response& r) noexcept { return r.special_; }
     static void set_url(http::response& r, std::string url) noexcept { r.url_ = std::move(url); }
 };
 

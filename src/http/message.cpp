@@ -5,6 +5,7 @@
 #include <aio/http/message.hpp>
 
 #include "http/access.hpp"
+#include "http/body.hpp"
 #include "http/target.hpp"
 
 #include <ostream>  // Boost 1.74 forgets it
@@ -44,6 +45,15 @@ void decode(std::string_view text, bool in_query, std::string& out) {
 // No client sends a fragment, but the target of a request made by hand may have one.
 std::string_view without_fragment(std::string_view target) noexcept { return target.substr(0, target.find('#')); }
 
+async_generator<std::string> pieces_of(std::shared_ptr<detail::http_body_source> source, std::string text) {
+    if (!text.empty()) co_yield std::move(text);
+    while (source) {
+        std::string piece = co_await source->next();
+        if (piece.empty()) break;
+        co_yield std::move(piece);
+    }
+}
+
 }  // namespace
 
 status_error::status_error(int status, std::string url)
@@ -60,11 +70,27 @@ std::string_view reason(int status) noexcept {
     return {phrase.data(), phrase.size()};
 }
 
+std::string_view name(version v) noexcept {
+    switch (v) {
+        case version::v1_0: return "HTTP/1.0";
+        case version::v1_1: return "HTTP/1.1";
+        case version::v2: break;
+    }
+    return "HTTP/2";
+}
+
 response::response(int status, std::string body, http::headers fields)
     : status_(status), body_(std::move(body)), headers_(std::move(fields)) {
     if (status < 200 || status > 599) {
         throw std::invalid_argument("http::response: " + std::to_string(status) + " is no status of a final response");
     }
+}
+
+response response::stream(int status, async_generator<std::string> body, http::headers fields) {
+    response r(status, {}, std::move(fields));
+    r.special_ = std::make_shared<detail::http_special_body>();
+    r.special_->pieces.emplace(std::move(body));
+    return r;
 }
 
 void response::raise_for_status() const {
@@ -80,6 +106,10 @@ request::request(std::string method, std::string target, http::headers fields, s
     const std::optional<detail::http_target> parts = detail::parse_target(method_, without_fragment(target_));
     if (!parts) throw std::invalid_argument("http::request: \"" + target_ + "\" is no target of " + method_);
     decode(parts->path, false, path_);
+}
+
+async_generator<std::string> request::stream() {
+    return pieces_of(std::exchange(source_, nullptr), std::exchange(body_, {}));
 }
 
 std::optional<std::string> request::query(std::string_view name) const {

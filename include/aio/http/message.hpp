@@ -13,9 +13,12 @@
 
 #include <aio/detail/base/platform.hpp>
 
+#include <aio/async_generator.hpp>
 #include <aio/detail/base/config.hpp>
 #include <aio/http/headers.hpp>
 
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -24,13 +27,23 @@
 
 namespace aio::detail {
 struct http_access;
+class http_body_source;
+struct http_special_body;
 struct http_default_json;
 /// r.json() needs #include <aio/http_json.hpp>, which defines this.
 template<class Json>
 struct http_json_reader;
+/// response::json() needs it, too.
+template<class Json>
+struct http_json_writer;
 }  // namespace aio::detail
 
 namespace aio::http {
+
+/// The version of the protocol that a message came with.
+enum class version : std::uint8_t { v1_0, v1_1, v2 };
+/// Gives "HTTP/1.1".
+std::string_view name(version v) noexcept;
 
 /// The peer does not keep to HTTP, or goes beyond the library's limits: a body that is cut short, garbage, a
 /// certificate that is not trusted, endless redirects. An error of the system is a std::system_error instead, and a
@@ -55,11 +68,26 @@ private:
 /// Gives the usual phrase for a status: "Not Found". "Unknown" if there is none.
 std::string_view reason(int status) noexcept;
 
+/// A response is a value, but for the body of stream(): its copies share it, and it is sent once.
 class response {
 public:
     response() = default;
     /// Throws std::invalid_argument unless 200 <= status <= 599.
     explicit response(int status, std::string body = {}, http::headers fields = {});
+    /// Of a server: the body is sent piece by piece as the generator gives it, and the generator is asked for the next
+    /// piece only when the client takes them; empty pieces are skipped. The body goes in chunks (HTTP/1.1), in frames
+    /// (HTTP/2) or until the connection's end (HTTP/1.0); with a Content-Length among the fields it has to have that
+    /// length. If the generator throws, or the length is wrong, the connection is cut, so that the client sees that the
+    /// body is not whole, and the loop's exception handler gets the error. The generator is closed when the client goes
+    /// away. Throws as the constructor does.
+    static response stream(int status, async_generator<std::string> body, http::headers fields = {});
+    /// Of a server: a JSON body with its Content-Type. Value is a nlohmann::json or what converts to one; needs
+    /// #include <aio/http_json.hpp>.
+    template<class Value>
+    static response json(const Value& value, int status = 200) {
+        return response(
+            status, detail::http_json_writer<Value>::write(value), http::headers("Content-Type", "application/json"));
+    }
 
     int status() const noexcept { return status_; }
     bool ok() const noexcept { return status_ < 400; }
@@ -79,14 +107,18 @@ public:
     const std::string& url() const noexcept { return url_; }
     /// Throws status_error if the status is 400 or more.
     void raise_for_status() const;
+    /// Of a client's response: the version of the protocol that the server answered with.
+    http::version version() const noexcept { return version_; }
 
 private:
     friend struct detail::http_access;
     int status_ = 200;
+    http::version version_ = http::version::v1_1;
     std::string body_;
     http::headers headers_;
     http::headers trailers_;
     std::string url_;
+    std::shared_ptr<detail::http_special_body> special_;  // instead of body_
 };
 
 class request {
@@ -116,6 +148,12 @@ public:
     }
     /// The client's address: "127.0.0.1:51820".
     const std::string& peer() const noexcept { return peer_; }
+    http::version version() const noexcept { return version_; }
+    /// Gives the body piece by piece, none of them empty. Of a handler that was wrapped in unbuffered(), the pieces
+    /// come from the connection while the handler reads, and the client has to wait while it does not; of any other
+    /// handler it is body(). It may be called once. next() throws http::error for a body that breaks the protocol, is
+    /// too large or is cut short, timeout_error for one that is too slow. The generator needs the request no more.
+    async_generator<std::string> stream();
 
 private:
     friend struct detail::http_access;
@@ -126,6 +164,8 @@ private:
     http::headers trailers_;
     std::string body_;
     std::string peer_;
+    http::version version_ = http::version::v1_1;
+    std::shared_ptr<detail::http_body_source> source_;  // of a body that has not been read
 };
 
 }  // namespace aio::http

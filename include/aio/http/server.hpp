@@ -60,7 +60,13 @@ struct server_options {
 namespace aio::detail {
 
 class http_server_state;
-using http_handler = function<coro<http::response>(http::request)>;
+
+/// What a server calls for each request. If a request's body has not come whole with its head, unbuffered says whether
+/// the handler reads it piece by piece (request::stream()); an empty function says no.
+struct http_handler {
+    function<coro<http::response>(http::request)> call;
+    function<bool(const http::request&)> unbuffered;
+};
 
 // The request lives here: a handler may take it by reference.
 template<class F>
@@ -88,7 +94,7 @@ http_handler make_http_handler(F&& handler) {
     using stored = std::decay_t<F>;
     static_assert(std::is_invocable_v<stored&, http::request>, "the handler of an HTTP server takes an http::request");
     require_function<stored>(handler, "http::start_server()");
-    return http_handler(http_handler_of<stored>{std::forward<F>(handler)});
+    return http_handler{http_handler_of<stored>{std::forward<F>(handler)}, {}};
 }
 
 }  // namespace aio::detail

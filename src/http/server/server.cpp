@@ -205,7 +205,7 @@ coro<http::response> answer(http_server_state& server, http::request request) {
     const std::string what = request.method() + " " + request.target();
     std::exception_ptr error;
     try {
-        co_return co_await server.handler(std::move(request));
+        co_return co_await server.handler.call(std::move(request));
     } catch (const cancelled_error&) { throw; } catch (...) {
         error = std::current_exception();
     }

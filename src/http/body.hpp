@@ -1,0 +1,43 @@
+#pragma once
+// Bodies that are no text: those that a handler reads while they come, and those that a server sends piece by piece.
+// The engines (HTTP/1 in server/, HTTP/2, the test client) give sources and send special bodies; the makers of requests
+// and responses (message.cpp, files, WebSockets) know no engine.
+
+#include <aio/async_generator.hpp>
+#include <aio/coro.hpp>
+#include <aio/detail/task/function.hpp>
+#include <aio/file.hpp>
+#include <aio/http/message.hpp>
+#include <aio/stream.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace aio::detail {
+
+/// The rest of a request's body, which the engine reads from its connection. The engine outlives the handler, and tells
+/// a source that it leaves to be read by nobody.
+class http_body_source {
+public:
+    http_body_source() = default;
+    http_body_source(const http_body_source&) = delete;
+    http_body_source& operator=(const http_body_source&) = delete;
+    virtual ~http_body_source() = default;
+    /// Gives the next piece; an empty one at the end. Throws http::error for a body that breaks the protocol, is too
+    /// large or is cut short, timeout_error for one that is too slow. Revertible.
+    virtual coro<std::string> next() = 0;
+};
+
+/// What a response sends instead of its text: one of the three.
+struct http_special_body {
+    std::optional<async_generator<std::string>> pieces;
+
+    std::optional<aio::file> source;  // count bytes of it from offset on
+    std::uint64_t offset = 0;
+    std::uint64_t count = 0;
+
+    function<coro<>(aio::stream)> upgrade;  // after the head with status 101: it owns the connection from there on
+};
+
+}  // namespace aio::detail
