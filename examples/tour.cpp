@@ -96,7 +96,6 @@ void report::begin(int number, std::string title) {
     entry e;
     e.number = number;
     e.title = std::move(title);
-    e.backend = aio::get_running_loop().backend() == aio::backend::io_uring ? "io_uring" : "epoll";
     sections_.push_back(std::move(e));
     started_ = std::chrono::steady_clock::now();
     if (!json_) std::printf("%2d. %s\n", number, sections_.back().title.c_str());
@@ -126,6 +125,7 @@ void report::clear_bar() {
 
 void report::end() {
     clear_bar();
+    sections_.back().backend = aio::get_running_loop().backend() == aio::backend::io_uring ? "io_uring" : "epoll";
     sections_.back().milliseconds =
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started_).count();
     if (!json_) std::printf("      %.1f ms on %s\n", sections_.back().milliseconds, sections_.back().backend);
@@ -271,7 +271,7 @@ constexpr const char* usage =
     "  --input FILE   a package database (default: /var/lib/dpkg/status, or the sample that ships)\n"
     "  --db URL       sqlite:///FILE or postgresql://USER@HOST/DB (default: SQLite in a temporary file)\n"
     "  --section N    only section N, 1 to 11\n"
-    "  --backend NAME epoll or io_uring: what waits for descriptors (default: what AIO_BACKEND says, or epoll)\n"
+    "  --backend NAME epoll or io_uring: what waits for descriptors (default: what AIO_BACKEND says, or automatic)\n"
     "  --json         the report as JSON\n";
 
 [[noreturn]] void refuse(const std::string& why) {

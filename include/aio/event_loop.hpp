@@ -72,9 +72,10 @@ private:
 };
 
 /// The part of a loop that waits for descriptors. automatic takes what the environment variable AIO_BACKEND names
-/// (epoll, io_uring or automatic; std::invalid_argument for anything else), or else epoll. Where io_uring is asked for
-/// and cannot be had (Linux before 6.0, a container that forbids it, no memory for it, a build without it), the program
-/// says so once on stderr and uses epoll.
+/// (epoll, io_uring or automatic; std::invalid_argument for anything else), or else it is epoll until the loop's first
+/// TCP connection, and io_uring from then on. Where io_uring cannot be had (Linux before 6.0, a container that forbids
+/// it, no memory for it, a build without it), it stays epoll; if io_uring was asked for, the program says so once on
+/// stderr.
 enum class backend : std::uint8_t { automatic, epoll, io_uring };
 
 /// A loop belongs to its thread; other threads may use only its loop_handle. run() and runner make it.
@@ -100,7 +101,7 @@ public:
     void default_exception_handler(const exception_context& context);
 
     loop_handle handle() const;
-    /// epoll or io_uring.
+    /// epoll or io_uring: what waits for descriptors now.
     aio::backend backend() const noexcept;
     bool debug() const noexcept { return core_.debug; }
     void set_debug(bool on);

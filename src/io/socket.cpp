@@ -143,8 +143,11 @@ transport_ptr make_socket_transport(int fd, int family, std::size_t max_descript
     try {
         loop_core& loop = require_loop();
 #ifdef AIO_IO_URING
-        uring_backend* const ring = loop.state().io->ring();
-        if (tcp && ring) return make_uring_transport(fd, loop, *ring);
+        if (tcp) {
+            if (uring_backend* const ring = loop.state().ring_for_connection()) {
+                return make_uring_transport(fd, loop, *ring);
+            }
+        }
 #endif
         return std::make_unique<socket_transport>(fd, tcp, max_descriptors, loop);
     } catch (...) {

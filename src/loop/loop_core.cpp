@@ -30,6 +30,14 @@ void loop_core::set_backend(std::unique_ptr<io_backend> io) {
     state_->io->add(state_->waker, state_->waker.fd, io_entry::readable | io_entry::edge);
 }
 
+// The loop's epoll goes on inside of the ring, so nothing that waits for a descriptor notices.
+uring_backend* loop_state::ring_for_connection() {
+    if (std::exchange(ring_when_connected, false)) {
+        if (auto ring = make_uring_backend(ring_for_one_thread, io)) io = std::move(ring);
+    }
+    return io->ring();
+}
+
 loop_core::~loop_core() = default;
 
 void loop_core::close() noexcept {

@@ -64,6 +64,10 @@ struct loop_state {
     const unsigned generation = fork_generation();  // of the process that made it: its child does not use it
     bool forked() const noexcept { return generation != fork_generation(); }  // this process is such a child
     std::unique_ptr<io_backend> io;
+    bool ring_when_connected = false;  // io is an epoll, and takes a ring around it at the first TCP connection
+    bool ring_for_one_thread = false;
+    /// For a new TCP connection: the ring that the loop has, or takes now. Null: the connection works by readiness.
+    uring_backend* ring_for_connection();
     std::shared_ptr<mailbox> mail;
     wake_entry waker;
     std::thread::id thread;     // that has entered the loop last

@@ -28,20 +28,23 @@ bool debug_from_environment() {
     return value && *value && std::strcmp(value, "0") != 0;
 }
 
+// What run_options or AIO_BACKEND ask for.
+backend wanted_backend(backend by_option) {
+    const char* const variable = std::getenv("AIO_BACKEND");
+    if (by_option != backend::automatic || !variable || !*variable) return by_option;
+    if (std::strcmp(variable, "io_uring") == 0) return backend::io_uring;
+    if (std::strcmp(variable, "epoll") == 0) return backend::epoll;
+    if (std::strcmp(variable, "automatic") == 0) return backend::automatic;
+    throw std::invalid_argument(
+        std::string("AIO_BACKEND is '") + variable + "': it can be epoll, io_uring or automatic");
+}
+
 // epoll is always there. If io_uring is asked for and missing, this says so once and the program goes on: users
 // expect a container to work.
-std::unique_ptr<io_backend> choose_backend(backend wanted, bool one_thread) {
-    const char* variable = std::getenv("AIO_BACKEND");
-    if (wanted == backend::automatic && variable && *variable) {
-        if (std::strcmp(variable, "io_uring") == 0) {
-            wanted = backend::io_uring;
-        } else if (std::strcmp(variable, "epoll") != 0 && std::strcmp(variable, "automatic") != 0) {
-            throw std::invalid_argument(
-                std::string("AIO_BACKEND is '") + variable + "': it can be epoll, io_uring or automatic");
-        }
-    }
+std::unique_ptr<io_backend> make_backend(backend wanted, bool one_thread) {
+    std::unique_ptr<io_backend> none;
     if (wanted == backend::io_uring) {
-        if (auto ring = make_uring_backend(one_thread)) return ring;
+        if (auto ring = make_uring_backend(one_thread, none)) return ring;
         static const bool told =
             (std::fputs("aiocxx: io_uring cannot be used here, epoll takes its place\n", stderr), true);
         static_cast<void>(told);
@@ -55,13 +58,16 @@ loop_owner::loop_owner(const run_options& options, bool one_thread, const testin
     : options_(options) {
     if (local().loop) throw_logic_error("run() cannot be called inside a running event loop");
     tell_replaced_errors();  // of an earlier loop: not for this loop's exception handler
-    auto io = choose_backend(options.io, one_thread);
+    const backend wanted = wanted_backend(options.io);
+    auto io = make_backend(wanted, one_thread);
     watch_forks();
     loop_.reset(new event_loop);
     loop_->core().set_backend(std::move(io));
     context_ = share_context(local().context);
     loop_->set_debug(options.debug.value_or(debug_from_environment()));
     loop_state& state = loop_->core().state();
+    state.ring_when_connected = wanted == backend::automatic;
+    state.ring_for_one_thread = one_thread;
     state.virtual_time = testing.virtual_time;
     state.seeded = testing.seeded;
     state.random.seed(testing.seed);

@@ -2,10 +2,12 @@
 // that all sockets share. The suites of streams and servers run on both backends; this one always runs on io_uring.
 
 #include <aio/file.hpp>
+#include <aio/lowlevel.hpp>
 #include <aio/server.hpp>
 #include <aio/stream.hpp>
 
 #include "aio_test.hpp"
+#include "folder.hpp"
 
 #include <atomic>
 #include <cerrno>
@@ -17,6 +19,7 @@
 #include <vector>
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -304,6 +307,55 @@ PLAIN_TEST("a runner goes on in another thread, with its ring and its streams") 
         });
     }).join();
     EXPECT_EQ(peer.read_to_end(), "from one thread, from another");
+}
+
+/// Runs main as a program does that asks for no backend, whatever AIO_BACKEND says to this test.
+void run_automatic(aio::coro<> main) {
+    ::setenv("AIO_BACKEND", "automatic", 1);
+    const auto unset = aio::finally([] { ::unsetenv("AIO_BACKEND"); });
+    aio::run(std::move(main));
+}
+
+PLAIN_TEST("a loop takes io_uring at its first TCP connection, and what waits at its epoll goes on waiting") {
+    if (!permitted()) GTEST_SKIP() << "io_uring is forbidden here";
+    run_automatic([]() -> aio::coro<> {
+        const auto on_epoll = [] { return aio::get_running_loop().backend() == aio::backend::epoll; };
+        std::array<int, 2> ends{};
+        EXPECT_EQ(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK), 0);
+        auto readable =
+            aio::create_task([](int fd) -> aio::coro<> { co_await aio::lowlevel::wait_readable(fd); }, ends[0]);
+        aio::server other = co_await aio::start_server(&echo, "127.0.0.1", 0);
+        aio::server v = co_await aio::start_server(&echo, "127.0.0.1", 0);
+        co_await aio::sleep(0s);  // both accepts and the pipe's reader wait at the epoll
+        EXPECT_TRUE(on_epoll());
+
+        aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+        EXPECT_FALSE(on_epoll());
+        co_await s.write("one\n");
+        EXPECT_EQ(co_await s.read_line(), "one\n");
+        EXPECT_FALSE(readable.done());
+        EXPECT_EQ(::write(ends[1], "x", 1), 1);
+        co_await readable;
+        co_await aio::to_thread([] {});  // other threads wake the loop
+        aio::stream second = co_await aio::open_connection("127.0.0.1", other.port());
+        co_await second.write("two\n");
+        EXPECT_EQ(co_await second.read_line(), "two\n");
+        co_await s.aclose();
+        co_await second.aclose();
+        ::close(ends[0]);
+        ::close(ends[1]);
+        // The end of run() cancels the accepts, which began at the epoll.
+    }());
+}
+
+PLAIN_TEST("a loop without a TCP connection stays with epoll") {
+    run_automatic([]() -> aio::coro<> {
+        aio::server v = co_await aio::start_server(&echo, "127.0.0.1", 0);
+        const aio_test::folder where;
+        co_await aio::write_file(where / "text", "words");
+        EXPECT_EQ(co_await aio::read_file(where / "text"), "words");
+        EXPECT_TRUE(aio::get_running_loop().backend() == aio::backend::epoll);
+    }());
 }
 
 RING_TEST("rule 150: what is collected is sent once, by the process whose loop it is") {

@@ -27,6 +27,7 @@ class late_backend final : public io_backend {
 public:
     explicit late_backend(std::unique_ptr<io_backend> inner) : inner_(std::move(inner)) {}
     void add(io_entry& entry, int fd, std::uint32_t events) override { inner_->add(entry, fd, events); }
+    int descriptor() const noexcept override { return inner_->descriptor(); }
     void modify(io_entry& entry, int fd, std::uint32_t events) override { inner_->modify(entry, fd, events); }
     void remove(io_entry& entry, int fd) noexcept override { inner_->remove(entry, fd); }
     bool cancel(io_request& r) noexcept override {
@@ -152,21 +153,23 @@ AIO_REAL_TEST("a request that fails gives the error") {
 PLAIN_TEST("a server whose accepts the kernel keeps ends with run(), and serves until then") {
     late_backend::answered = 0;
     const int before = aio_test::lowest_free_descriptor();
-    aio::run([]() -> aio::coro<> {
-        auto& io = aio::detail::require_loop().state().io;
-        io = std::make_unique<late_backend>(std::move(io));
-        aio::server v = co_await aio::start_server(
-            [](aio::stream s) -> aio::coro<> {
-                const std::string line = co_await s.read_line();
-                co_await s.write(line);
-            },
-            "127.0.0.1", 0);
-        aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
-        co_await s.write("hello\n");
-        EXPECT_EQ(co_await s.read_line(), "hello\n");
-        co_await s.aclose();
-        // The server is neither closed nor left: the end of run() cancels its accept.
-    }());
+    aio::run(
+        []() -> aio::coro<> {
+            auto& io = aio::detail::require_loop().state().io;
+            io = std::make_unique<late_backend>(std::move(io));
+            aio::server v = co_await aio::start_server(
+                [](aio::stream s) -> aio::coro<> {
+                    const std::string line = co_await s.read_line();
+                    co_await s.write(line);
+                },
+                "127.0.0.1", 0);
+            aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+            co_await s.write("hello\n");
+            EXPECT_EQ(co_await s.read_line(), "hello\n");
+            co_await s.aclose();
+            // The server is neither closed nor left: the end of run() cancels its accept.
+        }(),
+        {.io = aio::backend::epoll});
     EXPECT_EQ(late_backend::answered, 1);
     EXPECT_EQ(aio_test::lowest_free_descriptor(), before);
 }

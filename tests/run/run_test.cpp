@@ -1294,6 +1294,19 @@ PLAIN_TEST("fault P9: io_uring, where it is forbidden, is told once on stderr, a
         EXPECT_TRUE(end.exited_with(2)) << known;
         EXPECT_EQ(end.errors, "") << known;
     }
+    const process_end connected = end_of_process([&] {
+        forbid_io_uring();
+        ::setenv("AIO_BACKEND", "automatic", 1);
+        return aio::run([]() -> aio::coro<int> {
+            aio::server v = co_await aio::start_server(
+                [](aio::stream s) -> aio::coro<> { co_await s.write("hello"); }, "127.0.0.1", 0);
+            aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
+            const bool heard = co_await s.read() == "hello";
+            co_return heard&& aio::get_running_loop().backend() == aio::backend::epoll ? 2 : 100;
+        }());
+    });
+    EXPECT_TRUE(connected.exited_with(2));
+    EXPECT_EQ(connected.errors, "");
     const process_end unknown = end_of_process([&] {
         ::setenv("AIO_BACKEND", "kqueue", 1);
         return contains(ending_of([&] { aio::run(main()); }), "AIO_BACKEND is 'kqueue'") ? 0 : 1;

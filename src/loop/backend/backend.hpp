@@ -54,6 +54,8 @@ public:
     virtual ~io_backend() = default;
     /// Itself, if it is io_uring.
     virtual uring_backend* ring() noexcept { return nullptr; }
+    /// Its own descriptor, which is readable while poll() has something to tell.
+    virtual int descriptor() const noexcept = 0;
 
     /// All three throw std::system_error. events are io_entry's bits.
     virtual void add(io_entry& entry, int fd, std::uint32_t events) = 0;
@@ -73,10 +75,10 @@ public:
     virtual void poll(std::optional<std::chrono::nanoseconds> timeout) = 0;
 };
 
-/// descriptor: where to write its own descriptor, which is readable while poll() has something to tell.
-std::unique_ptr<io_backend> make_epoll_backend(int* descriptor = nullptr);
-/// Null if this build, the kernel or the process's limits have no io_uring. one_thread: no other thread than this one
-/// will use it.
-std::unique_ptr<io_backend> make_uring_backend(bool one_thread);
+std::unique_ptr<io_backend> make_epoll_backend();
+/// Puts a ring around readiness, which knows descriptors already, or around a new epoll if that is null. Null if this
+/// build, the kernel or the process's limits have no io_uring: readiness is untouched then. one_thread: no other thread
+/// than this one will use it. Throws std::bad_alloc and std::system_error.
+std::unique_ptr<io_backend> make_uring_backend(bool one_thread, std::unique_ptr<io_backend>& readiness);
 
 }  // namespace aio::detail

@@ -23,7 +23,7 @@ public:
     epoll_backend(const epoll_backend&) = delete;
     epoll_backend& operator=(const epoll_backend&) = delete;
 
-    int descriptor() const noexcept { return epoll_; }
+    int descriptor() const noexcept override { return epoll_; }
 
     void add(io_entry& entry, int fd, std::uint32_t events) override { control(EPOLL_CTL_ADD, entry, fd, events); }
     void modify(io_entry& entry, int fd, std::uint32_t events) override { control(EPOLL_CTL_MOD, entry, fd, events); }
@@ -98,14 +98,10 @@ private:
 
 }  // namespace
 
-std::unique_ptr<io_backend> make_epoll_backend(int* descriptor) {
-    auto made = std::make_unique<epoll_backend>();
-    if (descriptor) *descriptor = made->descriptor();
-    return made;
-}
+std::unique_ptr<io_backend> make_epoll_backend() { return std::make_unique<epoll_backend>(); }
 
 #ifndef AIO_IO_URING
-std::unique_ptr<io_backend> make_uring_backend(bool) { return nullptr; }
+std::unique_ptr<io_backend> make_uring_backend(bool, std::unique_ptr<io_backend>&) { return nullptr; }
 #endif
 
 }  // namespace aio::detail

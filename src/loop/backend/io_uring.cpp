@@ -41,10 +41,10 @@ std::atomic<unsigned> rings_ended{0};
 
 }  // namespace
 
-std::unique_ptr<uring_backend> uring_backend::make(bool one_thread) {
+std::unique_ptr<uring_backend> uring_backend::make(bool one_thread, std::unique_ptr<io_backend>& readiness) {
     std::unique_ptr<uring_backend> made(new uring_backend);
     if (!made->set_up(one_thread)) return nullptr;
-    made->readiness_ = make_epoll_backend(&made->readiness_fd_);
+    made->readiness_ = readiness ? std::move(readiness) : make_epoll_backend();
     return made;
 }
 
@@ -202,7 +202,7 @@ void uring_backend::lend_more() noexcept {
 void uring_backend::watch_readiness() noexcept {
     if (std::exchange(watched_, true)) return;
     io_uring_sqe& entry = next_entry();
-    ::io_uring_prep_poll_add(&entry, readiness_fd_, POLLIN);
+    ::io_uring_prep_poll_add(&entry, readiness_->descriptor(), POLLIN);
     ::io_uring_sqe_set_data(&entry, this);
 }
 
@@ -254,7 +254,9 @@ void uring_backend::wait(std::optional<std::chrono::nanoseconds> timeout) {
     }
 }
 
-std::unique_ptr<io_backend> make_uring_backend(bool one_thread) { return uring_backend::make(one_thread); }
+std::unique_ptr<io_backend> make_uring_backend(bool one_thread, std::unique_ptr<io_backend>& readiness) {
+    return uring_backend::make(one_thread, readiness);
+}
 
 }  // namespace aio::detail
 

@@ -47,12 +47,13 @@ protected:
 
 class uring_backend final : public io_backend {
 public:
-    static std::unique_ptr<uring_backend> make(bool one_thread);  // as make_uring_backend()
+    static std::unique_ptr<uring_backend> make(bool one_thread, std::unique_ptr<io_backend>& readiness);
     ~uring_backend() override;
     uring_backend(const uring_backend&) = delete;
     uring_backend& operator=(const uring_backend&) = delete;
 
     uring_backend* ring() noexcept override { return this; }
+    int descriptor() const noexcept override { return ring_.ring_fd; }
     void add(io_entry& entry, int fd, std::uint32_t events) override;
     void modify(io_entry& entry, int fd, std::uint32_t events) override { readiness_->modify(entry, fd, events); }
     void remove(io_entry& entry, int fd) noexcept override { readiness_->remove(entry, fd); }
@@ -117,7 +118,6 @@ private:
     io_uring ring_{};
     bool set_up_ = false;
     std::unique_ptr<io_backend> readiness_;
-    int readiness_fd_ = -1;
     bool watched_ = false;   // the ring will tell when readiness_ has something
     std::vector<bool> own_;  // by the numbers of the descriptors
     list<ring_request> under_way_;
