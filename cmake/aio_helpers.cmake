@@ -82,10 +82,11 @@ function(aio_add_library component target)
     aio_warnings(${target})
 endfunction()
 
-# aio_install(http aiocxx_http PKG_CONFIG aiocxx-http REQUIRES "libcurl")
-# Installs the library with its headers, exported target and pkg-config file; REQUIRES are pkg-config modules.
+# aio_install(http aiocxx_http PKG_CONFIG aiocxx-http REQUIRES "libcurl" LIBS "-lwslay")
+# Installs the library with its headers, exported target and pkg-config file; REQUIRES are pkg-config modules, LIBS are those
+# that have none.
 function(aio_install component target)
-    cmake_parse_arguments(PARSE_ARGV 2 arg "" "PKG_CONFIG;REQUIRES" "")
+    cmake_parse_arguments(PARSE_ARGV 2 arg "" "PKG_CONFIG;REQUIRES;LIBS" "")
     install(TARGETS ${target} EXPORT aiocxx-${component} FILE_SET HEADERS)
     install(EXPORT aiocxx-${component} NAMESPACE aio:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/aiocxx
         FILE aiocxx-${component}.cmake)
@@ -97,11 +98,15 @@ function(aio_install component target)
         set(requires "aiocxx = ${PROJECT_VERSION}")
     endif()
     set(requires_private "${arg_REQUIRES}")
+    set(libs "")
+    set(libs_private "${arg_LIBS}")
     get_target_property(type ${target} TYPE)
     if(type STREQUAL "STATIC_LIBRARY") # so that plain `pkg-config --libs` links
         list(JOIN requires " " requires)
         string(STRIP "${requires} ${requires_private}" requires)
         set(requires_private "")
+        set(libs "${libs_private}")
+        set(libs_private "")
     endif()
     configure_file(${PROJECT_SOURCE_DIR}/cmake/aiocxx.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
     install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -38,6 +38,8 @@ struct http_special_body {
     std::uint64_t count = 0;
 
     function<coro<>(aio::stream)> upgrade;  // after the head with status 101: it owns the connection from there on
+    function<void()> going_away;  // beside upgrade: the server closes, so the upgrade is to come to its end soon; it
+                                  // may be called before upgrade, too
 };
 
 }  // namespace aio::detail
