@@ -1,10 +1,11 @@
 #pragma once
 // What sql::connection asks of a database. postgres.cpp and sqlite.cpp implement it; connection sees to it that only
-// one operation is under way at a time.
+// one operation is under way at a time, but for calls of execute() by the rule interrupt where the driver pipelines.
 
 #include "sql/table.hpp"
 
 #include <aio/coro.hpp>
+#include <aio/sql/connection.hpp>
 
 #include <chrono>
 
@@ -28,7 +29,13 @@ public:
     virtual ~driver() = default;
 
     virtual coro<> open() = 0;
+    /// True if the statement can be pipelined: several such calls of execute() may be under way at the same time.
+    virtual bool pipelines(const std::string& /*statement*/, const std::vector<parameter>& /*parameters*/) const {
+        return false;
+    }
     virtual coro<table_ptr> execute(std::string statement, std::vector<parameter> parameters, on_cancel rule) = 0;
+    /// Executes it once for each set, all or nothing; gives what was affected by all together.
+    virtual coro<table_ptr> execute_many(std::string statement, std::vector<std::vector<parameter>> sets);
     virtual coro<> close() = 0;
 
     /// Begins a statement whose rows fetch() gives in batches, one after the other, and null after the last.
@@ -39,11 +46,21 @@ public:
 
     virtual bool usable() noexcept = 0;  // false: it is closed or lost; may look at the socket for that
     virtual bool in_transaction() const noexcept = 0;
-    virtual const char* begin_statement() const noexcept = 0;
+    virtual std::string begin_statement(const transaction_options& options) const = 0;
     /// For a transaction that is no longer open although connection has not ended it: how it has ended, and the error
     /// code for a further statement in it.
     virtual ending ended() const noexcept = 0;
     virtual const char* ended_code() const noexcept = 0;
+
+    /// What PostgreSQL alone has. Without it the functions below throw std::logic_error.
+    virtual coro<> open_copy(std::string statement, bool in);
+    virtual coro<> send_copy(std::string piece);  // waits for room
+    /// Ends a COPY FROM STDIN: makes it fail if why_not is not empty.
+    virtual coro<table_ptr> end_copy(std::string why_not);
+    virtual coro<std::string> fetch_copy();  // empty: the end; drop_stream() drops the rest
+    virtual async_generator<notification> listen(std::string channel);
+    virtual void handle_notices(aio::detail::function<void(const notice&)> fn);
+    virtual void check_notifies() const;
 
     driver() = default;
     driver(const driver&) = delete;
@@ -65,9 +82,9 @@ void check_sizes(const std::string& statement, const std::vector<parameter>& par
 std::string condition_of(std::string_view sqlstate);
 
 std::unique_ptr<driver> make_sqlite(std::string path);
-std::unique_ptr<driver> make_postgres(const std::string& url);  // throws std::invalid_argument
+std::unique_ptr<driver> make_postgres(const std::string& url, connect_options options);  // throws std::invalid_argument
 /// Makes the driver for the URL's scheme; it connects in open(). Throws std::invalid_argument.
-std::unique_ptr<driver> make_driver(const std::string& url);
+std::unique_ptr<driver> make_driver(const std::string& url, connect_options options = {});
 /// The URL with *** for passwords.
 std::string without_password(const std::string& url);
 

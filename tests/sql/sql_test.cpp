@@ -519,12 +519,45 @@ AIO_REAL_TEST("what a database cannot hold is an invalid_argument") {
 
 // ---- misuse and ends ----
 
-AIO_REAL_TEST("a second operation on a connection at the same time is a logic_error; the first goes on") {
+AIO_REAL_TEST("operations of several tasks on a connection line up; one that is cancelled in the line leaves it") {
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
     auto first = aio::create_task(db.query("SELECT 1"));
+    auto second = aio::create_task(db.query("SELECT 2"));
+    auto third = aio::create_task(db.query("SELECT 3"));
     co_await aio::sleep(0s);
-    EXPECT_CONTAINS(co_await error_of(db.query("SELECT 2")), "another operation is under way");
+    second.cancel();
+    EXPECT_EQ((co_await third)[0][0].as<int>(), 3);
+    EXPECT_TRUE(first.done());
+    EXPECT_TRUE(second.cancelled());
     EXPECT_EQ((co_await first)[0][0].as<int>(), 1);
+}
+
+AIO_REAL_TEST("what PostgreSQL alone has is a logic_error in SQLite that says so") {
+    auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
+    EXPECT_CONTAINS(co_await error_of(db.notify("a", "b")), "SQLite has no NOTIFY");
+    EXPECT_THROW(static_cast<void>(db.listen("a")), std::logic_error);
+    EXPECT_THROW(db.set_notice_handler([](const sql::notice&) {}), std::logic_error);
+    std::vector<std::tuple<int>> some{{1}};
+    EXPECT_CONTAINS(co_await error_of(db.copy_in("COPY t FROM STDIN", some)), "SQLite has no COPY");
+    auto out = db.copy_out("COPY t TO STDOUT");
+    EXPECT_CONTAINS(co_await error_of(out.next()), "SQLite has no COPY");
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
+}
+
+AIO_REAL_TEST("execute_many runs a statement for each tuple, all or nothing") {
+    auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
+    co_await db.query("CREATE TABLE t (x INTEGER PRIMARY KEY, y TEXT)");
+    std::vector<std::tuple<int, std::string>> some{{1, "a"}, {2, "b"}, {3, "c"}};
+    EXPECT_EQ((co_await db.execute_many("INSERT INTO t VALUES ($1, $2)", some)).affected(), 3u);
+    const std::vector<std::pair<int, const char*>> bad{{4, "d"}, {1, "again"}};
+    EXPECT_NE(co_await error_of(db.execute_many("INSERT INTO t VALUES ($1, $2)", bad)), "nothing");
+    EXPECT_EQ((co_await db.query("SELECT group_concat(y, '') FROM t"))[0][0].as<std::string>(), "abc");
+    auto body = [&]() -> aio::coro<> {
+        co_await db.query("INSERT INTO t VALUES (9, 'i')");
+        EXPECT_NE(co_await error_of(db.execute_many("INSERT INTO t VALUES ($1, $2)", bad)), "nothing");
+    };
+    co_await aio::with(db.transaction(), body);
+    EXPECT_EQ((co_await db.query("SELECT group_concat(y, '') FROM t"))[0][0].as<std::string>(), "abci");
 }
 
 AIO_REAL_TEST("after its manager's exit a connection is closed, and says so") {

@@ -16,12 +16,16 @@
 
 #include <aio/async_generator.hpp>
 #include <aio/coro.hpp>
+#include <aio/detail/base/list.hpp>
+#include <aio/detail/task/function.hpp>
 #include <aio/future.hpp>
 #include <aio/sql/rows.hpp>
 
 #include <exception>
 #include <memory>
 #include <string>
+#include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -41,11 +45,51 @@ std::vector<parameter> parameters_of(Args&&... args) {
     return parameters;
 }
 
-/// Made by connect() and by pool. A connection does one operation at a time: a second task that queries meanwhile gets
-/// std::logic_error; take a connection for each task, from a pool. A connection belongs to its loop. When it is
-/// destroyed, no operation may be under way on it.
+/// A tuple, pair or array of values as parameters; a vector of parameters as it is.
+template<class Tuple>
+std::vector<parameter> parameters_in(Tuple&& values) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<Tuple>, std::vector<parameter>>) {
+        return std::forward<Tuple>(values);
+    } else {
+        return std::apply(
+            [](auto&&... v) { return parameters_of(std::forward<decltype(v)>(v)...); }, std::forward<Tuple>(values));
+    }
+}
+
+struct connect_options {
+    /// How many statements a PostgreSQL connection keeps prepared: those used last. A statement is prepared when it is
+    /// used for the second time. 0 prepares none, which a pooler such as PgBouncer in transaction mode asks for.
+    std::size_t statement_cache = 100;
+};
+
+/// How a transaction sees what others do meanwhile. standard: as the database is set up.
+enum class isolation : std::uint8_t { standard, read_committed, repeatable_read, serializable };
+
+struct transaction_options {
+    sql::isolation isolation = sql::isolation::standard;
+    bool read_only = false;
+    bool deferrable = false;  // PostgreSQL: a serializable, read-only transaction waits until it cannot fail
+};
+
+/// What NOTIFY sends to those who listen().
+struct notification {
+    std::string channel, payload;
+    int backend = 0;  // the process of the server whose connection has sent it
+};
+
+/// What the server says beside its answers, such as RAISE NOTICE or a warning.
+struct notice {
+    std::string severity, code, message, detail, hint;
+};
+
+/// Made by connect() and by pool. Several tasks may use a connection at the same time: their operations line up, first
+/// come first served. Queries to PostgreSQL are pipelined: they are sent at once, and answered in their order, each
+/// with its own result or error; SQLite does one after the other. All else has the connection for itself, after those
+/// before it: the beginning and the end of a transaction, several statements in one text, execute_many() and COPY. A
+/// stream has it until its end: meanwhile other operations throw std::logic_error.
 ///
-/// The library drops the notices of a PostgreSQL server and the notifications that a LISTEN brings. NOTIFY works.
+/// A transaction belongs to the connection, not to a task: what other tasks query meanwhile is part of it. A connection
+/// belongs to its loop. When it is destroyed, no operation may be under way on it.
 class connection {
 public:
     explicit connection(std::unique_ptr<driver> d) noexcept;
@@ -56,14 +100,16 @@ public:
     /// Runs a statement and gives all of its rows. Without parameters it may be several statements, separated by
     /// semicolons: the rows are those of the last one.
     ///
-    /// Irrevocable, but it can be asked to stop: a cancel interrupts the statement in the database, waits until the
-    /// connection is idle again and then throws cancelled_error; a statement that completed in spite of it gives its
-    /// rows, and the cancel stays pending. A PostgreSQL connection that does not become idle within 5 seconds is
-    /// closed.
+    /// A query that was not sent yet is withdrawn by a cancel. One that was sent is irrevocable, but can be asked to
+    /// stop: a cancel interrupts the statement in the database, waits for its end and then throws cancelled_error; a
+    /// statement that completed in spite of it gives its rows, and the cancel stays pending. A PostgreSQL connection
+    /// whose statement does not end within 5 seconds then is closed. PostgreSQL cannot stop one query in a pipeline
+    /// without the risk of stopping another task's: if other queries are under way on the connection, the cancelled one
+    /// throws cancelled_error at once, and its answer is dropped when it comes. The server may still carry it out.
     ///
     /// Throws sql::error; std::invalid_argument for what the database cannot take (a statement with a NUL byte, for
-    /// PostgreSQL a text with one, too many bytes or parameters); std::logic_error for a second operation at the same
-    /// time, or after the connection was closed.
+    /// PostgreSQL a text with one, too many bytes or parameters); std::logic_error while a stream is open, or after the
+    /// connection was closed.
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
         return run(std::move(statement), parameters_of(std::forward<Args>(args)...));
@@ -86,17 +132,62 @@ public:
         return run_stream(std::move(statement), std::move(parameters));
     }
 
+    /// Runs a statement once for each tuple of the range, in one round trip: all or nothing, as one transaction, or as
+    /// a part of the transaction that is open. The rows have no fields; affected() is that of all together. Tuples,
+    /// pairs, arrays and std::vector<sql::parameter> are taken. A cancel interrupts it, and nothing has happened then.
+    /// Source: asyncpg's executemany.
+    template<class Range>
+    AIO_DETAIL_WRAPPER coro<rows> execute_many(std::string statement, Range&& tuples) {
+        std::vector<std::vector<parameter>> all;
+        for (auto&& values : tuples) all.push_back(parameters_in(values));
+        return run_many(std::move(statement), std::move(all));
+    }
+
+    /// PostgreSQL: runs a COPY ... FROM STDIN, and sends it what the generator gives, in the format that the statement
+    /// names. affected() says how many rows it were. If the generator throws, or the task is cancelled, nothing is
+    /// copied.
+    AIO_DETAIL_WRAPPER coro<rows> copy_in(std::string statement, async_generator<std::string> pieces) {
+        return run_copy_in(std::move(statement), std::move(pieces));
+    }
+    /// The same with a range of tuples; the statement must ask for the text format, which is the default. A range that
+    /// is no temporary has to live until the copy has ended.
+    template<class Range>
+        requires(!std::is_same_v<std::remove_cvref_t<Range>, async_generator<std::string>>)
+    AIO_DETAIL_WRAPPER coro<rows> copy_in(std::string statement, Range&& tuples) {
+        return run_copy_in(std::move(statement), copy_lines<Range>(std::forward<Range>(tuples)));
+    }
+    /// PostgreSQL: runs a COPY ... TO STDOUT, and gives what the server sends, a row or more at a time. It has the
+    /// connection for itself, as a stream has.
+    AIO_DETAIL_WRAPPER async_generator<std::string> copy_out(std::string statement) {
+        return run_copy_out(std::move(statement));
+    }
+
+    /// PostgreSQL: hears what NOTIFY sends to a channel from the first next() on. The connection can be used meanwhile.
+    /// Notifications are kept until they are asked for. next() is revertible; it throws sql::error once the connection
+    /// is lost, and the generator ends when the connection is closed.
+    async_generator<notification> listen(std::string channel);
+    /// PostgreSQL: sends a notification, when the transaction that is open has been committed.
+    coro<> notify(std::string channel, std::string payload = {});
+    /// PostgreSQL: fn is called with each sql::notice of the server. What it throws goes to the loop's exception
+    /// handler. Without a handler notices are dropped.
+    template<class Fn>
+    void set_notice_handler(Fn fn) {
+        handle_notices(aio::detail::function<void(const notice&)>(std::move(fn)));
+    }
+
     /// Gives a manager that begins a transaction, commits it when the body has ended, and rolls it back when the body
     /// threw or was cancelled. Inside another transaction it is a savepoint. In SQLite it begins IMMEDIATE, so that it
     /// never fails half-way because another connection writes. A rollback cannot be cancelled, and a cancel does
     /// not interrupt a commit that has begun. But PostgreSQL has 5 seconds for a rollback, or for a commit after a
     /// cancel; then the connection is closed, and the outcome is not known. If the body
     /// ends the transaction by a COMMIT or ROLLBACK of its own, the exit throws sql::error, which says which of the two
-    /// has happened.
-    sql::transaction transaction();
+    /// has happened. The options are those of the outermost transaction: inside another one they are ignored, because
+    /// PostgreSQL cannot change them any more. SQLite's transactions are serializable; read_only begins one that takes
+    /// no lock before it needs one.
+    sql::transaction transaction(transaction_options options = {});
 
-    /// Closes the connection, once the operation under way has ended; an open transaction is rolled back. A second call
-    /// does nothing. A connection of connect() is closed by its manager.
+    /// Closes the connection, once the operations under way have ended; an open transaction is rolled back. A second
+    /// call does nothing. A connection of connect() is closed by its manager.
     coro<> aclose();
 
     /// False once the connection was closed, or was lost (the server went away, or did not answer to a cancel), or a
@@ -107,27 +198,49 @@ private:
     friend class sql::transaction;
     friend class pool;
     friend class pool_state;
-    struct running;
-    struct use;
+    class turn;
+    struct turn_node;
+    class turn_taker;
     struct open_stream;
 
     coro<rows> run(std::string statement, std::vector<parameter> parameters);
     async_generator<row> run_stream(std::string statement, std::vector<parameter> parameters);
-    coro<> begin(std::size_t level);
+    coro<rows> run_many(std::string statement, std::vector<std::vector<parameter>> sets);
+    coro<rows> run_copy_in(std::string statement, async_generator<std::string> pieces);
+    async_generator<std::string> run_copy_out(std::string statement);
+    template<class Range>
+    static async_generator<std::string> copy_lines(Range tuples) {
+        std::string lines;
+        for (auto&& values : tuples) {
+            append_copy_line(lines, parameters_in(values));
+            if (lines.size() < 65536) continue;
+            co_yield std::exchange(lines, std::string());
+        }
+        if (!lines.empty()) co_yield std::move(lines);
+    }
+    static void append_copy_line(std::string& lines, const std::vector<parameter>& values);
+    void handle_notices(aio::detail::function<void(const notice&)> fn);
+
+    coro<> begin(std::size_t level, transaction_options options);
     coro<> commit(std::size_t level);
     coro<> roll_back(std::size_t level);
     coro<bool> reset();  // for the pool: false if it cannot be used again
     void check_free() const;
     void check_statement(const std::string& statement) const;
     void end_stream() noexcept;
+    bool admits(bool alone) const noexcept;
+    void leave(bool alone) noexcept;
+    void leave_line() noexcept;
 
     std::unique_ptr<driver> driver_;
     std::size_t level_ = 0;  // how many transactions are open, each inside the one before
     open_stream* stream_ = nullptr;
-    bool running_ = false;  // an operation is under way
+    aio::detail::list<turn_node> line_;  // the operations that wait for their turn
+    std::size_t running_ = 0;            // operations that have their turn
+    bool alone_ = false;                 // the one that has its turn has the connection for itself
     bool closed_ = false;
     bool poisoned_ = false;           // a transaction could not be ended: never to be used again
-    std::unique_ptr<future<>> idle_;  // while aclose() waits for the operation under way
+    std::unique_ptr<future<>> idle_;  // while aclose() waits for the operations under way
 };
 
 /// What connection::transaction() gives: a manager for with() and enter(). Used once.
@@ -141,8 +254,9 @@ public:
 
 private:
     friend class connection;
-    explicit transaction(connection& db) noexcept : db_(&db) {}
+    transaction(connection& db, transaction_options options) noexcept : db_(&db), options_(options) {}
     connection* db_;
+    transaction_options options_;
     std::size_t level_ = 0;
     enum class state : std::uint8_t { unused, open, ended } state_ = state::unused;
 };
@@ -150,7 +264,7 @@ private:
 /// What connect() gives: a manager for with() and enter().
 class [[nodiscard("give it to with() or enter()")]] connector {
 public:
-    explicit connector(std::string url);
+    explicit connector(std::string url, connect_options options = {});
     connector(connector&&) noexcept = default;
     connector& operator=(connector&&) noexcept = default;
     /// Connects, and gives the connection. A cancel ends the attempt at once. Throws sql::error, which says where to
@@ -160,6 +274,7 @@ public:
 
 private:
     std::string url_;
+    connect_options options_;
     std::unique_ptr<connection> connection_;
 };
 
@@ -168,6 +283,6 @@ private:
 /// PostgreSQL has 30 seconds to answer at each of its addresses; the option connect_timeout=SECONDS says otherwise, and
 /// 0 lifts the limit. Throws std::invalid_argument for another scheme or a URL that makes no sense; no error ever shows
 /// the password.
-inline connector connect(std::string url) { return connector(std::move(url)); }
+inline connector connect(std::string url, connect_options options = {}) { return connector(std::move(url), options); }
 
 }  // namespace aio::sql

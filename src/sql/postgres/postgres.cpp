@@ -217,7 +217,7 @@ public:
         return now == PQTRANS_ACTIVE ? savepoint_
                                      : now != PQTRANS_IDLE;  // active: a stream, which has a savepoint in a transaction
     }
-    const char* begin_statement() const noexcept override { return "BEGIN"; }
+    std::string begin_statement(const transaction_options& options) const override;
     ending ended() const noexcept override { return ended_; }
     const char* ended_code() const noexcept override { return "25P01"; }
 
@@ -1003,8 +1003,23 @@ void postgres::drop_stream() noexcept {
     if (active && !errand_) ask_to_cancel();
 }
 
+std::string postgres::begin_statement(const transaction_options& options) const {
+    std::string text = "BEGIN";
+    switch (options.isolation) {
+        case isolation::standard: break;
+        case isolation::read_committed: text += " ISOLATION LEVEL READ COMMITTED"; break;
+        case isolation::repeatable_read: text += " ISOLATION LEVEL REPEATABLE READ"; break;
+        case isolation::serializable: text += " ISOLATION LEVEL SERIALIZABLE"; break;
+    }
+    if (options.read_only) text += " READ ONLY";
+    if (options.deferrable) text += " DEFERRABLE";
+    return text;
+}
+
 }  // namespace
 
-std::unique_ptr<driver> make_postgres(const std::string& url) { return std::make_unique<postgres>(url); }
+std::unique_ptr<driver> make_postgres(const std::string& url, connect_options) {
+    return std::make_unique<postgres>(url);
+}
 
 }  // namespace aio::sql

@@ -547,7 +547,9 @@ public:
 
     bool usable() noexcept override { return open_; }
     bool in_transaction() const noexcept override { return in_transaction_; }
-    const char* begin_statement() const noexcept override { return read_only_ ? "BEGIN" : "BEGIN IMMEDIATE"; }
+    std::string begin_statement(const transaction_options& options) const override {
+        return read_only_ || options.read_only ? "BEGIN" : "BEGIN IMMEDIATE";
+    }
     ending ended() const noexcept override { return ended_; }
     const char* ended_code() const noexcept override {
         return ended_ == ending::committed ? "SQLITE_MISUSE" : "SQLITE_ABORT_ROLLBACK";
