@@ -1,4 +1,5 @@
 #include "aio_test.hpp"
+#include "in_a_fork.hpp"
 
 #include <aio/context_var.hpp>
 #include <aio/executor.hpp>
@@ -34,25 +35,13 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 /// Calls ok() in a child process, because what it does ends the process or leaks on purpose. ok() gives whether all was
 /// as expected.
 int status_of_child(const std::function<bool()>& ok) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-        ::alarm(60);
-        bool good = false;
-        try {
-            good = ok();
-        } catch (...) { std::fputs("the child ended with an exception\n", stderr); }
+    return aio_test::in_a_fork([&] {
+        const bool good = ok();
         std::fflush(nullptr);
-        ::_exit(good ? 0 : 1);
-    }
-    int status = -1;
-    ::waitpid(child, &status, 0);
-    return status;
+        return good ? 0 : 1;
+    });
 }
-void in_child(const std::function<bool()>& ok) {
-    const int status = status_of_child(ok);
-    EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
-    EXPECT_EQ(WEXITSTATUS(status), 0);
-}
+void in_child(const std::function<bool()>& ok) { EXPECT_EQ(status_of_child(ok), 0); }
 
 /// How a run ended, in words.
 template<class F>
@@ -550,8 +539,7 @@ PLAIN_TEST("decision (h): SIGTERM as SIGINT where the options ask for it; otherw
         aio::run(main());
         return true;
     });
-    EXPECT_TRUE(WIFSIGNALED(status));
-    EXPECT_EQ(WTERMSIG(status), SIGTERM);
+    EXPECT_EQ(status, -SIGTERM);
 }
 
 aio::coro<> nothing_to_do() { co_return; }

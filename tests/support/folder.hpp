@@ -23,7 +23,8 @@ class folder {
 public:
     folder() {
         std::string name = (std::filesystem::temp_directory_path() / "aio_test.XXXXXX").string();
-        path_ = ::mkdtemp(name.data());
+        require(::mkdtemp(name.data()) != nullptr, "a temporary folder");
+        path_ = name;
     }
     ~folder() {
         std::error_code ignored;
@@ -32,6 +33,11 @@ public:
     folder(const folder&) = delete;
     folder& operator=(const folder&) = delete;
     std::filesystem::path operator/(const char* name) const { return path_ / name; }
+    /// As text, for command lines and URLs.
+    std::string path(const std::string& name) const { return (path_ / name).string(); }
+    void write(const std::string& name, const std::string& text) const {
+        std::ofstream(path_ / name, std::ios::binary) << text;
+    }
     std::size_t files() const {
         std::size_t n = 0;
         for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(path_)) ++n;

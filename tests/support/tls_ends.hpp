@@ -3,11 +3,9 @@
 
 #include "aio_test.hpp"
 #include "certificates.hpp"
+#include "folder.hpp"
 #include "io/tls_context.hpp"
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <utility>
 
@@ -27,27 +25,6 @@ inline pki& certificates() {
     static pki made;
     return made;
 }
-
-/// A folder of its own, which is removed at the end.
-class folder {
-public:
-    folder() {
-        std::string name = (std::filesystem::temp_directory_path() / "aio-tls-XXXXXX").string();
-        require(::mkdtemp(name.data()) != nullptr, "a folder");
-        path_ = name;
-    }
-    ~folder() {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    folder(const folder&) = delete;
-    folder& operator=(const folder&) = delete;
-    std::string path(const std::string& name) const { return path_ + "/" + name; }
-    void write(const std::string& name, const std::string& text) const { std::ofstream(path(name)) << text; }
-
-private:
-    std::string path_;
-};
 
 struct tls_ends {
     aio::stream client, server;
