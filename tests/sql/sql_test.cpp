@@ -34,7 +34,8 @@ public:
 };
 
 /// The text of the error that an operation throws, or "nothing".
-aio::coro<std::string> error_of(aio::coro<sql::rows> operation) {
+template<class Awaitable>
+aio::coro<std::string> error_of(Awaitable operation) {
     try {
         co_await std::move(operation);
     } catch (const std::exception& e) { co_return e.what(); }
