@@ -21,7 +21,7 @@ my %public = (
     run => 'run',
     testing => 'testing',
     http => 'http http_json',
-    sql => 'sql',
+    sql => 'sql sql_json',
     all => 'aio',
 );
 

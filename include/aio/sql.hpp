@@ -10,5 +10,8 @@
 #include <aio/detail/base/platform.hpp>
 
 #include <aio/sql/connection.hpp>
+#include <aio/sql/numeric.hpp>
+#include <aio/sql/parameter.hpp>
 #include <aio/sql/pool.hpp>
 #include <aio/sql/rows.hpp>
+#include <aio/sql/uuid.hpp>

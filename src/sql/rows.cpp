@@ -1,11 +1,18 @@
 // Reading a result: field converts the cell of a table to the type that the caller asks for. A value that does
 // not fit into the type throws std::invalid_argument, which names the column and shows the beginning of the value. The
 // constructors of sql::error and the check of parameters' sizes stand here, too.
+//
+// A cell with a value in PostgreSQL's binary format is decoded to PostgreSQL's text for it, and read from there, unless
+// there is a shorter way (times, UUIDs, arrays of one dimension).
 
+#include "sql/binary.hpp"
+#include "sql/calendar.hpp"
 #include "sql/driver.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 
 namespace aio::sql {
 
@@ -24,6 +31,33 @@ std::string list_of(const std::vector<std::string>& columns) {
     std::string text;
     for (const std::string& name : columns) text += (text.empty() ? "" : ", ") + name;
     return text.empty() ? "none" : text;
+}
+
+constexpr std::uint32_t type_bytea = 17;
+constexpr std::uint32_t type_bytea_array = 1001;
+
+/// The text of a cell whose kind is text; buffer holds it if it had to be decoded.
+std::string_view text_of(const table& t, const cell& c, std::size_t column, std::string& buffer) {
+    if (!c.binary) return t.text(c);
+    buffer = text_of_binary(t.type(column), t.text(c));
+    return buffer;
+}
+
+int digit_of(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/// Reads PostgreSQL's text for bytes, "\\x00ff". False if it is none.
+bool read_hexadecimal(std::string_view text, std::vector<std::byte>& bytes) {
+    if (!text.starts_with("\\x") || text.size() % 2 != 0) return false;
+    bytes.reserve(text.size() / 2 - 1);
+    for (std::size_t i = 2; i < text.size(); i += 2) {
+        const int high = digit_of(text[i]), low = digit_of(text[i + 1]);
+        if (high < 0 || low < 0) return false;
+        bytes.push_back(static_cast<std::byte>(high << 4 | low));
+    }
+    return true;
 }
 
 // Cuts a point and zeros off the end of a number, so that "12.00" reads as a whole number.
@@ -63,11 +97,6 @@ error::error(const std::string& text, std::string code, std::string statement)
 
 error::error(const std::string& text, parts p)
     : std::runtime_error(text), parts_(std::make_shared<const parts>(std::move(p))) {}
-
-void parameter::throw_too_large() {
-    throw std::invalid_argument(
-        "a parameter does not fit into a signed 64-bit integer, the largest that databases have: give it as text");
-}
 
 void check_sizes(const std::string& statement, const std::vector<parameter>& parameters, const size_limits& most) {
     const auto refuse = [&](const std::string& what, std::size_t has, const char* of, std::size_t limit) {
@@ -109,7 +138,8 @@ bool field::to_bool() const {
     if (c.kind == kind::boolean || c.kind == kind::integer) {
         if (c.integer == 0 || c.integer == 1) return c.integer == 1;
     } else if (c.kind == kind::text) {
-        const std::string_view text = table_->text(c);
+        std::string buffer;
+        const std::string_view text = text_of(*table_, c, column_, buffer);
         if (text == "t" || text == "true" || text == "1") return true;
         if (text == "f" || text == "false" || text == "0") return false;
     }
@@ -121,6 +151,7 @@ std::int64_t field::to_signed(unsigned bits) const {
     const std::int64_t most = std::numeric_limits<std::int64_t>::max() >> (64 - bits);
     const std::string too_large = "does not fit into a signed integer of " + std::to_string(bits) + " bits";
     std::int64_t v = 0;
+    std::string buffer;
     switch (c.kind) {
         case kind::boolean:
         case kind::integer: v = c.integer; break;
@@ -130,7 +161,7 @@ std::int64_t field::to_signed(unsigned bits) const {
             v = static_cast<std::int64_t>(c.real);
             break;
         case kind::text:
-            switch (parse_integer(whole(table_->text(c)), v)) {
+            switch (parse_integer(whole(text_of(*table_, c, column_, buffer)), v)) {
                 case parsed::good: break;
                 case parsed::no_number: refuse("is no whole number");
                 case parsed::out_of_range: refuse(too_large);
@@ -148,7 +179,8 @@ std::uint64_t field::to_unsigned(unsigned bits) const {
     const std::string too_large = "does not fit into an unsigned integer of " + std::to_string(bits) + " bits";
     std::uint64_t v = 0;
     if (c.kind == kind::text) {
-        const std::string_view text = whole(table_->text(c));
+        std::string buffer;
+        const std::string_view text = whole(text_of(*table_, c, column_, buffer));
         std::int64_t negative = 0;
         switch (parse_integer(text, v)) {
             case parsed::good: break;
@@ -172,7 +204,8 @@ double field::to_double(bool single) const {
     if (c.kind == kind::real) {
         v = c.real;
     } else if (c.kind == kind::text) {
-        const std::string_view text = table_->text(c);
+        std::string buffer;
+        const std::string_view text = text_of(*table_, c, column_, buffer);
         const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), v);
         if (end != text.data() + text.size() || code == std::errc::invalid_argument) refuse("is no number");
         if (code == std::errc::result_out_of_range) refuse("does not fit into a double");
@@ -183,9 +216,11 @@ double field::to_double(bool single) const {
     } else {
         v = static_cast<double>(c.integer);
     }
-    if (single && std::isfinite(v) && std::abs(v) > static_cast<double>(std::numeric_limits<float>::max()))
-        refuse("does not fit into a float");
-    return v;
+    if (!single || !std::isfinite(v)) return v;
+    constexpr double most = std::numeric_limits<float>::max();
+    constexpr double rounded_away = 0x1.ffffffp127;  // numbers between these two are rounded to most
+    if (std::abs(v) >= rounded_away) refuse("does not fit into a float");
+    return std::clamp(v, -most, most);
 }
 
 std::string field::to_text() const {
@@ -193,8 +228,10 @@ std::string field::to_text() const {
     switch (c.kind) {
         case kind::boolean: return c.integer ? "true" : "false";
         case kind::integer: return std::to_string(c.integer);
-        case kind::real: return format_real(c.real);
+        case kind::real: return table_->type(column_) ? text_of_real(c.real) : format_real(c.real);
         case kind::text:
+            if (c.binary) return text_of_binary(table_->type(column_), table_->text(c));
+            [[fallthrough]];
         case kind::blob: return std::string(table_->text(c));
         default: refuse("");
     }
@@ -204,8 +241,167 @@ std::vector<std::byte> field::to_bytes() const {
     const cell& c = table_->at(row_, column_);
     if (c.kind != kind::text && c.kind != kind::blob) refuse("is a number, no bytes");
     const std::string_view text = table_->text(c);
+    std::vector<std::byte> bytes;
+    if (c.kind == kind::text && !c.binary && table_->type(column_) == type_bytea) {
+        if (!read_hexadecimal(text, bytes)) refuse("are no bytes");
+        return bytes;
+    }
     const auto* data = reinterpret_cast<const std::byte*>(text.data());
-    return std::vector<std::byte>(data, data + text.size());
+    bytes.assign(data, data + text.size());
+    return bytes;
+}
+
+numeric field::to_numeric() const {
+    const cell& c = table_->at(row_, column_);
+    if (c.kind == kind::null || c.kind == kind::blob) refuse("are no number");
+    if (c.kind == kind::boolean) refuse("is a truth value, no number");
+    try {
+        return numeric(to_text());
+    } catch (const std::invalid_argument&) {}
+    refuse("is no decimal number");
+}
+
+uuid field::to_uuid() const {
+    const cell& c = table_->at(row_, column_);
+    if (c.kind == kind::blob || (c.binary && c.size == 16)) {
+        std::array<std::uint8_t, 16> bytes;
+        if (c.size != bytes.size()) refuse("are no UUID, which has 16");
+        std::memcpy(bytes.data(), table_->text(c).data(), bytes.size());
+        return uuid(bytes);
+    }
+    if (c.kind == kind::text) {
+        try {
+            return uuid(to_text());
+        } catch (const std::invalid_argument&) {}
+    }
+    refuse("is no UUID");
+}
+
+std::int64_t field::to_ticks(std::int64_t num, std::int64_t den, std::int64_t least, std::int64_t most) const {
+    const cell& c = table_->at(row_, column_);
+    instant t;
+    if (c.kind == kind::integer) {
+        t.seconds = c.integer;
+    } else if (c.binary && is_time_type(table_->type(column_))) {
+        if (!time_of_binary(table_->type(column_), table_->text(c), t)) refuse("is no point in time: take it as text");
+    } else if (c.kind == kind::text && !c.binary) {
+        switch (parse_time(table_->text(c), t)) {
+            case time_text::good: break;
+            case time_text::malformed: refuse("is no time or date as 2026-01-31 12:00:00");
+            case time_text::infinite: refuse("is no point in time: take it as text");
+        }
+    } else {
+        refuse(c.kind == kind::blob ? "are no time" : "is no time");
+    }
+    std::int64_t ticks = 0;
+    if (!ticks_of(t, num, den, least, most, ticks))
+        refuse("is out of the range of the type of time that was asked for");
+    return ticks;
+}
+
+// ---- arrays ----
+
+namespace {
+
+/// Reads the elements of an array in PostgreSQL's text, "{1,NULL,\"a b\",{2,3}}", into the cells of a table of one
+/// column; an element that is an array stays a text.
+class array_reader {
+public:
+    array_reader(std::string_view text, table& t) noexcept : text_(text), table_(&t) {}
+
+    /// False if the text is malformed.
+    bool read() {
+        if (text_.starts_with('[')) at_ = text_.find('=') + 1;  // bounds: "[0:1]={5,6}"
+        if (!skip('{')) return false;
+        if (skip('}')) return at_ == text_.size();
+        do {
+            if (!element()) return false;
+            ++table_->row_count;
+        } while (skip(','));
+        return skip('}') && at_ == text_.size();
+    }
+
+private:
+    char next() const noexcept { return at_ < text_.size() ? text_[at_] : '\0'; }
+    bool skip(char c) noexcept {
+        if (next() != c || at_ >= text_.size()) return false;
+        ++at_;
+        return true;
+    }
+    bool element() {
+        if (next() == '{') return nested();
+        if (skip('"')) return quoted();
+        const std::size_t begin = at_;
+        at_ = std::min(text_.find_first_of(",{}\"", at_), text_.size());
+        const std::string_view value = text_.substr(begin, at_ - begin);
+        if (value.empty()) return false;
+        if (value == "NULL") {
+            table_->add_null();
+        } else {
+            table_->add_bytes(value.data(), value.size(), kind::text);
+        }
+        return true;
+    }
+    bool quoted() {
+        value_.clear();
+        while (at_ < text_.size() && text_[at_] != '"') {
+            if (text_[at_] == '\\') ++at_;
+            if (at_ < text_.size()) value_ += text_[at_++];
+        }
+        table_->add_bytes(value_.data(), value_.size(), kind::text);
+        return skip('"');
+    }
+    bool nested() {
+        const std::size_t begin = at_;
+        bool in_quotes = false;
+        std::size_t depth = 0;
+        for (; at_ < text_.size(); ++at_) {
+            const char c = text_[at_];
+            if (c == '\\') {
+                ++at_;
+            } else if (c == '"') {
+                in_quotes = !in_quotes;
+            } else if (!in_quotes && c == '{') {
+                ++depth;
+            } else if (!in_quotes && c == '}' && --depth == 0) {
+                ++at_;
+                table_->add_bytes(text_.data() + begin, at_ - begin, kind::text);
+                nested_ = true;
+                return true;
+            }
+        }
+        return false;
+    }
+
+public:
+    bool nested_ = false;
+
+private:
+    std::string_view text_;
+    table* table_;
+    std::size_t at_ = 0;
+    std::string value_;
+};
+
+}  // namespace
+
+std::shared_ptr<const table> field::elements(std::size_t& count) const {
+    const cell& c = table_->at(row_, column_);
+    if (c.kind != kind::text) refuse(c.kind == kind::blob ? "are no array" : "is no array");
+    const std::uint32_t type = table_->type(column_);
+    auto t = std::make_shared<table>();
+    t->columns.push_back(name());
+    if (c.binary && element_type(type) == 0) refuse("is no array");
+    if (!c.binary || !elements_of_binary(table_->text(c), *t)) {
+        std::string buffer;
+        array_reader reader(text_of(*table_, c, column_, buffer), *t);
+        if (!reader.read()) refuse("is no array as {1,2,NULL}");
+        // The elements of a nested array are arrays of the same type.
+        const bool of_bytes = type == type_bytea_array && !reader.nested_;
+        t->types.assign(1, of_bytes ? type_bytea : reader.nested_ ? type : element_type(type));
+    }
+    count = t->row_count;
+    return t;
 }
 
 // ---- row, rows ----
@@ -213,6 +409,12 @@ std::vector<std::byte> field::to_bytes() const {
 std::size_t row::size() const noexcept { return table_->columns.size(); }
 
 const std::vector<std::string>& row::columns() const noexcept { return table_->columns; }
+
+void row::check_columns(std::size_t members) const {
+    if (size() == members) return;
+    throw std::invalid_argument("the row has " + std::to_string(size()) + (size() == 1 ? " column (" : " columns (") +
+        list_of(columns()) + "), but the type that was asked for takes " + std::to_string(members));
+}
 
 field row::operator[](std::size_t column) const {
     if (column >= size()) {

@@ -10,7 +10,7 @@ flags=(-std=c++20 -fsyntax-only -DAIO_ALLOW_GCC_12 -Iinclude)
 
 headers=(include/aio/*.hpp include/aio/http/*.hpp include/aio/sql/*.hpp)
 if ! echo '#include <nlohmann/json.hpp>' | "$compiler" -std=c++20 -fsyntax-only -x c++ - 2>/dev/null; then
-    headers=("${headers[@]/include\/aio\/http_json.hpp/}")
+    headers=("${headers[@]/include\/aio\/*_json.hpp/}")
 fi
 # shellcheck disable=SC2068 # no name has a space, and an empty one has to vanish
 perl "$here/extract.pl" ${headers[@]} > "$folder/examples.cpp"

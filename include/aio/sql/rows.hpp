@@ -1,11 +1,16 @@
 #pragma once
-// What a query takes and gives: parameters, rows with fields by name or number, and the error of a database.
+// What a query gives: rows with fields by name or number, or as structs, and the error of a database.
 //
 //     aio::sql::rows rows = co_await db.query("SELECT name, age FROM users WHERE id = $1", 7);
 //     for (const aio::sql::row& row : rows) {
 //         auto name = row["name"].as<std::string>();
 //         auto age = row[1].as<std::optional<int>>();      // NULL is std::nullopt
 //     }
+//     struct user {
+//         std::string name;
+//         std::optional<int> age;
+//     };
+//     std::vector<user> users = rows.as<user>();           // members in the order of the columns
 //     std::size_t changed = (co_await db.query("DELETE FROM users WHERE age < $1", 18)).affected();
 //
 // rows, row and field share what the database sent: each may be kept and copied on its own, and read by any thread.
@@ -13,7 +18,12 @@
 #include <aio/detail/base/platform.hpp>
 
 #include <aio/detail/base/config.hpp>
+#include <aio/detail/sql/members.hpp>
+#include <aio/sql/numeric.hpp>
+#include <aio/sql/parameter.hpp>
+#include <aio/sql/uuid.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -24,6 +34,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace aio::sql {
@@ -62,56 +73,6 @@ private:
     std::shared_ptr<const parts> parts_;  // shared: copying an exception throws nothing
 };
 
-/// A value given for $1, $2 ...: made from nothing (nullptr, std::nullopt), bool, integers, floating point, text, bytes
-/// (std::vector<std::byte>) and std::optional of these.
-class parameter {
-public:
-    enum class kind : std::uint8_t { null, boolean, integer, real, text, blob };
-
-    parameter(std::nullptr_t) noexcept {}
-    parameter(std::nullopt_t) noexcept {}
-    template<class T>
-        requires(std::is_arithmetic_v<T>)
-    parameter(T v) {
-        static_assert(!is_character<T>, "a character is no parameter: give a std::string or an int");
-        if constexpr (std::is_same_v<T, bool>) {
-            kind_ = kind::boolean;
-            integer_ = v ? 1 : 0;
-        } else if constexpr (std::is_floating_point_v<T>) {
-            kind_ = kind::real;
-            real_ = static_cast<double>(v);
-        } else {
-            if constexpr (std::is_unsigned_v<T> && sizeof(T) >= sizeof(std::int64_t)) {
-                if (v > static_cast<T>(std::numeric_limits<std::int64_t>::max())) throw_too_large();
-            }
-            kind_ = kind::integer;
-            integer_ = static_cast<std::int64_t>(v);
-        }
-    }
-    parameter(std::string text) noexcept : kind_(kind::text), bytes_(static_cast<std::string&&>(text)) {}
-    parameter(std::string_view text) : kind_(kind::text), bytes_(text) {}
-    parameter(const char* text) : kind_(text ? kind::text : kind::null), bytes_(text ? text : "") {}
-    parameter(const std::vector<std::byte>& bytes)
-        : kind_(kind::blob), bytes_(reinterpret_cast<const char*>(bytes.data()), bytes.size()) {}
-    template<class T>
-    parameter(const std::optional<T>& v) : parameter(v ? parameter(*v) : parameter(nullptr)) {}
-
-    kind type() const noexcept { return kind_; }
-    std::int64_t integer() const noexcept { return integer_; }
-    double real() const noexcept { return real_; }
-    const std::string& bytes() const noexcept { return bytes_; }
-
-private:
-    template<class T>
-    static constexpr bool is_character = std::is_same_v<T, char> || std::is_same_v<T, wchar_t> ||
-        std::is_same_v<T, char8_t> || std::is_same_v<T, char16_t> || std::is_same_v<T, char32_t>;
-    [[noreturn]] static void throw_too_large();
-    kind kind_ = kind::null;
-    std::int64_t integer_ = 0;
-    double real_ = 0;
-    std::string bytes_;
-};
-
 class table;  // src/sql/table.hpp
 
 /// One value of one row.
@@ -120,36 +81,48 @@ public:
     bool is_null() const noexcept;
     /// The name of its column.
     const std::string& name() const noexcept;
-    /// Gives the value as bool, an integer, floating point, std::string, std::vector<std::byte>, or a std::optional of
-    /// these for a column that may be NULL. Numbers are read from text, too, and a number or truth value becomes text.
-    /// Throws std::invalid_argument, naming the column, for a value that does not fit: NULL, a text that is no number,
-    /// a number out of range.
+    /// Gives the value as bool, an integer, floating point, std::string, std::vector<std::byte>, an enum (by its
+    /// number), std::chrono::sys_time, numeric, uuid, std::vector of these for an array, something that has a
+    /// converter, or a std::optional of these for what may be NULL. Numbers are read from text, too, and every value
+    /// becomes text. A time is cut to the precision asked for; a time without a zone counts as UTC, a date as its
+    /// midnight, and a number as seconds since 1970. Throws std::invalid_argument, naming the column, for a value that
+    /// does not fit: NULL, a text that is no number, a number out of range, a time that is infinite.
     template<class T>
     T as() const {
         if constexpr (is_optional<T>::value) {
             if (is_null()) return std::nullopt;
             return as<typename T::value_type>();
+        } else if constexpr (requires(const field& f) { converter<T>::from_field(f); }) {
+            return converter<T>::from_field(*this);
         } else if constexpr (std::is_same_v<T, bool>) {
             return to_bool();
+        } else if constexpr (std::is_enum_v<T> && !std::is_same_v<T, std::byte>) {
+            return static_cast<T>(integer_as<std::underlying_type_t<T>>());
         } else if constexpr (std::is_integral_v<T>) {
             static_assert(!std::is_same_v<T, char> && !std::is_same_v<T, wchar_t>, "take as<std::string>() for text");
-            static_assert(sizeof(T) <= sizeof(std::int64_t), "at most 64 bits");
-            if constexpr (std::is_signed_v<T>) {
-                return static_cast<T>(to_signed(sizeof(T) * 8));
-            } else {
-                return static_cast<T>(to_unsigned(sizeof(T) * 8));
-            }
+            return integer_as<T>();
         } else if constexpr (std::is_floating_point_v<T>) {
             return static_cast<T>(to_double(sizeof(T) < sizeof(double)));
         } else if constexpr (std::is_same_v<T, std::string>) {
             return to_text();
-        } else {
-            static_assert(std::is_same_v<T, std::vector<std::byte>>,
-                "as<T>() gives bool, integers, floating point, std::string, std::vector<std::byte> and std::optional "
-                "of these");
+        } else if constexpr (std::is_same_v<T, std::vector<std::byte>>) {
             return to_bytes();
+        } else if constexpr (std::is_same_v<T, numeric>) {
+            return to_numeric();
+        } else if constexpr (std::is_same_v<T, uuid>) {
+            return to_uuid();
+        } else if constexpr (is_time<T>::value) {
+            return time_as<T>();
+        } else {
+            static_assert(is_vector<T>::value,
+                "as<T>() gives bool, integers, floating point, std::string, std::vector<std::byte>, enums, "
+                "std::chrono::sys_time, numeric, uuid, std::vector and std::optional of these");
+            return array_as<T>();
         }
     }
+
+    /// For converters: throws std::invalid_argument, which names the column, shows the value's beginning and says why.
+    [[noreturn]] void refuse(const std::string& why) const;
 
 private:
     friend class row;
@@ -157,6 +130,14 @@ private:
     struct is_optional : std::false_type {};
     template<class T>
     struct is_optional<std::optional<T>> : std::true_type {};
+    template<class T>
+    struct is_vector : std::false_type {};
+    template<class T, class A>
+    struct is_vector<std::vector<T, A>> : std::true_type {};
+    template<class T>
+    struct is_time : std::false_type {};
+    template<class Duration>
+    struct is_time<std::chrono::sys_time<Duration>> : std::true_type {};
 
     field(std::shared_ptr<const table> t, std::size_t row, std::size_t column) noexcept
         : table_(static_cast<std::shared_ptr<const table>&&>(t)), row_(row), column_(column) {}
@@ -166,7 +147,46 @@ private:
     double to_double(bool single) const;
     std::string to_text() const;
     std::vector<std::byte> to_bytes() const;
-    [[noreturn]] void refuse(const std::string& why) const;
+    numeric to_numeric() const;
+    uuid to_uuid() const;
+    /// The time in units of num/den seconds, rounded down.
+    std::int64_t to_ticks(std::int64_t num, std::int64_t den, std::int64_t least, std::int64_t most) const;
+    /// The elements of an array: a table of one column.
+    std::shared_ptr<const table> elements(std::size_t& count) const;
+
+    template<class T>
+    T integer_as() const {
+        static_assert(sizeof(T) <= sizeof(std::int64_t), "at most 64 bits");
+        if constexpr (std::is_signed_v<T>) {
+            return static_cast<T>(to_signed(sizeof(T) * 8));
+        } else {
+            return static_cast<T>(to_unsigned(sizeof(T) * 8));
+        }
+    }
+    template<class T>
+    T time_as() const {
+        using duration = typename T::duration;
+        using rep = typename duration::rep;
+        if constexpr (std::is_floating_point_v<rep>) {
+            const auto exact = time_as<std::chrono::sys_time<std::chrono::microseconds>>().time_since_epoch();
+            return T(std::chrono::duration_cast<duration>(exact));
+        } else {
+            using most = std::numeric_limits<rep>;
+            static_assert(std::is_signed_v<rep> && sizeof(rep) <= sizeof(std::int64_t), "at most 64 bits, signed");
+            static_assert(duration::period::den <= std::nano::den, "a time has at most nanoseconds");
+            return T(duration(
+                static_cast<rep>(to_ticks(duration::period::num, duration::period::den, most::min(), most::max()))));
+        }
+    }
+    template<class T>
+    T array_as() const {
+        std::size_t count = 0;
+        const std::shared_ptr<const table> t = elements(count);
+        T v;
+        v.reserve(count);
+        for (std::size_t i = 0; i < count; ++i) v.push_back(field(t, i, 0).as<typename T::value_type>());
+        return v;
+    }
 
     std::shared_ptr<const table> table_;
     std::size_t row_;
@@ -181,10 +201,36 @@ public:
     field operator[](std::size_t column) const;
     field operator[](std::string_view column) const;
     const std::vector<std::string>& columns() const noexcept;
+    /// Gives the row as a struct (an aggregate of at most 32 members without base classes), a std::tuple or std::pair:
+    /// its members are the columns in their order, each by field::as(). Any other T that field::as() gives is the value
+    /// of the only column. Throws std::invalid_argument for another number of columns, or a value that does not fit.
+    template<class T>
+    T as() const {
+        if constexpr (detail::sql_tuple<T>::value) {
+            check_columns(std::tuple_size_v<T>);
+            return tuple_as<T>(std::make_index_sequence<std::tuple_size_v<T>>());
+        } else if constexpr (detail::sql_struct<T> && !requires(const field& f) { converter<T>::from_field(f); }) {
+            check_columns(detail::member_count<T>());
+            T v{};
+            std::size_t column = 0;
+            detail::for_each_member(v, [&](auto& member) {
+                member = field(table_, index_, column++).template as<std::remove_reference_t<decltype(member)>>();
+            });
+            return v;
+        } else {
+            check_columns(1);
+            return field(table_, index_, 0).template as<T>();
+        }
+    }
 
 private:
     friend class rows;
     friend class connection;
+    void check_columns(std::size_t members) const;
+    template<class T, std::size_t... Columns>
+    T tuple_as(std::index_sequence<Columns...>) const {
+        return T{field(table_, index_, Columns).template as<std::tuple_element_t<Columns, T>>()...};
+    }
     row(std::shared_ptr<const table> t, std::size_t index) noexcept
         : table_(static_cast<std::shared_ptr<const table>&&>(t)), index_(index) {}
     std::shared_ptr<const table> table_;
@@ -206,6 +252,9 @@ public:
     iterator begin() const noexcept;
     iterator end() const noexcept;
     const std::vector<std::string>& columns() const noexcept;
+    /// All rows, each by row::as<T>().
+    template<class T>
+    std::vector<T> as() const;
     /// How many rows an INSERT, UPDATE, DELETE or MERGE has touched; 0 for everything else.
     std::size_t affected() const noexcept;
 
@@ -241,5 +290,13 @@ private:
     std::shared_ptr<const table> table_;
     std::size_t index_ = 0;
 };
+
+template<class T>
+std::vector<T> rows::as() const {
+    std::vector<T> all;
+    all.reserve(size());
+    for (std::size_t i = 0; i < size(); ++i) all.push_back(row(table_, i).as<T>());
+    return all;
+}
 
 }  // namespace aio::sql

@@ -869,7 +869,10 @@ void postgres::take(outcome& o, result_ptr result) {
     }
     if (!o.last || PQresultStatus(r) != PGRES_SINGLE_TUPLE) {
         o.last = std::make_shared<table>();
-        for (int i = 0; i < PQnfields(r); ++i) o.last->columns.emplace_back(PQfname(r, i));
+        for (int i = 0; i < PQnfields(r); ++i) {
+            o.last->columns.emplace_back(PQfname(r, i));
+            o.last->types.push_back(PQftype(r, i));
+        }
     }
     table& t = *o.last;
     t.tag = PQcmdStatus(const_cast<PGresult*>(r));

@@ -270,6 +270,23 @@ statement_ptr database::prepare(const char*& at, const char* end, const std::str
     return statement_ptr(s);
 }
 
+namespace {
+/// How much of a text is given to SQLite. Throws std::invalid_argument for what SQLite has no text for.
+std::size_t text_size(const parameter& p) {
+    using meaning = parameter::meaning;
+    const std::string& text = p.bytes();
+    if (p.stands_for() == meaning::array) {
+        throw std::invalid_argument(
+            "SQLite has no arrays: give a text of JSON, and read it in the statement by json_each($1)");
+    }
+    if (p.stands_for() != meaning::time && p.stands_for() != meaning::date) return text.size();
+    // SQLite compares times as text, and its functions take the years 0000 to 9999.
+    if (text[4] != '-' || text.ends_with('C'))
+        throw std::invalid_argument("a time for SQLite lies in the years 1 to 9999, not " + text);
+    return p.stands_for() == meaning::time ? text.size() - 3 : text.size();  // without the "+00"
+}
+}  // namespace
+
 void database::bind_one(sqlite3_stmt* s, int index, const parameter& p, const std::string& text) {
     const auto size = static_cast<sqlite3_uint64>(p.bytes().size());
     int code = SQLITE_OK;
@@ -283,7 +300,7 @@ void database::bind_one(sqlite3_stmt* s, int index, const parameter& p, const st
             code = sqlite3_bind_double(s, index, p.real());
             break;
         case parameter::kind::text:
-            code = sqlite3_bind_text64(s, index, p.bytes().data(), size, SQLITE_STATIC, SQLITE_UTF8);
+            code = sqlite3_bind_text64(s, index, p.bytes().data(), text_size(p), SQLITE_STATIC, SQLITE_UTF8);
             break;
         case parameter::kind::blob: code = sqlite3_bind_blob64(s, index, p.bytes().data(), size, SQLITE_STATIC); break;
     }
