@@ -7,6 +7,11 @@
 #include <aio/detail/base/platform.hpp>
 
 #include <aio/http/client.hpp>
+#include <aio/http/cookies.hpp>
+#include <aio/http/files.hpp>
+#include <aio/http/forms.hpp>
 #include <aio/http/headers.hpp>
 #include <aio/http/message.hpp>
+#include <aio/http/router.hpp>
 #include <aio/http/server.hpp>
+#include <aio/http/values.hpp>

@@ -31,9 +31,15 @@ struct http_access {
         r.source_ = std::move(source);
     }
     static std::string& body(http::request& r) noexcept { return r.body_; }
+    static bool unread(const http::request& r) noexcept { return r.source_ != nullptr; }
+    static std::shared_ptr<const http_route>& route(http::request& r) noexcept { return r.route_; }
+    static auto& params(http::request& r) noexcept { return r.params_; }
     static std::shared_ptr<http_special_body>& special(http::response& r) noexcept { return r.special_; }
     static void set_url(http::response& r, std::string url) noexcept { r.url_ = std::move(url); }
 };
+
+/// The answer that a handler has thrown.
+http::response http_response_of(const http::refusal& refusal);
 
 /// True if text is a token, as methods and header names are (RFC 9110, 5.6.2).
 bool is_http_token(std::string_view text) noexcept;

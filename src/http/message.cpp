@@ -12,35 +12,19 @@
 
 #include <boost/beast/http/status.hpp>
 
+namespace aio::detail {
+
+http::response http_response_of(const http::refusal& refusal) {
+    http::headers fields = refusal.headers();
+    if (!fields.contains("Content-Type")) fields.add("Content-Type", "text/plain; charset=utf-8");
+    return http::response(refusal.status(), std::string(refusal.what()) + "\n", std::move(fields));
+}
+
+}  // namespace aio::detail
+
 namespace aio::http {
 
 namespace {
-
-int hex(char c) noexcept {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-}
-
-// Replaces %XX by the byte that it stands for, and '+' by a space if in_query. What cannot be decoded stays as it is.
-void decode(std::string_view text, bool in_query, std::string& out) {
-    out.clear();
-    out.reserve(text.size());
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (c == '%') {
-            const int high = i + 2 < text.size() ? hex(text[i + 1]) : -1;
-            const int low = high >= 0 ? hex(text[i + 2]) : -1;
-            if (low >= 0) {
-                out.push_back(static_cast<char>(high * 16 + low));
-                i += 2;
-                continue;
-            }
-        }
-        out.push_back(in_query && c == '+' ? ' ' : c);
-    }
-}
 
 // No client sends a fragment, but the target of a request made by hand may have one.
 std::string_view without_fragment(std::string_view target) noexcept { return target.substr(0, target.find('#')); }
@@ -60,6 +44,14 @@ status_error::status_error(int status, std::string url)
     : error(url + ": the server answered " + std::to_string(status) + " " + std::string(reason(status))),
       status_(status),
       url_(std::move(url)) {}
+
+refusal::refusal(int status, std::string text, http::headers fields)
+    : error(text.empty() ? std::string(reason(status)) : std::move(text)),
+      status_(status),
+      headers_(std::move(fields)) {
+    if (status < 400 || status > 599)
+        throw std::invalid_argument("http::refusal: " + std::to_string(status) + " is no status of an error");
+}
 
 std::string_view reason(int status) noexcept {
     namespace beast = boost::beast::http;
@@ -105,7 +97,7 @@ request::request(std::string method, std::string target, http::headers fields, s
       peer_(std::move(peer)) {
     const std::optional<detail::http_target> parts = detail::parse_target(method_, without_fragment(target_));
     if (!parts) throw std::invalid_argument("http::request: \"" + target_ + "\" is no target of " + method_);
-    decode(parts->path, false, path_);
+    detail::percent_decode(parts->path, false, path_);
 }
 
 async_generator<std::string> request::stream() {
@@ -121,9 +113,9 @@ std::optional<std::string> request::query(std::string_view name) const {
         const std::string_view pair = rest.substr(0, rest.find('&'));
         rest.remove_prefix(pair.size() < rest.size() ? pair.size() + 1 : pair.size());
         const std::size_t equals = std::min(pair.find('='), pair.size());
-        decode(pair.substr(0, equals), true, decoded);
+        detail::percent_decode(pair.substr(0, equals), true, decoded);
         if (decoded != name) continue;
-        decode(equals < pair.size() ? pair.substr(equals + 1) : std::string_view(), true, decoded);
+        detail::percent_decode(equals < pair.size() ? pair.substr(equals + 1) : std::string_view(), true, decoded);
         return decoded;
     }
     return std::nullopt;

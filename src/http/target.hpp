@@ -3,6 +3,7 @@
 // (RFC 3986, 3.2.2). The server's parser, the client's check of a Host header and http::request call it.
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace aio::detail {
@@ -22,5 +23,8 @@ std::optional<http_target> parse_target(std::string_view method, std::string_vie
 
 /// True for "host", "host:80" and "[::1]:80"; false for an empty text, or one with a user in it.
 bool is_authority(std::string_view text) noexcept;
+
+/// Replaces %XX by the byte that it stands for, and '+' by a space if in_query. What cannot be decoded stays as it is.
+void percent_decode(std::string_view text, bool in_query, std::string& out);
 
 }  // namespace aio::detail

@@ -15,7 +15,11 @@
 
 #include <aio/async_generator.hpp>
 #include <aio/detail/base/config.hpp>
+#include <aio/http/cookies.hpp>
+#include <aio/http/files.hpp>
+#include <aio/http/forms.hpp>
 #include <aio/http/headers.hpp>
+#include <aio/http/values.hpp>
 
 #include <cstdint>
 #include <memory>
@@ -24,10 +28,12 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace aio::detail {
 struct http_access;
 class http_body_source;
+struct http_route;
 struct http_special_body;
 struct http_default_json;
 /// r.json() needs #include <aio/http_json.hpp>, which defines this.
@@ -65,6 +71,23 @@ private:
     std::string url_;
 };
 
+/// Thrown by a handler, or by what it calls, to end a request with another answer than a 500: this status and text, and
+/// these headers. request::form() and the like throw it for what a client has done wrong, so that the client gets its
+/// 400, 413 or 415 if nobody catches it.
+///
+///     if (!user) throw aio::http::refusal(404, "no such user");
+class AIO_API refusal : public error {
+public:
+    /// Throws std::invalid_argument unless 400 <= status <= 599.
+    explicit refusal(int status, std::string text = {}, http::headers fields = {});
+    int status() const noexcept { return status_; }
+    const http::headers& headers() const noexcept { return headers_; }
+
+private:
+    int status_;
+    http::headers headers_;
+};
+
 /// Gives the usual phrase for a status: "Not Found". "Unknown" if there is none.
 std::string_view reason(int status) noexcept;
 
@@ -88,6 +111,23 @@ public:
         return response(
             status, detail::http_json_writer<Value>::write(value), http::headers("Content-Type", "application/json"));
     }
+
+    /// Of a server: sends the client to another address, with 301, 302, 303, 307 or 308. url is absolute, or relative
+    /// to this request; what no URL may have is encoded. Whoever takes url from a request has to check where it leads.
+    /// Throws std::invalid_argument for another status, or for a control character in url.
+    static response redirect(std::string_view url, int status = 302);
+    /// Of a server: a file, or the part of it that the request asks for (206), or what the conditions of the request
+    /// come to (304, 412, 416); 404 if there is no such file, or one that is not regular. The file is opened on a
+    /// thread when this is awaited, in the calling thread when it is taken for a response without that. path is yours:
+    /// links are followed, and nothing is checked. Throws std::system_error for other errors than a missing file.
+    static detail::file_answer file(std::string path, const http::request& request, file_options options = {});
+    /// Of a server: adds a Set-Cookie. Throws std::invalid_argument for a name that is no token, for a value with a
+    /// control character, a space, or one of " , ; \ in it (encode such a value), for attributes that would end in
+    /// others, and for a combination that browsers refuse: SameSite=None, Partitioned, __Secure- or __Host- without
+    /// secure, __Host- with a domain or another path than "/".
+    void set_cookie(std::string_view name, std::string_view value, cookie_options options = {});
+    /// Of a server: tells the client to forget a cookie. Path, domain and secure are those that it was set with.
+    void delete_cookie(std::string_view name, cookie_options options = {});
 
     int status() const noexcept { return status_; }
     bool ok() const noexcept { return status_ < 400; }
@@ -136,6 +176,22 @@ public:
     const std::string& path() const noexcept { return path_; }
     /// Gives the first value of this name in the query, decoded ('+' is a space); "" for a name without "=".
     std::optional<std::string> query(std::string_view name) const;
+    /// Gives a parameter of the path, decoded: "7" for "id", if the route "/users/{id}" of an http::router has taken
+    /// "/users/7". Throws std::out_of_range, which names the pattern, if the route has no such parameter.
+    const std::string& param(std::string_view name) const;
+    /// Gives the cookies that the client sends. Values are as they were sent, but for quotes around them.
+    values cookies() const;
+    /// Gives the fields of an urlencoded body, decoded. Throws refusal: 415 if Content-Type says that the body is
+    /// something else, 413 for too many fields, 500 in a handler that is unbuffered, whose body has not been read.
+    http::form form(form_options options = {}) const;
+    /// Gives the parts of a multipart body while they come, each valid until the following next(), and each read by
+    /// text() or stream() or skipped. It takes the body, as stream() does. Throws refusal: 415 if Content-Type says
+    /// that the body is something else; by next(), 400 for a body that breaks the format, 413 beyond the options.
+    /// Source: RFC 7578.
+    async_generator<part> parts(multipart_options options = {});
+    /// Gives the parts of a multipart body, all of them at once; for small forms. It takes the body. Throws the errors
+    /// of parts(). Revertible.
+    coro<http::multipart> multipart(multipart_options options = {});
     const http::headers& headers() const noexcept { return headers_; }
     /// The fields that came after a body in chunks. Nobody has checked them: never trust one as a header.
     const http::headers& trailers() const noexcept { return trailers_; }
@@ -165,7 +221,9 @@ private:
     std::string body_;
     std::string peer_;
     http::version version_ = http::version::v1_1;
-    std::shared_ptr<detail::http_body_source> source_;  // of a body that has not been read
+    std::shared_ptr<detail::http_body_source> source_;              // of a body that has not been read
+    std::shared_ptr<const detail::http_route> route_;               // that a router has found
+    std::vector<std::pair<std::string_view, std::string>> params_;  // the names are the router's, which route_ keeps
 };
 
 }  // namespace aio::http

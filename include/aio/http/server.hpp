@@ -89,17 +89,60 @@ struct http_handler_of {
     }
 };
 
+/// A handler that wants to know nothing of the request.
 template<class F>
-http_handler make_http_handler(F&& handler) {
+struct http_handler_of_nothing {
+    F fn;
+    AIO_DETAIL_WRAPPER decltype(auto) operator()(const http::request&) { return detail::invoke(fn); }
+};
+
+/// A handler is a function of a request or of nothing, or an object that makes the http_handler itself: a router, what
+/// unbuffered() gives, or a std::ref of one of them.
+template<class F>
+http_handler make_http_handler(F&& handler, const char* where = "http::start_server()") {
     using stored = std::decay_t<F>;
-    static_assert(std::is_invocable_v<stored&, http::request>, "the handler of an HTTP server takes an http::request");
-    require_function<stored>(handler, "http::start_server()");
-    return http_handler{http_handler_of<stored>{std::forward<F>(handler)}, {}};
+    if constexpr (requires { std::forward<F>(handler).to_http_handler(); }) {
+        return std::forward<F>(handler).to_http_handler();
+    } else if constexpr (requires { handler.get().to_http_handler(); }) {
+        return handler.get().to_http_handler();
+    } else if constexpr (!std::is_invocable_v<stored&, http::request> && std::is_invocable_v<stored&>) {
+        require_function<stored>(handler, where);
+        return http_handler{
+            http_handler_of<http_handler_of_nothing<stored>>{http_handler_of_nothing<stored>{std::forward<F>(handler)}},
+            {}};
+    } else {
+        static_assert(std::is_invocable_v<stored&, http::request>,
+            "the handler of an HTTP server is a function of an http::request, or of nothing");
+        require_function<stored>(handler, where);
+        return http_handler{http_handler_of<stored>{std::forward<F>(handler)}, {}};
+    }
 }
+
+template<class F>
+struct unbuffered_handler {
+    F fn;
+    http_handler to_http_handler() const& { return unbuffered_handler{fn}.made(); }
+    http_handler to_http_handler() && { return made(); }
+
+private:
+    http_handler made() {
+        http_handler h = make_http_handler(std::move(fn), "http::unbuffered()");
+        h.unbuffered = [](const http::request&) { return true; };
+        return h;
+    }
+};
 
 }  // namespace aio::detail
 
 namespace aio::http {
+
+/// Gives a handler that is called as soon as the head of a request is there, and reads the body itself, piece by piece
+/// as it comes: request.stream(), request.parts(). request.body() is empty. handler is a function, as start_server()
+/// takes it; it is moved in.
+template<class F>
+auto unbuffered(F&& handler) {
+    return detail::unbuffered_handler<std::decay_t<F>>{std::forward<F>(handler)};
+}
 
 /// A handle; movable. If it is dropped, the server runs until the end of run().
 class server {

@@ -9,6 +9,7 @@
 // When the server is closed, connections that wait for a request are cancelled (drain_idle), and the others end with
 // the response that is under way.
 
+#include "http/access.hpp"
 #include "http/server/request_parser.hpp"
 
 #include <aio/event_loop.hpp>
@@ -200,15 +201,16 @@ coro<bool> read_request(http_connection& c, const http_server_state& server, htt
     }
 }
 
-// Gives the handler's response, or a 500 if the handler throws; the loop's exception handler gets the error.
+// Gives the handler's response, the one that it has thrown as a refusal, or a 500 if it throws something else; the
+// loop's exception handler gets that error.
 coro<http::response> answer(http_server_state& server, http::request request) {
     const std::string what = request.method() + " " + request.target();
     std::exception_ptr error;
     try {
         co_return co_await server.handler.call(std::move(request));
-    } catch (const cancelled_error&) { throw; } catch (...) {
-        error = std::current_exception();
-    }
+    } catch (const cancelled_error&) { throw; } catch (const http::refusal& refusal) {
+        co_return http_response_of(refusal);
+    } catch (...) { error = std::current_exception(); }
     get_running_loop().call_exception_handler({"exception in the HTTP handler of " + what, error, current_task()});
     co_return http::response(500, "Internal Server Error\n", http::headers("Content-Type", "text/plain"));
 }
