@@ -21,6 +21,11 @@ struct http_access {
         check_field(h.fields_.back().name, more);
         h.fields_.back().value.append(" ").append(more);
     }
+    /// Adds a field that has been checked already.
+    static void append(http::headers& h, std::string_view name, std::string_view value) {
+        h.fields_.push_back({std::string(name), std::string(value)});
+    }
+    static std::string& value_at(http::headers& h, std::size_t place) noexcept { return h.fields_[place].value; }
     static http::headers& trailers(http::request& r) noexcept { return r.trailers_; }
     static http::headers& trailers(http::response& r) noexcept { return r.trailers_; }
     static void set_status(http::response& r, int status) noexcept { r.status_ = status; }

@@ -1,0 +1,666 @@
+// A connection of HTTP/2 has a task that reads, a task that writes, and a task for each request (http2_stream.cpp).
+// nghttp2 has the state of the protocol: the reader feeds it what comes, and its callbacks begin and end streams; the
+// writer asks it for frames. It is called on the loop's thread alone, and never from its own callbacks but as it allows.
+//
+// The writer collects frames into one buffer, and writes that: the responses to all the requests that one read has
+// brought go out together. nghttp2 chooses among the streams in turn, a frame of each; a client's wishes for priorities
+// are not heard. While a write waits for the client, nothing is asked of nghttp2, and if too much is in its queue,
+// nothing is read either.
+//
+// Deadlines have one timer. Each kind of deadline has a list, in which the earliest is the first, because all in it are
+// equally far away when they begin. The timer is set again only for an earlier deadline, so that requests that are
+// answered in time do not touch it.
+//
+// What a client may do in masses is limited here, where nghttp2 does not:
+// * Requests that are cancelled, by the client or by what it has done wrong (CVE-2023-44487 and CVE-2025-8671), are
+//   weighed against those that were answered, and so are handlers that still run for them.
+// * Frames that cost more than they bring (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA) are weighed against
+//   requests and data.
+// * A header has so many CONTINUATION frames (CVE-2024-28182) and so many bytes, unpacked.
+// * Collected bodies are counted together: see count_collected().
+//
+// No exception may pass through nghttp2: a callback keeps it in error_, and the connection ends with it.
+
+#include "http/server/http2_connection.hpp"
+
+#include <aio/event_loop.hpp>
+#include <aio/timeout.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace aio::detail {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::size_t read_size = 64 * 1024;
+constexpr std::size_t write_size = 128 * 1024;
+constexpr std::size_t kept_when_idle = 16 * 1024;      // of the buffer for frames
+constexpr std::int32_t window_of_stream = 256 * 1024;  // what a client may send before the handler reads it
+constexpr std::int32_t window_of_connection = 1024 * 1024;
+constexpr std::size_t most_queued_frames = 2000;
+constexpr int most_continuations = 16;
+constexpr auto most_silence = 5s;  // of a client that has been told of the end
+constexpr auto silence_of_a_closing_server = 1s;
+constexpr auto round_trip = 1s;  // the most that a server that closes waits for the answer to its PING
+constexpr std::uint8_t drain_ping[8] = {'a', 'i', 'o', 'd', 'r', 'a', 'i', 'n'};
+
+// Requests may be cancelled in bursts, and more of them if others are answered.
+constexpr std::int64_t given_up_at_once = 200, given_up_a_second = 20;
+constexpr std::int64_t nuisance_at_once = 2000, nuisance_a_second = 100;
+
+// nghttp2 takes its memory from the free lists of coroutine frames. A block begins with its size.
+constexpr std::size_t size_room = 16;
+
+void* take_memory(std::size_t bytes, void*) noexcept {
+    try {
+        void* const block = allocate(bytes + size_room);
+        *static_cast<std::size_t*>(block) = bytes;
+        return static_cast<char*>(block) + size_room;
+    } catch (const std::bad_alloc&) { return nullptr; }
+}
+void give_memory(void* memory, void*) noexcept {
+    if (!memory) return;
+    void* const block = static_cast<char*>(memory) - size_room;
+    deallocate(block, *static_cast<std::size_t*>(block) + size_room);
+}
+void* take_zeroed(std::size_t count, std::size_t bytes, void*) noexcept {
+    if (bytes != 0 && count > std::size_t(-1) / bytes / 2) return nullptr;
+    void* const memory = take_memory(count * bytes, nullptr);
+    if (memory) std::memset(memory, 0, count * bytes);
+    return memory;
+}
+void* take_again(void* memory, std::size_t bytes, void*) noexcept {
+    if (!memory) return take_memory(bytes, nullptr);
+    const std::size_t had = *reinterpret_cast<std::size_t*>(static_cast<char*>(memory) - size_room);
+    void* const other = take_memory(bytes, nullptr);
+    if (!other) return nullptr;
+    std::memcpy(other, memory, std::min(had, bytes));
+    give_memory(memory, nullptr);
+    return other;
+}
+
+std::string_view view(const std::uint8_t* bytes, std::size_t size) noexcept {
+    return {reinterpret_cast<const char*>(bytes), size};
+}
+
+bool ends_stream(const nghttp2_frame_hd& head) noexcept { return (head.flags & NGHTTP2_FLAG_END_STREAM) != 0; }
+
+}  // namespace
+
+/// The functions that nghttp2 calls.
+struct http2_callbacks {
+    static http2_connection& connection(void* user_data) noexcept { return *static_cast<http2_connection*>(user_data); }
+    static http2_stream* stream(nghttp2_session* session, std::int32_t id) noexcept {
+        return static_cast<http2_stream*>(nghttp2_session_get_stream_user_data(session, id));
+    }
+    /// Runs fn(connection), which gives 0 or an error of nghttp2's.
+    template<class F>
+    static int guarded(void* user_data, F&& fn) noexcept {
+        http2_connection& c = connection(user_data);
+        try {
+            return fn(c);
+        } catch (...) { return c.caught(); }
+    }
+
+    static int on_begin_frame(nghttp2_session*, const nghttp2_frame_hd* head, void* user_data) noexcept;
+    static int on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* user_data) noexcept;
+    static int on_header(nghttp2_session* session, const nghttp2_frame* frame, const std::uint8_t* name,
+        std::size_t name_size, const std::uint8_t* value, std::size_t value_size, std::uint8_t,
+        void* user_data) noexcept;
+    static int on_invalid_header(nghttp2_session*, const nghttp2_frame*, const std::uint8_t*, std::size_t,
+        const std::uint8_t*, std::size_t, std::uint8_t, void*) noexcept {
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;  // the request is malformed; without this the field is ignored
+    }
+    static int on_frame(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) noexcept;
+    static int on_data(nghttp2_session* session, std::uint8_t, std::int32_t id, const std::uint8_t* data,
+        std::size_t size, void* user_data) noexcept;
+    static int on_close(nghttp2_session* session, std::int32_t id, std::uint32_t error, void* user_data) noexcept;
+    static int on_sent(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) noexcept;
+    static int send_data(nghttp2_session* session, nghttp2_frame* frame, const std::uint8_t* head, std::size_t length,
+        nghttp2_data_source* source, void* user_data) noexcept;
+};
+
+int http2_callbacks::on_begin_frame(nghttp2_session*, const nghttp2_frame_hd* head, void* user_data) noexcept {
+    http2_connection& c = connection(user_data);
+    std::int64_t cost = 0;
+    switch (head->type) {
+        case NGHTTP2_HEADERS:
+            c.continuations_ = 0;
+            c.nuisance_.give(4);
+            c.head_until_ = c.after(c.host_->options().header_timeout);
+            c.due(c.head_until_);
+            return 0;
+        case NGHTTP2_CONTINUATION:
+            if (++c.continuations_ > most_continuations) cost = nuisance_at_once * 2;
+            break;
+        case NGHTTP2_DATA:
+            if (head->length > 0) {
+                c.nuisance_.give(2);
+            } else if (!ends_stream(*head)) {
+                cost = 4;
+            }
+            break;
+        case NGHTTP2_SETTINGS: cost = 5; break;
+        case NGHTTP2_PING: cost = 2; break;
+        default: cost = 1; break;
+    }
+    return c.tolerates(cost) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+}
+
+int http2_callbacks::on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* user_data) noexcept {
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+    return guarded(user_data, [frame](http2_connection& c) {
+        c.add_stream(frame->hd.stream_id);
+        return 0;
+    });
+}
+
+int http2_callbacks::on_header(nghttp2_session* session, const nghttp2_frame* frame, const std::uint8_t* name,
+    std::size_t name_size, const std::uint8_t* value, std::size_t value_size, std::uint8_t, void* user_data) noexcept {
+    http2_stream* const s = stream(session, frame->hd.stream_id);
+    if (!s) return 0;
+    return guarded(user_data, [&](http2_connection& c) -> int {
+        if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
+            s->take_trailer(view(name, name_size), view(value, value_size));
+            return 0;
+        }
+        if (s->head.add(view(name, name_size), view(value, value_size))) return 0;
+        c.terminate(NGHTTP2_ENHANCE_YOUR_CALM);
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
+    });
+}
+
+int http2_callbacks::on_frame(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) noexcept {
+    return guarded(user_data, [&](http2_connection& c) {
+        switch (frame->hd.type) {
+            case NGHTTP2_HEADERS: {
+                c.head_until_.reset();
+                http2_stream* const s = stream(session, frame->hd.stream_id);
+                if (!s) return 0;
+                if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
+                    s->take_head(!ends_stream(frame->hd));
+                } else if (ends_stream(frame->hd)) {
+                    s->take_end();
+                }
+                return 0;
+            }
+            case NGHTTP2_DATA: {
+                http2_stream* const s = stream(session, frame->hd.stream_id);
+                if (s && ends_stream(frame->hd)) s->take_end();
+                return 0;
+            }
+            case NGHTTP2_SETTINGS:
+                if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0 && !std::exchange(c.greeted_, true)) c.head_until_.reset();
+                return 0;
+            case NGHTTP2_PING:
+                if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0 && c.goaway_at_ &&
+                    std::memcmp(frame->ping.opaque_data, drain_ping, sizeof drain_ping) == 0)
+                    c.final_goaway();
+                return 0;
+            default: return 0;
+        }
+    });
+}
+
+int http2_callbacks::on_data(nghttp2_session* session, std::uint8_t, std::int32_t id, const std::uint8_t* data,
+    std::size_t size, void* user_data) noexcept {
+    return guarded(user_data, [&](http2_connection& c) {
+        // A stream's own window is opened when its bytes are read; the connection's is opened at once, so that a handler
+        // that does not read holds up nobody else.
+        c.check(nghttp2_session_consume_connection(session, size));
+        if (http2_stream* const s = stream(session, id)) s->take_body(view(data, size));
+        return 0;
+    });
+}
+
+int http2_callbacks::on_close(nghttp2_session* session, std::int32_t id, std::uint32_t, void* user_data) noexcept {
+    if (http2_stream* const s = stream(session, id)) connection(user_data).remove_stream(*s);
+    return 0;
+}
+
+int http2_callbacks::on_sent(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) noexcept {
+    const bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) && ends_stream(frame->hd);
+    if (!ends) return 0;
+    http2_stream* const s = stream(session, frame->hd.stream_id);
+    if (!s) return 0;
+    s->response_done = true;
+    if (s->request_done) return 0;
+    // The client need not send the rest (RFC 9113, 8.1).
+    return guarded(user_data, [&](http2_connection& c) {
+        c.check(nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR));
+        return 0;
+    });
+}
+
+int http2_callbacks::send_data(nghttp2_session*, nghttp2_frame*, const std::uint8_t* head, std::size_t length,
+    nghttp2_data_source* source, void* user_data) noexcept {
+    http2_stream& s = *static_cast<http2_stream*>(source->ptr);
+    return guarded(user_data, [&](http2_connection& c) -> int {
+        constexpr std::size_t head_size = 9;
+        c.out_.append(view(head, head_size)).append(s.to_send(length));
+        s.sent(length);
+        c.nuisance_.give(4);
+        return c.out_.size() < write_size ? 0 : NGHTTP2_ERR_PAUSE;
+    });
+}
+
+namespace {
+
+// What all sessions have in common.
+struct session_setup {
+    nghttp2_session_callbacks* callbacks = nullptr;
+    nghttp2_option* options = nullptr;
+    session_setup() {
+        if (nghttp2_session_callbacks_new(&callbacks) != 0) throw std::bad_alloc();
+        if (nghttp2_option_new(&options) != 0) {
+            nghttp2_session_callbacks_del(callbacks);
+            throw std::bad_alloc();
+        }
+        using all = http2_callbacks;
+        nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, all::on_begin_frame);
+        nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, all::on_begin_headers);
+        nghttp2_session_callbacks_set_on_header_callback(callbacks, all::on_header);
+        nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, all::on_invalid_header);
+        nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, all::on_frame);
+        nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, all::on_data);
+        nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, all::on_close);
+        nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, all::on_sent);
+        nghttp2_session_callbacks_set_send_data_callback(callbacks, all::send_data);
+        nghttp2_option_set_no_auto_window_update(options, 1);
+        nghttp2_option_set_no_closed_streams(options, 1);
+    }
+    ~session_setup() {
+        nghttp2_option_del(options);
+        nghttp2_session_callbacks_del(callbacks);
+    }
+    session_setup(const session_setup&) = delete;
+    session_setup& operator=(const session_setup&) = delete;
+};
+
+}  // namespace
+
+http2_connection::http2_connection(stream& client, http2_host& host, http2_served& self)
+    : client_(&client),
+      host_(&host),
+      served_(&self),
+      loop_(&require_loop()),
+      peer_(client.peer()),
+      given_up_(given_up_at_once, given_up_a_second),
+      nuisance_(nuisance_at_once, nuisance_a_second),
+      now_(loop_->now()) {
+    make_session();
+    given_up_.begin(now_);
+    nuisance_.begin(now_);
+    timer_.owner = this;
+    timer_.fire = [](timer_node& t) noexcept { static_cast<deadline_timer&>(t).owner->on_deadline(); };
+    head_until_ = after(host.options().header_timeout);  // for the client's first SETTINGS
+    idle_until_ = after(host.options().idle_timeout);
+    due(next_deadline());
+    self.connection_ = this;
+    if (host.draining()) drain();
+}
+
+http2_connection::~http2_connection() {
+    served_->connection_ = nullptr;
+    loop_->disarm(timer_);
+    while (http2_open_stream* const node = open_.pop_front()) static_cast<http2_stream&>(*node).closed();
+}
+
+void http2_connection::make_session() {
+    static const session_setup setup;
+    nghttp2_mem memory = {nullptr, take_memory, give_memory, take_zeroed, take_again};
+    nghttp2_session* made = nullptr;
+    check(nghttp2_session_server_new3(&made, setup.callbacks, this, setup.options, &memory));
+    session_.reset(made);
+    const std::uint32_t most_header =
+        static_cast<std::uint32_t>(std::min<std::size_t>(host_->options().max_header_size, UINT32_MAX));
+    const nghttp2_settings_entry settings[] = {
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, host_->max_streams()},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, window_of_stream},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, most_header},
+        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
+    };
+    check(nghttp2_submit_settings(made, NGHTTP2_FLAG_NONE, settings, std::size(settings)));
+    check(nghttp2_session_set_local_window_size(made, NGHTTP2_FLAG_NONE, 0, window_of_connection));
+}
+
+// ---- reading
+
+coro<> http2_connection::run(std::string first) {
+    tasks_.create_task(write_all());
+    if (!first.empty()) feed(first);
+    to_write_.set();
+    while (!failed_) {
+        while (congested()) co_await room_.wait("a client of HTTP/2 to take its responses");
+        std::string bytes;
+        try {
+            bytes = co_await client_->read(read_size);
+        } catch (const std::system_error&) { break; }
+        if (bytes.empty()) break;
+        feed(bytes);
+    }
+    failed_ = true;
+    if (error_) std::rethrow_exception(error_);
+}
+
+void http2_connection::feed(std::string_view data) {
+    if (terminated_ || finished_ || failed_) return;
+    now_ = loop_->now();
+    const ssize_t result = nghttp2_session_mem_recv(
+        session_.get(), reinterpret_cast<const std::uint8_t*>(data.data()), data.size());
+    if (result < 0 && !terminated_) {
+        if (result == NGHTTP2_ERR_NOMEM || result == NGHTTP2_ERR_CALLBACK_FAILURE) {
+            fail(error_ ? error_ : std::make_exception_ptr(std::bad_alloc()));
+        } else {
+            terminate(result == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_PROTOCOL_ERROR);
+        }
+    }
+    if (nghttp2_session_want_write(session_.get()) || !nghttp2_session_want_read(session_.get())) wake_writer();
+}
+
+// True while a client sends what has to be answered, and does not take the answers.
+bool http2_connection::congested() const noexcept {
+    return !failed_ && nghttp2_session_get_outbound_queue_size(session_.get()) > most_queued_frames;
+}
+
+void http2_connection::add_stream(std::int32_t id) {
+    auto s = std::make_shared<http2_stream>(*this, id, host_->options().max_header_size);
+    check(nghttp2_session_set_stream_user_data(session_.get(), id, s.get()));
+    const nghttp2_extpri in_turn = {NGHTTP2_EXTPRI_DEFAULT_URGENCY, 1};
+    check(nghttp2_session_change_extpri_stream_priority(session_.get(), id, &in_turn, 1));
+    open_.push_back(*s);
+    ++open_count_;
+    idle_until_.reset();
+    http2_stream& kept = *s;
+    kept.self = std::move(s);
+}
+
+void http2_connection::remove_stream(http2_stream& s) noexcept {
+    static_cast<http2_open_stream&>(s).unlink();
+    if (s.response_done) {
+        given_up_.give(1);
+    } else if (!terminated_ && !given_up_.take(1, now_)) {
+        terminate(NGHTTP2_ENHANCE_YOUR_CALM);
+    }
+    if (--open_count_ == 0) {
+        idle_until_ = after(host_->options().idle_timeout);
+        due(idle_until_);
+    }
+    s.closed();
+}
+
+bool http2_connection::tolerates(std::int64_t cost) noexcept {
+    if (cost == 0 || nuisance_.take(cost, now_)) return true;
+    terminate(NGHTTP2_ENHANCE_YOUR_CALM);
+    return false;
+}
+
+// ---- writing
+
+coro<> http2_connection::write_all() {
+    try {
+        while (!failed_) {
+            if (collect()) {
+                co_await wait_for(client_->write(out_), host_->options().write_timeout);
+                room_.set();
+                continue;
+            }
+            nghttp2_session* const session = session_.get();
+            if (!failed_ && !nghttp2_session_want_read(session) && !nghttp2_session_want_write(session)) finish();
+            if (open_count_ == 0 && out_.capacity() > kept_when_idle) out_ = std::string();
+            co_await to_write_.wait("frames of HTTP/2 to send");
+        }
+    } catch (const std::bad_alloc&) {
+        fail(std::current_exception());
+    } catch (const cancelled_error&) {
+        fail(nullptr);
+        throw;
+    } catch (...) {  // the client has gone, or is too slow
+        fail(nullptr);
+    }
+}
+
+// Asks nghttp2 for frames. False if there is none.
+bool http2_connection::collect() {
+    out_.clear();
+    now_ = loop_->now();
+    while (out_.size() < write_size) {
+        const std::uint8_t* frames = nullptr;
+        const ssize_t size = nghttp2_session_mem_send(session_.get(), &frames);
+        if (size < 0) {
+            fail(error_ ? error_ : std::make_exception_ptr(std::bad_alloc()));
+            return false;
+        }
+        if (size == 0) break;
+        out_.append(view(frames, static_cast<std::size_t>(size)));
+    }
+    return !out_.empty();
+}
+
+// All is written, and nothing more will be read. The client gets the end, and some time to end its side: if the
+// connection were closed with bytes unread, it would be reset, and the client might lose what was written last.
+void http2_connection::finish() noexcept {
+    if (finished_) return;
+    finished_ = true;
+    while (http2_open_stream* const node = open_.pop_front()) static_cast<http2_stream&>(*node).closed();
+    open_count_ = 0;
+    try {
+        client_->write_eof();
+    } catch (...) {
+        fail(nullptr);
+        return;
+    }
+    linger_until_ = now_ + (host_->draining() ? silence_of_a_closing_server : most_silence);
+    due(linger_until_);
+}
+
+// ---- ends
+
+void http2_connection::check(int error) {
+    if (error == NGHTTP2_ERR_NOMEM) throw std::bad_alloc();
+}
+
+int http2_connection::caught() noexcept {
+    if (!error_) error_ = std::current_exception();
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
+}
+
+void http2_connection::report(std::string message, std::exception_ptr error) {
+    get_running_loop().call_exception_handler({std::move(message), std::move(error), current_task()});
+}
+
+void http2_connection::fail(std::exception_ptr error) noexcept {
+    if (!error_) error_ = std::move(error);
+    failed_ = true;
+    client_->abort();  // the reader hears of it
+    room_.set();
+    to_write_.set();
+}
+
+void http2_connection::terminate(std::uint32_t code) noexcept {
+    if (std::exchange(terminated_, true)) return;
+    if (nghttp2_session_terminate_session(session_.get(), code) != 0) fail(std::make_exception_ptr(std::bad_alloc()));
+    wake_writer();
+}
+
+void http2_connection::reset(http2_stream& s, std::uint32_t code) noexcept {
+    if (nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, s.id, code) == NGHTTP2_ERR_NOMEM)
+        fail(std::make_exception_ptr(std::bad_alloc()));
+    wake_writer();
+}
+
+// The client is told in two steps (RFC 9113, 6.8): requests that it has sent before it hears of the first are served.
+void http2_connection::drain() noexcept {
+    if (draining_ || terminated_ || finished_ || failed_) return;
+    draining_ = true;
+    if (nghttp2_submit_shutdown_notice(session_.get()) == NGHTTP2_ERR_NOMEM ||
+        nghttp2_submit_ping(session_.get(), NGHTTP2_FLAG_NONE, drain_ping) == NGHTTP2_ERR_NOMEM)
+        return fail(std::make_exception_ptr(std::bad_alloc()));
+    goaway_at_ = loop_->now() + round_trip;
+    due(goaway_at_);
+    wake_writer();
+}
+
+void http2_connection::final_goaway() noexcept {
+    goaway_at_.reset();
+    draining_ = true;
+    const std::int32_t last = nghttp2_session_get_last_proc_stream_id(session_.get());
+    if (nghttp2_submit_goaway(session_.get(), NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, nullptr, 0) ==
+        NGHTTP2_ERR_NOMEM)
+        return fail(std::make_exception_ptr(std::bad_alloc()));
+    wake_writer();
+}
+
+// ---- deadlines
+
+std::optional<time_point> http2_connection::after(delay d) const noexcept {
+    return d ? std::optional<time_point>(d.from(now_)) : std::nullopt;
+}
+
+void http2_connection::due(std::optional<time_point> when) noexcept {
+    if (!when || (timer_.armed() && timer_.deadline <= *when)) return;
+    loop_->disarm(timer_);
+    loop_->arm(timer_, *when);
+}
+
+std::optional<time_point> http2_connection::next_deadline() const noexcept {
+    std::optional<time_point> first;
+    const auto consider = [&first](const std::optional<time_point>& when) {
+        if (when && (!first || *when < *first)) first = when;
+    };
+    consider(linger_until_);
+    if (finished_) return first;
+    consider(head_until_);
+    consider(idle_until_);
+    consider(goaway_at_);
+    if (const http2_timed_stream* s = sending_.front()) consider(s->deadline);
+    if (const http2_timed_stream* s = collecting_.front()) consider(s->deadline);
+    return first;
+}
+
+void http2_connection::on_deadline() noexcept {
+    if (failed_) return;
+    now_ = loop_->now();
+    const auto past = [this](const std::optional<time_point>& when) { return when && *when <= now_; };
+    if (past(linger_until_)) return fail(nullptr);
+    if (!finished_) {
+        if (past(head_until_)) {
+            head_until_.reset();
+            terminate(NGHTTP2_NO_ERROR);
+        }
+        if (past(goaway_at_)) final_goaway();
+        if (past(idle_until_)) {
+            idle_until_.reset();
+            final_goaway();
+        }
+        for (http2_timed_stream* s = sending_.front(); s && s->deadline <= now_; s = sending_.front()) {
+            s->unlink();
+            reset(static_cast<http2_stream&>(*s), NGHTTP2_CANCEL);
+        }
+        for (http2_timed_stream* s = collecting_.front(); s && s->deadline <= now_; s = collecting_.front()) {
+            s->unlink();
+            try {
+                static_cast<http2_stream&>(*s).too_slow();
+            } catch (...) { return fail(std::current_exception()); }
+        }
+    }
+    due(next_deadline());
+}
+
+void http2_connection::expect_nothing(http2_stream& s) noexcept {
+    http2_timed_stream& node = s;
+    if (node.linked()) node.unlink();
+}
+
+void http2_connection::expect_progress(http2_stream& s) noexcept {
+    expect_nothing(s);
+    const delay d = host_->options().write_timeout;
+    if (!d) return;
+    s.deadline = d.from(loop_->now());
+    sending_.push_back(s);
+    due(s.deadline);
+}
+
+void http2_connection::expect_body(http2_stream& s) noexcept {
+    expect_nothing(s);
+    const delay d = host_->options().body_timeout;
+    if (!d) return;
+    s.deadline = d.from(now_);
+    collecting_.push_back(s);
+    due(s.deadline);
+}
+
+// ---- windows
+
+void http2_connection::resume(http2_stream& s) {
+    check(nghttp2_session_resume_data(session_.get(), s.id));  // an error: it is not deferred
+    wake_writer();
+}
+
+void http2_connection::open_window(http2_stream& s, std::size_t n) {
+    check(nghttp2_session_consume_stream(session_.get(), s.id, n));
+    wake_writer();
+}
+
+// A connection may have many bodies that are being collected, each as large as max_body_size. While they are larger
+// together, only one client may go on, so that it comes to an end; the others wait, and no deadline runs for them.
+void http2_connection::count_collected(http2_stream& s, std::size_t n) {
+    s.counted += n;
+    collected_ += n;
+    if (collected_ > host_->options().max_body_size) {
+        if (!favoured_) favoured_ = &s;
+        if (favoured_ != &s) {
+            s.owed += n;
+            expect_nothing(s);
+            stalled_.push_back(s);
+            return;
+        }
+    }
+    check(nghttp2_session_consume_stream(session_.get(), s.id, n));
+    expect_body(s);
+}
+
+void http2_connection::end_collected(http2_stream& s, bool forgotten) noexcept {
+    expect_nothing(s);
+    if (favoured_ == &s) favoured_ = nullptr;
+    if (forgotten) collected_ -= std::exchange(s.counted, 0);
+    pay_owed();
+}
+
+void http2_connection::pay_owed() noexcept {
+    while (http2_timed_stream* const node = stalled_.front()) {
+        http2_stream& s = static_cast<http2_stream&>(*node);
+        if (collected_ > host_->options().max_body_size) {
+            if (favoured_) return;
+            favoured_ = &s;
+        }
+        node->unlink();
+        if (nghttp2_session_consume_stream(session_.get(), s.id, std::exchange(s.owed, 0)) == NGHTTP2_ERR_NOMEM)
+            return fail(std::make_exception_ptr(std::bad_alloc()));
+        expect_body(s);
+        wake_writer();
+    }
+}
+
+// ---- the server's side
+
+void http2_served::drain() noexcept {
+    if (connection_) connection_->drain();
+}
+
+coro<> serve_http2(stream& client, std::string first, http2_host& host, http2_served& self) {
+    http2_connection connection(client, host, self);
+    std::exception_ptr error;
+    try {
+        co_await connection.run(std::move(first));
+    } catch (...) { error = std::current_exception(); }
+    co_await connection.end_tasks();
+    if (error) std::rethrow_exception(error);
+}
+
+}  // namespace aio::detail

@@ -1,0 +1,133 @@
+#pragma once
+// A connection of HTTP/2: nghttp2's session with its callbacks, the task that reads, the task that writes, and the
+// limits that hold for the connection as a whole. http2_connection.cpp says how they work together.
+
+#include "http/server/http2.hpp"
+#include "http/server/http2_limits.hpp"
+#include "http/server/http2_stream.hpp"
+
+#include <aio/background_tasks.hpp>
+#include <aio/detail/loop/loop_core.hpp>
+#include <aio/detail/loop/timer.hpp>
+
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <nghttp2/nghttp2.h>
+
+namespace aio::detail {
+
+class http2_connection {
+public:
+    http2_connection(stream& client, http2_host& host, http2_served& self);
+    ~http2_connection();
+    http2_connection(const http2_connection&) = delete;
+    http2_connection& operator=(const http2_connection&) = delete;
+
+    /// Reads until the connection ends.
+    coro<> run(std::string first);
+    /// Cancels the handlers and the writer, and completes when all have ended.
+    background_shutdown end_tasks() noexcept { return tasks_.shutdown(); }
+    void drain() noexcept;
+
+    // ---- for its streams
+
+    http2_host& host() const noexcept { return *host_; }
+    const std::string& peer() const noexcept { return peer_; }
+    nghttp2_session* session() const noexcept { return session_.get(); }
+    /// Runs a stream's handler in a task.
+    any_task begin_task(coro<> c) { return tasks_.create_task(std::move(c)); }
+    std::size_t running() const noexcept { return tasks_.size(); }
+    /// There is something to write: the writer looks.
+    void wake_writer() noexcept { to_write_.set(); }
+    /// Throws std::bad_alloc if nghttp2 had no memory; other errors of its functions are mistakes of ours, or come too
+    /// late to matter.
+    static void check(int error);
+    /// For a callback, in its catch: keeps the error, and gives what tells nghttp2 of it.
+    int caught() noexcept;
+    /// Gives an error to the loop's exception handler.
+    static void report(std::string message, std::exception_ptr error);
+    /// nghttp2 has deferred the stream's data: now there are some.
+    void resume(http2_stream& s);
+    void reset(http2_stream& s, std::uint32_t code) noexcept;
+    /// The client has to take what is sent, or to send more of a body, before the deadline: counted from now on.
+    void expect_progress(http2_stream& s) noexcept;
+    void expect_body(http2_stream& s) noexcept;
+    void expect_nothing(http2_stream& s) noexcept;
+    /// Gives the client n bytes of the stream's window back.
+    void open_window(http2_stream& s, std::size_t n);
+    /// A collected body has grown by n bytes: the client may send more, now or later.
+    void count_collected(http2_stream& s, std::size_t n);
+    /// A collected body is complete; whole: its handler has ended, too.
+    void end_collected(http2_stream& s, bool forgotten) noexcept;
+
+private:
+    friend struct http2_callbacks;
+    struct session_deleter {
+        void operator()(nghttp2_session* s) const noexcept { nghttp2_session_del(s); }
+    };
+    struct deadline_timer : timer_node {
+        http2_connection* owner = nullptr;
+    };
+
+    void make_session();
+    void feed(std::string_view data);
+    coro<> write_all();
+    bool collect();
+    bool congested() const noexcept;
+    void fail(std::exception_ptr error) noexcept;
+    void terminate(std::uint32_t code) noexcept;
+    void finish() noexcept;
+    void final_goaway() noexcept;
+    void add_stream(std::int32_t id);
+    void remove_stream(http2_stream& s) noexcept;
+    bool tolerates(std::int64_t cost) noexcept;
+    void pay_owed() noexcept;
+
+    void due(std::optional<time_point> when) noexcept;
+    std::optional<time_point> next_deadline() const noexcept;
+    void on_deadline() noexcept;
+    std::optional<time_point> after(delay d) const noexcept;
+
+    stream* client_;
+    http2_host* host_;
+    http2_served* served_;
+    loop_core* loop_;
+    std::string peer_;
+    background_tasks tasks_;
+    std::unique_ptr<nghttp2_session, session_deleter> session_;
+
+    std::string out_;        // frames that are written next
+    wakeup to_write_;
+    wakeup room_;            // the reader waits for the writer
+
+    list<http2_open_stream> open_;
+    std::size_t open_count_ = 0;
+    list<http2_timed_stream> sending_;     // those whose response the client has to take; the earliest deadline first
+    list<http2_timed_stream> collecting_;  // those whose body the client has to send
+    list<http2_timed_stream> stalled_;     // those whose client cannot send, because collected bodies are too large
+    http2_stream* favoured_ = nullptr;     // the one that may send nevertheless
+    std::size_t collected_ = 0;            // bytes of collected bodies
+    std::exception_ptr error_;
+    bool failed_ = false;       // nothing is read or written any more
+    bool terminated_ = false;   // a last GOAWAY is on its way: what comes is dropped
+    bool finished_ = false;     // all is written; the client reads the end
+    bool draining_ = false;
+    bool greeted_ = false;      // the client's first SETTINGS have come
+
+    http2_allowance given_up_;
+    http2_allowance nuisance_;
+    int continuations_ = 0;
+
+    time_point now_;
+    deadline_timer timer_;
+    std::optional<time_point> idle_until_;
+    std::optional<time_point> head_until_;
+    std::optional<time_point> goaway_at_;
+    std::optional<time_point> linger_until_;
+};
+
+}  // namespace aio::detail

@@ -1,0 +1,81 @@
+#pragma once
+// The heads of HTTP/2: that of a request, put together from its fields, and that of a response, as fields.
+
+#include <aio/detail/base/memory.hpp>
+#include <aio/http/message.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nghttp2/nghttp2.h>
+
+namespace aio::detail {
+
+/// The fields of a request as they come. nghttp2 has checked each of them, and which pseudo-header fields there are; the
+/// rest is checked here, as the parser of HTTP/1 checks it.
+class http2_head {
+public:
+    explicit http2_head(std::size_t most_bytes) noexcept : most_bytes_(most_bytes) {}
+
+    /// Counts a field. False if it is beyond the limit.
+    bool count(std::string_view name, std::string_view value) noexcept;
+    /// Takes a field. False if the list has become so long that the client can only be hostile.
+    bool add(std::string_view name, std::string_view value);
+    /// Looks whether this is a request: gives the status that refuses it, or 0.
+    int check();
+    const std::string& why() const noexcept { return why_; }
+
+    // These require check() to have given 0.
+    bool expects_continue() const noexcept { return expects_continue_; }
+    std::optional<std::uint64_t> content_length() const noexcept { return content_length_; }
+    /// Gives the request without its body.
+    http::request take(const std::string& peer);
+
+    bool to_head() const noexcept { return method_ == "HEAD"; }
+    std::string name() const { return method_ + " " + path_; }  // for reports; before take()
+
+private:
+    void add_pseudo(std::string_view name, std::string_view value);
+    void add_cookie(std::string_view value);
+    int refuse(int status, std::string why);
+
+    std::size_t most_bytes_;
+    std::size_t bytes_ = 0;
+    std::string method_;
+    std::string path_;
+    std::string scheme_;
+    std::string authority_;
+    http::headers fields_;
+    std::size_t cookie_ = static_cast<std::size_t>(-1);  // its place among the fields
+    std::size_t hosts_ = 0;
+    std::optional<std::uint64_t> content_length_;
+    bool expects_continue_ = false;
+    std::string why_;
+};
+
+/// How long the body of a response is: a length, or nothing if that is not known before its end.
+using http2_length = std::optional<std::uint64_t>;
+
+/// The head of a response for nghttp2, which copies it. It refers to the response.
+class http2_fields {
+public:
+    http2_fields(const http::response& r, bool to_head, http2_length length);
+    explicit http2_fields(const http::headers& trailers);
+    http2_fields(const http2_fields&) = delete;
+    http2_fields& operator=(const http2_fields&) = delete;
+
+    const nghttp2_nv* data() const noexcept { return all_.data(); }
+    std::size_t size() const noexcept { return all_.size(); }
+
+private:
+    void add(std::string_view name, std::string_view value);
+    std::vector<nghttp2_nv, pool_allocator<nghttp2_nv>> all_;
+    char status_[4];
+    char length_[24];
+};
+
+}  // namespace aio::detail
