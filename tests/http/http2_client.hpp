@@ -60,8 +60,8 @@ struct http2_answer {
     http::headers headers;
     http::headers trailers;
     std::string body;
-    bool ended = false;    // with END_STREAM
-    bool closed = false;   // by whichever side
+    bool ended = false;      // with END_STREAM
+    bool closed = false;     // by whichever side
     std::uint32_t code = 0;  // of the reset
 };
 
@@ -95,8 +95,8 @@ public:
     ~http2_client() { nghttp2_session_del(session_); }
 
     /// Submits a request; its body is given by body(), unless it has none.
-    std::int32_t request(const std::string& method, const std::string& path, const fields& more = {},
-        const char* body = nullptr) {
+    std::int32_t request(
+        const std::string& method, const std::string& path, const fields& more = {}, const char* body = nullptr) {
         fields all = {{":method", method}, {":scheme", "http"}, {":path", path}, {":authority", "localhost"}};
         all.insert(all.end(), more.begin(), more.end());
         return request(all, body);
@@ -108,8 +108,8 @@ public:
         }
         nghttp2_data_provider provider{};
         provider.read_callback = read_body;
-        const std::int32_t id = nghttp2_submit_request(
-            session_, nullptr, nva.data(), nva.size(), body ? &provider : nullptr, nullptr);
+        const std::int32_t id =
+            nghttp2_submit_request(session_, nullptr, nva.data(), nva.size(), body ? &provider : nullptr, nullptr);
         AIO_REQUIRE(id > 0);
         answers[id];
         if (body) bodies_[id] = {std::string(body), true};
@@ -171,7 +171,7 @@ public:
 
     std::map<std::int32_t, http2_answer> answers;
     std::vector<std::pair<std::int32_t, std::uint32_t>> goaways;  // last stream and code
-    int pings = 0;   // acknowledged
+    int pings = 0;                                                // acknowledged
     int error = 0;
     bool ended = false;
 
@@ -211,14 +211,16 @@ private:
     }
     static int on_frame(nghttp2_session*, const nghttp2_frame* frame, void* p) {
         http2_client& c = self(p);
-        if (frame->hd.type == NGHTTP2_GOAWAY) c.goaways.emplace_back(frame->goaway.last_stream_id, frame->goaway.error_code);
+        if (frame->hd.type == NGHTTP2_GOAWAY)
+            c.goaways.emplace_back(frame->goaway.last_stream_id, frame->goaway.error_code);
         if (frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK)) ++c.pings;
         if ((frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
             (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
             c.answers[frame->hd.stream_id].ended = true;
         return 0;
     }
-    static int on_data(nghttp2_session*, std::uint8_t, std::int32_t id, const std::uint8_t* data, std::size_t n, void* p) {
+    static int on_data(
+        nghttp2_session*, std::uint8_t, std::int32_t id, const std::uint8_t* data, std::size_t n, void* p) {
         self(p).answers[id].body.append(reinterpret_cast<const char*>(data), n);
         return 0;
     }
@@ -272,7 +274,8 @@ inline http2_client::fields http2_get(const std::string& path = "/") {
 
 /// Serves one end of a pair, and runs body with the other one. Gives what serve_http2() has thrown, if anything.
 template<class Body>
-aio::coro<std::exception_ptr> with_http2(http2_test_host& host, Body body, aio::testing::stream_pair_options pair = {}) {
+aio::coro<std::exception_ptr> with_http2(
+    http2_test_host& host, Body body, aio::testing::stream_pair_options pair = {}) {
     auto [here, there] = aio::testing::stream_pair(pair);
     aio::detail::http2_served served;
     std::exception_ptr error, of_body;

@@ -1,6 +1,7 @@
 // A connection of HTTP/2 has a task that reads, a task that writes, and a task for each request (http2_stream.cpp).
 // nghttp2 has the state of the protocol: the reader feeds it what comes, and its callbacks begin and end streams; the
-// writer asks it for frames. It is called on the loop's thread alone, and never from its own callbacks but as it allows.
+// writer asks it for frames. It is called on the loop's thread alone, and never from its own callbacks but as it
+// allows.
 //
 // The writer collects frames into one buffer, and writes that: the responses to all the requests that one read has
 // brought go out together. nghttp2 chooses among the streams in turn, a frame of each; a client's wishes for priorities
@@ -195,7 +196,8 @@ int http2_callbacks::on_frame(nghttp2_session* session, const nghttp2_frame* fra
                 return 0;
             }
             case NGHTTP2_SETTINGS:
-                if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0 && !std::exchange(c.greeted_, true)) c.head_until_.reset();
+                if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0 && !std::exchange(c.greeted_, true))
+                    c.head_until_.reset();
                 return 0;
             case NGHTTP2_PING:
                 if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0 && c.goaway_at_ &&
@@ -210,8 +212,8 @@ int http2_callbacks::on_frame(nghttp2_session* session, const nghttp2_frame* fra
 int http2_callbacks::on_data(nghttp2_session* session, std::uint8_t, std::int32_t id, const std::uint8_t* data,
     std::size_t size, void* user_data) noexcept {
     return guarded(user_data, [&](http2_connection& c) {
-        // A stream's own window is opened when its bytes are read; the connection's is opened at once, so that a handler
-        // that does not read holds up nobody else.
+        // A stream's own window is opened when its bytes are read; the connection's is opened at once, so that a
+        // handler that does not read holds up nobody else.
         c.check(nghttp2_session_consume_connection(session, size));
         if (http2_stream* const s = stream(session, id)) s->take_body(view(data, size));
         return 0;
@@ -351,8 +353,8 @@ coro<> http2_connection::run(std::string first) {
 void http2_connection::feed(std::string_view data) {
     if (terminated_ || finished_ || failed_) return;
     now_ = loop_->now();
-    const ssize_t result = nghttp2_session_mem_recv(
-        session_.get(), reinterpret_cast<const std::uint8_t*>(data.data()), data.size());
+    const ssize_t result =
+        nghttp2_session_mem_recv(session_.get(), reinterpret_cast<const std::uint8_t*>(data.data()), data.size());
     if (result < 0 && !terminated_) {
         if (result == NGHTTP2_ERR_NOMEM || result == NGHTTP2_ERR_CALLBACK_FAILURE) {
             fail(error_ ? error_ : std::make_exception_ptr(std::bad_alloc()));
@@ -415,9 +417,7 @@ coro<> http2_connection::write_all() {
             if (open_count_ == 0 && out_.capacity() > kept_when_idle) out_ = std::string();
             co_await to_write_.wait("frames of HTTP/2 to send");
         }
-    } catch (const std::bad_alloc&) {
-        fail(std::current_exception());
-    } catch (const cancelled_error&) {
+    } catch (const std::bad_alloc&) { fail(std::current_exception()); } catch (const cancelled_error&) {
         fail(nullptr);
         throw;
     } catch (...) {  // the client has gone, or is too slow

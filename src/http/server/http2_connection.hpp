@@ -100,9 +100,9 @@ private:
     background_tasks tasks_;
     std::unique_ptr<nghttp2_session, session_deleter> session_;
 
-    std::string out_;        // frames that are written next
+    std::string out_;  // frames that are written next
     wakeup to_write_;
-    wakeup room_;            // the reader waits for the writer
+    wakeup room_;  // the reader waits for the writer
 
     list<http2_open_stream> open_;
     std::size_t open_count_ = 0;
@@ -112,11 +112,11 @@ private:
     http2_stream* favoured_ = nullptr;     // the one that may send nevertheless
     std::size_t collected_ = 0;            // bytes of collected bodies
     std::exception_ptr error_;
-    bool failed_ = false;       // nothing is read or written any more
-    bool terminated_ = false;   // a last GOAWAY is on its way: what comes is dropped
-    bool finished_ = false;     // all is written; the client reads the end
+    bool failed_ = false;      // nothing is read or written any more
+    bool terminated_ = false;  // a last GOAWAY is on its way: what comes is dropped
+    bool finished_ = false;    // all is written; the client reads the end
     bool draining_ = false;
-    bool greeted_ = false;      // the client's first SETTINGS have come
+    bool greeted_ = false;  // the client's first SETTINGS have come
 
     http2_allowance given_up_;
     http2_allowance nuisance_;

@@ -1,7 +1,7 @@
 // What nghttp2 leaves to us of a request's head: nghttp2 refuses names and values that are none, pseudo-header fields
-// that are missing, repeated or late, the fields of connections (Connection, Transfer-Encoding and the like), and a body
-// that has not the length of its Content-Length. Here a request has one host, whether it is called :authority or Host, a
-// target as HTTP/1 has it, and a limited size; a Cookie that was sent in parts is joined (RFC 9113, 8.2.3).
+// that are missing, repeated or late, the fields of connections (Connection, Transfer-Encoding and the like), and a
+// body that has not the length of its Content-Length. Here a request has one host, whether it is called :authority or
+// Host, a target as HTTP/1 has it, and a limited size; a Cookie that was sent in parts is joined (RFC 9113, 8.2.3).
 
 #include "http/server/http2_head.hpp"
 
@@ -19,8 +19,8 @@ namespace aio::detail {
 namespace {
 
 constexpr std::size_t field_overhead = 32;  // RFC 9113, 6.5.2: what a field counts beyond its name and value
-// A list of fields may be a few bytes on the wire and megabytes here (HPACK). A client that goes so far beyond the limit,
-// which it was told in our SETTINGS, loses its connection; a smaller excess is answered.
+// A list of fields may be a few bytes on the wire and megabytes here (HPACK). A client that goes so far beyond the
+// limit, which it was told in our SETTINGS, loses its connection; a smaller excess is answered.
 constexpr std::size_t hopeless = 8;
 
 // The fields that belong to a connection of HTTP/1, and must not be in a message of HTTP/2 (RFC 9113, 8.2.2).
@@ -96,8 +96,7 @@ void http2_head::add_cookie(std::string_view value) {
 }
 
 int http2_head::check() {
-    if (bytes_ > most_bytes_)
-        return refuse(431, "the header is longer than " + std::to_string(most_bytes_) + " bytes");
+    if (bytes_ > most_bytes_) return refuse(431, "the header is longer than " + std::to_string(most_bytes_) + " bytes");
     if (method_ == "CONNECT") return refuse(501, "this server is no proxy");
     if (!equal_ignoring_case(scheme_, "http") && !equal_ignoring_case(scheme_, "https"))
         return refuse(400, "the scheme is neither http nor https");
@@ -122,8 +121,7 @@ http::request http2_head::take(const std::string& peer) {
 }
 
 void http2_fields::add(std::string_view name, std::string_view value) {
-    all_.push_back(
-        {bytes_of(name), bytes_of(value), name.size(), value.size(), std::uint8_t(NGHTTP2_NV_FLAG_NONE)});
+    all_.push_back({bytes_of(name), bytes_of(value), name.size(), value.size(), std::uint8_t(NGHTTP2_NV_FLAG_NONE)});
 }
 
 http2_fields::http2_fields(const http::response& r, bool to_head, http2_length length) {

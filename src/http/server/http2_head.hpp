@@ -15,8 +15,8 @@
 
 namespace aio::detail {
 
-/// The fields of a request as they come. nghttp2 has checked each of them, and which pseudo-header fields there are; the
-/// rest is checked here, as the parser of HTTP/1 checks it.
+/// The fields of a request as they come. nghttp2 has checked each of them, and which pseudo-header fields there are;
+/// the rest is checked here, as the parser of HTTP/1 checks it.
 class http2_head {
 public:
     explicit http2_head(std::size_t most_bytes) noexcept : most_bytes_(most_bytes) {}

@@ -101,9 +101,7 @@ void http2_stream::take_end() {
 
 void http2_stream::too_slow() { refuse(408, "the request did not come in time"); }
 
-void http2_stream::start(http::request request) {
-    task_ = connection->begin_task(handle(self, std::move(request)));
-}
+void http2_stream::start(http::request request) { task_ = connection->begin_task(handle(self, std::move(request))); }
 
 // Answers a request that cannot be handled. What still comes of its body is dropped.
 void http2_stream::refuse(int status, const std::string& why) {
@@ -177,8 +175,8 @@ bool http2_stream::respond(http::response r) {
     nghttp2_data_provider body;
     body.source.ptr = this;
     body.read_callback = &read_data;
-    connection->check(nghttp2_submit_response(
-        connection->session(), id, fields.data(), fields.size(), has_body ? &body : nullptr));
+    connection->check(
+        nghttp2_submit_response(connection->session(), id, fields.data(), fields.size(), has_body ? &body : nullptr));
     if (!to_send_.empty()) connection->expect_progress(*this);
     connection->wake_writer();
     return special && has_body;
@@ -194,8 +192,7 @@ ssize_t http2_stream::next_frame(std::size_t most, std::uint32_t& flags) {
         if (!trailers.empty()) {
             flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
             const http2_fields fields(trailers);
-            connection->check(
-                nghttp2_submit_trailer(connection->session(), id, fields.data(), fields.size()));
+            connection->check(nghttp2_submit_trailer(connection->session(), id, fields.data(), fields.size()));
         }
     }
     return static_cast<ssize_t>(n);
@@ -214,8 +211,7 @@ coro<> http2_stream::handle(std::shared_ptr<http2_stream> s, http::request reque
         http::response r = co_await c.host().answer(std::move(request));
         if (!s->self) co_return;  // the client has cancelled it
         const http_special_body* special = http_access::special(r).get();
-        if (special && special->upgrade)
-            r = http::response(501, "Not Implemented: this upgrade needs HTTP/1.1\n");
+        if (special && special->upgrade) r = http::response(501, "Not Implemented: this upgrade needs HTTP/1.1\n");
         const bool more = s->respond(std::move(r));
         if (more || http_access::special(s->response_)) co_await s->send_special();
     } catch (const cancelled_error&) {

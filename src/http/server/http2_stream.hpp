@@ -42,8 +42,8 @@ public:
     void take_end();
     /// The client has not sent the body in time.
     void too_slow();
-    /// nghttp2 has forgotten the stream, which the client or this side has reset, or with which both are through; or the
-    /// connection ends. This may destroy the stream.
+    /// nghttp2 has forgotten the stream, which the client or this side has reset, or with which both are through; or
+    /// the connection ends. This may destroy the stream.
     void closed() noexcept;
     /// How many bytes are in the next frame of data, at most most; or NGHTTP2_ERR_DEFERRED.
     ssize_t next_frame(std::size_t most, std::uint32_t& flags);
