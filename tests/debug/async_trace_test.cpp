@@ -1064,6 +1064,7 @@ PLAIN_TEST("decisions (l), (m): a forced end in the midst of an exit leaves noth
 }
 
 PLAIN_TEST("what nobody catches of run() is printed with its trace before the program ends") {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
     auto uncaught = [] { std::thread([] { aio::run(outer()); }).join(); };
     EXPECT_DEATH(
         uncaught(), "nobody catches this error(.|\n)*most recent co_await last(.|\n)*fails(.|\n)*runtime_error: boom");

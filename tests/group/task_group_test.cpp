@@ -826,6 +826,7 @@ AIO_TEST(
 }
 
 PLAIN_TEST("a group destroyed with work left terminates, naming the tasks") {
+    ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
     EXPECT_DEATH(
         {
             auto main = []() -> aio::coro<> {

@@ -54,8 +54,6 @@ extern "C" const char* __tsan_default_suppressions() {
 int main(int argc, char** argv) {
     // A shell starts programs in the background with SIGINT ignored, and run() does not touch a signal that is ignored.
     std::signal(SIGINT, SIG_DFL);
-    // A child that is forked beside threads may not start any, under ThreadSanitizer: death tests run the program anew.
-    GTEST_FLAG_SET(death_test_style, "threadsafe");
     testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();
 }
