@@ -246,6 +246,7 @@ PLAIN_TEST("after a forced end get() throws, too") {
         ::raise(SIGINT);
         co_await aio::sleep_forever();
     };
+    GTEST_FLAG_SET(death_test_style, "threadsafe");  // threads of earlier tests may be there
     EXPECT_EXIT(
         {
             aio::thread_future<> f;
