@@ -181,8 +181,9 @@ public:
     const std::string& param(std::string_view name) const;
     /// Gives the cookies that the client sends. Values are as they were sent, but for quotes around them.
     values cookies() const;
-    /// Gives the fields of an urlencoded body, decoded. Throws refusal: 415 if Content-Type says that the body is
-    /// something else, 413 for too many fields, 500 in a handler that is unbuffered, whose body has not been read.
+    /// Gives the fields of an urlencoded body, decoded; none of an empty body. Throws refusal: 415 if Content-Type says
+    /// that the body is something else, 413 for too many fields; std::logic_error in an unbuffered handler, whose body
+    /// has not been read.
     http::form form(form_options options = {}) const;
     /// Gives the parts of a multipart body while they come, each valid until the following next(), and each read by
     /// text() or stream() or skipped. It takes the body, as stream() does. Throws refusal: 415 if Content-Type says
