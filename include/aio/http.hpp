@@ -14,4 +14,5 @@
 #include <aio/http/message.hpp>
 #include <aio/http/router.hpp>
 #include <aio/http/server.hpp>
+#include <aio/http/test_client.hpp>
 #include <aio/http/values.hpp>

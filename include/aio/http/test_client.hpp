@@ -1,0 +1,77 @@
+#pragma once
+// Calls the handler of a server as a client would, in memory, without a socket: for tests.
+//
+//     aio::http::router app;
+//     app.get("/users/{id}", [](aio::http::request request) { return aio::http::response(200, request.param("id")); });
+//
+//     aio::http::test_client c(app);
+//     aio::http::response r = co_await c.get("/users/7");
+//     r.raise_for_status();
+//     use(r.text(), r.headers());
+//
+// It has the words of http::session. What a server adds to a message is added here, too, as far as handlers see it:
+// Host, Content-Length, no body to HEAD. Limits and deadlines of a server do not apply.
+
+#include <aio/detail/base/platform.hpp>
+
+#include <aio/async_generator.hpp>
+#include <aio/coro.hpp>
+#include <aio/http/client.hpp>
+#include <aio/http/message.hpp>
+#include <aio/http/server.hpp>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace aio::detail {
+struct test_client_state;
+}
+
+namespace aio::http {
+
+struct test_client_options {
+    bool throw_errors = false;  // an exception of a handler comes out of the request; else it is told and answered 500
+    bool cookies = false;       // keeps the cookies that are set, and sends them all, whatever their path
+    std::string_view base_url = "http://testserver";  // of URLs without a host
+    std::string_view peer = "127.0.0.1:50000";        // request.peer()
+};
+
+/// A handle: copies share handler and cookies. Requests may run at the same time, and may outlive the client.
+class test_client {
+public:
+    /// handler is what http::start_server() takes: a router, or a function of a request.
+    template<class F>
+        requires(!std::is_same_v<std::remove_cvref_t<F>, test_client>)
+    explicit test_client(F&& handler, test_client_options options = {})
+        : test_client(detail::make_http_handler(std::forward<F>(handler), "http::test_client"), options) {}
+    test_client(detail::http_handler handler, test_client_options options);
+
+    /// Sends a request when awaited, and gives the response once its body is there: the pieces of a stream and the
+    /// content of a file are in text(). url is "/path?query", or has a host; redirects on this host are followed. Of
+    /// the options, timeout, headers, follow_redirects, max_redirects and max_body_size count. Throws
+    /// std::invalid_argument for a malformed URL, timeout_error, http::error for a body that its handler does not bring
+    /// to its end, is beyond max_body_size or has another length than its Content-Length. A cancel cancels the handler.
+    coro<response> get(std::string url, request_options options = {});
+    coro<response> head(std::string url, request_options options = {});
+    coro<response> post(std::string url, std::string body, request_options options = {});
+    coro<response> post(std::string url, const http::form& body, request_options options = {});
+    coro<response> post(std::string url, const http::multipart& body, request_options options = {});
+    coro<response> put(std::string url, std::string body, request_options options = {});
+    coro<response> patch(std::string url, std::string body, request_options options = {});
+    coro<response> del(std::string url, request_options options = {});
+    coro<response> request(std::string method, std::string url, std::string body = {}, request_options options = {});
+    /// Sends a body piece by piece: an unbuffered handler reads the pieces as they are, any other one gets them all.
+    coro<response> upload(
+        std::string method, std::string url, async_generator<std::string> body, request_options options = {});
+    /// Gives the body of a GET piece by piece, as the handler makes it: for a stream that does not end. next() throws
+    /// status_error for a status of 400 or more, and the errors of get().
+    async_generator<std::string> stream(std::string url, request_options options = {});
+
+private:
+    std::shared_ptr<detail::test_client_state> state_;
+};
+
+}  // namespace aio::http
