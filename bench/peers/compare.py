@@ -360,6 +360,23 @@ def make_asio(options):
     )
 
 
+def make_curl(options):
+    """libcurl alone, for W13: what the client of aiocxx adds to it."""
+    folder = options.build_dir / "curl"
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / "workload"
+
+    def not_offered(workload):
+        raise Problem("not offered: libcurl is an HTTP client and no runtime")
+
+    def http():
+        build([options.cxx, "-std=c++20", "-O3", "-DNDEBUG", HERE / "curl/workload.cpp", "-lcurl", "-o", program])
+        return Client("", [program])
+
+    version = output_of("curl-config", "--version")
+    return Peer("curl", f"{version}, {first_line_of(options.cxx)}, -O3", not_offered, clients_of(options, W13=http))
+
+
 MAKERS = {
     "aiocxx": make_aiocxx,
     "epoll": make_epoll,
@@ -368,6 +385,7 @@ MAKERS = {
     "go": make_go,
     "tokio": make_tokio,
     "asio": make_asio,
+    "curl": make_curl,
 }
 
 

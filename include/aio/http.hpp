@@ -6,13 +6,16 @@
 
 #include <aio/detail/base/platform.hpp>
 
+#include <aio/http/authorization.hpp>
 #include <aio/http/client.hpp>
 #include <aio/http/cookies.hpp>
 #include <aio/http/files.hpp>
 #include <aio/http/forms.hpp>
 #include <aio/http/headers.hpp>
 #include <aio/http/message.hpp>
+#include <aio/http/params.hpp>
 #include <aio/http/router.hpp>
 #include <aio/http/server.hpp>
+#include <aio/http/streamed_response.hpp>
 #include <aio/http/test_client.hpp>
 #include <aio/http/values.hpp>

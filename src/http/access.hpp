@@ -26,6 +26,7 @@ struct http_access {
         h.fields_.push_back({std::string(name), std::string(value)});
     }
     static std::string& value_at(http::headers& h, std::size_t place) noexcept { return h.fields_[place].value; }
+    static void reserve(http::headers& h, std::size_t fields) { h.fields_.reserve(fields); }
     static http::headers& trailers(http::request& r) noexcept { return r.trailers_; }
     static http::headers& trailers(http::response& r) noexcept { return r.trailers_; }
     static void set_status(http::response& r, int status) noexcept { r.status_ = status; }

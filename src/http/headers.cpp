@@ -5,6 +5,7 @@
 
 #include "http/access.hpp"
 
+#include <array>
 #include <stdexcept>
 
 namespace aio::detail {
@@ -14,10 +15,15 @@ char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c 
 }  // namespace
 
 bool is_http_token(std::string_view text) noexcept {
-    constexpr std::string_view others = "!#$%&'*+-.^_`|~";
+    static constexpr std::array<bool, 256> in_token = [] {
+        std::array<bool, 256> table{};
+        for (const char c :
+            std::string_view("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+            table[static_cast<unsigned char>(c)] = true;
+        return table;
+    }();
     for (const char c : text) {
-        const char l = lower(c);
-        if (!(l >= 'a' && l <= 'z') && !(c >= '0' && c <= '9') && others.find(c) == others.npos) return false;
+        if (!in_token[static_cast<unsigned char>(c)]) return false;
     }
     return !text.empty();
 }
@@ -46,7 +52,9 @@ void check_field(std::string_view name, std::string_view value) {
     if (!is_http_token(name)) {
         throw std::invalid_argument("http::headers: \"" + std::string(name) + "\" is no name of a header");
     }
-    if (value.find_first_of(std::string_view("\r\n\0", 3)) != value.npos) {
+    bool bad = false;
+    for (const char c : value) bad |= c == '\r' || c == '\n' || c == '\0';
+    if (bad) {
         throw std::invalid_argument(
             "http::headers: the value of " + std::string(name) + " has a line break or a NUL in it");
     }

@@ -17,7 +17,10 @@
 #include <aio/coro.hpp>
 #include <aio/delay.hpp>
 #include <aio/detail/task/operation.hpp>
+#include <aio/http/authorization.hpp>
 #include <aio/http/message.hpp>
+#include <aio/http/params.hpp>
+#include <aio/http/streamed_response.hpp>
 
 #include <cstddef>
 #include <memory>
@@ -27,15 +30,24 @@
 
 namespace aio::http {
 
-/// The options of one request. What they refer to is copied before the call returns.
+/// The options of one request. What they refer to is copied before the call returns. A time limit that is std::nullopt
+/// is the session's.
 struct request_options {
-    delay timeout = std::nullopt;  // for the whole exchange, redirects and body included; std::nullopt: the session's
+    delay timeout = std::nullopt;  // for the whole exchange, redirects and both bodies included
     headers_ref headers = {};      // sent beside, or instead of, those that are sent anyway
     bool follow_redirects =
         true;  // 301, 302, 303, 307 and 308, within http and https; credentials do not go to another origin
     std::size_t max_redirects = 20;
-    // bytes after decompression; 0: no limit; std::nullopt: 1 GiB, and for stream(), which keeps little, no limit
+    // bytes after decompression; 0: no limit; std::nullopt: 1 GiB, and for what is streamed, no limit
     std::optional<std::size_t> max_body_size = std::nullopt;
+    std::string_view auth = {};               // the Authorization: http::basic() or http::bearer()
+    params_ref params = {};                   // go into the URL's query
+    bool decompress = true;                   // false: no encoding is asked for, and the body is given as it came
+    delay connect_timeout = std::nullopt;     // name, connection and TLS together
+    delay tls_timeout = std::nullopt;         // TLS, once there is a connection
+    delay first_byte_timeout = std::nullopt;  // until the answer begins, while nothing more of the request goes out
+    delay read_timeout = std::nullopt;        // until the answer goes on
+    std::optional<version> http_version = std::nullopt;  // see session_options
 };
 
 struct session_options {
@@ -45,6 +57,25 @@ struct session_options {
     std::size_t max_connections_per_host = 0;          // 0: no limit of its own
     std::string_view user_agent = "aiocxx";
     std::string_view ca_file = {};  // certificates to trust instead of the system's
+    bool cookies = false;           // cookies are kept in memory, and sent where they belong (RFC 6265)
+    // "http://user:password@host:3128", https, socks4, socks5 (names resolved here) or socks5h (there). It is used for
+    // all hosts, also for this machine, but those of no_proxy.
+    std::string_view proxy = {};
+    std::string_view unix_socket = {};  // the path of a server's socket, which takes all requests; "@name": abstract
+    // The newest version that is asked for. std::nullopt: HTTP/2 where TLS finds it, else 1.1. v2 asks for it without
+    // TLS, too, which the server has to know, and lets all requests to a host share one connection.
+    std::optional<version> http_version = std::nullopt;
+    std::string_view no_proxy = {};            // "localhost,.example.org": hosts that are asked without the proxy
+    bool trust_env = true;                     // http_proxy, https_proxy, no_proxy and the like, of the environment
+    std::string_view client_certificate = {};  // the path of a chain in PEM, if servers ask for one
+    std::string_view client_key = {};          // the path of its key in PEM; empty: it is in client_certificate
+    bool verify = true;                        // false: servers may have any certificate. For tests alone
+    std::string_view auth = {};                // of each request that has none: http::basic() or http::bearer()
+    std::string_view base_url = {};            // stands before each URL that has no scheme; auth goes nowhere else
+    headers_ref headers = {};                  // sent with each request that has no field of the same name
+    delay tls_timeout = std::nullopt;          // these are as in request_options; std::nullopt: none
+    delay first_byte_timeout = std::nullopt;
+    delay read_timeout = std::nullopt;
 };
 
 }  // namespace aio::http
@@ -52,12 +83,11 @@ struct session_options {
 namespace aio::detail {
 
 class curl_multi;
-struct curl_transfer;
 
 /// A request and its response, as an operation that a task awaits.
 class [[nodiscard("co_await it")]] http_exchange final : public irrevocable<http_exchange> {
 public:
-    explicit http_exchange(std::unique_ptr<curl_transfer> transfer) noexcept;
+    explicit http_exchange(curl_transfer_ptr transfer) noexcept;
     http_exchange(http_exchange&& other) noexcept;
     ~http_exchange();
     bool start() noexcept;
@@ -67,7 +97,7 @@ public:
     void describe(std::string& out) const override;
 
 private:
-    std::unique_ptr<curl_transfer> transfer_;
+    curl_transfer_ptr transfer_;
 };
 
 }  // namespace aio::detail
@@ -118,6 +148,27 @@ public:
     /// cut short, the pieces come before the error. Dropping or closing the generator closes the connection, unless all
     /// has been read. A cancel ends the generator.
     async_generator<std::string> stream(std::string url, request_options options = {});
+
+    /// Sends a request whose body comes piece by piece, and gives the response, as request() does. The body goes in
+    /// chunks; with a Content-Length among the headers it has to have that length. The generator is asked for a piece
+    /// when the one before has been sent. What it throws ends the request, and is thrown here. It is closed when the
+    /// response is there, which may be before all is sent. A redirect that asks for the body once more (307, 308) is an
+    /// http::error if some of it has gone; a header Expect: 100-continue lets the server answer before that. The
+    /// request is sent again over a new connection only if nothing of the body has gone.
+    coro<response> upload(
+        std::string method, std::string url, async_generator<std::string> body, request_options options = {});
+
+    /// Sends a request, and gives the response as soon as its head is there, whatever its status; the body is read from
+    /// it while it comes. options.timeout is for the head, and then for each piece. With a generator as the request's
+    /// body both bodies may be under way at once; the response owns the generator, as upload() does. Irrevocable.
+    /// Errors: those of get().
+    detail::http_opening open(std::string method, std::string url, request_options options = {});
+    detail::http_opening open(std::string method, std::string url, std::string body, request_options options = {});
+    detail::http_opening open(
+        std::string method, std::string url, async_generator<std::string> body, request_options options = {});
+
+    /// Forgets the cookies that servers have set.
+    void clear_cookies() noexcept;
 
     /// Ends running requests with std::errc::operation_canceled, and closes all connections. Later requests throw
     /// std::logic_error. A second call does nothing.
