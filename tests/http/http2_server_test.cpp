@@ -141,9 +141,7 @@ AIO_TEST("a handler that reads a body piece by piece holds its client up, and no
         if (r.path() == "/other") co_return http::response(200, "other");
         co_await go.wait();
         auto body = r.stream();
-        while (auto piece = co_await body.next()) {
-            seen += piece->size();
-        }
+        while (auto piece = co_await body.next()) { seen += piece->size(); }
         co_return http::response(200, "done");
     });
     host.streamed = true;

@@ -54,37 +54,6 @@ constexpr std::uint8_t drain_ping[8] = {'a', 'i', 'o', 'd', 'r', 'a', 'i', 'n'};
 constexpr std::int64_t given_up_at_once = 200, given_up_a_second = 20;
 constexpr std::int64_t nuisance_at_once = 2000, nuisance_a_second = 100;
 
-// nghttp2 takes its memory from the free lists of coroutine frames. A block begins with its size.
-constexpr std::size_t size_room = 16;
-
-void* take_memory(std::size_t bytes, void*) noexcept {
-    try {
-        void* const block = allocate(bytes + size_room);
-        *static_cast<std::size_t*>(block) = bytes;
-        return static_cast<char*>(block) + size_room;
-    } catch (const std::bad_alloc&) { return nullptr; }
-}
-void give_memory(void* memory, void*) noexcept {
-    if (!memory) return;
-    void* const block = static_cast<char*>(memory) - size_room;
-    deallocate(block, *static_cast<std::size_t*>(block) + size_room);
-}
-void* take_zeroed(std::size_t count, std::size_t bytes, void*) noexcept {
-    if (bytes != 0 && count > std::size_t(-1) / bytes / 2) return nullptr;
-    void* const memory = take_memory(count * bytes, nullptr);
-    if (memory) std::memset(memory, 0, count * bytes);
-    return memory;
-}
-void* take_again(void* memory, std::size_t bytes, void*) noexcept {
-    if (!memory) return take_memory(bytes, nullptr);
-    const std::size_t had = *reinterpret_cast<std::size_t*>(static_cast<char*>(memory) - size_room);
-    void* const other = take_memory(bytes, nullptr);
-    if (!other) return nullptr;
-    std::memcpy(other, memory, std::min(had, bytes));
-    give_memory(memory, nullptr);
-    return other;
-}
-
 std::string_view view(const std::uint8_t* bytes, std::size_t size) noexcept {
     return {reinterpret_cast<const char*>(bytes), size};
 }
@@ -139,13 +108,7 @@ int http2_callbacks::on_begin_frame(nghttp2_session*, const nghttp2_frame_hd* he
         case NGHTTP2_CONTINUATION:
             if (++c.continuations_ > most_continuations) cost = nuisance_at_once * 2;
             break;
-        case NGHTTP2_DATA:
-            if (head->length > 0) {
-                c.nuisance_.give(2);
-            } else if (!ends_stream(*head)) {
-                cost = 4;
-            }
-            break;
+        case NGHTTP2_DATA: return 0;  // see on_frame: only then is the padding known
         case NGHTTP2_SETTINGS: cost = 5; break;
         case NGHTTP2_PING: cost = 2; break;
         default: cost = 1; break;
@@ -177,7 +140,7 @@ int http2_callbacks::on_header(nghttp2_session* session, const nghttp2_frame* fr
 }
 
 int http2_callbacks::on_frame(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) noexcept {
-    return guarded(user_data, [&](http2_connection& c) {
+    return guarded(user_data, [&](http2_connection& c) -> int {
         switch (frame->hd.type) {
             case NGHTTP2_HEADERS: {
                 c.head_until_.reset();
@@ -191,6 +154,7 @@ int http2_callbacks::on_frame(nghttp2_session* session, const nghttp2_frame* fra
                 return 0;
             }
             case NGHTTP2_DATA: {
+                if (!c.tolerates_data(*frame)) return NGHTTP2_ERR_CALLBACK_FAILURE;
                 http2_stream* const s = stream(session, frame->hd.stream_id);
                 if (s && ends_stream(frame->hd)) s->take_end();
                 return 0;
@@ -295,7 +259,6 @@ http2_connection::http2_connection(stream& client, http2_host& host, http2_serve
       given_up_(given_up_at_once, given_up_a_second),
       nuisance_(nuisance_at_once, nuisance_a_second),
       now_(loop_->now()) {
-    make_session();
     given_up_.begin(now_);
     nuisance_.begin(now_);
     timer_.owner = this;
@@ -304,21 +267,29 @@ http2_connection::http2_connection(stream& client, http2_host& host, http2_serve
     idle_until_ = after(host.options().idle_timeout);
     due(next_deadline());
     self.connection_ = this;
-    if (host.draining()) drain();
 }
 
 http2_connection::~http2_connection() {
     served_->connection_ = nullptr;
     loop_->disarm(timer_);
     while (http2_open_stream* const node = open_.pop_front()) static_cast<http2_stream&>(*node).closed();
+    end_session();
+}
+
+// Once nghttp2 has been without memory, some of its structures are freed twice or used after that: then it is not
+// called any more, not even to delete the session. Its memory is given back as a whole.
+void http2_connection::end_session() noexcept {
+    if (session_ && !memory_.failed()) nghttp2_session_del(session_);
+    session_ = nullptr;
 }
 
 void http2_connection::make_session() {
     static const session_setup setup;
-    nghttp2_mem memory = {nullptr, take_memory, give_memory, take_zeroed, take_again};
+    nghttp2_mem functions = memory_.functions();
     nghttp2_session* made = nullptr;
-    check(nghttp2_session_server_new3(&made, setup.callbacks, this, setup.options, &memory));
-    session_.reset(made);
+    if (nghttp2_session_server_new3(&made, setup.callbacks, this, setup.options, &functions) != 0)
+        throw std::bad_alloc();
+    session_ = made;
     const std::uint32_t most_header =
         static_cast<std::uint32_t>(std::min<std::size_t>(host_->options().max_header_size, UINT32_MAX));
     const nghttp2_settings_entry settings[] = {
@@ -334,7 +305,9 @@ void http2_connection::make_session() {
 // ---- reading
 
 coro<> http2_connection::run(std::string first) {
-    tasks_.create_task(write_all());
+    make_session();
+    if (host_->draining()) drain();
+    tasks_.create_task(write_all(writer_end(*this)));
     if (!first.empty()) feed(first);
     to_write_.set();
     while (!failed_) {
@@ -354,7 +327,7 @@ void http2_connection::feed(std::string_view data) {
     if (terminated_ || finished_ || failed_) return;
     now_ = loop_->now();
     const ssize_t result =
-        nghttp2_session_mem_recv(session_.get(), reinterpret_cast<const std::uint8_t*>(data.data()), data.size());
+        nghttp2_session_mem_recv(session_, reinterpret_cast<const std::uint8_t*>(data.data()), data.size());
     if (result < 0 && !terminated_) {
         if (result == NGHTTP2_ERR_NOMEM || result == NGHTTP2_ERR_CALLBACK_FAILURE) {
             fail(error_ ? error_ : std::make_exception_ptr(std::bad_alloc()));
@@ -362,19 +335,19 @@ void http2_connection::feed(std::string_view data) {
             terminate(result == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_PROTOCOL_ERROR);
         }
     }
-    if (nghttp2_session_want_write(session_.get()) || !nghttp2_session_want_read(session_.get())) wake_writer();
+    if (nghttp2_session_want_write(session_) || !nghttp2_session_want_read(session_)) wake_writer();
 }
 
 // True while a client sends what has to be answered, and does not take the answers.
 bool http2_connection::congested() const noexcept {
-    return !failed_ && nghttp2_session_get_outbound_queue_size(session_.get()) > most_queued_frames;
+    return !failed_ && !finished_ && nghttp2_session_get_outbound_queue_size(session_) > most_queued_frames;
 }
 
 void http2_connection::add_stream(std::int32_t id) {
     auto s = std::make_shared<http2_stream>(*this, id, host_->options().max_header_size);
-    check(nghttp2_session_set_stream_user_data(session_.get(), id, s.get()));
+    check(nghttp2_session_set_stream_user_data(session_, id, s.get()));
     const nghttp2_extpri in_turn = {NGHTTP2_EXTPRI_DEFAULT_URGENCY, 1};
-    check(nghttp2_session_change_extpri_stream_priority(session_.get(), id, &in_turn, 1));
+    check(nghttp2_session_change_extpri_stream_priority(session_, id, &in_turn, 1));
     open_.push_back(*s);
     ++open_count_;
     idle_until_.reset();
@@ -396,6 +369,13 @@ void http2_connection::remove_stream(http2_stream& s) noexcept {
     s.closed();
 }
 
+// A frame of data without data costs as much as one with some, and brings nothing, unless it is the last one.
+bool http2_connection::tolerates_data(const nghttp2_frame& frame) noexcept {
+    if (frame.hd.length == frame.data.padlen) return tolerates(ends_stream(frame.hd) ? 0 : 4);
+    nuisance_.give(2);
+    return true;
+}
+
 bool http2_connection::tolerates(std::int64_t cost) noexcept {
     if (cost == 0 || nuisance_.take(cost, now_)) return true;
     terminate(NGHTTP2_ENHANCE_YOUR_CALM);
@@ -404,7 +384,7 @@ bool http2_connection::tolerates(std::int64_t cost) noexcept {
 
 // ---- writing
 
-coro<> http2_connection::write_all() {
+coro<> http2_connection::write_all(writer_end) {
     try {
         while (!failed_) {
             if (collect()) {
@@ -412,7 +392,7 @@ coro<> http2_connection::write_all() {
                 room_.set();
                 continue;
             }
-            nghttp2_session* const session = session_.get();
+            nghttp2_session* const session = session_;
             if (!failed_ && !nghttp2_session_want_read(session) && !nghttp2_session_want_write(session)) finish();
             if (open_count_ == 0 && out_.capacity() > kept_when_idle) out_ = std::string();
             co_await to_write_.wait("frames of HTTP/2 to send");
@@ -431,7 +411,7 @@ bool http2_connection::collect() {
     now_ = loop_->now();
     while (out_.size() < write_size) {
         const std::uint8_t* frames = nullptr;
-        const ssize_t size = nghttp2_session_mem_send(session_.get(), &frames);
+        const ssize_t size = nghttp2_session_mem_send(session_, &frames);
         if (size < 0) {
             fail(error_ ? error_ : std::make_exception_ptr(std::bad_alloc()));
             return false;
@@ -462,7 +442,13 @@ void http2_connection::finish() noexcept {
 // ---- ends
 
 void http2_connection::check(int error) {
-    if (error == NGHTTP2_ERR_NOMEM) throw std::bad_alloc();
+    if (error != NGHTTP2_ERR_NOMEM) return;
+    fail(std::make_exception_ptr(std::bad_alloc()));
+    throw std::bad_alloc();
+}
+
+void http2_connection::note(int error) noexcept {
+    if (error == NGHTTP2_ERR_NOMEM) fail(std::make_exception_ptr(std::bad_alloc()));
 }
 
 int http2_connection::caught() noexcept {
@@ -474,6 +460,7 @@ void http2_connection::report(std::string message, std::exception_ptr error) {
     get_running_loop().call_exception_handler({std::move(message), std::move(error), current_task()});
 }
 
+// No memory for nghttp2, or an error of ours: nothing is asked of nghttp2 any more.
 void http2_connection::fail(std::exception_ptr error) noexcept {
     if (!error_) error_ = std::move(error);
     failed_ = true;
@@ -484,23 +471,22 @@ void http2_connection::fail(std::exception_ptr error) noexcept {
 
 void http2_connection::terminate(std::uint32_t code) noexcept {
     if (std::exchange(terminated_, true)) return;
-    if (nghttp2_session_terminate_session(session_.get(), code) != 0) fail(std::make_exception_ptr(std::bad_alloc()));
+    note(nghttp2_session_terminate_session(session_, code));
     wake_writer();
 }
 
 void http2_connection::reset(http2_stream& s, std::uint32_t code) noexcept {
-    if (nghttp2_submit_rst_stream(session_.get(), NGHTTP2_FLAG_NONE, s.id, code) == NGHTTP2_ERR_NOMEM)
-        fail(std::make_exception_ptr(std::bad_alloc()));
+    if (failed_) return;
+    note(nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, s.id, code));
     wake_writer();
 }
 
 // The client is told in two steps (RFC 9113, 6.8): requests that it has sent before it hears of the first are served.
 void http2_connection::drain() noexcept {
-    if (draining_ || terminated_ || finished_ || failed_) return;
+    if (!session_ || draining_ || terminated_ || finished_ || failed_) return;
     draining_ = true;
-    if (nghttp2_submit_shutdown_notice(session_.get()) == NGHTTP2_ERR_NOMEM ||
-        nghttp2_submit_ping(session_.get(), NGHTTP2_FLAG_NONE, drain_ping) == NGHTTP2_ERR_NOMEM)
-        return fail(std::make_exception_ptr(std::bad_alloc()));
+    note(nghttp2_submit_shutdown_notice(session_));
+    if (!failed_) note(nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, drain_ping));
     goaway_at_ = loop_->now() + round_trip;
     due(goaway_at_);
     wake_writer();
@@ -509,10 +495,8 @@ void http2_connection::drain() noexcept {
 void http2_connection::final_goaway() noexcept {
     goaway_at_.reset();
     draining_ = true;
-    const std::int32_t last = nghttp2_session_get_last_proc_stream_id(session_.get());
-    if (nghttp2_submit_goaway(session_.get(), NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, nullptr, 0) ==
-        NGHTTP2_ERR_NOMEM)
-        return fail(std::make_exception_ptr(std::bad_alloc()));
+    const std::int32_t last = nghttp2_session_get_last_proc_stream_id(session_);
+    note(nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, nullptr, 0));
     wake_writer();
 }
 
@@ -544,7 +528,7 @@ std::optional<time_point> http2_connection::next_deadline() const noexcept {
 }
 
 void http2_connection::on_deadline() noexcept {
-    if (failed_) return;
+    if (failed_ || !session_) return;
     now_ = loop_->now();
     const auto past = [this](const std::optional<time_point>& when) { return when && *when <= now_; };
     if (past(linger_until_)) return fail(nullptr);
@@ -598,12 +582,12 @@ void http2_connection::expect_body(http2_stream& s) noexcept {
 // ---- windows
 
 void http2_connection::resume(http2_stream& s) {
-    check(nghttp2_session_resume_data(session_.get(), s.id));  // an error: it is not deferred
+    check(nghttp2_session_resume_data(session_, s.id));  // an error: it is not deferred
     wake_writer();
 }
 
 void http2_connection::open_window(http2_stream& s, std::size_t n) {
-    check(nghttp2_session_consume_stream(session_.get(), s.id, n));
+    check(nghttp2_session_consume_stream(session_, s.id, n));
     wake_writer();
 }
 
@@ -621,7 +605,7 @@ void http2_connection::count_collected(http2_stream& s, std::size_t n) {
             return;
         }
     }
-    check(nghttp2_session_consume_stream(session_.get(), s.id, n));
+    check(nghttp2_session_consume_stream(session_, s.id, n));
     expect_body(s);
 }
 
@@ -633,15 +617,14 @@ void http2_connection::end_collected(http2_stream& s, bool forgotten) noexcept {
 }
 
 void http2_connection::pay_owed() noexcept {
-    while (http2_timed_stream* const node = stalled_.front()) {
+    while (http2_timed_stream* const node = failed_ ? nullptr : stalled_.front()) {
         http2_stream& s = static_cast<http2_stream&>(*node);
         if (collected_ > host_->options().max_body_size) {
             if (favoured_) return;
             favoured_ = &s;
         }
         node->unlink();
-        if (nghttp2_session_consume_stream(session_.get(), s.id, std::exchange(s.owed, 0)) == NGHTTP2_ERR_NOMEM)
-            return fail(std::make_exception_ptr(std::bad_alloc()));
+        note(nghttp2_session_consume_stream(session_, s.id, std::exchange(s.owed, 0)));
         expect_body(s);
         wake_writer();
     }

@@ -4,6 +4,7 @@
 
 #include "http/server/http2.hpp"
 #include "http/server/http2_limits.hpp"
+#include "http/server/http2_memory.hpp"
 #include "http/server/http2_stream.hpp"
 
 #include <aio/background_tasks.hpp>
@@ -15,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <nghttp2/nghttp2.h>
 
@@ -37,15 +39,17 @@ public:
 
     http2_host& host() const noexcept { return *host_; }
     const std::string& peer() const noexcept { return peer_; }
-    nghttp2_session* session() const noexcept { return session_.get(); }
+    nghttp2_session* session() const noexcept { return session_; }
+    /// Nothing is to be asked of nghttp2 any more: the connection ends.
+    bool failed() const noexcept { return failed_; }
     /// Runs a stream's handler in a task.
     any_task begin_task(coro<> c) { return tasks_.create_task(std::move(c)); }
     std::size_t running() const noexcept { return tasks_.size(); }
     /// There is something to write: the writer looks.
     void wake_writer() noexcept { to_write_.set(); }
-    /// Throws std::bad_alloc if nghttp2 had no memory; other errors of its functions are mistakes of ours, or come too
-    /// late to matter.
-    static void check(int error);
+    /// Throws std::bad_alloc if nghttp2 had no memory, which is the end of the connection; other errors of its
+    /// functions come too late to matter.
+    void check(int error);
     /// For a callback, in its catch: keeps the error, and gives what tells nghttp2 of it.
     int caught() noexcept;
     /// Gives an error to the loop's exception handler.
@@ -66,16 +70,28 @@ public:
 
 private:
     friend struct http2_callbacks;
-    struct session_deleter {
-        void operator()(nghttp2_session* s) const noexcept { nghttp2_session_del(s); }
+    /// A parameter of the writer: without a writer the connection fails, also if it was cancelled before it began.
+    class writer_end {
+    public:
+        explicit writer_end(http2_connection& c) noexcept : connection_(&c) {}
+        writer_end(writer_end&& other) noexcept : connection_(std::exchange(other.connection_, nullptr)) {}
+        writer_end& operator=(writer_end&&) = delete;
+        ~writer_end() {
+            if (connection_ && !connection_->failed_) connection_->fail(nullptr);
+        }
+
+    private:
+        http2_connection* connection_;
     };
     struct deadline_timer : timer_node {
         http2_connection* owner = nullptr;
     };
 
     void make_session();
+    void end_session() noexcept;
+    void note(int error) noexcept;
     void feed(std::string_view data);
-    coro<> write_all();
+    coro<> write_all(writer_end);
     bool collect();
     bool congested() const noexcept;
     void fail(std::exception_ptr error) noexcept;
@@ -85,6 +101,7 @@ private:
     void add_stream(std::int32_t id);
     void remove_stream(http2_stream& s) noexcept;
     bool tolerates(std::int64_t cost) noexcept;
+    bool tolerates_data(const nghttp2_frame& frame) noexcept;
     void pay_owed() noexcept;
 
     void due(std::optional<time_point> when) noexcept;
@@ -98,7 +115,8 @@ private:
     loop_core* loop_;
     std::string peer_;
     background_tasks tasks_;
-    std::unique_ptr<nghttp2_session, session_deleter> session_;
+    http2_memory memory_;  // of the session
+    nghttp2_session* session_ = nullptr;
 
     std::string out_;  // frames that are written next
     wakeup to_write_;

@@ -43,6 +43,19 @@ ssize_t read_data(nghttp2_session*, std::int32_t, std::uint8_t*, std::size_t len
 
 }  // namespace
 
+class http2_stream::task_end {
+public:
+    explicit task_end(std::shared_ptr<http2_stream> s) noexcept : stream(std::move(s)) {}
+    task_end(task_end&&) noexcept = default;
+    task_end& operator=(task_end&&) = delete;
+    ~task_end() {
+        if (stream && stream->alive() && !stream->last_) stream->connection->reset(*stream, NGHTTP2_CANCEL);
+    }
+    std::shared_ptr<http2_stream> stream;
+};
+
+bool http2_stream::alive() const noexcept { return self && !connection->failed(); }
+
 void http2_stream::take_head(bool body_follows) {
     request_done = !body_follows;
     to_head_ = head.to_head();
@@ -101,7 +114,9 @@ void http2_stream::take_end() {
 
 void http2_stream::too_slow() { refuse(408, "the request did not come in time"); }
 
-void http2_stream::start(http::request request) { task_ = connection->begin_task(handle(self, std::move(request))); }
+void http2_stream::start(http::request request) {
+    task_ = connection->begin_task(handle(task_end(self), std::move(request)));
+}
 
 // Answers a request that cannot be handled. What still comes of its body is dropped.
 void http2_stream::refuse(int status, const std::string& why) {
@@ -140,11 +155,11 @@ coro<std::string> http2_stream::next() {
     for (;;) {
         if (!received_.empty()) {
             std::string piece = std::exchange(received_, {});
-            if (self) connection->open_window(*this, piece.size());
+            if (alive()) connection->open_window(*this, piece.size());
             co_return piece;
         }
         if (request_done) co_return std::string();
-        if (!self) throw http::error("the body of " + name_ + " is cut short: the client has gone, or cancelled it");
+        if (!alive()) throw http::error("the body of " + name_ + " is cut short: the client has gone, or cancelled it");
         if (continue_due_) say_continue();
         co_await wait_for(arrived_.wait("the body of a request"), connection->host().options().body_timeout);
     }
@@ -152,8 +167,8 @@ coro<std::string> http2_stream::next() {
 
 // ---- the response
 
-// True if the body is one that send_special() sends.
-bool http2_stream::respond(http::response r) {
+// A body that is no text is left to send_special(), if it is to be sent: then last_ is false.
+void http2_stream::respond(http::response r) {
     response_ = std::move(r);
     const http_special_body* special = http_access::special(response_).get();
     const bool may_have_body = http_has_body(response_.status());
@@ -179,7 +194,6 @@ bool http2_stream::respond(http::response r) {
         nghttp2_submit_response(connection->session(), id, fields.data(), fields.size(), has_body ? &body : nullptr));
     if (!to_send_.empty()) connection->expect_progress(*this);
     connection->wake_writer();
-    return special && has_body;
 }
 
 ssize_t http2_stream::next_frame(std::size_t most, std::uint32_t& flags) {
@@ -205,23 +219,22 @@ void http2_stream::sent(std::size_t n) noexcept {
     if (!last_) taken_.set();
 }
 
-coro<> http2_stream::handle(std::shared_ptr<http2_stream> s, http::request request) {
-    http2_connection& c = *s->connection;
+coro<> http2_stream::handle(task_end end, http::request request) {
+    http2_stream& s = *end.stream;
+    http2_connection& c = *s.connection;
     try {
         http::response r = co_await c.host().answer(std::move(request));
-        if (!s->self) co_return;  // the client has cancelled it
+        if (!s.alive()) co_return;  // the client has cancelled it
         const http_special_body* special = http_access::special(r).get();
         if (special && special->upgrade) r = http::response(501, "Not Implemented: this upgrade needs HTTP/1.1\n");
-        const bool more = s->respond(std::move(r));
-        if (more || http_access::special(s->response_)) co_await s->send_special();
-    } catch (const cancelled_error&) {
-        if (s->self) c.reset(*s, NGHTTP2_CANCEL);
-        throw;
-    } catch (...) {
+        s.respond(std::move(r));
+        if (http_access::special(s.response_)) co_await s.send_special();
+    } catch (const cancelled_error&) { throw; } catch (...) {
         // A body that is not whole, or no memory: the client sees that the response was cut.
-        if (!s->self) co_return;
-        c.reset(*s, NGHTTP2_INTERNAL_ERROR);
-        c.report("the response to " + s->name_ + " was cut", std::current_exception());
+        if (!s.alive()) co_return;
+        s.last_ = true;
+        c.reset(s, NGHTTP2_INTERNAL_ERROR);
+        c.report("the response to " + s.name_ + " was cut", std::current_exception());
     }
 }
 
@@ -270,7 +283,7 @@ coro<> http2_stream::send_file(aio::file& source, std::uint64_t offset, std::uin
 
 // Completes when nghttp2 has taken the piece, and at once for the last one.
 coro<> http2_stream::offer(std::string piece) {
-    if (!self) co_return;
+    if (!alive()) co_return;
     piece_ = std::move(piece);
     to_send_ = piece_;
     connection->expect_progress(*this);
@@ -279,7 +292,7 @@ coro<> http2_stream::offer(std::string piece) {
 }
 
 void http2_stream::finish() {
-    if (!self) return;
+    if (!alive()) return;
     last_ = true;
     connection->resume(*this);
 }

@@ -65,11 +65,15 @@ public:
     std::size_t owed = 0;                // how much wider the connection will open the stream's window, later
 
 private:
-    static coro<> handle(std::shared_ptr<http2_stream> s, http::request request);
+    /// A parameter of the handler's task: a stream whose task ends without an answer is reset, also if the task was
+    /// cancelled before it began.
+    class task_end;
+    static coro<> handle(task_end end, http::request request);
+    bool alive() const noexcept;
     void start(http::request request);
     void refuse(int status, const std::string& why);
     void say_continue();
-    bool respond(http::response r);
+    void respond(http::response r);
     coro<> send_special();
     coro<> send_pieces(async_generator<std::string>& pieces);
     coro<> send_file(aio::file& source, std::uint64_t offset, std::uint64_t count);
