@@ -233,7 +233,8 @@ bool follow(const http::response& r, test_request& what, test_url& url, bool str
 coro<http::response> call_to_the_end(test_client_state& state, test_request& what) {
     test_url url;
     if (!url.go(state.base_url, 0)) throw std::invalid_argument("http::test_client: the base URL is malformed");
-    const std::string to = what.url == "*" ? "/" : what.url;
+    std::string to = what.url == "*" ? "/" : what.url;
+    if (to.starts_with('/')) to = url.origin() + to;  // "//x" is a path here, and no host
     if (to.empty() || !url.go(to, CURLU_PATH_AS_IS))
         throw std::invalid_argument("http::test_client: \"" + what.url + "\" is no URL");
     const bool streamed = what.pieces.has_value();
