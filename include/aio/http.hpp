@@ -19,3 +19,4 @@
 #include <aio/http/streamed_response.hpp>
 #include <aio/http/test_client.hpp>
 #include <aio/http/values.hpp>
+#include <aio/http/websocket.hpp>
