@@ -19,6 +19,7 @@
 #include <aio/detail/task/operation.hpp>
 #include <aio/http/authorization.hpp>
 #include <aio/http/message.hpp>
+#include <aio/http/websocket.hpp>
 #include <aio/http/params.hpp>
 #include <aio/http/streamed_response.hpp>
 
@@ -166,6 +167,15 @@ public:
     detail::http_opening open(std::string method, std::string url, std::string body, request_options options = {});
     detail::http_opening open(
         std::string method, std::string url, async_generator<std::string> body, request_options options = {});
+
+    /// Opens a WebSocket to a ws://, wss://, http:// or https:// URL, over a connection of its own, which has to be
+    /// closed before the session's loop ends, and which the session's aclose() does not close. Certificates, headers,
+    /// auth, base_url and unix_socket of the session's options count, cookies and the environment's proxies do not.
+    /// Redirects are not followed. Throws std::invalid_argument as get(), for subprotocols that are no tokens, for
+    /// headers that belong to the handshake, and if the session has a proxy; when awaited, std::system_error and
+    /// tls_error of the connection, timeout_error after options.open_timeout, status_error for an answer other than
+    /// 101, http::error for a wrong one. A cancel closes the connection.
+    coro<http::websocket> websocket(std::string url, websocket_options options = {});
 
     /// Forgets the cookies that servers have set.
     void clear_cookies() noexcept;

@@ -9,6 +9,13 @@
 //     }
 //     co_await aio::http::serve(handler, "127.0.0.1", 8080);
 //
+//     aio::http::session s;
+//     aio::http::websocket ws = co_await s.websocket("ws://localhost:8080/");
+//     co_await ws.send("hello");
+//     auto answer = co_await ws.receive();                         // false: the WebSocket is closed
+//     if (answer) use(answer->text());
+//     co_await ws.close();
+//
 // One task at a time receives. Whoever receives also answers pings and the peer's close, so a handler that only sends
 // runs a task beside it that receives. Any number of tasks send: each message goes out whole, in the order of the
 // sends, and a send waits while the peer does not take what was sent before. Extensions are not negotiated, so there is

@@ -1,9 +1,11 @@
 #include "http/websocket/client.hpp"
 
 #include "http/access.hpp"
+#include "http/client/url.hpp"
 #include "http/websocket/handshake.hpp"
 #include "http/websocket/state.hpp"
 
+#include <aio/http/authorization.hpp>
 #include <aio/timeout.hpp>
 
 #include <algorithm>
@@ -12,15 +14,14 @@
 #include <new>
 #include <stdexcept>
 
-#include <curl/curl.h>
-
 namespace aio::detail {
 
 namespace {
 
 struct url_parts {
-    std::string shown;  // without user and password
-    std::string host;   // "example.org", "::1"
+    std::string shown;   // without user and password
+    std::string origin;  // as checked_url's
+    std::string host;    // "example.org", "::1"
     std::string authority;
     std::string target;
     std::string authorization;  // "Basic ..."; empty if the URL names no user
@@ -28,71 +29,29 @@ struct url_parts {
     bool tls = false;
 };
 
-class parsed_url {
-public:
-    parsed_url() : url_(curl_url()) {
-        if (!url_) throw std::bad_alloc();
-    }
-    ~parsed_url() { curl_url_cleanup(url_); }
-    parsed_url(const parsed_url&) = delete;
-    parsed_url& operator=(const parsed_url&) = delete;
-    CURLUcode set(CURLUPart part, const char* text, unsigned flags = 0) {
-        const CURLUcode code = curl_url_set(url_, part, text, flags);
-        if (code == CURLUE_OUT_OF_MEMORY) throw std::bad_alloc();
-        return code;
-    }
-    std::string get(CURLUPart part, unsigned flags = 0) const {
-        char* text = nullptr;
-        const CURLUcode code = curl_url_get(url_, part, &text, flags);
-        const std::unique_ptr<char, void (*)(void*)> owner(text, &curl_free);
-        if (code == CURLUE_OUT_OF_MEMORY) throw std::bad_alloc();
-        return code == CURLUE_OK ? std::string(text) : std::string();
-    }
-
-private:
-    CURLU* url_;
-};
-
-// A URL that could not be read is shown without what stands before its last @, which may be a password.
-[[noreturn]] void refuse_url(const std::string& url, const char* why) {
-    const std::size_t at = url.rfind('@');
-    throw std::invalid_argument(
-        "websocket(\"" + (at == url.npos ? url : "***" + url.substr(at)) + "\"): not a URL of a WebSocket: " + why);
-}
-
 // libcurl 7.88 knows no ws://, so it is read as http://.
 std::string as_http(const std::string& url) {
     const std::size_t end = std::min(url.find("://"), url.size());
     const std::string_view scheme = std::string_view(url).substr(0, end);
     if (equal_ignoring_case(scheme, "ws")) return "http" + url.substr(end);
     if (equal_ignoring_case(scheme, "wss")) return "https" + url.substr(end);
-    if (!equal_ignoring_case(scheme, "http") && !equal_ignoring_case(scheme, "https")) {
-        refuse_url(url, "its scheme is not ws, wss, http or https");
-    }
     return url;
 }
 
 url_parts parse(const std::string& url) {
-    if (std::any_of(url.begin(), url.end(), [](char c) { return static_cast<unsigned char>(c) <= ' ' || c == 0x7f; }))
-        refuse_url(url, "it has a space or a control character");
-    parsed_url u;
-    const CURLUcode code = u.set(CURLUPART_URL, as_http(url).c_str(), CURLU_NON_SUPPORT_SCHEME | CURLU_URLENCODE);
-    if (code != CURLUE_OK) refuse_url(url, curl_url_strerror(code));
-    if (url.find("///") == url.find("//")) refuse_url(url, "two slashes stand between scheme and host");
-    if (!u.get(CURLUPART_FRAGMENT).empty()) refuse_url(url, "it has a fragment");
+    const checked_url_ptr checked = check_url("WebSocket", as_http(url));
+    if (url.find('#') != url.npos) {
+        throw std::invalid_argument("WebSocket " + checked->shown + ": the URL of a WebSocket has no fragment");
+    }
+    url_handle u;
+    if (curl_url_set(u.url, CURLUPART_URL, checked->url.c_str(), 0) != CURLUE_OK) throw std::bad_alloc();
     url_parts parts;
-    parts.tls = u.get(CURLUPART_SCHEME) == "https";
+    parts.tls = checked->secure;
+    parts.shown = (parts.tls ? "wss" : "ws") + checked->shown.substr(checked->shown.find("://"));
+    parts.origin = checked->origin;
     const std::string user = u.get(CURLUPART_USER, CURLU_URLDECODE);
-    if (!user.empty()) {
-        parts.authorization = "Basic " + base64(user + ":" + u.get(CURLUPART_PASSWORD, CURLU_URLDECODE));
-    }
-    u.set(CURLUPART_USER, nullptr);
-    u.set(CURLUPART_PASSWORD, nullptr);
-    parts.shown = (parts.tls ? "wss" : "ws") + u.get(CURLUPART_URL).substr(parts.tls ? 5 : 4);
+    if (!user.empty()) parts.authorization = http::basic(user, u.get(CURLUPART_PASSWORD, CURLU_URLDECODE));
     const std::string host = u.get(CURLUPART_HOST);
-    if (std::any_of(host.begin(), host.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; })) {
-        refuse_url(url, "the host's name goes beyond ASCII: give it in its ASCII form, which begins with xn--");
-    }
     parts.host = host.starts_with('[') ? host.substr(1, host.size() - 2) : host;
     const std::string port = u.get(CURLUPART_PORT, CURLU_DEFAULT_PORT);
     std::from_chars(port.data(), port.data() + port.size(), parts.port);
@@ -125,9 +84,13 @@ private:
         std::string names;
         for (const std::string& name : subprotocols) names += (names.empty() ? "" : ", ") + name;
         if (!names.empty()) fields.add("Sec-WebSocket-Protocol", names);
-        if (!url.authorization.empty()) fields.add("Authorization", url.authorization);
+        if (!url.authorization.empty()) {
+            fields.add("Authorization", url.authorization);
+        } else if (!route.auth.empty() && (route.auth_origin.empty() || route.auth_origin == url.origin)) {
+            fields.add("Authorization", route.auth);
+        }
         if (!route.user_agent.empty()) fields.add("User-Agent", route.user_agent);
-        if (!route.cookies.empty()) fields.add("Cookie", route.cookies);
+        add_fields(fields, route.fields);
         if (more) add_fields(fields, *more);
         text = "GET " + url.target + " HTTP/1.1\r\n";
         for (const auto& [name, value] : fields) text += name + ": " + value + "\r\n";
@@ -142,9 +105,7 @@ private:
                 }
             }
         }
-        for (const std::string_view once : {"Host", "Authorization", "User-Agent", "Cookie"}) {
-            if (more.contains(once)) fields.remove(once);
-        }
+        for (const auto& [name, value] : more) fields.remove(name);
         for (const auto& [name, value] : more) fields.add(name, value);
     }
 };
@@ -152,12 +113,10 @@ private:
 coro<stream> connect(const handshake& h) {
     stream_options options;
     options.handshake_timeout = std::nullopt;  // open_timeout bounds it
-    tls_context trust = h.route.trust;
     if (h.url.tls) {
-        if (!trust) trust = tls_context::client();
         options.tls = true;
-        options.context = &trust;
         options.server_name = h.url.host;
+        if (h.route.trust) options.context = &h.route.trust;
     }
     if (!h.route.unix_socket.empty()) return open_unix_connection(h.route.unix_socket, options);
     return open_connection(h.url.host, h.url.port, options);
@@ -198,7 +157,6 @@ coro<http::websocket> open_in_time(std::unique_ptr<handshake> h, delay limit) {
 
 coro<http::websocket> open_websocket(
     websocket_route route, const std::string& url, const http::websocket_options& options) {
-    if (route.proxy) refuse_url(url, "WebSockets do not go through a proxy");
     return open_in_time(std::make_unique<handshake>(std::move(route), url, options), options.open_timeout);
 }
 

@@ -12,16 +12,14 @@ namespace aio::detail {
 /// What a session lends to its WebSockets.
 struct websocket_route {
     std::string user_agent = {};
-    tls_context trust = {};        // with what TLS is; empty: the system's certificates
+    tls_context trust = {};        // empty: the system's certificates
     std::string unix_socket = {};  // instead of a connection to host and port; empty: none
-    std::string cookies = {};      // the value of a Cookie field; empty: none
-    bool proxy = false;            // the URL would go through a proxy, which is refused
+    http::headers fields = {};     // of the request
+    std::string auth = {};         // the value of an Authorization field
+    std::string auth_origin = {};  // where it may go: "https://host:443"; empty: everywhere
 };
 
-/// Connects to a ws://, wss://, http:// or https:// URL. Copies what the options refer to before it returns. Redirects
-/// are not followed. Throws std::invalid_argument for a malformed URL, subprotocols that are no tokens, and headers
-/// that belong to the handshake; when awaited, std::system_error and tls_error of the connection, timeout_error after
-/// open_timeout, http::status_error for an answer that is not 101, http::error for a wrong one.
+/// session::websocket, which says what it throws. Copies what the options refer to before it returns.
 coro<http::websocket> open_websocket(
     websocket_route route, const std::string& url, const http::websocket_options& options);
 
