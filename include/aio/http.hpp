@@ -6,6 +6,7 @@
 
 #include <aio/detail/base/platform.hpp>
 
+#include <aio/http/access_log.hpp>
 #include <aio/http/authorization.hpp>
 #include <aio/http/client.hpp>
 #include <aio/http/cookies.hpp>

@@ -27,6 +27,8 @@ public:
     /// Gives the next piece; an empty one at the end. Throws http::error for a body that breaks the protocol, is too
     /// large or is cut short, timeout_error for one that is too slow. Revertible.
     virtual coro<std::string> next() = 0;
+
+    http::headers trailers;  // once next() has given the end
 };
 
 /// What a response sends instead of its text: one of the three.
@@ -37,9 +39,11 @@ struct http_special_body {
     std::uint64_t offset = 0;
     std::uint64_t count = 0;
 
-    function<coro<>(aio::stream)> upgrade;  // after the head with status 101: it owns the connection from there on
+    // After the head with status 101: it owns the connection from there on, with what the client has sent behind its
+    // request. It runs in the connection's task.
+    function<coro<>(aio::stream)> upgrade;
     function<void()> going_away;  // beside upgrade: the server closes, so the upgrade is to come to its end soon; it
-                                  // may be called before upgrade, too
+                                  // may be called before upgrade, too. Without it the task is cancelled.
 };
 
 }  // namespace aio::detail

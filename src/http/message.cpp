@@ -100,9 +100,9 @@ request::request(std::string method, std::string target, http::headers fields, s
     detail::percent_decode(parts->path, false, path_);
 }
 
-async_generator<std::string> request::stream() {
-    return pieces_of(std::exchange(source_, nullptr), std::exchange(body_, {}));
-}
+async_generator<std::string> request::stream() { return pieces_of(source_, std::exchange(body_, {})); }
+
+const headers& request::trailers() const noexcept { return source_ ? source_->trailers : trailers_; }
 
 std::optional<std::string> request::query(std::string_view name) const {
     const std::optional<detail::http_target> parts = detail::parse_target(method_, without_fragment(target_));

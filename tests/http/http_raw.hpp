@@ -181,4 +181,35 @@ inline aio::coro<raw_connection> raw_connect(std::uint16_t port) {
     co_return c;
 }
 
+/// Reads one response, head and body.
+inline aio::coro<std::string> read_response(raw_connection& c) {
+    std::string all = co_await c.read_until("\r\n\r\n");
+    const std::size_t at = all.find("Content-Length: ");
+    if (at != all.npos) all += co_await c.read_exactly(std::stoul(all.substr(at + 16)));
+    co_return all;
+}
+inline std::string body_of(const std::string& response) {
+    const std::size_t at = response.find("\r\n\r\n");
+    return at == response.npos ? "no response: " + response : response.substr(at + 4);
+}
+inline int status_in(const std::string& response) {
+    return response.size() > 12 ? std::stoi(response.substr(9, 3)) : 0;
+}
+
+/// The body of a response in chunks, and "(cut)" behind it if its end is missing.
+inline std::string body_of_chunks(const std::string& response) {
+    std::string body;
+    std::size_t at = response.find("\r\n\r\n");
+    at = at == response.npos ? response.size() : at + 4;
+    for (;;) {
+        const std::size_t end = response.find("\r\n", at);
+        if (end == response.npos) return body + "(cut)";
+        const std::size_t size = std::stoul(response.substr(at, end - at), nullptr, 16);
+        if (size == 0) return response.size() >= end + 4 ? body : body + "(cut)";
+        if (response.size() < end + 2 + size + 2) return body + response.substr(end + 2, size) + "(cut)";
+        body += response.substr(end + 2, size);
+        at = end + 2 + size + 2;
+    }
+}
+
 }  // namespace aio_test

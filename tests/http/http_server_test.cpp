@@ -8,6 +8,7 @@
 #include <aio/http.hpp>
 
 #include "http/server/request_parser.hpp"
+#include "http/server/response_head.hpp"
 
 #include <random>
 
@@ -235,7 +236,15 @@ PLAIN_TEST("keep-alive is the default of HTTP/1.1, and asked for in HTTP/1.0") {
 }
 
 PLAIN_TEST("the head of a response says how the message ends, whatever the handler said") {
-    using aio::detail::http_response_head;
+    const auto http_response_head = [](const http::response& of, bool to_head, bool keep_alive, bool http_1_0) {
+        aio::detail::response_form form;
+        form.head_only = to_head;
+        form.keep_alive = keep_alive;
+        form.http_1_0 = http_1_0;
+        std::string out;
+        append_response_head(out, of, form);
+        return out;
+    };
     const http::response r(200, "body",
         http::headers("X-A", "1", "Content-Length", "99", "Transfer-Encoding", "chunked", "Connection", "x"));
     std::string head = http_response_head(r, false, true, false);
@@ -275,26 +284,16 @@ PLAIN_TEST("the date is that of each second, in English and UTC") {
 
 // ---- the whole, over sockets: on the real clock ----
 
+using aio_test::body_of;
 using aio_test::raw_connect;
 using aio_test::raw_connection;
+using aio_test::read_response;
+using aio_test::status_in;
 
 aio::coro<http::response> echo(http::request request) {
     std::string text = request.method() + " " + request.path() + " " + request.body();
     co_return http::response(200, std::move(text), http::headers("X-Query", request.query("q").value_or("none")));
 }
-
-// Reads one response, head and body.
-aio::coro<std::string> read_response(raw_connection& c) {
-    std::string all = co_await c.read_until("\r\n\r\n");
-    const std::size_t at = all.find("Content-Length: ");
-    if (at != all.npos) all += co_await c.read_exactly(std::stoul(all.substr(at + 16)));
-    co_return all;
-}
-std::string body_of(const std::string& response) {
-    const std::size_t at = response.find("\r\n\r\n");
-    return at == response.npos ? "no response: " + response : response.substr(at + 4);
-}
-int status_in(const std::string& response) { return response.size() > 12 ? std::stoi(response.substr(9, 3)) : 0; }
 
 AIO_REAL_TEST("a session gets from our server what its handler gives") {
     auto server = co_await http::start_server(echo, "127.0.0.1", 0);

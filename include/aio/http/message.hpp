@@ -194,8 +194,9 @@ public:
     /// of parts(). Revertible.
     coro<http::multipart> multipart(multipart_options options = {});
     const http::headers& headers() const noexcept { return headers_; }
-    /// The fields that came after a body in chunks. Nobody has checked them: never trust one as a header.
-    const http::headers& trailers() const noexcept { return trailers_; }
+    /// The fields that came after a body in chunks. Nobody has checked them: never trust one as a header. Of a handler
+    /// that was wrapped in unbuffered(), they are there when stream() has ended.
+    const http::headers& trailers() const noexcept;
     const std::string& body() const& noexcept { return body_; }
     std::string body() && noexcept { return std::move(body_); }
     /// The body as JSON: a nlohmann::json. Throws nlohmann::json::parse_error.

@@ -28,11 +28,16 @@
 
 #include <aio/coro.hpp>
 #include <aio/delay.hpp>
+#include <aio/descriptor.hpp>
 #include <aio/detail/task/function.hpp>
+#include <aio/http/access_log.hpp>
 #include <aio/http/message.hpp>
 #include <aio/server.hpp>
+#include <aio/tls.hpp>
 
+#include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -52,7 +57,36 @@ struct server_options {
     int backlog = 100;
     bool reuse_port = false;
     delay linger_timeout =
-        std::chrono::seconds(30);  // after a refusal: for the client to end its sending and read the answer
+        std::chrono::seconds(30);          // after a refusal: for the client to end its sending and read the answer
+    const tls_context* context = nullptr;  // connections are encrypted; it is read before the call returns
+    delay handshake_timeout = std::chrono::seconds(60);
+    std::size_t max_connections = 0;              // a client beyond that gets a 503; 0: no limit
+    std::size_t max_requests_per_connection = 0;  // the last one's response closes the connection; 0: no limit
+    std::size_t max_header_count = 100;           // fields of a header; trailers have as many again
+    std::uint64_t max_stream_size = 0;            // bytes of a body that an unbuffered handler reads; 0: no limit
+    delay max_body_time = std::nullopt;           // for which the server waits for all of a body
+    // Bytes a second that a body has to bring, on an average, while the server waits for it, once body_timeout has
+    // passed; 0: a client may send a byte in each body_timeout. Source: Kestrel's MinRequestBodyDataRate.
+    std::size_t min_body_rate = 240;
+    // A client that closes its connection, or its sending half, cancels its handler. Without it a handler that has
+    // begun finishes what it does: a payment, a write to two tables. A generator of stream() is closed in both cases.
+    bool cancel_on_disconnect = false;
+    const access_log* log = nullptr;  // is told of each response; it is copied before the call returns
+};
+
+/// What a server has done since its start.
+struct server_statistics {
+    std::size_t connections = 0;            // that are open
+    std::uint64_t accepted = 0;             // connections, ever
+    std::uint64_t refused_connections = 0;  // beyond max_connections
+    std::size_t failed_handshakes = 0;      // of TLS
+    std::uint64_t requests = 0;             // that a handler has got
+    std::size_t active = 0;                 // of them, those that are not answered yet
+    std::uint64_t refused_requests = 0;     // malformed, too large, too slow: a handler did not get them, or not whole
+    std::uint64_t handler_errors = 0;       // exceptions of handlers and of bodies
+    std::uint64_t lost_clients = 0;         // that went away, or were too slow, before their response was sent
+    std::uint64_t bytes_received = 0;       // without TLS's own
+    std::uint64_t bytes_sent = 0;
 };
 
 }  // namespace aio::http
@@ -89,6 +123,20 @@ struct http_handler_of {
     }
 };
 
+/// A handler that can be asked for whom it reads bodies piece by piece.
+template<class F>
+concept asked_for_unbuffered = requires(const F& handler, const http::request& request) {
+    { handler.unbuffered(request) } -> std::convertible_to<bool>;
+};
+
+template<class F>
+struct shared_http_handler {
+    std::shared_ptr<F> fn;
+    AIO_DETAIL_WRAPPER coro<http::response> operator()(http::request request) {
+        return call_http_handler(*fn, std::move(request));
+    }
+};
+
 /// A handler that wants to know nothing of the request.
 template<class F>
 struct http_handler_of_nothing {
@@ -110,6 +158,10 @@ http_handler make_http_handler(F&& handler, const char* where = "http::start_ser
         return http_handler{
             http_handler_of<http_handler_of_nothing<stored>>{http_handler_of_nothing<stored>{std::forward<F>(handler)}},
             {}};
+    } else if constexpr (asked_for_unbuffered<stored>) {
+        auto shared = std::make_shared<stored>(std::forward<F>(handler));
+        auto asks = [shared](const http::request& request) -> bool { return shared->unbuffered(request); };
+        return http_handler{shared_http_handler<stored>{shared}, std::move(asks)};
     } else {
         static_assert(std::is_invocable_v<stored&, http::request>,
             "the handler of an HTTP server is a function of an http::request, or of nothing");
@@ -132,13 +184,30 @@ private:
     }
 };
 
+/// The options of a server, and copies of what they refer to.
+struct http_server_settings {
+    explicit http_server_settings(const http::server_options& o)
+        : options(o), tls(context_of(o.context)), log(o.log ? o.log->detail_function() : nullptr) {
+        options.context = nullptr;
+        options.log = nullptr;
+    }
+    http::server_options options;
+    tls_context_ref tls;
+    std::shared_ptr<function<void(const http::access_record&)>> log;
+};
+
 }  // namespace aio::detail
 
 namespace aio::http {
 
 /// Gives a handler that is called as soon as the head of a request is there, and reads the body itself, piece by piece
-/// as it comes: request.stream(), request.parts(). request.body() is empty. handler is a function, as start_server()
-/// takes it; it is moved in.
+/// as it comes: request.stream(), request.parts(). request.body() is empty, unless the body has come with the head.
+/// handler is a function, as start_server() takes it; it is moved in.
+///
+/// While the handler does not read, the client has to wait, so bodies may be larger than memory; their limit is
+/// server_options::max_stream_size. A client that has sent "Expect: 100-continue" is asked for the body when the
+/// handler first reads. What the handler does not read is dropped; if that is more than 256 KiB, the connection is
+/// closed. An error of the body that the handler lets through is the client's: it gets 400, 408 or 413.
 template<class F>
 auto unbuffered(F&& handler) {
     return detail::unbuffered_handler<std::decay_t<F>>{std::forward<F>(handler)};
@@ -157,8 +226,9 @@ public:
     void close();
     /// Waits until the server is closed and all connections are gone. Revertible.
     AIO_DETAIL_WRAPPER coro<> wait_closed() { return listening_.wait_closed(); }
-    /// Closes the server and waits for the requests under way: gives true when they are done. When d has passed, aborts
-    /// the rest and gives false.
+    /// Closes the server and waits for the requests under way, whose responses say "Connection: close": gives true when
+    /// they are done. When d has passed, aborts the rest and gives false. WebSockets and other connections that were
+    /// upgraded are told at once that the server goes away.
     coro<bool> drain(delay d);
     /// As a manager: enter gives the server itself; exit closes the server, cancels the handlers of the requests under
     /// way, and waits until they have ended. To let them finish, await drain() before. A cancel neither prevents nor
@@ -171,6 +241,7 @@ public:
     bool is_serving() const noexcept { return listening_.is_serving(); }
     /// How many connections are open, idle ones included.
     std::size_t connections() const { return listening_.connections(); }
+    server_statistics statistics() const;
 
 private:
     aio::server listening_;
@@ -180,8 +251,10 @@ private:
 }  // namespace aio::http
 
 namespace aio::detail {
-coro<http::server> start_http_server(http_handler handler, std::string host, int port, http::server_options options);
-coro<> serve_http(http_handler handler, std::string host, int port, http::server_options options);
+coro<http::server> start_http_server(http_handler handler, std::string host, int port, http_server_settings settings);
+coro<http::server> start_http_server(http_handler handler, descriptor listening, http_server_settings settings);
+coro<http::server> start_unix_http_server(http_handler handler, std::string path, http_server_settings settings);
+coro<> serve_http(coro<http::server> starting);
 }  // namespace aio::detail
 
 namespace aio::http {
@@ -189,18 +262,39 @@ namespace aio::http {
 /// Listens on host and port (0: a free one), as aio::start_server does, and answers requests with what handler(request)
 /// gives. handler is a plain or async function, which is called for many requests at once. The server keeps it, with
 /// what it captures, until the last connection is gone. Throws std::system_error that names the address (EADDRINUSE,
-/// EACCES).
+/// EACCES); std::invalid_argument for a context that is a client's.
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
-    return detail::start_http_server(
-        detail::make_http_handler(std::forward<F>(handler)), std::move(host), port, options);
+    return detail::start_http_server(detail::make_http_handler(std::forward<F>(handler)), std::move(host), port,
+        detail::http_server_settings(options));
+}
+/// Takes over a socket that listens already, TCP or unix: an inherited one (inherited_sockets()), for instance. Throws
+/// as aio::start_server does.
+template<class F>
+AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, descriptor listening, server_options options = {}) {
+    return detail::start_http_server(detail::make_http_handler(std::forward<F>(handler)), std::move(listening),
+        detail::http_server_settings(options));
+}
+/// Listens on a unix socket at path, as aio::start_unix_server does: for a proxy on the same machine.
+template<class F>
+AIO_DETAIL_WRAPPER coro<server> start_unix_server(F&& handler, std::string path, server_options options = {}) {
+    return detail::start_unix_http_server(
+        detail::make_http_handler(std::forward<F>(handler)), std::move(path), detail::http_server_settings(options));
 }
 
 /// Calls start_server() and serve_forever(): runs until it is cancelled, then finishes the requests under way, and
 /// throws the cancelled_error.
 template<class F>
 AIO_DETAIL_WRAPPER coro<> serve(F&& handler, std::string host, int port, server_options options = {}) {
-    return detail::serve_http(detail::make_http_handler(std::forward<F>(handler)), std::move(host), port, options);
+    return detail::serve_http(start_server(std::forward<F>(handler), std::move(host), port, options));
+}
+template<class F>
+AIO_DETAIL_WRAPPER coro<> serve(F&& handler, descriptor listening, server_options options = {}) {
+    return detail::serve_http(start_server(std::forward<F>(handler), std::move(listening), options));
+}
+template<class F>
+AIO_DETAIL_WRAPPER coro<> serve_unix(F&& handler, std::string path, server_options options = {}) {
+    return detail::serve_http(start_unix_server(std::forward<F>(handler), std::move(path), options));
 }
 
 }  // namespace aio::http

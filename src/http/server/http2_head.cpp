@@ -6,7 +6,7 @@
 #include "http/server/http2_head.hpp"
 
 #include "http/access.hpp"
-#include "http/server/request_parser.hpp"
+#include "http/server/response_head.hpp"
 #include "http/target.hpp"
 
 #include <charconv>

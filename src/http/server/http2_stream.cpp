@@ -7,7 +7,7 @@
 
 #include "http/access.hpp"
 #include "http/server/http2_connection.hpp"
-#include "http/server/request_parser.hpp"
+#include "http/server/response_head.hpp"
 
 #include <aio/event_loop.hpp>
 #include <aio/timeout.hpp>

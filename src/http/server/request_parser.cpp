@@ -1,4 +1,4 @@
-// The reading side of the HTTP server (server.cpp feeds it what a connection brings), and the head of its responses.
+// The reading side of the HTTP server: connection.cpp and request_body.cpp feed it what a connection brings.
 //
 // Boost.Beast's parser reads the grammar: request line, fields, Content-Length, Transfer-Encoding and chunks. This file
 // does what Beast does not do:
@@ -13,6 +13,9 @@
 //   than we do: see keep_alive().
 // * target.cpp reads the targets, because Beast takes any visible characters. No library of Debian 12 reads the four
 //   forms of RFC 9112, 3.2: Boost.URL came with Boost 1.81, and libcurl's URLs are those that people type.
+// * A body with a Content-Length needs no grammar, so its bytes are counted here, and a piece of one can be handed on
+//   without a copy. The limits of bodies are kept here, too, because they depend on the handler, whom Beast would have
+//   to ask in the middle of a call.
 // * Beast takes trailers for more fields of the header, and refuses a Content-Length there. A second parser reads them
 //   here, and refuses only trailers that contradict each other.
 
@@ -26,6 +29,7 @@
 #include <boost/beast/http/basic_parser.hpp>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -54,7 +58,10 @@ std::string_view view(boost::beast::string_view text) noexcept { return {text.da
 /// Beast's parser; it only keeps the fields.
 class fields_reader : public beast::basic_parser<true> {
 public:
-    fields_reader() { header_limit(UINT32_MAX); }  // the lines have been measured
+    fields_reader() {
+        header_limit(UINT32_MAX);  // the lines have been measured
+        body_limit(UINT64_MAX);
+    }
 
     http::headers fields;
 
@@ -81,14 +88,14 @@ protected:
 /// Reads one request. A state names what comes next: a line, or data of the body.
 class http_request_parser::reader final : public fields_reader {
 public:
-    reader(std::size_t most_header_bytes, std::size_t most_body_bytes)
-        : most_header_bytes_(most_header_bytes),
-          most_body_bytes_(most_body_bytes),
-          line_bytes_left_(most_header_bytes) {
-        body_limit(most_body_bytes);
-    }
+    reader(std::size_t most_header_bytes, std::uint64_t most_body, std::size_t most_fields)
+        : most_body_bytes(most_body),
+          most_header_bytes_(most_header_bytes),
+          most_fields_(most_fields),
+          line_bytes_left_(most_header_bytes) {}
 
-    std::size_t feed(std::string_view data);
+    std::size_t feed(std::string_view data, bool head_only);
+    void bad(int status, std::string reason);
 
     // The order matters: from body on the header is done.
     enum class state : std::uint8_t { start, fields, body, chunk_size, chunk_data, chunk_end, trailers, end };
@@ -99,7 +106,9 @@ public:
     std::string method;
     std::string target;
     http::headers trailers;
-    std::string body;
+    std::string body;             // what has come of it, and was not taken
+    std::uint64_t body_left = 0;  // of a body with a Content-Length, or of a chunk: what has not come
+    std::uint64_t most_body_bytes;
     int bad_status = 0;
     std::string bad_reason;
 
@@ -114,20 +123,23 @@ private:
     void take_trailers();
     void check_header();
     std::size_t give(beast::basic_parser<true>& to, std::string_view data);
-    void bad(int status, std::string reason);
+    void count_body(std::uint64_t more);
 
+    void on_field_impl(
+        beast::field field, boost::beast::string_view name, boost::beast::string_view value, error_code& code) override;
     void on_request_impl(beast::verb, boost::beast::string_view method_text, boost::beast::string_view target_text,
         int version, error_code& code) override;
     void on_header_impl(error_code& code) override;
-    std::size_t on_body_impl(boost::beast::string_view piece, error_code& code) override;
     void on_chunk_header_impl(std::uint64_t size, boost::beast::string_view extensions, error_code& code) override;
     std::size_t on_chunk_body_impl(std::uint64_t remaining, boost::beast::string_view piece, error_code& code) override;
     void on_finish_impl(error_code&) override { at = state::end; }
 
     std::size_t most_header_bytes_;
-    std::size_t most_body_bytes_;
-    std::size_t line_bytes_left_;  // what the header section, or the trailer section, may still have
-    std::size_t searched_ = 0;     // how many bytes of an incomplete line have been looked at
+    std::size_t most_fields_;
+    bool length_checked_ = false;   // of a body with a Content-Length
+    std::uint64_t body_bytes_ = 0;  // that have been announced so far
+    std::size_t line_bytes_left_;   // what the header section, or the trailer section, may still have
+    std::size_t searched_ = 0;      // how many bytes of an incomplete line have been looked at
     std::size_t chunk_overhead_ = 0;
     std::string pending_;  // lines for Beast, which gets a section as a whole
 };
@@ -138,11 +150,21 @@ void http_request_parser::reader::bad(int status, std::string reason) {
     bad_reason = std::move(reason);
 }
 
-std::size_t http_request_parser::reader::feed(std::string_view data) {
+std::size_t http_request_parser::reader::feed(std::string_view data, bool head_only) {
     std::size_t taken = 0;
-    while (bad_status == 0 && at != state::end) {
+    while (bad_status == 0 && at != state::end && !(head_only && at >= state::body)) {
         const std::string_view rest = data.substr(taken);
-        if (at == state::body || at == state::chunk_data) {
+        if (at == state::body) {
+            if (!std::exchange(length_checked_, true)) count_body(body_left);
+            if (rest.empty() || bad_status != 0) break;
+            const std::string_view piece = rest.substr(0, body_left);
+            body += piece;
+            taken += piece.size();
+            body_left -= piece.size();
+            if (body_left == 0) at = state::end;
+            continue;
+        }
+        if (at == state::chunk_data) {
             if (rest.empty()) break;
             taken += give(*this, rest);
             continue;
@@ -153,6 +175,13 @@ std::size_t http_request_parser::reader::feed(std::string_view data) {
         take_line(*text);
     }
     return taken;
+}
+
+void http_request_parser::reader::count_body(std::uint64_t more) {
+    if (more > most_body_bytes - std::min(most_body_bytes, body_bytes_)) {
+        return bad(413, "the body is longer than " + std::to_string(most_body_bytes) + " bytes");
+    }
+    body_bytes_ += more;
 }
 
 // Gives the line that data begins with, without its end; nothing if the line is incomplete or bad. The next call with
@@ -230,9 +259,7 @@ void http_request_parser::reader::take_line(std::string_view text) {
 std::size_t http_request_parser::reader::give(beast::basic_parser<true>& to, std::string_view data) {
     error_code code;
     const std::size_t taken = to.put(boost::asio::const_buffer(data.data(), data.size()), code);
-    if (code == beast::error::body_limit) {
-        bad(413, "the body is longer than " + std::to_string(most_body_bytes_) + " bytes");
-    } else if (code == beast::error::need_more) {
+    if (code == beast::error::need_more) {
         // If Beast has taken all, it only asks for what comes next: a request line is the beginning of a header.
         if (taken < data.size()) bad(400, "a line ends too early");
     } else if (code) {
@@ -272,10 +299,21 @@ void http_request_parser::reader::on_request_impl(beast::verb, boost::beast::str
     if (bad_status != 0) code = beast::error::bad_target;
 }
 
+void http_request_parser::reader::on_field_impl(
+    beast::field field, boost::beast::string_view name, boost::beast::string_view value, error_code& code) {
+    if (fields.size() >= most_fields_) {
+        bad(431, "the header has more than " + std::to_string(most_fields_) + " fields");
+        code = beast::error::header_limit;
+        return;
+    }
+    fields_reader::on_field_impl(field, name, value, code);
+}
+
 void http_request_parser::reader::on_header_impl(error_code& code) {
     check_header();
     if (bad_status != 0) code = beast::error::bad_value;
     at = chunked() ? state::chunk_size : state::body;  // without a body on_finish_impl follows, which sets the end
+    if (!chunked()) body_left = content_length().value_or(0);
 }
 
 void http_request_parser::reader::check_header() {
@@ -303,11 +341,6 @@ void http_request_parser::reader::check_header() {
     }
 }
 
-std::size_t http_request_parser::reader::on_body_impl(boost::beast::string_view piece, error_code&) {
-    body += view(piece);
-    return piece.size();
-}
-
 void http_request_parser::reader::take_chunk_size(std::string_view text) {
     pending_.append(text).append(line_end);
     const std::size_t size = std::min(text.find_first_not_of('0'), text.size());
@@ -331,12 +364,16 @@ void http_request_parser::reader::on_chunk_header_impl(
         return;
     }
     chunk_overhead_ -= static_cast<std::size_t>(std::min<std::uint64_t>(chunk_overhead_, size));
+    count_body(size);
+    if (bad_status != 0) code = beast::error::body_limit;
+    body_left = size;
     at = state::chunk_data;
 }
 
 std::size_t http_request_parser::reader::on_chunk_body_impl(
     std::uint64_t remaining, boost::beast::string_view piece, error_code&) {
     body += view(piece);
+    body_left = remaining - piece.size();
     if (piece.size() == remaining) at = state::chunk_end;
     return piece.size();
 }
@@ -346,17 +383,22 @@ void http_request_parser::reader::take_trailers() {
     fields_reader of_trailers;
     of_trailers.skip(true);  // no body follows, whatever the trailers say
     give(of_trailers, "GET / HTTP/1.1\r\n" + pending_);
+    if (of_trailers.fields.size() > most_fields_)
+        bad(431, "the trailer section has more than " + std::to_string(most_fields_) + " fields");
     trailers = std::move(of_trailers.fields);
 }
 
-http_request_parser::http_request_parser(std::size_t most_header_bytes, std::size_t most_body_bytes)
+http_request_parser::http_request_parser(
+    std::size_t most_header_bytes, std::size_t most_body_bytes, std::size_t most_fields)
     : most_header_bytes_(most_header_bytes),
       most_body_bytes_(most_body_bytes),
-      reader_(std::make_unique<reader>(most_header_bytes, most_body_bytes)) {}
+      most_fields_(most_fields),
+      reader_(std::make_unique<reader>(most_header_bytes, most_body_bytes, most_fields)) {}
 
 http_request_parser::~http_request_parser() = default;
 
-std::size_t http_request_parser::feed(std::string_view data) { return reader_->feed(data); }
+std::size_t http_request_parser::feed(std::string_view data) { return reader_->feed(data, false); }
+std::size_t http_request_parser::feed_head(std::string_view data) { return reader_->feed(data, true); }
 bool http_request_parser::begun() const noexcept { return reader_->begun; }
 bool http_request_parser::header_done() const noexcept { return reader_->at >= reader::state::body; }
 bool http_request_parser::complete() const noexcept {
@@ -364,6 +406,10 @@ bool http_request_parser::complete() const noexcept {
 }
 int http_request_parser::bad_status() const noexcept { return reader_->bad_status; }
 const std::string& http_request_parser::bad_reason() const noexcept { return reader_->bad_reason; }
+void http_request_parser::refuse(int status, std::string why) { reader_->bad(status, std::move(why)); }
+void http_request_parser::limit_body(std::uint64_t most_bytes) noexcept { reader_->most_body_bytes = most_bytes; }
+std::uint64_t http_request_parser::body_bytes_left() const noexcept { return reader_->body_left; }
+bool http_request_parser::is_chunked() const noexcept { return reader_->chunked(); }
 bool http_request_parser::is_http_1_0() const noexcept { return reader_->http_1_0; }
 
 bool http_request_parser::expects_continue() const noexcept {
@@ -381,72 +427,42 @@ bool http_request_parser::keep_alive() const noexcept {
     return kept;
 }
 
-http::request http_request_parser::take(std::string peer) {
-    auto next = std::make_unique<reader>(most_header_bytes_, most_body_bytes_);
+http::request http_request_parser::take_head(std::string peer) {
     reader& read = *reader_;
-    // A host in the target overrules the Host field (RFC 9112, 3.2.2).
-    const std::string_view authority = parse_target(read.method, read.target)->authority;
-    if (!authority.empty()) read.fields.set("Host", authority);
-    http::request r(
-        std::move(read.method), std::move(read.target), std::move(read.fields), std::move(read.body), std::move(peer));
-    http_access::trailers(r) = std::move(read.trailers);
-    reader_ = std::move(next);
+    if (!read.target.starts_with('/')) {  // a host in the target overrules the Host field (RFC 9112, 3.2.2)
+        const std::string_view authority = parse_target(read.method, read.target)->authority;
+        if (!authority.empty()) read.fields.set("Host", authority);
+    }
+    http::request r(std::move(read.method), std::move(read.target), std::move(read.fields), {}, std::move(peer));
+    if (read.http_1_0) http_access::set_version(r, http::version::v1_0);
     return r;
 }
 
-const std::string& http_date(std::time_t now) {
-    thread_local std::time_t last = 0;
-    thread_local std::string formatted;
-    if (now == last && !formatted.empty()) return formatted;
-    last = now;
-    static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-    static constexpr const char* months[] = {
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    std::tm t{};
-    ::gmtime_r(&now, &t);
-    char rest[40];
-    std::strftime(rest, sizeof rest, " %Y %H:%M:%S GMT", &t);
-    char day[16];
-    std::snprintf(day, sizeof day, "%s, %02d ", days[t.tm_wday], t.tm_mday);  // strftime's names depend on the locale
-    formatted = std::string(day) + months[t.tm_mon] + rest;
-    return formatted;
+std::string http_request_parser::take_piece() noexcept { return std::exchange(reader_->body, {}); }
+
+bool http_request_parser::pass_piece(std::size_t bytes) noexcept {
+    reader& read = *reader_;
+    if (read.at != reader::state::body || read.bad_status != 0 || !read.body.empty() || bytes > read.body_left)
+        return false;
+    read.body_left -= bytes;
+    if (read.body_left == 0) read.at = reader::state::end;
+    return true;
 }
 
-bool http_asks_to_close(const http::response& r) { return list_has(r.headers()["Connection"], "close"); }
+http::headers http_request_parser::take_trailers() noexcept { return std::move(reader_->trailers); }
 
-std::string http_response_head(const http::response& r, bool to_head_request, bool keep_alive, bool to_http_1_0) {
-    std::string out;
-    out.reserve(256);
-    out.append("HTTP/1.1 ")
-        .append(std::to_string(r.status()))
-        .append(" ")
-        .append(http::reason(r.status()))
-        .append("\r\n");
-    bool dated = false;
-    bool measured = r.status() == 204 || r.status() == 304;  // these have no Content-Length at all; 205 has 0
-    for (const auto& [name, value] : r.headers()) {
-        // This function decides how the message ends. Only an answer to HEAD may have a Content-Length of the
-        // handler's.
-        if (equal_ignoring_case(name, "Transfer-Encoding") || equal_ignoring_case(name, "Connection")) continue;
-        if (equal_ignoring_case(name, "Content-Length")) {
-            if (!to_head_request || measured || r.status() == 205 || !r.text().empty()) continue;
-            measured = true;
-        }
-        dated = dated || equal_ignoring_case(name, "Date");
-        out.append(name).append(": ").append(value).append("\r\n");
-    }
-    if (!dated) out.append("Date: ").append(http_date(std::time(nullptr))).append("\r\n");
-    if (!measured)
-        out.append("Content-Length: ")
-            .append(std::to_string(http_has_body(r.status()) ? r.text().size() : 0))
-            .append("\r\n");
-    if (!keep_alive) {
-        out += "Connection: close\r\n";
-    } else if (to_http_1_0) {
-        out += "Connection: keep-alive\r\n";
-    }
-    out += "\r\n";
-    return out;
+void http_request_parser::next() noexcept {
+    reader* const place = reader_.get();
+    std::destroy_at(place);
+    std::construct_at(place, most_header_bytes_, most_body_bytes_, most_fields_);  // allocates nothing
+}
+
+http::request http_request_parser::take(std::string peer) {
+    http::request r = take_head(std::move(peer));
+    http_access::body(r) = take_piece();
+    http_access::trailers(r) = take_trailers();
+    next();
+    return r;
 }
 
 }  // namespace aio::detail

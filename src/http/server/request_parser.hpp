@@ -7,7 +7,7 @@
 #include <aio/http/message.hpp>
 
 #include <cstddef>
-#include <ctime>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -15,10 +15,11 @@
 namespace aio::detail {
 
 /// Reads requests one by one: feed() it until complete() or bad_status(), then take() the request. Bytes behind a
-/// request stay with the caller.
+/// request stay with the caller. A body that is read piece by piece: feed_head() until header_done(), take_head(),
+/// limit_body(), and then feed() and take_piece() by turns, until complete(); next() begins with the next request.
 class http_request_parser {
 public:
-    http_request_parser(std::size_t most_header_bytes, std::size_t most_body_bytes);
+    http_request_parser(std::size_t most_header_bytes, std::size_t most_body_bytes, std::size_t most_fields = 100);
     ~http_request_parser();
     http_request_parser(const http_request_parser&) = delete;
     http_request_parser& operator=(const http_request_parser&) = delete;
@@ -26,17 +27,37 @@ public:
     /// Takes from the front of data what belongs to this request, and gives the number of these bytes. The caller keeps
     /// the other bytes, and passes them again with more behind them.
     std::size_t feed(std::string_view data);
+    /// Works like feed(), but takes nothing of the body.
+    std::size_t feed_head(std::string_view data);
 
     bool begun() const noexcept;  // the first byte of the request has come; empty lines before it do not count
     bool header_done() const noexcept;
     bool complete() const noexcept;
     int bad_status() const noexcept;  // 0: the request is good so far; else the status of the answer that refuses it
     const std::string& bad_reason() const noexcept;
+    /// Refuses the request, unless it is refused already.
+    void refuse(int status, std::string why);
 
     // These require header_done().
     bool expects_continue() const noexcept;
     bool keep_alive() const noexcept;
     bool is_http_1_0() const noexcept;
+    /// How long the body may be, in place of the constructor's number.
+    void limit_body(std::uint64_t most_bytes) noexcept;
+    /// How much of the body has not come; at least that, if it comes in chunks and is not complete().
+    std::uint64_t body_bytes_left() const noexcept;
+    bool is_chunked() const noexcept;
+    /// Gives the request without its body.
+    http::request take_head(std::string peer);
+    /// Gives what feed() has taken of the body since the last call.
+    std::string take_piece() noexcept;
+    /// True if all of these bytes belong to the body as they are: then they count as fed and taken.
+    bool pass_piece(std::size_t bytes) noexcept;
+    /// Gives the trailers. Requires complete().
+    http::headers take_trailers() noexcept;
+    /// Begins with the next request.
+    void next() noexcept;
+
     /// Gives the request, and begins with the next one. Requires complete().
     http::request take(std::string peer);
 
@@ -45,20 +66,8 @@ private:
 
     std::size_t most_header_bytes_;
     std::size_t most_body_bytes_;
-    std::unique_ptr<reader> reader_;  // of this request: Beast's parser reads only one
+    std::size_t most_fields_;
+    std::unique_ptr<reader> reader_;  // of this request: Beast's parser reads only one, and is made anew in its place
 };
-
-/// The head of a response as it goes over the wire: "HTTP/1.1 200 OK" with its fields, Content-Length, Date and
-/// Connection.
-std::string http_response_head(const http::response& r, bool to_head_request, bool keep_alive, bool to_http_1_0);
-
-/// "Sun, 06 Nov 1994 08:49:37 GMT"; made once for each second.
-const std::string& http_date(std::time_t now);
-
-/// True if the handler said "Connection: close".
-bool http_asks_to_close(const http::response& r);
-
-/// False for statuses that have no body, whatever the response says: 204, 205 and 304.
-inline bool http_has_body(int status) noexcept { return status != 204 && status != 205 && status != 304; }
 
 }  // namespace aio::detail

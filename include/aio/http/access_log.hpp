@@ -1,0 +1,59 @@
+#pragma once
+// Tells what a server has answered: one record for each request, when its response has been sent, or could not be.
+//
+//     aio::http::access_log log([](const aio::http::access_record& r) {
+//         std::printf("%.*s %.*s %d %llu\n", int(r.method.size()), r.method.data(), int(r.target.size()),
+//             r.target.data(), r.status, static_cast<unsigned long long>(r.bytes_sent));
+//     });
+//     co_await aio::http::serve(hello, "127.0.0.1", 8080, {.log = &log});
+//
+// The function runs in the connection's task, so it must not block: one that writes to a file hands the record to a
+// queue. A target may have any printable bytes: a program that writes lines quotes what it does not trust.
+
+#include <aio/detail/base/platform.hpp>
+
+#include <aio/detail/task/function.hpp>
+#include <aio/http/message.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace aio::http {
+
+/// The views are valid during the call. method and target are empty for a request that could not be read (400, 431).
+struct access_record {
+    std::string_view method;
+    std::string_view target;
+    std::string_view peer;              // the client's address
+    http::version version;              // of the request
+    int status;                         // of the response; 499: the client went away before its head was sent
+    bool complete;                      // all of the response was sent
+    std::uint64_t bytes_received;       // by the connection, since the response before
+    std::uint64_t bytes_sent;           // heads, chunks' sizes and interim responses included
+    std::chrono::nanoseconds duration;  // from the end of the request's header to the end of its response
+};
+
+/// A handle; copies share the function. The server that it is given to keeps the function.
+class access_log {
+public:
+    /// fn is a plain function that takes an access_record. What it throws goes to the loop's exception handler.
+    template<class F>
+        requires(std::is_invocable_v<std::decay_t<F>&, const access_record&>)
+    explicit access_log(F&& fn) {
+        detail::require_function(fn, "http::access_log()");
+        fn_ = std::make_shared<detail::function<void(const access_record&)>>(std::forward<F>(fn));
+    }
+
+    const std::shared_ptr<detail::function<void(const access_record&)>>& detail_function() const noexcept {
+        return fn_;
+    }
+
+private:
+    std::shared_ptr<detail::function<void(const access_record&)>> fn_;
+};
+
+}  // namespace aio::http
