@@ -25,7 +25,7 @@ enum type_oid : std::uint32_t {
     type_int2 = 21,
     type_int4 = 23,
     type_text = 25,
-    type_oid_ = 26,
+    type_number = 26,
     type_json = 114,
     type_xml = 142,
     type_float4 = 700,
@@ -44,7 +44,7 @@ enum type_oid : std::uint32_t {
 
 constexpr std::pair<std::uint32_t, std::uint32_t> arrays[] = {{199, type_json}, {1000, type_bool}, {1001, type_bytea},
     {1005, type_int2}, {1007, type_int4}, {1009, type_text}, {1014, type_bpchar}, {1015, type_varchar},
-    {1016, type_int8}, {1021, type_float4}, {1022, type_float8}, {1028, type_oid_}, {1115, type_timestamp},
+    {1016, type_int8}, {1021, type_float4}, {1022, type_float8}, {1028, type_number}, {1115, type_timestamp},
     {1182, type_date}, {1183, type_time}, {1185, type_timestamptz}, {1231, type_numeric}, {2951, type_uuid},
     {3807, type_jsonb}};
 
@@ -233,7 +233,7 @@ bool reads_binary(std::uint32_t type) noexcept {
         case type_int8:
         case type_int2:
         case type_int4:
-        case type_oid_:
+        case type_number:
         case type_float4:
         case type_float8:
         case type_date:
@@ -256,7 +256,7 @@ void add_binary_value(table& t, std::uint32_t type, const char* data, std::size_
         case type_int2: t.add_integer(read_all<std::int16_t>(value)); break;
         case type_int4: t.add_integer(read_all<std::int32_t>(value)); break;
         case type_int8: t.add_integer(read_all<std::int64_t>(value)); break;
-        case type_oid_: t.add_integer(read_all<std::uint32_t>(value)); break;
+        case type_number: t.add_integer(read_all<std::uint32_t>(value)); break;
         case type_float8: t.add_real(std::bit_cast<double>(read_all<std::uint64_t>(value))); break;
         case type_bytea: t.add_bytes(data, size, parameter::kind::blob); break;
         default:
@@ -276,7 +276,7 @@ std::string text_of_binary(std::uint32_t type, std::string_view value) {
         case type_int2: return std::to_string(read_all<std::int16_t>(value));
         case type_int4: return std::to_string(read_all<std::int32_t>(value));
         case type_int8: return std::to_string(read_all<std::int64_t>(value));
-        case type_oid_: return std::to_string(read_all<std::uint32_t>(value));
+        case type_number: return std::to_string(read_all<std::uint32_t>(value));
         case type_bytea: return hexadecimal(value);
         case type_float4: return shortest(std::bit_cast<float>(read_all<std::uint32_t>(value)));
         case type_float8: return shortest(std::bit_cast<double>(read_all<std::uint64_t>(value)));

@@ -257,8 +257,7 @@ numeric field::to_numeric() const {
     if (c.kind == kind::boolean) refuse("is a truth value, no number");
     try {
         return numeric(to_text());
-    } catch (const std::invalid_argument&) {}
-    refuse("is no decimal number");
+    } catch (const std::invalid_argument&) { refuse("is no decimal number"); }
 }
 
 uuid field::to_uuid() const {
@@ -269,12 +268,10 @@ uuid field::to_uuid() const {
         std::memcpy(bytes.data(), table_->text(c).data(), bytes.size());
         return uuid(bytes);
     }
-    if (c.kind == kind::text) {
-        try {
-            return uuid(to_text());
-        } catch (const std::invalid_argument&) {}
-    }
-    refuse("is no UUID");
+    if (c.kind != kind::text) refuse("is no UUID");
+    try {
+        return uuid(to_text());
+    } catch (const std::invalid_argument&) { refuse("is no UUID"); }
 }
 
 std::int64_t field::to_ticks(std::int64_t num, std::int64_t den, std::int64_t least, std::int64_t most) const {

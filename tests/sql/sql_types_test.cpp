@@ -180,7 +180,8 @@ AIO_REAL_TEST("SQLite: what it cannot hold is refused with a reason") {
         } catch (const std::invalid_argument& e) { co_return e.what(); }
         co_return "nothing";
     };
-    EXPECT_CONTAINS(co_await refusal(std::vector<int>{1}), "json_each");
+    const std::vector<int> array{1};
+    EXPECT_CONTAINS(co_await refusal(array), "json_each");
     EXPECT_CONTAINS(co_await refusal(at(-1, 1, 1)), "years 1 to 9999");
     EXPECT_CONTAINS(co_await refusal(at(10000, 1, 1)), "years 1 to 9999");
     EXPECT_CONTAINS(co_await refusal(sys_days(year(10000) / 1 / 1)), "years 1 to 9999");

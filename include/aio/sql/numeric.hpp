@@ -1,6 +1,7 @@
 #pragma once
 // An exact decimal number: PostgreSQL's numeric, whatever its size. Money should never go through a double.
 //
+//     aio::sql::rows rows = co_await db.query("SELECT price FROM items WHERE id = $1", 7);
 //     auto price = rows[0]["price"].as<aio::sql::numeric>();
 //     if (price > aio::sql::numeric("19.99")) co_await db.query("UPDATE items SET price = $1", price);
 
