@@ -249,6 +249,7 @@ error already_ended(const driver& d, const std::string& statement) {
 void connection::check_statement(const std::string& statement) const {
     if (statement.find('\0') != std::string::npos) throw std::invalid_argument("a statement holds a NUL byte");
     if (level_ > 0 && !driver_->in_transaction() && driver_->usable()) throw already_ended(*driver_, statement);
+    if (!driver_->session_changed) driver_->session_changed = may_change_session(statement);
 }
 
 void connection::end_stream() noexcept {

@@ -62,6 +62,9 @@ public:
     virtual void handle_notices(aio::detail::function<void(const notice&)> fn);
     virtual void check_notifies() const;
 
+    /// A statement may have set something for the session (may_change_session()), so a pool resets it.
+    bool session_changed = false;
+
     driver() = default;
     driver(const driver&) = delete;
     driver& operator=(const driver&) = delete;
@@ -80,6 +83,9 @@ void check_sizes(const std::string& statement, const std::vector<parameter>& par
 
 /// PostgreSQL's name for a SQLSTATE: "unique_violation" for 23505.
 std::string condition_of(std::string_view sqlstate);
+
+/// True unless a statement leaves a PostgreSQL session as it was; errs on the side of true.
+bool may_change_session(std::string_view statement) noexcept;
 
 std::unique_ptr<driver> make_sqlite(std::string path);
 std::unique_ptr<driver> make_postgres(const std::string& url, connect_options options);  // throws std::invalid_argument

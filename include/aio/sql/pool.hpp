@@ -2,7 +2,7 @@
 // A pool of connections, for tasks that query at the same time: each task takes a connection for as long as it needs
 // it.
 //
-//     aio::sql::pool pool("postgresql://user@host/db", {.max_size = 10});
+//     aio::sql::pool pool("postgresql://user@host/db", {.max_size = 10, .acquire_timeout = 5s});
 //     auto rows = co_await pool.query("SELECT 1");              // one statement, on whichever connection is free
 //     {
 //         auto conn = co_await pool.acquire();                  // several, on the same one
@@ -12,9 +12,12 @@
 
 #include <aio/detail/base/platform.hpp>
 
+#include <aio/delay.hpp>
 #include <aio/sql/connection.hpp>
 
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -22,28 +25,81 @@
 
 namespace aio::sql {
 
+/// What a pool does with each new connection before anybody gets it, such as SET or a type's registration; also after
+/// the pool has reset one. fn is an async function that takes the connection. It is copied; if it throws, the attempt
+/// to connect has failed with its error.
+class pool_setup {
+public:
+    template<class F>
+        requires std::is_invocable_r_v<coro<>, F&, connection&>
+    pool_setup(F fn) : fn_(std::make_shared<holder<F>>(std::move(fn))) {}
+    coro<> operator()(connection& db) const { return fn_->call(db); }
+
+private:
+    struct base {
+        virtual ~base() = default;
+        virtual coro<> call(connection& db) = 0;
+    };
+    template<class F>
+    struct holder : base {
+        explicit holder(F f) : fn(std::move(f)) {}
+        coro<> call(connection& db) override { return fn(db); }
+        F fn;
+    };
+    std::shared_ptr<base> fn_;
+};
+
+/// When a pool takes back what a task has set for its session: SET, LISTEN, advisory locks, temporary tables, cursors.
+enum class pool_reset : std::uint8_t {
+    if_needed,  // after a statement that looks as if it sets something; what a function of the database sets is not
+                // seen
+    always,     // each time: one more round trip, without anybody waiting for it
+    never,      // settings stay with their connection
+};
+
 struct pool_options {
-    std::size_t max_size = 10;  // connections at the same time
+    std::size_t max_size = 10;                 // connections at the same time
+    std::size_t min_size = 0;                  // connections that are kept, made in the background
+    delay acquire_timeout = std::nullopt;      // how long acquire() and query() wait for a connection
+    delay max_idle = std::chrono::minutes(5);  // then a connection that nobody uses is closed, down to min_size
+    delay max_lifetime = std::nullopt;         // of a connection, less up to a tenth, so that not all end at once
+    std::size_t statement_cache = 100;         // prepared statements that each connection keeps; 0: none
+    const pool_setup* setup = nullptr;         // copied
+    delay check_after =
+        std::chrono::seconds(30);              // PostgreSQL: a connection idle for longer is asked if it still answers
+    pool_reset reset = pool_reset::if_needed;  // PostgreSQL
 };
 
 struct pool_statistics {
     std::size_t max_size;
-    std::size_t in_use;
+    std::size_t in_use;  // leases, and tasks for which a connection is being made
     std::size_t idle;
-    std::size_t tasks_waiting;
+    std::size_t tasks_waiting;  // for a connection to come free
+    std::size_t connecting;
+    std::uint64_t acquired;  // leases given so far, and how many of them had to wait
+    std::uint64_t waits;
+    std::uint64_t timeouts;  // of acquire_timeout
+    std::uint64_t created;   // connections made, those that failed to be, and those closed
+    std::uint64_t failed;
+    std::uint64_t closed;
+    std::chrono::nanoseconds wait_time;  // of all that have waited together, and of the one that has waited longest
+    std::chrono::nanoseconds longest_wait;
 };
 
 class pool_state;
+struct pooled;
 
 /// A pool makes connections when they are needed, and keeps them. A connection that was lost, or is given back in the
-/// middle of a transaction, is closed; the pool makes a new one when it needs one. Settings made on a connection (SET,
-/// temporary tables) stay with it. "sqlite::memory:" is a database of a single connection: then the pool has one,
-/// whatever max_size says.
+/// middle of a transaction, is closed, and the pool makes a new one when it needs one. Once a connection was lost,
+/// those idle at that time are asked whether they still answer before anybody gets them, so a restart of the database
+/// costs only the statements that were under way. "sqlite::memory:" is a database of a single connection: then the pool
+/// has one, which it keeps, whatever the options say. A pool belongs to its loop.
 class pool {
 public:
     class lease;
 
-    /// Throws std::invalid_argument as connect() does, or if max_size is 0 or more than a million.
+    /// Throws std::invalid_argument as connect() does, or if max_size is 0 or more than a million, or min_size more
+    /// than max_size. Inside a running loop it begins to make min_size connections; otherwise the first acquire() does.
     explicit pool(std::string url, pool_options options = {});
     /// Closes the connections that are idle; those in use are closed when they are given back.
     ~pool();
@@ -52,10 +108,13 @@ public:
 
     /// Waits for a connection, first come first served; if none is idle, the pool makes one. Revertible: if a waiter is
     /// cancelled, its place goes to the next waiter, and so does a connection that is being made for it. Throws
-    /// sql::error if connecting fails; std::logic_error once the pool is closed. Source: asyncpg's Pool.acquire.
+    /// sql::error if connecting fails; timeout_error after acquire_timeout, or the limit given here instead, which says
+    /// what the pool is doing; std::logic_error once the pool is closed. Source: asyncpg's Pool.acquire.
     coro<lease> acquire();
+    coro<lease> acquire(delay limit);
 
-    /// Takes a connection by acquire(), calls connection::query(), and gives the connection back.
+    /// Takes a connection by acquire(), calls connection::query(), and gives the connection back. Nothing is tried
+    /// again: the pool cannot know whether a statement whose answer was lost has happened.
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
         return run(std::move(statement), parameters_of(std::forward<Args>(args)...));
@@ -66,12 +125,15 @@ public:
 
     /// Closes the pool: acquire() throws std::logic_error from now on, attempts to connect end. Waits until all
     /// connections have been given back, and closes them. After a cancel it may be called again. Does nothing once all
-    /// is closed.
-    coro<> aclose();
+    /// is closed. Throws timeout_error, which says how many connections are in use, if that is still so after the
+    /// limit: they are closed when they are given back.
+    coro<> aclose(delay limit = std::nullopt);
 
     pool_statistics statistics() const noexcept;
 
 private:
+    friend struct pool_for_tests;
+    coro<lease> take(delay limit);
     coro<rows> run(std::string statement, std::vector<parameter> parameters);
     std::shared_ptr<pool_state> state_;
 };
@@ -80,29 +142,33 @@ private:
 /// pool.
 class [[nodiscard]] pool::lease {
 public:
-    lease(lease&&) noexcept = default;
+    lease(lease&& other) noexcept
+        : state_(std::move(other.state_)),
+          pooled_(std::exchange(other.pooled_, nullptr)),
+          connection_(std::exchange(other.connection_, nullptr)) {}
     lease& operator=(lease&& other) noexcept {
         if (this != &other) {
             release();
             state_ = std::move(other.state_);
-            connection_ = std::move(other.connection_);
+            pooled_ = std::exchange(other.pooled_, nullptr);
+            connection_ = std::exchange(other.connection_, nullptr);
         }
         return *this;
     }
     ~lease() { release(); }
 
     connection& operator*() const noexcept { return *connection_; }
-    connection* operator->() const noexcept { return connection_.get(); }
+    connection* operator->() const noexcept { return connection_; }
     explicit operator bool() const noexcept { return connection_ != nullptr; }
     /// Gives the connection back now; the lease is empty afterwards.
     void release() noexcept;
 
 private:
     friend class pool;
-    lease(std::shared_ptr<pool_state> state, std::unique_ptr<connection> c) noexcept
-        : state_(std::move(state)), connection_(std::move(c)) {}
+    lease(std::shared_ptr<pool_state> state, std::unique_ptr<pooled> c) noexcept;
     std::shared_ptr<pool_state> state_;
-    std::unique_ptr<connection> connection_;
+    pooled* pooled_;
+    connection* connection_;
 };
 
 }  // namespace aio::sql

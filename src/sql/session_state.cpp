@@ -1,0 +1,51 @@
+// Whether a statement may leave something behind in a PostgreSQL session, for a pool that hands the session on.
+
+#include "sql/driver.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+namespace aio::sql {
+namespace {
+
+char lower(char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c); }
+
+bool starts_with_word(std::string_view text, std::string_view word) {
+    if (text.size() < word.size()) return false;
+    for (std::size_t i = 0; i < word.size(); ++i) {
+        if (lower(text[i]) != word[i]) return false;
+    }
+    return true;
+}
+
+/// True if a call of set_config() or of pg_advisory_lock() and the like may stand in the text.
+bool calls_for_session(std::string_view text) {
+    for (std::size_t at = text.find('_'); at != std::string_view::npos; at = text.find('_', at + 1)) {
+        const std::string_view rest = text.substr(at + 1);
+        if (starts_with_word(rest, "advisory") || starts_with_word(rest, "config")) return true;
+    }
+    return false;
+}
+
+// Statements of these kinds set nothing but by a function that they call. COPY, LOCK and NOTIFY end with their
+// transaction.
+constexpr std::string_view harmless[] = {"select", "insert", "update", "delete", "with", "begin", "commit", "rollback",
+    "start", "savepoint", "release", "merge", "values", "table", "copy", "notify", "show", "explain", "truncate",
+    "lock", "end", "abort"};
+
+}  // namespace
+
+bool may_change_session(std::string_view statement) noexcept {
+    const std::size_t first = statement.find_first_not_of(" \t\r\n(");
+    if (first == std::string_view::npos) return false;
+    statement.remove_prefix(first);
+    const std::size_t semicolon = statement.find(';');
+    if (semicolon != std::string_view::npos &&
+        statement.find_first_not_of(" \t\r\n;", semicolon) != std::string_view::npos)
+        return true;  // several statements, or a text that looks like it
+    const bool known = std::any_of(std::begin(harmless), std::end(harmless),
+        [statement](std::string_view word) { return starts_with_word(statement, word); });
+    return !known || calls_for_session(statement);
+}
+
+}  // namespace aio::sql
