@@ -9,7 +9,9 @@
 #include <aio/http/access_log.hpp>
 #include <aio/http/authorization.hpp>
 #include <aio/http/client.hpp>
+#include <aio/http/compress.hpp>
 #include <aio/http/cookies.hpp>
+#include <aio/http/events.hpp>
 #include <aio/http/files.hpp>
 #include <aio/http/forms.hpp>
 #include <aio/http/headers.hpp>
