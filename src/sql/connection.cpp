@@ -333,6 +333,11 @@ coro<rows> connection::run_copy_in(std::string statement, async_generator<std::s
     const turn mine = co_await turn_taker(*this, true);
     check_free();
     check_statement(statement);
+    struct copy {
+        driver& d;
+        ~copy() { d.drop_stream(); }
+    };
+    const copy left{*driver_};  // what is left of it when this ends
     co_await driver_->open_copy(std::move(statement), true);
     std::exception_ptr failed;
     std::string why;

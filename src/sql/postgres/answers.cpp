@@ -1,0 +1,247 @@
+// What the server says, message by message.
+
+#include "sql/postgres/session.hpp"
+
+namespace aio::sql {
+
+void session::parse() {
+    while (!lost() && in_end_ - in_begin_ >= 5 && !is_full()) {
+        const char* const at = in_.get() + in_begin_;
+        const char type = *at;
+        const std::uint32_t length = reader({at + 1, 4}).int32();
+        // Only these may be long: libpq knows by the same rule that it has lost the thread.
+        if (length < 4 || (length > 30000 && !std::strchr("TDdVENAtS", type)) || length > 0x7fffffff)
+            throw protocol_error("a message of an impossible length");
+        if (in_end_ - in_begin_ - 1 < length) break;
+        in_begin_ += 1 + length;
+        take(type, {at + 5, length - 4});
+    }
+    if (lost() || flights_.empty()) return;
+    job* const j = flights_.front().owner;
+    if (j && ((j->how == form::stream && j->result && j->result->row_count > 0) || !j->piece.empty())) tell(*j);
+}
+
+void session::take(char type, std::string_view body) {
+    if (take_at_any_time(type, body)) return;
+    if (flights_.empty()) throw protocol_error("an answer that nobody has asked for");
+    flight& f = flights_.front();
+    if (type == 'Z') {
+        finish_flight(reader(body).byte());
+    } else if (type == 'd' || type == 'c' || type == 'G' || type == 'H') {
+        take_of_copy(f, type, body);
+    } else {
+        take_of_flight(f, type, body);
+    }
+}
+
+bool session::take_at_any_time(char type, std::string_view body) {
+    switch (type) {
+        case 'E': take_error(body); return true;
+        case 'N': {
+            if (!on_notice) return true;
+            report r = read_report(body);
+            const notice n{
+                std::move(r.severity), std::move(r.code), std::move(r.message), std::move(r.detail), std::move(r.hint)};
+            try {
+                on_notice(n);
+            } catch (...) {
+                loop_->report(
+                    "exception in the notice handler of a sql::connection", std::current_exception(), nullptr);
+            }
+            return true;
+        }
+        case 'A': {
+            reader in(body);
+            notification n;
+            n.backend = static_cast<int>(in.int32());
+            n.channel = in.text();
+            n.payload = in.text();
+            for (listener* l = listeners_.front(); l; l = listeners_.after(*l)) {
+                if (l->channel != n.channel) continue;
+                l->got.push_back(n);
+                l->came.set();
+            }
+            return true;
+        }
+        case 'S': return true;  // a setting has changed
+        default: return false;
+    }
+}
+
+/// True if the failure is that of the prepared statement, which the server does not know any more, or cannot use. Then
+/// nothing has been done.
+bool session::is_stale(const flight& f, const report& r) noexcept {
+    if (!f.use) return false;
+    if (r.code == "0A000" && r.routine == "RevalidateCachedQuery") {  // a table has got other columns
+        if (f.use->at == prepared::stage::ready) to_close_.push_back(f.use->name);
+        cache_.drop(*f.use);
+        return true;
+    }
+    if (r.code != "26000" && r.code != "42P05") return false;
+    // Once may be a function that has made a DISCARD ALL. A pooler gives the connection other sessions all the time.
+    const bool known = f.use->at != prepared::stage::dropped;
+    cache_.drop(*f.use);
+    if (known && ++stale_ == 3) cache_.switch_off();
+    return true;
+}
+
+void session::take_error(std::string_view body) {
+    const report r = read_report(body);
+    if (r.fatal()) farewell_ = r;
+    if (flights_.empty()) {
+        if (!r.fatal()) throw protocol_error("an error that nobody has asked for");
+        return;
+    }
+    flight& f = flights_.front();
+    f.failed = true;
+    job* const j = f.owner;
+    // In a transaction the failure is the transaction's; a neighbour's Parse that has failed is told as it is.
+    const bool stale = is_stale(f, r);
+    if (f.parses && f.use->at == prepared::stage::preparing) cache_.drop(*f.use);
+    if (!j) return;
+    if (stale && status_ == 'I' && !j->retried && !r.fatal()) j->retry = true;
+    if (!j->failed) j->failed = error_of(r, *j->statement);
+    j->copying = false;
+    if ((j->how == form::stream || j->how == form::many) && !std::exchange(j->ended, true)) {
+        if (many_ == j) many_ = nullptr;
+        message(out_, 'S');
+        write();
+    }
+    if (!lost() && j->how == form::copy_in) tell(*j);
+}
+
+void session::finish_flight(char status) {
+    status_ = status;
+    const flight f = std::move(flights_.front());
+    flights_.pop_front();
+    if (f.wanted) --wanted_;
+    job* const j = f.owner;
+    if (j && many_ == j) many_ = nullptr;
+    if (j && j->retry && !j->cancelled) {
+        j->retry = j->sent = false;
+        j->retried = true;
+        j->failed.reset();
+        j->result.reset();
+        line_.push_front(*j);
+        flush_later();
+    } else if (j) {
+        if (j->retry) j->failed.emplace("it was cancelled", "57014", *j->statement);
+        complete(*j);
+    }
+    if (flights_.empty()) {
+        nothing_under_way();
+    } else {
+        stop_soon();
+    }
+}
+
+void session::begin_result(flight& f, const row_shape& shape) {
+    f.in_result = true;
+    job* const j = f.owner;
+    if (!j || j->how == form::many || j->thrown) return;
+    try {
+        j->result = std::make_shared<table>();
+        j->result->columns = shape.names;
+        j->result->types = shape.types;
+    } catch (...) {
+        j->thrown = std::current_exception();
+        j->result.reset();
+    }
+}
+
+void session::end_result(flight& f, std::string_view tag) {
+    if (tag == "COMMIT" || tag == "PREPARE TRANSACTION" || tag == "ROLLBACK") last_end_ = tag;
+    if (tag == "DISCARD ALL" || tag == "DEALLOCATE ALL") cache_.clear();
+    job* const j = f.owner;
+    const bool without_rows = !std::exchange(f.in_result, false);
+    if (!j || j->thrown) return;
+    try {
+        if (j->how == form::many || j->how == form::stream ? !j->result : without_rows)
+            j->result = std::make_shared<table>();
+        if (!j->result) return;
+        j->result->tag = tag;
+        j->result->affected = affected_by(tag) + (j->how == form::many ? j->result->affected : 0);
+    } catch (...) { j->thrown = std::current_exception(); }
+    if (j->how == form::stream && !std::exchange(j->ended, true)) {
+        message(out_, 'S');
+        write();
+    }
+}
+
+void session::take_of_flight(flight& f, char type, std::string_view body) {
+    job* const j = f.owner;
+    switch (type) {
+        case '1':
+        case '3': break;
+        case '2':
+            if (f.shape_known && f.use->has_rows) begin_result(f, f.use->shape);
+            if (f.describes && f.use->has_rows) begin_result(f, f.use->shape);
+            break;
+        case 't':
+            if (f.describes) {
+                reader in(body);
+                std::vector<std::uint32_t> types(in.int16());
+                for (std::uint32_t& t : types) t = in.int32();
+                f.use->types = std::move(types);
+            }
+            break;
+        case 'T':
+            if (f.describes) {
+                f.use->shape = read_shape(body);
+                f.use->has_rows = true;
+                if (f.use->at == prepared::stage::preparing) f.use->at = prepared::stage::ready;
+            } else {
+                f.shape = read_shape(body);
+                begin_result(f, f.shape);
+            }
+            break;
+        case 'n':
+            if (f.describes && f.use->at == prepared::stage::preparing) f.use->at = prepared::stage::ready;
+            break;
+        case 'D': {
+            if (!j || j->how == form::many || j->thrown) break;
+            if (!j->result) begin_result(f, f.rows());
+            if (j->thrown) break;
+            try {
+                read_row(body, f.rows(), f.binary, *j->result);
+            } catch (const std::bad_alloc&) {
+                j->thrown = std::current_exception();
+                j->result.reset();
+            }
+            break;
+        }
+        case 's':
+            if (j && j->how == form::stream) {
+                j->suspended = true;
+                tell(*j);
+            }
+            break;
+        case 'C': end_result(f, reader(body).text()); break;
+        case 'I': end_result(f, ""); break;
+        default: throw protocol_error("a message of an unknown type");
+    }
+}
+
+void session::take_of_copy(flight& f, char type, std::string_view body) {
+    job* const j = f.owner;
+    if (type == 'd') {
+        if (j && j->how == form::copy_out && !f.failed) j->piece.append(body);
+        return;
+    }
+    if (type == 'c') return;
+    if (j && j->how == (type == 'G' ? form::copy_in : form::copy_out)) {
+        j->copying = true;
+        if (type == 'G') tell(*j);
+        return;
+    }
+    // A COPY that came by another way: it is made to fail, and its data is dropped.
+    if (j && !j->failed)
+        j->failed.emplace("COPY between client and server needs copy_in() or copy_out()", "0A000", *j->statement);
+    if (type != 'G') return;
+    message(out_, 'f').text("COPY needs copy_in()");
+    if (f.how == form::query || f.how == form::stream || f.how == form::many) message(out_, 'S');
+    if (j && (j->how == form::stream || j->how == form::many)) j->ended = true;
+    write();
+}
+
+}  // namespace aio::sql
