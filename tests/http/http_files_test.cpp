@@ -253,6 +253,19 @@ AIO_REAL_TEST("a compressed twin is sent to who takes it") {
     EXPECT_EQ((co_await c.get("/f/digits.txt", {.headers = gzip})).text(), digits);
 }
 
+AIO_REAL_TEST("a compressed twin that is a link out of the folder is not sent") {
+    // CVE-2024-42367 of aiohttp: the check of the file was not made for its compressed variant.
+    const site s;
+    std::filesystem::create_symlink("../secret.txt", s / "www/digits.txt.gz");
+    router app;
+    app.files("/f", s.www(), {.precompressed = true});
+    test_client c(app);
+    const headers gzip("Accept-Encoding", "gzip");
+    const response r = co_await c.get("/f/digits.txt", {.headers = gzip});
+    EXPECT_EQ(r.text(), digits);
+    EXPECT_FALSE(r.headers().contains("Content-Encoding"));
+}
+
 AIO_REAL_TEST("response::file sends a file of ours, by name or as a download, small and large") {
     const aio_test::folder folder;
     std::string large;

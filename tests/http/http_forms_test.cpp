@@ -183,6 +183,33 @@ PLAIN_TEST("a boundary may straddle pieces at every byte, and what only looks li
     EXPECT_EQ(parsed("--XYZ--", 1), "end") << "a form without fields";
 }
 
+PLAIN_TEST(
+    "what other parsers have got wrong: bytes before a boundary, and boundaries that look like parts of others") {
+    // A stray "\r" in an empty field (werkzeug#3285), a body that ends with "\r" (openwrt/luci#6282), the bare boundary
+    // inside of a body (nodejs/undici#5561), the end boundary cut before its hyphens (HttpMultipartParser#31).
+    for (const std::string value :
+        {"", "\r", "\n", "\r\n", "\r\r", "-", "--", "\r\n-", "\r\n--", "XYZ", "--XYZ", "--XYZ--", "x--XYZ--\r\n"}) {
+        const std::string body = body_of(part_of("a", value) + "\r\n--XYZ\r\n" + part_of("b", value));
+        for (std::size_t piece = 1; piece <= body.size(); ++piece)
+            EXPECT_EQ(parsed(body, piece), "a=" + value + ";b=" + value + ";end") << piece;
+    }
+    // A boundary that begins with hyphens itself (multipart-parser-c#20).
+    const std::string hyphens = "multipart/form-data; boundary=------WebKitFormBoundaryABC";
+    EXPECT_EQ(aio::detail::multipart_boundary(hyphens), "------WebKitFormBoundaryABC");
+}
+
+PLAIN_TEST("the work is linear in a body that is made to be searched again and again") {
+    // Many line breaks (CVE-2023-46136 of werkzeug), or begins of boundaries, byte by byte.
+    for (const char* repeated : {"\r", "\r\n", "\r\n--XY", "\r\n--XYZ\tx"}) {
+        std::string value;
+        while (value.size() < 300'000) value += repeated;
+        const std::string body = body_of(part_of("a", value));
+        const std::string got = parsed(body, 1);
+        EXPECT_EQ(got.size(), value.size() + 6);
+        EXPECT_EQ(parsed(body, 4096).size(), value.size() + 6);
+    }
+}
+
 PLAIN_TEST("a multipart body that breaks the format is refused, in whatever pieces it comes") {
     const struct {
         std::string body;

@@ -61,6 +61,19 @@ AIO_TEST("text wins over a parameter, and a parameter over the rest of the path,
     EXPECT_EQ(co_await seen(app, "GET", "http://host:80/users/9"), "200 user id=9");
 }
 
+AIO_TEST("what other routers have got wrong: a text beside a parameter that begins like it, and fallbacks by method") {
+    router app;
+    app.get("/s", says("s"));
+    app.get("/{filename}", says("file", {"filename"}));
+    app.get("/users/me", says("me"));
+    app.route("*", "/{path...}", says("fallback", {"path"}));
+    EXPECT_EQ(co_await seen(app, "GET", "/styles.css"), "200 file filename=styles.css") << "fastify#508";
+    EXPECT_EQ(co_await seen(app, "GET", "/s"), "200 s");
+    EXPECT_EQ(co_await seen(app, "GET", "/my%2Fkey"), "200 file filename=my/key") << "find-my-way#348, vibe.d#2792";
+    EXPECT_EQ(co_await seen(app, "POST", "/users/me"), "200 fallback path=users/me") << "remix#11767";
+    EXPECT_EQ(co_await seen(app, "GET", "/users/meter"), "200 fallback path=users/meter");
+}
+
 AIO_TEST("a path is compared as it is: slashes at the end, empty segments and dots have no meaning") {
     router app;
     app.get("/a", says("a"));

@@ -4,7 +4,7 @@
 //
 //     aio::http::form search("q", "coroutines", "page", "2");           // q=coroutines&page=2
 //     aio::http::multipart upload("title", "A cat");
-//     upload.add_file("picture", "cat.png", bytes, "image/png");
+//     upload.add_file("picture", "cat.png", co_await aio::read_file("cat.png"), "image/png");
 //     upload.add_path("film", "/films/cat.mp4", "video/mp4");           // read while it is sent
 //
 //     aio::coro<aio::http::response> sign_in(aio::http::request request) {
