@@ -1,21 +1,33 @@
-// http_server [PORT]: answers every request with "hello, world", until it is interrupted. wrk, h2load and perf measure
-// it beside nginx and others. It prints its port first; without an argument, or with 0, that is a free one.
+// http_server [PORT [CERTIFICATE KEY]]: answers every request with "hello, world", and echoes what a WebSocket at /echo
+// sends, until it is interrupted. With a certificate it speaks TLS. wrk, h2load, websocket_load and perf measure it
+// beside nginx and others. It prints its port first; without an argument, or with 0, that is a free one.
 
 #include <aio/aio.hpp>
 #include <aio/http.hpp>
 
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 
 namespace {
 
-aio::coro<aio::http::response> hello(aio::http::request) {
+aio::coro<> echo(aio::http::websocket ws) {
+    while (auto message = co_await ws.receive()) { co_await ws.send(*message); }
+}
+
+aio::coro<aio::http::response> answer(aio::http::request request) {
+    if (request.path() == "/echo") co_return aio::http::upgrade_websocket(request, echo);
     const auto type = aio::http::headers("Content-Type", "text/plain");
     co_return aio::http::response(200, "hello, world\n", type);
 }
 
-aio::coro<int> serve(int port) {
-    auto server = co_await aio::http::start_server(hello, "127.0.0.1", port);
+aio::coro<int> serve(int count, char** arguments) {
+    std::optional<aio::tls_context> tls;
+    aio::http::server_options options;
+    options.backlog = 1000;
+    if (count > 3) options.context = &tls.emplace(aio::tls_context::server(arguments[2], arguments[3]));
+    const int port = count > 1 ? std::atoi(arguments[1]) : 0;
+    auto server = co_await aio::http::start_server(answer, "127.0.0.1", port, options);
     std::printf("%d\n", server.port());
     std::fflush(stdout);
     co_await server.serve_forever();
@@ -24,4 +36,4 @@ aio::coro<int> serve(int port) {
 
 }  // namespace
 
-int main(int count, char** arguments) { return aio::run(serve(count > 1 ? std::atoi(arguments[1]) : 0)); }
+int main(int count, char** arguments) { return aio::run_main(serve(count, arguments)); }

@@ -19,6 +19,9 @@
 
 #include "tour.hpp"
 
+#include <cmath>
+#include <tuple>
+
 namespace tour {
 namespace {
 
@@ -55,6 +58,51 @@ aio::context<database&> unit_of_work(database& db) {
     }
 }
 
+double per_second(std::size_t count, std::chrono::steady_clock::time_point since) {
+    return static_cast<double>(count) / std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
+}
+
+// PostgreSQL takes rows in bulk by COPY, and queries of one connection without waiting for the answers in between: they
+// are prepared once, sent at once, and answered in their order.
+aio::coro<> in_bulk(state& t) {
+    auto& db = co_await aio::enter(aio::sql::connect(t.settings.database));
+    std::vector<std::tuple<std::string, std::string, std::string, std::int64_t, std::string>> all;
+    co_await aio::for_each(read_packages(t.settings.input),
+        [&](const package& p) { all.emplace_back(p.name, p.version, p.section, p.installed_kb, p.summary); });
+    co_await db.query("CREATE TEMPORARY TABLE copied (LIKE packages)");
+    auto begun = std::chrono::steady_clock::now();
+    const aio::sql::rows copied = co_await db.copy_in("COPY copied FROM STDIN", all);
+    if (copied.affected() != t.read.count) throw std::runtime_error("COPY has lost packages");
+    const double copies = per_second(copied.affected(), begun);
+
+    constexpr std::size_t queries = 2000;
+    const auto ask = [&](std::size_t i) {
+        return db.query("SELECT installed_kb FROM copied WHERE name = $1", std::get<0>(all[i % all.size()]));
+    };
+    co_await db.query("CREATE INDEX ON copied (name)");
+    begun = std::chrono::steady_clock::now();
+    for (std::size_t i = 0; i < queries; ++i) co_await ask(i);
+    const double one_by_one = per_second(queries, begun);
+
+    std::vector<aio::coro<aio::sql::rows>> asked;
+    for (std::size_t i = 0; i < queries; ++i) asked.push_back(ask(i));
+    begun = std::chrono::steady_clock::now();
+    const std::vector<aio::sql::rows> answers = co_await aio::gather(std::move(asked));
+    const double at_once = per_second(queries, begun);
+    for (std::size_t i = 0; i < queries; ++i) {
+        if (answers[i][0][0].as<std::int64_t>() != std::get<3>(all[i % all.size()])) {
+            throw std::runtime_error("a query in the pipeline got the answer of another");
+        }
+    }
+    const auto thousands = [](double n) { return std::to_string(std::lround(n / 1000)) + ",000"; };
+    t.out.line(std::to_string(copied.affected()) + " packages by COPY, " + thousands(copies) + " a second");
+    t.out.line(std::to_string(queries) + " prepared queries on one connection: " + thousands(one_by_one) +
+        " a second one after the other, " + thousands(at_once) + " in a pipeline");
+    t.out.number("copied_per_second", copies);
+    t.out.number("queries_per_second", one_by_one);
+    t.out.number("pipelined_per_second", at_once);
+}
+
 // With enter() the connection is open until this coroutine ends.
 aio::coro<std::int64_t> count_packages(std::string url) {
     database& db = co_await aio::enter(database(std::move(url)));
@@ -71,12 +119,10 @@ aio::coro<> create_table(aio::sql::connection& db) {
 }
 
 aio::coro<> store_batch(aio::sql::connection& db, const std::vector<package>& batch) {
-    co_await aio::with(db.transaction(), [&]() -> aio::coro<> {
-        for (const package& p : batch) {
-            co_await db.query("INSERT INTO packages VALUES ($1, $2, $3, $4, $5)", p.name, p.version, p.section,
-                p.installed_kb, p.summary);
-        }
-    });
+    std::vector<std::tuple<std::string, std::string, std::string, std::int64_t, std::string>> rows;
+    for (const package& p : batch) rows.emplace_back(p.name, p.version, p.section, p.installed_kb, p.summary);
+    co_await aio::with(db.transaction(),
+        [&]() -> aio::coro<> { co_await db.execute_many("INSERT INTO packages VALUES ($1, $2, $3, $4, $5)", rows); });
 }
 
 aio::coro<> context_managers(state& t) {
@@ -104,6 +150,7 @@ aio::coro<> context_managers(state& t) {
     t.out.line("a transaction that failed was rolled back: " + refused);
     if (static_cast<std::size_t>(before) != t.read.count)
         throw std::runtime_error("packages were lost on the way to the database");
+    if (t.settings.database.starts_with("postgres")) co_await in_bulk(t);
 }
 
 }  // namespace tour

@@ -13,7 +13,7 @@ namespace tour {
 namespace {
 
 // The packages of all pages.
-auto packages(const std::string& base) { return fetch_pages(base, 200) | aio::views::flatten(); }
+auto packages(state& t, const std::string& base) { return fetch_pages(t.web(), base, 200) | aio::views::flatten(); }
 
 std::string name_of(const package& p) { return p.name; }
 std::pair<std::string, package> name_and_package(const package& p) { return {p.name, p}; }
@@ -24,13 +24,13 @@ bool is_large(const package& p) { return p.installed_kb > 10'000; }
 aio::coro<> comprehensions(state& t) {
     const std::string base = co_await t.served();
     const std::vector<std::string> names =
-        co_await (packages(base) | aio::views::transform(name_of) | aio::to<std::vector>());
+        co_await (packages(t, base) | aio::views::transform(name_of) | aio::to<std::vector>());
     const std::map<std::string, package> by_name =
-        co_await (packages(base) | aio::views::transform(name_and_package) | aio::to<std::map>());
+        co_await (packages(t, base) | aio::views::transform(name_and_package) | aio::to<std::map>());
     const std::vector<package> large =
-        co_await (packages(base) | aio::views::filter(is_large) | aio::to<std::vector>());
+        co_await (packages(t, base) | aio::views::filter(is_large) | aio::to<std::vector>());
     const std::set<std::string> sections =
-        co_await (packages(base) | aio::views::transform(&package::section) | aio::to<std::set>());
+        co_await (packages(t, base) | aio::views::transform(&package::section) | aio::to<std::set>());
 
     tally mapped;
     std::int64_t most = 0;

@@ -55,6 +55,7 @@ private:
 
 class worker {
 public:
+    explicit worker(aio::http::session_options web) : session_(web) {}
     aio::coro<> run(std::string base) {
         const std::string health = base + "/health";
         aio::http::response response = co_await session_.get(health, {.timeout = 10s});
@@ -75,14 +76,14 @@ private:
 
 aio::coro<> synchronisation(state& t) {
     const std::string base = co_await t.served();
-    worker w;
+    worker w(t.web());
     aio::task<> running = aio::create_task(w.run(base), {.name = "worker"});
     co_await w.wait_ready();
     t.out.line("the worker is ready: the server answers");
 
     totals kb_by_section;
     tally seen;
-    aio::http::session session;
+    aio::http::session session(t.web());
     rate_limiter limited(session, 4);
     const std::size_t pages = (t.read.count + page_size - 1) / page_size;
     co_await aio::with(aio::task_group(), [&](aio::task_group& tg) {

@@ -66,7 +66,7 @@ aio::coro<outcome> with_retries(aio::http::session& session, std::string url, in
 
 aio::coro<> timeouts(state& t) {
     const std::string base = co_await t.served();
-    aio::http::session session;
+    aio::http::session session(t.web());
 
     const std::string hangs = base + "/hang", health = base + "/health", flaky = base + "/flaky",
                       breaks = base + "/reset-port";

@@ -16,8 +16,8 @@ namespace {
 
 class page_range {
 public:
-    page_range(std::string base, std::size_t begin, std::size_t end)
-        : base_(std::move(base)), current_(begin), end_(end) {}
+    page_range(aio::http::session_options web, std::string base, std::size_t begin, std::size_t end)
+        : base_(std::move(base)), current_(begin), end_(end), session_(web) {}
 
     /// Gives something that is false at the end: here, an optional.
     aio::coro<std::optional<std::vector<package>>> next() {
@@ -45,7 +45,7 @@ aio::coro<> iteration_protocol(state& t) {
     const std::size_t count = (t.read.count + page_size - 1) / page_size;
 
     tally by_hand;
-    page_range pages(base, 0, count);
+    page_range pages(t.web(), base, 0, count);
     while (auto page = co_await pages.next()) {
         for (const package& p : *page) by_hand.add(p);
     }
@@ -54,9 +54,9 @@ aio::coro<> iteration_protocol(state& t) {
 
     tally composed;
     co_await aio::for_each(
-        page_range(base, 0, count) | aio::views::flatten(), [&](const package& p) { composed.add(p); });
+        page_range(t.web(), base, 0, count) | aio::views::flatten(), [&](const package& p) { composed.add(p); });
     must_agree("packages by for_each", t.read, composed);
-    const auto chunks = co_await (page_range(base, 0, count) | aio::views::flatten() | aio::views::chunk(100) |
+    const auto chunks = co_await (page_range(t.web(), base, 0, count) | aio::views::flatten() | aio::views::chunk(100) |
         aio::views::enumerate() | aio::to<std::vector>());
     t.out.line(std::to_string(by_hand.count) + " packages by a class with next(), the same by for_each");
     t.out.line("cut into " + std::to_string(chunks.size()) + " numbered chunks of 100");

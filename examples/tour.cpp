@@ -71,20 +71,18 @@ void parse_line(std::string_view line, package& current, std::vector<package>& f
     }
 }
 
-nlohmann::json packages_to_json(const std::vector<package>& packages) {
-    nlohmann::json list = nlohmann::json::array();
-    for (const package& p : packages) {
-        list.push_back({{"name", p.name}, {"version", p.version}, {"section", p.section},
-            {"installed_kb", p.installed_kb}, {"summary", p.summary}});
-    }
-    return list;
+nlohmann::json package_to_json(const package& p) {
+    return {{"name", p.name}, {"version", p.version}, {"section", p.section}, {"installed_kb", p.installed_kb},
+        {"summary", p.summary}};
+}
+
+package package_from_json(const nlohmann::json& p) {
+    return {p.at("name"), p.at("version"), p.at("section"), p.at("installed_kb"), p.at("summary")};
 }
 
 std::vector<package> packages_from_json(const nlohmann::json& json) {
     std::vector<package> packages;
-    for (const nlohmann::json& p : json) {
-        packages.push_back({p.at("name"), p.at("version"), p.at("section"), p.at("installed_kb"), p.at("summary")});
-    }
+    for (const nlohmann::json& p : json) packages.push_back(package_from_json(p));
     return packages;
 }
 
@@ -149,90 +147,6 @@ void report::finish(bool interrupted) {
     std::fflush(stdout);
 }
 
-// ---- the database and the server ----
-
-aio::coro<aio::sql::pool&> state::stored() {
-    if (!pool_) pool_.emplace(settings.database, aio::sql::pool_options{.max_size = 4});
-    if (!filled_) {
-        auto db = co_await pool_->acquire();
-        co_await create_table(*db);
-        std::vector<package> batch;
-        tally stored;
-        auto packages = read_packages(settings.input);
-        while (auto p = co_await packages.next()) {
-            stored.add(*p);
-            batch.push_back(std::move(*p));
-            if (batch.size() == page_size) {
-                co_await store_batch(*db, batch);
-                batch.clear();
-                out.progress(stored.count, read.count);
-            }
-        }
-        co_await store_batch(*db, batch);
-        must_agree("packages stored", read, stored);
-        filled_ = true;
-    }
-    co_return *pool_;
-}
-
-aio::coro<std::string> state::served() {
-    co_await stored();
-    if (!server_) {
-        resetting_ = co_await aio::start_server([this](aio::stream s) { return reset(std::move(s)); }, "127.0.0.1", 0);
-        server_ = co_await aio::http::start_server(
-            [this](aio::http::request r) { return answer(std::move(r)); }, "127.0.0.1", 0);
-    }
-    co_return "http://127.0.0.1:" + std::to_string(server_->port());
-}
-
-// Sends half an answer, and then closes the connection.
-aio::coro<> state::reset(aio::stream client) {
-    co_await client.read_until("\r\n\r\n");
-    co_await client.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf of it");
-    co_await client.aclose();
-}
-
-aio::coro<aio::http::response> state::answer(aio::http::request request) {
-    if (request.path() == "/packages") {
-        const auto number = [&](const char* name, std::int64_t otherwise) {
-            const std::string text = request.query(name).value_or("");
-            std::int64_t n = otherwise;
-            std::from_chars(text.data(), text.data() + text.size(), n);
-            return n;
-        };
-        const std::int64_t size = number("size", page_size), page = number("page", 1);
-        if (size < 1 || size > 1000 || page < 1)
-            co_return aio::http::response(400, "size is 1 to 1000, page 1 or more\n");
-        std::vector<package> packages;
-        aio::sql::rows rows =
-            co_await pool_->query("SELECT * FROM packages ORDER BY name LIMIT $1 OFFSET $2", size, (page - 1) * size);
-        for (const aio::sql::row& row : rows) {
-            packages.push_back(
-                {row["name"].as<std::string>(), row["version"].as<std::string>(), row["section"].as<std::string>(),
-                    row["installed_kb"].as<std::int64_t>(), row["summary"].as<std::string>()});
-        }
-        co_return aio::http::response(
-            200, packages_to_json(packages).dump(), aio::http::headers("Content-Type", "application/json"));
-    }
-    if (request.path() == "/health") co_return aio::http::response(200, "ok\n");
-    if (request.path() == "/hang") co_await aio::sleep_forever();
-    if (request.path() == "/flaky") {  // fails twice, then answers
-        const bool fails = ++flaky_failures_ % 3 != 0;
-        co_return fails ? aio::http::response(503, "not yet\n") : aio::http::response(200, "at last\n");
-    }
-    if (request.path() == "/reset-port") co_return aio::http::response(200, std::to_string(resetting_->port()));
-    co_return aio::http::response(404, "there is no " + request.path() + "\n");
-}
-
-aio::coro<> state::aclose() {
-    if (server_) co_await server_->drain(0s);
-    if (resetting_) co_await resetting_->drain(0s);
-    if (pool_) co_await pool_->aclose();
-    server_.reset();
-    resetting_.reset();
-    pool_.reset();
-}
-
 namespace {
 
 struct section {
@@ -267,11 +181,12 @@ aio::coro<> run_sections(state& t) {
 }
 
 constexpr const char* usage =
-    "usage: aiocxx_tour [--input FILE] [--db URL] [--section N] [--backend NAME] [--json]\n"
+    "usage: aiocxx_tour [--input FILE] [--db URL] [--section N] [--backend NAME] [--tls] [--json]\n"
     "  --input FILE   a package database (default: /var/lib/dpkg/status, or the sample that ships)\n"
     "  --db URL       sqlite:///FILE or postgresql://USER@HOST/DB (default: SQLite in a temporary file)\n"
     "  --section N    only section N, 1 to 11\n"
     "  --backend NAME epoll or io_uring: what waits for descriptors (default: what AIO_BACKEND says, or automatic)\n"
+    "  --tls          the tour's own server speaks TLS and HTTP/2, with a certificate that openssl makes\n"
     "  --json         the report as JSON\n";
 
 [[noreturn]] void refuse(const std::string& why) {
@@ -302,8 +217,8 @@ options parse(int argc, char** argv) {
             std::fputs(usage, stdout);
             std::exit(0);
         }
-        if (name == "--json") {
-            o.json = true;
+        if (name == "--json" || name == "--tls") {
+            (name == "--json" ? o.json : o.tls) = true;
             continue;
         }
         if (name != "--input" && name != "--db" && name != "--section" && name != "--backend")
@@ -322,7 +237,7 @@ options parse(int argc, char** argv) {
     return o;
 }
 
-/// A temporary folder for the database, removed at the end.
+/// A temporary folder for the database and the certificate, removed at the end.
 class scratch {
 public:
     scratch() {
@@ -337,7 +252,7 @@ public:
     }
     scratch(const scratch&) = delete;
     scratch& operator=(const scratch&) = delete;
-    std::string database() const { return "sqlite:///" + path_.string() + "/packages.db"; }
+    std::string path() const { return path_.string(); }
 
 private:
     std::filesystem::path path_;
@@ -345,8 +260,9 @@ private:
 
 // However the tour ends, its folder is removed before the program ends.
 aio::coro<> async_main(options settings) {
-    std::optional<scratch> folder;
-    if (settings.database.empty()) settings.database = folder.emplace().database();
+    const scratch folder;
+    settings.folder = folder.path();
+    if (settings.database.empty()) settings.database = "sqlite:///" + settings.folder + "/packages.db";
     report out(settings.json);
     state t(std::move(settings), out);
     try {

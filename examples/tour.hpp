@@ -75,6 +75,8 @@ struct options {
     int section = 0;       // all if 0
     aio::backend backend = aio::backend::automatic;
     bool json = false;
+    bool tls = false;    // of the tour's own server
+    std::string folder;  // temporary
 };
 
 /// Throws std::runtime_error, which names what, if two counts or checksums do not agree.
@@ -91,25 +93,29 @@ public:
 
     /// Stores the packages of the input in the database, unless they are there, and gives its connections.
     aio::coro<aio::sql::pool&> stored();
-    /// Starts the HTTP server, unless it runs, and gives its address, "http://127.0.0.1:PORT".
+    /// Starts the HTTP server, unless it runs, and gives its address, "http://localhost:PORT".
     aio::coro<std::string> served();
+    /// For the clients of that server: they trust its certificate.
+    aio::http::session_options web() const { return {.ca_file = certificate_}; }
     /// Closes the server and the database.
     aio::coro<> aclose();
 
 private:
-    aio::coro<aio::http::response> answer(aio::http::request request);
-    aio::coro<> reset(aio::stream client);
+    aio::http::router routes();
+    aio::coro<> make_certificate();
 
     std::optional<aio::sql::pool> pool_;
     bool filled_ = false;
     std::optional<aio::http::server> server_;
     std::optional<aio::server> resetting_;  // a server that breaks every connection
+    std::string certificate_;               // a file; none without --tls
     int flaky_failures_ = 0;
 };
 
 /// Feeds one line of a package database: the record that ends with it, if there is one, goes to found.
 void parse_line(std::string_view line, package& current, std::vector<package>& found);
-nlohmann::json packages_to_json(const std::vector<package>& packages);
+nlohmann::json package_to_json(const package& p);
+package package_from_json(const nlohmann::json& p);
 std::vector<package> packages_from_json(const nlohmann::json& json);
 
 /// The records of a package database, one by one, as the file is read (section 4).
@@ -118,7 +124,8 @@ aio::async_generator<package> read_packages(std::filesystem::path path);
 aio::coro<> store_batch(aio::sql::connection& db, const std::vector<package>& batch);
 aio::coro<> create_table(aio::sql::connection& db);
 /// The pages of a server, until one is empty (section 4).
-aio::async_generator<std::vector<package>> fetch_pages(std::string base, std::size_t page_size);
+aio::async_generator<std::vector<package>> fetch_pages(
+    aio::http::session_options web, std::string base, std::size_t page_size);
 
 constexpr std::size_t page_size = 50;
 
