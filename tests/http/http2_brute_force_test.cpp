@@ -30,23 +30,13 @@ aio::coro<http::response> handle(http::request r) {
     co_return http::response(200, r.body());
 }
 
-aio::coro<> serve(aio::stream s, http2_test_host& host) {
-    aio::detail::http2_served served;
-    std::exception_ptr error;
-    try {
-        co_await aio::detail::serve_http2(s, {}, host, served);
-    } catch (...) { error = std::current_exception(); }
-    co_await s.aclose();
-    if (error) std::rethrow_exception(error);
-}
-
 // A client's requests, with the server's side in a task of its own.
 aio::coro<> exchange(bool streamed) {
     http2_test_host host(&handle);
     host.streamed = streamed;
     auto [here, there] = aio::testing::stream_pair({.capacity = 3'000});
-    auto serving = [](aio::stream s, http2_test_host& h) -> aio::coro<> { co_await serve(std::move(s), h); };
-    aio::task<> server = aio::create_task(serving(std::move(there), host));
+    aio::detail::http_server_state state = host.state();
+    aio::task<> server = aio::create_task(aio::detail::serve_http2(state, std::move(there), {}));
     std::exception_ptr error;
     try {
         http2_client c(std::move(here));

@@ -22,35 +22,23 @@ namespace aio_test {
 
 namespace http = aio::http;
 
-/// A server's side for serve_http2(), as a test wants it.
-class http2_test_host final : public aio::detail::http2_host {
+/// A server for serve_http2(), as a test wants it.
+class http2_test_host {
 public:
-    using handler = std::function<aio::coro<http::response>(http::request)>;
-    explicit http2_test_host(handler h) : handler_(std::move(h)) {}
+    using function = std::function<aio::coro<http::response>(http::request)>;
+    explicit http2_test_host(function h) : handler(std::move(h)) {}
 
-    const http::server_options& options() const noexcept override { return settings; }
-    std::uint32_t max_streams() const noexcept override { return streams; }
-    bool draining() const noexcept override { return closing; }
-    bool unbuffered(const http::request&) override { return streamed; }
-    aio::coro<http::response> answer(http::request request) override {
-        std::exception_ptr error;
-        try {
-            co_return co_await handler_(std::move(request));
-        } catch (const aio::cancelled_error&) { throw; } catch (...) {
-            error = std::current_exception();
-        }
-        ++errors;
-        co_return http::response(500, "Internal Server Error\n");
+    aio::detail::http_server_state state() const {
+        settings.max_concurrent_streams = streams;
+        aio::detail::http_handler made = aio::detail::make_http_handler(handler);
+        if (streamed) made.unbuffered = [](const http::request&) { return true; };
+        return aio::detail::http_server_state(std::move(made), aio::detail::http_server_settings(settings));
     }
 
-    http::server_options settings;
+    function handler;
+    mutable http::server_options settings;
     std::uint32_t streams = 100;
-    bool closing = false;
     bool streamed = false;
-    int errors = 0;
-
-private:
-    handler handler_;
 };
 
 /// An answer, or what has come of it.
@@ -277,20 +265,17 @@ template<class Body>
 aio::coro<std::exception_ptr> with_http2(
     http2_test_host& host, Body body, aio::testing::stream_pair_options pair = {}) {
     auto [here, there] = aio::testing::stream_pair(pair);
-    aio::detail::http2_served served;
+    aio::detail::http_server_state server = host.state();
     std::exception_ptr error, of_body;
-    auto serving = [](aio::stream s, http2_test_host& h, aio::detail::http2_served& self) -> aio::coro<> {
-        co_await aio::detail::serve_http2(s, {}, h, self);
-        co_await s.aclose();
-    };
-    aio::task<> server = aio::create_task(serving(std::move(there), host, served));
+    aio::task<> serving = aio::create_task(aio::detail::serve_http2(server, std::move(there), {}));
     try {
-        co_await body(std::move(here), served);
+        co_await body(std::move(here), server);
     } catch (...) { of_body = std::current_exception(); }
     try {
-        co_await server;
+        co_await serving;
     } catch (...) { error = std::current_exception(); }
     if (of_body) std::rethrow_exception(of_body);
+    EXPECT_EQ(server.counts.active, 0u);
     co_return error;
 }
 

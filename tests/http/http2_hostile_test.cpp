@@ -6,7 +6,7 @@
 
 namespace {
 
-using aio::detail::http2_served;
+using server_state = aio::detail::http_server_state;
 using aio_test::http2_block;
 using aio_test::http2_client;
 using aio_test::http2_frame;
@@ -49,7 +49,7 @@ std::vector<frame> frames(std::string_view text) {
 // Sends text, and gives all that the server says until it has ended the connection.
 aio::coro<std::vector<frame>> said_to(http2_test_host& host, std::string text) {
     std::string all;
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         auto write = [](aio::stream& to, const std::string& what) -> aio::coro<> {
             try {
                 co_await to.write(what);
@@ -168,7 +168,7 @@ AIO_TEST("what is no request is refused: by a reset, or by a status that says wh
         http2_test_host host(&count);
         host.settings.max_header_size = 1500;
         int got = 0;
-        co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+        co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
             http2_client c(std::move(s));
             nghttp2_session_callbacks* none = nullptr;
             static_cast<void>(none);
@@ -233,7 +233,7 @@ AIO_TEST("a client that has its streams reset by what it does wrong is not serve
 
 AIO_TEST("a client that cancels some of its requests, and lets others be answered, is served on") {
     http2_test_host host(&count);
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         for (int i = 0; i < 1'000; ++i) {
             c.reset(c.request("GET", "/"));
@@ -256,7 +256,7 @@ AIO_TEST("handlers that take their time to end after a cancel are counted: their
         co_return http::response(200);
     });
     host.streams = 10;
-    co_await with_http2(host, [&](aio::stream c, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream c, server_state&) -> aio::coro<> {
         co_await c.write(http2_hello());
         for (std::uint32_t id = 1; id < 120; id += 2) {
             co_await c.write(request(id, http2_get()));
@@ -329,7 +329,7 @@ AIO_TEST("a client that asks much and takes nothing is not read any further") {
     http2_test_host host(&count);
     std::string text = http2_hello();
     for (std::uint32_t id = 1; id < 200'000; id += 2) text += request(id, http2_get());
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         aio::task<> writing = aio::create_task([&]() -> aio::coro<> {
             try {
                 co_await s.write(text);
@@ -361,7 +361,7 @@ AIO_TEST("a connection cut at every byte leaves nothing behind") {
         for (const bool streamed : {false, true}) {
             host.streamed = streamed;
             const std::exception_ptr error =
-                co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+                co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
                     co_await s.write(text.substr(0, n));
                     if (n % 2) co_await aio_test::turns(3);
                     if (n % 3 == 0) {
@@ -383,7 +383,7 @@ AIO_TEST("the outcome is the same in whatever pieces the bytes come") {
     for (const std::size_t size : {1, 2, 7, 9, 100}) {
         http2_test_host host(
             [](http::request r) -> aio::coro<http::response> { co_return http::response(200, r.path()); });
-        co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+        co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
             for (std::size_t at = 0; at < text.size(); at += size) {
                 co_await s.write(text.substr(at, size));
                 co_await aio_test::turns(2);
@@ -424,7 +424,7 @@ AIO_TEST("random frames, and damaged ones, do no harm") {
                     static_cast<std::uint32_t>(below(9)), std::string(below(40), static_cast<char>(random())));
             text += f;
         }
-        const std::exception_ptr error = co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+        const std::exception_ptr error = co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
             co_await s.write(text);
             co_await aio_test::turns(5);
             s.write_eof();

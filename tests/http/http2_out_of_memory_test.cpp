@@ -38,12 +38,11 @@ PLAIN_TEST("fault C11: HTTP/2, a server's connection") {
                 } catch (const std::system_error&) {}
             };
             aio::task<> asking = aio::create_task(client(std::move(here), requests));
-            aio::detail::http2_served served;
+            aio::detail::http_server_state state = host.state();
             std::exception_ptr error;
             try {
-                co_await aio::detail::serve_http2(there, {}, host, served);
+                co_await aio::detail::serve_http2(state, std::move(there), {});
             } catch (...) { error = std::current_exception(); }
-            there.abort();
             try {
                 co_await asking;
             } catch (const std::bad_alloc&) {}

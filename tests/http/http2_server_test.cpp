@@ -6,7 +6,7 @@
 
 namespace {
 
-using aio::detail::http2_served;
+using server_state = aio::detail::http_server_state;
 using aio_test::http2_answer;
 using aio_test::http2_client;
 using aio_test::http2_test_host;
@@ -16,18 +16,18 @@ namespace http = aio::http;
 aio::coro<http::response> echo(http::request r) {
     std::string text = r.method() + " " + r.path() + " " + std::string(http::name(r.version())) + " " +
         r.headers()["Host"] + " [" + r.body() + "]";
-    co_return http::response(200, text, http::headers("X-Mixed-Case", "yes", "Connection", "close"));
+    co_return http::response(200, text, http::headers("X-Mixed-Case", "yes", "Keep-Alive", "5"));
 }
 
 AIO_TEST("a request is handled, and its response has a status, fields in lower case, a length and a date") {
     http2_test_host host(&echo);
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         const http2_answer a = co_await c.get("/a%20b?c=d");
         EXPECT_EQ(a.status, 200);
         EXPECT_EQ(a.body, "GET /a b HTTP/2 localhost []");
         EXPECT_EQ(a.headers["x-mixed-case"], "yes");
-        EXPECT_FALSE(a.headers.contains("connection"));
+        EXPECT_FALSE(a.headers.contains("keep-alive"));
         EXPECT_EQ(a.headers["content-length"], std::to_string(a.body.size()));
         EXPECT_TRUE(a.headers.contains("date"));
         EXPECT_TRUE(a.ended);
@@ -42,7 +42,7 @@ AIO_TEST("requests of one connection are handled at the same time, each in a tas
         co_await all_here.wait();
         co_return http::response(200, r.path());
     });
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         std::vector<std::int32_t> ids;
         for (int i = 0; i < 50; ++i) ids.push_back(c.request("GET", "/" + std::to_string(i)));
@@ -56,7 +56,7 @@ AIO_TEST("requests of one connection are handled at the same time, each in a tas
 AIO_TEST("a body is collected, whatever its size within the limit, and beyond it is refused") {
     http2_test_host host(&echo);
     host.settings.max_body_size = 1'000'000;
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         const std::string large(1'000'000, 'x');
         for (const std::string& body : {std::string(), std::string("hello"), large}) {
@@ -83,7 +83,7 @@ AIO_TEST("HEAD, and statuses without a body, are answered without one") {
         if (r.path() == "/204") co_return http::response(204, "never sent");
         co_return http::response(200, "twelve bytes");
     });
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         const http2_answer a = co_await c.answer(c.request("HEAD", "/"));
         EXPECT_EQ(a.status, 200);
@@ -109,7 +109,7 @@ AIO_TEST("a response is asked for its next piece only when the client takes the 
     http2_test_host host([&](http::request) -> aio::coro<http::response> {
         co_return http::response::stream(200, pieces(100, 10'000, given));
     });
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client::settings slow;
         slow.window = 25'000;
         slow.by_hand = true;
@@ -145,7 +145,7 @@ AIO_TEST("a handler that reads a body piece by piece holds its client up, and no
         co_return http::response(200, "done");
     });
     host.streamed = true;
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         const std::string large(3'000'000, 'x');
         const std::int32_t id = c.request("POST", "/", {}, large.c_str());
@@ -165,7 +165,7 @@ AIO_TEST("a handler that reads a body piece by piece holds its client up, and no
 AIO_TEST("a client that expects 100-continue gets it, and none if its body is too large") {
     http2_test_host host(&echo);
     host.settings.max_body_size = 10;
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         const std::int32_t id = c.request("POST", "/", {{"expect", "100-continue"}}, "");
         c.open_body(id);
@@ -207,7 +207,7 @@ AIO_TEST("a reset of the client's cancels the handler, and closes the generator 
         }
         co_return http::response(200);
     });
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         const std::int32_t one = c.request("GET", "/wait");
         const std::int32_t two = c.request("GET", "/stream");
@@ -239,7 +239,7 @@ AIO_TEST("an exception of a handler is a 500, one of a generator resets the stre
         };
         co_return http::response::stream(200, failing());
     });
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         const http2_answer a = co_await c.get("/throw");
         EXPECT_EQ(a.status, 500);
@@ -250,7 +250,7 @@ AIO_TEST("an exception of a handler is a 500, one of a generator resets the stre
             EXPECT_EQ(b.code, std::uint32_t(NGHTTP2_INTERNAL_ERROR)) << path;
         }
     });
-    EXPECT_EQ(told.size(), 3u);
+    EXPECT_EQ(told.size(), 4u);
 }
 
 AIO_REAL_TEST("parts of a file are sent") {
@@ -267,7 +267,7 @@ AIO_REAL_TEST("parts of a file are sent") {
         aio::detail::http_access::special(r) = std::move(special);
         co_return r;
     });
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         const http2_answer a = co_await c.get("/");
         EXPECT_EQ(a.headers["content-length"], "250000");
@@ -281,12 +281,12 @@ AIO_TEST("a server that closes says GOAWAY twice, and requests under way are ans
         co_await aio::sleep(10s);
         co_return http::response(200, r.path());
     });
-    co_await with_http2(host, [&](aio::stream s, http2_served& served) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state& server) -> aio::coro<> {
         http2_client c(std::move(s));
         const std::int32_t one = c.request("GET", "/one");
         co_await c.send();
         co_await aio_test::turns(5);
-        served.drain();
+        server.close();
         const std::int32_t two = c.request("GET", "/two");  // it crosses the first GOAWAY
         co_await c.send();
         const http2_answer a = co_await c.answer(one);
@@ -303,7 +303,7 @@ AIO_TEST("a server that closes says GOAWAY twice, and requests under way are ans
 
 AIO_TEST("a connection without requests is closed after idle_timeout, and PINGs do not keep it") {
     http2_test_host host(&echo);
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         static_cast<void>(co_await c.get("/"));
         const auto begin = aio::get_running_loop().time();
@@ -329,25 +329,25 @@ AIO_TEST("a body that stalls is answered with 408 after body_timeout, for a hand
         } catch (const aio::timeout_error&) { co_return http::response(499, "slow"); }
         co_return http::response(200);
     });
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
-        http2_client c(std::move(s));
-        for (const bool streamed : {false, true}) {
-            host.streamed = streamed;
+    for (const bool streamed : {false, true}) {
+        host.streamed = streamed;
+        co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
+            http2_client c(std::move(s));
             const auto begin = aio::get_running_loop().time();
             const std::int32_t id = c.request("POST", "/", {}, "begin");
             c.open_body(id);
             const http2_answer a = co_await c.answer(id);
-            EXPECT_EQ(a.status, streamed ? 499 : 408);
+            EXPECT_EQ(a.status, host.streamed ? 499 : 408);
             EXPECT_EQ(aio::get_running_loop().time() - begin, 30s);
-        }
-    });
+        });
+    }
 }
 
 AIO_TEST("a client that does not greet, or sends a header in drops, loses its connection after header_timeout") {
     for (const std::string& begin :
         {std::string(), std::string("PRI * HT"), aio_test::http2_hello() + std::string("\0\0\x20\1\4\0\0\0\1", 9)}) {
         http2_test_host host(&echo);
-        co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+        co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
             const auto from = aio::get_running_loop().time();
             co_await s.write(begin);
             static_cast<void>(co_await s.read());
@@ -360,7 +360,7 @@ AIO_TEST(
     "a client that gives no window loses its streams after write_timeout, and one that reads nothing its connection") {
     http2_test_host host(
         [](http::request) -> aio::coro<http::response> { co_return http::response(200, std::string(1'000'000, 'x')); });
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client::settings none;
         none.window = 1000;
         none.by_hand = true;
@@ -372,7 +372,7 @@ AIO_TEST(
         EXPECT_EQ(a.code, std::uint32_t(NGHTTP2_CANCEL));
         EXPECT_EQ(aio::get_running_loop().time() - begin, 30s);
     });
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client::settings wide;
         wide.window = 10'000'000;
         http2_client c(std::move(s), wide);
@@ -392,7 +392,7 @@ AIO_TEST("streams take turns: a large response does not hold up a small one") {
     http2_test_host host([](http::request r) -> aio::coro<http::response> {
         co_return http::response(200, std::string(r.path() == "/large" ? 5'000'000 : 50'000, 'x'));
     });
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client::settings wide;
         wide.window = 10'000'000;
         http2_client c(std::move(s), wide);
@@ -414,7 +414,7 @@ AIO_TEST("the trailers of a collected body are apart from its header, and a cook
     http2_test_host host([](http::request r) -> aio::coro<http::response> {
         co_return http::response(200, r.headers()["cookie"] + "|" + r.trailers()["x-sum"] + "|" + r.headers()["x-sum"]);
     });
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         const std::int32_t id = c.request("POST", "/", {{"cookie", "a=1"}, {"cookie", "b=2"}}, "");
         c.open_body(id);
@@ -435,7 +435,7 @@ AIO_TEST("requests beyond the number of streams are refused, and may be sent aga
         co_return http::response(200);
     });
     host.streams = 3;
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         co_await s.write(aio_test::http2_hello());
         std::string all;
         for (std::uint32_t id = 1; id <= 9; id += 2)
@@ -460,7 +460,7 @@ AIO_TEST("bodies that are collected at the same time come to an end, although th
         co_return http::response(200, std::to_string(r.body().size()));
     });
     host.settings.max_body_size = 1'000'000;
-    co_await with_http2(host, [&](aio::stream s, http2_served&) -> aio::coro<> {
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
         http2_client c(std::move(s));
         const std::string large(900'000, 'x');
         std::vector<std::int32_t> ids;
@@ -469,6 +469,109 @@ AIO_TEST("bodies that are collected at the same time come to an end, although th
             const http2_answer a = co_await c.answer(id);
             EXPECT_EQ(a.body, "900000");
         }
+    });
+}
+
+AIO_TEST("a response with Connection: close ends the connection, and so does max_requests_per_connection") {
+    http2_test_host host([](http::request r) -> aio::coro<http::response> {
+        http::headers close("Connection", "close");
+        co_return http::response(200, "x", r.path() == "/close" ? close : http::headers());
+    });
+    host.settings.max_requests_per_connection = 3;
+    for (const char* path : {"/close", "/"}) {
+        co_await with_http2(host, [&](aio::stream s, server_state& server) -> aio::coro<> {
+            http2_client c(std::move(s));
+            for (int i = 0; i < 3 && c.goaways.empty(); ++i) {
+                const http2_answer a = co_await c.get(path);
+                EXPECT_EQ(a.status, 200);
+                EXPECT_FALSE(a.headers.contains("connection"));
+            }
+            co_await c.until([] { return false; });
+            EXPECT_TRUE(c.ended);
+            EXPECT_FALSE(c.goaways.empty());
+            EXPECT_EQ(server.counts.requests, std::string(path) == "/" ? 3u : 1u);
+        });
+    }
+}
+
+AIO_TEST("a handler whose client has gone finishes what it does, unless cancel_on_disconnect; a reset cancels it") {
+    aio_test::journal log;
+    http2_test_host host([&](http::request) -> aio::coro<http::response> {
+        try {
+            co_await aio::sleep(5s);
+            log("finished");
+        } catch (const aio::cancelled_error&) {
+            log("cancelled");
+            throw;
+        }
+        co_return http::response(200);
+    });
+    for (const bool cancels : {false, true}) {
+        host.settings.cancel_on_disconnect = cancels;
+        co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
+            http2_client c(std::move(s));
+            c.request("GET", "/");
+            co_await c.send();
+            co_await aio_test::turns(5);
+            co_await c.stream().aclose();
+        });
+    }
+    EXPECT_EQ(log.text(), "finished cancelled");
+}
+
+AIO_TEST("the access log and the statistics tell of each request") {
+    std::vector<std::string> lines;
+    const http::access_log log([&](const http::access_record& r) {
+        lines.push_back(std::string(r.method) + " " + std::string(r.target) + " " + std::string(http::name(r.version)) +
+            " " + std::to_string(r.status) + (r.complete ? "" : " cut") + (r.bytes_sent > 100 ? " large" : ""));
+    });
+    http2_test_host host([](http::request r) -> aio::coro<http::response> {
+        if (r.path() == "/throw") throw std::runtime_error("no");
+        if (r.path() == "/refuse") throw http::refusal(404, "no such page");
+        if (r.path() == "/wait") co_await aio::sleep_forever();
+        co_return http::response(200, std::string(200, 'x'));
+    });
+    host.settings.log = &log;
+    aio::get_running_loop().set_exception_handler([](const aio::exception_context&) {});
+    co_await with_http2(host, [&](aio::stream s, server_state& server) -> aio::coro<> {
+        http2_client c(std::move(s));
+        for (const char* path : {"/a?b", "/throw", "/refuse", "/%zz"}) static_cast<void>(co_await c.get(path));
+        const std::int32_t id = c.request("GET", "/wait");
+        co_await c.send();
+        co_await aio_test::turns(5);
+        c.reset(id);
+        co_await c.send();
+        co_await aio_test::turns(5);
+        EXPECT_EQ(server.counts.requests, 4u);
+        EXPECT_EQ(server.counts.handler_errors, 1u);
+        EXPECT_EQ(server.counts.refused_requests, 1u);
+        EXPECT_EQ(server.counts.lost_clients, 1u);
+        EXPECT_GT(server.counts.bytes_received, 100u);
+        EXPECT_GT(server.counts.bytes_sent, 200u);
+    });
+    EXPECT_EQ(lines,
+        (std::vector<std::string>{"GET /a?b HTTP/2 200 large", "GET /throw HTTP/2 500", "GET /refuse HTTP/2 404",
+            "  HTTP/2 400", "GET /wait HTTP/2 499 cut"}));
+}
+
+AIO_TEST("a body that drips slower than min_body_rate is refused") {
+    http2_test_host host(&echo);
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
+        http2_client c(std::move(s));
+        const std::int32_t id = c.request("POST", "/", {}, "");
+        c.open_body(id);
+        const auto begin = aio::get_running_loop().time();
+        for (int i = 0; i < 100 && c.answers[id].status == 0; ++i) {
+            co_await c.send();
+            co_await aio::sleep(5s);
+            c.more_body(id, "x", false);
+            if (i > 5) {
+                co_await c.send();
+                co_await c.receive();
+            }
+        }
+        EXPECT_EQ(c.answers[id].status, 408);
+        EXPECT_LE(aio::get_running_loop().time() - begin, 60s);
     });
 }
 

@@ -72,6 +72,7 @@ struct server_options {
     // begun finishes what it does: a payment, a write to two tables. A generator of stream() is closed in both cases.
     bool cancel_on_disconnect = false;
     const access_log* log = nullptr;  // is told of each response; it is copied before the call returns
+    std::uint32_t max_concurrent_streams = 100;  // requests of a connection of HTTP/2 that are under way
 };
 
 /// What a server has done since its start.

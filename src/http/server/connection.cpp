@@ -11,6 +11,7 @@
 #include "http/server/engine.hpp"
 
 #include "http/access.hpp"
+#include "http/server/http2.hpp"
 
 #include <aio/errors.hpp>
 #include <aio/event_loop.hpp>
@@ -37,6 +38,10 @@ constexpr std::size_t most_kept_buffer = 4096;    // of an idle connection
 constexpr int client_closed_request = 499;        // nginx's number, for the log alone
 
 }  // namespace
+
+http::response http_internal_error() {
+    return http::response(500, "Internal Server Error\n", http::headers("Content-Type", "text/plain"));
+}
 
 http_connection::http_connection(http_server_state& s, stream c)
     : server(s),
@@ -326,10 +331,6 @@ coro<> handle(http_connection& c, http::request request, handled& outcome) {
     outcome.client_left = watch && watch->stop();
 }
 
-http::response internal_error() {
-    return http::response(500, "Internal Server Error\n", http::headers("Content-Type", "text/plain"));
-}
-
 // True if what is left of the body may be dropped after the response, so that the connection goes on. A client that
 // waits for a "100 Continue" may send its body or not: nobody knows then where the next request begins.
 bool may_drop_body(http_connection& c) {
@@ -395,7 +396,7 @@ void prepare(http_connection& c, http::response& r, response_form& form, const a
     } catch (...) { error = std::current_exception(); }
     if (error) {
         tell_of_error(c, "the response to " + a.line + " cannot be sent", error);
-        r = internal_error();
+        r = http_internal_error();
     } else if (upgrades && c.server.draining) {
         r = http::response(503, "the server is closing\n", http::headers("Content-Type", "text/plain"));
     }
@@ -458,7 +459,7 @@ coro<> serve_requests(http_connection& c) {
                 co_return;
             }
             tell_of_error(c, "exception in the HTTP handler of " + a.line, outcome.error);
-            outcome.response = internal_error();
+            outcome.response = http_internal_error();
         }
         const bool goes_on = co_await respond(c, outcome.response, form, a);
         if (!goes_on) co_return;
@@ -491,15 +492,45 @@ private:
     http_server_state& server_;
 };
 
-coro<> serve_http1(http_server_state& server, stream client) {
+// What a connection speaks. TLS has agreed on it; or the client knows beforehand that HTTP/2 is spoken here, and begins
+// with what is no request of HTTP/1 (RFC 9113, 3.3).
+enum class spoken : std::uint8_t { nothing, http1, http2 };
+
+bool agreed_on_http2(const stream& client) {
+    const std::optional<tls_info> tls = client.tls();
+    return tls && tls->alpn == "h2";
+}
+
+coro<spoken> find_out(http_connection& c) {
+    const std::optional<tls_info> tls = c.client.tls();
+    if (tls && !tls->alpn.empty()) co_return spoken::http1;  // or it would not have come here
+    for (;;) {
+        const std::string_view begin = c.unread().substr(0, http2_preface.size());
+        if (begin == http2_preface) co_return spoken::http2;
+        if (!http2_preface.starts_with(begin)) co_return spoken::http1;
+        if (begin.empty() && c.server.draining) co_return spoken::nothing;
+        c.idle = begin.empty();
+        const http::server_options& options = c.server.options;
+        const read_outcome what = co_await read_more(c, c.idle ? options.idle_timeout : options.header_timeout);
+        c.idle = false;
+        if (what != read_outcome::bytes) co_return c.unread().empty() ? spoken::nothing : spoken::http1;
+    }
+}
+
+// Serves the connection if it speaks HTTP/1. For HTTP/2, gives the client back, and what was read from it.
+coro<> serve_http1(http_server_state& server, bool too_many, stream& client, std::string& first) {
     http_connection c(server, std::move(client));
-    const served_count count(server);
-    keep_little_unsent(c.client);
     try {
-        if (count.too_many()) {
+        if (too_many) {
             co_await refuse_connection(c);
         } else {
-            co_await serve_requests(c);
+            const spoken what = co_await find_out(c);
+            if (what == spoken::http2) {
+                first = c.unread();
+                client = std::move(c.client);
+                co_return;
+            }
+            if (what == spoken::http1) co_await serve_requests(c);
         }
     } catch (const cancelled_error&) {
         if (!c.ended) throw;
@@ -510,9 +541,18 @@ coro<> serve_http1(http_server_state& server, stream client) {
 
 }  // namespace
 
-// HTTP/2 parts from here: by what TLS has agreed on, or by the first bytes, "PRI * HTTP/2.0".
 coro<> serve_connection(std::shared_ptr<http_server_state> server, stream client) {
-    co_await serve_http1(*server, std::move(client));
+    const served_count count(*server);
+    keep_little_unsent(client);
+    std::string first;
+    if (!agreed_on_http2(client)) {
+        co_await serve_http1(*server, count.too_many(), client, first);
+    } else if (count.too_many()) {
+        ++server->counts.refused_connections;
+        co_await client.aclose();
+        co_return;
+    }
+    if (client) co_await serve_http2(*server, std::move(client), std::move(first));
 }
 
 }  // namespace aio::detail

@@ -143,6 +143,9 @@ private:
 
 // ---- in connection.cpp
 
+/// What a client gets for a handler's exception.
+http::response http_internal_error();
+
 inline constexpr std::size_t read_size = 64 * 1024;
 
 /// Serves a connection. It is the handler of the aio::server.

@@ -38,224 +38,23 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t read_size = 64 * 1024;
-constexpr std::size_t write_size = 128 * 1024;
-constexpr std::size_t kept_when_idle = 16 * 1024;      // of the buffer for frames
-constexpr std::int32_t window_of_stream = 256 * 1024;  // what a client may send before the handler reads it
-constexpr std::int32_t window_of_connection = 1024 * 1024;
+constexpr std::size_t kept_when_idle = 16 * 1024;  // of the buffer for frames
 constexpr std::size_t most_queued_frames = 2000;
-constexpr int most_continuations = 16;
 constexpr auto most_silence = 5s;  // of a client that has been told of the end
 constexpr auto silence_of_a_closing_server = 1s;
 constexpr auto round_trip = 1s;  // the most that a server that closes waits for the answer to its PING
-constexpr std::uint8_t drain_ping[8] = {'a', 'i', 'o', 'd', 'r', 'a', 'i', 'n'};
 
 // Requests may be cancelled in bursts, and more of them if others are answered.
 constexpr std::int64_t given_up_at_once = 200, given_up_a_second = 20;
-constexpr std::int64_t nuisance_at_once = 2000, nuisance_a_second = 100;
-
-std::string_view view(const std::uint8_t* bytes, std::size_t size) noexcept {
-    return {reinterpret_cast<const char*>(bytes), size};
-}
-
-bool ends_stream(const nghttp2_frame_hd& head) noexcept { return (head.flags & NGHTTP2_FLAG_END_STREAM) != 0; }
+constexpr std::int64_t nuisance_a_second = 100;
 
 }  // namespace
 
-/// The functions that nghttp2 calls.
-struct http2_callbacks {
-    static http2_connection& connection(void* user_data) noexcept { return *static_cast<http2_connection*>(user_data); }
-    static http2_stream* stream(nghttp2_session* session, std::int32_t id) noexcept {
-        return static_cast<http2_stream*>(nghttp2_session_get_stream_user_data(session, id));
-    }
-    /// Runs fn(connection), which gives 0 or an error of nghttp2's.
-    template<class F>
-    static int guarded(void* user_data, F&& fn) noexcept {
-        http2_connection& c = connection(user_data);
-        try {
-            return fn(c);
-        } catch (...) { return c.caught(); }
-    }
-
-    static int on_begin_frame(nghttp2_session*, const nghttp2_frame_hd* head, void* user_data) noexcept;
-    static int on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* user_data) noexcept;
-    static int on_header(nghttp2_session* session, const nghttp2_frame* frame, const std::uint8_t* name,
-        std::size_t name_size, const std::uint8_t* value, std::size_t value_size, std::uint8_t,
-        void* user_data) noexcept;
-    static int on_invalid_header(nghttp2_session*, const nghttp2_frame*, const std::uint8_t*, std::size_t,
-        const std::uint8_t*, std::size_t, std::uint8_t, void*) noexcept {
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;  // the request is malformed; without this the field is ignored
-    }
-    static int on_frame(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) noexcept;
-    static int on_data(nghttp2_session* session, std::uint8_t, std::int32_t id, const std::uint8_t* data,
-        std::size_t size, void* user_data) noexcept;
-    static int on_close(nghttp2_session* session, std::int32_t id, std::uint32_t error, void* user_data) noexcept;
-    static int on_sent(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) noexcept;
-    static int send_data(nghttp2_session* session, nghttp2_frame* frame, const std::uint8_t* head, std::size_t length,
-        nghttp2_data_source* source, void* user_data) noexcept;
-};
-
-int http2_callbacks::on_begin_frame(nghttp2_session*, const nghttp2_frame_hd* head, void* user_data) noexcept {
-    http2_connection& c = connection(user_data);
-    std::int64_t cost = 0;
-    switch (head->type) {
-        case NGHTTP2_HEADERS:
-            c.continuations_ = 0;
-            c.nuisance_.give(4);
-            c.head_until_ = c.after(c.host_->options().header_timeout);
-            c.due(c.head_until_);
-            return 0;
-        case NGHTTP2_CONTINUATION:
-            if (++c.continuations_ > most_continuations) cost = nuisance_at_once * 2;
-            break;
-        case NGHTTP2_DATA: return 0;  // see on_frame: only then is the padding known
-        case NGHTTP2_SETTINGS: cost = 5; break;
-        case NGHTTP2_PING: cost = 2; break;
-        default: cost = 1; break;
-    }
-    return c.tolerates(cost) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
-}
-
-int http2_callbacks::on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* user_data) noexcept {
-    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
-    return guarded(user_data, [frame](http2_connection& c) {
-        c.add_stream(frame->hd.stream_id);
-        return 0;
-    });
-}
-
-int http2_callbacks::on_header(nghttp2_session* session, const nghttp2_frame* frame, const std::uint8_t* name,
-    std::size_t name_size, const std::uint8_t* value, std::size_t value_size, std::uint8_t, void* user_data) noexcept {
-    http2_stream* const s = stream(session, frame->hd.stream_id);
-    if (!s) return 0;
-    return guarded(user_data, [&](http2_connection& c) -> int {
-        if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
-            s->take_trailer(view(name, name_size), view(value, value_size));
-            return 0;
-        }
-        if (s->head.add(view(name, name_size), view(value, value_size))) return 0;
-        c.terminate(NGHTTP2_ENHANCE_YOUR_CALM);
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
-    });
-}
-
-int http2_callbacks::on_frame(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) noexcept {
-    return guarded(user_data, [&](http2_connection& c) -> int {
-        switch (frame->hd.type) {
-            case NGHTTP2_HEADERS: {
-                c.head_until_.reset();
-                http2_stream* const s = stream(session, frame->hd.stream_id);
-                if (!s) return 0;
-                if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
-                    s->take_head(!ends_stream(frame->hd));
-                } else if (ends_stream(frame->hd)) {
-                    s->take_end();
-                }
-                return 0;
-            }
-            case NGHTTP2_DATA: {
-                if (!c.tolerates_data(*frame)) return NGHTTP2_ERR_CALLBACK_FAILURE;
-                http2_stream* const s = stream(session, frame->hd.stream_id);
-                if (s && ends_stream(frame->hd)) s->take_end();
-                return 0;
-            }
-            case NGHTTP2_SETTINGS:
-                if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0 && !std::exchange(c.greeted_, true))
-                    c.head_until_.reset();
-                return 0;
-            case NGHTTP2_PING:
-                if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0 && c.goaway_at_ &&
-                    std::memcmp(frame->ping.opaque_data, drain_ping, sizeof drain_ping) == 0)
-                    c.final_goaway();
-                return 0;
-            default: return 0;
-        }
-    });
-}
-
-int http2_callbacks::on_data(nghttp2_session* session, std::uint8_t, std::int32_t id, const std::uint8_t* data,
-    std::size_t size, void* user_data) noexcept {
-    return guarded(user_data, [&](http2_connection& c) {
-        // A stream's own window is opened when its bytes are read; the connection's is opened at once, so that a
-        // handler that does not read holds up nobody else.
-        c.check(nghttp2_session_consume_connection(session, size));
-        if (http2_stream* const s = stream(session, id)) s->take_body(view(data, size));
-        return 0;
-    });
-}
-
-int http2_callbacks::on_close(nghttp2_session* session, std::int32_t id, std::uint32_t, void* user_data) noexcept {
-    if (http2_stream* const s = stream(session, id)) connection(user_data).remove_stream(*s);
-    return 0;
-}
-
-int http2_callbacks::on_sent(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) noexcept {
-    const bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) && ends_stream(frame->hd);
-    if (!ends) return 0;
-    http2_stream* const s = stream(session, frame->hd.stream_id);
-    if (!s) return 0;
-    s->response_done = true;
-    if (s->request_done) return 0;
-    // The client need not send the rest (RFC 9113, 8.1).
-    return guarded(user_data, [&](http2_connection& c) {
-        c.check(nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR));
-        return 0;
-    });
-}
-
-int http2_callbacks::send_data(nghttp2_session*, nghttp2_frame*, const std::uint8_t* head, std::size_t length,
-    nghttp2_data_source* source, void* user_data) noexcept {
-    http2_stream& s = *static_cast<http2_stream*>(source->ptr);
-    return guarded(user_data, [&](http2_connection& c) -> int {
-        constexpr std::size_t head_size = 9;
-        c.out_.append(view(head, head_size)).append(s.to_send(length));
-        s.sent(length);
-        c.nuisance_.give(4);
-        return c.out_.size() < write_size ? 0 : NGHTTP2_ERR_PAUSE;
-    });
-}
-
-namespace {
-
-// What all sessions have in common.
-struct session_setup {
-    nghttp2_session_callbacks* callbacks = nullptr;
-    nghttp2_option* options = nullptr;
-    session_setup() {
-        if (nghttp2_session_callbacks_new(&callbacks) != 0) throw std::bad_alloc();
-        if (nghttp2_option_new(&options) != 0) {
-            nghttp2_session_callbacks_del(callbacks);
-            throw std::bad_alloc();
-        }
-        using all = http2_callbacks;
-        nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, all::on_begin_frame);
-        nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, all::on_begin_headers);
-        nghttp2_session_callbacks_set_on_header_callback(callbacks, all::on_header);
-        nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, all::on_invalid_header);
-        nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, all::on_frame);
-        nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, all::on_data);
-        nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, all::on_close);
-        nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, all::on_sent);
-        nghttp2_session_callbacks_set_send_data_callback(callbacks, all::send_data);
-        nghttp2_option_set_no_auto_window_update(options, 1);
-        nghttp2_option_set_no_closed_streams(options, 1);
-    }
-    ~session_setup() {
-        nghttp2_option_del(options);
-        nghttp2_session_callbacks_del(callbacks);
-    }
-    session_setup(const session_setup&) = delete;
-    session_setup& operator=(const session_setup&) = delete;
-};
-
-}  // namespace
-
-http2_connection::http2_connection(stream& client, http2_host& host, http2_served& self)
-    : client_(&client),
-      host_(&host),
-      served_(&self),
+http2_connection::http2_connection(http_server_state& server, stream client)
+    : client_(std::move(client)),
+      server_(&server),
       loop_(&require_loop()),
-      peer_(client.peer()),
+      peer_(client_.peer()),
       given_up_(given_up_at_once, given_up_a_second),
       nuisance_(nuisance_at_once, nuisance_a_second),
       now_(loop_->now()) {
@@ -263,16 +62,15 @@ http2_connection::http2_connection(stream& client, http2_host& host, http2_serve
     nuisance_.begin(now_);
     timer_.owner = this;
     timer_.fire = [](timer_node& t) noexcept { static_cast<deadline_timer&>(t).owner->on_deadline(); };
-    head_until_ = after(host.options().header_timeout);  // for the client's first SETTINGS
-    idle_until_ = after(host.options().idle_timeout);
+    head_until_ = after(server.options.header_timeout);  // for the client's first SETTINGS
+    idle_until_ = after(server.options.idle_timeout);
     due(next_deadline());
-    self.connection_ = this;
+    server.connections.push_back(*this);
 }
 
 http2_connection::~http2_connection() {
-    served_->connection_ = nullptr;
     loop_->disarm(timer_);
-    while (http2_open_stream* const node = open_.pop_front()) static_cast<http2_stream&>(*node).closed();
+    close_streams(true);
     end_session();
 }
 
@@ -283,30 +81,11 @@ void http2_connection::end_session() noexcept {
     session_ = nullptr;
 }
 
-void http2_connection::make_session() {
-    static const session_setup setup;
-    nghttp2_mem functions = memory_.functions();
-    nghttp2_session* made = nullptr;
-    if (nghttp2_session_server_new3(&made, setup.callbacks, this, setup.options, &functions) != 0)
-        throw std::bad_alloc();
-    session_ = made;
-    const std::uint32_t most_header =
-        static_cast<std::uint32_t>(std::min<std::size_t>(host_->options().max_header_size, UINT32_MAX));
-    const nghttp2_settings_entry settings[] = {
-        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, host_->max_streams()},
-        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, window_of_stream},
-        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, most_header},
-        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
-    };
-    check(nghttp2_submit_settings(made, NGHTTP2_FLAG_NONE, settings, std::size(settings)));
-    check(nghttp2_session_set_local_window_size(made, NGHTTP2_FLAG_NONE, 0, window_of_connection));
-}
-
 // ---- reading
 
 coro<> http2_connection::run(std::string first) {
     make_session();
-    if (host_->draining()) drain();
+    if (server_->draining) drain();
     tasks_.create_task(write_all(writer_end(*this)));
     if (!first.empty()) feed(first);
     to_write_.set();
@@ -314,9 +93,10 @@ coro<> http2_connection::run(std::string first) {
         while (congested()) co_await room_.wait("a client of HTTP/2 to take its responses");
         std::string bytes;
         try {
-            bytes = co_await client_->read(read_size);
+            bytes = co_await client_.read(read_size);
         } catch (const std::system_error&) { break; }
         if (bytes.empty()) break;
+        server_->counts.bytes_received += bytes.size();
         feed(bytes);
     }
     failed_ = true;
@@ -344,7 +124,7 @@ bool http2_connection::congested() const noexcept {
 }
 
 void http2_connection::add_stream(std::int32_t id) {
-    auto s = std::make_shared<http2_stream>(*this, id, host_->options().max_header_size);
+    auto s = std::make_shared<http2_stream>(*this, id, server_->options);
     check(nghttp2_session_set_stream_user_data(session_, id, s.get()));
     const nghttp2_extpri in_turn = {NGHTTP2_EXTPRI_DEFAULT_URGENCY, 1};
     check(nghttp2_session_change_extpri_stream_priority(session_, id, &in_turn, 1));
@@ -355,6 +135,28 @@ void http2_connection::add_stream(std::int32_t id) {
     kept.self = std::move(s);
 }
 
+void http2_connection::close_streams(bool cancel_handlers) noexcept {
+    while (http2_open_stream* const node = open_.pop_front()) static_cast<http2_stream&>(*node).closed(cancel_handlers);
+    open_count_ = 0;
+}
+
+void http2_connection::count_handler(bool begins) noexcept {
+    if (begins) {
+        ++handlers_;
+        ++server_->counts.active;
+        return;
+    }
+    --handlers_;
+    --server_->counts.active;
+    handler_ended_.set();
+}
+
+void http2_connection::count_request() noexcept {
+    ++server_->counts.requests;
+    const std::size_t most = server_->options.max_requests_per_connection;
+    if (++requests_ == most) final_goaway();
+}
+
 void http2_connection::remove_stream(http2_stream& s) noexcept {
     static_cast<http2_open_stream&>(s).unlink();
     if (s.response_done) {
@@ -363,15 +165,15 @@ void http2_connection::remove_stream(http2_stream& s) noexcept {
         terminate(NGHTTP2_ENHANCE_YOUR_CALM);
     }
     if (--open_count_ == 0) {
-        idle_until_ = after(host_->options().idle_timeout);
+        idle_until_ = after(server_->options.idle_timeout);
         due(idle_until_);
     }
-    s.closed();
+    s.closed(true);
 }
 
 // A frame of data without data costs as much as one with some, and brings nothing, unless it is the last one.
 bool http2_connection::tolerates_data(const nghttp2_frame& frame) noexcept {
-    if (frame.hd.length == frame.data.padlen) return tolerates(ends_stream(frame.hd) ? 0 : 4);
+    if (frame.hd.length == frame.data.padlen) return tolerates((frame.hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 ? 0 : 4);
     nuisance_.give(2);
     return true;
 }
@@ -388,7 +190,8 @@ coro<> http2_connection::write_all(writer_end) {
     try {
         while (!failed_) {
             if (collect()) {
-                co_await wait_for(client_->write(out_), host_->options().write_timeout);
+                co_await wait_for(client_.write(out_), server_->options.write_timeout);
+                server_->counts.bytes_sent += out_.size();
                 room_.set();
                 continue;
             }
@@ -397,19 +200,17 @@ coro<> http2_connection::write_all(writer_end) {
             if (open_count_ == 0 && out_.capacity() > kept_when_idle) out_ = std::string();
             co_await to_write_.wait("frames of HTTP/2 to send");
         }
-    } catch (const std::bad_alloc&) { fail(std::current_exception()); } catch (const cancelled_error&) {
-        fail(nullptr);
-        throw;
-    } catch (...) {  // the client has gone, or is too slow
-        fail(nullptr);
-    }
+    } catch (const timeout_error&) {  // the client is too slow
+        ++server_->counts.lost_clients;
+    } catch (const std::system_error&) {  // it has gone
+    } catch (const std::bad_alloc&) { fail(std::current_exception()); }
 }
 
 // Asks nghttp2 for frames. False if there is none.
 bool http2_connection::collect() {
     out_.clear();
     now_ = loop_->now();
-    while (out_.size() < write_size) {
+    while (out_.size() < most_collected) {
         const std::uint8_t* frames = nullptr;
         const ssize_t size = nghttp2_session_mem_send(session_, &frames);
         if (size < 0) {
@@ -417,7 +218,7 @@ bool http2_connection::collect() {
             return false;
         }
         if (size == 0) break;
-        out_.append(view(frames, static_cast<std::size_t>(size)));
+        out_.append(reinterpret_cast<const char*>(frames), static_cast<std::size_t>(size));
     }
     return !out_.empty();
 }
@@ -427,15 +228,14 @@ bool http2_connection::collect() {
 void http2_connection::finish() noexcept {
     if (finished_) return;
     finished_ = true;
-    while (http2_open_stream* const node = open_.pop_front()) static_cast<http2_stream&>(*node).closed();
-    open_count_ = 0;
+    close_streams(true);
     try {
-        client_->write_eof();
+        client_.write_eof();
     } catch (...) {
         fail(nullptr);
         return;
     }
-    linger_until_ = now_ + (host_->draining() ? silence_of_a_closing_server : most_silence);
+    linger_until_ = now_ + (server_->draining ? silence_of_a_closing_server : most_silence);
     due(linger_until_);
 }
 
@@ -456,15 +256,20 @@ int http2_connection::caught() noexcept {
     return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
-void http2_connection::report(std::string message, std::exception_ptr error) {
-    get_running_loop().call_exception_handler({std::move(message), std::move(error), current_task()});
+void http2_connection::tell_of_error(std::string what, std::exception_ptr error) {
+    ++server_->counts.handler_errors;
+    report(std::move(what), std::move(error));
+}
+
+void http2_connection::report(std::string what, std::exception_ptr error) {
+    get_running_loop().call_exception_handler({std::move(what), std::move(error), current_task()});
 }
 
 // No memory for nghttp2, or an error of ours: nothing is asked of nghttp2 any more.
 void http2_connection::fail(std::exception_ptr error) noexcept {
     if (!error_) error_ = std::move(error);
     failed_ = true;
-    client_->abort();  // the reader hears of it
+    client_.abort();  // the reader hears of it
     room_.set();
     to_write_.set();
 }
@@ -483,6 +288,10 @@ void http2_connection::reset(http2_stream& s, std::uint32_t code) noexcept {
 
 // The client is told in two steps (RFC 9113, 6.8): requests that it has sent before it hears of the first are served.
 void http2_connection::drain() noexcept {
+    if (finished_ && linger_until_) {
+        linger_until_ = std::min(*linger_until_, loop_->now() + silence_of_a_closing_server);
+        due(linger_until_);
+    }
     if (!session_ || draining_ || terminated_ || finished_ || failed_) return;
     draining_ = true;
     note(nghttp2_submit_shutdown_notice(session_));
@@ -563,7 +372,7 @@ void http2_connection::expect_nothing(http2_stream& s) noexcept {
 
 void http2_connection::expect_progress(http2_stream& s) noexcept {
     expect_nothing(s);
-    const delay d = host_->options().write_timeout;
+    const delay d = server_->options.write_timeout;
     if (!d) return;
     s.deadline = d.from(loop_->now());
     sending_.push_back(s);
@@ -572,7 +381,7 @@ void http2_connection::expect_progress(http2_stream& s) noexcept {
 
 void http2_connection::expect_body(http2_stream& s) noexcept {
     expect_nothing(s);
-    const delay d = host_->options().body_timeout;
+    const delay d = server_->options.body_timeout;
     if (!d) return;
     s.deadline = d.from(now_);
     collecting_.push_back(s);
@@ -596,7 +405,7 @@ void http2_connection::open_window(http2_stream& s, std::size_t n) {
 void http2_connection::count_collected(http2_stream& s, std::size_t n) {
     s.counted += n;
     collected_ += n;
-    if (collected_ > host_->options().max_body_size) {
+    if (collected_ > server_->options.max_body_size) {
         if (!favoured_) favoured_ = &s;
         if (favoured_ != &s) {
             s.owed += n;
@@ -619,7 +428,7 @@ void http2_connection::end_collected(http2_stream& s, bool forgotten) noexcept {
 void http2_connection::pay_owed() noexcept {
     while (http2_timed_stream* const node = failed_ ? nullptr : stalled_.front()) {
         http2_stream& s = static_cast<http2_stream&>(*node);
-        if (collected_ > host_->options().max_body_size) {
+        if (collected_ > server_->options.max_body_size) {
             if (favoured_) return;
             favoured_ = &s;
         }
@@ -630,20 +439,24 @@ void http2_connection::pay_owed() noexcept {
     }
 }
 
-// ---- the server's side
+// ---- the whole
 
-void http2_served::drain() noexcept {
-    if (connection_) connection_->drain();
+coro<> http2_connection::let_handlers_finish() {
+    const bool cancel = server_->options.cancel_on_disconnect;
+    close_streams(cancel);
+    while (!cancel && handlers_ > 0) co_await handler_ended_.wait("handlers whose client has gone");
 }
 
-coro<> serve_http2(stream& client, std::string first, http2_host& host, http2_served& self) {
-    http2_connection connection(client, host, self);
+coro<> serve_http2(http_server_state& server, stream client, std::string first) {
+    http2_connection connection(server, std::move(client));
     std::exception_ptr error;
     try {
         co_await connection.run(std::move(first));
+        co_await connection.let_handlers_finish();
     } catch (...) { error = std::current_exception(); }
     co_await connection.end_tasks();
     if (error) std::rethrow_exception(error);
+    co_await connection.client().aclose();
 }
 
 }  // namespace aio::detail

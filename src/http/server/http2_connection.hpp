@@ -22,29 +22,38 @@
 
 namespace aio::detail {
 
-class http2_connection {
+class http2_connection final : public served_connection {
 public:
-    http2_connection(stream& client, http2_host& host, http2_served& self);
-    ~http2_connection();
-    http2_connection(const http2_connection&) = delete;
-    http2_connection& operator=(const http2_connection&) = delete;
+    http2_connection(http_server_state& server, stream client);
+    ~http2_connection() override;
+    void server_closes() noexcept override { drain(); }
 
     /// Reads until the connection ends.
     coro<> run(std::string first);
+    /// The client has gone. Unless that cancels them, waits for the handlers to finish what they do.
+    coro<> let_handlers_finish();
     /// Cancels the handlers and the writer, and completes when all have ended.
     background_shutdown end_tasks() noexcept { return tasks_.shutdown(); }
-    void drain() noexcept;
+    stream& client() noexcept { return client_; }
 
     // ---- for its streams
 
-    http2_host& host() const noexcept { return *host_; }
+    http_server_state& server() const noexcept { return *server_; }
+    time_point now() const noexcept { return loop_->now(); }
+    time_point last_look() const noexcept { return now_; }
+    /// A handler begins, or ends.
+    void count_handler(bool begins) noexcept;
+    /// A request has got its handler. The last one of the connection ends it.
+    void count_request() noexcept;
     const std::string& peer() const noexcept { return peer_; }
     nghttp2_session* session() const noexcept { return session_; }
     /// Nothing is to be asked of nghttp2 any more: the connection ends.
     bool failed() const noexcept { return failed_; }
     /// Runs a stream's handler in a task.
     any_task begin_task(coro<> c) { return tasks_.create_task(std::move(c)); }
-    std::size_t running() const noexcept { return tasks_.size(); }
+    std::size_t handlers() const noexcept { return handlers_; }
+    /// Ends the connection as soon as the requests under way are answered, and takes no new ones.
+    void leave() noexcept { drain(); }
     /// There is something to write: the writer looks.
     void wake_writer() noexcept { to_write_.set(); }
     /// Throws std::bad_alloc if nghttp2 had no memory, which is the end of the connection; other errors of its
@@ -53,7 +62,9 @@ public:
     /// For a callback, in its catch: keeps the error, and gives what tells nghttp2 of it.
     int caught() noexcept;
     /// Gives an error to the loop's exception handler.
-    static void report(std::string message, std::exception_ptr error);
+    static void report(std::string what, std::exception_ptr error);
+    /// As report(), and counts it as an error of a handler.
+    void tell_of_error(std::string what, std::exception_ptr error);
     /// nghttp2 has deferred the stream's data: now there are some.
     void resume(http2_stream& s);
     void reset(http2_stream& s, std::uint32_t code) noexcept;
@@ -70,6 +81,9 @@ public:
 
 private:
     friend struct http2_callbacks;
+    static constexpr std::size_t most_collected = 128 * 1024;  // of frames, for one write
+    static constexpr std::int64_t nuisance_at_once = 2000;
+    static constexpr std::uint8_t drain_ping[8] = {'a', 'i', 'o', 'd', 'r', 'a', 'i', 'n'};
     /// A parameter of the writer: without a writer the connection fails, also if it was cancelled before it began.
     class writer_end {
     public:
@@ -87,6 +101,7 @@ private:
         http2_connection* owner = nullptr;
     };
 
+    void drain() noexcept;
     void make_session();
     void end_session() noexcept;
     void note(int error) noexcept;
@@ -98,6 +113,7 @@ private:
     void terminate(std::uint32_t code) noexcept;
     void finish() noexcept;
     void final_goaway() noexcept;
+    void close_streams(bool cancel_handlers) noexcept;
     void add_stream(std::int32_t id);
     void remove_stream(http2_stream& s) noexcept;
     bool tolerates(std::int64_t cost) noexcept;
@@ -109,9 +125,8 @@ private:
     void on_deadline() noexcept;
     std::optional<time_point> after(delay d) const noexcept;
 
-    stream* client_;
-    http2_host* host_;
-    http2_served* served_;
+    stream client_;
+    http_server_state* server_;
     loop_core* loop_;
     std::string peer_;
     background_tasks tasks_;
@@ -124,6 +139,9 @@ private:
 
     list<http2_open_stream> open_;
     std::size_t open_count_ = 0;
+    std::size_t handlers_ = 0;
+    std::size_t requests_ = 0;
+    wakeup handler_ended_;
     list<http2_timed_stream> sending_;     // those whose response the client has to take; the earliest deadline first
     list<http2_timed_stream> collecting_;  // those whose body the client has to send
     list<http2_timed_stream> stalled_;     // those whose client cannot send, because collected bodies are too large

@@ -49,11 +49,14 @@ int http2_head::refuse(int status, std::string why) {
 
 bool http2_head::count(std::string_view name, std::string_view value) noexcept {
     bytes_ += name.size() + value.size() + field_overhead;
-    return bytes_ <= most_bytes_;
+    if (!name.starts_with(':') && name != "cookie") ++count_;
+    return bytes_ <= most_bytes_ && count_ <= most_fields_;
 }
 
 bool http2_head::add(std::string_view name, std::string_view value) {
-    if (!count(name, value)) return bytes_ / hopeless <= most_bytes_;  // it will be refused: nothing is kept any more
+    if (!count(name, value))
+        return bytes_ / hopeless <= most_bytes_ &&
+            count_ / hopeless <= most_fields_;  // it will be refused: nothing is kept any more
     if (name.starts_with(':')) {
         add_pseudo(name, value);
         return true;
@@ -97,6 +100,8 @@ void http2_head::add_cookie(std::string_view value) {
 
 int http2_head::check() {
     if (bytes_ > most_bytes_) return refuse(431, "the header is longer than " + std::to_string(most_bytes_) + " bytes");
+    if (count_ > most_fields_)
+        return refuse(431, "the header has more than " + std::to_string(most_fields_) + " fields");
     if (method_ == "CONNECT") return refuse(501, "this server is no proxy");
     if (!equal_ignoring_case(scheme_, "http") && !equal_ignoring_case(scheme_, "https"))
         return refuse(400, "the scheme is neither http nor https");

@@ -19,7 +19,8 @@ namespace aio::detail {
 /// the rest is checked here, as the parser of HTTP/1 checks it.
 class http2_head {
 public:
-    explicit http2_head(std::size_t most_bytes) noexcept : most_bytes_(most_bytes) {}
+    http2_head(std::size_t most_bytes, std::size_t most_fields) noexcept
+        : most_bytes_(most_bytes), most_fields_(most_fields) {}
 
     /// Counts a field. False if it is beyond the limit.
     bool count(std::string_view name, std::string_view value) noexcept;
@@ -44,7 +45,9 @@ private:
     int refuse(int status, std::string why);
 
     std::size_t most_bytes_;
+    std::size_t most_fields_;
     std::size_t bytes_ = 0;
+    std::size_t count_ = 0;  // of the fields; a Cookie in parts is one
     std::string method_;
     std::string path_;
     std::string scheme_;

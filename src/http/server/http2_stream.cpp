@@ -13,7 +13,7 @@
 #include <aio/timeout.hpp>
 
 #include <algorithm>
-#include <charconv>
+#include <stdexcept>
 #include <utility>
 
 namespace aio::detail {
@@ -24,15 +24,7 @@ constexpr std::size_t file_piece = 128 * 1024;
 // A client that cancels requests and sends others at once may have this many times max_concurrent_streams handlers,
 // while those that were cancelled end.
 constexpr std::size_t most_handlers = 2;
-
-// The Content-Length that a handler has given its response.
-std::optional<std::uint64_t> content_length_of(const http::response& r) {
-    const std::string& text = r.headers()["Content-Length"];
-    std::uint64_t length = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), length);
-    if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-    return length;
-}
+constexpr int client_closed_request = 499;  // nginx's number, for the log alone
 
 ssize_t read_data(nghttp2_session*, std::int32_t, std::uint8_t*, std::size_t length, std::uint32_t* flags,
     nghttp2_data_source* source, void* user_data) noexcept {
@@ -45,61 +37,81 @@ ssize_t read_data(nghttp2_session*, std::int32_t, std::uint8_t*, std::size_t len
 
 class http2_stream::task_end {
 public:
-    explicit task_end(std::shared_ptr<http2_stream> s) noexcept : stream(std::move(s)) {}
+    explicit task_end(std::shared_ptr<http2_stream> s) noexcept : stream(std::move(s)) {
+        stream->connection->count_handler(true);
+    }
     task_end(task_end&&) noexcept = default;
     task_end& operator=(task_end&&) = delete;
     ~task_end() {
-        if (stream && stream->alive() && !stream->last_) stream->connection->reset(*stream, NGHTTP2_CANCEL);
+        if (!stream) return;
+        http2_connection& c = *stream->connection;
+        if (stream->alive() && !stream->last_) c.reset(*stream, NGHTTP2_CANCEL);
+        stream->handled_ = true;
+        c.count_handler(false);
     }
     std::shared_ptr<http2_stream> stream;
 };
 
 bool http2_stream::alive() const noexcept { return self && !connection->failed(); }
 
+// ---- the request
+
 void http2_stream::take_head(bool body_follows) {
+    http_server_state& server = connection->server();
+    if (server.log) begin_ = connection->now();
     request_done = !body_follows;
     to_head_ = head.to_head();
     const int bad_status = head.check();
     if (bad_status != 0) return refuse(bad_status, head.why());
-    http2_host& host = connection->host();
-    if (connection->running() > most_handlers * host.max_streams())
+    if (connection->handlers() >= most_handlers * server.options.max_concurrent_streams)
         return connection->reset(*this, NGHTTP2_REFUSED_STREAM);
     name_ = head.name();
     continue_due_ = body_follows && head.expects_continue();
-    const std::optional<std::uint64_t> length = head.content_length();
     http::request request = head.take(connection->peer());
     if (!body_follows) return start(std::move(request));
-    if (host.unbuffered(request)) {
-        reader_ = reader::handler;
+    pace_.begin();
+    const bool unbuffered = server.handler.unbuffered && server.handler.unbuffered(request);
+    reader_ = unbuffered ? reader::handler : reader::engine;
+    if (head.content_length().value_or(0) > most_body()) return refuse_length();
+    if (unbuffered) {
         http_access::set_source(request, self);
         return start(std::move(request));
     }
-    const std::size_t most = host.options().max_body_size;
-    if (length && *length > most) return refuse(413, "the body is longer than " + std::to_string(most) + " bytes");
-    reader_ = reader::engine;
     request_ = std::move(request);
     if (continue_due_) say_continue();
+    last_arrival_ = connection->last_look();
     connection->expect_body(*this);
 }
 
+std::uint64_t http2_stream::most_body() const noexcept {
+    const http::server_options& options = connection->server().options;
+    if (reader_ != reader::handler) return options.max_body_size;
+    return options.max_stream_size > 0 ? options.max_stream_size : UINT64_MAX;
+}
+
 void http2_stream::take_body(std::string_view data) {
-    if (reader_ == reader::nobody) return;  // the response is on its way: the client will be told to stop
+    if (reader_ == reader::nobody || bad_body_ != 0) return;
     body_bytes_ += data.size();
     if (reader_ == reader::handler) {
-        received_.append(data);
-        arrived_.set();
-        return;
+        if (body_bytes_ > most_body()) {
+            bad_body_ = 413;
+        } else {
+            received_.append(data);
+        }
+        return arrived_.set();
     }
-    const std::size_t most = connection->host().options().max_body_size;
-    if (body_bytes_ > most) return refuse(413, "the body is longer than " + std::to_string(most) + " bytes");
+    if (body_bytes_ > most_body()) return refuse_length();
     received_.append(data);
+    const time_point now = connection->last_look();
+    pace_.waited(now - std::exchange(last_arrival_, now), data.size());
+    const delay left = pace_.limit(connection->server().options);
+    if (left && left.value().count() <= 0) return too_slow();
     connection->count_collected(*this, data.size());
 }
 
 void http2_stream::take_trailer(std::string_view name, std::string_view value) {
-    // They count as a header does. A handler that reads the body itself has the request already: it gets no trailers.
-    if (reader_ == reader::engine && head.count(name, value))
-        http_access::append(http_access::trailers(request_), name, value);
+    if (reader_ == reader::nobody || !head.count(name, value)) return;  // they count as fields of the head do
+    http_access::append(reader_ == reader::engine ? http_access::trailers(request_) : trailers, name, value);
 }
 
 void http2_stream::take_end() {
@@ -112,20 +124,22 @@ void http2_stream::take_end() {
     start(std::move(request_));
 }
 
-void http2_stream::too_slow() { refuse(408, "the request did not come in time"); }
-
 void http2_stream::start(http::request request) {
     task_ = connection->begin_task(handle(task_end(self), std::move(request)));
+    connection->count_request();
 }
 
 // Answers a request that cannot be handled. What still comes of its body is dropped.
 void http2_stream::refuse(int status, const std::string& why) {
+    ++connection->server().counts.refused_requests;
     reader_ = reader::nobody;
     received_ = {};
     connection->end_collected(*this, true);
     respond(http::response(
         status, std::string(http::reason(status)) + ": " + why + "\n", http::headers("Content-Type", "text/plain")));
 }
+
+void http2_stream::refuse_length() { refuse(413, "the body is longer than " + std::to_string(most_body()) + " bytes"); }
 
 void http2_stream::say_continue() {
     continue_due_ = false;
@@ -136,11 +150,13 @@ void http2_stream::say_continue() {
     connection->wake_writer();
 }
 
-void http2_stream::closed() noexcept {
-    const std::shared_ptr<http2_stream> alive = std::move(self);
+void http2_stream::closed(bool cancel_handler) noexcept {
+    const std::shared_ptr<http2_stream> alive_until_end = std::move(self);
     self = nullptr;
     connection->end_collected(*this, true);
-    if (!response_done && task_ && !task_.done()) {
+    if (!response_done && !cut_ && (task_ || begun_)) ++connection->server().counts.lost_clients;
+    tell_log();
+    if (!response_done && (handled_ || cancel_handler) && task_ && !task_.done()) {
         std::string message;
         try {
             message = "the client has cancelled the request";
@@ -151,6 +167,33 @@ void http2_stream::closed() noexcept {
     arrived_.set();
 }
 
+void http2_stream::tell_log() noexcept {
+    const http_server_state& server = connection->server();
+    if (!server.log) return;
+    const std::string_view line = name_;
+    const std::size_t space = std::min(line.find(' '), line.size());
+    http::access_record record{};
+    record.method = line.substr(0, space);
+    record.target = line.substr(std::min(space + 1, line.size()));
+    record.peer = connection->peer();
+    record.version = http::version::v2;
+    record.status = begun_ ? response_.status() : client_closed_request;
+    record.complete = response_done;
+    record.bytes_received = bytes_received;
+    record.bytes_sent = bytes_sent;
+    record.duration = connection->now() - begin_;
+    try {
+        (*server.log)(record);
+    } catch (...) { connection->report("exception in the access log of an HTTP server", std::current_exception()); }
+}
+
+void http2_stream::throw_bad_body() const {
+    if (bad_body_ == 400)
+        throw http::error("the body of " + name_ + " is cut short: the client has gone, or cancelled it");
+    if (bad_body_ == 408) throw timeout_error("the body of " + name_ + " did not come in time");
+    throw http::error("the body of " + name_ + " is longer than " + std::to_string(most_body()) + " bytes");
+}
+
 coro<std::string> http2_stream::next() {
     for (;;) {
         if (!received_.empty()) {
@@ -158,18 +201,87 @@ coro<std::string> http2_stream::next() {
             if (alive()) connection->open_window(*this, piece.size());
             co_return piece;
         }
+        if (bad_body_ != 0) throw_bad_body();
         if (request_done) co_return std::string();
-        if (!alive()) throw http::error("the body of " + name_ + " is cut short: the client has gone, or cancelled it");
-        if (continue_due_) say_continue();
-        co_await wait_for(arrived_.wait("the body of a request"), connection->host().options().body_timeout);
+        if (!alive()) {
+            bad_body_ = 400;
+            continue;
+        }
+        if (continue_due_ && !begun_) say_continue();
+        const time_point begin = connection->now();
+        const std::uint64_t before = body_bytes_;
+        bool in_time = true;
+        try {
+            co_await wait_for(arrived_.wait("the body of a request"), pace_.limit(connection->server().options));
+        } catch (const timeout_error&) { in_time = false; }
+        if (!alive()) continue;
+        pace_.waited(connection->now() - begin, static_cast<std::size_t>(body_bytes_ - before));
+        if (!in_time && body_bytes_ == before && !request_done) bad_body_ = 408;
     }
 }
 
 // ---- the response
 
+coro<> http2_stream::handle(task_end end, http::request request) {
+    http2_stream& s = *end.stream;
+    http2_connection& c = *s.connection;
+    http::response r;
+    std::exception_ptr error;
+    try {
+        r = co_await c.server().handler.call(std::move(request));
+    } catch (const http::refusal& refusal) { r = http_response_of(refusal); } catch (const cancelled_error&) {
+        throw;
+    } catch (...) { error = std::current_exception(); }
+    s.handled_ = true;
+    if (error) r = s.answer_to(error);
+    if (!s.alive()) co_return;  // the client has cancelled it
+    error = nullptr;
+    try {
+        s.prepare(r);
+        s.respond(std::move(r));
+        if (http_access::special(s.response_)) co_await s.send_special();
+    } catch (const cancelled_error&) { throw; } catch (...) {
+        error = std::current_exception();
+    }
+    if (!error || !s.alive()) co_return;
+    // The body is not whole, or there was no memory: the client sees that the response was cut.
+    s.last_ = s.cut_ = true;
+    c.reset(s, NGHTTP2_INTERNAL_ERROR);
+    if (s.bad_body_ == 0) c.tell_of_error("the response to " + s.name_ + " was cut", error);
+}
+
+// What the client gets for an exception of the handler.
+http::response http2_stream::answer_to(const std::exception_ptr& error) {
+    if (bad_body_ != 0 && reader_ == reader::handler) {  // the handler was told of it, and has let it through
+        ++connection->server().counts.refused_requests;
+        return http::response(
+            bad_body_, std::string(http::reason(bad_body_)) + "\n", http::headers("Content-Type", "text/plain"));
+    }
+    connection->tell_of_error("exception in the HTTP handler of " + name_, error);
+    return http_internal_error();
+}
+
+// A response that cannot be sent becomes a 500.
+void http2_stream::prepare(http::response& r) {
+    std::exception_ptr error;
+    const http_special_body* special = http_access::special(r).get();
+    try {
+        if (special && special->upgrade) throw std::logic_error("a request of HTTP/2 cannot upgrade its connection");
+        if (special && !special->pieces && !special->source)
+            throw std::logic_error("the body of this response has been sent already");
+        if (special && special->pieces) promised_ = http_content_length(r);
+    } catch (...) { error = std::current_exception(); }
+    if (error) {
+        connection->tell_of_error("the response to " + name_ + " cannot be sent", error);
+        r = http_internal_error();
+    }
+    if (http_asks_to_close(r)) connection->leave();
+}
+
 // A body that is no text is left to send_special(), if it is to be sent: then last_ is false.
 void http2_stream::respond(http::response r) {
     response_ = std::move(r);
+    begun_ = true;
     const http_special_body* special = http_access::special(response_).get();
     const bool may_have_body = http_has_body(response_.status());
     http2_length length;
@@ -181,8 +293,8 @@ void http2_stream::respond(http::response r) {
         length = special->count;
     }
     const http2_fields fields(response_, to_head_, length);
-    const http::headers& trailers = http_access::trailers(response_);
-    const bool has_body = may_have_body && !to_head_ && (length != http2_length(0) || !trailers.empty());
+    const http::headers& sent_trailers = http_access::trailers(response_);
+    const bool has_body = may_have_body && !to_head_ && (length != http2_length(0) || !sent_trailers.empty());
     if (!special || !has_body) {
         if (has_body) to_send_ = response_.text();
         last_ = true;
@@ -202,10 +314,10 @@ ssize_t http2_stream::next_frame(std::size_t most, std::uint32_t& flags) {
     flags |= NGHTTP2_DATA_FLAG_NO_COPY;
     if (last_ && n == to_send_.size()) {
         flags |= NGHTTP2_DATA_FLAG_EOF;
-        const http::headers& trailers = http_access::trailers(response_);
-        if (!trailers.empty()) {
+        const http::headers& sent_trailers = http_access::trailers(response_);
+        if (!sent_trailers.empty()) {
             flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-            const http2_fields fields(trailers);
+            const http2_fields fields(sent_trailers);
             connection->check(nghttp2_submit_trailer(connection->session(), id, fields.data(), fields.size()));
         }
     }
@@ -219,61 +331,54 @@ void http2_stream::sent(std::size_t n) noexcept {
     if (!last_) taken_.set();
 }
 
-coro<> http2_stream::handle(task_end end, http::request request) {
-    http2_stream& s = *end.stream;
-    http2_connection& c = *s.connection;
-    try {
-        http::response r = co_await c.host().answer(std::move(request));
-        if (!s.alive()) co_return;  // the client has cancelled it
-        const http_special_body* special = http_access::special(r).get();
-        if (special && special->upgrade) r = http::response(501, "Not Implemented: this upgrade needs HTTP/1.1\n");
-        s.respond(std::move(r));
-        if (http_access::special(s.response_)) co_await s.send_special();
-    } catch (const cancelled_error&) { throw; } catch (...) {
-        // A body that is not whole, or no memory: the client sees that the response was cut.
-        if (!s.alive()) co_return;
-        s.last_ = true;
-        c.reset(s, NGHTTP2_INTERNAL_ERROR);
-        c.report("the response to " + s.name_ + " was cut", std::current_exception());
-    }
-}
-
 // Sends what is no text, or closes its generator if there is no body: the response to HEAD.
 coro<> http2_stream::send_special() {
-    const std::shared_ptr<http_special_body> body = http_access::special(response_);
-    if (body->source) {
-        if (!last_) co_await send_file(*body->source, body->offset, body->count);
+    http_special_body& body = *http_access::special(response_);
+    if (body.source) {
+        if (!last_) co_await send_file(*body.source, body.offset, body.count);
         co_return;
     }
-    if (!body->pieces) co_return;
+    async_generator<std::string> pieces = std::move(*body.pieces);
+    body.pieces.reset();
+    co_await send_pieces(std::move(pieces));
+}
+
+coro<> http2_stream::send_pieces(async_generator<std::string> pieces) {
     std::exception_ptr error;
     if (!last_) {
         try {
-            co_await send_pieces(*body->pieces);
+            co_await send_all(pieces);
         } catch (...) { error = std::current_exception(); }
     }
-    co_await body->pieces->aclose();
+    try {
+        co_await pieces.aclose();
+    } catch (...) {
+        if (!error) error = std::current_exception();
+    }
     if (error) std::rethrow_exception(error);
 }
 
-coro<> http2_stream::send_pieces(async_generator<std::string>& pieces) {
-    const std::optional<std::uint64_t> length = content_length_of(response_);
+coro<> http2_stream::send_all(async_generator<std::string>& pieces) {
     std::uint64_t given = 0;
     while (auto piece = co_await pieces.next()) {
         if (piece->empty()) continue;
         given += piece->size();
-        if (length && given > *length) throw http::error("the body is longer than its Content-Length");
+        if (promised_ && given > *promised_)
+            throw std::length_error("the body is longer than its Content-Length, " + std::to_string(*promised_));
         co_await offer(std::move(*piece));
     }
-    if (length && given < *length) throw http::error("the body is shorter than its Content-Length");
+    if (promised_ && given < *promised_) {
+        throw std::length_error("the body has " + std::to_string(given) + " bytes, and its Content-Length is " +
+            std::to_string(*promised_));
+    }
     finish();
 }
 
 coro<> http2_stream::send_file(aio::file& source, std::uint64_t offset, std::uint64_t count) {
-    while (count > 0) {
+    while (count > 0 && alive()) {
         const std::size_t most = static_cast<std::size_t>(std::min<std::uint64_t>(count, file_piece));
         std::string piece = co_await source.read_at(static_cast<std::int64_t>(offset), most);
-        if (piece.empty()) throw http::error("the file " + source.path() + " has become shorter");
+        if (piece.empty()) throw std::length_error(source.path() + " has become shorter");
         offset += piece.size();
         count -= piece.size();
         if (count == 0) last_ = true;
