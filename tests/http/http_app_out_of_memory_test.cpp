@@ -52,3 +52,22 @@ PLAIN_TEST("without memory: files") {
         },
         {.real_time = true, .threads = true});
 }
+
+PLAIN_TEST("a route without parameters is found without an allocation") {
+    aio::http::router app, inner;
+    const auto handler = aio::http::unbuffered([] { return aio::http::response(); });
+    inner.get("/there", handler);
+    app.mount("/a-prefix/that-is-rather-long", inner);
+    app.get("/a-prefix/{name}/{other}/{third}", handler);
+    app.get("/a-prefix/that-is-rather-long/and-static", handler);
+    aio::detail::http_handler h = app.to_http_handler();
+    for (const char* path : {"/a-prefix/that-is-rather-long/and-static?query", "/a-prefix/that-is-rather-long/there"}) {
+        const aio::http::request r("GET", path);
+        aio::testing::testing_detail::fail_allocation(0);
+        const bool found = h.unbuffered(r);
+        const bool allocated = aio::testing::testing_detail::allocation_failed();
+        aio::testing::testing_detail::fail_allocation(std::nullopt);
+        EXPECT_TRUE(found) << path;
+        EXPECT_FALSE(allocated) << path;
+    }
+}

@@ -117,13 +117,15 @@ AIO_REAL_TEST("Python: our forms and cookies are what its parsers read") {
 import urllib.request, http.cookiejar, email
 base = 'http://127.0.0.1:)" +
         std::to_string(server.port()) + R"('
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
+jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), jar)
 opener.open(base + '/set').read()
 print(sorted(opener.open(base + '/deep/show').read().decode().split('; ')))
 r = opener.open(base + '/form')
 m = email.message_from_bytes(b'Content-Type: ' + r.headers['Content-Type'].encode() + b'\r\n\r\n' + r.read())
 for p in m.get_payload():
-    print(p.get_param('name', header='content-disposition'), p.get_filename(), p.get_content_type(), p.get_payload(decode=True))
+    name = p.get_param('name', header='content-disposition')
+    print(name, p.get_filename(), p.get_content_type(), p.get_payload(decode=True))
 )");
     EXPECT_EQ(co_await python.rest(),
         "['a=1', 'b=x=y']\ntitle None text/plain b'J\\xc3\\xbcrgen'\nfile a b.txt text/plain "

@@ -206,6 +206,10 @@ AIO_TEST("a mounted router answers what is below its prefix, its 404s included")
     EXPECT_EQ(co_await seen(app, "GET", "/t/acme/users/7/8"), "405 Method Not Allowed\n(GET, HEAD, OPTIONS)")
         << "the parent has a handler, but the mounted router answers";
     EXPECT_EQ(co_await seen(app, "GET", "/t/acme/other"), "200 page path=t/acme/other");
+    router inner, outer;
+    inner.get("/{id}", says("inner", {"id"}));
+    outer.mount("/{id}", inner);
+    EXPECT_EQ(co_await seen(outer, "GET", "/1/2"), "200 inner id=2");
 }
 
 AIO_TEST("a router cannot be mounted inside of itself, nor two at one prefix") {

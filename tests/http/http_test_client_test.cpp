@@ -23,7 +23,8 @@ aio::coro<std::string> error_of(C awaited) {
 
 response echo(const request& r) {
     headers fields("X-Method", r.method(), "X-Target", r.target(), "X-Host", r.headers()["Host"], "X-Length",
-        r.headers()["Content-Length"], "X-Type", r.headers()["Content-Type"], "X-Peer", r.peer());
+        r.headers()["Content-Length"], "X-Type", r.headers()["Content-Type"], "X-Peer", r.peer(), "X-Auth",
+        r.headers()["Authorization"]);
     return response(200, r.body(), fields);
 }
 
@@ -54,6 +55,9 @@ AIO_TEST("a request comes to the handler as a server would give it") {
     EXPECT_EQ((co_await c.del("/")).headers()["X-Method"], "DELETE");
     EXPECT_EQ((co_await c.patch("/", "")).headers()["X-Length"], "0");
     EXPECT_EQ((co_await c.request("OPTIONS", "*")).headers()["X-Target"], "*");
+    const aio::http::params query("q", "a b");
+    EXPECT_EQ((co_await c.get("/x?y=1#z", {.params = query})).headers()["X-Target"], "/x?y=1&q=a%20b");
+    EXPECT_EQ((co_await c.get("/x", {.auth = "Bearer t"})).headers()["X-Auth"], "Bearer t");
     r = co_await c.post("/", aio::http::form("a", "1 2"));
     EXPECT_EQ(r.text(), "a=1+2");
     EXPECT_EQ(r.headers()["X-Type"], "application/x-www-form-urlencoded");

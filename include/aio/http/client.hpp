@@ -19,9 +19,9 @@
 #include <aio/detail/task/operation.hpp>
 #include <aio/http/authorization.hpp>
 #include <aio/http/message.hpp>
-#include <aio/http/websocket.hpp>
 #include <aio/http/params.hpp>
 #include <aio/http/streamed_response.hpp>
+#include <aio/http/websocket.hpp>
 
 #include <cstddef>
 #include <memory>

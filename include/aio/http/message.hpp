@@ -177,7 +177,8 @@ public:
     /// Gives the first value of this name in the query, decoded ('+' is a space); "" for a name without "=".
     std::optional<std::string> query(std::string_view name) const;
     /// Gives a parameter of the path, decoded: "7" for "id", if the route "/users/{id}" of an http::router has taken
-    /// "/users/7". Throws std::out_of_range, which names the pattern, if the route has no such parameter.
+    /// "/users/7". If a router that is mounted below a parameter has one of the same name, that of the inner router is
+    /// given. Throws std::out_of_range, which names the pattern, if the route has no such parameter.
     const std::string& param(std::string_view name) const;
     /// Gives the cookies that the client sends. Values are as they were sent, but for quotes around them.
     values cookies() const;

@@ -51,7 +51,7 @@ public:
 
     /// Sends a request when awaited, and gives the response once its body is there: the pieces of a stream and the
     /// content of a file are in text(). url is "/path?query", or has a host; redirects on this host are followed. Of
-    /// the options, timeout, headers, follow_redirects, max_redirects and max_body_size count. Throws
+    /// the options, timeout, headers, auth, params, follow_redirects, max_redirects and max_body_size count. Throws
     /// std::invalid_argument for a malformed URL, timeout_error, http::error for a body that its handler does not bring
     /// to its end, is beyond max_body_size or has another length than its Content-Length. A cancel cancels the handler.
     coro<response> get(std::string url, request_options options = {});

@@ -125,6 +125,7 @@ coro<http::response> compressed(
     std::shared_ptr<const compress_settings> settings, http::request request, http::next next) {
     const accepted_encodings accepted(request.headers());
     http::response r = co_await next(std::move(request));
+    if (r.status() == 304) vary_by_encoding(r.headers());  // it says what the 200 would say
     const http_special_body* const special = http_access::special(r).get();
     if (!may_be_changed(r, special)) co_return r;
     const bool has_body = special || !r.text().empty();

@@ -69,14 +69,18 @@ file_verdict part_of(const byte_range& range, std::uint64_t size) noexcept {
 
 }  // namespace
 
-file_conditions::file_conditions(const http::request& request)
-    : is_get(request.method() != "HEAD"),
-      if_match(joined(request.headers(), "If-Match")),
-      if_none_match(joined(request.headers(), "If-None-Match")),
-      if_modified_since(request.headers().get("If-Modified-Since")),
-      if_unmodified_since(request.headers().get("If-Unmodified-Since")),
-      if_range(request.headers().get("If-Range")),
-      range(joined(request.headers(), "Range")) {}
+// They are about a file that is read: the answer to a POST, say, is sent whole.
+file_conditions::file_conditions(const http::request& request) : is_head(request.method() == "HEAD") {
+    if (!is_head && request.method() != "GET") return;
+    const http::headers& fields = request.headers();
+    if_match = joined(fields, "If-Match");
+    if_none_match = joined(fields, "If-None-Match");
+    if_modified_since = fields.get("If-Modified-Since");
+    if_unmodified_since = fields.get("If-Unmodified-Since");
+    if (is_head) return;
+    if_range = fields.get("If-Range");
+    range = joined(fields, "Range");
+}
 
 bool tags_have(std::string_view list, std::string_view tag, bool weak) noexcept {
     list = trimmed(list);
@@ -114,7 +118,7 @@ file_verdict judge(const file_conditions& asked, const file_facts& facts) {
         return {412, 0, 0};
     }
     if (is_not_modified(asked, facts)) return {304, 0, 0};
-    if (asked.is_get && asked.range && range_is_of_this_file(asked, facts)) {
+    if (asked.range && range_is_of_this_file(asked, facts)) {
         if (const std::optional<byte_range> range = parse_range(*asked.range)) return part_of(*range, facts.size);
     }
     return {200, 0, facts.size};

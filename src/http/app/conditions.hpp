@@ -15,7 +15,7 @@ struct file_conditions {
     file_conditions() = default;
     explicit file_conditions(const http::request& request);
 
-    bool is_get = true;
+    bool is_head = false;
     std::optional<std::string> if_match;
     std::optional<std::string> if_none_match;
     std::optional<std::string> if_modified_since;

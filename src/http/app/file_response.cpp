@@ -142,7 +142,7 @@ opened_file open_for_response(const file_request& what) {
     if (!zipped && !open_one(what, what.path, found)) return found;
     found.verdict = judge(what.asked, found.facts);
     const bool sends = found.verdict.status == 200 || found.verdict.status == 206;
-    if (!sends || !what.asked.is_get) {
+    if (!sends || what.asked.is_head) {
         found.fd = {};
     } else if (found.verdict.count <= small_size) {
         read_small(found);
@@ -161,7 +161,7 @@ http::response response_of(const file_request& what, opened_file found) {
         for (const auto& [name, value] : fields) r.headers().add(name, value);
         return r;
     }
-    if (!what.asked.is_get) fields.add("Content-Length", std::to_string(found.verdict.count));
+    if (what.asked.is_head) fields.add("Content-Length", std::to_string(found.verdict.count));
     http::response r(status, std::move(found.text), std::move(fields));
     if (found.fd) {
         auto special = std::make_shared<http_special_body>();

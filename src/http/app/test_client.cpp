@@ -89,6 +89,11 @@ struct test_request {
           follow(options.follow_redirects),
           max_redirects(options.max_redirects) {
         if (options.headers.get()) fields = *options.headers.get();
+        if (!options.auth.empty()) fields.set("Authorization", options.auth);
+        if (options.params.get() && !options.params.get()->empty()) {
+            url.resize(std::min(url.find('#'), url.size()));
+            url.append(url.find('?') == url.npos ? "?" : "&").append(options.params.get()->to_string());
+        }
         if (options.max_body_size) {
             any_size = *options.max_body_size == 0;
             max_body = *options.max_body_size;
