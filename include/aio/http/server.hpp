@@ -138,6 +138,19 @@ struct shared_http_handler {
     }
 };
 
+/// True if F takes the request by value and gives a coroutine: then nothing has to keep the request for it.
+template<class F>
+inline constexpr bool takes_by_value = false;
+template<class F>
+    requires(std::is_class_v<F> && requires { &F::operator(); })
+inline constexpr bool takes_by_value<F> = takes_by_value<decltype(&F::operator())>;
+template<>
+inline constexpr bool takes_by_value<coro<http::response> (*)(http::request)> = true;
+template<class C>
+inline constexpr bool takes_by_value<coro<http::response> (C::*)(http::request)> = true;
+template<class C>
+inline constexpr bool takes_by_value<coro<http::response> (C::*)(http::request) const> = true;
+
 /// A handler that wants to know nothing of the request.
 template<class F>
 struct http_handler_of_nothing {
@@ -159,6 +172,9 @@ http_handler make_http_handler(F&& handler, const char* where = "http::start_ser
         return http_handler{
             http_handler_of<http_handler_of_nothing<stored>>{http_handler_of_nothing<stored>{std::forward<F>(handler)}},
             {}};
+    } else if constexpr (takes_by_value<stored> && !asked_for_unbuffered<stored>) {
+        require_function<stored>(handler, where);
+        return http_handler{std::forward<F>(handler), {}};
     } else if constexpr (asked_for_unbuffered<stored>) {
         auto shared = std::make_shared<stored>(std::forward<F>(handler));
         auto asks = [shared](const http::request& request) -> bool { return shared->unbuffered(request); };

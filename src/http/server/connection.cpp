@@ -150,6 +150,14 @@ struct answered {
     std::optional<time_point> begin;
     std::uint64_t sent_before = 0;
     std::uint64_t received_before = 0;
+    bool must_continue = false;  // the client waits for a "100 Continue"
+
+    void next(const http_connection& c) noexcept {
+        line.clear();
+        begin.reset();
+        sent_before = c.bytes_sent;
+        received_before = c.bytes_received;
+    }
 };
 
 void tell_log(http_connection& c, const answered& a, int status, bool complete) {
@@ -253,26 +261,34 @@ coro<bool> read_body(http_connection& c, const answered& a, bool must_continue) 
     co_return true;
 }
 
-// What comes between the header of a request and its body. True if there is more of the body to be read than has come,
-// before the handler is called.
-bool begin_body(http_connection& c, http::request& request, bool must_continue) {
-    if (c.parser.complete()) return false;
+/// What has to be done before the handler is called.
+enum class next_step : std::uint8_t { handle, read_body, refuse };
+
+// What comes between the header of a request and its body.
+next_step begin_body(http_connection& c, http::request& request, bool must_continue) {
+    if (c.parser.complete()) return next_step::handle;
     const bool unbuffered = c.server.handler.unbuffered && c.server.handler.unbuffered(request);
     const std::uint64_t most = c.server.options.max_stream_size;
     if (unbuffered) c.parser.limit_body(most > 0 ? most : UINT64_MAX);
     c.pace.begin();
     c.take(c.parser.feed(c.unread()));
-    if (c.parser.bad_status() != 0 || c.parser.complete() || !unbuffered) return !c.parser.complete();
+    if (c.parser.bad_status() != 0) return next_step::refuse;
+    if (c.parser.complete()) return next_step::handle;
+    if (!unbuffered) return next_step::read_body;
     http_access::body(request) = c.parser.take_piece();
     c.body = std::make_shared<http1_body>(c, must_continue && http_access::body(request).empty());
     http_access::set_source(request, c.body);
-    return false;
+    return next_step::handle;
 }
 
-// Reads the next request. False as for read_head().
-coro<bool> read_request(http_connection& c, http::request& request, response_form& form, answered& a) {
-    const bool there = co_await read_head(c, a);
-    if (!there) co_return false;
+void take_body(http_connection& c, http::request& request) {
+    if (c.body) return;
+    http_access::body(request) = c.parser.take_piece();
+    http_access::trailers(request) = c.parser.take_trailers();
+}
+
+// Takes the request whose header has come.
+next_step take_request(http_connection& c, http::request& request, response_form& form, answered& a) {
     form.keep_alive = c.parser.keep_alive();
     form.http_1_0 = c.parser.is_http_1_0();
     const bool must_continue = c.parser.expects_continue();
@@ -281,19 +297,21 @@ coro<bool> read_request(http_connection& c, http::request& request, response_for
     a.line.assign(request.method()).append(" ").append(request.target());
     a.version = request.version();
     if (c.server.log) a.begin = get_running_loop().time();
-    if (begin_body(c, request, must_continue)) {
-        if (c.parser.bad_status() != 0) {
-            co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
-            co_return false;
-        }
-        const bool whole = co_await read_body(c, a, must_continue);
-        if (!whole) co_return false;
+    const next_step next = begin_body(c, request, must_continue);
+    if (next == next_step::handle) take_body(c, request);
+    a.must_continue = must_continue;
+    return next;
+}
+
+// Reads the rest of a request, or refuses it. False as for read_head().
+coro<bool> read_rest(http_connection& c, http::request& request, const answered& a, next_step next) {
+    if (next == next_step::refuse) {
+        co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
+        co_return false;
     }
-    if (!c.body) {
-        http_access::body(request) = c.parser.take_piece();
-        http_access::trailers(request) = c.parser.take_trailers();
-    }
-    co_return true;
+    const bool whole = co_await read_body(c, a, a.must_continue);
+    if (whole) take_body(c, request);
+    co_return whole;
 }
 
 // ---- answering them
@@ -319,17 +337,6 @@ struct handled {
     std::exception_ptr error;
     bool client_left = false;
 };
-
-coro<> handle(http_connection& c, http::request request, handled& outcome) {
-    std::optional<client_watch> watch;
-    if (c.server.options.cancel_on_disconnect && c.parser.complete()) watch.emplace(c, 0s);
-    try {
-        outcome.response = co_await c.server.handler.call(std::move(request));
-    } catch (const http::refusal& refusal) { outcome.response = http_response_of(refusal); } catch (...) {
-        outcome.error = std::current_exception();
-    }
-    outcome.client_left = watch && watch->stop();
-}
 
 // True if what is left of the body may be dropped after the response, so that the connection goes on. A client that
 // waits for a "100 Continue" may send its body or not: nobody knows then where the next request begins.
@@ -406,22 +413,18 @@ void prepare(http_connection& c, http::response& r, response_form& form, const a
         form.keep_alive = false;
 }
 
-// Sends the handler's response. False if the connection cannot go on.
+// Sends a response with a special body. False if the client has not got it, or the connection was handed on.
 coro<bool> respond(http_connection& c, http::response& r, response_form form, const answered& a) {
-    prepare(c, r, form, a);
     if (form.framing == body_framing::upgrade) {
         co_await upgrade(c, r, form, a);
         co_return false;
     }
-    bool sent = false;
-    if (http_access::special(r)) {
-        sent = co_await send_special(c, r, form, a.line);
-    } else {
-        sent = co_await send_text(c, r, form);
-    }
-    tell_log(c, a, r.status(), sent);
-    if (!sent) co_return false;
-    bool goes_on = form.keep_alive;
+    const bool sent = co_await send_special(c, r, form, a.line);
+    co_return sent;
+}
+
+// After a response: drops what is left of the body, or lingers. False if the connection cannot go on.
+coro<bool> finish(http_connection& c, bool goes_on) {
     if (c.body) {
         const bool read_elsewhere = c.body->is_read_now();  // in another task, which closing the connection ends
         c.body->leave();
@@ -433,36 +436,63 @@ coro<bool> respond(http_connection& c, http::response& r, response_form form, co
     co_return goes_on;
 }
 
+/// What to do when the handler has ended.
+enum class verdict : std::uint8_t { respond, refuse, leave };
+
+verdict judge(http_connection& c, handled& outcome, const answered& a) {
+    if (outcome.client_left) {
+        ++c.server.counts.lost_clients;
+        tell_log(c, a, client_closed_request, false);
+        return verdict::leave;
+    }
+    if (!outcome.error) return verdict::respond;
+    if (is_cancelled(outcome.error)) std::rethrow_exception(outcome.error);
+    if (c.body && c.parser.bad_status() != 0) return verdict::refuse;  // the handler has let the body's error through
+    tell_of_error(c, "exception in the HTTP handler of " + a.line, outcome.error);
+    outcome.response = http_internal_error();
+    return verdict::respond;
+}
+
 coro<> serve_requests(http_connection& c) {
-    for (answered a;; c.parser.next()) {
-        a.sent_before = c.bytes_sent;
-        a.received_before = c.bytes_received;
+    for (answered a;; a.next(c), c.parser.next()) {
         c.head_sent = false;
+        const bool there = co_await read_head(c, a);
+        if (!there) co_return;
         http::request request;
         response_form form;
-        const bool there = co_await read_request(c, request, form, a);
-        if (!there) co_return;
+        if (const next_step next = take_request(c, request, form, a); next != next_step::handle) {
+            const bool whole = co_await read_rest(c, request, a, next);
+            if (!whole) co_return;
+        }
 
         const active_request active(c.server);
         ++c.requests;
         handled outcome;
-        co_await handle(c, std::move(request), outcome);
-        if (outcome.client_left) {
-            ++c.server.counts.lost_clients;
-            tell_log(c, a, client_closed_request, false);
-            co_return;
+        std::optional<client_watch> watch;
+        if (c.server.options.cancel_on_disconnect && c.parser.complete()) watch.emplace(c, 0s);
+        try {
+            outcome.response = co_await c.server.handler.call(std::move(request));
+        } catch (const http::refusal& refusal) { outcome.response = http_response_of(refusal); } catch (...) {
+            outcome.error = std::current_exception();
         }
-        if (outcome.error) {
-            if (is_cancelled(outcome.error)) std::rethrow_exception(outcome.error);
-            if (c.body && c.parser.bad_status() != 0) {  // the handler was told of it, and has let it through
-                co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
-                co_return;
-            }
-            tell_of_error(c, "exception in the HTTP handler of " + a.line, outcome.error);
-            outcome.response = http_internal_error();
+        outcome.client_left = watch && watch->stop();
+        const verdict v = judge(c, outcome, a);
+        if (v == verdict::refuse) co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
+        if (v != verdict::respond) co_return;
+
+        prepare(c, outcome.response, form, a);
+        bool sent = false;
+        if (http_access::special(outcome.response)) {
+            sent = co_await respond(c, outcome.response, form, a);
+        } else {
+            sent = co_await send_text(c, outcome.response, form);
         }
-        const bool goes_on = co_await respond(c, outcome.response, form, a);
-        if (!goes_on) co_return;
+        if (form.framing != body_framing::upgrade) tell_log(c, a, outcome.response.status(), sent);
+        if (!sent) co_return;
+        if (c.body || !form.keep_alive) {
+            const bool goes_on = co_await finish(c, form.keep_alive);
+            if (!goes_on) co_return;
+        }
     }
 }
 

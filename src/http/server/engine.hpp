@@ -84,6 +84,10 @@ struct http_connection final : served_connection {
     /// The parser has taken bytes from the front of unread().
     void take(std::size_t bytes) noexcept;
     void received(std::string more);
+    void sent(std::size_t bytes) noexcept {
+        bytes_sent += bytes;
+        server.counts.bytes_sent += bytes;
+    }
 
     http_server_state& server;
     stream client;  // empty once it was given to an upgrade
@@ -93,7 +97,7 @@ struct http_connection final : served_connection {
     std::size_t taken = 0;  // and how many of them the parser has taken
     http_request_parser parser;
     body_pace pace;
-    std::shared_ptr<http1_body> body;  // of a request whose handler reads it
+    std::shared_ptr<http1_body> body;        // of a request whose handler reads it
     function<void()>* going_away = nullptr;  // of an upgrade that wants to be told that the server closes
     std::uint64_t bytes_received = 0, bytes_sent = 0;
     std::size_t requests = 0;

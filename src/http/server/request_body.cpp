@@ -18,6 +18,10 @@ namespace aio::detail {
 
 using namespace std::chrono_literals;
 
+namespace {
+constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+}
+
 delay body_pace::limit(const http::server_options& options) const {
     const time_point::duration for_a_piece = options.body_timeout ? options.body_timeout.value() : 0s;
     std::optional<time_point::duration> limit;
@@ -77,8 +81,8 @@ coro<std::string> http1_body::next() {
         try {
             const reading_now now(reading_);
             if (asks) {
-                c.bytes_sent += 25;
-                co_await wait_for(c.client.write("HTTP/1.1 100 Continue\r\n\r\n"), c.server.options.write_timeout);
+                c.sent(go_on.size());
+                co_await wait_for(c.client.write(go_on), c.server.options.write_timeout);
             }
             if (connection_) more = co_await wait_for(c.client.read(read_size), c.pace.limit(c.server.options));
         } catch (const timeout_error&) { in_time = false; } catch (const std::system_error&) {

@@ -51,7 +51,17 @@ constexpr std::string_view line_end = "\r\n";
 
 bool is_decimal(char c) noexcept { return c >= '0' && c <= '9'; }
 /// True for the characters that may not stand in a line; a tab may.
-bool is_control(char c) noexcept { return (c >= 0 && c < ' ' && c != '\t') || c == '\x7f'; }
+bool is_control(char c) noexcept { return (static_cast<unsigned char>(c) < ' ' && c != '\t') || c == '\x7f'; }
+
+/// Where the first of them is. The first loop has no exit, so the compiler makes vectors of it.
+std::size_t find_control(std::string_view text) noexcept {
+    bool any = false;
+    for (const char c : text) any |= is_control(c);
+    if (!any) return text.npos;
+    std::size_t at = 0;
+    while (!is_control(text[at])) ++at;
+    return at;
+}
 
 std::string_view view(boost::beast::string_view text) noexcept { return {text.data(), text.size()}; }
 
@@ -68,7 +78,7 @@ public:
 protected:
     void on_field_impl(
         beast::field, boost::beast::string_view name, boost::beast::string_view value, error_code&) override {
-        fields.add(view(name), view(value));
+        http_access::append(fields, view(name), view(value));  // Beast has checked and trimmed them
     }
     void on_request_impl(beast::verb, boost::beast::string_view, boost::beast::string_view, int, error_code&) override {
     }
@@ -190,13 +200,13 @@ std::optional<std::string_view> http_request_parser::reader::line(std::string_vi
     if (at == state::start && !data.empty() && !line_end.starts_with(data.substr(0, line_end.size()))) begun = true;
     const std::size_t most = most_line_bytes();
     const std::size_t end = std::min(data.size(), most);
-    while (searched_ < end && data[searched_] != '\r') {
-        if (is_control(data[searched_])) {
-            bad(400, data[searched_] == '\n' ? "a line feed without a carriage return" : "a control character");
-            return std::nullopt;
-        }
-        ++searched_;
+    const std::size_t stop = std::min(data.substr(0, end).find('\r', searched_), end);
+    const std::string_view looked_at = data.substr(searched_, stop - searched_);
+    if (const std::size_t at_control = find_control(looked_at); at_control != looked_at.npos) {
+        bad(400, looked_at[at_control] == '\n' ? "a line feed without a carriage return" : "a control character");
+        return std::nullopt;
     }
+    searched_ = stop;
     if (searched_ >= end) {
         if (data.size() >= most) line_too_long();
         return std::nullopt;

@@ -43,8 +43,7 @@ coro<bool> write_all(http_connection& c, std::string_view text) {
             const std::string_view piece = text.substr(0, write_size);
             co_await wait_for(c.client.write(piece), c.server.options.write_timeout);
             text.remove_prefix(piece.size());
-            c.bytes_sent += piece.size();
-            c.server.counts.bytes_sent += piece.size();
+            c.sent(piece.size());
         }
         taken = true;
     } catch (const timeout_error&) { c.client.abort(); } catch (const std::system_error&) {
@@ -54,20 +53,35 @@ coro<bool> write_all(http_connection& c, std::string_view text) {
     co_return taken;
 }
 
+// Most responses are small: head and body are one text then, and one write, which is write_all()'s without a frame of
+// its own.
 coro<bool> send_text(http_connection& c, const http::response& r, response_form form) {
     std::string_view body;
     if (!form.head_only && http_has_body(r.status())) body = r.text();
+    const bool small = body.size() <= write_size / 4;
     std::string head;
-    head.reserve(256 + (body.size() <= write_size / 4 ? body.size() : 0));
+    head.reserve(256 + (small ? body.size() : 0));
     append_response_head(head, r, form);
-    if (body.size() <= write_size / 4) {
-        head += body;
-        body = {};
-    }
     c.head_sent = true;
-    bool sent = co_await write_all(c, head);
-    if (sent && !body.empty()) sent = co_await write_all(c, body);
-    co_return sent;
+    if (!small || head.size() > write_size / 2) {
+        const bool sent = co_await write_all(c, head);
+        if (!sent || body.empty()) co_return sent;
+        const bool whole = co_await write_all(c, body);
+        co_return whole;
+    }
+    head += body;
+    bool taken = false;
+    try {
+        co_await wait_for(c.client.write(std::string_view(head)), c.server.options.write_timeout);
+        taken = true;
+    } catch (const timeout_error&) { c.client.abort(); } catch (const std::system_error&) {
+    }
+    if (taken) {
+        c.sent(head.size());
+    } else {
+        ++c.server.counts.lost_clients;
+    }
+    co_return taken;
 }
 
 void choose_framing(const http::response& r, const http_special_body& body, response_form& form) {
@@ -223,8 +237,7 @@ coro<bool> send_part_of_file(http_connection& c, const http_special_body& body, 
                 co_await wait_for(c.client.send_file(source, static_cast<std::int64_t>(body.offset + sent), part),
                     c.server.options.write_timeout);
             sent += n;
-            c.bytes_sent += n;
-            c.server.counts.bytes_sent += n;
+            c.sent(n);
             if (n < part) throw std::length_error(source.path() + " has become shorter");
         }
     } catch (const timeout_error&) { in_time = false; } catch (const cancelled_error&) {
