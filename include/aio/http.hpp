@@ -17,6 +17,7 @@
 #include <aio/http/headers.hpp>
 #include <aio/http/message.hpp>
 #include <aio/http/params.hpp>
+#include <aio/http/retry.hpp>
 #include <aio/http/router.hpp>
 #include <aio/http/server.hpp>
 #include <aio/http/streamed_response.hpp>

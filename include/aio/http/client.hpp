@@ -28,8 +28,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 
 namespace aio::http {
+
+class form;
+class multipart;
 
 /// The options of one request. What they refer to is copied before the call returns. A time limit that is std::nullopt
 /// is the session's.
@@ -150,6 +155,29 @@ public:
     /// has been read. A cancel ends the generator.
     async_generator<std::string> stream(std::string url, request_options options = {});
 
+    /// Sends a form or a multipart (aio/http/forms.hpp) with its Content-Type. It is copied before the call returns. A
+    /// multipart with files of add_path() is sent as by upload(), and the files are read meanwhile.
+    template<class Form>
+        requires std::is_same_v<Form, form>
+    detail::http_exchange post(std::string url, const Form& fields, request_options options = {}) {
+        return send_form("POST", std::move(url), fields, options);
+    }
+    template<class Form>
+        requires std::is_same_v<Form, form>
+    detail::http_exchange put(std::string url, const Form& fields, request_options options = {}) {
+        return send_form("PUT", std::move(url), fields, options);
+    }
+    template<class Multipart>
+        requires std::is_same_v<Multipart, multipart>
+    coro<response> post(std::string url, const Multipart& parts, request_options options = {}) {
+        return send_multipart("POST", std::move(url), parts, options);
+    }
+    template<class Multipart>
+        requires std::is_same_v<Multipart, multipart>
+    coro<response> put(std::string url, const Multipart& parts, request_options options = {}) {
+        return send_multipart("PUT", std::move(url), parts, options);
+    }
+
     /// Sends a request whose body comes piece by piece, and gives the response, as request() does. The body goes in
     /// chunks; with a Content-Length among the headers it has to have that length. The generator is asked for a piece
     /// when the one before has been sent. What it throws ends the request, and is thrown here. It is closed when the
@@ -187,6 +215,10 @@ public:
     std::size_t running() const noexcept;
 
 private:
+    detail::http_exchange send_form(
+        std::string method, std::string url, const form& fields, const request_options& options);
+    coro<response> send_multipart(
+        std::string method, std::string url, const multipart& parts, const request_options& options);
     std::shared_ptr<detail::curl_multi> multi_;
 };
 

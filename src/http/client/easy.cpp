@@ -123,6 +123,7 @@ int on_send(void* self, char* peer, char* local, int peer_port, int local_port) 
         if (t.at == curl_transfer::section::rest) return CURL_PREREQFUNC_ABORT;  // the 417 is the answer
         if (!is_idempotent(t.method)) {
             try {
+                t.was_lost = true;
                 throw_system_error(ECONNRESET,
                     t.what() + ": the server closed the connection without an answer; " + t.method +
                         " is not sent again, because the server may have done it");
@@ -133,6 +134,7 @@ int on_send(void* self, char* peer, char* local, int peer_port, int local_port) 
     t.ends = hash_of(peer, local, peer_port, local_port);
     t.stale = t.multi->is_stale(t.ends);
     if (t.stale) return CURL_PREREQFUNC_ABORT;
+    t.was_sent = true;
     try {
         if (t.limits.any()) t.arm_phase(curl_transfer::timed::first_byte);
     } catch (...) {

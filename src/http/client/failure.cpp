@@ -36,7 +36,29 @@ const char* curl_transfer::phase() const noexcept {
     return "resolving the host's name or waiting for a free connection";
 }
 
-std::exception_ptr curl_transfer::failure(CURLcode code) const {
+namespace {
+
+// The same request may well succeed the next time.
+bool is_loss(CURLcode code, long error_number) noexcept {
+    switch (code) {
+        case CURLE_COULDNT_RESOLVE_HOST:
+        case CURLE_COULDNT_RESOLVE_PROXY:
+        case CURLE_COULDNT_CONNECT:
+        case CURLE_OPERATION_TIMEDOUT:  // of the connection: the other limits are ours
+        case CURLE_SEND_ERROR:
+        case CURLE_GOT_NOTHING:
+        case CURLE_PARTIAL_FILE:
+        case CURLE_HTTP2:
+        case CURLE_HTTP2_STREAM: return true;
+        case CURLE_RECV_ERROR:
+        case CURLE_SSL_CONNECT_ERROR: return error_number != 0;
+        default: return false;
+    }
+}
+
+}  // namespace
+
+std::exception_ptr curl_transfer::failure(CURLcode code) {
     const char* const error_text = handle->error_text;
     std::string why = error_text[0] ? error_text : curl_easy_strerror(code);
     const bool bad_proxy = why.starts_with("Unsupported proxy");
@@ -48,6 +70,7 @@ std::exception_ptr curl_transfer::failure(CURLcode code) const {
     if (bad_proxy) return std::make_exception_ptr(http::error(message));
     long number = 0;
     curl_easy_getinfo(handle->easy, CURLINFO_OS_ERRNO, &number);
+    was_lost = is_loss(code, number);
     const auto system = [&](int otherwise) {
         return std::make_exception_ptr(
             std::system_error(number ? static_cast<int>(number) : otherwise, std::generic_category(), message));

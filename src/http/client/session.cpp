@@ -5,8 +5,10 @@
 // Transfers do the work (transfer.cpp): an awaiter begins one, and leaves itself in it as its waiter.
 
 #include "http/access.hpp"
+#include "http/client/retry.hpp"
 #include "http/client/transfer.hpp"
 
+#include <aio/http/forms.hpp>
 #include <aio/wait.hpp>
 
 namespace aio::detail {
@@ -57,6 +59,7 @@ void http_exchange::unpark() noexcept {
 
 http::response http_exchange::finish() {
     curl_transfer& t = *transfer_;
+    if (t.error || is_passing_status(t.status)) note_failed_request(t);
     if (t.error) std::rethrow_exception(t.error);
     http::response r = t.take_head();
     http_access::body(r) = std::move(t.text);
@@ -96,6 +99,7 @@ void http_opening::unpark() noexcept {
 
 http::streamed_response http_opening::finish() {
     curl_transfer& t = *transfer_;
+    if (t.error || is_passing_status(t.status)) note_failed_request(t);
     if (t.error && !t.has_head()) std::rethrow_exception(t.error);
     return http::streamed_response(t.take_head(), std::move(transfer_), std::exchange(feeder_, {}));
 }
@@ -121,7 +125,10 @@ std::optional<std::string> http_piece::finish() {
     if (!transfer_) return std::nullopt;
     curl_transfer& t = *transfer_;
     if (refuses_errors_ && t.status >= 400) throw http::status_error(t.status, t.target->shown);
-    if (t.text.empty() && t.error) std::rethrow_exception(t.error);
+    if (t.text.empty() && t.error) {
+        note_failed_request(t);
+        std::rethrow_exception(t.error);
+    }
     std::string piece = t.take_piece();
     if (piece.empty()) return std::nullopt;
     return piece;
@@ -159,6 +166,8 @@ coro<http::response> upload_all(curl_transfer_ptr transfer, async_generator<std:
     if (error) std::rethrow_exception(error);
     co_return r;
 }
+
+coro<http::response> exchange_all(http_exchange exchange) { co_return co_await exchange; }
 
 }  // namespace
 
@@ -212,6 +221,23 @@ detail::http_opening session::open(
     std::string method, std::string url, async_generator<std::string> body, request_options options) {
     detail::request_parts parts{std::move(method), std::move(url), {}, true, /*uploading=*/true};
     return detail::http_opening(detail::make_transfer(multi_, std::move(parts), options), std::move(body));
+}
+
+detail::http_exchange session::send_form(
+    std::string method, std::string url, const form& fields, const request_options& options) {
+    detail::request_parts parts{std::move(method), std::move(url), fields.body(), false, false, fields.content_type()};
+    return detail::http_exchange(detail::make_transfer(multi_, std::move(parts), options));
+}
+
+coro<response> session::send_multipart(
+    std::string method, std::string url, const multipart& parts, const request_options& options) {
+    const std::string type = parts.content_type();
+    const bool whole = parts.in_memory();
+    detail::request_parts made{
+        std::move(method), std::move(url), whole ? parts.body() : std::string(), false, !whole, type};
+    detail::curl_transfer_ptr transfer = detail::make_transfer(multi_, std::move(made), options);
+    if (!whole) return detail::upload_all(std::move(transfer), parts.stream());
+    return detail::exchange_all(detail::http_exchange(std::move(transfer)));
 }
 
 void session::clear_cookies() noexcept {

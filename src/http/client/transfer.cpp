@@ -119,17 +119,15 @@ void curl_transfer::phase_is_over() {
     if (consumer_is_slow || generator_is_slow || bytes_sent() != sent_bytes) return arm_phase(timed_phase);
     const time_point due = limit.from(last_progress);
     if (due > phase_deadline.deadline) return multi->loop->arm(phase_deadline, due);
+    was_lost = true;
     end(too_late(*this, limit, phase()));
 }
 
 // ---- who waits ----
 
-void curl_transfer::note_failure() const noexcept {}
-
 void curl_transfer::end(std::exception_ptr why) noexcept {
     if (!error) error = std::move(why);
     ended = true;
-    if (error) note_failure();
     if (upload) upload->detach();
     multi->remove(*this);
     notify();

@@ -89,6 +89,8 @@ struct curl_transfer : list_node {
     // what has come
     bool begun = false;
     bool ended = false;
+    bool was_lost = false;  // with the error: the connection could not be made, or was lost, or was too slow
+    bool was_sent = false;  // libcurl has begun to send the request, be it the one before a redirect
     std::exception_ptr error;
     int status = 0;
     http::version answered_with = http::version::v1_1;
@@ -137,8 +139,7 @@ private:
     bool may_repeat(CURLcode code) const noexcept;
     void begin_message() noexcept;
     void end_message(CURLcode code);
-    std::exception_ptr failure(CURLcode code) const;
-    void note_failure() const noexcept;
+    std::exception_ptr failure(CURLcode code);
 };
 
 /// What a request is made of.
@@ -148,7 +149,7 @@ struct request_parts {
     std::string body;
     bool streaming = false;
     bool uploading = false;
-    std::string_view content_type = {};  // unless the caller's headers have one
+    std::string content_type = {};  // unless the caller's headers have one
 };
 
 /// Makes a transfer. An error in the arguments is kept in it, and thrown where it is awaited.
