@@ -275,6 +275,7 @@ void tell_not_left(server_state& server, loop_core& loop, const char* how) {
 // Gives false if the handshake has failed.
 coro<bool> secured(running_handler& of) {
     server_state& server = *of.server;
+    if (of.connection->closed()) co_return false;  // abort_clients() came before this task's first step
     std::exception_ptr failure;
     try {
         co_await begin_tls(of.connection, tls_settings(server.tls, {}, server.handshake_timeout), of.connection->peer);

@@ -115,6 +115,7 @@ void stream_state::secure(const tls_settings& how, std::string host) {
     if (reader || !writers_.empty()) {
         throw_logic_error("start_tls: another task reads from the stream to " + peer + ", or writes to it");
     }
+    if (closed()) throw_system_error(EPIPE, "start_tls with " + peer);
     if (write_eof || torn_at != 0 || eof) throw_logic_error("start_tls: the stream to " + peer + " has ended");
     auto made = std::make_unique<tls_report>(std::move(host));
     // What was read ahead belongs to TLS if it can be TLS (a ClientHello behind a PROXY header). Anything else was

@@ -47,8 +47,7 @@ AIO_REAL_TEST("cookies are kept if the session is told to, and go where they bel
     EXPECT_EQ((co_await s.get(server.url("/"))).text(), "a=1");
     const std::string both = (co_await s.get(server.url("/only"))).text();
     EXPECT_TRUE(contains(both, "a=1") && contains(both, "b=2")) << both;
-    const std::string own =
-        (co_await s.get(server.url("/"), {.headers = http::headers("Cookie", "mine=0")})).text();
+    const std::string own = (co_await s.get(server.url("/"), {.headers = http::headers("Cookie", "mine=0")})).text();
     EXPECT_TRUE(contains(own, "a=1") && contains(own, "mine=0")) << own;
     EXPECT_EQ((co_await s.get(server.url("/"))).text(), "a=1");
     const std::string redirected = (co_await s.get(server.url("/away"))).text();
@@ -137,7 +136,8 @@ AIO_REAL_TEST("params go into the query, encoded, beside what is there") {
     EXPECT_TRUE((co_await s.get(server.url("/x?y=0#part"), {.params = two})).text().starts_with("GET /x?y=0&a=1&b"));
     EXPECT_TRUE((co_await s.get(server.url("/x"), {.params = http::params()})).text().starts_with("GET /x "));
     const http::params broken("a", "1\r\nX: 2 #");
-    EXPECT_TRUE((co_await s.get(server.url("/"), {.params = broken})).text().starts_with("GET /?a=1%0D%0AX%3A%202%20%23 "));
+    EXPECT_TRUE(
+        (co_await s.get(server.url("/"), {.params = broken})).text().starts_with("GET /?a=1%0D%0AX%3A%202%20%23 "));
 }
 
 // ---- proxies and sockets ----
@@ -290,7 +290,8 @@ AIO_REAL_TEST("a client certificate is shown to a server that asks for one") {
     try {
         const http::response r = co_await without.get(url);
         EXPECT_FALSE(contains(r.text(), "somebody"));
-    } catch (const http::error&) {} catch (const std::system_error&) {}
+    } catch (const http::error&) {
+    } catch (const std::system_error&) {}
     http::session bad({.ca_file = ca, .client_certificate = ca});
     const std::string what = co_await error_of<http::error>(bad.get(url));
     EXPECT_TRUE(contains(what, "certificate") || contains(what, "key")) << what;
@@ -298,6 +299,19 @@ AIO_REAL_TEST("a client certificate is shown to a server that asks for one") {
     server.close();
     server.abort_clients();
     co_await server.wait_closed();
+}
+
+/// A port on which nothing listens.
+std::uint16_t free_port() {
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    AIO_REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0);
+    AIO_REQUIRE(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    ::close(fd);
+    return ntohs(address.sin_port);
 }
 
 /// nghttpd on a free port, in a folder with the files page (5 bytes) and large (a megabyte).
@@ -310,12 +324,11 @@ public:
         place.write("root.pem", root.pem());
         place.write("host.pem", host.chain);
         place.write("host.key", host.key);
-        raw_server probe(&hangs);
-        port_ = probe.port();
         tls_ = tls;
+        port_ = free_port();
     }
     aio::coro<> start() {
-        std::vector<std::string> command{"nghttpd", "-v", "-d", place.path("."), "-a", "127.0.0.1"};
+        std::vector<std::string> command{"nghttpd", "-d", place.path("."), "-a", "127.0.0.1"};
         if (tls_) {
             command.insert(command.end(), {std::to_string(port_), place.path("host.key"), place.path("host.pem")});
         } else {
@@ -394,8 +407,8 @@ AIO_REAL_TEST("http_version chooses: 1.0, 1.1, and what TLS finds") {
 AIO_REAL_TEST("tls_timeout, first_byte_timeout and read_timeout limit their phases, and say so") {
     raw_server silent(&hangs), in_header(&hangs_in_the_header), in_body(&hangs_in_the_body);
     http::session s({.tls_timeout = 50ms, .first_byte_timeout = 60ms, .read_timeout = 70ms});
-    std::string what = co_await error_of<aio::timeout_error>(
-        s.get("https://127.0.0.1:" + std::to_string(silent.port()) + "/"));
+    std::string what =
+        co_await error_of<aio::timeout_error>(s.get("https://127.0.0.1:" + std::to_string(silent.port()) + "/"));
     EXPECT_TRUE(contains(what, "0.05s while securing the connection")) << what;
     what = co_await error_of<aio::timeout_error>(s.get(silent.url()));
     EXPECT_TRUE(contains(what, "0.06s while waiting for the answer")) << what;
@@ -425,7 +438,7 @@ AIO_REAL_TEST("read_timeout is for each piece: a body that drips comes whole, an
     EXPECT_EQ(r.text(), "xxxxxxxxxx");
     const std::string what =
         co_await error_of<aio::timeout_error>(s.get(server.url(), {.timeout = 80ms, .read_timeout = 150ms}));
-    EXPECT_TRUE(contains(what, "0.08s while reading the body")) << what;
+    EXPECT_TRUE(contains(what, "timed out after 0.08s")) << what;
 }
 
 AIO_REAL_TEST("an option with a NUL is refused where it is given") {

@@ -108,8 +108,8 @@ AIO_REAL_TEST("upload with a Content-Length sends that, and a body of another le
     const http::response r = co_await s.upload("PUT", server.url(), pieces_of(3, "piece;"), {.headers = length});
     EXPECT_TRUE(contains(r.text(), "Content-Length: 18\r\n") && r.text().ends_with("piece;piece;piece;")) << r.text();
     EXPECT_FALSE(contains(r.text(), "chunked"));
-    std::string what = co_await error_of<http::error>(
-        s.upload("PUT", server.url(), pieces_of(2, "piece;"), {.headers = length}));
+    std::string what =
+        co_await error_of<http::error>(s.upload("PUT", server.url(), pieces_of(2, "piece;"), {.headers = length}));
     EXPECT_TRUE(contains(what, "12 bytes") && contains(what, "Content-Length is 18")) << what;
     what = co_await error_of<http::error>(s.upload("PUT", server.url(), pieces_of(4, "piece;"), {.headers = length}));
     EXPECT_TRUE(contains(what, "at least 24 bytes")) << what;
@@ -412,8 +412,8 @@ AIO_REAL_TEST("an open request fails as any other: refused, reset, too slow") {
     const std::string late = co_await error_of<aio::timeout_error>(s.open("GET", hanging.url(), {.timeout = 20ms}));
     EXPECT_TRUE(contains(late, "waiting for the answer")) << late;
     generators = 0;
-    const std::string upload = co_await error_of<aio::timeout_error>(
-        s.open("POST", hanging.url(), gives_one_and_waits(), {.timeout = 20ms}));
+    const std::string upload =
+        co_await error_of<aio::timeout_error>(s.open("POST", hanging.url(), gives_one_and_waits(), {.timeout = 20ms}));
     EXPECT_TRUE(contains(upload, "sending the request")) << upload;
     co_await until([] { return generators == 0; });
     EXPECT_EQ(s.running(), 0u);

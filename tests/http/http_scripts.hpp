@@ -1,6 +1,6 @@
 #pragma once
-// What servers in the tests of the client do with a connection, well-behaved and not, for raw_server; and what the tests
-// ask of requests that fail.
+// What servers in the tests of the client do with a connection, well-behaved and not, for raw_server; and what the
+// tests ask of requests that fail.
 
 #include "http_raw.hpp"
 

@@ -1,7 +1,7 @@
 #pragma once
 // The usual values of Authorization, for the option auth of a session or of a request, or for a header.
 //
-//     aio::http::session api({.auth = aio::http::bearer(token), .base_url = "https://api.example.org/v1/"});
+//     aio::http::session api({.auth = aio::http::bearer("t0ken"), .base_url = "https://api.example.org/v1/"});
 //     aio::http::response r = co_await s.get(url, {.auth = aio::http::basic("user", "password")});
 //
 // A session sends them with the request that has them, and not to another origin to which it is redirected. They are in

@@ -9,10 +9,10 @@
 // a date) makes the wait longer, up to `most`.
 //
 // What is repeated: an answer of 408, 425, 429, 500, 502, 503 or 504, also if fn makes a status_error of it, and a
-// connection that could not be made or was lost. What is not: other answers and errors, a cancel, and the timeout of the
-// whole request, which has taken its time already. A request of a session is only repeated if its method may be (GET,
-// HEAD, PUT, DELETE, OPTIONS, TRACE), if nothing of it was sent, or with any_method. Answers and errors that come from
-// elsewhere count as those of such a method.
+// connection that could not be made or was lost. What is not: other answers and errors, a cancel, and the timeout of
+// the whole request, which has taken its time already. A request of a session is only repeated if its method may be
+// (GET, HEAD, PUT, DELETE, OPTIONS, TRACE), if nothing of it was sent, or with any_method. Answers and errors that come
+// from elsewhere count as those of such a method.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -33,9 +33,9 @@
 namespace aio::http {
 
 struct retry_policy {
-    std::size_t attempts = 4;                       // with the first one; 0 counts as 1
-    delay first = std::chrono::milliseconds(200);   // before the second attempt
-    delay most = std::chrono::seconds(30);          // the longest wait
+    std::size_t attempts = 4;                      // with the first one; 0 counts as 1
+    delay first = std::chrono::milliseconds(200);  // before the second attempt
+    delay most = std::chrono::seconds(30);         // the longest wait
     double jitter = 0.5;      // 0 to 1: the part of a wait that is random. It makes a wait shorter, never longer
     bool any_method = false;  // POST and PATCH, too: the server may then do twice what is asked once
 };
@@ -86,8 +86,8 @@ coro<http::response> retry_all(http::retry_policy policy, F fn) {
 namespace aio::http {
 
 /// Calls fn, which gives an awaitable response, until that is good, may not be repeated, or policy.attempts are used
-/// up: then it gives the last response, or throws the last error. fn is moved in. A cancel ends the attempt or the wait.
-/// Throws std::invalid_argument for a jitter beyond 0 to 1, or a wait of std::nullopt. Source: RFC 9110, 10.2.3.
+/// up: then it gives the last response, or throws the last error. fn is moved in. A cancel ends the attempt or the
+/// wait. Throws std::invalid_argument for a jitter beyond 0 to 1, or a wait of std::nullopt. Source: RFC 9110, 10.2.3.
 template<class F>
 coro<response> retry(retry_policy policy, F fn) {
     static_assert(std::is_convertible_v<detail::awaited_t<std::invoke_result_t<F&>>, response>,

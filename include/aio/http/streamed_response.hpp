@@ -3,7 +3,7 @@
 //
 //     auto r = co_await s.open("GET", url);
 //     r.raise_for_status();
-//     while (auto piece = co_await r.next()) { co_await out.write(*piece); }
+//     while (auto piece = co_await r.next()) { use(*piece); }
 //     co_await r.aclose();                 // or co_await aio::with(std::move(r), body)
 //
 // Use it for bodies that are large or do not end, where stream() is not enough: for another method than GET, or if

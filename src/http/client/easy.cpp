@@ -291,6 +291,9 @@ void curl_multi::set_up(curl_transfer& t) {
 #if LIBCURL_VERSION_NUM < 0x075000
     fresh = fresh || !is_idempotent(t.method);  // libcurl may repeat what goes over a kept one
 #endif
+    // libcurl 7.88 sends no body over a kept connection of HTTP/2 without TLS: "Error in the HTTP2 framing layer".
+    const bool has_body = t.upload || !t.body.empty();
+    fresh = fresh || (has_body && t.version == http::version::v2 && !t.target->secure);
     change(easy, CURLOPT_FRESH_CONNECT, h.fresh, fresh ? 1L : 0L);
     change(easy, CURLOPT_FORBID_REUSE, h.forbid_reuse, t.close_connection ? 1L : 0L);
     change(easy, CURLOPT_CONNECTTIMEOUT_MS, h.connect_timeout, milliseconds(t.limits.connect));

@@ -31,7 +31,7 @@ const char* curl_transfer::phase() const noexcept {
         curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &sent);
         return sent < static_cast<curl_off_t>(body.size()) ? "sending the request" : "waiting for the answer";
     }
-    if (reached(CURLINFO_CONNECT_TIME_T)) return "securing the connection";
+    if (securing || reached(CURLINFO_CONNECT_TIME_T)) return "securing the connection";
     if (reached(CURLINFO_NAMELOOKUP_TIME_T)) return "connecting";
     return "resolving the host's name or waiting for a free connection";
 }

@@ -281,7 +281,7 @@ int curl_multi::socket_function(CURL* easy, curl_socket_t fd, int what, void* se
             s.idle = false;
             curl_handle* handle = nullptr;
             curl_easy_getinfo(easy, CURLINFO_PRIVATE, &handle);
-            if (handle && handle->transfer) c.note_use(*handle->transfer, s);
+            if (handle && handle->transfer) c.note_use(*handle->transfer, s, events);
         } else if (s.connection) {
             return 0;  // it is probably used again soon: see on_event
         }
@@ -293,7 +293,7 @@ int curl_multi::socket_function(CURL* easy, curl_socket_t fd, int what, void* se
     }
 }
 
-void curl_multi::note_use(curl_transfer& t, curl_socket& s) {
+void curl_multi::note_use(curl_transfer& t, curl_socket& s, std::uint32_t events) {
     t.connection = &s;
     t.connection_use = s.uses;
     if (t.ends != 0 && s.connection && s.ends != t.ends) {
@@ -301,11 +301,11 @@ void curl_multi::note_use(curl_transfer& t, curl_socket& s) {
         by_ends_[t.ends] = &s;
         s.ends = t.ends;
     }
-    if (t.limits.tls.has_value() && t.timed_phase == curl_transfer::timed::nothing && t.target->secure) {
-        curl_off_t connected = 0, secured = 0;
-        curl_easy_getinfo(t.handle->easy, CURLINFO_CONNECT_TIME_T, &connected);
-        curl_easy_getinfo(t.handle->easy, CURLINFO_APPCONNECT_TIME_T, &secured);
-        if (connected > 0 && secured == 0) t.arm_phase(curl_transfer::timed::tls);
+    // A connection that is being made is waited for until it can be written to. libcurl tells of it only once TLS is
+    // there, too.
+    if (t.target->secure && t.tries == 0 && s.connection && (events & io_entry::readable) && !t.securing) {
+        t.securing = true;
+        if (t.limits.tls.has_value()) t.arm_phase(curl_transfer::timed::tls);
     }
 }
 

@@ -122,7 +122,7 @@ private:
     void unbind() noexcept;
     curl_socket& socket_of(curl_socket_t fd);
     void on_event(curl_socket& s, std::uint32_t came) noexcept;
-    void note_use(curl_transfer& t, curl_socket& s);
+    void note_use(curl_transfer& t, curl_socket& s, std::uint32_t events);
     std::unique_ptr<curl_handle> make_handle();
     void set_up(curl_transfer& t);
     void begin(curl_transfer& t);

@@ -362,6 +362,7 @@ void curl_transfer::begin_message() noexcept {
     connection = nullptr;
     ends = 0;
     opened = false;
+    securing = false;
     stale = false;
     repeated = false;
     redirecting = false;

@@ -80,6 +80,7 @@ struct curl_transfer : list_node {
     unsigned connection_use = 0;        // the descriptor was not opened anew if this is connection->uses
     std::uint64_t ends = 0;             // a hash of the addresses of the connection; 0: not known
     bool opened = false;                // a new connection was made for it
+    bool securing = false;              // TLS has begun on the new connection
     bool stale = false;                 // libcurl has chosen a connection that must not be used
     bool repeated = false;              // the message is sent again, over a new connection
     bool redirecting = false;           // the body that comes is that of a redirect, and is thrown away
