@@ -26,6 +26,9 @@ my %public = (
 );
 
 my %for_other_folders = (
+    'http/app/date.hpp' => 'dates of HTTP, which the client reads, too',
+    'http/client/transfer.hpp' => 'what a session is made of, for the WebSockets that it opens',
+    'http/client/url.hpp' => 'URLs, for WebSockets',
     'io/signal_table.hpp' => 'the handler is one, for signals() and for run()',
     'loop/backend/backend.hpp' => 'the interface that each backend implements and the loop calls',
     'loop/backend/io_uring.hpp' => 'the ring, for the transport that works with requests in it',
