@@ -162,9 +162,22 @@ AIO_REAL_TEST("what the body's generator throws ends the request, and is thrown"
     co_await aio::wait_for(until([] { return !whole; }), 10s);
 }
 
+std::string refusal;
 aio::coro<> refuses_early(raw_connection c) {
     co_await c.read_until("\r\n\r\n");
-    co_await c.write(answer("too large", "Connection: close\r\n", "413 Payload Too Large"));
+    if (!refusal.empty()) co_await c.read_until("first");
+    const std::string head = "HTTP/1.1 413 Payload Too Large\r\n";
+    if (refusal == "chunks") {
+        co_await c.write(head + "Transfer-Encoding: chunked\r\n\r\n9\r\ntoo large\r\n");
+        co_await aio::sleep(5ms);
+        co_await c.write("0\r\n\r\n");
+    } else if (refusal == "close") {
+        co_await c.write(head + "\r\ntoo ");
+        co_await aio::sleep(5ms);
+        co_await c.write("large");
+    } else {
+        co_await c.write(head + "Content-Length: 9\r\nConnection: close\r\n\r\ntoo large");
+    }
     c.shut_down_writing();
     co_await c.read_to_end();
 }
@@ -172,13 +185,18 @@ AIO_REAL_TEST("an answer before the body is sent is given, and the generator is 
     raw_server server(&refuses_early);
     http::session s;
     generators = 0;
+    refusal.clear();
     const http::response r = co_await s.upload("POST", server.url(), endless(), {.timeout = 60s});
     EXPECT_EQ(r.status(), 413);
     EXPECT_EQ(r.text(), "too large");
     EXPECT_EQ(generators, 0);
-    const http::response waiting = co_await s.upload("POST", server.url(), gives_one_and_waits(), {.timeout = 60s});
-    EXPECT_EQ(waiting.status(), 413);
-    EXPECT_EQ(generators, 0);
+    for (const char* kind : {"length", "chunks", "close"}) {
+        refusal = kind;
+        const http::response waiting = co_await s.upload("POST", server.url(), gives_one_and_waits(), {.timeout = 60s});
+        EXPECT_EQ(waiting.status(), 413) << kind;
+        EXPECT_EQ(waiting.text(), "too large") << kind;
+        EXPECT_EQ(generators, 0);
+    }
 }
 
 aio::coro<> resets_after_some(raw_connection c) {

@@ -180,6 +180,7 @@ void curl_multi::add(curl_transfer& t) {
     }
     handle.release();
     running.push_back(t);
+    uploads_ += t.upload ? 1 : 0;
     ++count;
     ++loop->outstanding;
 }
@@ -192,6 +193,7 @@ void curl_multi::ask_again(curl_transfer& t) {
 void curl_multi::remove(curl_transfer& t) noexcept {
     if (!t.handle) return;
     t.unlink();
+    uploads_ -= t.upload ? 1 : 0;
     --count;
     --loop->outstanding;
     loop->disarm(t.deadline);
@@ -316,6 +318,18 @@ void curl_multi::on_event(curl_socket& s, std::uint32_t came) noexcept {
         return;
     }
     act(s.fd, (came & io_entry::readable ? CURL_CSELECT_IN : 0) | (came & io_entry::writable ? CURL_CSELECT_OUT : 0));
+    if (uploads_ > 0 && (came & io_entry::readable)) resume_uploads(s);
+}
+
+// An answer may be whole before the body of its request is: a refusal. libcurl then stops to send, but not while it
+// waits for a piece of the body, and so would never end. Therefore whatever comes has it look again.
+void curl_multi::resume_uploads(const curl_socket& s) noexcept {
+    for (curl_transfer* t = running.front(); t;) {
+        curl_transfer* const next = running.after(*t);
+        if (t->connection == &s && t->upload && t->has_head() && std::exchange(t->upload->starved, false))
+            t->update_pause();
+        t = next;
+    }
 }
 
 int curl_multi::timer_function(CURLM*, long milliseconds, void* self) noexcept {

@@ -104,6 +104,7 @@ public:
     void note_open(int fd);
     void note_close(int fd) noexcept;
     void clear_cookies() noexcept;
+    void note_upload_ended() noexcept { --uploads_; }
 
     session_settings settings;
     url_cache urls;
@@ -122,6 +123,7 @@ private:
     void unbind() noexcept;
     curl_socket& socket_of(curl_socket_t fd);
     void on_event(curl_socket& s, std::uint32_t came) noexcept;
+    void resume_uploads(const curl_socket& s) noexcept;
     void note_use(curl_transfer& t, curl_socket& s, std::uint32_t events);
     std::unique_ptr<curl_handle> make_handle();
     void set_up(curl_transfer& t);
@@ -133,6 +135,7 @@ private:
     CURLSH* cookies_ = nullptr;
     curl_slist* usual_fields_ = nullptr;  // of a request without headers of its own
     timer timer_;
+    std::size_t uploads_ = 0;  // of the running transfers, those whose body comes piece by piece
     std::vector<std::unique_ptr<curl_socket>> sockets_;  // by descriptor; never erased, as numbers come again
     std::unordered_map<std::uint64_t, curl_socket*> by_ends_;
     std::vector<std::unique_ptr<curl_handle>> idle_handles_;

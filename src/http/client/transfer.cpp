@@ -306,6 +306,7 @@ void curl_transfer::forget_body() {
     if (upload) {
         upload->detach();
         upload.reset();
+        multi->note_upload_ended();
     }
     for (const char* name : {"Content-Type", "Content-Encoding", "Content-Language", "Content-Location", "Expect"}) {
         given.remove(name);
