@@ -77,24 +77,12 @@ constexpr std::string_view known_urls =
     "the known ones are postgresql://user:password@host:port/database, sqlite:///relative/path, "
     "sqlite:////absolute/path and sqlite::memory:";
 
-std::string sqlite_path(const std::string& url) {
-    std::string_view rest = std::string_view(url).substr(7);
-    if (rest == ":memory:" || rest == "//" || rest == "///:memory:") return ":memory:";
-    if (!rest.starts_with("///") || rest.size() == 3) {
-        throw std::invalid_argument("the URL '" + without_password(url) +
-            "' names no file: it is sqlite:///relative/path, sqlite:////absolute/path " + "or sqlite::memory:");
-    }
-    rest.remove_prefix(3);
-    // A path that begins with ':' or "file:" would be a name or a URI of SQLite's own: "./" makes it a path again.
-    return (rest.starts_with(':') || rest.starts_with("file:") ? "./" : "") + std::string(rest);
-}
-
 }  // namespace
 
 std::unique_ptr<driver> make_driver(const std::string& url, connect_options options) {
     if (url.find('\0') != std::string::npos) throw std::invalid_argument("a database URL holds a NUL byte");
     if (url.starts_with("postgresql://") || url.starts_with("postgres://")) return make_postgres(url, options);
-    if (url.starts_with("sqlite:")) return make_sqlite(sqlite_path(url));
+    if (url.starts_with("sqlite:")) return make_sqlite(url, options);
     const std::size_t colon = url.find(':');
     if (colon == std::string::npos) {
         throw std::invalid_argument("the database URL has no scheme; " + std::string(known_urls));
@@ -474,6 +462,21 @@ coro<table_ptr> driver::execute_many(std::string statement, std::vector<std::vec
     co_return together;
 }
 
+coro<> driver::back_up(std::string, detail::function<void(std::size_t, std::size_t)>) {
+    detail::throw_logic_error("sqlite_backup() copies SQLite databases: for PostgreSQL there is pg_dump");
+}
+
+coro<> connection::back_up(std::string path, detail::function<void(std::size_t, std::size_t)> progress) {
+    check_free();
+    const turn mine = co_await turn_taker(*this, true);
+    check_free();
+    co_await driver_->back_up(std::move(path), std::move(progress));
+}
+
+coro<> sqlite_backup(connection& db, std::string path, detail::function<void(std::size_t, std::size_t)> progress) {
+    return db.back_up(std::move(path), std::move(progress));
+}
+
 coro<bool> connection::reset() {
     if (!usable()) co_return false;
     level_ = 0;
@@ -584,12 +587,14 @@ coro<> transaction::exit(std::exception_ptr error) {
 
 // ---- connect ----
 
-connector::connector(std::string url, connect_options options) : url_(std::move(url)), options_(options) {
+connector::connector(std::string url, connect_options options)
+    : url_(std::move(url)), options_(options), pragmas_(options.sqlite.pragmas) {
     static_cast<void>(make_driver(url_, options_));
 }
 
 coro<connection&> connector::enter() {
     if (connection_) detail::throw_logic_error("this sql::connector is connected already: take a new one");
+    options_.sqlite.pragmas = pragmas_;
     std::unique_ptr<driver> d = make_driver(url_, options_);
     co_await d->open();
     connection_ = std::make_unique<connection>(std::move(d));

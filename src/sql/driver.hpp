@@ -62,6 +62,11 @@ public:
     virtual void handle_notices(aio::detail::function<void(const notice&)> fn);
     virtual void check_notifies() const;
 
+    /// What SQLite alone has. progress gets the pages done and all pages, on the loop.
+    virtual coro<> back_up(std::string path, aio::detail::function<void(std::size_t, std::size_t)> progress);
+    /// Called before open(): the connection is one of several of a pool.
+    virtual void for_pool() noexcept {}
+
     /// A statement may have set something for the session (may_change_session()), so a pool resets it.
     bool session_changed = false;
 
@@ -87,7 +92,9 @@ std::string condition_of(std::string_view sqlstate);
 /// True unless a statement leaves a PostgreSQL session as it was; errs on the side of true.
 bool may_change_session(std::string_view statement) noexcept;
 
-std::unique_ptr<driver> make_sqlite(std::string path);
+std::unique_ptr<driver> make_sqlite(const std::string& url, connect_options options);  // throws std::invalid_argument
+/// True for the URL of an SQLite database in memory, which is gone with its connection.
+bool is_in_memory(const std::string& url);
 std::unique_ptr<driver> make_postgres(const std::string& url, connect_options options);  // throws std::invalid_argument
 /// Makes the driver for the URL's scheme; it connects in open(). Throws std::invalid_argument.
 std::unique_ptr<driver> make_driver(const std::string& url, connect_options options = {});

@@ -85,10 +85,11 @@ public:
 
 pool_state::pool_state(std::string u, const pool_options& o)
     : url(std::move(u)),
-      in_memory(is_memory(url)),
+      in_memory(is_in_memory(url)),
       postgres(url.starts_with("postgres")),
       options(in_memory ? for_memory(o) : o),
       setup(o.setup ? std::optional(*o.setup) : std::nullopt),
+      pragmas(o.sqlite.pragmas),
       permits(static_cast<std::ptrdiff_t>(options.max_size)) {}
 
 pool_state::~pool_state() { timer_.cancel(); }
@@ -204,7 +205,10 @@ void pool_state::begin_attempt() {
 }
 
 coro<pooled_ptr> pool_state::connected() {
-    std::unique_ptr<driver> d = make(url, connect_options{.statement_cache = options.statement_cache});
+    connect_options how{.statement_cache = options.statement_cache, .sqlite = options.sqlite};
+    how.sqlite.pragmas = pragmas;
+    std::unique_ptr<driver> d = make(url, how);
+    if (options.max_size > 1) d->for_pool();
     co_await d->open();
     auto c = std::make_unique<pooled>(std::move(d), numbers);
     if (options.max_lifetime.has_value()) {

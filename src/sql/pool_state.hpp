@@ -82,6 +82,7 @@ public:
     const bool postgres;
     const pool_options options;
     const std::optional<pool_setup> setup;
+    const std::string pragmas;  // a copy of what the options refer to
     semaphore permits;
     lock close_lock;
     pool_statistics numbers{};
@@ -96,9 +97,6 @@ private:
     class place;
     class cleaning;
 
-    static bool is_memory(const std::string& url) {
-        return url == "sqlite::memory:" || url == "sqlite://" || url == "sqlite:///:memory:";
-    }
     static pool_options for_memory(pool_options o) {
         o.max_size = 1;
         o.min_size = 0;

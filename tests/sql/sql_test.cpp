@@ -26,7 +26,10 @@ public:
         if (!::mkdtemp(name.data())) throw std::runtime_error("mkdtemp");
         path_ = name;
     }
-    ~temporary_folder() { std::filesystem::remove_all(path_); }
+    ~temporary_folder() {
+        std::error_code ignored;  // a connection that was dropped may be removing its files, too
+        std::filesystem::remove_all(path_, ignored);
+    }
     temporary_folder(const temporary_folder&) = delete;
     temporary_folder& operator=(const temporary_folder&) = delete;
     std::string url(const std::string& file) const { return "sqlite:///" + (path_ / file).string(); }

@@ -16,6 +16,7 @@
 
 #include <aio/async_generator.hpp>
 #include <aio/coro.hpp>
+#include <aio/delay.hpp>
 #include <aio/detail/base/list.hpp>
 #include <aio/detail/task/function.hpp>
 #include <aio/future.hpp>
@@ -24,6 +25,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -56,10 +58,21 @@ std::vector<parameter> parameters_in(Tuple&& values) {
     }
 }
 
+/// How an SQLite database is opened. Without these the file keeps its journal mode, and SQLite does not enforce foreign
+/// keys, as elsewhere; but a pool of several connections turns WAL on, so that they can read while one of them writes.
+struct sqlite_options {
+    bool read_only = false;
+    bool create = true;                            // the file, if there is none
+    bool immutable = false;                        // read only, and nobody changes the file: SQLite takes no locks
+    delay busy_timeout = std::chrono::seconds(5);  // how long a statement waits for the lock of another connection
+    std::string_view pragmas = {};                 // run first: "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL"
+};
+
 struct connect_options {
-    /// How many statements a PostgreSQL connection keeps prepared: those used last. A statement is prepared when it is
+    /// How many statements a connection keeps prepared: those used last. PostgreSQL prepares a statement when it is
     /// used for the second time. 0 prepares none, which a pooler such as PgBouncer in transaction mode asks for.
     std::size_t statement_cache = 100;
+    sqlite_options sqlite = {};
 };
 
 /// How a transaction sees what others do meanwhile. standard: as the database is set up.
@@ -198,6 +211,8 @@ private:
     friend class sql::transaction;
     friend class pool;
     friend class pool_state;
+    friend coro<> sqlite_backup(
+        connection& db, std::string path, aio::detail::function<void(std::size_t, std::size_t)> progress);
     class turn;
     struct turn_node;
     class turn_taker;
@@ -221,6 +236,8 @@ private:
     static void append_copy_line(std::string& lines, const std::vector<parameter>& values);
     void handle_notices(aio::detail::function<void(const notice&)> fn);
 
+    coro<> back_up(std::string path, aio::detail::function<void(std::size_t, std::size_t)> progress);
+
     coro<> begin(std::size_t level, transaction_options options);
     coro<> commit(std::size_t level);
     coro<> roll_back(std::size_t level);
@@ -242,6 +259,14 @@ private:
     bool poisoned_ = false;           // a transaction could not be ended: never to be used again
     std::unique_ptr<future<>> idle_;  // while aclose() waits for the operations under way
 };
+
+/// Copies an SQLite database into a file while it is used: other connections read and write meanwhile, and in WAL mode
+/// the copy shows the database as it was at the beginning. The file gets its name once the copy is whole and on the
+/// disk; until then it is path + ".partial", and what path was before stays. progress(done, total), a plain function,
+/// is told of the pages copied. The connection does nothing else meanwhile. A cancel ends it soon, and the part is
+/// removed. Throws sql::error; std::logic_error for another database. Source: aiosqlite's Connection.backup.
+coro<> sqlite_backup(
+    connection& db, std::string path, aio::detail::function<void(std::size_t, std::size_t)> progress = nullptr);
 
 /// What connection::transaction() gives: a manager for with() and enter(). Used once.
 class [[nodiscard("give it to with() or enter()")]] transaction {
@@ -275,14 +300,15 @@ public:
 private:
     std::string url_;
     connect_options options_;
+    std::string pragmas_;  // a copy of what the options refer to
     std::unique_ptr<connection> connection_;
 };
 
 /// url: "postgresql://user:password@host:port/database?option=value", as libpq has it (also postgres://);
 /// "sqlite:///relative/path", "sqlite:////absolute/path" (the rest is the path as it stands) or "sqlite::memory:".
-/// PostgreSQL has 30 seconds to answer at each of its addresses; the option connect_timeout=SECONDS says otherwise, and
-/// 0 lifts the limit. Throws std::invalid_argument for another scheme or a URL that makes no sense; no error ever shows
-/// the password.
+/// PostgreSQL has 30 seconds to answer at each of its addresses; the option connect_timeout=SECONDS says
+/// otherwise, and 0 lifts the limit. Throws std::invalid_argument for another scheme or a URL that makes no sense; no
+/// error ever shows the password.
 inline connector connect(std::string url, connect_options options = {}) { return connector(std::move(url), options); }
 
 }  // namespace aio::sql

@@ -68,6 +68,7 @@ struct pool_options {
     delay check_after =
         std::chrono::seconds(30);              // PostgreSQL: a connection idle for longer is asked if it still answers
     pool_reset reset = pool_reset::if_needed;  // PostgreSQL
+    sqlite_options sqlite = {};
 };
 
 struct pool_statistics {
