@@ -1,6 +1,7 @@
 // Runs the HTTP client and server as tests/whole/brute_force_test.cpp runs the core.
 
 #include "brute_force.hpp"
+#include "http_stream_scenario.hpp"
 
 #include <aio/http.hpp>
 
@@ -27,4 +28,8 @@ PLAIN_TEST("http: a session gets its connections back, and a server ends") {
         if (error) std::rethrow_exception(error);
     };
     aio_test::withstands(scenario, {.real_time = true});
+}
+
+PLAIN_TEST("http: a body that comes and goes at the same time leaves nothing behind") {
+    aio_test::withstands(aio_test::streaming_scenario, {.real_time = true});
 }

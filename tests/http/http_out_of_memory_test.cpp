@@ -1,4 +1,5 @@
 // Runs the HTTP client and server with each allocation failing in its turn: see out_of_memory.hpp.
+#include "http_stream_scenario.hpp"
 #include "out_of_memory.hpp"
 
 #include <aio/http.hpp>
@@ -31,4 +32,8 @@ PLAIN_TEST("fault C11: HTTP, a server and a session") {
             if (at_end) std::rethrow_exception(at_end);
         },
         {.real_time = true, .threads = true, .at_least = 20});
+}
+
+PLAIN_TEST("HTTP, a body that comes and goes at the same time") {
+    aio_test::survives_without_memory(aio_test::streaming_scenario, {.real_time = true, .at_least = 20});
 }

@@ -1,6 +1,6 @@
 // Tests of the HTTP server's bodies that are no text: responses that a generator makes, parts of files, upgraded
 // connections, and requests that a handler reads while they come.
-#include "brute_force.hpp"
+#include "faulty_proxy.hpp"
 #include "folder.hpp"
 #include "http_raw.hpp"
 
@@ -664,6 +664,135 @@ AIO_REAL_TEST("a handler object with a member unbuffered() is asked for each req
         co_await c.write(body);
         EXPECT_EQ(status_in(co_await read_response(c)), status);
     }
+}
+
+// ---- bad networks
+
+AIO_REAL_TEST("wherever the network cuts, a streamed body and its response end, and what came is the beginning") {
+    told_errors told;
+    counted::alive = 0;
+    auto echo = [](aio::async_generator<std::string> body) -> aio::async_generator<std::string> {
+        const counted here;
+        while (auto piece = co_await body.next()) co_yield std::move(*piece);
+    };
+    auto handler = [&echo](http::request r) {
+        return http::response::stream(200, echo(r.stream()), http::headers("Date", "today"));
+    };
+    auto server = co_await http::start_server(http::unbuffered(handler), "127.0.0.1", 0);
+    faulty_proxy proxy("127.0.0.1", server.port());
+    faulty_proxy::faults faults;
+    proxy.plan = [&faults](std::size_t) { return faults; };
+    co_await aio::enter(std::ref(proxy));
+    const std::string request =
+        "PUT / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nX: y\r\n\r\n";
+    std::size_t whole = 0, length = 0;
+    const auto once = [&]() -> aio::coro<> {
+        aio::stream c = co_await aio::open_connection("127.0.0.1", proxy.port());
+        std::string got;
+        try {
+            co_await c.write(request);
+            for (;;) {
+                const std::string more = co_await c.read(65536);
+                if (more.empty()) break;
+                got += more;
+            }
+        } catch (const std::system_error&) {}  // the connection was cut
+        co_await c.aclose();
+        if (got.starts_with("HTTP/1.1 200")) {
+            const std::string body = body_of_chunks(got);
+            const bool complete = body == "abcdefg";
+            whole += complete;
+            if (complete) length = got.size();
+            EXPECT_TRUE(complete || body.ends_with("(cut)")) << got;
+            if (!complete) { EXPECT_TRUE(std::string("abcdefg").starts_with(body.substr(0, body.size() - 5))) << got; }
+        } else {
+            EXPECT_TRUE(got.empty() || std::string("HTTP/1.1 200 HTTP/1.1 400 ").find(got.substr(0, 13)) != got.npos)
+                << got;
+        }
+        while (server.connections() > 0) co_await turns();
+        EXPECT_EQ(counted::alive, 0);
+    };
+    co_await once();
+    AIO_REQUIRE(whole == 1);
+    for (const bool reset : {false, true}) {
+        for (std::size_t at = 0; at < request.size(); ++at) {
+            faults = {};
+            faults.to_server = at;
+            faults.reset = reset;
+            co_await once();
+        }
+        for (std::size_t at = 0; at < length; ++at) {
+            faults = {};
+            faults.to_client = at;
+            faults.reset = reset;
+            co_await once();
+        }
+    }
+    EXPECT_EQ(whole, 1u);
+    EXPECT_EQ(told.messages, std::vector<std::string>());
+}
+
+AIO_REAL_TEST("a client that goes away while its response has no room ends the response at once") {
+    told_errors told;
+    counted::alive = 0;
+    auto endless = []() -> aio::async_generator<std::string> {
+        const counted here;
+        for (;;) co_yield std::string(100'000, 'x');
+    };
+    auto handler = [&endless](http::request) { return http::response::stream(200, endless()); };
+    auto server = co_await http::start_server(handler, "127.0.0.1", 0, {.write_timeout = std::nullopt});
+    for (const bool reset : {false, true}) {
+        raw_connection c = co_await raw_connect(port_of(server));
+        co_await c.write(get);
+        while (counted::alive == 0) co_await turns();
+        std::uint64_t before = 0;
+        while (server.statistics().bytes_sent != before) {
+            before = server.statistics().bytes_sent;
+            co_await turns(50);
+        }
+        EXPECT_EQ(counted::alive, 1);
+        if (reset) {
+            c.reset();
+        } else {
+            c.close();
+        }
+        while (server.connections() > 0) co_await turns();
+        EXPECT_EQ(counted::alive, 0);
+    }
+    EXPECT_EQ(told.messages, std::vector<std::string>());
+}
+
+AIO_REAL_TEST("a request behind one that closes the connection is not answered") {
+    int handled = 0;
+    auto handler = [&handled](http::request) {
+        ++handled;
+        return http::response(200, "last");
+    };
+    auto server = co_await http::start_server(handler, "127.0.0.1", 0);
+    raw_connection c = co_await raw_connect(port_of(server));
+    co_await c.write(last_get + get);
+    EXPECT_EQ(body_of(co_await c.read_to_end()), "last");
+    EXPECT_EQ(handled, 1);
+}
+
+AIO_REAL_TEST("a server that is left closes the generators of its responses, with the handlers cancelled") {
+    counted::alive = 0;
+    auto waits = []() -> aio::async_generator<std::string> {
+        const counted here;
+        co_yield std::string("begin");
+        co_await aio::sleep_forever();
+    };
+    auto handler = [&waits](http::request) { return http::response::stream(200, waits()); };
+    auto server = co_await http::start_server(handler, "127.0.0.1", 0);
+    std::optional<raw_connection> c;
+    co_await aio::with(server, [&]() -> aio::coro<> {
+        c.emplace(co_await raw_connect(port_of(server)));
+        co_await c->write(get);
+        co_await c->read_until("begin\r\n");
+    });
+    EXPECT_EQ(counted::alive, 0);
+    EXPECT_EQ(co_await c->read_to_end(), "");
 }
 
 }  // namespace
