@@ -336,7 +336,8 @@ AIO_TEST("a body that stalls is answered with 408 after body_timeout, for a hand
             const auto begin = aio::get_running_loop().time();
             const std::int32_t id = c.request("POST", "/", {}, "begin");
             c.open_body(id);
-            const http2_answer a = co_await c.answer(id);
+            co_await c.until([&] { return c.answers[id].ended; });
+            const http2_answer& a = c.answers[id];
             EXPECT_EQ(a.status, host.streamed ? 499 : 408);
             EXPECT_EQ(aio::get_running_loop().time() - begin, 30s);
         });
@@ -572,6 +573,61 @@ AIO_TEST("a body that drips slower than min_body_rate is refused") {
         }
         EXPECT_EQ(c.answers[id].status, 408);
         EXPECT_LE(aio::get_running_loop().time() - begin, 60s);
+    });
+}
+
+AIO_TEST("a response that does not wait for the body tells the client to stop sending it") {
+    http2_test_host host([](http::request) -> aio::coro<http::response> { co_return http::response(403, "no"); });
+    host.streamed = true;
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
+        http2_client c(std::move(s));
+        for (int i = 0; i < 300; ++i) {
+            const http2_answer a = co_await c.answer(c.request("POST", "/", {}, std::string(500'000, 'x').c_str()));
+            EXPECT_EQ(a.status, 403);
+            EXPECT_EQ(a.body, "no");
+            EXPECT_EQ(a.code, std::uint32_t(NGHTTP2_NO_ERROR));
+        }
+        EXPECT_TRUE(c.goaways.empty());
+    });
+}
+
+AIO_TEST("a server that closes does not wait for ever for the answer to its PING, nor for idle connections") {
+    http2_test_host host(&echo);
+    for (const bool answers : {false, true}) {
+        co_await with_http2(host, [&](aio::stream s, server_state& server) -> aio::coro<> {
+            co_await s.write(aio_test::http2_hello());
+            co_await aio_test::turns(5);
+            const auto begin = aio::get_running_loop().time();
+            server.close();
+            co_await aio_test::turns(5);
+            if (answers) co_await s.write(aio_test::http2_frame(6, 1, 0, "aiodrain"));
+            const std::string rest = co_await s.read();  // two GOAWAYs and the end
+            EXPECT_EQ(aio::get_running_loop().time() - begin, answers ? 0s : 1s);
+            co_await s.aclose();
+        });
+    }
+}
+
+AIO_TEST("PINGs beside the data of a long request are no flood") {
+    http2_test_host host([](http::request r) -> aio::coro<http::response> {
+        auto body = r.stream();
+        while (co_await body.next()) {}
+        co_return http::response(200);
+    });
+    host.streamed = true;
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
+        http2_client c(std::move(s));
+        const std::int32_t id = c.request("POST", "/", {}, "");
+        c.open_body(id);
+        for (int i = 0; i < 10'000; ++i) {
+            c.more_body(id, "a message", false);
+            nghttp2_submit_ping(c.session(), 0, nullptr);
+            co_await c.until([&] { return c.pings > i; });
+            AIO_REQUIRE(c.goaways.empty());
+        }
+        c.more_body(id, "the last one", true);
+        const http2_answer a = co_await c.answer(id);
+        EXPECT_EQ(a.status, 200);
     });
 }
 

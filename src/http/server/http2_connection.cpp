@@ -42,6 +42,7 @@ constexpr std::size_t kept_when_idle = 16 * 1024;  // of the buffer for frames
 constexpr std::size_t most_queued_frames = 2000;
 constexpr auto most_silence = 5s;  // of a client that has been told of the end
 constexpr auto silence_of_a_closing_server = 1s;
+constexpr auto pause_before_reset = 100ms;
 constexpr auto round_trip = 1s;  // the most that a server that closes waits for the answer to its PING
 
 // Requests may be cancelled in bursts, and more of them if others are answered.
@@ -333,7 +334,15 @@ std::optional<time_point> http2_connection::next_deadline() const noexcept {
     consider(goaway_at_);
     if (const http2_timed_stream* s = sending_.front()) consider(s->deadline);
     if (const http2_timed_stream* s = collecting_.front()) consider(s->deadline);
+    if (const http2_timed_stream* s = answered_.front()) consider(s->deadline);
     return first;
+}
+
+void http2_connection::reset_overdue(list<http2_timed_stream>& streams, std::uint32_t code) noexcept {
+    for (http2_timed_stream* s = streams.front(); s && s->deadline <= now_; s = streams.front()) {
+        s->unlink();
+        reset(static_cast<http2_stream&>(*s), code);
+    }
 }
 
 void http2_connection::on_deadline() noexcept {
@@ -351,10 +360,8 @@ void http2_connection::on_deadline() noexcept {
             idle_until_.reset();
             final_goaway();
         }
-        for (http2_timed_stream* s = sending_.front(); s && s->deadline <= now_; s = sending_.front()) {
-            s->unlink();
-            reset(static_cast<http2_stream&>(*s), NGHTTP2_CANCEL);
-        }
+        reset_overdue(sending_, NGHTTP2_CANCEL);
+        reset_overdue(answered_, NGHTTP2_NO_ERROR);
         for (http2_timed_stream* s = collecting_.front(); s && s->deadline <= now_; s = collecting_.front()) {
             s->unlink();
             try {
@@ -368,6 +375,13 @@ void http2_connection::on_deadline() noexcept {
 void http2_connection::expect_nothing(http2_stream& s) noexcept {
     http2_timed_stream& node = s;
     if (node.linked()) node.unlink();
+}
+
+void http2_connection::reset_soon(http2_stream& s) noexcept {
+    expect_nothing(s);
+    s.deadline = now_ + pause_before_reset;
+    answered_.push_back(s);
+    due(s.deadline);
 }
 
 void http2_connection::expect_progress(http2_stream& s) noexcept {

@@ -72,6 +72,9 @@ public:
     void expect_progress(http2_stream& s) noexcept;
     void expect_body(http2_stream& s) noexcept;
     void expect_nothing(http2_stream& s) noexcept;
+    /// The response is complete, and the request is not. The client need not send the rest (RFC 9113, 8.1): it is told
+    /// so a little later, because some clients drop a response that comes together with the reset (curl 7.88).
+    void reset_soon(http2_stream& s) noexcept;
     /// Gives the client n bytes of the stream's window back.
     void open_window(http2_stream& s, std::size_t n);
     /// A collected body has grown by n bytes: the client may send more, now or later.
@@ -123,6 +126,7 @@ private:
     void due(std::optional<time_point> when) noexcept;
     std::optional<time_point> next_deadline() const noexcept;
     void on_deadline() noexcept;
+    void reset_overdue(list<http2_timed_stream>& streams, std::uint32_t code) noexcept;
     std::optional<time_point> after(delay d) const noexcept;
 
     stream client_;
@@ -144,6 +148,7 @@ private:
     wakeup handler_ended_;
     list<http2_timed_stream> sending_;     // those whose response the client has to take; the earliest deadline first
     list<http2_timed_stream> collecting_;  // those whose body the client has to send
+    list<http2_timed_stream> answered_;    // those that will be reset, because their request is not complete
     list<http2_timed_stream> stalled_;     // those whose client cannot send, because collected bodies are too large
     http2_stream* favoured_ = nullptr;     // the one that may send nevertheless
     std::size_t collected_ = 0;            // bytes of collected bodies

@@ -173,12 +173,8 @@ int http2_callbacks::on_sent(nghttp2_session* session, const nghttp2_frame* fram
     s->bytes_sent += frame_size(frame->hd);
     if (!ends_stream(frame->hd)) return 0;
     s->response_done = true;
-    if (s->request_done) return 0;
-    // The client need not send the rest (RFC 9113, 8.1).
-    return guarded(user_data, [&](http2_connection& c) {
-        c.check(nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR));
-        return 0;
-    });
+    if (!s->request_done) connection(user_data).reset_soon(*s);
+    return 0;
 }
 
 int http2_callbacks::send_data(nghttp2_session*, nghttp2_frame*, const std::uint8_t* head, std::size_t length,
