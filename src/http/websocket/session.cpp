@@ -1,6 +1,6 @@
 // session::websocket: what the session's options mean for a WebSocket.
 
-#include "http/client/transfer.hpp"
+#include "http/client/multi.hpp"
 #include "http/websocket/client.hpp"
 
 #include <stdexcept>
