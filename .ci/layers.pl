@@ -27,8 +27,6 @@ my %public = (
 
 my %for_other_folders = (
     'http/app/date.hpp' => 'dates of HTTP, which the client reads, too',
-    'http/client/transfer.hpp' => 'what a session is made of, for the WebSockets that it opens',
-    'http/client/url.hpp' => 'URLs, for WebSockets',
     'http/client/multi.hpp' => 'a WebSocket goes by the settings of its session',
     'http/client/url.hpp' => 'a WebSocket checks its URL as a request does',
     'io/signal_table.hpp' => 'the handler is one, for signals() and for run()',

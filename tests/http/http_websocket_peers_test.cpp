@@ -1,7 +1,6 @@
 // Python's websockets as the peer, as a client and as a server, over real connections.
 
 #include "other_program.hpp"
-#include "tls_ends.hpp"
 #include "websocket_ends.hpp"
 
 #include <aio/http.hpp>
@@ -14,7 +13,9 @@ using aio::http::websocket;
 namespace {
 
 // Debian's Python, for which its packages are.
-other_program python_of_debian(const std::string& text) { return other_program({"/usr/bin/python3", "-u", "-c", text}); }
+other_program python_of_debian(const std::string& text) {
+    return other_program({"/usr/bin/python3", "-u", "-c", text});
+}
 
 bool there_is_websockets() {
     static const bool there = std::system("/usr/bin/python3 -c 'import websockets' 2>/dev/null") == 0;
@@ -60,7 +61,8 @@ template<class Handler>
 aio::coro<std::string> python_client_of(Handler handler, std::string text, aio::http::websocket_options options = {}) {
     auto answer = [&](aio::http::request r) { return aio::http::upgrade_websocket(r, handler, options); };
     auto server = co_await aio::http::start_server(answer, "127.0.0.1", 0);
-    std::string program = "import asyncio, websockets\nasync def main():\n    async with websockets.connect('ws://127.0.0.1:" +
+    std::string program =
+        "import asyncio, websockets\nasync def main():\n    async with websockets.connect('ws://127.0.0.1:" +
         std::to_string(server.port()) + "/x', subprotocols=['x', 'one'], max_size=None) as ws:\n";
     for (std::size_t at = 0; at < text.size();) {
         const std::size_t end = std::min(text.find('\n', at), text.size());
@@ -148,20 +150,25 @@ for n in (0, 1, 125, 126, 65535, 65536, 1000000):
     await ws.send(b'\xff' * n); assert await ws.recv() == b'\xff' * n
 await ws.send(['grü', 'ße', ' ', 'in pieces']); print(await ws.recv())
 await asyncio.wait_for(await ws.ping(b'hello'), 10)
-print(ws.subprotocol))", {.subprotocols = "one"}), "grüße in pieces\none\n");
+print(ws.subprotocol))",
+                  {.subprotocols = "one"}),
+        "grüße in pieces\none\n");
 
     EXPECT_EQ(co_await python_client_of(echo, R"(
 await ws.send('x' * 1001)
 try:
     await ws.recv()
 except websockets.ConnectionClosed as e:
-    print(e.rcvd.code, e.rcvd.reason))", {.max_message_size = 1000}), "1009 a message of more than 1000 bytes\n");
+    print(e.rcvd.code, e.rcvd.reason))",
+                  {.max_message_size = 1000}),
+        "1009 a message of more than 1000 bytes\n");
 
     EXPECT_EQ(co_await python_client_of([](websocket ws) -> aio::coro<> { co_await ws.close(4000, "grüße"); }, R"(
 try:
     await ws.recv()
 except websockets.ConnectionClosed as e:
-    print(e.rcvd.code, e.rcvd.reason))"), "4000 grüße\n");
+    print(e.rcvd.code, e.rcvd.reason))"),
+        "4000 grüße\n");
 
     int code = 0;
     auto notes = [&](websocket ws) -> aio::coro<> {
@@ -171,43 +178,10 @@ except websockets.ConnectionClosed as e:
     EXPECT_EQ(co_await python_client_of(notes, "await ws.close(3001, 'bye')\nprint(ws.close_code)"), "3001\n");
     EXPECT_EQ(code, 3001);
 
-    EXPECT_EQ(co_await python_client_of([](websocket ws) -> aio::coro<> {
-        for (int i = 0; i < 3; ++i) co_await ws.send(std::to_string(i));
-    }, "async for m in ws: print(m, end=' ')\nprint(ws.close_code)"), "0 1 2 1000\n");
-}
-
-AIO_REAL_TEST("Python's websockets over TLS, with the session's trust, and refused without it") {
-    if (!there_is_websockets()) co_return;
-    const folder files("aio_websocket");
-    files.write("chain.pem", certificates().chain);
-    files.write("key.pem", certificates().key);
-    files.write("ca.pem", certificates().ca);
-    other_program python = python_of_debian(R"(
-import asyncio, ssl, websockets
-async def handler(ws):
-    async for message in ws:
-        await ws.send(message)
-async def main():
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(')" + files.path("chain.pem") + "', '" + files.path("key.pem") + R"(')
-    async with websockets.serve(handler, 'localhost', 0, ssl=context) as server:
-        print(server.sockets[0].getsockname()[1], flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, input)
-asyncio.run(main())
-)");
-    const std::string url = "wss://localhost:" + std::to_string(co_await python.number()) + "/";
-    const std::string ca = files.path("ca.pem");
-    aio::http::session trusting({.ca_file = ca});
-    websocket ws = co_await trusting.websocket(url);
-    co_await ws.send(std::string(300'000, 'x'));
-    EXPECT_EQ((co_await ws.receive())->size(), 300'000u);
-    co_await ws.close();
-    EXPECT_EQ(ws.close_code(), 1000);
-    aio::http::session doubting;
-    bool refused = false;
-    try {
-        co_await doubting.websocket(url);
-    } catch (const aio::tls_error&) { refused = true; }
-    EXPECT_TRUE(refused);
-    python.write("\n");
+    EXPECT_EQ(co_await python_client_of(
+                  [](websocket ws) -> aio::coro<> {
+                      for (int i = 0; i < 3; ++i) co_await ws.send(std::to_string(i));
+                  },
+                  "async for m in ws: print(m, end=' ')\nprint(ws.close_code)"),
+        "0 1 2 1000\n");
 }

@@ -399,7 +399,23 @@ AIO_TEST("a WebSocket is a manager that closes itself") {
     EXPECT_EQ(w.server.close_code(), 1000);
 }
 
-// ---- over TLS, and what a server does
+AIO_TEST("a client's WebSocket that is destroyed cuts the connection, also for a send that is under way") {
+    auto [here, there] = aio::testing::stream_pair({.capacity = 10});
+    raw_peer peer(std::move(there), true);
+    auto ws = std::make_unique<websocket>(websocket_on(std::move(here), false));
+    auto sender = aio::create_task(ws->send(std::string(100, 'x')));
+    co_await turns(2);
+    ws.reset();
+    const int code = co_await code_of([&]() -> aio::coro<> { co_await sender; });
+    EXPECT_EQ(code, 1006);
+    std::string rest;
+    try {
+        rest = co_await peer.io.read();
+    } catch (const std::system_error&) { rest = "reset"; }
+    EXPECT_LT(rest.size(), 100u);
+}
+
+// ---- what a server does
 
 AIO_TEST("the handler of a server gets the WebSocket, and its end closes it with 1000") {
     auto [here, there] = aio::testing::stream_pair();

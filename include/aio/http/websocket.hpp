@@ -112,9 +112,9 @@ struct websocket_options {
     delay open_timeout = std::chrono::seconds(10);  // of a client: connection, TLS and handshake together
 };
 
-/// A WebSocket; movable. The destructor of the last one that shares the connection cuts it: await close() before. In a
-/// server's handler there is nothing to close: when the handler ends, the WebSocket is closed with 1000, and with 1011
-/// if the handler throws.
+/// A WebSocket; movable. A client's destructor cuts the connection, and sends that are under way throw
+/// websocket_closed: await close() before. In a server's handler there is nothing to close: when the handler ends, the
+/// WebSocket is closed with 1000, and with 1011 if the handler throws.
 class websocket {
 public:
     /// A message: text, which is valid UTF-8, or bytes.
@@ -138,8 +138,8 @@ public:
     websocket() noexcept = default;
     explicit websocket(std::shared_ptr<detail::websocket_state> state) noexcept : state_(std::move(state)) {}
     websocket(websocket&&) noexcept = default;
-    websocket& operator=(websocket&&) noexcept = default;
-    ~websocket() = default;
+    websocket& operator=(websocket&& other) noexcept;
+    ~websocket() { drop(); }
 
     /// Gives the next message; nothing at the end, whatever it is: a close by either side, a lost connection, a peer
     /// that breaks the protocol (which is told so and cut off). close_code() says which, and the connection is closed
@@ -189,6 +189,7 @@ private:
     static std::string_view as_text(std::span<const Byte> bytes) noexcept {
         return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
     }
+    void drop() noexcept;
     const std::shared_ptr<detail::websocket_state>& state() const;  // std::logic_error if there is none
     std::shared_ptr<detail::websocket_state> state_;
 };

@@ -152,6 +152,20 @@ std::vector<std::string> names_ref::get() const {
     return names;
 }
 
+websocket& websocket::operator=(websocket&& other) noexcept {
+    if (this != &other) {
+        drop();
+        state_ = std::move(other.state_);
+    }
+    return *this;
+}
+
+// A server's connection belongs to what runs the handler.
+void websocket::drop() noexcept {
+    if (state_ && !state_->is_server()) state_->lost("the WebSocket was destroyed");
+    state_.reset();
+}
+
 const std::shared_ptr<detail::websocket_state>& websocket::state() const {
     if (!state_) throw std::logic_error("this http::websocket is empty: it was default-constructed or moved from");
     return state_;
