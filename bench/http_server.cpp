@@ -25,7 +25,11 @@ aio::coro<int> serve(int count, char** arguments) {
     std::optional<aio::tls_context> tls;
     aio::http::server_options options;
     options.backlog = 1000;
-    if (count > 3) options.context = &tls.emplace(aio::tls_context::server(arguments[2], arguments[3]));
+    if (count > 3) {
+        tls = aio::tls_context::server(arguments[2], arguments[3]);
+        tls->alpn("h2", "http/1.1");
+        options.context = &*tls;
+    }
     const int port = count > 1 ? std::atoi(arguments[1]) : 0;
     auto server = co_await aio::http::start_server(answer, "127.0.0.1", port, options);
     std::printf("%d\n", server.port());
