@@ -385,6 +385,30 @@ AIO_TEST("waiters are served in the order in which they came, whoever comes in b
     co_await pool.aclose();
 }
 
+// As wait_for around an acquire() that has just succeeded has lost connections elsewhere.
+AIO_TEST(
+    "a connection that comes free at the moment of the timeout is not lost, nor is one whose waiter is cancelled "
+    "then") {
+    fresh_server db;
+    fake_pool pool({.max_size = 1, .acquire_timeout = 100ms});
+    for (int i = 0; i < 30; ++i) {
+        auto conn = co_await pool.acquire();
+        auto waiting = aio::create_task(hold(pool, 0s));
+        auto cancelled = aio::create_task(hold(pool, 0s));
+        co_await aio::sleep(i < 15 ? 100ms : 50ms);
+        if (i % 3 == 0) co_await aio::sleep(0s);
+        conn.release();
+        if (i % 3 == 1) co_await aio::sleep(0s);
+        cancelled.cancel();
+        if (i % 2 == 0) waiting.cancel();
+        co_await aio::gather(aio::return_exceptions, std::move(waiting), std::move(cancelled));
+        EXPECT_EQ(pool.statistics().in_use, 0u) << i;
+    }
+    co_await pool.query("SELECT 1");
+    EXPECT_EQ(db.opened, 1);
+    co_await pool.aclose(1s);
+}
+
 AIO_TEST("options that make no sense are refused") {
     EXPECT_THROW(sql::pool("sqlite::memory:", {.max_size = 0}), std::invalid_argument);
     EXPECT_THROW(sql::pool("sqlite::memory:", {.max_size = 2, .min_size = 3}), std::invalid_argument);

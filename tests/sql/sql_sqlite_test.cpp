@@ -134,6 +134,21 @@ AIO_REAL_TEST("statements that are kept see changed tables, whatever the size of
     }
 }
 
+AIO_REAL_TEST("a statement that is kept sees what another connection has changed about its table") {
+    const aio_test::folder folder;
+    auto& a = co_await aio::enter(sql::connect(url_of(folder, "s.db")));
+    auto& b = co_await aio::enter(sql::connect(url_of(folder, "s.db")));
+    co_await a.query("CREATE TABLE t (x)");
+    co_await a.query("INSERT INTO t VALUES (1)");
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_EQ((co_await a.query("SELECT * FROM t")).columns().size(), static_cast<std::size_t>(i) + 1);
+        co_await b.query("ALTER TABLE t ADD COLUMN y" + std::to_string(i) + " DEFAULT 5");
+    }
+    auto rows = a.stream("SELECT * FROM t");
+    const auto row = co_await rows.next();
+    EXPECT_EQ(row->size(), 4u);
+}
+
 AIO_REAL_TEST("? and $1 in one statement are refused; ?2 goes with ? as SQLite defines it") {
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
     const failure f = co_await failure_of(db.query("SELECT $2, ?", 1, 2));

@@ -121,7 +121,8 @@ aio::coro<> arrays(sql::connection& db) {
     EXPECT_BACK(db, "timestamptz[]", std::vector<micros>{at(2000, 1, 1, 1us), at(1, 1, 1)});
     EXPECT_BACK(db, "date[]", std::vector<std::optional<sys_days>>{sys_days(), std::nullopt});
     EXPECT_BACK(db, "uuid[]", std::vector<sql::uuid>{sql::uuid::random(), sql::uuid()});
-    EXPECT_BACK(db, "numeric[]", std::vector<sql::numeric>{1, sql::numeric("-2.50")});
+    EXPECT_BACK(db, "numeric[]",
+        std::vector<sql::numeric>{1, sql::numeric("-2.50"), sql::numeric("NaN"), sql::numeric("Infinity")});
     EXPECT_BACK(db, "jsonb[]", std::vector<nlohmann::json>{{{"a", 1}}, "text, with \"quotes\"", nullptr});
     EXPECT_BACK(db, "int2[]", std::vector<color>{color::red, color::blue});
     EXPECT_BACK(db, "int4[]", std::optional<std::vector<int>>());
@@ -191,8 +192,11 @@ AIO_REAL_TEST("SQLite: what it cannot hold is refused with a reason") {
 AIO_REAL_TEST("PostgreSQL: every type comes back as it went in, whatever the session's time zone") {
     NEEDS_POSTGRES();
     auto& db = co_await aio::enter(sql::connect(postgres_url()));
-    co_await common_types(db, true);
-    co_await arrays(db);
+    // A statement that is used again is prepared, and its rows come in the binary format where that is cheaper.
+    for (int i = 0; i < 3; ++i) {
+        co_await common_types(db, true);
+        co_await arrays(db);
+    }
     for (const char* zone : {"UTC", "Asia/Kolkata", "America/New_York", "Europe/Amsterdam"}) {
         co_await db.query(std::string("SET TIME ZONE '") + zone + "'");
         EXPECT_BACK(db, "timestamptz", at(2026, 7, 31, 12h + 1us));
