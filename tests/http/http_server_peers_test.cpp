@@ -92,7 +92,8 @@ import http.client
 c = http.client.HTTPConnection("127.0.0.1", )" +
         std::to_string(server.port()) + R"(, timeout=50)
 for _ in range(2):
-    c.request("POST", "/", body=(b"x" * 10000 for _ in range(100)), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
+    body = (b"x" * 10000 for _ in range(100))
+    c.request("POST", "/", body=body, encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
     print(c.getresponse().read())
     c.request("GET", "/1000000")
     r = c.getresponse()

@@ -673,7 +673,7 @@ AIO_REAL_TEST("wherever the network cuts, a streamed body and its response end, 
     counted::alive = 0;
     auto echo = [](aio::async_generator<std::string> body) -> aio::async_generator<std::string> {
         const counted here;
-        while (auto piece = co_await body.next()) co_yield std::move(*piece);
+        while (auto piece = co_await body.next()) { co_yield std::move(*piece); }
     };
     auto handler = [&echo](http::request r) {
         return http::response::stream(200, echo(r.stream()), http::headers("Date", "today"));

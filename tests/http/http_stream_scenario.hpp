@@ -14,7 +14,7 @@ namespace aio_test {
 
 inline aio::async_generator<std::string> given_back(aio::async_generator<std::string> body) {
     const counted local;
-    while (auto piece = co_await body.next()) co_yield std::move(*piece);
+    while (auto piece = co_await body.next()) { co_yield std::move(*piece); }
 }
 
 /// Sends the request, and gives what it gets.

@@ -23,6 +23,9 @@
 // while what the client still sends, so that the client reads the answer. CONNECT is not supported. Every part of a
 // request has a limit, chunks and trailers too. HEAD is given to the handler; the body of its response is not sent. An
 // exception of the handler goes to the loop's exception handler, and the client gets a 500.
+//
+// A body may be larger than memory: unbuffered(handler) reads one while it comes, and response::stream() sends one while
+// it is made. With .context, connections are encrypted.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -68,8 +71,9 @@ struct server_options {
     // Bytes a second that a body has to bring, on an average, while the server waits for it, once body_timeout has
     // passed; 0: a client may send a byte in each body_timeout. Source: Kestrel's MinRequestBodyDataRate.
     std::size_t min_body_rate = 240;
-    // A client that closes its connection, or its sending half, cancels its handler. Without it a handler that has
-    // begun finishes what it does: a payment, a write to two tables. A generator of stream() is closed in both cases.
+    // A client that closes its connection, or its sending half, cancels its handler, if the request's body had come
+    // when the handler was called. Without it a handler that has begun finishes what it does: a payment, a write to two
+    // tables. A generator of stream() is closed in both cases. Source: aiohttp's handler_cancellation.
     bool cancel_on_disconnect = false;
     const access_log* log = nullptr;  // is told of each response; it is copied before the call returns
     std::uint32_t max_concurrent_streams = 100;  // requests of a connection of HTTP/2 that are under way

@@ -19,7 +19,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -363,8 +362,7 @@ void put_back(const stream& s, std::string_view bytes) {
     byte_buffer& buffer = s.detail_state()->buffer;
     const std::string behind = buffer.take(buffer.size());
     char* const room = buffer.room_for(bytes.size() + behind.size());
-    std::memcpy(room, bytes.data(), bytes.size());
-    std::memcpy(room + bytes.size(), behind.data(), behind.size());
+    std::copy(behind.begin(), behind.end(), std::copy(bytes.begin(), bytes.end(), room));
     buffer.filled(bytes.size() + behind.size());
 }
 
@@ -436,6 +434,17 @@ coro<bool> finish(http_connection& c, bool goes_on) {
     co_return goes_on;
 }
 
+coro<> call_handler(http_connection& c, http::request& request, handled& outcome) {
+    std::optional<client_watch> watch;
+    if (c.server.options.cancel_on_disconnect && c.parser.complete()) watch.emplace(c, 0s);
+    try {
+        outcome.response = co_await c.server.handler.call(std::move(request));
+    } catch (const http::refusal& refusal) { outcome.response = http_response_of(refusal); } catch (...) {
+        outcome.error = std::current_exception();
+    }
+    outcome.client_left = watch && watch->stop();
+}
+
 /// What to do when the handler has ended.
 enum class verdict : std::uint8_t { respond, refuse, leave };
 
@@ -468,14 +477,7 @@ coro<> serve_requests(http_connection& c) {
         const active_request active(c.server);
         ++c.requests;
         handled outcome;
-        std::optional<client_watch> watch;
-        if (c.server.options.cancel_on_disconnect && c.parser.complete()) watch.emplace(c, 0s);
-        try {
-            outcome.response = co_await c.server.handler.call(std::move(request));
-        } catch (const http::refusal& refusal) { outcome.response = http_response_of(refusal); } catch (...) {
-            outcome.error = std::current_exception();
-        }
-        outcome.client_left = watch && watch->stop();
+        co_await call_handler(c, request, outcome);
         const verdict v = judge(c, outcome, a);
         if (v == verdict::refuse) co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
         if (v != verdict::respond) co_return;

@@ -85,7 +85,7 @@ coro<std::string> http1_body::next() {
                 co_await wait_for(c.client.write(go_on), c.server.options.write_timeout);
             }
             if (connection_) more = co_await wait_for(c.client.read(read_size), c.pace.limit(c.server.options));
-        } catch (const timeout_error&) { in_time = false; } catch (const std::system_error&) {
+        } catch (const timeout_error&) { in_time = false; } catch (const std::system_error&) {  // the body is cut
         }
         if (!connection_) continue;
         c.pace.waited(get_running_loop().time() - begin, more.size());

@@ -46,7 +46,7 @@ coro<bool> write_all(http_connection& c, std::string_view text) {
             c.sent(piece.size());
         }
         taken = true;
-    } catch (const timeout_error&) { c.client.abort(); } catch (const std::system_error&) {
+    } catch (const timeout_error&) { c.client.abort(); } catch (const std::system_error&) {  // it has gone
     }
     c.writing = false;
     if (!taken) ++c.server.counts.lost_clients;
@@ -74,7 +74,7 @@ coro<bool> send_text(http_connection& c, const http::response& r, response_form 
     try {
         co_await wait_for(c.client.write(std::string_view(head)), c.server.options.write_timeout);
         taken = true;
-    } catch (const timeout_error&) { c.client.abort(); } catch (const std::system_error&) {
+    } catch (const timeout_error&) { c.client.abort(); } catch (const std::system_error&) {  // it has gone
     }
     if (taken) {
         c.sent(head.size());
