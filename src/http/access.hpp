@@ -44,9 +44,6 @@ struct http_access {
     static void set_url(http::response& r, std::string url) noexcept { r.url_ = std::move(url); }
 };
 
-/// The answer that a handler has thrown.
-http::response http_response_of(const http::refusal& refusal);
-
 /// True if text is a token, as methods and header names are (RFC 9110, 5.6.2).
 bool is_http_token(std::string_view text) noexcept;
 bool equal_ignoring_case(std::string_view a, std::string_view b) noexcept;

@@ -284,6 +284,31 @@ AIO_TEST("a middleware may answer itself, change request and response, go on twi
     EXPECT_EQ(co_await seen(app, "GET", "/closed"), "403 closed");
 }
 
+AIO_TEST("a refusal comes to the middlewares around it as a response, other errors as they are") {
+    // Where middleware sees errors instead, every page that fails lacks its fields: starlette#1649, fastapi#5300.
+    router app, inner;
+    inner.get("/handler", []() -> response { throw aio::http::refusal(409, "handler"); });
+    inner.get("/fails", []() -> response { throw std::runtime_error("fails"); });
+    inner.get("/middleware", says("never"));
+    inner.use([](request r, next go_on) -> aio::coro<response> {
+        if (r.path() == "/in/middleware") throw aio::http::refusal(401, "middleware");
+        co_return co_await go_on(std::move(r));
+    });
+    app.use([](request r, next go_on) -> aio::coro<response> {
+        response answer = co_await go_on(std::move(r));
+        answer.headers().set("Allow", "seen");
+        co_return answer;
+    });
+    app.mount("/in", inner);
+    EXPECT_EQ(co_await seen(app, "GET", "/in/handler"), "409 handler\n(seen)");
+    EXPECT_EQ(co_await seen(app, "GET", "/in/middleware"), "401 middleware\n(seen)");
+    bool failed = false;
+    try {
+        co_await answer(app, "GET", "/in/fails");
+    } catch (const std::runtime_error&) { failed = true; }
+    EXPECT_TRUE(failed);
+}
+
 AIO_TEST("a request keeps its route alive, and a coroutine of a router runs when the router has gone") {
     request kept;
     aio::coro<response> running = [&] {

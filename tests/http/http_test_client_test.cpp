@@ -155,6 +155,23 @@ AIO_TEST("redirects on this host are followed, as a session does") {
     EXPECT_NE((co_await error_of(c.get("/loop"))).find("20 redirects"), std::string::npos);
 }
 
+AIO_TEST("a stream that does not end is read as far as wanted, and its source is closed") {
+    // encode/httpx#2186: a client in memory that waits for the whole body hangs.
+    bool closed = false;
+    const auto endless = [&closed]() -> aio::async_generator<std::string> {
+        auto at_end = aio::finally([&closed] { closed = true; });
+        for (int i = 0;; ++i) {
+            co_yield std::to_string(i);
+            co_await aio::sleep(1s);
+        }
+    };
+    test_client c([&] { return response::stream(200, endless()); });
+    auto pieces = c.stream("/");
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(*(co_await pieces.next()), std::to_string(i));
+    co_await pieces.aclose();
+    EXPECT_TRUE(closed);
+}
+
 AIO_TEST("cookies are kept and sent if that was asked for") {
     router app;
     app.get("/set", [] {

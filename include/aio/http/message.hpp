@@ -72,8 +72,8 @@ private:
 };
 
 /// Thrown by a handler, or by what it calls, to end a request with another answer than a 500: this status and text, and
-/// these headers. request::form() and the like throw it for what a client has done wrong, so that the client gets its
-/// 400, 413 or 415 if nobody catches it.
+/// these headers. A middleware gets it as a response already. request::form() and the like throw it for what a client
+/// has done wrong, so that the client gets its 400, 413 or 415 if nobody catches it.
 ///
 ///     if (!user) throw aio::http::refusal(404, "no such user");
 class AIO_API refusal : public error {
@@ -230,3 +230,8 @@ private:
 };
 
 }  // namespace aio::http
+
+namespace aio::detail {
+/// The answer that a handler has thrown.
+http::response http_response_of(const http::refusal& refusal);
+}  // namespace aio::detail

@@ -67,11 +67,13 @@ template<class M>
 coro<http::response> call_http_middleware(M& middleware, http::request request, http::next next) {
     using gives = final_result_t<M&, http::request, http::next>;
     static_assert(std::is_convertible_v<gives, http::response>, "a middleware gives an http::response");
-    if constexpr (awaitable<std::invoke_result_t<M&, http::request, http::next>>) {
-        co_return co_await detail::invoke(middleware, std::move(request), std::move(next));
-    } else {
-        co_return detail::invoke(middleware, std::move(request), std::move(next));
-    }
+    try {
+        if constexpr (awaitable<std::invoke_result_t<M&, http::request, http::next>>) {
+            co_return co_await detail::invoke(middleware, std::move(request), std::move(next));
+        } else {
+            co_return detail::invoke(middleware, std::move(request), std::move(next));
+        }
+    } catch (const http::refusal& refusal) { co_return http_response_of(refusal); }
 }
 
 template<class M>
@@ -136,7 +138,8 @@ public:
     /// Adds a middleware: a plain or async function (http::request, http::next) that gives an http::response, its own
     /// or that of next(request). Middlewares stand around all handlers, those of mounted routers and the answers 404
     /// and 405 included; the first that was added is the outermost. Those of a mounted router stand inside, around what
-    /// is below its prefix. request.param() gives the parameters already.
+    /// is below its prefix. request.param() gives the parameters already. A refusal that a handler or an inner
+    /// middleware throws comes out of next() as its response; other errors are thrown by it.
     template<class M>
     router& use(M&& middleware) {
         using stored = std::decay_t<M>;

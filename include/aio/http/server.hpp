@@ -75,7 +75,7 @@ struct server_options {
     // when the handler was called. Without it a handler that has begun finishes what it does: a payment, a write to two
     // tables. A generator of stream() is closed in both cases. Source: aiohttp's handler_cancellation.
     bool cancel_on_disconnect = false;
-    const access_log* log = nullptr;  // is told of each response; it is copied before the call returns
+    const access_log* log = nullptr;             // is told of each response; it is copied before the call returns
     std::uint32_t max_concurrent_streams = 100;  // requests of a connection of HTTP/2 that are under way
 };
 
@@ -113,11 +113,13 @@ coro<http::response> call_http_handler(F& handler, http::request request) {
     using gives = final_result_t<F&, http::request>;
     static_assert(
         std::is_convertible_v<gives, http::response>, "the handler of an HTTP server gives an http::response");
-    if constexpr (awaitable<std::invoke_result_t<F&, http::request>>) {
-        co_return co_await detail::invoke(handler, std::move(request));
-    } else {
-        co_return detail::invoke(handler, std::move(request));
-    }
+    try {
+        if constexpr (awaitable<std::invoke_result_t<F&, http::request>>) {
+            co_return co_await detail::invoke(handler, std::move(request));
+        } else {
+            co_return detail::invoke(handler, std::move(request));
+        }
+    } catch (const http::refusal& refusal) { co_return http_response_of(refusal); }
 }
 
 template<class F>

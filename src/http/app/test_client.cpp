@@ -49,9 +49,8 @@ public:
     std::string part(CURLUPart what, unsigned flags = 0) const {
         char* text = nullptr;
         if (::curl_url_get(handle_, what, &text, flags) != CURLUE_OK) return {};
-        std::string copy(text);
-        ::curl_free(text);
-        return copy;
+        const std::unique_ptr<char, void (*)(void*)> owner(text, &::curl_free);
+        return std::string(text);
     }
     std::string authority() const {
         const std::string port = part(CURLUPART_PORT);
