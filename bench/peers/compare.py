@@ -323,6 +323,22 @@ def make_tokio(options):
     return Peer("tokio", version, lambda workload: [program], clients_of(options, W13=http, W14=postgres))
 
 
+def make_libpq(options):
+    """W14 with bare libpq in C: what stands below most clients of PostgreSQL."""
+
+    def none(workload):
+        raise Problem("not offered: it is a client of PostgreSQL alone")
+
+    def postgres():
+        folder = options.build_dir / "libpq"
+        folder.mkdir(parents=True, exist_ok=True)
+        flags = output_of(tool("pkg-config"), "--cflags", "--libs", "libpq").split()
+        build([tool("cc"), "-O2", HERE / "libpq/workload.c", *flags, "-o", folder / "workload"])
+        return Client("libpq " + output_of(tool("pkg-config"), "--modversion", "libpq"), [folder / "workload"])
+
+    return Peer("libpq", "C, -O2", none, clients_of(options, W14=postgres))
+
+
 def make_asio(options):
     folder = options.build_dir / "asio"
     folder.mkdir(parents=True, exist_ok=True)
@@ -385,6 +401,7 @@ MAKERS = {
     "go": make_go,
     "tokio": make_tokio,
     "asio": make_asio,
+    "libpq": make_libpq,
     "curl": make_curl,
 }
 

@@ -13,5 +13,6 @@
 #include <aio/sql/numeric.hpp>
 #include <aio/sql/parameter.hpp>
 #include <aio/sql/pool.hpp>
+#include <aio/sql/retry.hpp>
 #include <aio/sql/rows.hpp>
 #include <aio/sql/uuid.hpp>

@@ -23,10 +23,13 @@ void session::parse() {
 
 void session::take(char type, std::string_view body) {
     if (take_at_any_time(type, body)) return;
-    if (flights_.empty()) throw protocol_error("an answer that nobody has asked for");
-    flight& f = flights_.front();
+    if (current_ >= flights_.size()) throw protocol_error("an answer that nobody has asked for");
+    flight& f = flights_[current_];
     if (type == 'Z') {
-        finish_flight(reader(body).byte());
+        if (!f.sync && !group_failed_) throw protocol_error("an end before its time");
+        finish_group(reader(body).byte());
+    } else if (group_failed_) {
+        throw protocol_error("an answer after an error");
     } else if (type == 'd' || type == 'c' || type == 'G' || type == 'H') {
         take_of_copy(f, type, body);
     } else {
@@ -92,8 +95,10 @@ void session::take_error(std::string_view body) {
         if (!r.fatal()) throw protocol_error("an error that nobody has asked for");
         return;
     }
-    flight& f = flights_.front();
+    if (current_ >= flights_.size()) throw protocol_error("an error that nobody has asked for");
+    flight& f = flights_[current_];
     f.failed = true;
+    if (f.how == form::query && !r.fatal()) group_failed_ = true;
     job* const j = f.owner;
     // In a transaction the failure is the transaction's; a neighbour's Parse that has failed is told as it is.
     const bool stale = is_stale(f, r);
@@ -110,25 +115,55 @@ void session::take_error(std::string_view body) {
     if (!lost() && j->how == form::copy_in) tell(*j);
 }
 
-void session::finish_flight(char status) {
+/// Has the job sent once more. False: it was cancelled meanwhile, and has that error.
+bool session::send_again(job& j) noexcept {
+    if (j.cancelled) {
+        j.failed.emplace("it was cancelled", "57014", *j.statement);
+        return false;
+    }
+    j.failed.reset();
+    j.result.reset();
+    j.sent = j.retry = false;
+    j.by_itself = true;
+    return true;
+}
+
+/// A ReadyForQuery: a flight has ended, or several that have shared a Sync.
+void session::finish_group(char status) {
     status_ = status;
-    const flight f = std::move(flights_.front());
-    flights_.pop_front();
-    if (f.wanted) --wanted_;
-    job* const j = f.owner;
-    if (j && many_ == j) many_ = nullptr;
-    if (j && j->retry && !j->cancelled) {
-        j->retry = j->sent = false;
-        j->retried = true;
-        j->failed.reset();
-        j->result.reset();
-        line_.push_front(*j);
+    detail::list<job> once_more;
+    constexpr std::chrono::milliseconds slow(20);
+    constexpr std::chrono::seconds for_a_while(1);
+    const bool failed = std::exchange(group_failed_, false);
+    const time_point now = flights_.front().sync ? time_point::max() : loop_->now();
+    const bool was_slow = now != time_point::max() && group_begun_ < now && now - group_begun_ > slow;
+    for (bool last = false; !last;) {
+        const flight f = std::move(flights_.front());
+        flights_.pop_front();
+        last = f.sync || flights_.empty();
+        if (was_slow && f.use) f.use->slow_until = now + for_a_while;
+        if (f.wanted) --wanted_;
+        if (f.how != form::query) --others_;
+        if (!f.owner) continue;
+        job& j = *f.owner;
+        if (many_ == &j) many_ = nullptr;
+        const bool repeats = j.retry || (failed && !f.failed && !j.thrown);
+        if (j.retry) j.retried = true;
+        if (repeats && send_again(j)) {
+            once_more.push_back(j);
+        } else {
+            complete(j);
+        }
+    }
+    current_ = 0;
+    if (now != time_point::max()) group_begun_ = now;
+    if (!once_more.empty()) {
+        once_more.splice(line_);
+        line_.splice(once_more);
         flush_later();
-    } else if (j) {
-        if (j->retry) j->failed.emplace("it was cancelled", "57014", *j->statement);
-        complete(*j);
     }
     if (flights_.empty()) {
+        group_begun_ = time_point::max();
         nothing_under_way();
     } else {
         stop_soon();
@@ -154,6 +189,7 @@ void session::end_result(flight& f, std::string_view tag) {
     if (tag == "DISCARD ALL" || tag == "DEALLOCATE ALL") cache_.clear();
     job* const j = f.owner;
     const bool without_rows = !std::exchange(f.in_result, false);
+    if (!f.sync) ++current_;
     if (!j || j->thrown) return;
     try {
         if (j->how == form::many || j->how == form::stream ? !j->result : without_rows)
@@ -225,7 +261,7 @@ void session::take_of_flight(flight& f, char type, std::string_view body) {
 void session::take_of_copy(flight& f, char type, std::string_view body) {
     job* const j = f.owner;
     if (type == 'd') {
-        if (j && j->how == form::copy_out && !f.failed) j->piece.append(body);
+        if (j && j->how == form::copy_out && !f.failed && !j->own) j->piece.append(body);
         return;
     }
     if (type == 'c') return;

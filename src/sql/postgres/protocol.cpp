@@ -2,6 +2,8 @@
 
 #include "sql/postgres/protocol.hpp"
 
+#include "sql/binary.hpp"
+
 #include <cctype>
 #include <charconv>
 
@@ -95,11 +97,6 @@ std::size_t affected_by(std::string_view tag) noexcept {
 
 namespace {
 
-bool binary_is_cheaper(std::uint32_t type) noexcept {
-    return type == type_id::boolean || type == type_id::bytes || type == type_id::int2 || type == type_id::int4 ||
-        type == type_id::int8;
-}
-
 int digit_of(char c) noexcept {
     if (c >= '0' && c <= '9') return c - '0';
     if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -150,21 +147,6 @@ void read_text(std::string_view text, std::uint32_t type, table& into) {
     into.add_bytes(text.data(), text.size(), parameter::kind::text);
 }
 
-void read_binary(std::string_view value, std::uint32_t type, table& into) {
-    reader in(value);
-    switch (type) {
-        case type_id::boolean: into.add_integer(in.byte() != 0, parameter::kind::boolean); return;
-        case type_id::int2: into.add_integer(static_cast<std::int16_t>(in.int16())); return;
-        case type_id::int4: into.add_integer(static_cast<std::int32_t>(in.int32())); return;
-        case type_id::int8: {
-            const std::uint64_t high = in.int32();
-            into.add_integer(static_cast<std::int64_t>(high << 32 | in.int32()));
-            return;
-        }
-        default: into.add_bytes(value.data(), value.size(), parameter::kind::blob);
-    }
-}
-
 }  // namespace
 
 row_shape read_shape(std::string_view body) {
@@ -176,7 +158,8 @@ row_shape read_shape(std::string_view body) {
         in.bytes(6);  // the table and the number of the column in it
         shape.types.push_back(in.int32());
         in.bytes(8);  // the size, the modifier and the format of the type
-        shape.binary.push_back(binary_is_cheaper(shape.types.back()));
+        // An array has no more than one text, and its elements are cheap to read there.
+        shape.binary.push_back(reads_binary(shape.types.back()) && element_type(shape.types.back()) == 0);
         if (shape.binary.back()) shape.any_binary = true;
     }
     return shape;
@@ -190,7 +173,7 @@ void read_row(std::string_view body, const row_shape& shape, bool binary, table&
         if (size == 0xffffffff) {
             into.add_null();
         } else if (binary && shape.binary[i]) {
-            read_binary(in.bytes(size), shape.types[i], into);
+            add_binary_value(into, shape.types[i], in.bytes(size).data(), size);
         } else {
             read_text(in.bytes(size), shape.types[i], into);
         }

@@ -116,7 +116,7 @@ private:
 struct row_shape {
     std::vector<std::string> names;
     std::vector<std::uint32_t> types;
-    /// True for the types whose binary format is cheaper for both sides: see binary_is_cheaper().
+    /// True for the types that are read in the binary format, which is cheaper for both sides.
     std::vector<bool> binary;
     bool any_binary = false;
 };

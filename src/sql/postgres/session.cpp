@@ -1,5 +1,6 @@
 // The pipeline. Jobs stand in a line until they are sent; then each is a flight, until the server's ReadyForQuery ends
-// it. Each has a Sync of its own, so that the failure of one is nobody else's. What the tasks of a turn ask for is sent
+// it. Each has a Sync of its own, so that the failure of one is nobody else's. (Prepared statements that only read may
+// share one: see may_share().) What the tasks of a turn ask for is sent
 // together, when the loop next asks the kernel for news; a job that finds nothing under way is sent at once.
 //
 // The driver speaks the protocol itself, over the connection that libpq has made: the pipeline mode of libpq 15 makes a
@@ -143,22 +144,54 @@ void session::flush() noexcept {
 
 /// Sends what may be sent.
 void session::pump() noexcept {
-    if (lost()) return;
-    if (many_) put_more_sets(*many_);
-    while (!line_.empty() && !gate_closed() && !many_ && has_room() && flights_.size() < most_flights) {
-        put(*line_.pop_front());
+    constexpr int most_rounds = 16;  // then others have their turn
+    for (int round = 0; !lost(); ++round) {
+        if (many_ && has_room()) put_more_sets(*many_);
+        try {
+            while (may_put()) put(*line_.pop_front());
+            close_group();
+        } catch (const std::bad_alloc&) { return lose("there is no memory for what has to be sent"); }
+        write();
+        if (lost() || !has_room() || (!many_ && !may_put())) return;
+        if (round == most_rounds) return flush_later();
     }
-    write();
+}
+
+// A Sync makes the server end a transaction and send what it has: that is more work than a small query. So prepared
+// statements that only read, and come one after the other outside of a transaction, share one. Nobody sees a
+// difference: they get their answers together, when the ReadyForQuery has come. If one of them fails, the others are
+// sent once more, each with a Sync of its own, because what they have done was rolled back. A statement that was slow
+// shares none for a while, because the others would have to wait for it.
+bool session::may_share(const job& j, const prepared* use) const noexcept {
+    return use && use->at == prepared::stage::ready && use->reads && !j.by_itself && status_ == 'I' && others_ == 0 &&
+        (use->slow_until == time_point::min() || use->slow_until < loop_->now());
+}
+
+void session::close_group() {
+    if (open_ == 0) return;
+    message(out_, 'S');
+    flights_.back().sync = true;
+    if (open_ > 1 && group_begun_ == time_point::max()) group_begun_ = loop_->now();
+    open_ = 0;
 }
 
 void session::put(job& j) {
+    constexpr std::size_t most_together = 32;
+    prepared_ptr use = j.how == form::query ? look_up(j) : nullptr;
+    const bool shares = j.how == form::query && may_share(j, use.get());
+    if (!shares) close_group();
     const std::size_t mark = out_.size(), before = flights_.size();
     try {
         flight& f = flights_.emplace_back();
         f.owner = &j;
         f.how = j.how;
+        f.use = std::move(use);
         switch (j.how) {
-            case form::query: put_query(j, f); break;
+            case form::query:
+                put_query(j, f);
+                f.sync = !shares;
+                if (!shares) message(out_, 'S');
+                break;
             case form::many: {
                 append_parse(out_, "", *j.statement, j.sets->empty() ? std::vector<parameter>() : j.sets->front());
                 many_ = &j;
@@ -184,6 +217,8 @@ void session::put(job& j) {
     }
     j.sent = true;
     ++wanted_;
+    if (j.how != form::query) ++others_;
+    if (shares && ++open_ == most_together) close_group();
     if (j.rule == on_cancel::shield) {  // a rollback gets no more time than a statement that was cancelled
         deadline_ = loop_->now() + cancel_deadline;
         rolling_back_ = true;
@@ -214,6 +249,16 @@ constexpr std::size_t longest_cached = 16 * 1024;  // a longer statement is hard
 
 }  // namespace
 
+/// Finds the statement in the cache, or notes it there and gives null.
+prepared_ptr session::look_up(const job& j) {
+    if (!cache_.on() || j.retried || j.statement->size() > longest_cached) return nullptr;
+    prepared_ptr use = has_bytes(*j.parameters) ? cache_.find(key_of(j)) : cache_.find(*j.statement);
+    if (use) return use;
+    const prepared_ptr out = cache_.add(key_of(j));
+    if (out && !out->name.empty()) to_close_.push_back(out->name);
+    return nullptr;
+}
+
 // The first use of a statement goes by the unnamed one, and the second prepares it, in the same round trip: statements
 // that are used once cost nothing more, neither here nor in the server. From the third use on the columns are known,
 // and each comes in the format that is cheaper.
@@ -221,13 +266,6 @@ void session::put_query(job& j, flight& f) {
     for (const std::string& name : to_close_) message(out_, 'C').byte('S').text(name);
     to_close_.clear();
     const std::vector<parameter>& parameters = *j.parameters;
-    if (cache_.on() && j.statement->size() <= longest_cached) {
-        f.use = has_bytes(parameters) ? cache_.find(key_of(j)) : cache_.find(*j.statement);
-        if (!f.use) {
-            const prepared_ptr out = cache_.add(key_of(j));
-            if (out && !out->name.empty()) to_close_.push_back(out->name);
-        }
-    }
     if (!f.use) {
         append_parse(out_, "", *j.statement, parameters);
         append_bind(out_, "", "", parameters, {}, nullptr);
@@ -239,6 +277,7 @@ void session::put_query(job& j, flight& f) {
         append_bind(out_, "", f.use->name, parameters, {}, nullptr);
         f.parses = f.describes = true;
         f.use->at = prepared::stage::preparing;
+        f.use->reads = only_reads(*j.statement);
     } else if (f.use->at == prepared::stage::preparing) {
         append_bind(out_, "", f.use->name, parameters, {}, nullptr);
         message(out_, 'D').byte('P').text("");
@@ -247,7 +286,6 @@ void session::put_query(job& j, flight& f) {
         f.shape_known = f.binary = true;
     }
     message(out_, 'E').text("").int32(0);
-    message(out_, 'S');
 }
 
 void session::put_more_sets(job& j) {
@@ -722,6 +760,8 @@ void session::receive(bool ask_anyway) noexcept {
                 lose(tls_ ? "TLS has failed" : std::generic_category().message(errno));
             }
         } catch (const protocol_error& e) {
+            lose(std::string("the server has broken the protocol: ") + e.what());
+        } catch (const error& e) {  // a value of an impossible size
             lose(std::string("the server has broken the protocol: ") + e.what());
         } catch (const std::bad_alloc&) { lose("there is no memory for what the server sends"); }
     }

@@ -60,6 +60,7 @@ struct job : detail::list_node {
     bool cancelled = false;  // a cancel has come while it was under way
     bool retry = false;      // the prepared statement was the reason of the failure, so it is sent once more
     bool retried = false;
+    bool by_itself = false;  // it shares its Sync with no other
 
     job(form f, on_cancel r, const std::string& t) noexcept : how(f), rule(r), statement(&t) {}
     job(form f, on_cancel r, std::string t, std::vector<parameter> p)
@@ -167,6 +168,7 @@ private:
         bool binary = false;       // rows are in the formats of the shape
         bool in_result = false;    // a result has begun and not ended
         bool failed = false;
+        bool sync = true;  // a ReadyForQuery comes after it
         prepared_ptr use;
         row_shape shape;  // if it is not that of the prepared statement
         const row_shape& rows() const noexcept { return use && (shape_known || describes) ? use->shape : shape; }
@@ -175,8 +177,14 @@ private:
     // ---- the line ----
     void submit(job& j);
     void pump() noexcept;
+    bool may_put() const noexcept {
+        return !lost() && !line_.empty() && !gate_closed() && !many_ && has_room() && flights_.size() < most_flights;
+    }
     void put(job& j);
+    prepared_ptr look_up(const job& j);
+    bool may_share(const job& j, const prepared* use) const noexcept;
     void put_query(job& j, flight& f);
+    void close_group();
     void put_more_sets(job& j);
     void forget(job& j) noexcept;
     bool give_up(job& j) noexcept;
@@ -186,7 +194,8 @@ private:
     flight* flight_of(const job& j) noexcept;
     void complete(job& j) noexcept;
     void tell(job& j) noexcept;
-    void finish_flight(char status);
+    void finish_group(char status);
+    bool send_again(job& j) noexcept;
 
     // ---- stopping ----
     void stop() noexcept;
@@ -236,7 +245,12 @@ private:
     detail::list<job> line_;      // not sent yet
     std::deque<flight> flights_;  // sent, in the order of their answers
     std::size_t wanted_ = 0;      // of the flights
-    job* many_ = nullptr;         // whose sets are still being sent
+    std::size_t current_ = 0;     // the flight whose answer comes: those before it share its ReadyForQuery
+    std::size_t open_ = 0;        // flights at the end that will share a Sync, which has not been put yet
+    std::size_t others_ = 0;      // flights that are no queries
+    bool group_failed_ = false;
+    time_point group_begun_ = time_point::max();
+    job* many_ = nullptr;  // whose sets are still being sent
     statement_cache cache_;
     std::string prefix_;  // of the names of prepared statements
     std::size_t names_ = 0;

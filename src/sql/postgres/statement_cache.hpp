@@ -3,6 +3,8 @@
 
 #include "sql/postgres/protocol.hpp"
 
+#include <aio/delay.hpp>
+
 #include <list>
 #include <memory>
 #include <string>
@@ -26,7 +28,12 @@ struct prepared {
     std::vector<std::uint32_t> types;  // of the parameters
     row_shape shape;
     bool has_rows = false;
+    bool reads = false;  // it changes nothing: see only_reads()
+    time_point slow_until = time_point::min();
 };
+/// True if the statement certainly changes nothing, so that it can be carried out together with others, and once more.
+bool only_reads(std::string_view text);
+
 using prepared_ptr = std::shared_ptr<prepared>;
 
 class statement_cache {
