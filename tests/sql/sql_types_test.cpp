@@ -88,6 +88,7 @@ aio::coro<> common_types(sql::connection& db, bool postgres) {
     EXPECT_BACK(db, of("timestamptz"), std::optional<micros>());
     EXPECT_BACK(db, of("date"), sys_days(year(2024) / 2 / 29));
     EXPECT_BACK(db, of("date"), sys_days(year(1) / 1 / 1));
+    EXPECT_BACK(db, of("date"), year(2024) / 2 / 29);
     EXPECT_BACK(db, of("date"), sys_days(year(9999) / 12 / 31));
     EXPECT_BACK(db, of("uuid"), sql::uuid::random());
     EXPECT_BACK(db, of("uuid"), sql::uuid());
@@ -306,6 +307,7 @@ PLAIN_TEST("a time that is infinite, NaN or too far away is no parameter") {
     using double_seconds = sys_time<duration<double>>;
     EXPECT_THROW(sql::parameter(double_seconds(duration<double>(std::nan("")))), std::invalid_argument);
     EXPECT_THROW(sql::parameter(double_seconds(duration<double>(1e300))), std::invalid_argument);
+    EXPECT_THROW(sql::parameter(year(2026) / 2 / 29), std::invalid_argument);
     EXPECT_EQ(sql::parameter(double_seconds(duration<double>(1.5))).bytes(), "1970-01-01 00:00:01.5+00");
     EXPECT_EQ(sql::parameter(micros::min()).bytes(), "290309-12-21 19:59:05.224192+00 BC");
     EXPECT_EQ(sql::parameter(sys_time<nanoseconds>::max()).bytes(), "2262-04-11 23:47:16.854775807+00");

@@ -35,9 +35,9 @@ template<class T>
 struct converter {};
 
 /// A value for a statement, made from nothing (nullptr, std::nullopt), bool, integers, floating point, text, bytes
-/// (std::vector or std::span of std::byte, which is copied), enums (by their number), std::chrono::sys_time and
-/// sys_days, numeric, uuid, std::vector of these (an array; PostgreSQL alone has them), std::optional of these, and
-/// whatever has a converter.
+/// (std::vector or std::span of std::byte, which is copied), enums (by their number), std::chrono::sys_time,
+/// sys_days and year_month_day, numeric, uuid, std::vector of these (an array; PostgreSQL alone has them),
+/// std::optional of these, and whatever has a converter.
 ///
 /// A sys_time is sent as a time in UTC: to PostgreSQL's timestamptz it is exact to the microsecond; SQLite has no type
 /// for it and gets the text "2026-01-31 12:00:00.5", as its own functions write it. A sys_days is a date.
@@ -92,6 +92,9 @@ public:
             static_assert(period::den <= std::nano::den, "a time has at most nanoseconds");
             set_time(v.time_since_epoch().count(), period::num, period::den);
         }
+    }
+    parameter(const std::chrono::year_month_day& v) : parameter(std::chrono::sys_days(v)) {
+        if (!v.ok()) throw_no_time();
     }
     parameter(const numeric& v);
     parameter(const uuid& v);

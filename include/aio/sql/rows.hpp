@@ -82,11 +82,11 @@ public:
     /// The name of its column.
     const std::string& name() const noexcept;
     /// Gives the value as bool, an integer, floating point, std::string, std::vector<std::byte>, an enum (by its
-    /// number), std::chrono::sys_time, numeric, uuid, std::vector of these for an array, something that has a
-    /// converter, or a std::optional of these for what may be NULL. Numbers are read from text, too, and every value
-    /// becomes text. A time is cut to the precision asked for; a time without a zone counts as UTC, a date as its
-    /// midnight, and a number as seconds since 1970. Throws std::invalid_argument, naming the column, for a value that
-    /// does not fit: NULL, a text that is no number, a number out of range, a time that is infinite.
+    /// number), std::chrono::sys_time or year_month_day, numeric, uuid, std::vector of these for an array, something
+    /// that has a converter, or a std::optional of these for what may be NULL. Numbers are read from text, too, and
+    /// every value becomes text. A time is cut to the precision asked for; a time without a zone counts as UTC, a date
+    /// as its midnight, and a number as seconds since 1970. Throws std::invalid_argument, naming the column, for a
+    /// value that does not fit: NULL, a text that is no number, a number out of range, a time that is infinite.
     template<class T>
     T as() const {
         if constexpr (is_optional<T>::value) {
@@ -113,6 +113,8 @@ public:
             return to_uuid();
         } else if constexpr (is_time<T>::value) {
             return time_as<T>();
+        } else if constexpr (std::is_same_v<T, std::chrono::year_month_day>) {
+            return T(time_as<std::chrono::sys_days>());
         } else {
             static_assert(is_vector<T>::value,
                 "as<T>() gives bool, integers, floating point, std::string, std::vector<std::byte>, enums, "
