@@ -31,6 +31,7 @@ void sync_folder_of(const std::string& path) {
 }  // namespace
 
 void sqlite_database::begin_backup(const std::string& path) {
+    if (backup_) end_backup(false);  // there was no memory to end it
     auto b = std::make_unique<backup>();
     b->path = path;
     b->partial = path + ".partial";
