@@ -45,6 +45,8 @@ public:
     virtual void drop_stream() noexcept = 0;
 
     virtual bool usable() noexcept = 0;  // false: it is closed or lost; may look at the socket for that
+    /// True if it is known to be lost, without a look at the socket.
+    virtual bool lost() const noexcept { return false; }
     virtual bool in_transaction() const noexcept = 0;
     virtual std::string begin_statement(const transaction_options& options) const = 0;
     /// For a transaction that is no longer open although connection has not ended it: how it has ended, and the error

@@ -259,7 +259,9 @@ void pool_state::ended(std::list<task<>>::iterator attempt, std::exception_ptr f
 
 void pool_state::give_back(pooled_ptr c) noexcept {
     c->db.end_stream();
-    const bool usable = c->db.usable();
+    // A connection is looked at when it is taken: here it is enough not to keep one that is known to be lost.
+    const connection& db = c->db;
+    const bool usable = !db.closed_ && !db.poisoned_ && !db.driver_->lost();
     if (!usable && postgres && detail::local().loop) suspect_ = now_on_loop();
     // A connection in a transaction holds locks, so it is not kept; but a database in memory would go with it.
     const bool keep = !closing && usable && (in_memory || !c->db.driver_->in_transaction());

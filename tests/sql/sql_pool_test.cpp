@@ -83,6 +83,7 @@ public:
     aio::coro<sql::table_ptr> fetch() override { co_return nullptr; }
     void drop_stream() noexcept override {}
     bool usable() noexcept override { return open_ && !lost_; }
+    bool lost() const noexcept override { return !open_ || lost_; }
     bool in_transaction() const noexcept override { return in_transaction_; }
     std::string begin_statement(const sql::transaction_options&) const override { return "BEGIN"; }
     sql::ending ended() const noexcept override { return sql::ending::committed; }

@@ -101,6 +101,7 @@ public:
         session_->shut();                // libpq says goodbye without waiting
     }
     bool usable() noexcept override { return session_ && session_->look(); }
+    bool lost() const noexcept override { return !session_ || session_->lost(); }
     bool in_transaction() const noexcept override { return session_ && !session_->lost() && session_->status() != 'I'; }
     std::string begin_statement(const transaction_options& options) const override;
     ending ended() const noexcept override {
