@@ -95,7 +95,7 @@ private:
                 (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0);
             curl_multi_socket_action(multi_, events[i].data.fd, what, &still_running);
         }
-        if (n == 0) curl_multi_socket_action(multi_, CURL_SOCKET_TIMEOUT, 0, &still_running);
+        if (n == 0 || timeout_ == 0) curl_multi_socket_action(multi_, CURL_SOCKET_TIMEOUT, 0, &still_running);
         int more = 0;
         while (CURLMsg* message = curl_multi_info_read(multi_, &more)) {
             CURL* const easy = message->easy_handle;
