@@ -66,16 +66,20 @@ AIO_TEST("other statuses and other errors are not repeated") {
             co_return http::response();
         };
     };
-    co_await error_of<std::runtime_error>(http::retry({}, throws(std::runtime_error("other"))));
+    auto other = throws(std::runtime_error("other"));
+    co_await error_of<std::runtime_error>(http::retry({}, other));
     EXPECT_EQ(calls, 1);
-    co_await error_of<aio::timeout_error>(http::retry({}, throws(aio::timeout_error("late"))));
+    auto late = throws(aio::timeout_error("late"));
+    co_await error_of<aio::timeout_error>(http::retry({}, late));
     EXPECT_EQ(calls, 1);
-    co_await error_of<std::system_error>(
-        http::retry({}, throws(std::system_error(ENOENT, std::generic_category(), "x"))));
+    auto missing = throws(std::system_error(ENOENT, std::generic_category(), "x"));
+    co_await error_of<std::system_error>(http::retry({}, missing));
     EXPECT_EQ(calls, 1);
-    co_await error_of<http::status_error>(http::retry({}, throws(http::status_error(404, "http://x/"))));
+    auto not_found = throws(http::status_error(404, "http://x/"));
+    co_await error_of<http::status_error>(http::retry({}, not_found));
     EXPECT_EQ(calls, 1);
-    co_await error_of<http::status_error>(http::retry({.attempts = 3}, throws(http::status_error(503, "http://x/"))));
+    auto busy = throws(http::status_error(503, "http://x/"));
+    co_await error_of<http::status_error>(http::retry({.attempts = 3}, busy));
     EXPECT_EQ(calls, 3);
 }
 

@@ -14,6 +14,8 @@
 #include <climits>
 #include <cstring>
 #include <stdexcept>
+#include <string_view>
+#include <utility>
 
 namespace aio::detail {
 
@@ -246,33 +248,46 @@ void change(CURL* easy, CURLoption option, T& known, T wanted) {
     known = wanted;
 }
 
-void set_body(curl_handle& h, const curl_transfer& t) {
-    CURL* const easy = h.easy;
+curl_handle::kind kind_of(const curl_transfer& t) noexcept {
     using kind = curl_handle::kind;
-    const bool sends_body =
-        !t.upload && (!t.body.empty() || t.method == "POST" || t.method == "PUT" || t.method == "PATCH");
-    const kind sends = t.upload ? kind::upload : t.method == "HEAD" ? kind::head : sends_body ? kind::body : kind::get;
-    if (sends != h.sends) {
-        set(easy, CURLOPT_HTTPGET, 1L);  // takes back what the others have set
-        if (sends == kind::head) set(easy, CURLOPT_NOBODY, 1L);
-        if (sends == kind::body) set(easy, CURLOPT_POST, 1L);
-        if (sends == kind::upload) set(easy, CURLOPT_UPLOAD, 1L);
-        h.sends = sends;
+    if (t.upload) return kind::upload;
+    if (t.method == "HEAD") return kind::head;
+    const bool has_body = !t.body.empty() || t.method == "POST" || t.method == "PUT" || t.method == "PATCH";
+    return has_body ? kind::body : kind::get;
+}
+
+// Tells libcurl what is sent, and gives the method that it uses for that.
+std::string_view set_kind(curl_handle& h, curl_handle::kind sends) {
+    CURL* const easy = h.easy;
+    if (sends != h.sends) set(easy, CURLOPT_HTTPGET, 1L);  // takes back what the others have set
+    const bool changes = std::exchange(h.sends, sends) != sends;
+    switch (sends) {
+        case curl_handle::kind::get: break;
+        case curl_handle::kind::head:
+            if (changes) set(easy, CURLOPT_NOBODY, 1L);
+            return "HEAD";
+        case curl_handle::kind::body:
+            if (changes) set(easy, CURLOPT_POST, 1L);
+            return "POST";
+        case curl_handle::kind::upload:
+            if (changes) set(easy, CURLOPT_UPLOAD, 1L);
+            return "PUT";
     }
-    if (sends == kind::body) {
-        set(easy, CURLOPT_POSTFIELDS, t.body.data());
-        set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(t.body.size()));
+    return "GET";
+}
+
+void set_body(curl_handle& h, const curl_transfer& t) {
+    const std::string_view usual = set_kind(h, kind_of(t));
+    if (h.sends == curl_handle::kind::body) {
+        set(h.easy, CURLOPT_POSTFIELDS, t.body.data());
+        set(h.easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(t.body.size()));
+    } else if (h.sends == curl_handle::kind::upload) {
+        const curl_off_t unknown = -1;
+        set(h.easy, CURLOPT_INFILESIZE_LARGE, t.upload->length ? static_cast<curl_off_t>(*t.upload->length) : unknown);
     }
-    if (sends == kind::upload) {
-        set(easy, CURLOPT_INFILESIZE_LARGE, t.upload->length ? static_cast<curl_off_t>(*t.upload->length) : -1);
-    }
-    const char* const usual = sends == kind::get ? "GET"
-        : sends == kind::head                    ? "HEAD"
-        : sends == kind::body                    ? "POST"
-                                                 : "PUT";
     const std::string custom = t.method == usual ? std::string() : t.method;
     if (custom != h.method) {
-        set(easy, CURLOPT_CUSTOMREQUEST, custom.empty() ? nullptr : custom.c_str());
+        set(h.easy, CURLOPT_CUSTOMREQUEST, custom.empty() ? nullptr : custom.c_str());
         h.method = custom;
     }
 }
