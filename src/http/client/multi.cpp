@@ -79,6 +79,7 @@ curl_multi::curl_multi(const http::session_options& options) : settings(options)
         if (settings.cookies) cookies_ = curl_share_init();
         if (!multi_ || (settings.cookies && !cookies_)) throw std::bad_alloc();
         add_fields(usual_fields_, {}, settings, true);
+        idle_handles_.reserve(most_idle_handles);  // remove() must not fail
     } catch (...) {
         close();
         throw;
@@ -178,7 +179,7 @@ void curl_multi::add(curl_transfer& t) {
         if (running.empty()) unbind();
         throw;
     }
-    handle.release();
+    static_cast<void>(handle.release());  // running has it
     running.push_back(t);
     uploads_ += t.upload ? 1 : 0;
     ++count;
@@ -202,11 +203,7 @@ void curl_multi::remove(curl_transfer& t) noexcept {
     curl_multi_remove_handle(multi_, handle->easy);
     handle->transfer = nullptr;
     // A handle that was stopped on its way is not used again: that would show what libcurl has left in it.
-    if (t.ended && !t.error && idle_handles_.size() < most_idle_handles) {
-        try {
-            idle_handles_.push_back(std::move(handle));
-        } catch (const std::bad_alloc&) {}
-    }
+    if (t.ended && !t.error && idle_handles_.size() < most_idle_handles) idle_handles_.push_back(std::move(handle));
     handle.reset();
     if (running.empty()) unbind();
 }

@@ -77,7 +77,7 @@ bool is_connection_error(const std::exception_ptr& error) {
                 return true;
             }
         }
-    } catch (...) {}
+    } catch (...) { return false; }
     return false;
 }
 
@@ -108,7 +108,9 @@ void note_failed_request(const curl_transfer& t) noexcept {
         known->lost = t.was_lost;
         known->unsent = t.was_lost && !t.was_sent;
         known->retry_after = retry_after(t.answer);
-    } catch (const std::bad_alloc&) {}  // then the request counts as one of which nothing is known
+    } catch (...) {  // no memory: then the request counts as one of which nothing is known
+        return;
+    }
 }
 
 struct http_retries::state {
@@ -147,7 +149,9 @@ http_retries::http_retries(const http::retry_policy& policy) : state_(std::make_
 http_retries::~http_retries() {
     try {
         current_notes().reset(*state_->token);
-    } catch (...) {}  // the coroutine is destroyed by somebody else than its task: the variable goes with that
+    } catch (...) {  // the coroutine is destroyed by somebody else than its task: the variable goes with that
+        return;
+    }
 }
 
 void http_retries::begin() noexcept {

@@ -24,7 +24,9 @@ void describe_transfer(const curl_transfer& t, std::string& out) {
 template<class Operation>
 void wait_in(curl_transfer& t, Operation& op) noexcept {
     t.waiter = &op;
-    t.wake = [](void* self) noexcept { static_cast<Operation*>(self)->basic_operation::wake(); };
+    t.wake = [](void* self) noexcept {
+        static_cast<basic_operation<Operation, true>*>(static_cast<Operation*>(self))->wake();
+    };
 }
 
 // A streamed transfer is waited for: its timeout begins. False: it has ended.

@@ -322,8 +322,8 @@ void curl_transfer::prepare_redirect() {
             masked(location));
     }
     ++redirects;
-    checked_url_ptr next = redirect_target(*target, location, before);
-    if (next->origin != target->origin) {
+    checked_url_ptr to = redirect_target(*target, location, before);
+    if (to->origin != target->origin) {
         for (const char* name : {"Authorization", "Proxy-Authorization", "Cookie", "Host"}) given.remove(name);
     }
     // 303 ("See Other") turns all methods but HEAD into GET; 301 and 302 turn only POST into GET, as browsers do. Any
@@ -333,11 +333,11 @@ void curl_transfer::prepare_redirect() {
         method = "GET";
         forget_body();
     } else if (upload && upload->taken) {
-        throw http::error(before + ": redirected to " + next->shown + " (" + std::to_string(status) +
+        throw http::error(before + ": redirected to " + to->shown + " (" + std::to_string(status) +
             "), which asks for the body once more: a body that a generator has given cannot be sent again");
     }
     if (upload) upload->starved = false;
-    target = std::move(next);
+    target = std::move(to);
     begin_message();
 }
 
