@@ -25,6 +25,55 @@ inline std::string fields_wrong(const aio::http::headers& fields) {
     return {};
 }
 
+/// Takes a request as the server does whose handler reads the body while it comes: whole bodies are put together here.
+/// False while it is not complete.
+struct piecewise {
+    bool head_taken = false, keep_alive = false;
+    aio::http::request head;
+    std::string body;
+
+    bool go_on(aio::detail::http_request_parser& parser, std::string& buffer) {
+        if (!head_taken) {
+            buffer.erase(0, parser.feed_head(buffer));
+            if (!parser.header_done() || parser.bad_status() != 0) return false;
+            keep_alive = parser.keep_alive();
+            head = parser.take_head("peer");
+            head_taken = true;
+        }
+        if (!parser.complete() && !body.empty() && parser.pass_piece(buffer.size())) {
+            body += std::exchange(buffer, {});
+        } else {
+            buffer.erase(0, parser.feed(buffer));
+            body += parser.take_piece();
+        }
+        return parser.complete();
+    }
+};
+
+/// Works like transcript(), but takes the bodies piece by piece.
+inline std::string piecewise_transcript(std::string_view bytes, std::size_t piece) {
+    aio::detail::http_request_parser parser(300, 200);
+    std::string all, buffer;
+    piecewise request;
+    while (parser.bad_status() == 0) {
+        if (request.go_on(parser, buffer)) {
+            const aio::http::request& r = request.head;
+            all += request.keep_alive ? "kept " : "closed ";
+            all += r.method() + " " + r.target() + " " + r.path() + " " + request.body + "\n";
+            for (const auto& [name, value] : r.headers()) all += name + "=" + value + "\n";
+            for (const auto& [name, value] : parser.take_trailers()) all += name + "=" + value + "\n";
+            parser.next();
+            request = piecewise();
+            continue;
+        }
+        if (parser.bad_status() != 0 || bytes.empty()) break;
+        buffer += bytes.substr(0, piece);
+        bytes.remove_prefix(std::min(piece, bytes.size()));
+    }
+    if (parser.bad_status() != 0) all += std::to_string(parser.bad_status());
+    return all;
+}
+
 /// Feeds one connection in pieces of this size. Gives its requests, and how it ends.
 inline std::string transcript(std::string_view bytes, std::size_t piece, std::string& wrong) {
     constexpr std::size_t most_header = 300, most_body = 200;
@@ -67,6 +116,8 @@ inline std::string request(std::string_view bytes) {
         if (wrong.empty() && transcript(bytes, piece, wrong) != whole) {
             wrong = "other requests in pieces of " + std::to_string(piece);
         }
+        if (wrong.empty() && piecewise_transcript(bytes, piece) != whole)
+            wrong = "other bodies in pieces of " + std::to_string(piece);
     }
     return wrong;
 }
@@ -107,7 +158,7 @@ inline std::string target(std::string_view text) {
 inline std::string response(std::string_view bytes) {
     aio::detail::curl_transfer t;
     t.method = "GET";
-    t.shown = "http://h/";
+    t.target = aio::detail::check_url("GET", "http://h/");
     t.max_body_size = 100'000;
     try {
         bool header = true;
@@ -137,7 +188,7 @@ inline std::string response(std::string_view bytes) {
 inline std::string url(std::string_view text) {
     static const auto multi = std::make_shared<aio::detail::curl_multi>(aio::http::session_options());
     const auto read = [](std::string u, std::string& refused) {
-        auto t = aio::detail::make_transfer(multi, "GET", std::move(u), {}, {});
+        auto t = aio::detail::make_transfer(multi, {"GET", std::move(u), {}}, {});
         if (!t->error) return t;
         try {
             std::rethrow_exception(t->error);
@@ -148,15 +199,15 @@ inline std::string url(std::string_view text) {
     const auto first = read(std::string(text), refused);
     if (!first->error) {
         // The user name is not part of it and may have any bytes: it goes into a header in base64.
-        for (const char c : first->shown) {
-            if (c <= ' ' || c > '~') return "a URL with a byte beyond ASCII: " + first->shown;
+        for (const char c : first->target->shown) {
+            if (c <= ' ' || c > '~') return "a URL with a byte beyond ASCII: " + first->target->shown;
         }
-        if (!first->url.starts_with("http://") && !first->url.starts_with("https://"))
-            return "another scheme: " + first->url;
-        const auto again = read(first->url, refused);
+        if (!first->target->url.starts_with("http://") && !first->target->url.starts_with("https://"))
+            return "another scheme: " + first->target->url;
+        const auto again = read(first->target->url, refused);
         if (again->error) return "refused when read again: " + refused;
-        if (again->url != first->url || again->shown != first->shown)
-            return "another URL when read again: " + again->url;
+        if (again->target->url != first->target->url || again->target->shown != first->target->shown)
+            return "another URL when read again: " + again->target->url;
     }
     if (text.find("hunter2") != text.npos) return {};  // no secret then: it may stand where it is shown
     for (const char* before :
@@ -164,7 +215,8 @@ inline std::string url(std::string_view text) {
         refused.clear();
         const auto t = read(before + std::string(text), refused);
         if (refused.find("hunter2") != refused.npos) return "a password in a message: " + refused;
-        if (!t->error && t->shown.find("hunter2") != t->shown.npos) return "a password is shown: " + t->shown;
+        if (!t->error && t->target->shown.find("hunter2") != t->target->shown.npos)
+            return "a password is shown: " + t->target->shown;
     }
     return {};
 }
