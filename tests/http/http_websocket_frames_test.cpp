@@ -14,7 +14,7 @@ namespace {
 
 // An echo, on either side. Gives how it was closed.
 aio::coro<int> echo(websocket& ws) {
-    while (auto m = co_await ws.receive()) co_await ws.send(*m);
+    while (auto m = co_await ws.receive()) { co_await ws.send(*m); }
     co_return ws.close_code();
 }
 
@@ -347,7 +347,7 @@ AIO_TEST("cut at every byte: a connection that ends anywhere is the end, and los
             co_await r.peer.io.write(all.substr(0, cut));
             std::size_t messages = 0;
             auto subject = aio::create_task([&]() -> aio::coro<> {
-                while (auto m = co_await r.ws.receive()) ++messages;
+                while (auto m = co_await r.ws.receive()) { ++messages; }
             });
             co_await turns(4);
             if (reset) {

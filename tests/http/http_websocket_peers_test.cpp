@@ -50,7 +50,8 @@ async def handler(ws):
         except websockets.ConnectionClosed as e:
             print(e.rcvd.code, e.rcvd.reason, flush=True)
 async def main():
-    async with websockets.serve(handler, '127.0.0.1', 0, subprotocols=['b', 'a'], compression=None, max_size=2**20) as server:
+    how = dict(subprotocols=['b', 'a'], compression=None, max_size=2**20)
+    async with websockets.serve(handler, '127.0.0.1', 0, **how) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await asyncio.get_running_loop().run_in_executor(None, input)
 asyncio.run(main())
@@ -77,7 +78,7 @@ aio::coro<std::string> python_client_of(Handler handler, std::string text, aio::
 }
 
 aio::coro<> echo(websocket ws) {
-    while (auto m = co_await ws.receive()) co_await ws.send(*m);
+    while (auto m = co_await ws.receive()) { co_await ws.send(*m); }
 }
 
 }  // namespace

@@ -118,6 +118,10 @@ void websocket_reading_back::operator()(websocket_reading* reading) const noexce
     if (reading->between_frames() && !spare()) spare() = std::move(owner);
 }
 
+void websocket_reader::let_go() noexcept {
+    if (reading_ && reading_->between_frames()) reading_.reset();
+}
+
 websocket_read websocket_reader::next(std::string_view& input, websocket_chunk& chunk) {
     if (!reading_) {
         if (input.empty()) return websocket_read::need_more;

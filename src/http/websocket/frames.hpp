@@ -46,6 +46,8 @@ class websocket_reader {
 public:
     /// Takes the next part out of input, whose front is removed. Throws std::bad_alloc.
     websocket_read next(std::string_view& input, websocket_chunk& chunk);
+    /// The last chunk has been used: what is not needed between frames goes back.
+    void let_go() noexcept;
     /// No byte of a frame is kept: the next one begins a frame.
     bool between_frames() const noexcept { return reading_ == nullptr; }
 

@@ -133,6 +133,8 @@ void websocket_state::take_close() {
 }
 
 http::websocket::message websocket_state::take_message() noexcept {
+    reader_.let_go();
+    if (rest_.empty()) free_what_is_idle();
     return http::websocket::message(std::exchange(message_, {}), text_);
 }
 
