@@ -5,7 +5,8 @@
 //         std::printf("%.*s %.*s %d %llu\n", int(r.method.size()), r.method.data(), int(r.target.size()),
 //             r.target.data(), r.status, static_cast<unsigned long long>(r.bytes_sent));
 //     });
-//     co_await aio::http::serve(hello, "127.0.0.1", 8080, {.log = &log});
+//     aio::http::router app;
+//     co_await aio::http::serve(app, "127.0.0.1", 8080, {.log = &log});
 //
 // The function runs in the connection's task, so it must not block: one that writes to a file hands the record to a
 // queue. A target may have any printable bytes: a program that writes lines quotes what it does not trust.
