@@ -112,6 +112,7 @@ AIO_TEST("a close without a receiver drops what still comes") {
     EXPECT_FALSE(co_await w.client.receive());
 }
 
+// websocket-client#592, ws#2207: a close over a broken connection hung.
 AIO_TEST("a peer that does not answer a close is cut off in time") {
     raw_ends r(true, {.close_timeout = 5s});
     const auto begin = aio::get_running_loop().time();
@@ -179,6 +180,7 @@ AIO_TEST("a cancelled receive loses nothing, not even the half of a message") {
     EXPECT_EQ(m->text(), "a message in pieces");
 }
 
+// nim-websock#126, graphql-platform#7768, ESPAsyncWebServer#453: a cancel, or a full buffer, tore a frame.
 AIO_TEST("a cancelled send that has begun goes out whole, and the next one follows") {
     websocket_ends w({.max_message_size = 0}, 100);
     const std::string large(5000, 'a');
@@ -225,6 +227,8 @@ AIO_TEST("several cancelled sends in a row stay whole") {
     EXPECT_EQ(w.server.close_code(), 1000);
 }
 
+// websockets#1115, Simple-WebSocket-Server#11, news#22: messages of several senders mixed. uWebSockets#1662: a payload
+// was lost when its head had waited for room.
 AIO_TEST("a send waits for a peer that does not read, and many senders take their turns") {
     websocket_ends w({.max_message_size = 0}, 200);
     std::vector<aio::task<>> senders;
@@ -317,6 +321,7 @@ AIO_TEST("of pings of a peer that does not read, only the last one is answered")
     EXPECT_LT(pongs.size(), 5u);
 }
 
+// tornado#2905: a timeout shorter than the interval had no effect. wsServer#99: a peer without pongs hung the server.
 AIO_TEST("keep-alive sends pings, and cuts a peer that does not answer") {
     raw_ends r(true, {.ping_interval = 10s, .ping_timeout = 4s});
     const auto begin = aio::get_running_loop().time();
@@ -510,4 +515,61 @@ AIO_TEST("a handler that is cancelled says 1001 on its way out") {
     raw_peer peer(std::move(here), true);
     EXPECT_EQ(co_await peer.closed_with(), 1001);
     EXPECT_TRUE(server.cancelled());
+}
+
+AIO_REAL_TEST("a real server that drains closes its WebSockets with 1001, and takes bytes that came with the request") {
+    int ended = 0;
+    auto echo = [&](websocket ws) -> aio::coro<> {
+        while (auto m = co_await ws.receive()) { co_await ws.send(*m); }
+        ++ended;
+    };
+    auto handler = [&](aio::http::request r) { return aio::http::upgrade_websocket(r, echo); };
+    auto server = co_await aio::http::start_server(handler, "127.0.0.1", 0);
+    aio::http::session s;
+    websocket ws = co_await s.websocket("ws://127.0.0.1:" + std::to_string(server.port()) + "/");
+    co_await ws.send("hello");
+    EXPECT_EQ((co_await ws.receive())->text(), "hello");
+
+    aio::stream early = co_await aio::open_connection("127.0.0.1", server.port());
+    co_await early.write(
+        "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" +
+        raw_frame{.opcode = 1, .payload = "early"}.bytes());
+    const std::string head = co_await early.read_until("\r\n\r\n");
+    EXPECT_TRUE(head.starts_with("HTTP/1.1 101 ")) << head;
+    EXPECT_NE(head.find("\r\nConnection: Upgrade\r\n"), head.npos) << head;
+    raw_peer peer(std::move(early), true);
+    EXPECT_EQ((co_await peer.read()).payload, "early");
+
+    auto draining = aio::create_task(server.drain(20s));
+    EXPECT_EQ(co_await all_of(ws), "");
+    EXPECT_EQ(ws.close_code(), 1001);
+    EXPECT_EQ(ws.close_reason(), "the server is closing");
+    EXPECT_EQ(co_await peer.closed_with(), 1001);
+    co_await peer.send(8, close_payload(1001));
+    EXPECT_TRUE(co_await draining);
+    EXPECT_EQ(ended, 2);
+    co_await peer.io.aclose();
+}
+
+AIO_REAL_TEST("a router serves WebSockets beside pages") {
+    aio::http::router app;
+    app.get("/ws", [](aio::http::request r) {
+        return aio::http::upgrade_websocket(
+            r, [](websocket ws) -> aio::coro<> { co_await ws.send("from the router"); });
+    });
+    auto server = co_await aio::http::start_server(app, "127.0.0.1", 0);
+    const std::string base = "127.0.0.1:" + std::to_string(server.port());
+    aio::http::session s;
+    websocket ws = co_await s.websocket("ws://" + base + "/ws");
+    EXPECT_EQ(co_await all_of(ws), "from the router|");
+    EXPECT_EQ(ws.close_code(), 1000);
+    const aio::http::response plain = co_await s.get("http://" + base + "/ws");
+    EXPECT_EQ(plain.status(), 426);
+    int status = 0;
+    try {
+        co_await s.websocket("ws://" + base + "/nothing");
+    } catch (const aio::http::status_error& e) { status = e.status(); }
+    EXPECT_EQ(status, 404);
+    EXPECT_TRUE(co_await server.drain(10s));
 }
