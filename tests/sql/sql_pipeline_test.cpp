@@ -537,3 +537,97 @@ AIO_REAL_TEST("statement_timeout and a transaction that idles too long are error
     const std::string code = co_await code_of(aio::with(idle.transaction(), body));
     EXPECT_TRUE(code == "25P03" || code == "08003") << code;
 }
+
+// ---- what users of other drivers have reported ----
+
+AIO_REAL_TEST(
+    "asyncpg #72, #458, pgjdbc #496: types that change to and fro, and tables of one name in several schemas") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query(
+        "DROP SCHEMA IF EXISTS a CASCADE; DROP SCHEMA IF EXISTS b CASCADE; CREATE SCHEMA a; CREATE SCHEMA b; CREATE "
+        "TABLE a.t (x int); CREATE TABLE b.t (x text, y int); INSERT INTO a.t VALUES (1); INSERT INTO b.t VALUES ('b', "
+        "2)");
+    for (int i = 0; i < 6; ++i) {
+        co_await db.query(i % 2 == 0 ? "SET search_path = a" : "SET search_path = b");
+        for (int use = 0; use < 3; ++use) {
+            const sql::rows rows = co_await db.query("SELECT * FROM t WHERE $1::int IS NOT NULL", 1);
+            EXPECT_EQ(rows.columns().size(), i % 2 == 0 ? 1u : 2u);
+            EXPECT_EQ(rows[0]["x"].as<std::string>(), i % 2 == 0 ? "1" : "b");
+        }
+    }
+    co_await db.query("SET search_path = a");
+    for (const char* type : {"bigint", "int", "text", "int USING x::int"}) {
+        co_await db.query("SELECT * FROM t WHERE $1::int IS NOT NULL", 1);
+        co_await db.query(std::string("ALTER TABLE t ALTER COLUMN x TYPE ") + type);
+        EXPECT_EQ((co_await db.query("SELECT * FROM t WHERE $1::int IS NOT NULL", 1))[0][0].as<int>(), 1);
+    }
+    co_await db.query("DROP SCHEMA a CASCADE; DROP SCHEMA b CASCADE");
+}
+
+AIO_REAL_TEST("psycopg #267: a transaction whose pipeline has failed is rolled back, and the connection goes on") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query("CREATE TEMP TABLE t (x INTEGER)");
+    auto body = [&]() -> aio::coro<> {
+        std::vector<aio::task<sql::rows>> jobs;
+        jobs.push_back(aio::create_task(db.query("INSERT INTO t VALUES ($1)", 1)));
+        jobs.push_back(aio::create_task(db.query("INSERT INTO t VALUES ($1 / 0)", 1)));
+        jobs.push_back(aio::create_task(db.query("INSERT INTO t VALUES ($1)", 3)));
+        std::string codes;
+        for (auto& job : jobs) codes += co_await code_of(job) + " ";
+        EXPECT_EQ(codes, "nothing 22012 25P02 ");
+        throw std::runtime_error("back");
+    };
+    EXPECT_EQ(co_await code_of(aio::with(db.transaction(), body)), "back");
+    EXPECT_EQ(co_await count(db, "t"), 0);
+}
+
+AIO_REAL_TEST("lib/pq #892: a COPY that fails in a transaction leaves a rollback that does not hang") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query("CREATE TEMP TABLE t (x INTEGER)");
+    auto pieces = []() -> aio::async_generator<std::string> {
+        co_yield "1\n";
+        co_await aio::sleep(5ms);
+        throw std::runtime_error("some other error");
+    };
+    auto body = [&]() -> aio::coro<> { co_await db.copy_in("COPY t FROM STDIN", pieces()); };
+    EXPECT_EQ(co_await code_of(aio::wait_for(aio::with(db.transaction(), body), 30s)), "some other error");
+    EXPECT_EQ(co_await count(db, "t"), 0);
+}
+
+AIO_REAL_TEST("a query that reads and is slow, or fails, is nobody else's trouble") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    co_await db.query("CREATE TEMP TABLE t (x INTEGER); INSERT INTO t SELECT generate_series(1, 100)");
+    const std::string text = "SELECT 100 / (x - $1) FROM t WHERE x = $2";
+    for (int i = 0; i < 3; ++i) co_await db.query(text, 1, 2);
+    for (int round = 0; round < 20; ++round) {
+        std::vector<aio::task<sql::rows>> jobs;
+        for (int i = 0; i < 100; ++i) jobs.push_back(aio::create_task(db.query(text, i % 10 == round % 10 ? 5 : 4, 5)));
+        for (int i = 0; i < 100; ++i) {
+            auto& job = jobs[static_cast<std::size_t>(i)];
+            if (i % 10 == round % 10) {
+                EXPECT_EQ(co_await code_of(job), "22012");
+            } else {
+                EXPECT_EQ((co_await job)[0][0].as<int>(), 100);
+            }
+        }
+    }
+}
+
+AIO_REAL_TEST("cancelled at any moment, a query that shares its Sync leaves its neighbours whole") {
+    auto& db = co_await aio::enter(sql::connect(server()));
+    for (int i = 0; i < 3; ++i) co_await db.query("SELECT $1::int", i);
+    for (int round = 0; round < 100; ++round) {
+        std::vector<aio::task<sql::rows>> jobs;
+        for (int i = 0; i < 50; ++i) jobs.push_back(aio::create_task(db.query("SELECT $1::int", i)));
+        co_await aio_test::turns(round % 7);
+        for (std::size_t i = static_cast<std::size_t>(round % 5); i < 50; i += 5) jobs[i].cancel();
+        for (std::size_t i = 0; i < 50; ++i) {
+            bool cancelled = false;
+            try {
+                EXPECT_EQ((co_await jobs[i])[0][0].as<std::size_t>(), i);
+            } catch (const aio::cancelled_error&) { cancelled = true; }
+            EXPECT_TRUE(!cancelled || i % 5 == static_cast<std::size_t>(round % 5));
+        }
+    }
+    EXPECT_TRUE(db.usable());
+}

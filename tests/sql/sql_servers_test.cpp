@@ -77,7 +77,7 @@ public:
                 "[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = " + std::to_string(port_) +
                 "\nunix_socket_dir =\nauth_type = plain\nauth_file = " + users + "\npool_mode = " + mode +
                 "\ndefault_pool_size = 2\nmax_client_conn = 50\n");
-        std::vector<std::string> command{"pgbouncer", settings};
+        std::vector<std::string> command{"pgbouncer", "-q", settings};
         if (::geteuid() == 0) command.insert(command.begin() + 1, {"-u", "postgres"});
         program_.emplace(std::move(command));
     }

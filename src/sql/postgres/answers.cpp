@@ -132,7 +132,7 @@ bool session::send_again(job& j) noexcept {
 void session::finish_group(char status) {
     status_ = status;
     detail::list<job> once_more;
-    constexpr std::chrono::milliseconds slow(20);
+    constexpr std::chrono::milliseconds slow(100);
     constexpr std::chrono::seconds for_a_while(1);
     const bool failed = std::exchange(group_failed_, false);
     const time_point now = flights_.front().sync ? time_point::max() : loop_->now();

@@ -188,7 +188,8 @@ private:
     void put_more_sets(job& j);
     void forget(job& j) noexcept;
     bool give_up(job& j) noexcept;
-    bool gate_closed() const noexcept { return errand_ != nullptr || stopping_; }
+    /// Nothing is sent behind what nobody wants: it could not be stopped any more.
+    bool gate_closed() const noexcept { return errand_ != nullptr || stopping_ || nothing_wanted(); }
     bool nothing_wanted() const noexcept { return wanted_ == 0 && !flights_.empty(); }
     void unwant(flight& f) noexcept;
     flight* flight_of(const job& j) noexcept;
