@@ -428,6 +428,7 @@ namespace {
 }
 }  // namespace
 
+// NOLINTBEGIN(performance-unnecessary-value-param): coroutines own their parameters
 coro<> driver::open_copy(std::string, bool) { throw_postgres_only("COPY"); }
 coro<> driver::send_copy(std::string) { throw_postgres_only("COPY"); }
 coro<table_ptr> driver::end_copy(std::string) { throw_postgres_only("COPY"); }
@@ -461,6 +462,7 @@ coro<table_ptr> driver::execute_many(std::string statement, std::vector<std::vec
     }
     co_return together;
 }
+// NOLINTEND(performance-unnecessary-value-param)
 
 coro<> driver::back_up(std::string, detail::function<void(std::size_t, std::size_t)>) {
     detail::throw_logic_error("sqlite_backup() copies SQLite databases: for PostgreSQL there is pg_dump");

@@ -109,7 +109,7 @@ void session::take_error(std::string_view body) {
     j->copying = false;
     if ((j->how == form::stream || j->how == form::many) && !std::exchange(j->ended, true)) {
         if (many_ == j) many_ = nullptr;
-        message(out_, 'S');
+        append_empty(out_, 'S');
         write();
     }
     if (!lost() && j->how == form::copy_in) tell(*j);
@@ -118,7 +118,9 @@ void session::take_error(std::string_view body) {
 /// Has the job sent once more. False: it was cancelled meanwhile, and has that error.
 bool session::send_again(job& j) noexcept {
     if (j.cancelled) {
-        j.failed.emplace("it was cancelled", "57014", *j.statement);
+        try {
+            j.failed.emplace("it was cancelled", "57014", *j.statement);
+        } catch (const std::bad_alloc&) { j.thrown = std::current_exception(); }
         return false;
     }
     j.failed.reset();
@@ -126,6 +128,18 @@ bool session::send_again(job& j) noexcept {
     j.sent = j.retry = false;
     j.by_itself = true;
     return true;
+}
+
+/// The job's flight has ended. undone: it was rolled back, because one that has shared its Sync has failed.
+void session::end_job(job& j, bool undone, detail::list<job>& once_more) noexcept {
+    if (many_ == &j) many_ = nullptr;
+    const bool repeats = j.retry || (undone && !j.thrown);
+    if (j.retry) j.retried = true;
+    if (repeats && send_again(j)) {
+        once_more.push_back(j);
+    } else {
+        complete(j);
+    }
 }
 
 /// A ReadyForQuery: a flight has ended, or several that have shared a Sync.
@@ -144,16 +158,7 @@ void session::finish_group(char status) {
         if (was_slow && f.use) f.use->slow_until = now + for_a_while;
         if (f.wanted) --wanted_;
         if (f.how != form::query) --others_;
-        if (!f.owner) continue;
-        job& j = *f.owner;
-        if (many_ == &j) many_ = nullptr;
-        const bool repeats = j.retry || (failed && !f.failed && !j.thrown);
-        if (j.retry) j.retried = true;
-        if (repeats && send_again(j)) {
-            once_more.push_back(j);
-        } else {
-            complete(j);
-        }
+        if (f.owner) end_job(*f.owner, failed && !f.failed, once_more);
     }
     current_ = 0;
     if (now != time_point::max()) group_begun_ = now;
@@ -199,8 +204,43 @@ void session::end_result(flight& f, std::string_view tag) {
         j->result->affected = affected_by(tag) + (j->how == form::many ? j->result->affected : 0);
     } catch (...) { j->thrown = std::current_exception(); }
     if (j->how == form::stream && !std::exchange(j->ended, true)) {
-        message(out_, 'S');
+        append_empty(out_, 'S');
         write();
+    }
+}
+
+void session::take_description(flight& f, char type, std::string_view body) {
+    if (type == 'T') {
+        row_shape shape = read_shape(body);
+        if (!f.describes) {
+            f.shape = std::move(shape);
+            return begin_result(f, f.shape);
+        }
+        f.use->shape = std::move(shape);
+        f.use->has_rows = true;
+    }
+    if (!f.describes) return;
+    if (type == 't') {
+        reader in(body);
+        std::vector<std::uint32_t> types(in.int16());
+        for (std::uint32_t& t : types) t = in.int32();
+        f.use->types = std::move(types);
+    } else if (f.use->at == prepared::stage::preparing) {
+        f.use->at = prepared::stage::ready;
+    }
+}
+
+void session::take_row(flight& f, std::string_view body) {
+    job* const j = f.owner;
+    if (!j || j->how == form::many || j->thrown) return;
+    if (!j->result) begin_result(f, f.rows());
+    if (j->thrown) return;
+    if (j->result->columns.size() != f.rows().types.size()) throw protocol_error("a row of another result");
+    try {
+        read_row(body, f.rows(), f.binary, *j->result);
+    } catch (const std::bad_alloc&) {
+        j->thrown = std::current_exception();
+        j->result.reset();
     }
 }
 
@@ -214,38 +254,9 @@ void session::take_of_flight(flight& f, char type, std::string_view body) {
             if (f.describes && f.use->has_rows) begin_result(f, f.use->shape);
             break;
         case 't':
-            if (f.describes) {
-                reader in(body);
-                std::vector<std::uint32_t> types(in.int16());
-                for (std::uint32_t& t : types) t = in.int32();
-                f.use->types = std::move(types);
-            }
-            break;
         case 'T':
-            if (f.describes) {
-                f.use->shape = read_shape(body);
-                f.use->has_rows = true;
-                if (f.use->at == prepared::stage::preparing) f.use->at = prepared::stage::ready;
-            } else {
-                f.shape = read_shape(body);
-                begin_result(f, f.shape);
-            }
-            break;
-        case 'n':
-            if (f.describes && f.use->at == prepared::stage::preparing) f.use->at = prepared::stage::ready;
-            break;
-        case 'D': {
-            if (!j || j->how == form::many || j->thrown) break;
-            if (!j->result) begin_result(f, f.rows());
-            if (j->thrown) break;
-            try {
-                read_row(body, f.rows(), f.binary, *j->result);
-            } catch (const std::bad_alloc&) {
-                j->thrown = std::current_exception();
-                j->result.reset();
-            }
-            break;
-        }
+        case 'n': take_description(f, type, body); break;
+        case 'D': take_row(f, body); break;
         case 's':
             if (j && j->how == form::stream) {
                 j->suspended = true;
@@ -275,7 +286,7 @@ void session::take_of_copy(flight& f, char type, std::string_view body) {
         j->failed.emplace("COPY between client and server needs copy_in() or copy_out()", "0A000", *j->statement);
     if (type != 'G') return;
     message(out_, 'f').text("COPY needs copy_in()");
-    if (f.how == form::query || f.how == form::stream || f.how == form::many) message(out_, 'S');
+    if (f.how == form::query || f.how == form::stream || f.how == form::many) append_empty(out_, 'S');
     if (j && (j->how == form::stream || j->how == form::many)) j->ended = true;
     write();
 }

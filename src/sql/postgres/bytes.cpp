@@ -79,7 +79,7 @@ void session::write() noexcept {
             const int error = errno;
             receive(true);
             if (!lost() && !flights_.empty()) return;  // then the end is still to be read
-            if (!lost()) lose(std::generic_category().message(error));
+            if (!lost()) lose_because([error] { return std::generic_category().message(error); });
             return;
         }
     }
@@ -176,14 +176,18 @@ void session::receive(bool ask_anyway) noexcept {
             } else if (n == again) {
                 source_.note_exhausted(detail::direction::read);
             } else if (n == 0) {
-                lose(farewell_ ? error_of(*farewell_, std::string()).what() : "the server has closed it");
+                lose_because([this] {
+                    return std::string(
+                        farewell_ ? error_of(*farewell_, std::string()).what() : "the server has closed it");
+                });
             } else {
-                lose(tls_ ? "TLS has failed" : std::generic_category().message(errno));
+                const int error = errno;
+                lose_because([&] { return tls_ ? "TLS has failed" : std::generic_category().message(error); });
             }
         } catch (const protocol_error& e) {
-            lose(std::string("the server has broken the protocol: ") + e.what());
+            lose_because([&e] { return std::string("the server has broken the protocol: ") + e.what(); });
         } catch (const error& e) {  // a value of an impossible size
-            lose(std::string("the server has broken the protocol: ") + e.what());
+            lose_because([&e] { return std::string("the server has broken the protocol: ") + e.what(); });
         } catch (const std::bad_alloc&) { lose("there is no memory for what the server sends"); }
     }
     if (lost()) return;

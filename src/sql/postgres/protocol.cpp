@@ -173,7 +173,8 @@ void read_row(std::string_view body, const row_shape& shape, bool binary, table&
         if (size == 0xffffffff) {
             into.add_null();
         } else if (binary && shape.binary[i]) {
-            add_binary_value(into, shape.types[i], in.bytes(size).data(), size);
+            const std::string_view value = in.bytes(size);
+            add_binary_value(into, shape.types[i], value.data(), value.size());
         } else {
             read_text(in.bytes(size), shape.types[i], into);
         }
@@ -211,7 +212,7 @@ void append_value(std::string& out, const parameter& p, std::uint32_t type) {
         case parameter::kind::null: append_int32(out, 0xffffffff); return;
         case parameter::kind::boolean:
             if (type == type_id::boolean)
-                return sized(p.integer() ? std::string_view("\1", 1) : std::string_view("", 1));
+                return sized(p.integer() ? std::string_view("\1", 1) : std::string_view("\0", 1));
             return sized(p.integer() ? "true" : "false");
         case parameter::kind::integer:
             if (!fits(p.integer(), type)) {

@@ -77,6 +77,12 @@ private:
     std::size_t at_;
 };
 
+/// Appends a message without fields.
+inline void append_empty(std::string& out, char type) {
+    out += type;
+    append_int32(out, 4);
+}
+
 /// Reads the fields of a message. Throws protocol_error where it is cut short.
 class reader {
 public:

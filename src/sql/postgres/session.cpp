@@ -116,8 +116,7 @@ void session::submit(job& j) {
     line_.push_back(j);
     if (lost()) {
         j.unlink();
-        j.failed.emplace("the connection to PostgreSQL is gone: " + why_gone(), "08003", *j.statement);
-        complete(j);
+        fail(j, "the connection to PostgreSQL is gone: ", "08003");
     } else if (flights_.empty() && !gate_closed()) {
         pump();
     } else {
@@ -140,7 +139,7 @@ void session::pump() noexcept {
     for (int round = 0; !lost(); ++round) {
         if (many_ && has_room()) put_more_sets(*many_);
         try {
-            while (may_put()) put(*line_.pop_front());
+            while (may_put()) put(*line_.front());
             close_group();
         } catch (const std::bad_alloc&) { return lose("there is no memory for what has to be sent"); }
         write();
@@ -161,7 +160,7 @@ bool session::may_share(const job& j, const prepared* use) const noexcept {
 
 void session::close_group() {
     if (open_ == 0) return;
-    message(out_, 'S');
+    append_empty(out_, 'S');
     flights_.back().sync = true;
     if (open_ > 1 && group_begun_ == time_point::max()) group_begun_ = loop_->now();
     open_ = 0;
@@ -169,9 +168,17 @@ void session::close_group() {
 
 void session::put(job& j) {
     constexpr std::size_t most_together = 32;
-    prepared_ptr use = j.how == form::query ? look_up(j) : nullptr;
+    prepared_ptr use;
+    try {
+        if (j.how == form::query) use = look_up(j);
+    } catch (...) {
+        j.unlink();
+        j.thrown = std::current_exception();
+        return complete(j);
+    }
     const bool shares = j.how == form::query && may_share(j, use.get());
     if (!shares) close_group();
+    j.unlink();
     const std::size_t mark = out_.size(), before = flights_.size();
     try {
         flight& f = flights_.emplace_back();
@@ -182,7 +189,7 @@ void session::put(job& j) {
             case form::query:
                 put_query(j, f);
                 f.sync = !shares;
-                if (!shares) message(out_, 'S');
+                if (!shares) append_empty(out_, 'S');
                 break;
             case form::many: {
                 append_parse(out_, "", *j.statement, j.sets->empty() ? std::vector<parameter>() : j.sets->front());
@@ -293,7 +300,7 @@ void session::put_more_sets(job& j) {
             }
         }
         if (j.sets_sent < j.sets->size()) return;
-        message(out_, 'S');
+        append_empty(out_, 'S');
     } catch (const std::bad_alloc&) { return lose("there is no memory for what has to be sent"); }
     j.ended = true;
     many_ = nullptr;
@@ -303,7 +310,7 @@ void session::put_more_sets(job& j) {
 void session::next_batch(job& stream) {
     constexpr std::uint32_t rows = 256;
     message(out_, 'E').text("").int32(rows);
-    message(out_, 'H');
+    append_empty(out_, 'H');
     stream.suspended = false;
     if (stream.sent) write();
 }
@@ -317,7 +324,7 @@ void session::end_copy_in(job& copy, std::string_view why_not) {
     if (!copy.copying) return;
     copy.copying = false;
     if (why_not.empty()) {
-        message(out_, 'c');
+        append_empty(out_, 'c');
     } else {
         message(out_, 'f').text(why_not);
         copy.rule = on_cancel::shield;
@@ -370,7 +377,7 @@ void session::leave(std::unique_ptr<job> j) noexcept {
     try {
         if (j->how == form::stream && !std::exchange(j->ended, true)) {
             message(out_, 'C').byte('P').text("");
-            message(out_, 'S');
+            append_empty(out_, 'S');
         }
         if (j->how == form::copy_in) end_copy_in(*j, "it was left");
     } catch (const std::bad_alloc&) { return lose("there is no memory for what has to be sent"); }
@@ -512,22 +519,37 @@ void session::set_timer() noexcept {
 
 void session::on_timer() noexcept {
     const time_point now = loop_->now();
-    const std::string limit = std::to_string(cancel_deadline.count()) + " seconds";
     if (now >= deadline_) {
-        if (flights_.empty()) return lose("a request to cancel did not end within " + limit);
-        return lose((rolling_back_ ? "the server did not answer to a rollback within "
-                                   : "the server did not end a cancelled statement within ") +
-            limit);
+        return lose_because([this] {
+            const char* const what = flights_.empty() ? "a request to cancel did not end within "
+                : rolling_back_                       ? "the server did not answer to a rollback within "
+                                                      : "the server did not end a cancelled statement within ";
+            return what + std::to_string(cancel_deadline.count()) + " seconds";
+        });
     }
     if (!errand_ && nothing_wanted() && now >= cancel_again_) stop();
     set_timer();
 }
 
 /// The connection has ended. All who wait hear of it.
-void session::lose(std::string why) noexcept {
+void session::lose(std::string_view why) noexcept {
     if (lost()) return;
-    lost_ = std::move(why);
+    try {
+        lost_ = why;
+    } catch (const std::bad_alloc&) { lost_ = "no memory"; }  // which needs none
     shut();
+}
+
+/// Ends a job because the connection has ended. before: the beginning of the error's text.
+void session::fail(job& j, std::string_view before, const char* code) noexcept {
+    try {
+        if (farewell_ && j.sent) {
+            j.failed = error_of(*farewell_, *j.statement);
+        } else {
+            j.failed.emplace(std::string(before) + why_gone(), code, *j.statement);
+        }
+    } catch (const std::bad_alloc&) { j.thrown = std::current_exception(); }
+    complete(j);
 }
 
 void session::shut() noexcept {
@@ -541,25 +563,24 @@ void session::shut() noexcept {
     source_.detach();
     parked_[0] = parked_[1] = false;
     many_ = nullptr;
-    std::deque<flight> flights;
-    flights.swap(flights_);
     wanted_ = 0;
-    for (const flight& f : flights) {
+    while (!flights_.empty()) {
+        const flight f = std::move(flights_.front());
+        flights_.pop_front();
         if (!f.owner) continue;
         job& j = *f.owner;
-        if (!j.failed && !j.thrown) {
-            j.failed = farewell_ ? error_of(*farewell_, *j.statement)
-                                 : error("the connection to PostgreSQL is lost: " + why_gone(), "08006", *j.statement);
+        if (j.failed || j.thrown) {
+            complete(j);
+        } else {
+            fail(j, "the connection to PostgreSQL is lost: ", "08006");
         }
-        complete(j);
     }
-    while (job* const j = line_.pop_front()) {
-        j->failed.emplace("the connection to PostgreSQL is gone: " + why_gone(), "08003", *j->statement);
-        complete(*j);
-    }
+    while (job* const j = line_.pop_front()) { fail(*j, "the connection to PostgreSQL is gone: ", "08003"); }
     while (listener* const l = listeners_.pop_front()) {
         l->at = nullptr;
-        if (!closed) l->why = why_gone();
+        try {
+            if (!closed) l->why = why_gone();
+        } catch (const std::bad_alloc&) { l->why = "no memory"; }
         l->came.set();
     }
     hearing_ = 0;

@@ -196,6 +196,7 @@ private:
     void complete(job& j) noexcept;
     void tell(job& j) noexcept;
     void finish_group(char status);
+    void end_job(job& j, bool undone, detail::list<job>& once_more) noexcept;
     bool send_again(job& j) noexcept;
 
     // ---- stopping ----
@@ -206,7 +207,15 @@ private:
     void on_timer() noexcept;
     void nothing_under_way() noexcept;
     void errand_done() noexcept override;
-    void lose(std::string why) noexcept;
+    void lose(std::string_view why) noexcept;
+    /// The same, for a reason that has to be put together.
+    template<class Make>
+    void lose_because(Make make) noexcept {
+        try {
+            lose(make());
+        } catch (const std::bad_alloc&) { lose("no memory"); }
+    }
+    void fail(job& j, std::string_view before, const char* code) noexcept;
 
     // ---- bytes ----
     std::size_t unsent() const noexcept { return out_.size() - out_at_; }
@@ -226,6 +235,8 @@ private:
     bool take_at_any_time(char type, std::string_view body);
     void take_error(std::string_view body);
     void take_of_flight(flight& f, char type, std::string_view body);
+    void take_description(flight& f, char type, std::string_view body);
+    void take_row(flight& f, std::string_view body);
     void take_of_copy(flight& f, char type, std::string_view body);
     void begin_result(flight& f, const row_shape& shape);
     void end_result(flight& f, std::string_view tag);
