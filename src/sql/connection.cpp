@@ -456,7 +456,8 @@ coro<table_ptr> driver::execute_many(std::string statement, std::vector<std::vec
     if (failed) {
         if (usable() && in_transaction()) {
             if (inside) { co_await execute("ROLLBACK TO aio_many", none, on_cancel::shield); }
-            co_await execute(inside ? last : std::string("ROLLBACK"), none, on_cancel::shield);
+            const std::string end = inside ? last : "ROLLBACK";
+            co_await execute(end, none, on_cancel::shield);
         }
         std::rethrow_exception(failed);
     }

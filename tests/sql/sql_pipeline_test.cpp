@@ -399,7 +399,10 @@ AIO_REAL_TEST("a copy_in that fails on either side copies nothing, and the conne
     };
     EXPECT_EQ(co_await code_of(db.copy_in("COPY t FROM STDIN", throws())), "no more");
     auto wrong = []() -> aio::async_generator<std::string> {
-        for (int i = 0; i < 1000; ++i) co_yield i == 500 ? std::string("x\n") : std::string(100, '1').substr(99) + "\n";
+        for (int i = 0; i < 1000; ++i) {
+            std::string line = i == 500 ? "x\n" : "1\n";
+            co_yield std::move(line);
+        }
     };
     EXPECT_EQ(co_await code_of(db.copy_in("COPY t FROM STDIN", wrong())), "22P02");
     auto endless = []() -> aio::async_generator<std::string> {

@@ -170,7 +170,10 @@ AIO_REAL_TEST("over TLS everything works; a server that cannot prove who it is g
     co_await plain.query("SELECT pg_reload_conf()");
     const std::string certificate =
         files.write("root.crt", (co_await plain.query("SELECT pg_read_file('server.crt')"))[0][0].as<std::string>());
-    while ((co_await plain.query("SHOW ssl"))[0][0].as<std::string>() != "on") co_await aio::sleep(5ms);
+    for (std::string ssl; ssl != "on";) {
+        co_await aio::sleep(5ms);
+        ssl = (co_await plain.query("SHOW ssl"))[0][0].as<std::string>();
+    }
     {
         auto& db = co_await aio::enter(sql::connect(server() + "?sslmode=verify-full&sslrootcert=" + certificate));
         EXPECT_TRUE((co_await db.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))[0][0].as<bool>());
