@@ -436,6 +436,10 @@ coro<std::string> driver::fetch_copy() { throw_postgres_only("COPY"); }
 async_generator<notification> driver::listen(std::string) { throw_postgres_only("LISTEN"); }
 void driver::handle_notices(aio::detail::function<void(const notice&)>) { throw_postgres_only("notices"); }
 void driver::check_notifies() const { throw_postgres_only("NOTIFY"); }
+coro<> driver::back_up(std::string, detail::function<void(std::size_t, std::size_t)>) {
+    detail::throw_logic_error("sqlite_backup() copies SQLite databases: for PostgreSQL there is pg_dump");
+}
+// NOLINTEND(performance-unnecessary-value-param)
 
 // One after the other, in a transaction or a savepoint. SQLite and PostgreSQL have faster ways of their own.
 coro<table_ptr> driver::execute_many(std::string statement, std::vector<std::vector<parameter>> sets) {
@@ -462,11 +466,6 @@ coro<table_ptr> driver::execute_many(std::string statement, std::vector<std::vec
         std::rethrow_exception(failed);
     }
     co_return together;
-}
-// NOLINTEND(performance-unnecessary-value-param)
-
-coro<> driver::back_up(std::string, detail::function<void(std::size_t, std::size_t)>) {
-    detail::throw_logic_error("sqlite_backup() copies SQLite databases: for PostgreSQL there is pg_dump");
 }
 
 coro<> connection::back_up(std::string path, detail::function<void(std::size_t, std::size_t)> progress) {

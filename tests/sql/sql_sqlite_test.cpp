@@ -19,6 +19,9 @@ namespace sql = aio::sql;
 using aio_test::contains;
 using aio_test::count;
 
+#define SKIP_WITHOUT_THREADS_AFTER_FORK() \
+    if (AIO_TEST_TSAN) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer"
+
 std::string url_of(const aio_test::folder& folder, const std::string& name) { return "sqlite:///" + folder.path(name); }
 
 struct failure {
@@ -410,6 +413,7 @@ AIO_REAL_TEST("a stream of a million rows needs no more memory than one of a tho
 // ---- faults ----
 
 PLAIN_TEST("a full disk is SQLITE_FULL or an I/O error that names the file, and what was committed stays") {
+    SKIP_WITHOUT_THREADS_AFTER_FORK();
     const aio_test::folder folder;
     const std::string url = url_of(folder, "full.db");
     const int status = aio_test::in_a_fork([&] {
@@ -439,6 +443,7 @@ PLAIN_TEST("a full disk is SQLITE_FULL or an I/O error that names the file, and 
 }
 
 PLAIN_TEST("a process that is killed in the middle of a transaction leaves a whole file, with all that was committed") {
+    SKIP_WITHOUT_THREADS_AFTER_FORK();
     const aio_test::folder folder;
     for (const char* mode : {"DELETE", "WAL"}) {
         const std::string url = url_of(folder, mode);
@@ -497,6 +502,7 @@ AIO_REAL_TEST("a file that is no database, or a damaged one, is an error that na
 }
 
 PLAIN_TEST("in a folder that cannot be written a file can be read, and a write says why not") {
+    SKIP_WITHOUT_THREADS_AFTER_FORK();
     const aio_test::folder folder;
     const std::string url = url_of(folder, "ro.db");
     auto make = [&]() -> aio::coro<> {
@@ -540,6 +546,7 @@ void* failing_realloc(void* p, int n) { return fails() ? nullptr : real_methods.
 }  // namespace
 
 PLAIN_TEST("every allocation of SQLite's own that fails is an error, and nothing is half done") {
+    SKIP_WITHOUT_THREADS_AFTER_FORK();
     const int status = aio_test::in_a_fork([] {
         sqlite3_shutdown();
         sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real_methods);
