@@ -170,12 +170,12 @@ AIO_REAL_TEST("a client sends what it was asked for, and takes a proper answer")
         }
         const std::size_t at = head.find("Sec-WebSocket-Key: ") + 19;
         const std::string accept = aio::detail::websocket_accept(head.substr(at, 24));
+        const std::string early = raw_frame{.opcode = 1, .payload = "early", .masked = false}.bytes();
         // A message comes in the same piece as the head.
         co_await c.write(
             "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nconnection: keep-alive, upgrade\r\n"
             "Sec-WebSocket-Accept: " +
-            accept + "\r\nSec-WebSocket-Protocol: two\r\n\r\n" +
-            raw_frame{.opcode = 1, .payload = "early", .masked = false}.bytes());
+            accept + "\r\nSec-WebSocket-Protocol: two\r\n\r\n" + early);
         co_await c.read_to_end();
     });
     const headers more("User-Agent", "mine", "X-More", "yes");

@@ -530,11 +530,12 @@ AIO_REAL_TEST("a real server that drains closes its WebSockets with 1001, and ta
     co_await ws.send("hello");
     EXPECT_EQ((co_await ws.receive())->text(), "hello");
 
+    const std::string frame = raw_frame{.opcode = 1, .payload = "early"}.bytes();
     aio::stream early = co_await aio::open_connection("127.0.0.1", server.port());
     co_await early.write(
         "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" +
-        raw_frame{.opcode = 1, .payload = "early"}.bytes());
+        frame);
     const std::string head = co_await early.read_until("\r\n\r\n");
     EXPECT_TRUE(head.starts_with("HTTP/1.1 101 ")) << head;
     EXPECT_NE(head.find("\r\nConnection: Upgrade\r\n"), head.npos) << head;
