@@ -14,13 +14,20 @@ using aio::http::request;
 using aio::http::response;
 using aio::http::router;
 
-/// The output of curl, for a path of a server.
-aio::coro<std::string> curl(int port, std::string path, std::vector<std::string> options = {}) {
+/// The output of curl.
+aio::coro<std::string> output_of_curl(std::vector<std::string> options, std::string url) {
     std::vector<std::string> argv = {"curl", "-sS", "--path-as-is", "--max-time", "30"};
     argv.insert(argv.end(), options.begin(), options.end());
-    argv.push_back("http://127.0.0.1:" + std::to_string(port) + path);
+    argv.push_back(std::move(url));
     aio_test::other_program program(argv);
     co_return co_await program.rest();
+}
+
+/// The output of curl with these options, for a path of a server.
+template<class... Option>
+aio::coro<std::string> curl(int port, const std::string& path, Option... options) {
+    std::vector<std::string> all{std::string(options)...};
+    return output_of_curl(std::move(all), "http://127.0.0.1:" + std::to_string(port) + path);
 }
 
 aio::coro<response> take_upload(request r) {
@@ -54,21 +61,21 @@ AIO_REAL_TEST("curl: a folder, ranges, validators and compression") {
     auto server = co_await aio::http::start_server(app, "127.0.0.1", 0);
     const int port = server.port();
     EXPECT_TRUE(co_await curl(port, "/f/large.txt") == large) << "sent from the file";
-    EXPECT_TRUE(co_await curl(port, "/f/large.txt", {"--compressed"}) == large) << "compressed while it is read";
-    EXPECT_TRUE(co_await curl(port, "/f/large.txt", {"--http1.0", "--compressed"}) == large);
-    EXPECT_TRUE(co_await curl(port, "/f/large.txt", {"-r", "1000000-"}) == large.substr(1'000'000));
-    EXPECT_EQ(co_await curl(port, "/f/small.txt", {"-r", "-3"}), "789");
-    const std::string head = co_await curl(port, "/f/large.txt", {"-I"});
+    EXPECT_TRUE(co_await curl(port, "/f/large.txt", "--compressed") == large) << "compressed while it is read";
+    EXPECT_TRUE(co_await curl(port, "/f/large.txt", "--http1.0", "--compressed") == large);
+    EXPECT_TRUE(co_await curl(port, "/f/large.txt", "-r", "1000000-") == large.substr(1'000'000));
+    EXPECT_EQ(co_await curl(port, "/f/small.txt", "-r", "-3"), "789");
+    const std::string head = co_await curl(port, "/f/large.txt", "-I");
     EXPECT_TRUE(head.starts_with("HTTP/1.1 200 OK\r\n")) << head;
     EXPECT_NE(head.find("Content-Length: " + std::to_string(large.size()) + "\r\n"), head.npos) << head;
     const std::string status = "%{http_code} %{size_download}";
     const std::string tags = (folder / "tags").string();
-    EXPECT_EQ(co_await curl(port, "/f/small.txt", {"--etag-save", tags}), "0123456789");
-    EXPECT_EQ(co_await curl(port, "/f/small.txt", {"--etag-compare", tags, "-w", status}), "304 0");
-    EXPECT_EQ(co_await curl(port, "/f/small.txt", {"-z", (folder / "small.txt").string(), "-w", status}), "304 0");
-    EXPECT_EQ(co_await curl(port, "/f/small.txt", {"-r", "10-", "-o", "/dev/null", "-w", "%{http_code}"}), "416");
+    EXPECT_EQ(co_await curl(port, "/f/small.txt", "--etag-save", tags), "0123456789");
+    EXPECT_EQ(co_await curl(port, "/f/small.txt", "--etag-compare", tags, "-w", status), "304 0");
+    EXPECT_EQ(co_await curl(port, "/f/small.txt", "-z", (folder / "small.txt").string(), "-w", status), "304 0");
+    EXPECT_EQ(co_await curl(port, "/f/small.txt", "-r", "10-", "-o", "/dev/null", "-w", "%{http_code}"), "416");
     for (const char* path : {"/f/../../etc/passwd", "/f/..%2f..%2fetc/passwd", "//etc/passwd", "/f//etc/passwd"})
-        EXPECT_EQ(co_await curl(port, path, {"-o", "/dev/null", "-w", "%{http_code}"}), "404") << path;
+        EXPECT_EQ(co_await curl(port, path, "-o", "/dev/null", "-w", "%{http_code}"), "404") << path;
     co_await server.drain(10s);
 }
 
@@ -84,16 +91,17 @@ AIO_REAL_TEST("curl: files are uploaded in parts, whatever their size and names"
     app.post("/up", aio::http::unbuffered(take_upload));
     auto server = co_await aio::http::start_server(app, "127.0.0.1", 0);
     const std::string path = (folder / "").string();
+    const std::string url = "http://127.0.0.1:" + std::to_string(server.port()) + "/up";
     const std::vector<std::string> options = {"--form-string", "title=a; b", "-F",
         "file=@" + path + "large.bin;filename=\"b\xc3\xbc \\\"x\\\".bin\"", "-F", "none=@" + path + "empty;type=x/y"};
-    const std::string told = co_await curl(server.port(), "/up", options);
+    const std::string told = co_await output_of_curl(options, url);
     EXPECT_EQ(told,
         "title - text/plain 4 2947516\nfile b\xc3\xbc %22x%22.bin application/octet-stream " +
             std::to_string(large.size()) + " " + std::to_string(sum) + "\nnone empty x/y 0 0\n");
     std::vector<std::string> bad = {
         "-H", "Content-Type: multipart/form-data; boundary=x", "-d", "no parts", "-w", "%{http_code}"};
-    EXPECT_EQ(co_await curl(server.port(), "/up", bad),
-        "the multipart body is malformed: it ends before its last boundary\n400");
+    EXPECT_EQ(
+        co_await output_of_curl(bad, url), "the multipart body is malformed: it ends before its last boundary\n400");
     co_await server.drain(10s);
 }
 

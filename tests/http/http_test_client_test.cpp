@@ -215,7 +215,8 @@ AIO_TEST("a timeout and a cancel end the handler, and a request may outlive its 
         aio::task<response> t = aio::create_task(c.get("/"));
         co_await aio::sleep(1s);
         t.cancel();
-        co_await aio::wait(std::vector{t});
+        std::vector<aio::task<response>> cancelled(1, t);
+        co_await aio::wait(std::move(cancelled));
         EXPECT_TRUE(t.cancelled());
         EXPECT_EQ(ended, 2);
         begun.emplace(c.get("/"));

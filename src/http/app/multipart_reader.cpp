@@ -21,7 +21,10 @@ coro<multipart_parser::event> multipart_reader::next_event() {
 
 // Nothing stands behind the last part, as a rule, but the connection goes on only if everything was read.
 coro<> multipart_reader::drop_rest() {
-    while (co_await body_.next()) {}
+    for (;;) {
+        const std::string* const piece = co_await body_.next();
+        if (!piece) co_return;
+    }
 }
 
 coro<bool> multipart_reader::next_part() {
