@@ -11,11 +11,14 @@ namespace aio::sql {
 
 void parameter::throw_too_large() {
     throw std::invalid_argument(
-        "a parameter does not fit into a signed 64-bit integer, the largest that databases have: give it as a sql::numeric");
+        "a parameter does not fit into a signed 64-bit integer, the largest that databases have: "
+        "give it as a sql::numeric");
 }
 
 void parameter::throw_no_time() {
-    throw std::invalid_argument("a parameter is no point in time: it is infinite, NaN, too far away, or no day of the calendar");
+    throw std::invalid_argument(
+        "a parameter is no point in time: "
+        "it is infinite, NaN, too far away, or no day of the calendar");
 }
 
 parameter::parameter(const numeric& v) : parameter(v.to_string(), meaning::numeric) {}
