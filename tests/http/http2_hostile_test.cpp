@@ -1,6 +1,7 @@
 // Tests of HTTP/2 on the server against clients that break the protocol, or that keep to it in order to harm: frames
 // made by hand.
 #include "http2_client.hpp"
+#include "http2_fuzz.hpp"
 
 #include <random>
 
@@ -225,6 +226,7 @@ AIO_TEST("a client that has its streams reset by what it does wrong is not serve
         co_await aio::sleep_forever();
         co_return http::response(200);
     });
+    host.settings.cancel_on_disconnect = true;
     std::string text = http2_hello();
     for (std::uint32_t id = 1; id < 20'000; id += 2) text += request(id, http2_get()) + http2_frame(8, 0, id, bytes(0));
     const std::vector<frame> all = co_await said_to(host, text);
@@ -398,7 +400,7 @@ AIO_TEST("the outcome is the same in whatever pieces the bytes come") {
     }
 }
 
-AIO_TEST("random frames, and damaged ones, do no harm") {
+PLAIN_TEST("random frames, and damaged ones, do no harm") {
     std::mt19937 random(42);
     const auto below = [&random](std::size_t n) { return n == 0 ? 0 : random() % n; };
     const std::vector<std::string> good = {request(1, http2_get()), request(3, http2_get("/x"), 4),
@@ -408,33 +410,17 @@ AIO_TEST("random frames, and damaged ones, do no harm") {
         http2_frame(2, 0, 5, bytes(3) + "x"), request(5, http2_get(), 1),
         http2_frame(9, 4, 5, http2_block({{"x", "y"}})), request(7, http2_get(), 0x25)};
     for (int i = 0; i < (AIO_TEST_SANITIZED ? 400 : 2'000); ++i) {
-        http2_test_host host([](http::request r) -> aio::coro<http::response> {
-            const aio_test::counted local;
-            auto body = r.stream();
-            while (co_await body.next()) {}
-            co_return http::response(200, std::string(100'000, 'x'));
-        });
-        host.streamed = below(2) == 0;
-        std::string text = http2_hello();
+        std::string text(1, static_cast<char>(i));
         for (std::size_t n = 1 + below(12); n > 0; --n) {
             std::string f = good[below(good.size())];
             if (below(3) == 0) f[below(f.size())] = static_cast<char>(random());
-            if (below(8) == 0)
+            if (below(8) == 0) {
                 f = http2_frame(static_cast<std::uint8_t>(below(12)), static_cast<std::uint8_t>(random()),
                     static_cast<std::uint32_t>(below(9)), std::string(below(40), static_cast<char>(random())));
+            }
             text += f;
         }
-        const std::exception_ptr error = co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
-            co_await s.write(text);
-            co_await aio_test::turns(5);
-            s.write_eof();
-            try {
-                static_cast<void>(co_await s.read());
-            } catch (const std::system_error&) {}
-            co_await s.aclose();
-        });
-        EXPECT_FALSE(error) << i;
-        EXPECT_EQ(aio_test::counted::alive, 0) << i;
+        EXPECT_EQ(http_fuzz::http2(text), "") << i;
     }
 }
 

@@ -631,4 +631,25 @@ AIO_TEST("PINGs beside the data of a long request are no flood") {
     });
 }
 
+AIO_TEST("a client that opens its window by a byte now and then loses its stream, too") {
+    http2_test_host host(
+        [](http::request) -> aio::coro<http::response> { co_return http::response(200, std::string(1'000'000, 'x')); });
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
+        http2_client::settings none;
+        none.window = 100;
+        none.by_hand = true;
+        http2_client c(std::move(s), none);
+        const std::int32_t id = c.request("GET", "/");
+        const auto begin = aio::get_running_loop().time();
+        while (!c.answers[id].closed && aio::get_running_loop().time() - begin < 300s) {
+            const std::size_t had = c.answers[id].body.size();
+            co_await c.until([&] { return c.answers[id].closed || c.answers[id].body.size() > had; });
+            nghttp2_submit_window_update(c.session(), 0, id, 1);
+            co_await aio::sleep(5s);
+        }
+        EXPECT_EQ(c.answers[id].code, std::uint32_t(NGHTTP2_CANCEL));
+        EXPECT_LE(aio::get_running_loop().time() - begin, 40s);
+    });
+}
+
 }  // namespace

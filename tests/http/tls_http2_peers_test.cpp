@@ -178,28 +178,35 @@ def read(s, c, until, window=True):
             s.sendall(c.data_to_send())
             return seen
 
+def ended(stream):
+    return lambda e: isinstance(e, h2.events.StreamEnded) and e.stream_id == stream
+
+def data_of(events, stream=None):
+    return b"".join(e.data for e in events
+        if isinstance(e, h2.events.DataReceived) and stream in (None, e.stream_id))
+
 port = int(sys.argv[1])
 
 # The window shrinks below zero while a response is sent, and grows again.
 s, c = connect(port)
 one = get(c, "/large")
-got = sum(len(e.data) for e in read(s, c, lambda e: isinstance(e, h2.events.DataReceived), False) if isinstance(e, h2.events.DataReceived))
+got = len(data_of(read(s, c, lambda e: isinstance(e, h2.events.DataReceived), False)))
 c.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1000})
 s.sendall(c.data_to_send())
 c.increment_flow_control_window(10_000_000)
 c.increment_flow_control_window(10_000_000, one)
-got += sum(len(e.data) for e in read(s, c, lambda e: isinstance(e, h2.events.StreamEnded), False) if isinstance(e, h2.events.DataReceived))
+got += len(data_of(read(s, c, ended(one), False)))
 print("window", got)
 
 # PINGs between the pieces of a body, which is cancelled; the connection goes on.
 two = get(c, "/pieces")
 for i in range(5):
     c.ping(b"12345678")
-pings = sum(1 for e in read(s, c, lambda e: isinstance(e, h2.events.DataReceived)) if isinstance(e, h2.events.PingAckReceived))
+seen = read(s, c, lambda e: isinstance(e, h2.events.DataReceived))
+pings = sum(1 for e in seen if isinstance(e, h2.events.PingAckReceived))
 c.reset_stream(two, 8)
 three = get(c, "/version")
-body = b"".join(e.data for e in read(s, c, lambda e: isinstance(e, h2.events.StreamEnded) and e.stream_id == three)
-    if isinstance(e, h2.events.DataReceived) and e.stream_id == three)
+body = data_of(read(s, c, ended(three)), three)
 print("after a reset", pings, body.decode().strip())
 
 # An upload against the server's windows.
@@ -214,7 +221,7 @@ while left > 0:
         read(s, c, lambda e: isinstance(e, h2.events.WindowUpdated))
     s.sendall(c.data_to_send())
 c.end_stream(four)
-body = b"".join(e.data for e in read(s, c, lambda e: isinstance(e, h2.events.StreamEnded)) if isinstance(e, h2.events.DataReceived))
+body = data_of(read(s, c, ended(four)))
 print("upload", body.decode().split()[1])
 
 # More streams than the server allows are refused, and the connection goes on.
@@ -223,15 +230,17 @@ s.sendall(c.data_to_send())
 for stream in waiting:
     c.reset_stream(stream, 8)
 last = get(c, "/version")
-body = b"".join(e.data for e in read(s, c, lambda e: isinstance(e, h2.events.StreamEnded) and e.stream_id == last) if isinstance(e, h2.events.DataReceived))
+body = data_of(read(s, c, ended(last)), last)
 print("after 100 resets", body.decode().strip())
 
 # Bodies that do not have the length that they have promised.
 s, c = connect(port)
 stream = c.get_next_available_stream_id()
-c.send_headers(stream, [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "h"), ("content-length", "5")])
+c.send_headers(stream, [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "h"),
+    ("content-length", "5")])
 c.send_data(stream, b"too long", end_stream=True)
-resets = [e for e in read(s, c, lambda e: isinstance(e, h2.events.StreamReset)) if isinstance(e, h2.events.StreamReset)]
+seen = read(s, c, lambda e: isinstance(e, h2.events.StreamReset))
+resets = [e for e in seen if isinstance(e, h2.events.StreamReset)]
 print("wrong length", int(resets[0].error_code))
 
 # The client says goodbye itself: what is under way is answered.

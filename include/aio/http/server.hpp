@@ -1,6 +1,6 @@
 #pragma once
-// The HTTP server: HTTP/1.1 and 1.0, one handler for all requests, keep-alive, limits and deadlines that an open port
-// needs.
+// The HTTP server: HTTP/1.1, 1.0 and HTTP/2, one handler for all requests, keep-alive, limits and deadlines that an
+// open port needs.
 //
 //     aio::coro<aio::http::response> hello(aio::http::request request) {
 //         co_return aio::http::response(200, "hello, " + request.query("name").value_or("you") + "\n");
@@ -24,8 +24,15 @@
 // request has a limit, chunks and trailers too. HEAD is given to the handler; the body of its response is not sent. An
 // exception of the handler goes to the loop's exception handler, and the client gets a 500.
 //
-// A body may be larger than memory: unbuffered(handler) reads one while it comes, and response::stream() sends one while
-// it is made. With .context, connections are encrypted.
+// A body may be larger than memory: unbuffered(handler) reads one while it comes, and response::stream() sends one
+// while it is made. With .context, connections are encrypted.
+//
+// HTTP/2 is spoken with clients that agree on it in TLS, where the context says alpn("h2", "http/1.1"), and with those
+// that know it beforehand and begin with it. The requests of one connection are handled at the same time, each in a
+// task of its own. A client that cancels a request (RST_STREAM) cancels its handler. A response that cannot be
+// completed resets its request alone; max_requests_per_connection, "Connection: close" and close() let the client know
+// by GOAWAY, and what is under way is finished. Windows, and so memory, are bounded by what handlers read and clients
+// take.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -76,7 +83,7 @@ struct server_options {
     // tables. A generator of stream() is closed in both cases. Source: aiohttp's handler_cancellation.
     bool cancel_on_disconnect = false;
     const access_log* log = nullptr;             // is told of each response; it is copied before the call returns
-    std::uint32_t max_concurrent_streams = 100;  // requests of a connection of HTTP/2 that are under way
+    std::uint32_t max_concurrent_streams = 100;  // HTTP/2: how many requests of a connection may be under way
 };
 
 /// What a server has done since its start.

@@ -229,7 +229,7 @@ bool http2_connection::collect() {
 void http2_connection::finish() noexcept {
     if (finished_) return;
     finished_ = true;
-    close_streams(true);
+    close_streams(server_->options.cancel_on_disconnect);
     try {
         client_.write_eof();
     } catch (...) {

@@ -183,7 +183,7 @@ int http2_callbacks::send_data(nghttp2_session*, nghttp2_frame*, const std::uint
     return guarded(user_data, [&](http2_connection& c) -> int {
         c.out_.append(view(head, frame_head)).append(s.to_send(length));
         s.sent(length);
-        c.nuisance_.give(4);
+        if (length >= 512) c.nuisance_.give(4);
         return c.out_.size() < http2_connection::most_collected ? 0 : NGHTTP2_ERR_PAUSE;
     });
 }

@@ -24,7 +24,8 @@ constexpr std::size_t file_piece = 128 * 1024;
 // A client that cancels requests and sends others at once may have this many times max_concurrent_streams handlers,
 // while those that were cancelled end.
 constexpr std::size_t most_handlers = 2;
-constexpr int client_closed_request = 499;  // nginx's number, for the log alone
+constexpr std::size_t least_progress = 16 * 1024;  // of a response, in write_timeout
+constexpr int client_closed_request = 499;         // nginx's number, for the log alone
 
 ssize_t read_data(nghttp2_session*, std::int32_t, std::uint8_t*, std::size_t length, std::uint32_t* flags,
     nghttp2_data_source* source, void* user_data) noexcept {
@@ -326,7 +327,13 @@ ssize_t http2_stream::next_frame(std::size_t most, std::uint32_t& flags) {
 
 void http2_stream::sent(std::size_t n) noexcept {
     to_send_.remove_prefix(n);
-    if (!to_send_.empty()) return connection->expect_progress(*this);
+    if (!to_send_.empty()) {
+        since_progress_ += n;
+        if (since_progress_ < least_progress) return;  // a client that takes a byte now and then gains no time
+        since_progress_ = 0;
+        return connection->expect_progress(*this);
+    }
+    since_progress_ = 0;
     connection->expect_nothing(*this);
     if (!last_) taken_.set();
 }

@@ -108,10 +108,11 @@ private:
     http2_length promised_;  // the length of the body, if its fields have one
     std::string piece_;
     std::string_view to_send_;
-    bool handled_ = false;  // the handler has given its response
-    bool begun_ = false;    // nghttp2 has the head of the response
-    bool last_ = false;     // nothing comes after to_send_
-    bool cut_ = false;      // by this side: the body is not whole
+    std::size_t since_progress_ = 0;  // bytes sent since the deadline was set
+    bool handled_ = false;            // the handler has given its response
+    bool begun_ = false;              // nghttp2 has the head of the response
+    bool last_ = false;               // nothing comes after to_send_
+    bool cut_ = false;                // by this side: the body is not whole
     wakeup taken_;
 };
 
