@@ -85,7 +85,7 @@ bool http_opening::start() noexcept {
     t.awaits_head = true;
     if (!t.begin()) return true;
     try {
-        if (body_) feeder_ = create_task(feed(t.upload, std::move(*body_)));
+        if (body_) feeder_ = create_task(feed(feeder_upload(t.upload), std::move(*body_)));
     } catch (...) { t.end(std::current_exception()); }
     if (t.ended || !wait_for_piece(t)) return true;
     wait_in(t, *this);
@@ -157,7 +157,7 @@ coro<> end_feeder(task<> feeder) {
 
 coro<http::response> upload_all(curl_transfer_ptr transfer, async_generator<std::string> body) {
     if (transfer->error) std::rethrow_exception(transfer->error);
-    task<> feeder = create_task(feed(transfer->upload, std::move(body)));
+    task<> feeder = create_task(feed(feeder_upload(transfer->upload), std::move(body)));
     http_exchange exchange(std::move(transfer));
     http::response r;
     std::exception_ptr error;

@@ -4,6 +4,8 @@
 
 #include "http/client/transfer.hpp"
 
+#include <aio/errors.hpp>
+
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -66,7 +68,16 @@ coro<> feed_all(curl_upload& u, async_generator<std::string>& body) {
 
 }  // namespace
 
-coro<> feed(std::shared_ptr<curl_upload> upload, async_generator<std::string> body) {
+feeder_upload::~feeder_upload() {
+    if (!upload_ || !upload_->transfer || upload_->transfer->ended || upload_->ended) return;
+    std::exception_ptr why;
+    try {
+        throw cancelled_error("the task that reads a request's body was cancelled");
+    } catch (...) { why = std::current_exception(); }  // that error, or std::bad_alloc
+    upload_->transfer->end(std::move(why));
+}
+
+coro<> feed(feeder_upload upload, async_generator<std::string> body) {
     std::exception_ptr error;
     try {
         co_await feed_all(*upload, body);

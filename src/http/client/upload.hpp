@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace aio::detail {
 
@@ -38,7 +39,22 @@ struct curl_upload {
     void detach() noexcept;
 };
 
+/// The feeder's hold on its upload. If the feeder goes without having given all, because somebody has cancelled it even
+/// before its first step, the transfer ends, too: nobody would give the rest.
+class feeder_upload {
+public:
+    explicit feeder_upload(std::shared_ptr<curl_upload> upload) noexcept : upload_(std::move(upload)) {}
+    feeder_upload(feeder_upload&&) noexcept = default;
+    feeder_upload& operator=(feeder_upload&&) = delete;
+    ~feeder_upload();
+    curl_upload& operator*() const noexcept { return *upload_; }
+    curl_upload* operator->() const noexcept { return upload_.get(); }
+
+private:
+    std::shared_ptr<curl_upload> upload_;
+};
+
 /// Asks the generator for pieces until it or the transfer has ended. An error of the generator's ends the transfer.
-coro<> feed(std::shared_ptr<curl_upload> upload, async_generator<std::string> body);
+coro<> feed(feeder_upload upload, async_generator<std::string> body);
 
 }  // namespace aio::detail
