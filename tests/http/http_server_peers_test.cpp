@@ -13,15 +13,12 @@
 namespace {
 
 namespace http = aio::http;
-using aio_test::other_program;
+using aio_test::other_program, aio_test::there_is;
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 
 other_program shell(const std::string& command) {
     return other_program({"sh", "-c", "PATH=$PATH:/usr/sbin; exec 2>&1; " + command});
-}
-bool there_is(const char* program) {
-    return std::system(("PATH=$PATH:/usr/sbin command -v " + std::string(program) + " >/dev/null").c_str()) == 0;
 }
 std::string url_of(const http::server& server) { return "http://127.0.0.1:" + std::to_string(server.port()); }
 

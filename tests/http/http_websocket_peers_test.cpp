@@ -18,8 +18,7 @@ other_program python_of_debian(const std::string& text) {
 }
 
 bool there_is_websockets() {
-    static const bool there = std::system("/usr/bin/python3 -c 'import websockets' 2>/dev/null") == 0;
-    return there;
+    return aio_test::there_is("python3-websockets", "/usr/bin/python3 -c 'import websockets'");
 }
 
 constexpr const char* python_server = R"(
@@ -84,10 +83,7 @@ aio::coro<> echo(websocket ws) {
 }  // namespace
 
 AIO_REAL_TEST("a server of Python's websockets: text, bytes, big, fragments, pings, codes, subprotocols") {
-    if (!there_is_websockets()) {
-        GTEST_LOG_(INFO) << "python3-websockets is not installed";
-        co_return;
-    }
+    if (!there_is_websockets()) co_return;
     other_program python = python_of_debian(python_server);
     const std::string url = "ws://127.0.0.1:" + std::to_string(co_await python.number());
     aio::http::session s;

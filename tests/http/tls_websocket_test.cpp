@@ -17,8 +17,7 @@ other_program python_of_debian(const std::string& text) {
 }
 
 bool there_is_websockets() {
-    static const bool there = std::system("/usr/bin/python3 -c 'import websockets' 2>/dev/null") == 0;
-    return there;
+    return aio_test::there_is("python3-websockets", "/usr/bin/python3 -c 'import websockets'");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "aio_test.hpp"
 #include "io/transport.hpp"
+#include "other_program.hpp"
 #include "tls_ends.hpp"
 
 #include <aio/detail/io/stream_state.hpp>
@@ -88,10 +89,6 @@ public:
 private:
     pid_t pid_;
 };
-
-bool there_is(const char* name) {
-    return std::system(("command -v " + std::string(name) + " >/dev/null 2>&1").c_str()) == 0;
-}
 
 /// The certificates of the tests, as files.
 struct files : folder {

@@ -12,6 +12,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -21,6 +22,17 @@
 extern char** environ;
 
 namespace aio_test {
+
+/// True if the shell command succeeds, which looks whether a program or module is there. If it is not, the running test
+/// is marked as skipped for want of the package.
+inline bool there_is(const std::string& package, const std::string& command) {
+    const std::string quiet = "PATH=$PATH:/usr/sbin; { " + command + "; } >/dev/null 2>&1";
+    if (std::system(quiet.c_str()) == 0) return true;
+    [&] { GTEST_SKIP() << package << " is not installed"; }();
+    return false;
+}
+/// The same for a program of that name.
+inline bool there_is(const std::string& program) { return there_is(program, "command -v " + program); }
 
 class other_program {
 public:
