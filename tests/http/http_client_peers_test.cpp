@@ -171,7 +171,8 @@ class handler(http.server.BaseHTTPRequestHandler):
             size = int(self.rfile.readline(), 16)
             body += self.rfile.read(size); self.rfile.readline()
             if size == 0: break
-        self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers(); self.wfile.write(body)
+        self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers()
+        self.wfile.write(body)
 server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
 print(server.server_address[1], flush=True)
 server.serve_forever()
@@ -293,7 +294,8 @@ aio::coro<> counts_what_comes(raw_connection c) {
             const std::string line = co_await c.read_until("\r\n");
             if (!line.ends_with("\r\n")) co_return;
             const std::size_t size = std::stoul(line, nullptr, 16);
-            if ((co_await c.read_exactly(size + 2)).size() != size + 2) co_return;
+            const std::string chunk = co_await c.read_exactly(size + 2);
+            if (chunk.size() != size + 2) co_return;
             bytes += size;
             chunked = size > 0;
         }

@@ -35,7 +35,7 @@ aio::coro<http::response> large(http::request r) {
     if (r.method() == "GET") co_return http::response::stream(200, zeros(std::stoull(r.path().substr(1))));
     std::uint64_t size = 0;
     auto body = r.stream();
-    while (auto piece = co_await body.next()) size += piece->size();
+    while (auto piece = co_await body.next()) { size += piece->size(); }
     co_return http::response(200, std::to_string(size) + "\n");
 }
 
