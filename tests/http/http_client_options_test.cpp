@@ -260,7 +260,8 @@ aio::coro<> answers_over_tls(aio::stream c) {
         for (;;) {
             const std::string head = co_await c.read_until("\r\n\r\n");
             const auto tls = c.tls();
-            co_await c.write(answer(tls ? tls->peer_subject : "no TLS"));
+            const std::string who = tls ? tls->peer_subject : "no TLS";
+            co_await c.write(answer(who));
         }
     } catch (const std::exception&) {}
 }

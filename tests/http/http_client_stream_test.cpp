@@ -130,7 +130,8 @@ AIO_REAL_TEST("a hundred megabytes are uploaded whole and in order, and at most 
             if (some.empty()) co_return;
             for (const char byte : some) in_order = in_order && byte == static_cast<char>('a' + seen++ / 65536 % 26);
         }
-        co_await c.write(answer(in_order ? "in order" : "not in order"));
+        const char* found = in_order ? "in order" : "not in order";
+        co_await c.write(answer(found));
     });
     std::size_t given = 0, most = 0;
     auto body = [&]() -> aio::async_generator<std::string> {
@@ -443,7 +444,8 @@ AIO_REAL_TEST("decompress = false gives the body as it came, and asks for no enc
             const std::string request = co_await read_request(c);
             if (request.empty()) co_return;
             const bool asked = contains(request, "Accept-Encoding");
-            co_await c.write(answer(asked ? "asked" : "\x1f\x8b raw", "Content-Encoding: gzip\r\n"));
+            const char* body = asked ? "asked" : "\x1f\x8b raw";
+            co_await c.write(answer(body, "Content-Encoding: gzip\r\n"));
         }
     });
     http::session s;

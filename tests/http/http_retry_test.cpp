@@ -141,7 +141,8 @@ aio::coro<> fails_twice(raw_connection c) {
             co_return;
         }
         const bool fails = requests <= 2 && contains(request, " /busy ");
-        co_await c.write(answer("done", {}, fails ? "503 Service Unavailable" : "200 OK"));
+        const std::string status = fails ? "503 Service Unavailable" : "200 OK";
+        co_await c.write(answer("done", {}, status));
     }
 }
 
@@ -182,7 +183,8 @@ AIO_REAL_TEST("a body that is cut short is repeated, a timeout of the whole is n
     raw_server cut([](raw_connection c) -> aio::coro<> {
         co_await read_request(c);
         const std::string cut_off = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndo";
-        co_await c.write(++cuts < 3 ? cut_off : answer("done"));
+        const std::string reply = ++cuts < 3 ? cut_off : answer("done");
+        co_await c.write(reply);
     });
     http::session s;
     const http::retry_policy quick{.first = 1ms};
