@@ -155,6 +155,28 @@ void session::make_room() {
     in_end_ = size;
 }
 
+// Reads once, and takes what has come.
+void session::receive_once() {
+    make_room();
+    const std::size_t room = in_capacity_ - in_end_;
+    const long n = receive_bytes(in_.get() + in_end_, room);
+    if (n > 0) {
+        const auto size = static_cast<std::size_t>(n);
+        in_end_ += size;
+        if (size < room && !tls_ && !source_.ending_seen()) source_.note_exhausted(detail::direction::read);
+        parse();
+    } else if (n == again) {
+        source_.note_exhausted(detail::direction::read);
+    } else if (n == 0) {
+        lose_because([this] {
+            return std::string(farewell_ ? error_of(*farewell_, std::string()).what() : "the server has closed it");
+        });
+    } else {
+        const int error = errno;
+        lose_because([&] { return tls_ ? "TLS has failed" : std::generic_category().message(error); });
+    }
+}
+
 void session::receive(bool ask_anyway) noexcept {
     constexpr int calls_in_a_row = 16;
     for (int calls = 0; !lost() && !is_full(); ++calls) {
@@ -165,25 +187,7 @@ void session::receive(bool ask_anyway) noexcept {
             break;
         }
         try {
-            make_room();
-            const std::size_t room = in_capacity_ - in_end_;
-            const long n = receive_bytes(in_.get() + in_end_, room);
-            if (n > 0) {
-                in_end_ += static_cast<std::size_t>(n);
-                if (static_cast<std::size_t>(n) < room && !tls_ && !source_.ending_seen())
-                    source_.note_exhausted(detail::direction::read);
-                parse();
-            } else if (n == again) {
-                source_.note_exhausted(detail::direction::read);
-            } else if (n == 0) {
-                lose_because([this] {
-                    return std::string(
-                        farewell_ ? error_of(*farewell_, std::string()).what() : "the server has closed it");
-                });
-            } else {
-                const int error = errno;
-                lose_because([&] { return tls_ ? "TLS has failed" : std::generic_category().message(error); });
-            }
+            receive_once();
         } catch (const protocol_error& e) {
             lose_because([&e] { return std::string("the server has broken the protocol: ") + e.what(); });
         } catch (const error& e) {  // a value of an impossible size

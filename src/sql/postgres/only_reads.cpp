@@ -18,45 +18,80 @@ constexpr std::string_view harmless[] = {"abs", "all", "and", "any", "as", "avg"
     "join", "least", "length", "like", "limit", "lower", "max", "min", "not", "nullif", "numeric", "offset", "on", "or",
     "over", "partition", "select", "sum", "then", "union", "upper", "using", "values", "varchar", "when", "where"};
 
+/// A part of a statement. Its kind is one of these, or the sign itself; a literal's is its quote.
+struct token {
+    static constexpr char word = 'w', name = '"', end = 0, unclear = '?';
+    char kind = end;
+    std::string_view text = {};
+};
+
+bool is_space(char c) noexcept { return std::isspace(static_cast<unsigned char>(c)) != 0; }
+
+/// Takes a statement apart. Comments, dollar quotes, escapes and a second statement are unclear to it.
+class tokens {
+public:
+    explicit tokens(std::string_view text) noexcept : text_(text) {}
+    token next() {
+        while (at_ < text_.size() && is_space(text_[at_])) ++at_;
+        if (at_ == text_.size()) return {};
+        const std::size_t from = at_;
+        const char c = text_[at_++];
+        if (in_word(c)) {
+            while (at_ < text_.size() && in_word(text_[at_])) ++at_;
+            return {token::word, text_.substr(from, at_ - from)};
+        }
+        if (c == '\'' || c == '"') return quoted(c, from);
+        const char behind = at_ < text_.size() ? text_[at_] : ' ';
+        const bool comment = (c == '-' && behind == '-') || (c == '/' && behind == '*');
+        const bool parameter = std::isdigit(static_cast<unsigned char>(behind)) != 0;
+        if (c == ';' || c == '\\' || c == token::end || c == token::unclear || comment || (c == '$' && !parameter))
+            return {token::unclear};
+        return {c};
+    }
+
+private:
+    token quoted(char quote, std::size_t from) {
+        const std::size_t end = text_.find(quote, at_);
+        const bool prefixed = from > 0 && in_word(text_[from - 1]);  // E'...' and the like
+        if (end == std::string_view::npos || prefixed) return {token::unclear};
+        at_ = end + 1;
+        return {quote};
+    }
+
+    std::string_view text_;
+    std::size_t at_ = 0;
+};
+
+std::string lower(std::string_view text) {
+    std::string all(text);
+    for (char& c : all) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return all;
+}
+
+/// True if a parenthesis behind these two calls a function that may do something.
+bool may_call(const token& before, const token& last) {
+    if (last.kind != token::word) return last.kind == token::name;
+    return before.kind == '.' || !std::binary_search(std::begin(harmless), std::end(harmless), lower(last.text));
+}
+
 }  // namespace
 
-// It rather says no: to comments, to dollar quotes, to escapes, to functions that it does not know, to locks (FOR
-// UPDATE) and to SELECT INTO.
+// It rather says no: to what is unclear, to functions that it does not know, to locks (FOR UPDATE) and to SELECT INTO.
 bool only_reads(std::string_view text) {
-    bool first = true;
-    std::string word;
-    char before = ' ';  // the sign that stood before the word
-    char last = ' ';    // the last sign that was no space
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (in_word(c)) {
-            const std::size_t from = i;
-            while (i + 1 < text.size() && in_word(text[i + 1])) ++i;
-            before = std::exchange(last, 'w');
-            word.assign(text.substr(from, i + 1 - from));
-            for (char& w : word) w = static_cast<char>(std::tolower(static_cast<unsigned char>(w)));
-            if (std::exchange(first, false) && word != "select" && word != "values") return false;
+    tokens all(text);
+    token before, last = all.next();
+    const std::string first = lower(last.text);
+    if (first != "select" && first != "values") return false;
+    for (;;) {
+        const token t = all.next();
+        if (t.kind == token::end) return true;
+        if (t.kind == token::unclear || (t.kind == '(' && may_call(before, last))) return false;
+        if (t.kind == token::word) {
+            const std::string word = lower(t.text);
             if (word == "for" || word == "into" || word == "lock") return false;
-            continue;
         }
-        if (first && !std::isspace(static_cast<unsigned char>(c))) return false;
-        if (!std::isspace(static_cast<unsigned char>(c))) last = c;
-        if (c == '\'' || c == '"') {
-            if (i > 0 && in_word(text[i - 1])) return false;  // E'...' and the like
-            i = text.find(c, i + 1);
-            if (i == std::string_view::npos) return false;
-            word = c == '"' ? "\"" : "";
-            continue;
-        }
-        const char next = i + 1 < text.size() ? text[i + 1] : ' ';
-        if (c == ';' || c == '\\' || (c == '-' && next == '-') || (c == '/' && next == '*')) return false;
-        if (c == '$' && !std::isdigit(static_cast<unsigned char>(next))) return false;
-        if (c == '(' && !word.empty()) {
-            if (before == '.' || !std::binary_search(std::begin(harmless), std::end(harmless), word)) return false;
-        }
-        if (!std::isspace(static_cast<unsigned char>(c))) word.clear();
+        before = std::exchange(last, t);
     }
-    return !first;
 }
 
 }  // namespace aio::sql

@@ -222,6 +222,7 @@ private:
     void flush() noexcept override;
     void flush_later() noexcept;
     void write() noexcept;
+    void receive_once();
     void receive(bool ask_anyway) noexcept;
     void make_room();
     long send_bytes(const char* data, std::size_t size) noexcept;
