@@ -209,26 +209,33 @@ aio::backend backend_of(std::string_view value) {
     refuse("--backend is epoll or io_uring, not '" + std::string(value) + "'");
 }
 
+/// True if it is one of the options without a value.
+bool set_switch(options& o, std::string_view name) {
+    if (name == "--help" || name == "-h") {
+        std::fputs(usage, stdout);
+        std::exit(0);
+    }
+    if (name == "--json") o.json = true;
+    if (name == "--tls") o.tls = true;
+    return name == "--json" || name == "--tls";
+}
+
+void set_value(options& o, std::string_view name, std::string_view value) {
+    if (name == "--input") o.input = value;
+    if (name == "--db") o.database = value;
+    if (name == "--section") o.section = section_of(value);
+    if (name == "--backend") o.backend = backend_of(value);
+}
+
 options parse(int argc, char** argv) {
     options o;
     for (int i = 1; i < argc; ++i) {
         const std::string_view name = argv[i];
-        if (name == "--help" || name == "-h") {
-            std::fputs(usage, stdout);
-            std::exit(0);
-        }
-        if (name == "--json" || name == "--tls") {
-            (name == "--json" ? o.json : o.tls) = true;
-            continue;
-        }
+        if (set_switch(o, name)) continue;
         if (name != "--input" && name != "--db" && name != "--section" && name != "--backend")
             refuse("unknown option '" + std::string(name) + "'");
         if (i + 1 == argc) refuse(std::string(name) + " needs a value");
-        const std::string_view value = argv[++i];
-        if (name == "--input") o.input = value;
-        if (name == "--db") o.database = value;
-        if (name == "--section") o.section = section_of(value);
-        if (name == "--backend") o.backend = backend_of(value);
+        set_value(o, name, argv[++i]);
     }
     if (o.input.empty()) {
         o.input = "/var/lib/dpkg/status";
