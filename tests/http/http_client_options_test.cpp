@@ -315,8 +315,8 @@ std::uint16_t free_port() {
     return ntohs(address.sin_port);
 }
 
-/// nghttpd on a free port, in a folder with the files page (5 bytes) and large (400,000 bytes: fifty of a megabyte at once
-/// over one connection stall now and then with libcurl 7.88).
+/// nghttpd on a free port, in a folder with the files page (5 bytes) and large (400,000 bytes). With libcurl 7.88
+/// fifty of a megabyte at once over one connection stall now and then, although all bytes have come.
 class nghttpd {
 public:
     explicit nghttpd(bool tls) {
