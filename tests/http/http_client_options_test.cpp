@@ -4,6 +4,7 @@
 #include "folder.hpp"
 #include "http_raw.hpp"
 #include "http_scripts.hpp"
+#include "nghttpd.hpp"
 #include "other_program.hpp"
 
 #include <aio/gather.hpp>
@@ -300,83 +301,6 @@ AIO_REAL_TEST("a client certificate is shown to a server that asks for one") {
     server.close();
     server.abort_clients();
     co_await server.wait_closed();
-}
-
-/// A port on which nothing listens.
-std::uint16_t free_port() {
-    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    AIO_REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0);
-    AIO_REQUIRE(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0);
-    ::close(fd);
-    return ntohs(address.sin_port);
-}
-
-/// nghttpd on a free port, in a folder with the files page (5 bytes) and large (400,000 bytes). With libcurl 7.88
-/// fifty of a megabyte at once over one connection stall now and then, although all bytes have come.
-class nghttpd {
-public:
-    explicit nghttpd(bool tls) {
-        place.write("page", "page!");
-        place.write("large", std::string(400'000, 'x'));
-        const identity host = root.issue({});
-        place.write("root.pem", root.pem());
-        place.write("host.pem", host.chain);
-        place.write("host.key", host.key);
-        tls_ = tls;
-        port_ = free_port();
-    }
-    aio::coro<> start() {
-        std::vector<std::string> command{"nghttpd", "-d", place.path("."), "-a", "127.0.0.1"};
-        if (tls_) {
-            command.insert(command.end(), {std::to_string(port_), place.path("host.key"), place.path("host.pem")});
-        } else {
-            command.insert(command.end(), {"--no-tls", std::to_string(port_)});
-        }
-        program_.emplace(command);
-        for (;;) {
-            try {
-                raw_connection c = co_await raw_connect(port_);
-                break;
-            } catch (const std::system_error&) {}
-            co_await aio::sleep(1ms);
-        }
-    }
-    std::string url(const std::string& path) const {
-        return (tls_ ? "https://localhost:" : "http://127.0.0.1:") + std::to_string(port_) + path;
-    }
-    std::string ca() const { return place.path("root.pem"); }
-    folder place;
-
-private:
-    authority root{"a root of the tests"};
-    std::uint16_t port_ = 0;
-    bool tls_ = false;
-    std::optional<other_program> program_;
-};
-
-AIO_REAL_TEST("HTTP/2 with nghttpd, over TLS and without: versions, many at once over one connection") {
-    for (const bool tls : {true, false}) {
-        nghttpd server(tls);
-        co_await server.start();
-        const std::string ca = server.ca();
-        http::session s({.max_connections = 1, .ca_file = ca, .http_version = http::version::v2});
-        const http::response first = co_await s.get(server.url("/page"));
-        EXPECT_EQ(first.version(), http::version::v2);
-        EXPECT_EQ(first.text(), "page!");
-        std::vector<aio::task<http::response>> many;
-        for (int i = 0; i < 50; ++i) many.push_back(aio::create_task(s.get(server.url("/large"))));
-        for (auto& t : many) EXPECT_EQ((co_await t).text().size(), 400'000u);
-        auto opened = co_await s.open("GET", server.url("/large"));
-        EXPECT_EQ(opened.version(), http::version::v2);
-        std::size_t bytes = 0;
-        while (auto piece = co_await opened.next()) { bytes += piece->size(); }
-        EXPECT_EQ(bytes, 400'000u);
-        co_await s.aclose();
-    }
 }
 
 AIO_REAL_TEST("http_version chooses: 1.0, 1.1, and what TLS finds") {

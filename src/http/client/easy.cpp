@@ -36,6 +36,7 @@ curl_transfer& transfer_of(void* handle) noexcept { return *static_cast<curl_han
 
 std::size_t on_header(char* data, std::size_t, std::size_t size, void* self) noexcept {
     curl_transfer& t = transfer_of(self);
+    ++t.multi->pieces;
     try {
         if (size > 0) t.take_header_line({data, size});
         return size;
@@ -51,6 +52,7 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* self) noexc
         t.paused = true;
         return CURL_WRITEFUNC_PAUSE;
     }
+    ++t.multi->pieces;
     try {
         t.take_body({data, size});
         return t.enough ? 0 : size;
@@ -62,6 +64,7 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* self) noexc
 
 std::size_t on_read(char* into, std::size_t, std::size_t size, void* self) noexcept {
     curl_transfer& t = transfer_of(self);
+    ++t.multi->pieces;
     try {
         return t.upload ? t.upload->read(into, size) : 0;
     } catch (...) {

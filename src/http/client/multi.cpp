@@ -20,6 +20,7 @@ namespace aio::detail {
 namespace {
 
 constexpr std::size_t most_idle_handles = 128;
+constexpr auto quiet_time = std::chrono::milliseconds(1);  // after which HTTP/2 is looked after: see end_stall
 
 void initialise_curl() {
     static const CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -87,6 +88,8 @@ curl_multi::curl_multi(const http::session_options& options) : settings(options)
     if (cookies_) curl_share_setopt(cookies_, CURLSHOPT_SHARE, CURL_LOCK_DATA_COOKIE);
     timer_.owner = this;
     timer_.fire = [](timer_node& t) noexcept { static_cast<timer&>(t).owner->act(CURL_SOCKET_TIMEOUT, 0); };
+    quiet_.owner = this;
+    quiet_.fire = [](timer_node& t) noexcept { static_cast<timer&>(t).owner->end_stall(); };
     curl_multi_setopt(multi_, CURLMOPT_SOCKETFUNCTION, &socket_function);
     curl_multi_setopt(multi_, CURLMOPT_SOCKETDATA, this);
     curl_multi_setopt(multi_, CURLMOPT_TIMERFUNCTION, &timer_function);
@@ -146,6 +149,8 @@ void curl_multi::unbind() noexcept {
         if (s) s->watch.stop();
     }
     loop->disarm(timer_);
+    loop->disarm(quiet_);
+    multiplexes_ = acted_ = false;
     loop = nullptr;
 }
 
@@ -181,6 +186,7 @@ void curl_multi::add(curl_transfer& t) {
     }
     static_cast<void>(handle.release());  // running has it
     running.push_back(t);
+    if (t.version == http::version::v2) note_multiplexing();
     uploads_ += t.upload ? 1 : 0;
     ++count;
     ++loop->outstanding;
@@ -203,7 +209,8 @@ void curl_multi::remove(curl_transfer& t) noexcept {
     curl_multi_remove_handle(multi_, handle->easy);
     handle->transfer = nullptr;
     // A handle that was stopped on its way is not used again: that would show what libcurl has left in it.
-    if (t.ended && !t.error && idle_handles_.size() < most_idle_handles) idle_handles_.push_back(std::move(handle));
+    if (t.ended && !t.error && !(t.upload && t.upload->starved) && idle_handles_.size() < most_idle_handles)
+        idle_handles_.push_back(std::move(handle));
     handle.reset();
     if (running.empty()) unbind();
 }
@@ -323,8 +330,49 @@ void curl_multi::on_event(curl_socket& s, std::uint32_t came) noexcept {
 void curl_multi::resume_uploads(const curl_socket& s) noexcept {
     for (curl_transfer* t = running.front(); t;) {
         curl_transfer* const next = running.after(*t);
-        if (t->connection == &s && t->upload && t->has_head() && std::exchange(t->upload->starved, false))
-            t->update_pause();
+        const bool here = t->connection == &s || !t->connection;  // see curl_transfer::connection
+        if (here && t->upload && t->has_head() && std::exchange(t->upload->starved, false)) t->update_pause();
+        t = next;
+    }
+}
+
+void curl_multi::note_multiplexing() noexcept {
+    multiplexes_ = true;
+    note_act();
+}
+
+void curl_multi::note_act() noexcept {
+    if (!multiplexes_ || running.empty()) return;
+    acted_ = true;
+    if (!quiet_.armed()) loop->arm(quiet_, delay(quiet_time).from(loop->now()));
+}
+
+// libcurl 7.88 keeps what it has read from a connection of HTTP/2, or what TLS has, and forgets to ask for a call: when
+// a stream whose buffer was full lets the connection go on, and then ends, the other streams wait for bytes that are no
+// longer in the socket. So once libcurl has been quiet for a moment, it is told that its connections can be read, which
+// costs little if it is not so. It is told again as long as that brings something.
+void curl_multi::end_stall() noexcept {
+    if (std::exchange(acted_, false)) {
+        loop->arm(quiet_, delay(quiet_time).from(loop->now()));
+        return;
+    }
+    const std::uint64_t before = pieces;
+    for (std::size_t i = 0; i < sockets_.size() && !running.empty(); ++i) {
+        const curl_socket* const s = sockets_[i].get();
+        if (s && s->connection && (s->wanted & io_entry::readable)) tell(s->fd, CURL_CSELECT_IN);
+    }
+    if (pieces != before) note_act();
+}
+
+// Over HTTP/2 libcurl does not stop to send after a refusal or a redirect, because the connection goes on: it would see
+// that the stream is closed only when it sends the next piece. Nobody wants that piece, so the transfer ends here,
+// which resets the stream.
+void curl_multi::end_answered() noexcept {
+    for (curl_transfer* t = running.front(); t;) {
+        curl_transfer* const next = running.after(*t);
+        if (t->upload && t->upload->starved && t->answered_with == http::version::v2 && t->status >= 300 &&
+            t->is_answered())
+            t->end_with(CURLE_OK);
         t = next;
     }
 }
@@ -344,9 +392,15 @@ int curl_multi::timer_function(CURLM*, long milliseconds, void* self) noexcept {
 }
 
 void curl_multi::act(curl_socket_t fd, int events) noexcept {
+    tell(fd, events);
+    note_act();
+}
+
+void curl_multi::tell(curl_socket_t fd, int events) noexcept {
     int still_running = 0;
     const CURLMcode code = curl_multi_socket_action(multi_, fd, events, &still_running);
     collect();
+    if (std::exchange(answered_, false)) end_answered();
     if (code == CURLM_OK) return;
     std::exception_ptr why;
     if (watch_error_) {
@@ -364,6 +418,7 @@ void curl_multi::collect() noexcept {
     while (CURLMsg* message = curl_multi_info_read(multi_, &left)) {
         if (message->msg != CURLMSG_DONE) continue;
         const CURLcode code = message->data.result;
+        ++pieces;
         curl_handle* handle = nullptr;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &handle);
         handle->transfer->end_with(code);

@@ -105,11 +105,16 @@ public:
     void note_close(int fd) noexcept;
     void clear_cookies() noexcept;
     void note_upload_ended() noexcept { --uploads_; }
+    /// An upload has its answer, and may still wait for a piece of its body.
+    void note_answered() noexcept { answered_ = true; }
+    /// An answer comes, or will, over HTTP/2.
+    void note_multiplexing() noexcept;
 
     session_settings settings;
     url_cache urls;
     list<curl_transfer> running;
     std::size_t count = 0;
+    std::uint64_t pieces = 0;   // how often libcurl has brought or taken something
     loop_core* loop = nullptr;  // while transfers run
 
 private:
@@ -129,13 +134,21 @@ private:
     void set_up(curl_transfer& t);
     void begin(curl_transfer& t);
     void act(curl_socket_t fd, int events) noexcept;
+    void tell(curl_socket_t fd, int events) noexcept;
+    void note_act() noexcept;
+    void end_stall() noexcept;
+    void end_answered() noexcept;
     void collect() noexcept;
 
     CURLM* multi_ = nullptr;
     CURLSH* cookies_ = nullptr;
     curl_slist* usual_fields_ = nullptr;  // of a request without headers of its own
     timer timer_;
-    std::size_t uploads_ = 0;  // of the running transfers, those whose body comes piece by piece
+    timer quiet_;               // while a connection may be multiplexed: looks whether libcurl goes on
+    bool multiplexes_ = false;  // since the first of the running transfers began
+    bool answered_ = false;     // an upload may have its answer: see end_answered
+    bool acted_ = false;        // libcurl was called since quiet_ has last fired
+    std::size_t uploads_ = 0;   // of the running transfers, those whose body comes piece by piece
     std::vector<std::unique_ptr<curl_socket>> sockets_;  // by descriptor; never erased, as numbers come again
     std::unordered_map<std::uint64_t, curl_socket*> by_ends_;
     std::vector<std::unique_ptr<curl_handle>> idle_handles_;

@@ -8,6 +8,7 @@
 #include <aio/errors.hpp>
 #include <aio/event_loop.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <new>
 #include <stdexcept>
@@ -210,6 +211,7 @@ void curl_transfer::take_status_line(std::string_view line) {
     answered_with = line.starts_with("HTTP/2") ? http::version::v2
         : line.starts_with("HTTP/1.0")         ? http::version::v1_0
                                                : http::version::v1_1;
+    if (answered_with == http::version::v2) multi->note_multiplexing();
     answer = {};
     http_access::reserve(answer, 12);
     at = section::header;
@@ -246,6 +248,8 @@ void curl_transfer::end_of_header() {
     }
     at = section::rest;
     const std::optional<std::uint64_t> length = checked_length();
+    answer_left = method == "HEAD" || status == 204 || status == 304 ? 0 : length;
+    if (upload && answer_left == 0u) multi->note_answered();
     redirecting = follow_redirects && is_redirect(status) && answer.contains("Location");
     if (redirecting) return;
     if (method != "HEAD" && status != 304) {
@@ -267,6 +271,10 @@ void curl_transfer::refuse_length() const {
 
 void curl_transfer::take_body(std::string_view data) {
     if (limits.read.has_value()) last_progress = multi->loop->now();
+    if (answer_left) {
+        *answer_left -= std::min<std::uint64_t>(*answer_left, data.size());
+        if (upload && *answer_left == 0) multi->note_answered();
+    }
     if (redirecting) {  // nobody wants this body, but reading a small one keeps the connection
         body_bytes += data.size();
         enough = body_bytes > most_ignored_bytes;
@@ -368,6 +376,7 @@ void curl_transfer::begin_message() noexcept {
     repeated = false;
     redirecting = false;
     enough = false;
+    answer_left.reset();
     timed_phase = timed::nothing;
     multi->loop->disarm(phase_deadline);
     if (upload) upload->starved = false;

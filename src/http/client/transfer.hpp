@@ -72,19 +72,21 @@ struct curl_transfer : list_node {
     // of the message under way
     enum class section : std::uint8_t { status_line, header, rest } at = section::status_line;
     enum class timed : std::uint8_t { nothing, tls, first_byte, read } timed_phase = timed::nothing;
-    time_point last_progress{};         // when phase_deadline was armed, or a piece has come since
-    std::int64_t sent_bytes = 0;        // when phase_deadline was armed
-    int tries = 0;                      // how often libcurl has begun to send it
-    int open_error = 0;                 // errno of socket()
-    curl_socket* connection = nullptr;  // what libcurl has last asked us to watch for it
-    unsigned connection_use = 0;        // the descriptor was not opened anew if this is connection->uses
-    std::uint64_t ends = 0;             // a hash of the addresses of the connection; 0: not known
-    bool opened = false;                // a new connection was made for it
-    bool securing = false;              // TLS has begun on the new connection
-    bool stale = false;                 // libcurl has chosen a connection that must not be used
-    bool repeated = false;              // the message is sent again, over a new connection
-    bool redirecting = false;           // the body that comes is that of a redirect, and is thrown away
-    bool enough = false;                // the body of a redirect is too long to wait for its end
+    time_point last_progress{};   // when phase_deadline was armed, or a piece has come since
+    std::int64_t sent_bytes = 0;  // when phase_deadline was armed
+    int tries = 0;                // how often libcurl has begun to send it
+    int open_error = 0;           // errno of socket()
+    // What libcurl has last asked us to watch for it; often null over HTTP/2, where another has asked for the same.
+    curl_socket* connection = nullptr;
+    unsigned connection_use = 0;               // the descriptor was not opened anew if this is connection->uses
+    std::uint64_t ends = 0;                    // a hash of the addresses of the connection; 0: not known
+    bool opened = false;                       // a new connection was made for it
+    bool securing = false;                     // TLS has begun on the new connection
+    bool stale = false;                        // libcurl has chosen a connection that must not be used
+    bool repeated = false;                     // the message is sent again, over a new connection
+    bool redirecting = false;                  // the body that comes is that of a redirect, and is thrown away
+    std::optional<std::uint64_t> answer_left;  // bytes of the answer's body that have still to come, if that is known
+    bool enough = false;                       // the body of a redirect is too long to wait for its end
     std::unique_ptr<http_decoder> decoder;
 
     // what has come
@@ -115,6 +117,8 @@ struct curl_transfer : list_node {
     std::string take_piece();
     /// Tells libcurl which directions are paused.
     void update_pause() noexcept;
+    /// The answer is known to have come whole.
+    bool is_answered() const noexcept { return at == section::rest && answer_left == 0u; }
     /// The header of the final answer is there.
     bool has_head() const noexcept { return at == section::rest && !redirecting; }
     /// Gives the head of the answer.

@@ -24,6 +24,7 @@ std::size_t curl_upload::read(char* into, std::size_t size) {
     }
     if (ended) return 0;
     starved = true;
+    if (transfer && transfer->is_answered()) transfer->multi->note_answered();
     return CURL_READFUNC_PAUSE;
 }
 
