@@ -366,14 +366,18 @@ def main():
     print(f"mutate: seed {seed}, {len(faults)} possible faults in {len(files)} files; building the tests", flush=True)
     for copy in copies:
         copy.prepare()
-    seconds = {}
-    for suite in first.suites():
+
+    def seconds_of(suite):
         start = time.monotonic()
         with tempfile.TemporaryFile("w+") as output:
             if not first.run(suite, 300, output):
                 output.seek(0)
                 sys.exit(f"{output.read()[-6000:]}\nmutate: {suite} fails on the unchanged tree")
-        seconds[suite] = time.monotonic() - start
+        return time.monotonic() - start
+
+    suites = list(first.suites())
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as threads:
+        seconds = dict(zip(suites, threads.map(seconds_of, suites)))
     print("mutate: " + ", ".join(f"{s} {seconds[s]:.1f} s" for s in sorted(seconds, key=seconds.get, reverse=True)[:12]), flush=True)
 
     found, total, survivors = collections.Counter(), collections.Counter(), []
