@@ -71,6 +71,7 @@ coro<> feed_all(curl_upload& u, async_generator<std::string>& body) {
 
 feeder_upload::~feeder_upload() {
     if (!upload_ || !upload_->transfer || upload_->transfer->ended || upload_->ended) return;
+    if (std::uncaught_exceptions() > exceptions_) return;
     std::exception_ptr why;
     try {
         throw cancelled_error("the task that reads a request's body was cancelled");

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,7 +41,8 @@ struct curl_upload {
 };
 
 /// The feeder's hold on its upload. If the feeder goes without having given all, because somebody has cancelled it even
-/// before its first step, the transfer ends, too: nobody would give the rest.
+/// before its first step, the transfer ends, too: nobody would give the rest. If it goes because there is no memory for
+/// it, whoever wanted to start it has that error.
 class feeder_upload {
 public:
     explicit feeder_upload(std::shared_ptr<curl_upload> upload) noexcept : upload_(std::move(upload)) {}
@@ -52,6 +54,7 @@ public:
 
 private:
     std::shared_ptr<curl_upload> upload_;
+    int exceptions_ = std::uncaught_exceptions();
 };
 
 /// Asks the generator for pieces until it or the transfer has ended. An error of the generator's ends the transfer.
