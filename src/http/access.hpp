@@ -47,6 +47,7 @@ struct http_access {
 /// True if text is a token, as methods and header names are (RFC 9110, 5.6.2).
 bool is_http_token(std::string_view text) noexcept;
 bool equal_ignoring_case(std::string_view a, std::string_view b) noexcept;
+std::string base64(std::string_view bytes);
 /// text without the spaces and tabs at both ends.
 std::string_view trimmed(std::string_view text) noexcept;
 /// Calls fn(element) for each element of a comma-separated list, trimmed; also for empty elements.

@@ -6,6 +6,7 @@
 #include "http/access.hpp"
 
 #include <array>
+#include <cstdint>
 #include <stdexcept>
 
 namespace aio::detail {
@@ -58,6 +59,21 @@ void check_field(std::string_view name, std::string_view value) {
         throw std::invalid_argument(
             "http::headers: the value of " + std::string(name) + " has a line break or a NUL in it");
     }
+}
+
+std::string base64(std::string_view bytes) {
+    constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string text;
+    for (std::size_t i = 0; i < bytes.size(); i += 3) {
+        std::uint32_t group = 0;
+        for (std::size_t k = 0; k < 3; ++k) {
+            group = group << 8 | (i + k < bytes.size() ? static_cast<std::uint8_t>(bytes[i + k]) : 0u);
+        }
+        for (std::size_t k = 0; k < 4; ++k) {
+            text += i + k <= bytes.size() ? digits[group >> (18 - 6 * k) & 63] : '=';
+        }
+    }
+    return text;
 }
 
 }  // namespace aio::detail

@@ -23,18 +23,6 @@ namespace {
 using namespace aio_test;
 namespace http = aio::http;
 
-std::uint16_t free_port() {
-    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    AIO_REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0);
-    AIO_REQUIRE(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0);
-    ::close(fd);
-    return ntohs(address.sin_port);
-}
-
 aio::coro<> until_it_listens(std::uint16_t port) {
     auto connects = [port]() -> aio::coro<> {
         for (;;) {

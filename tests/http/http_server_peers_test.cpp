@@ -13,7 +13,7 @@
 namespace {
 
 namespace http = aio::http;
-using aio_test::other_program, aio_test::there_is;
+using aio_test::free_port, aio_test::other_program, aio_test::there_is;
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 
@@ -120,16 +120,6 @@ AIO_REAL_TEST("wrk sees no error, neither on plain responses nor on streamed one
     }
     EXPECT_GT(server.statistics().requests, 100u);
     EXPECT_EQ(server.statistics().handler_errors, 0u);
-}
-
-int free_port() {
-    const aio::descriptor s(::socket(AF_INET, SOCK_STREAM, 0));
-    const aio::address any("127.0.0.1", 0);
-    sockaddr_in bound{};
-    socklen_t size = sizeof bound;
-    EXPECT_EQ(::bind(s.get(), any.native(), any.native_size()), 0);
-    EXPECT_EQ(::getsockname(s.get(), reinterpret_cast<sockaddr*>(&bound), &size), 0);
-    return ntohs(bound.sin_port);
 }
 
 AIO_REAL_TEST("nginx in front keeps its connections, and passes large bodies on without collecting them") {

@@ -55,22 +55,10 @@ private:
     std::filesystem::path path_;
 };
 
-int free_port() {
-    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    AIO_REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0);
-    AIO_REQUIRE(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0);
-    ::close(fd);
-    return ntohs(address.sin_port);
-}
-
 /// A PgBouncer in front of the server, with at most two connections to it.
 class bouncer {
 public:
-    explicit bouncer(const std::string& mode) : port_(free_port()) {
+    explicit bouncer(const std::string& mode) : port_(aio_test::free_port()) {
         const std::string users = files_.write("users.txt", "\"aio\" \"secret\"\n");
         const std::string settings = files_.write("pgbouncer.ini",
             "[databases]\naio = host=127.0.0.1 port=" + port() + " dbname=aio user=aio password=secret\n" +

@@ -12,10 +12,13 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstdlib>
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <spawn.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,6 +36,19 @@ inline bool there_is(const std::string& package, const std::string& command) {
 }
 /// The same for a program of that name.
 inline bool there_is(const std::string& program) { return there_is(program, "command -v " + program); }
+
+/// A port on which nothing listens.
+inline std::uint16_t free_port() {
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    AIO_REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0);
+    AIO_REQUIRE(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    ::close(fd);
+    return ntohs(address.sin_port);
+}
 
 class other_program {
 public:

@@ -10,8 +10,8 @@
 // compressed piece by piece, and each piece goes out at once, so that server-sent events still come in time. Large
 // bodies are compressed on a thread. The ETag becomes a weak one, and Vary says Accept-Encoding.
 //
-// Who puts a secret into a page beside text that the reader of a request chooses must not compress it: the size tells
-// of the secret (BREACH). Source: RFC 9110, 8.4 and 12.5.3; RFC 1952.
+// A page that has a secret beside text that the client chooses must not be compressed: its size tells of the secret
+// (BREACH). Source: RFC 9110, 8.4 and 12.5.3; RFC 1952.
 
 #include <aio/detail/base/platform.hpp>
 

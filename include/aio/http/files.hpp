@@ -10,7 +10,7 @@
 //     aio::http::router app;
 //     app.files("/static", "www", {.precompressed = true, .cache_control = "max-age=3600"});
 //
-// Of a folder nothing is sent that lies outside of it, whatever the path says and wherever links lead. Source: RFC
+// files() sends nothing that lies outside of its folder, whatever the path says and wherever links lead. Source: RFC
 // 9110, sections 13 and 14.
 
 #include <aio/detail/base/platform.hpp>
@@ -45,8 +45,8 @@ namespace aio::detail {
 
 struct file_request;
 
-/// What response::file() gives: an http::response once it is awaited, or, where nobody awaits it, once it is taken for
-/// one.
+/// The result of response::file(). Awaiting it gives an http::response; converting it to one without a co_await does,
+/// too.
 class [[nodiscard("co_await it")]] file_answer {
 public:
     explicit file_answer(std::unique_ptr<file_request> what) noexcept;

@@ -8,9 +8,9 @@
 // random, so that clients that have failed together do not come back together. A Retry-After of the answer (seconds or
 // a date) makes the wait longer, up to `most`.
 //
-// What is repeated: an answer of 408, 425, 429, 500, 502, 503 or 504, also if fn makes a status_error of it, and a
-// connection that could not be made or was lost. What is not: other answers and errors, a cancel, and the timeout of
-// the whole request, which has taken its time already. A request of a session is only repeated if its method may be
+// retry() repeats after an answer of 408, 425, 429, 500, 502, 503 or 504, also if fn makes a status_error of it, and a
+// connection that could not be made or was lost. It does not after other answers and errors, a cancel, and the timeout
+// of the whole request, which has taken its time already. A request of a session is only repeated if its method may be
 // (GET, HEAD, PUT, DELETE, OPTIONS, TRACE), if nothing of it was sent, or with any_method. Answers and errors that come
 // from elsewhere count as those of such a method.
 

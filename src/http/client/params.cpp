@@ -2,6 +2,8 @@
 
 #include <aio/http/params.hpp>
 
+#include "http/access.hpp"
+
 #include <aio/http/authorization.hpp>
 
 #include <cstddef>
@@ -26,18 +28,6 @@ void encode(std::string& out, std::string_view text) {
     }
 }
 
-std::string base64(std::string_view text) {
-    constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string out;
-    for (std::size_t i = 0; i < text.size(); i += 3) {
-        unsigned long group = 0;
-        for (std::size_t j = i; j < i + 3; ++j)
-            group = group << 8 | (j < text.size() ? static_cast<unsigned char>(text[j]) : 0u);
-        for (std::size_t j = 0; j < 4; ++j) out += i + j <= text.size() ? digits[group >> (18 - 6 * j) & 63] : '=';
-    }
-    return out;
-}
-
 }  // namespace
 
 params& params::add(std::string_view name, std::string_view value) {
@@ -51,7 +41,7 @@ params& params::add(std::string_view name, std::string_view value) {
 
 std::string basic(std::string_view user, std::string_view password) {
     if (user.find(':') != user.npos) throw std::invalid_argument("http::basic: there is a colon in the user's name");
-    return "Basic " + base64(std::string(user) + ":" + std::string(password));
+    return "Basic " + detail::base64(std::string(user) + ":" + std::string(password));
 }
 
 std::string bearer(std::string_view token) {

@@ -113,20 +113,6 @@ bool any_list_has(const http::headers& fields, std::string_view name, std::strin
 
 }  // namespace
 
-std::string base64(std::string_view bytes) {
-    std::string text;
-    for (std::size_t i = 0; i < bytes.size(); i += 3) {
-        std::uint32_t group = 0;
-        for (std::size_t k = 0; k < 3; ++k) {
-            group = group << 8 | (i + k < bytes.size() ? static_cast<std::uint8_t>(bytes[i + k]) : 0u);
-        }
-        for (std::size_t k = 0; k < 4; ++k) {
-            text += i + k <= bytes.size() ? base64_digits[group >> (18 - 6 * k) & 63] : '=';
-        }
-    }
-    return text;
-}
-
 std::string websocket_accept(std::string_view key) {
     return base64(sha1(std::string(key.substr(0, 24)) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
 }

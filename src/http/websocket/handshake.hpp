@@ -14,7 +14,6 @@ namespace aio::detail {
 std::string websocket_accept(std::string_view key);
 /// Gives a new key: 16 bytes that nobody can foresee, in base64.
 std::string websocket_key();
-std::string base64(std::string_view bytes);
 
 /// Throws std::invalid_argument, which names `where`, unless all names are different tokens.
 void check_subprotocols(const std::vector<std::string>& names, const char* where);
