@@ -66,7 +66,9 @@ AIO_REAL_TEST("bodies larger than memory may be go both ways, and memory stays f
     EXPECT_EQ(co_await up.line(), bytes);
     other_program down = shell(curl + url_of(server) + "/" + bytes + " | wc -c");
     EXPECT_EQ(co_await down.line(), bytes);
-    if (!AIO_TEST_SANITIZED) EXPECT_LT(memory::peak() - before, 50);  // AddressSanitizer keeps what was freed
+    if (!AIO_TEST_SANITIZED) {  // AddressSanitizer keeps what was freed
+        EXPECT_LT(memory::peak() - before, 50);
+    }
 }
 
 AIO_REAL_TEST("curl uploads with a length, in chunks and with Expect, and goes on with the connection") {
