@@ -27,7 +27,6 @@ aio::coro<int> serve(int count, char** arguments) {
     options.backlog = 1000;
     if (count > 3) {
         tls = aio::tls_context::server(arguments[2], arguments[3]);
-        tls->alpn("h2", "http/1.1");
         options.context = &*tls;
     }
     const int port = count > 1 ? std::atoi(arguments[1]) : 0;

@@ -109,7 +109,6 @@ aio::coro<std::string> state::served() {
         if (settings.tls) {
             co_await make_certificate();
             tls = aio::tls_context::server(certificate_, settings.folder + "/key.pem");
-            tls->alpn("h2", "http/1.1");
             how.context = &*tls;
         }
         server_ = co_await aio::http::start_server(routes(), "127.0.0.1", 0, how);

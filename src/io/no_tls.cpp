@@ -4,6 +4,7 @@
 
 #include "io/tls.hpp"
 
+#include <aio/detail/io/alpn.hpp>
 #include <aio/errors.hpp>
 
 #include <cerrno>
@@ -21,6 +22,7 @@ void references_of<tls_context_state>::retain(tls_context_state&) noexcept {}
 void references_of<tls_context_state>::release(tls_context_state&) noexcept {}
 tls_context_ref default_client_context() { refuse(); }
 bool is_server_side(const tls_context_ref&) noexcept { return false; }
+tls_context_ref with_protocols(tls_context_ref, std::string, alpn_list) { refuse(); }
 std::unique_ptr<tls_transport> make_tls_transport(transport_ptr&, const tls_settings&, tls_report&) { refuse(); }
 
 }  // namespace detail

@@ -180,7 +180,8 @@ int verify_callback(int accepted, X509_STORE_CTX* store) noexcept {
 int choose_protocol(SSL* ssl, const unsigned char** chosen, unsigned char* size, const unsigned char* offered,
     unsigned offered_size, void*) noexcept {
     const tls_callbacks* const c = callbacks_of(ssl);
-    const std::string& own = c->setup().choices.alpn;
+    const std::string_view own = c->protocols();
+    if (own.empty()) return SSL_TLSEXT_ERR_NOACK;
     unsigned char* found = nullptr;
     if (SSL_select_next_proto(&found, size, reinterpret_cast<const unsigned char*>(own.data()),
             static_cast<unsigned>(own.size()), offered, offered_size) != OPENSSL_NPN_NEGOTIATED) {
@@ -202,7 +203,7 @@ void set_up_server(SSL_CTX* context, const tls_choices& choices) {
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);  // tickets keep sessions at the clients
     static constexpr unsigned char name[] = "aio";
     check(SSL_CTX_set_session_id_context(context, name, sizeof name - 1), "a server");
-    if (!choices.alpn.empty()) SSL_CTX_set_alpn_select_cb(context, &choose_protocol, nullptr);
+    SSL_CTX_set_alpn_select_cb(context, &choose_protocol, nullptr);
     if (choices.client_ca.empty()) return;
     trust(context, choices.client_ca, true);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, &verify_callback);
@@ -253,6 +254,7 @@ void references_of<tls_context_state>::release(tls_context_state& state) noexcep
 tls_choices tls_context_state::choices() const { return setup()->choices; }
 
 tls_setup_ptr tls_context_state::setup() const {
+    if (context_) return context_->setup();
     const std::lock_guard guard(mutex_);
     return setup_;
 }
@@ -313,6 +315,10 @@ tls_context_ref default_client_context() {
 }
 
 bool is_server_side(const tls_context_ref& context) noexcept { return context->setup()->choices.server; }
+
+tls_context_ref with_protocols(tls_context_ref context, std::string protocols, alpn_list which) {
+    return tls_context_ref(new tls_context_state(std::move(context), std::move(protocols), which));
+}
 
 namespace {
 

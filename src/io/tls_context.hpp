@@ -4,11 +4,14 @@
 
 #include "io/tls.hpp"
 
+#include <aio/detail/io/alpn.hpp>
+
 #include <atomic>
 #include <list>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <openssl/ssl.h>
@@ -52,6 +55,9 @@ using tls_setup_ptr = std::shared_ptr<tls_setup>;
 class tls_context_state final {
 public:
     explicit tls_context_state(tls_choices choices) { change(std::move(choices)); }
+    /// Another handle to a server's context, with protocols of its own.
+    tls_context_state(tls_context_ref context, std::string protocols, alpn_list which) noexcept
+        : context_(std::move(context)), protocols_(std::move(protocols)), which_(which) {}
     void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
     void release() noexcept {
         if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
@@ -61,6 +67,11 @@ public:
     /// Makes a new setup, and forgets the sessions. Throws if that cannot be, and nothing changes then.
     void change(tls_choices choices);
     tls_setup_ptr setup() const;
+    /// The protocols that a server chooses from: the user's, or those of this handle.
+    std::string_view protocols(const tls_setup& setup) const noexcept {
+        const bool of_the_handle = which_ == alpn_list::of_the_handle || setup.choices.alpn.empty();
+        return context_ && of_the_handle ? protocols_ : setup.choices.alpn;
+    }
 
     /// Takes a session that can be resumed with that peer. One of TLS 1.3 is good for one connection.
     ssl_session_ptr take_session(const tls_setup_ptr& setup, const std::string& peer) noexcept;
@@ -72,6 +83,9 @@ private:
         std::string peer;
         ssl_session_ptr session;
     };
+    const tls_context_ref context_;  // null, if this is no other handle
+    const std::string protocols_;
+    const alpn_list which_ = alpn_list::of_the_context_first;
     mutable std::mutex mutex_;  // for what follows
     tls_setup_ptr setup_;
     std::list<kept> sessions_;  // the newest one first
@@ -81,7 +95,7 @@ private:
 /// The library's own objects that hang on an SSL: tls_transport.cpp sets one, and the callbacks get it back.
 class tls_callbacks {
 public:
-    virtual const tls_setup& setup() const noexcept = 0;
+    virtual std::string_view protocols() const noexcept = 0;
     /// The certificate of the peer was not accepted.
     virtual void certificate_refused(X509_STORE_CTX* store) noexcept = 0;
     /// True if the session was kept.

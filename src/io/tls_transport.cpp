@@ -63,7 +63,7 @@ private:
 
     void expect_peer(const std::string& name);
     void resume_session();
-    const tls_setup& setup() const noexcept override { return *setup_; }
+    std::string_view protocols() const noexcept override { return context_->protocols(*setup_); }
     void certificate_refused(X509_STORE_CTX* store) noexcept override;
     bool new_session(SSL_SESSION* session) noexcept override;
 

@@ -27,12 +27,12 @@
 // A body may be larger than memory: unbuffered(handler) reads one while it comes, and response::stream() sends one
 // while it is made. With .context, connections are encrypted.
 //
-// HTTP/2 is spoken with clients that agree on it in TLS, where the context says alpn("h2", "http/1.1"), and with those
-// that know it beforehand and begin with it. The requests of one connection are handled at the same time, each in a
-// task of its own. A client that cancels a request (RST_STREAM) cancels its handler. A response that cannot be
-// completed resets its request alone; max_requests_per_connection, "Connection: close" and close() let the client know
-// by GOAWAY, and what is under way is finished. Windows, and so memory, are bounded by what handlers read and clients
-// take.
+// HTTP/2 is spoken with clients that agree on it in TLS, and with those that know it beforehand and begin with it; with
+// .http2 = false it is not. In TLS the server prefers "h2", then "http/1.1", unless the context has a list of its own
+// (tls_context::alpn). The requests of one connection are handled at the same time, each in a task of its own. A client
+// that cancels a request (RST_STREAM) cancels its handler. A response that cannot be completed resets its request
+// alone; max_requests_per_connection, "Connection: close" and close() let the client know by GOAWAY, and what is under
+// way is finished. Windows, and so memory, are bounded by what handlers read and clients take.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -84,6 +84,7 @@ struct server_options {
     bool cancel_on_disconnect = false;
     const access_log* log = nullptr;             // is told of each response; it is copied before the call returns
     std::uint32_t max_concurrent_streams = 100;  // HTTP/2: how many requests of a connection may be under way
+    bool http2 = true;  // false: HTTP/1 alone is spoken, even where the context says alpn("h2")
 };
 
 /// What a server has done since its start.

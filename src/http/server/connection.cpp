@@ -534,6 +534,7 @@ bool agreed_on_http2(const stream& client) {
 }
 
 coro<spoken> find_out(http_connection& c) {
+    if (!c.server.options.http2) co_return spoken::http1;
     const std::optional<tls_info> tls = c.client.tls();
     if (tls && !tls->alpn.empty()) co_return spoken::http1;  // or it would not have come here
     for (;;) {

@@ -6,6 +6,7 @@
 
 #include "http/server/engine.hpp"
 
+#include <aio/detail/io/alpn.hpp>
 #include <aio/event_loop.hpp>
 #include <aio/sleep.hpp>
 
@@ -18,15 +19,25 @@ void http_server_state::close() noexcept {
 
 namespace {
 
+// What clients and the server agree on in TLS. HTTP/2 is spoken with who can, as Go's and Python's servers do. A list
+// that the user has given to the context holds, unless HTTP/2 is switched off.
+tls_context_ref with_versions_of_http(const http_server_state& state) {
+    if (!state.tls) return {};
+    const std::string http1 = "\x08http/1.1\x08http/1.0";
+    if (!state.options.http2) return with_protocols(state.tls, http1, alpn_list::of_the_handle);
+    return with_protocols(state.tls, "\x02h2" + http1, alpn_list::of_the_context_first);
+}
+
 /// What the server below is told.
 struct listening {
-    explicit listening(const http_server_state& state) {
+    explicit listening(const http_server_state& state) : tls(with_versions_of_http(state)) {
         options.backlog = state.options.backlog;
         options.reuse_port = state.options.reuse_port;
         options.handshake_timeout = state.options.handshake_timeout;
         options.limit = read_size;
     }
     server_options options;
+    tls_context_ref tls;
 };
 
 connection_handler connections_of(const std::shared_ptr<http_server_state>& state) {
@@ -37,22 +48,23 @@ connection_handler connections_of(const std::shared_ptr<http_server_state>& stat
 
 coro<http::server> start_http_server(http_handler handler, std::string host, int port, http_server_settings settings) {
     auto state = std::make_shared<http_server_state>(std::move(handler), std::move(settings));
-    aio::server listener =
-        co_await listen_on(connections_of(state), std::move(host), port, listening(*state).options, state->tls);
+    const listening how(*state);
+    aio::server listener = co_await listen_on(connections_of(state), std::move(host), port, how.options, how.tls);
     co_return http::server(std::move(listener), std::move(state));
 }
 
 coro<http::server> start_http_server(http_handler handler, descriptor socket, http_server_settings settings) {
     auto state = std::make_shared<http_server_state>(std::move(handler), std::move(settings));
+    const listening how(*state);
     aio::server listener =
-        co_await listen_on_descriptor(connections_of(state), std::move(socket), listening(*state).options, state->tls);
+        co_await listen_on_descriptor(connections_of(state), std::move(socket), how.options, how.tls);
     co_return http::server(std::move(listener), std::move(state));
 }
 
 coro<http::server> start_unix_http_server(http_handler handler, std::string path, http_server_settings settings) {
     auto state = std::make_shared<http_server_state>(std::move(handler), std::move(settings));
-    aio::server listener =
-        co_await listen_on_path(connections_of(state), std::move(path), listening(*state).options, state->tls);
+    const listening how(*state);
+    aio::server listener = co_await listen_on_path(connections_of(state), std::move(path), how.options, how.tls);
     co_return http::server(std::move(listener), std::move(state));
 }
 
