@@ -16,11 +16,8 @@
 #include <string>
 
 template<>
-struct aio::detail::http_json_reader<aio::detail::http_default_json> {
-    static nlohmann::json read(const std::string& body) { return nlohmann::json::parse(body); }
-};
-
-template<class Value>
-struct aio::detail::http_json_writer {
-    static std::string write(const nlohmann::json& value) { return value.dump(); }
+struct aio::detail::http_json_text<aio::detail::http_default_json> {
+    using value_type = nlohmann::json;
+    static value_type read(const std::string& body) { return value_type::parse(body); }
+    static std::string write(const value_type& value) { return value.dump(); }
 };

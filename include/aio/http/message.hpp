@@ -36,12 +36,9 @@ class http_body_source;
 struct http_route;
 struct http_special_body;
 struct http_default_json;
-/// r.json() needs #include <aio/http_json.hpp>, which defines this.
+/// r.json() and response::json() need #include <aio/http_json.hpp>, which defines this.
 template<class Json>
-struct http_json_reader;
-/// response::json() needs it, too.
-template<class Json>
-struct http_json_writer;
+struct http_json_text;
 }  // namespace aio::detail
 
 namespace aio::http {
@@ -104,12 +101,12 @@ public:
     /// body is not whole, and the loop's exception handler gets the error. The generator is closed when the client goes
     /// away. Throws as the constructor does.
     static response stream(int status, async_generator<std::string> body, http::headers fields = {});
-    /// Of a server: a JSON body with its Content-Type. Value is a nlohmann::json or what converts to one; needs
-    /// #include <aio/http_json.hpp>.
-    template<class Value>
-    static response json(const Value& value, int status = 200) {
-        return response(
-            status, detail::http_json_writer<Value>::write(value), http::headers("Content-Type", "application/json"));
+    /// Of a server: a JSON body with its Content-Type. The value is a nlohmann::json or what converts to one, such as
+    /// {{"id", 7}, {"name", "Ann"}}; needs #include <aio/http_json.hpp>.
+    template<class Json = detail::http_default_json>
+    static response json(const typename detail::http_json_text<Json>::value_type& value, int status = 200) {
+        auto type = http::headers("Content-Type", "application/json");
+        return response(status, detail::http_json_text<Json>::write(value), std::move(type));
     }
 
     /// Of a server: sends the client to another address, with 301, 302, 303, 307 or 308. url is absolute, or relative
@@ -141,7 +138,7 @@ public:
     /// The body as JSON: a nlohmann::json. Throws nlohmann::json::parse_error.
     template<class Json = detail::http_default_json>
     auto json() const {
-        return detail::http_json_reader<Json>::read(body_);
+        return detail::http_json_text<Json>::read(body_);
     }
     /// Of a client's response: the URL it came from, after redirects, without user and password.
     const std::string& url() const noexcept { return url_; }
@@ -203,7 +200,7 @@ public:
     /// The body as JSON: a nlohmann::json. Throws nlohmann::json::parse_error.
     template<class Json = detail::http_default_json>
     auto json() const {
-        return detail::http_json_reader<Json>::read(body_);
+        return detail::http_json_text<Json>::read(body_);
     }
     /// The client's address: "127.0.0.1:51820".
     const std::string& peer() const noexcept { return peer_; }
