@@ -12,6 +12,7 @@
 #include <aio/http/compress.hpp>
 #include <aio/http/cookies.hpp>
 #include <aio/http/events.hpp>
+#include <aio/http/field_list.hpp>
 #include <aio/http/files.hpp>
 #include <aio/http/forms.hpp>
 #include <aio/http/headers.hpp>

@@ -41,6 +41,7 @@ struct http_access {
     static std::shared_ptr<const http_route>& route(http::request& r) noexcept { return r.route_; }
     static auto& params(http::request& r) noexcept { return r.params_; }
     static std::shared_ptr<http_special_body>& special(http::response& r) noexcept { return r.special_; }
+    static const http_special_body* special(const http::response& r) noexcept { return r.special_.get(); }
     static void set_url(http::response& r, std::string url) noexcept { r.url_ = std::move(url); }
 };
 

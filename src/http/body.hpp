@@ -11,6 +11,7 @@
 #include <aio/stream.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -34,6 +35,7 @@ public:
 /// What a response sends instead of its text: one of the three.
 struct http_special_body {
     std::optional<async_generator<std::string>> pieces;
+    std::shared_ptr<const http::headers> trailers;  // may be null: what the generator of the pieces fills
 
     std::optional<aio::file> source;  // count bytes of it from offset on
     std::uint64_t offset = 0;
@@ -45,5 +47,14 @@ struct http_special_body {
     function<void()> going_away;  // beside upgrade: the server closes, so the upgrade is to come to its end soon; it
                                   // may be called before upgrade, too. Without it the task is cancelled.
 };
+
+// ---- in trailers.cpp: for the engines
+
+/// True if fields may come after the body of this response.
+bool http_may_have_trailers(const http::response& r) noexcept;
+/// Throws std::invalid_argument if one of the trailers that are there must not come after a body.
+void http_check_trailers(const http::response& r);
+/// The generator has come to its end: adds what it has left to r.trailers(), and checks them.
+void http_take_trailers(http::response& r);
 
 }  // namespace aio::detail

@@ -1,5 +1,4 @@
-// http::headers, and the functions on names and values that access.hpp declares. Headers are kept in the order in which
-// they were added and searched one by one: a message has few of them, and an answer may repeat a name.
+// http::headers, and the functions on names and values that access.hpp declares.
 
 #include <aio/http/headers.hpp>
 
@@ -93,33 +92,7 @@ void headers::set(std::string_view name, std::string_view value) {
 }
 
 std::size_t headers::remove(std::string_view name) noexcept {
-    return std::erase_if(fields_, [name](const field& f) { return detail::equal_ignoring_case(f.name, name); });
-}
-
-const headers::field* headers::find(std::string_view name) const noexcept {
-    for (const field& f : fields_) {
-        if (detail::equal_ignoring_case(f.name, name)) return &f;
-    }
-    return nullptr;
-}
-
-std::optional<std::string> headers::get(std::string_view name) const {
-    const field* f = find(name);
-    return f ? std::optional<std::string>(f->value) : std::nullopt;
-}
-
-std::vector<std::string> headers::get_all(std::string_view name) const {
-    std::vector<std::string> all;
-    for (const field& f : fields_) {
-        if (detail::equal_ignoring_case(f.name, name)) all.push_back(f.value);
-    }
-    return all;
-}
-
-const std::string& headers::operator[](std::string_view name) const noexcept {
-    static const std::string none;
-    const field* f = find(name);
-    return f ? f->value : none;
+    return std::erase_if(fields_, [&](const field& f) { return is_named(f, name); });
 }
 
 }  // namespace aio::http

@@ -78,10 +78,12 @@ response::response(int status, std::string body, http::headers fields)
     }
 }
 
-response response::stream(int status, async_generator<std::string> body, http::headers fields) {
+response response::stream(int status, async_generator<std::string> body, http::headers fields,
+    std::shared_ptr<const http::headers> trailers) {
     response r(status, {}, std::move(fields));
     r.special_ = std::make_shared<detail::http_special_body>();
     r.special_->pieces.emplace(std::move(body));
+    r.special_->trailers = std::move(trailers);
     return r;
 }
 

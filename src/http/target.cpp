@@ -97,6 +97,23 @@ void percent_decode(std::string_view text, bool in_query, std::string& out) {
     }
 }
 
+void percent_encode(char byte, std::string& out) {
+    constexpr char digits[] = "0123456789ABCDEF";
+    const auto value = static_cast<unsigned char>(byte);
+    out.append(1, '%').append(1, digits[value >> 4]).append(1, digits[value & 15]);
+}
+
+void percent_encode(std::string_view text, std::string& out, std::string_view plain) {
+    for (const char c : text) {
+        const bool alphanumeric = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (alphanumeric || plain.find(c) != plain.npos) {
+            out += c;
+        } else {
+            percent_encode(c, out);
+        }
+    }
+}
+
 bool is_authority(std::string_view text) noexcept {
     std::string_view port;
     if (text.starts_with('[')) {

@@ -26,5 +26,10 @@ bool is_authority(std::string_view text) noexcept;
 
 /// Replaces %XX by the byte that it stands for, and '+' by a space if in_query. What cannot be decoded stays as it is.
 void percent_decode(std::string_view text, bool in_query, std::string& out);
+/// Appends %XX for a byte.
+void percent_encode(char byte, std::string& out);
+/// Appends text, with all bytes encoded but letters, digits and those of `plain`; the unreserved ones (RFC 3986, 2.3)
+/// if nothing else is said.
+void percent_encode(std::string_view text, std::string& out, std::string_view plain = "-._~");
 
 }  // namespace aio::detail

@@ -100,7 +100,13 @@ public:
     /// length. If the generator throws, or the length is wrong, the connection is cut, so that the client sees that the
     /// body is not whole, and the loop's exception handler gets the error. The generator is closed when the client goes
     /// away. Throws as the constructor does.
-    static response stream(int status, async_generator<std::string> body, http::headers fields = {});
+    ///
+    /// What the generator has put into `trailers` at its end goes out behind the body, as fields of trailers() do:
+    ///
+    ///     auto trailers = std::make_shared<aio::http::headers>();
+    ///     co_return aio::http::response::stream(200, with_checksum(trailers), {}, trailers);
+    static response stream(int status, async_generator<std::string> body, http::headers fields = {},
+        std::shared_ptr<const http::headers> trailers = nullptr);
     /// Of a server: a JSON body with its Content-Type. The value is a nlohmann::json or what converts to one, such as
     /// {{"id", 7}, {"name", "Ann"}}; needs #include <aio/http_json.hpp>.
     template<class Json = detail::http_default_json>
@@ -130,8 +136,13 @@ public:
     bool ok() const noexcept { return status_ < 400; }
     const http::headers& headers() const noexcept { return headers_; }
     http::headers& headers() noexcept { return headers_; }
-    /// Of a client's response: the fields that came after a body in chunks. They are never merged into headers().
+    /// The fields that come after the body, and are never merged into headers(). Of a server they may be set: they go
+    /// out behind a body in chunks (HTTP/1.1) or in frames (HTTP/2). Where there is no place for them, in HTTP/1.0 and
+    /// behind a file in HTTP/1.1, they are left out. A field that a client needs before the body (RFC 9110, 6.5.1: of
+    /// framing, routing, conditions, authentication, content) is a mistake: the response becomes a 500, and one whose
+    /// generator has made that mistake is cut.
     const http::headers& trailers() const noexcept { return trailers_; }
+    http::headers& trailers() noexcept { return trailers_; }
     /// The body. `std::move(r).text()` moves it out.
     const std::string& text() const& noexcept { return body_; }
     std::string text() && noexcept { return std::move(body_); }

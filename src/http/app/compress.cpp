@@ -111,6 +111,7 @@ coro<> change_body(const compress_settings& settings, http::response& r) {
         co_return;
     }
     auto changed = std::make_shared<http_special_body>();
+    if (special) changed->trailers = special->trailers;
     if (!special) {
         changed->pieces.emplace(no_pieces());  // the answer to HEAD: nobody knows how long the body would be
     } else if (special->pieces) {

@@ -9,6 +9,7 @@
 #include "http/app/content_types.hpp"
 #include "http/app/date.hpp"
 #include "http/body.hpp"
+#include "http/target.hpp"
 
 #include <aio/detail/io/adopted_file.hpp>
 #include <aio/detail/threads/blocking.hpp>
@@ -88,19 +89,12 @@ http::response plain_answer(int status) {
 
 /// RFC 6266: a name in ASCII for old clients, and the whole of it.
 std::string attachment(const std::string& name) {
-    constexpr char digits[] = "0123456789ABCDEF";
     std::string plain, encoded;
     for (const char c : name) {
         const auto byte = static_cast<unsigned char>(c);
         plain += byte < ' ' || byte > '~' || c == '"' || c == '\\' || c == '%' || c == '/' ? '_' : c;
-        const bool unreserved = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-            c == '-' || c == '.' || c == '_' || c == '~';
-        if (unreserved) {
-            encoded += c;
-        } else {
-            encoded.append(1, '%').append(1, digits[byte >> 4]).append(1, digits[byte & 15]);
-        }
     }
+    percent_encode(name, encoded);
     std::string out = "attachment; filename=\"" + plain + "\"";
     if (plain != name) out += "; filename*=UTF-8''" + encoded;
     return out;

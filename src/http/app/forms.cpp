@@ -19,19 +19,11 @@ namespace aio::http {
 
 namespace {
 
+// A space is a '+', and nothing else that is plain here is one.
 void append_urlencoded(std::string& out, std::string_view text) {
-    constexpr char digits[] = "0123456789ABCDEF";
-    constexpr std::string_view plain = "*-._";
-    for (const char c : text) {
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || plain.find(c) != plain.npos) {
-            out += c;
-        } else if (c == ' ') {
-            out += '+';
-        } else {
-            const auto byte = static_cast<unsigned char>(c);
-            out.append(1, '%').append(1, digits[byte >> 4]).append(1, digits[byte & 15]);
-        }
-    }
+    const std::size_t begin = out.size();
+    detail::percent_encode(text, out, " *-._");
+    std::replace(out.begin() + static_cast<std::ptrdiff_t>(begin), out.end(), ' ', '+');
 }
 
 std::string random_boundary() {

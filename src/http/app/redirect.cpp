@@ -3,6 +3,8 @@
 
 #include <aio/http/message.hpp>
 
+#include "http/target.hpp"
+
 namespace aio::http {
 
 response response::redirect(std::string_view url, int status) {
@@ -20,8 +22,7 @@ response response::redirect(std::string_view url, int status) {
         if (byte < 0x80 && encoded.find(c) == encoded.npos) {
             location += c;
         } else {
-            constexpr char digits[] = "0123456789ABCDEF";
-            location.append(1, '%').append(1, digits[byte >> 4]).append(1, digits[byte & 15]);
+            detail::percent_encode(c, location);
         }
     }
     return response(status, {}, http::headers("Location", location));

@@ -299,23 +299,27 @@ void set_length(http::response& r, const http_special_body* special) {
 }
 
 coro<http::response> with_body(test_client_state& state, http::response r, const test_request& what) {
-    std::shared_ptr<http_special_body> special = std::exchange(http_access::special(r), nullptr);
+    const std::shared_ptr<http_special_body> special = http_access::special(r);
     set_length(r, special.get());
     if (!has_body(what.method, r.status())) {
         http_access::body(r) = {};
+        r.trailers() = {};
+        http_access::special(r) = nullptr;
         if (special && special->pieces) co_await special->pieces->aclose();
         co_return r;
     }
     const std::optional<std::uint64_t> expected = special && special->pieces ? length_of(r) : std::nullopt;
-    auto pieces = body_pieces(std::move(special), std::exchange(http_access::body(r), {}));
+    auto pieces = body_pieces(special, std::exchange(http_access::body(r), {}));
     std::string all;
     std::exception_ptr error;
     try {
+        http_check_trailers(r);
         while (std::string* piece = co_await pieces.next()) {
             if (!what.any_size && piece->size() > what.max_body - std::min(what.max_body, all.size()))
                 throw http::error("the body is larger than max_body_size");
             all += *piece;
         }
+        http_take_trailers(r);
     } catch (const cancelled_error&) { throw; } catch (...) {
         error = std::current_exception();
     }
@@ -326,6 +330,7 @@ coro<http::response> with_body(test_client_state& state, http::response r, const
         throw http::error("the body has " + std::to_string(all.size()) + " bytes, and Content-Length says " +
             std::to_string(*expected));
     }
+    http_access::special(r) = nullptr;
     http_access::body(r) = std::move(all);
     co_return r;
 }

@@ -3,38 +3,19 @@
 #include <aio/http/params.hpp>
 
 #include "http/access.hpp"
+#include "http/target.hpp"
 
 #include <aio/http/authorization.hpp>
 
-#include <cstddef>
 #include <stdexcept>
 
 namespace aio::http {
 
-namespace {
-
-// Encodes all but the unreserved characters (RFC 3986, 2.3).
-void encode(std::string& out, std::string_view text) {
-    constexpr char digits[] = "0123456789ABCDEF";
-    for (const char c : text) {
-        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-            c == '.' || c == '_' || c == '~';
-        if (plain) {
-            out += c;
-        } else {
-            const auto byte = static_cast<unsigned char>(c);
-            out += {'%', digits[byte >> 4], digits[byte & 15]};
-        }
-    }
-}
-
-}  // namespace
-
 params& params::add(std::string_view name, std::string_view value) {
     std::string more = encoded_.empty() ? "" : "&";
-    encode(more, name);
+    detail::percent_encode(name, more);
     more += '=';
-    encode(more, value);
+    detail::percent_encode(value, more);
     encoded_ += more;
     return *this;
 }

@@ -392,9 +392,13 @@ coro<> upgrade(http_connection& c, http::response& r, const response_form& form,
 // Decides how the response is sent. One that cannot be sent becomes a 500.
 void prepare(http_connection& c, http::response& r, response_form& form, const answered& a) {
     std::exception_ptr error;
+    const bool has_trailers = !r.trailers().empty();
+    if (has_trailers && !http_access::special(r) && http_has_body(r.status()) && !form.http_1_0 && !form.head_only)
+        make_pieces(r);
     const auto& special = http_access::special(r);
     const bool upgrades = special && special->upgrade;
     try {
+        if (has_trailers) http_check_trailers(r);
         if (special) choose_framing(r, *special, form);
         if (upgrades && !c.parser.complete())
             throw std::logic_error("a request whose body was not read cannot upgrade its connection");

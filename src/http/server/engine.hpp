@@ -168,6 +168,8 @@ inline constexpr std::size_t write_size = 256 * 1024;
 coro<bool> write_all(http_connection& c, std::string_view text);
 /// Sends a response that is text.
 coro<bool> send_text(http_connection& c, const http::response& r, response_form form);
+/// Makes a text a body of pieces, which may have trailers.
+void make_pieces(http::response& r);
 /// What a special body needs: chunks, for instance. Throws std::logic_error if it cannot be sent.
 void choose_framing(const http::response& r, const http_special_body& body, response_form& form);
 /// Sends a response with a special body, which is no upgrade. `what` is the request's line, for the exception handler.

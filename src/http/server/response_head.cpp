@@ -5,6 +5,7 @@
 #include "http/access.hpp"
 
 #include <charconv>
+#include <cstdint>
 #include <stdexcept>
 #include <system_error>
 
@@ -54,51 +55,137 @@ void append_status(std::string& out, int status) {
     out.append(" ").append(http::reason(status)).append("\r\n");
 }
 
-// How the message ends, and what becomes of the connection.
-void append_ending(std::string& out, const http::response& r, const response_form& form, bool measured) {
+// How the message ends.
+void append_ending(std::string& out, const http::response& r, const response_form& form) {
     switch (form.framing) {
         case body_framing::text:
-            if (measured) break;
             out += "Content-Length: ";
             append_number(out, http_has_body(r.status()) ? r.text().size() : 0);
             out += "\r\n";
             break;
         case body_framing::counted:
-            if (measured) break;
             out += "Content-Length: ";
-            append_number(out, form.length);
+            append_number(out, form.length.value_or(0));
             out += "\r\n";
             break;
         case body_framing::chunked: out += "Transfer-Encoding: chunked\r\n"; break;
-        case body_framing::until_close: break;
-        case body_framing::upgrade: out += "Connection: Upgrade\r\n"; return;
+        case body_framing::until_close:
+        case body_framing::upgrade: break;
     }
-    if (!form.keep_alive) {
-        out += "Connection: close\r\n";
+}
+
+/// What a field of the handler's means here. Those of one connection are the engine's (RFC 9110, 7.6.1), whatever the
+/// handler says, which may have copied them from another server's response.
+enum class field_kind : std::uint8_t { plain, dropped, connection, upgrade, trailer, length, date };
+
+field_kind kind_of(std::string_view name) noexcept {
+    const auto is = [name](std::string_view known, field_kind kind) {
+        return equal_ignoring_case(name, known) ? kind : field_kind::plain;
+    };
+    switch (name.size()) {
+        case 4: return is("Date", field_kind::date);
+        case 7:
+            if (equal_ignoring_case(name, "Trailer")) return field_kind::trailer;
+            return is("Upgrade", field_kind::upgrade);
+        case 10:
+            if (equal_ignoring_case(name, "Keep-Alive")) return field_kind::dropped;
+            return is("Connection", field_kind::connection);
+        case 14: return is("Content-Length", field_kind::length);
+        case 16: return is("Proxy-Connection", field_kind::dropped);
+        case 17: return is("Transfer-Encoding", field_kind::dropped);
+        default: return field_kind::plain;
+    }
+}
+
+void append_field(std::string& out, std::string_view name, std::string_view value) {
+    out.append(name).append(": ").append(value).append("\r\n");
+}
+
+/// The options of the field Connection, each of them once.
+class connection_options {
+public:
+    void add(std::string_view option) {
+        if (option.empty() || list_has(list_, option)) return;
+        if (!list_.empty()) list_ += ", ";
+        list_ += option;
+    }
+    /// Adds those of the handler that name other fields of its response. The rest is the engine's to say.
+    void add_all(std::string_view of_handler, const http::headers& fields) {
+        for_each_element(of_handler, [&](std::string_view option) {
+            if (kind_of(option) == field_kind::plain && fields.contains(option)) add(option);
+        });
+    }
+    const std::string& text() const noexcept { return list_; }
+
+private:
+    std::string list_;
+};
+
+void append_connection(std::string& out, connection_options& options, const response_form& form) {
+    if (form.framing == body_framing::upgrade) {
+        options.add("Upgrade");
+    } else if (!form.keep_alive) {
+        options.add("close");
     } else if (form.http_1_0) {
-        out += "Connection: keep-alive\r\n";
+        options.add("keep-alive");
     }
+    if (!options.text().empty()) append_field(out, "Connection", options.text());
+}
+
+// Announces the trailers that are known (RFC 9110, 6.6.2).
+void append_announcement(std::string& out, const http::response& r) {
+    if (r.trailers().empty()) return;
+    out += "Trailer";
+    std::string_view before = ": ";
+    for (const auto& [name, value] : r.trailers()) {
+        out.append(before).append(name);
+        before = ", ";
+    }
+    out += "\r\n";
+}
+
+/// Only an answer to HEAD may have a Content-Length of the handler's.
+bool may_have_length(const http::response& r, const response_form& form) noexcept {
+    const bool has_text = form.framing == body_framing::text && !r.text().empty();
+    return form.head_only && r.status() != 205 && !has_text;
 }
 
 }  // namespace
 
 void append_response_head(std::string& out, const http::response& r, const response_form& form) {
     append_status(out, r.status());
-    bool dated = false;
+    const bool chunked = form.framing == body_framing::chunked;
+    bool dated = false, announced = false;
     bool measured = r.status() == 204 || r.status() == 304;  // these have no Content-Length at all; 205 has 0
+    connection_options options;
     for (const auto& [name, value] : r.headers()) {
-        if (equal_ignoring_case(name, "Transfer-Encoding") || equal_ignoring_case(name, "Connection")) continue;
-        if (equal_ignoring_case(name, "Content-Length")) {
-            // Only an answer to HEAD may have a Content-Length of the handler's.
-            const bool has_text = form.framing == body_framing::text && !r.text().empty();
-            if (!form.head_only || measured || r.status() == 205 || has_text) continue;
-            measured = true;
+        switch (kind_of(name)) {
+            case field_kind::dropped: continue;
+            case field_kind::connection: options.add_all(value, r.headers()); continue;
+            case field_kind::upgrade: options.add("Upgrade"); break;
+            case field_kind::trailer:
+                if (!chunked) continue;
+                announced = true;
+                break;
+            case field_kind::length:
+                if (measured || !may_have_length(r, form)) continue;
+                measured = true;
+                break;
+            case field_kind::date: dated = true; break;
+            case field_kind::plain: break;
         }
-        dated = dated || equal_ignoring_case(name, "Date");
-        out.append(name).append(": ").append(value).append("\r\n");
+        append_field(out, name, value);
     }
-    if (!dated) out.append("Date: ").append(http_date(std::time(nullptr))).append("\r\n");
-    append_ending(out, r, form, measured);
+    if (!dated) append_field(out, "Date", http_date(std::time(nullptr)));
+    if (chunked && !announced) append_announcement(out, r);
+    if (!measured || chunked) append_ending(out, r, form);
+    append_connection(out, options, form);
+    out += "\r\n";
+}
+
+void append_last_chunk(std::string& out, const http::response& r) {
+    out += "0\r\n";
+    for (const auto& [name, value] : r.trailers()) append_field(out, name, value);
     out += "\r\n";
 }
 

@@ -19,11 +19,14 @@ struct response_form {
     bool keep_alive = false;
     bool http_1_0 = false;
     body_framing framing = body_framing::text;
-    std::uint64_t length = 0;  // of a counted body
+    std::optional<std::uint64_t> length = std::nullopt;  // of a body of pieces, if it was promised
 };
 
 /// Appends the head with its empty line.
 void append_response_head(std::string& out, const http::response& r, const response_form& form);
+
+/// Appends the end of a body in chunks, with the trailers.
+void append_last_chunk(std::string& out, const http::response& r);
 
 /// Gives the Content-Length among the fields, if there is one. Throws std::invalid_argument if it is no number.
 std::optional<std::uint64_t> http_content_length(const http::response& r);

@@ -84,6 +84,20 @@ coro<bool> send_text(http_connection& c, const http::response& r, response_form 
     co_return taken;
 }
 
+namespace {
+
+async_generator<std::string> one_piece(std::string text) {
+    if (!text.empty()) co_yield std::move(text);
+}
+
+}  // namespace
+
+void make_pieces(http::response& r) {
+    auto special = std::make_shared<http_special_body>();
+    special->pieces.emplace(one_piece(std::exchange(http_access::body(r), {})));
+    http_access::special(r) = std::move(special);
+}
+
 void choose_framing(const http::response& r, const http_special_body& body, response_form& form) {
     if (body.upgrade) {
         if (form.http_1_0) throw std::logic_error("a request in HTTP/1.0 cannot upgrade its connection");
@@ -92,10 +106,10 @@ void choose_framing(const http::response& r, const http_special_body& body, resp
     }
     if (!body.pieces && !body.source) throw std::logic_error("the body of this response has been sent already");
     if (!http_has_body(r.status())) return;
-    const std::optional<std::uint64_t> length = body.source ? body.count : http_content_length(r);
-    if (length) {
+    form.length = body.source ? body.count : http_content_length(r);
+    const bool chunked = body.pieces && http_may_have_trailers(r) && !form.http_1_0 && !form.head_only;
+    if (form.length && !chunked) {
         form.framing = body_framing::counted;
-        form.length = *length;
     } else if (form.head_only) {
         form.framing = body_framing::until_close;  // nothing is said of the length
     } else if (form.http_1_0) {
@@ -160,36 +174,40 @@ coro<bool> write_piece(http_connection& c, std::string_view piece, body_framing 
 
 // Sends all pieces. False if the client does not take them. Throws what the generator throws, and std::length_error if
 // they are more or less than the response has promised.
-coro<bool> send_all(http_connection& c, async_generator<std::string>& pieces, const response_form& form) {
+coro<bool> send_all(
+    http_connection& c, http::response& r, async_generator<std::string>& pieces, const response_form& form) {
     std::string chunk;
     std::uint64_t sent = 0;
-    const bool counted = form.framing == body_framing::counted;
+    const std::optional<std::uint64_t> length = form.length;
     while (auto piece = co_await pieces.next()) {
         if (piece->empty()) continue;
         sent += piece->size();
-        if (counted && sent > form.length)
-            throw std::length_error("the body is longer than its Content-Length, " + std::to_string(form.length));
+        if (length && sent > *length)
+            throw std::length_error("the body is longer than its Content-Length, " + std::to_string(*length));
         const bool taken = co_await write_piece(c, *piece, form.framing, chunk);
         if (!taken) co_return false;
     }
-    if (counted && sent < form.length) {
-        throw std::length_error("the body has " + std::to_string(sent) + " bytes, and its Content-Length is " +
-            std::to_string(form.length));
+    if (length && sent < *length) {
+        throw std::length_error(
+            "the body has " + std::to_string(sent) + " bytes, and its Content-Length is " + std::to_string(*length));
     }
     if (form.framing != body_framing::chunked) co_return true;
-    const bool taken = co_await write_all(c, "0\r\n\r\n");
+    http_take_trailers(r);
+    chunk.clear();
+    append_last_chunk(chunk, r);
+    const bool taken = co_await write_all(c, chunk);
     co_return taken;
 }
 
-coro<bool> send_pieces(
-    http_connection& c, async_generator<std::string> pieces, const response_form& form, const std::string& what) {
+coro<bool> send_pieces(http_connection& c, http::response& r, async_generator<std::string> pieces,
+    const response_form& form, const std::string& what) {
     bool sent = false, client_left = false;
     std::exception_ptr error;
     {
         std::optional<client_watch> watch;
         if (c.parser.complete()) watch.emplace(c, after_end_of_sending);
         try {
-            sent = co_await send_all(c, pieces, form);
+            sent = co_await send_all(c, r, pieces, form);
         } catch (...) { error = std::current_exception(); }
         client_left = watch && watch->stop();
     }
@@ -265,7 +283,7 @@ coro<bool> send_special(http_connection& c, http::response& r, response_form for
     }
     async_generator<std::string> pieces = std::move(*body.pieces);
     body.pieces.reset();
-    const bool whole = co_await send_pieces(c, std::move(pieces), form, what);
+    const bool whole = co_await send_pieces(c, r, std::move(pieces), form, what);
     co_return whole;
 }
 
