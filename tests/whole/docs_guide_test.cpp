@@ -5,9 +5,15 @@
 
 #include <aio/testing.hpp>
 
+#include <cctype>
+#include <csignal>
+#include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <numeric>
+#include <sstream>
 #include <stdexcept>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -246,6 +252,126 @@ aio::coro<std::string> answer_of(std::string question) {
     co_return answer;
 }
 
+// ---- streams.md
+
+aio::coro<> shout_back(aio::stream client) {
+    for (;;) {
+        std::string line = co_await client.read_line();
+        if (line.empty()) co_return;  // the client has ended
+        for (char& c : line) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+        co_await client.write(line);
+    }
+}
+
+aio::coro<std::string> ask(std::string host, std::uint16_t port, std::string words) {
+    aio::stream s = co_await aio::open_connection(host, port, {.connect_timeout = 5s});
+    co_await s.write(words + "\n");
+    std::string answer = co_await s.read_line();
+    co_await s.aclose();
+    co_return answer;
+}
+
+aio::coro<std::string> client_and_server() {
+    auto server = co_await aio::start_server(shout_back, "127.0.0.1", 0);  // a free port
+    co_return co_await aio::with(server, [&] { return ask("127.0.0.1", server.port(), "hear me"); });
+}
+
+aio::coro<std::size_t> count_words(std::filesystem::path path) {
+    std::size_t words = 0;
+    auto lines = aio::read_lines(path);
+    while (auto line = co_await lines.next()) {
+        std::istringstream in(*line);
+        for (std::string word; in >> word;) ++words;
+    }
+    co_return words;
+}
+
+aio::coro<std::string> sorted(std::string text) {
+    auto how = aio::argv("sort", "-u");
+    aio::subprocess p = co_await aio::create_subprocess_exec(how, {.in = aio::stdio::pipe, .out = aio::stdio::pipe});
+    auto io = co_await p.communicate(text);
+    if (co_await p.wait() != 0) { throw std::runtime_error("sort has failed"); }
+    co_return io.out;
+}
+
+aio::coro<int> next_signal() {
+    auto heard = aio::signals(aio::signal_set(SIGHUP, SIGUSR1));
+    auto first = aio::create_task(heard.next());
+    co_await aio::sleep(0s);
+    std::raise(SIGUSR1);
+    auto number = co_await first;
+    co_return number ? *number : 0;
+}
+
+// ---- threads.md
+
+std::uint64_t slow_sum(std::uint64_t n) {
+    std::uint64_t sum = 0;
+    for (std::uint64_t i = 1; i <= n; ++i) sum += i;
+    return sum;
+}
+
+aio::coro<std::uint64_t> sum_beside() { co_return co_await aio::to_thread(slow_sum, 1000); }
+
+std::uint64_t patient(std::stop_token stop) {
+    std::uint64_t rounds = 0;
+    while (!stop.stop_requested()) ++rounds;
+    return rounds;
+}
+
+aio::coro<bool> stopped_in_time() {
+    bool cancelled = false;
+    auto t = aio::create_task([]() -> aio::coro<> {
+        co_await aio::to_thread(patient);
+        co_await aio::sleep_forever();  // the cancel, which came together with a result, is thrown here
+    });
+    co_await aio::sleep(5ms);
+    t.cancel();
+    try {
+        co_await t;
+    } catch (const aio::cancelled_error&) { cancelled = true; }
+    co_return cancelled;
+}
+
+aio::coro<std::string> asked_from_a_thread() {
+    aio::loop_handle loop = aio::get_running_loop().handle();
+    auto hello = []() -> aio::coro<std::string> {
+        co_await aio::sleep(1ms);
+        co_return "from the loop";
+    };
+    auto ask = [loop, hello] { return aio::run_coroutine_threadsafe(loop, hello).get(); };
+    co_return co_await aio::to_thread(ask);
+}
+
+// ---- debugging.md
+
+aio::coro<std::string> where_it_came_from() {
+    std::exception_ptr error;
+    try {
+        co_await price_of("unicorn");
+    } catch (const std::exception&) { error = std::current_exception(); }
+    co_return aio::async_trace(error).to_string();
+}
+
+aio::coro<std::string> who_waits() {
+    aio::event never;
+    auto wait_for_it = [&]() -> aio::coro<> { co_await never.wait(); };
+    auto t = aio::create_task(wait_for_it);
+    co_await aio::sleep(1ms);
+    std::string graph = aio::capture_call_graph().to_string();
+    t.cancel();
+    co_return graph;
+}
+
+aio::coro<std::string> told_to_the_handler() {
+    std::string told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told = c.message; });
+    aio::get_running_loop().call_soon([] { throw std::runtime_error("of a callback"); });
+    co_await aio::sleep(1ms);
+    aio::get_running_loop().set_exception_handler(nullptr);
+    co_return told;
+}
+
 }  // namespace
 
 AIO_TEST("the guide's coroutines give what they say") {
@@ -298,4 +424,25 @@ TEST(guide, tests_need_no_clock_and_lose_nothing) {
     EXPECT_TRUE(in_no_time());
     no_money_is_lost();
     EXPECT_EQ(aio::testing::run(answer_of("what?")), "you said what?\n");
+}
+
+AIO_REAL_TEST("the guide's streams, files, processes and signals work") {
+    EXPECT_EQ(co_await client_and_server(), "HEAR ME\n");
+    const std::filesystem::path& folder = co_await aio::enter(aio::temporary_directory());
+    co_await aio::write_file(folder / "text", "one two\nthree\n");
+    EXPECT_EQ(co_await count_words(folder / "text"), 3u);
+    EXPECT_EQ(co_await sorted("b\na\nb\n"), "a\nb\n");
+    EXPECT_EQ(co_await next_signal(), SIGUSR1);
+}
+
+AIO_REAL_TEST("the guide's ways between threads work") {
+    EXPECT_EQ(co_await sum_beside(), 500500u);
+    EXPECT_TRUE(co_await stopped_in_time());
+    EXPECT_EQ(co_await asked_from_a_thread(), "from the loop");
+}
+
+AIO_TEST("the guide's ways to see what happens show it") {
+    EXPECT_NE((co_await where_it_came_from()).find("price_of"), std::string::npos);
+    EXPECT_NE((co_await who_waits()).find("event"), std::string::npos);
+    EXPECT_NE((co_await told_to_the_handler()).find("callback"), std::string::npos);
 }
