@@ -22,6 +22,7 @@ my %public = (
     testing => 'testing',
     http => 'http http_json',
     sql => 'sql sql_json',
+    jetstream => 'jetstream jetstream_json',
     all => 'aio',
 );
 
@@ -50,7 +51,7 @@ sub layer_of { # the layer of a path below include/ or src/
     my ($path) = @_;
     return $layer_of{$path} if $layer_of{$path};
     return $1 if $path =~ m{^aio/detail/(\w+)/[\w.]+$} && exists $rank{$1};
-    return $1 if $path =~ m{^aio/(http|sql)/[\w.]+$};
+    return $1 if $path =~ m{^aio/(http|sql|jetstream)/[\w.]+$};
     return $1 if $path =~ m{^(\w+)/} && $1 ne 'aio' && exists $rank{$1};
     return undef;
 }

@@ -8,7 +8,7 @@ trap 'rm -rf "$folder"' EXIT
 cd "$source"
 flags=(-std=c++20 -fsyntax-only -DAIO_ALLOW_GCC_12 -Iinclude)
 
-headers=(include/aio/*.hpp include/aio/http/*.hpp include/aio/sql/*.hpp)
+headers=(include/aio/*.hpp include/aio/http/*.hpp include/aio/sql/*.hpp include/aio/jetstream/*.hpp)
 if ! echo '#include <nlohmann/json.hpp>' | "$compiler" -std=c++20 -fsyntax-only -x c++ - 2>/dev/null; then
     headers=("${headers[@]/include\/aio\/*_json.hpp/}")
 fi

@@ -3,6 +3,7 @@
 
 #include <aio/aio.hpp>
 #include <aio/http.hpp>
+#include <aio/jetstream.hpp>
 #include <aio/sql.hpp>
 #include <aio/testing.hpp>
 
@@ -120,4 +121,5 @@ aio::async_generator<user> fetch_users(std::vector<int>);
 // Names that an example may capture or declare itself, and which are therefore parameters of its coroutine.
 #define CONTEXT_NAMES                                                                                    \
     writer log, int id, whatever body, aio::future<> stop, aio::event_loop &loop, aio::http::session &s, \
-        aio::async_generator<std::string> lines, aio::detail::entered_t<decltype(aio::sql::connect(""))> db
+        aio::async_generator<std::string> lines, aio::jetstream::connection &js,                         \
+        aio::detail::entered_t<decltype(aio::sql::connect(""))> db

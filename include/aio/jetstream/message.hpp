@@ -1,0 +1,68 @@
+#pragma once
+// Messages of NATS, and their headers.
+//
+//     aio::async_generator<aio::jetstream::message> questions = js.subscribe("prices.get");
+//     while (auto m = co_await questions.next()) {
+//         co_await js.publish(m->reply_to, "42", {.headers = aio::jetstream::headers("Currency", "EUR")});
+//     }
+
+#include <aio/detail/base/platform.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace aio::jetstream {
+
+/// The headers of a message, in their order. Names keep their case, and are found in any.
+class headers {
+public:
+    using value_type = std::pair<std::string, std::string>;
+
+    headers() = default;
+    /// headers("Name", "value", "Other", "value")
+    template<class... Rest>
+        requires(sizeof...(Rest) % 2 == 0 && (std::is_convertible_v<const Rest&, std::string_view> && ...))
+    headers(std::string_view name, std::string_view value, const Rest&... rest) {
+        all_.reserve(1 + sizeof...(Rest) / 2);
+        const std::string_view texts[] = {name, value, rest...};
+        for (std::size_t i = 0; i < std::size(texts); i += 2) add(texts[i], texts[i + 1]);
+    }
+    /// Throws std::invalid_argument for an empty name, a name with a colon, and a line break in either.
+    headers& add(std::string_view name, std::string_view value);
+    /// The value of the first header with this name; empty if there is none.
+    std::string_view operator[](std::string_view name) const noexcept;
+    bool contains(std::string_view name) const noexcept;
+    std::size_t size() const noexcept { return all_.size(); }
+    bool empty() const noexcept { return all_.empty(); }
+    auto begin() const noexcept { return all_.begin(); }
+    auto end() const noexcept { return all_.end(); }
+
+private:
+    std::vector<value_type> all_;
+};
+
+/// Headers of a call's options, for the duration of the call; may be null.
+class headers_ref {
+public:
+    headers_ref() = default;
+    headers_ref(const headers& all) noexcept : all_(&all) {}
+    const headers* get() const noexcept { return all_; }
+
+private:
+    const headers* all_ = nullptr;
+};
+
+struct message {
+    std::string subject;
+    std::string data;
+    std::string reply_to;  // where an answer goes; empty if none is asked for
+    jetstream::headers headers;
+    std::uint64_t missed = 0;  // how many messages before this one were dropped, because the subscriber was too slow
+};
+
+}  // namespace aio::jetstream
