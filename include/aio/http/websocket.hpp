@@ -214,6 +214,20 @@ struct websocket_handler_of {
     }
 };
 
+/// True if F takes the WebSocket by value and gives a coroutine: then no other coroutine has to keep it for the
+/// handler.
+template<class F>
+inline constexpr bool takes_websocket_by_value = false;
+template<class F>
+    requires(std::is_class_v<F> && requires { &F::operator(); })
+inline constexpr bool takes_websocket_by_value<F> = takes_websocket_by_value<decltype(&F::operator())>;
+template<>
+inline constexpr bool takes_websocket_by_value<coro<> (*)(http::websocket)> = true;
+template<class C>
+inline constexpr bool takes_websocket_by_value<coro<> (C::*)(http::websocket)> = true;
+template<class C>
+inline constexpr bool takes_websocket_by_value<coro<> (C::*)(http::websocket) const> = true;
+
 }  // namespace aio::detail
 
 namespace aio::http {
@@ -230,7 +244,11 @@ response upgrade_websocket(const request& r, F&& handler, websocket_options opti
     using stored = std::decay_t<F>;
     static_assert(std::is_invocable_v<stored&, websocket>, "the handler of a WebSocket takes an http::websocket");
     detail::require_function<stored>(handler, "http::upgrade_websocket()");
-    return detail::websocket_response(r, detail::websocket_handler_of<stored>{std::forward<F>(handler)}, options);
+    if constexpr (detail::takes_websocket_by_value<stored>) {
+        return detail::websocket_response(r, std::forward<F>(handler), options);
+    } else {
+        return detail::websocket_response(r, detail::websocket_handler_of<stored>{std::forward<F>(handler)}, options);
+    }
 }
 
 }  // namespace aio::http

@@ -42,6 +42,19 @@ http::response http_internal_error() {
     return http::response(500, "Internal Server Error\n", http::headers("Content-Type", "text/plain"));
 }
 
+namespace {
+
+void cancel_because_of_close(any_task& task) noexcept {
+    std::string message;
+    try {
+        message = "the HTTP server is closing";
+    } catch (...) {  // no memory: the cancel goes on without its message
+    }
+    task.cancel(std::move(message));
+}
+
+}  // namespace
+
 http_connection::http_connection(http_server_state& s, stream c)
     : server(s),
       client(std::move(c)),
@@ -64,12 +77,7 @@ void http_connection::server_closes() noexcept {
         }
     }
     ended = true;
-    std::string message;
-    try {
-        message = "the HTTP server is closing";
-    } catch (...) {  // no memory: the cancel goes on without its message
-    }
-    task.cancel(std::move(message));
+    cancel_because_of_close(task);
 }
 
 void http_connection::take(std::size_t bytes) noexcept {
@@ -366,27 +374,73 @@ void put_back(const stream& s, std::string_view bytes) {
     buffer.filled(bytes.size() + behind.size());
 }
 
-// Hands the connection on, with what the client has sent behind its request. A server that closes tells the upgrade, or
-// cancels the task.
-coro<> upgrade(http_connection& c, http::response& r, const response_form& form, const answered& a) {
-    http_special_body& special = *http_access::special(r);
-    if (special.going_away) c.going_away = &special.going_away;
+/// A connection that leaves HTTP/1, and what it goes on with. All that HTTP/1 has needed is gone by then: an upgraded
+/// connection may last for days.
+struct handover {
+    stream client;                               // empty: the connection has ended
+    std::string first;                           // before HTTP/2: bytes that have been read from the client already
+    std::shared_ptr<http_special_body> upgrade;  // null: HTTP/2
+    std::string line;                            // of the request that has upgraded the connection
+    bool told = false;                           // that the server closes
+};
+
+// Accepts an upgrade, and hands the connection on, with what the client has sent behind its request.
+coro<> upgrade(http_connection& c, http::response& r, const response_form& form, const answered& a, handover& next) {
+    const std::shared_ptr<http_special_body> special = http_access::special(r);
+    if (special->going_away) c.going_away = &special->going_away;
     std::string head;
     append_response_head(head, r, form);
     const bool sent = co_await write_all(c, head);
+    next.told = special->going_away && !std::exchange(c.going_away, nullptr);
     tell_log(c, a, r.status(), sent);
     if (!sent) co_return;
     if (!c.unread().empty()) put_back(c.client, c.unread());
-    c.buffer = std::string();
-    c.taken = 0;
-    c.idle = !special.going_away;
+    next.line = a.line;
+    next.client = std::move(c.client);
+    next.upgrade = special;
+}
+
+/// An upgraded connection. A server that closes tells the upgrade, or cancels the task.
+class upgraded_connection final : public served_connection {
+public:
+    upgraded_connection(http_server_state& server, http_special_body& upgrade, bool told)
+        : upgrade_(upgrade), task_(current_task()), told_(told) {
+        server.connections.push_back(*this);
+    }
+    void server_closes() noexcept override {
+        if (std::exchange(told_, true)) return;
+        if (upgrade_.going_away) {
+            try {
+                return upgrade_.going_away();
+            } catch (...) {  // the cancel tells it, too
+            }
+        }
+        ended_ = true;
+        cancel_because_of_close(task_);
+    }
+    /// After a cancel: true if server_closes() has sent it, and nobody else has sent one.
+    bool was_ended() noexcept { return ended_ && task_.uncancel() == 0; }
+
+private:
+    http_special_body& upgrade_;
+    any_task task_;
+    bool told_;
+    bool ended_ = false;
+};
+
+coro<> serve_upgrade(http_server_state& server, handover& next) {
     std::exception_ptr error;
+    upgraded_connection connection(server, *next.upgrade, next.told);
+    if (server.draining) connection.server_closes();  // while the head was sent
     try {
-        co_await special.upgrade(std::move(c.client));
+        co_await next.upgrade->upgrade(std::move(next.client));
     } catch (...) { error = std::current_exception(); }
-    c.going_away = nullptr;
-    if (error && is_cancelled(error)) std::rethrow_exception(error);
-    if (error) tell_of_error(c, "exception behind the upgraded connection of " + a.line, error);
+    if (!error) co_return;
+    if (!is_cancelled(error)) {
+        tell_of_error(server, "exception behind the upgraded connection of " + next.line, error);
+    } else if (!connection.was_ended()) {
+        std::rethrow_exception(error);
+    }
 }
 
 // Decides how the response is sent. One that cannot be sent becomes a 500.
@@ -416,9 +470,9 @@ void prepare(http_connection& c, http::response& r, response_form& form, const a
 }
 
 // Sends a response with a special body. False if the client has not got it, or the connection was handed on.
-coro<bool> respond(http_connection& c, http::response& r, response_form form, const answered& a) {
+coro<bool> respond(http_connection& c, http::response& r, response_form form, const answered& a, handover& next) {
     if (form.framing == body_framing::upgrade) {
-        co_await upgrade(c, r, form, a);
+        co_await upgrade(c, r, form, a, next);
         co_return false;
     }
     const bool sent = co_await send_special(c, r, form, a.line);
@@ -466,7 +520,7 @@ verdict judge(http_connection& c, handled& outcome, const answered& a) {
     return verdict::respond;
 }
 
-coro<> serve_requests(http_connection& c) {
+coro<> serve_requests(http_connection& c, handover& next_owner) {
     for (answered a;; a.next(c), c.parser.next()) {
         c.head_sent = false;
         const bool there = co_await read_head(c, a);
@@ -489,7 +543,7 @@ coro<> serve_requests(http_connection& c) {
         prepare(c, outcome.response, form, a);
         bool sent = false;
         if (http_access::special(outcome.response)) {
-            sent = co_await respond(c, outcome.response, form, a);
+            sent = co_await respond(c, outcome.response, form, a, next_owner);
         } else {
             sent = co_await send_text(c, outcome.response, form);
         }
@@ -554,20 +608,20 @@ coro<spoken> find_out(http_connection& c) {
     }
 }
 
-// Serves the connection if it speaks HTTP/1. For HTTP/2, gives the client back, and what was read from it.
-coro<> serve_http1(http_server_state& server, bool too_many, stream& client, std::string& first) {
-    http_connection c(server, std::move(client));
+// Serves the connection as long as it speaks HTTP/1. What it goes on with is in `next` then.
+coro<> serve_http1(http_server_state& server, bool too_many, handover& next) {
+    http_connection c(server, std::move(next.client));
     try {
         if (too_many) {
             co_await refuse_connection(c);
         } else {
             const spoken what = co_await find_out(c);
             if (what == spoken::http2) {
-                first = c.unread();
-                client = std::move(c.client);
+                next.first = c.unread();
+                next.client = std::move(c.client);
                 co_return;
             }
-            if (what == spoken::http1) co_await serve_requests(c);
+            if (what == spoken::http1) co_await serve_requests(c, next);
         }
     } catch (const cancelled_error&) {
         if (!c.ended) throw;
@@ -581,15 +635,20 @@ coro<> serve_http1(http_server_state& server, bool too_many, stream& client, std
 coro<> serve_connection(std::shared_ptr<http_server_state> server, stream client) {
     const served_count count(*server);
     keep_little_unsent(client);
-    std::string first;
-    if (!agreed_on_http2(client)) {
-        co_await serve_http1(*server, count.too_many(), client, first);
+    handover next;
+    next.client = std::move(client);
+    if (!agreed_on_http2(next.client)) {
+        co_await serve_http1(*server, count.too_many(), next);
     } else if (count.too_many()) {
         ++server->counts.refused_connections;
-        co_await client.aclose();
+        co_await next.client.aclose();
         co_return;
     }
-    if (client) co_await serve_http2(*server, std::move(client), std::move(first));
+    if (next.upgrade) {
+        co_await serve_upgrade(*server, next);
+    } else if (next.client) {
+        co_await serve_http2(*server, std::move(next.client), std::move(next.first));
+    }
 }
 
 }  // namespace aio::detail

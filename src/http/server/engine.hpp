@@ -175,7 +175,10 @@ void choose_framing(const http::response& r, const http_special_body& body, resp
 /// Sends a response with a special body, which is no upgrade. `what` is the request's line, for the exception handler.
 coro<bool> send_special(http_connection& c, http::response& r, response_form form, std::string what);
 
-/// Tells the loop's exception handler.
-void tell_of_error(http_connection& c, const std::string& what, std::exception_ptr error);
+/// Counts an error of the handler's, and tells the loop's exception handler.
+void tell_of_error(http_server_state& server, const std::string& what, std::exception_ptr error);
+inline void tell_of_error(http_connection& c, const std::string& what, std::exception_ptr error) {
+    tell_of_error(c.server, what, std::move(error));
+}
 
 }  // namespace aio::detail

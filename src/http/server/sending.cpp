@@ -30,9 +30,9 @@ constexpr auto after_end_of_sending = 1s;  // a client that sends no more, and t
 
 }  // namespace
 
-void tell_of_error(http_connection& c, const std::string& what, std::exception_ptr error) {
-    ++c.server.counts.handler_errors;
-    get_running_loop().call_exception_handler({what, std::move(error), c.task});
+void tell_of_error(http_server_state& server, const std::string& what, std::exception_ptr error) {
+    ++server.counts.handler_errors;
+    get_running_loop().call_exception_handler({what, std::move(error), current_task()});
 }
 
 coro<bool> write_all(http_connection& c, std::string_view text) {

@@ -30,23 +30,16 @@ struct websocket_plan {
     }
 };
 
-// Runs the handler. Gives the code to close with.
-coro<int> run_handler(websocket_plan& plan, const std::shared_ptr<websocket_state>& ws) {
-    std::exception_ptr error;
+// Reports an exception of the handler, unless it says that this WebSocket is closed.
+void tell_of_error(const websocket_plan& plan, const websocket_state& ws, const std::exception_ptr& error) {
     try {
-        co_await plan.handler(http::websocket(ws));
-        co_return 1000;
-    } catch (const cancelled_error&) {
-        ws->send_close(1001, {});
-        throw;
+        std::rethrow_exception(error);
     } catch (const http::websocket_closed&) {
-        if (!ws->closing()) error = std::current_exception();  // another WebSocket was meant
-    } catch (...) { error = std::current_exception(); }
-    if (error) {
-        get_running_loop().call_exception_handler(
-            {"exception in the WebSocket handler of " + plan.what, error, current_task()});
+        if (ws.closing()) return;  // otherwise another WebSocket was meant
+    } catch (...) {                // it is told below
     }
-    co_return 1011;
+    get_running_loop().call_exception_handler(
+        {"exception in the WebSocket handler of " + plan.what, error, current_task()});
 }
 
 coro<> serve_websocket(std::shared_ptr<websocket_plan> plan, stream connection) {
@@ -54,9 +47,16 @@ coro<> serve_websocket(std::shared_ptr<websocket_plan> plan, stream connection) 
     plan->running = ws;
     ws->start_keep_alive();
     if (plan->going_away) plan->go_away();
-    const int code = co_await run_handler(*plan, ws);
+    std::exception_ptr error;
+    try {
+        co_await plan->handler(http::websocket(ws));
+    } catch (const cancelled_error&) {
+        ws->send_close(1001, {});
+        throw;
+    } catch (...) { error = std::current_exception(); }
+    if (error) tell_of_error(*plan, *ws, error);
     plan->handler = nullptr;  // what it has captured goes before the wait for the peer
-    co_await close_websocket(ws, code, {});
+    co_await close_websocket(ws, error ? 1011 : 1000, {});
 }
 
 }  // namespace

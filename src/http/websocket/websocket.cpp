@@ -59,8 +59,11 @@ coro<> finish(websocket_state& ws) {
     ws.settle();
 }
 
-// Gives the next message, or nothing once the connection is closed.
-coro<std::optional<http::websocket::message>> pull(websocket_state& ws, bool dropping) {
+// Gives the next message, or, if messages are dropped, nothing; nothing means that the connection is closed.
+coro<std::optional<http::websocket::message>> pull(std::shared_ptr<websocket_state> kept, bool dropping) {
+    websocket_state& ws = *kept;
+    std::optional<one_receiver> mark;
+    if (!dropping) mark.emplace(ws);
     const auto turn = co_await ws.reading.scoped();
     while (!ws.over()) {
         const websocket_step step = ws.advance();
@@ -91,14 +94,13 @@ void check_close(int code, std::string_view reason) {
 }  // namespace
 
 coro<std::optional<http::websocket::message>> receive_message(std::shared_ptr<websocket_state> ws) {
-    const one_receiver mark(*ws);
-    co_return co_await pull(*ws, false);
+    return pull(std::move(ws), false);
 }
 
 coro<> close_websocket(std::shared_ptr<websocket_state> ws, int code, std::string reason) {
     if (ws->over()) co_return;
     ws->send_close(code, reason);
-    static_cast<void>(co_await pull(*ws, true));
+    static_cast<void>(co_await pull(std::move(ws), true));
 }
 
 // ---- sending ----
