@@ -1,54 +1,23 @@
 // idle CONNECTIONS [CHAIN KEY]: a server and a client process with so many connections, with TLS if a certificate is
 // given. Each says one word and is idle then. Prints how much memory of the server, and of the client, a connection
-// takes; the kernel's is not in it. ./dev bench --idle runs it for plain and TLS connections, on both backends.
+// takes. ./dev bench --idle runs it for plain and TLS connections, on both backends.
 
-#include <aio/aio.hpp>
+#include "idle_pair.hpp"
 
-#include <chrono>
-#include <csignal>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <vector>
-
-#include <malloc.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 namespace {
 
 using namespace std::chrono_literals;
 
-struct counter {
-    std::size_t said = 0, wanted = 0;
-    aio::event reached;
-    aio::coro<> wait_for(std::size_t n) {
-        wanted = n;
-        reached.clear();
-        if (said < n) co_await reached.wait();
-    }
-    void count() {
-        if (++said == wanted) reached.set();
-    }
-};
-
-aio::coro<> echo(aio::stream client, counter& words) {
+aio::coro<> echo(aio::stream client, idle_pair::counter& words) {
     for (;;) {
         const std::string line = co_await client.read_line();
         if (line.empty()) break;
         co_await client.write(line);
         words.count();
     }
-}
-
-double resident_bytes() {
-    std::size_t pages = 0;
-    if (std::FILE* const f = std::fopen("/proc/self/statm", "re")) {
-        if (std::fscanf(f, "%*u %zu", &pages) != 1) pages = 0;
-        std::fclose(f);
-    }
-    return static_cast<double>(pages) * static_cast<double>(::sysconf(_SC_PAGESIZE));
 }
 
 aio::coro<> open_some(int port, aio::stream_options how, std::size_t count, std::vector<aio::stream>& all) {
@@ -60,23 +29,6 @@ aio::coro<> open_some(int port, aio::stream_options how, std::size_t count, std:
         all.push_back(std::move(s));
     }
 }
-
-/// What each connection takes between the first hundredth of them, which also pay what comes once, and all.
-class meter {
-public:
-    meter() {
-        ::malloc_trim(0);
-        before_ = resident_bytes();
-    }
-    aio::coro<double> growth(std::size_t connections) const {
-        co_await aio::sleep(3s);  // the loop gives unused blocks back to the system in this time
-        ::malloc_trim(0);
-        co_return (resident_bytes() - before_) / static_cast<double>(connections);
-    }
-
-private:
-    double before_;
-};
 
 struct settings {
     std::size_t connections = 0;
@@ -92,13 +44,12 @@ aio::coro<> serve(settings how, int port_to) {
         own = aio::tls_context::server(how.chain, how.key);
         options.context = &own;
     }
-    counter words;
+    idle_pair::counter words;
     aio::server v = co_await aio::start_server(
         [&words](aio::stream client) { return echo(std::move(client), words); }, "127.0.0.1", 0, options);
-    const int port = v.port();
-    if (::write(port_to, &port, sizeof port) != sizeof port) std::abort();
+    idle_pair::tell_port(port_to, v.port());
     co_await words.wait_for(how.first());
-    const meter m;
+    const idle_pair::meter m;
     co_await words.wait_for(how.connections);
     const double each = co_await m.growth(how.connections - how.first());
     const bool ring = aio::get_running_loop().backend() == aio::backend::io_uring;
@@ -109,8 +60,7 @@ aio::coro<> serve(settings how, int port_to) {
 }
 
 aio::coro<> connect(settings how, int port_from) {
-    int port = 0;
-    if (::read(port_from, &port, sizeof port) != sizeof port) std::abort();
+    const int port = idle_pair::hear_port(port_from);
     aio::stream_options options;
     aio::tls_context client;
     if (how.chain) {
@@ -119,16 +69,12 @@ aio::coro<> connect(settings how, int port_from) {
     }
     std::vector<aio::stream> all;
     all.reserve(how.connections);
-    co_await open_some(port, options, how.first(), all);
-    const meter m;
+    auto open = [&](std::size_t n) { return open_some(port, options, n, all); };
+    co_await open(how.first());
+    const idle_pair::meter m;
     const auto start = std::chrono::steady_clock::now();
     const std::size_t rest = how.connections - how.first();
-    co_await aio::with(aio::task_group(), [&](aio::task_group& tg) -> aio::coro<> {
-        for (std::size_t i = 0; i < 20; ++i) {
-            tg.create_task(open_some(port, options, rest / 20 + (i < rest % 20 ? 1 : 0), all));
-        }
-        co_return;
-    });
+    co_await idle_pair::open_all(rest, open);
     const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
     const double each = co_await m.growth(rest);
     co_await aio::sleep(1s);  // the server is about to print
@@ -149,24 +95,6 @@ int main(int argc, char** argv) {
         how.chain = argv[2];
         how.key = argv[3];
     }
-    rlimit files{};
-    ::getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &files);
-    if (files.rlim_cur < how.connections + 100) {
-        std::fprintf(
-            stderr, "idle: %zu connections need more descriptors than there may be: ulimit -n\n", how.connections);
-        return 1;
-    }
-    int port[2];
-    if (::pipe(port) != 0) return 1;
-    const pid_t server = ::fork();
-    if (server == 0) {
-        aio::run(serve(how, port[1]));
-        std::_Exit(0);
-    }
-    const int status = aio::run_main(connect(how, port[0]));
-    ::kill(server, SIGKILL);
-    ::waitpid(server, nullptr, 0);
-    return status;
+    return idle_pair::run(
+        how.connections, [=](int port) { return serve(how, port); }, [=](int port) { return connect(how, port); });
 }
