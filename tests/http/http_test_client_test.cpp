@@ -223,3 +223,113 @@ AIO_TEST("a timeout and a cancel end the handler, and a request may outlive its 
     }
     EXPECT_EQ((co_await std::move(*begun)).text(), "slow");
 }
+
+// ---- WebSockets
+
+namespace {
+
+struct chat_log {
+    std::vector<std::string> lines;
+};
+
+router chat(chat_log& log) {
+    router app;
+    app.get("/chat/{room}", [&log](request r) {
+        const std::string room = r.param("room");
+        auto talk = [&log, room](aio::http::websocket ws) -> aio::coro<> {
+            log.lines.push_back("open " + ws.subprotocol());
+            while (auto message = co_await ws.receive()) {
+                const std::string answer = room + ": " + message->text();
+                co_await ws.send(answer);
+            }
+            log.lines.push_back("closed " + std::to_string(ws.close_code()));
+        };
+        return aio::http::upgrade_websocket(r, talk, {.subprotocols = "chat, superchat"});
+    });
+    app.get("/plain", [](request) { return response(200, "no WebSocket"); });
+    app.get("/broken", [](request r) {
+        return aio::http::upgrade_websocket(r, [](aio::http::websocket) { throw std::runtime_error("broken"); });
+    });
+    return app;
+}
+
+aio::coro<> talk_and_close(test_client c) {
+    aio::http::websocket ws = co_await c.websocket("/chat/red");
+    co_await ws.send("one");
+    auto answer = co_await ws.receive();
+    EXPECT_TRUE(answer && answer->text() == "red: one");
+    co_await ws.close();
+}
+
+}  // namespace
+
+AIO_TEST("a WebSocket is spoken to in memory") {
+    chat_log log;
+    test_client c(chat(log));
+    aio::http::websocket ws = co_await c.websocket("ws://testserver/chat/blue", {.subprotocols = "superchat"});
+    EXPECT_EQ(ws.subprotocol(), "superchat");
+    co_await ws.send("hello");
+    auto answer = co_await ws.receive();
+    AIO_REQUIRE(answer.has_value());
+    EXPECT_EQ(answer->text(), "blue: hello");
+    const std::string large(300000, 'x');
+    co_await ws.send(large);
+    answer = co_await ws.receive();
+    AIO_REQUIRE(answer.has_value());
+    EXPECT_EQ(answer->size(), large.size() + 6);
+    co_await ws.close(1000, "bye");
+    EXPECT_EQ(ws.close_code(), 1000);
+    const std::vector<std::string> seen{"open superchat", "closed 1000"};
+    EXPECT_EQ(log.lines, seen);
+}
+
+AIO_TEST("an answer that is no upgrade is an error of the WebSocket's client") {
+    chat_log log;
+    test_client c(chat(log));
+    EXPECT_NE((co_await error_of(c.websocket("/plain"))).find("200"), std::string::npos);
+    EXPECT_NE((co_await error_of(c.websocket("/nowhere"))).find("404"), std::string::npos);
+    const headers origin("Origin", "https://elsewhere.example");
+    EXPECT_NE((co_await error_of(c.websocket("/chat/x", {.headers = origin}))).find("403"), std::string::npos);
+    EXPECT_NE((co_await error_of(c.get("/chat/x"))).find("no error"), std::string::npos);
+    const response refused = co_await c.get("/chat/x");
+    EXPECT_EQ(refused.status(), 426);
+    EXPECT_EQ(refused.headers()["Upgrade"], "websocket");
+    const headers ours("Sec-WebSocket-Key", "x");
+    EXPECT_THROW(static_cast<void>(c.websocket("/chat/x", {.headers = ours})), std::invalid_argument);
+    EXPECT_TRUE(log.lines.empty());
+}
+
+AIO_TEST("an exception of a WebSocket's handler closes it with 1011") {
+    chat_log log;
+    test_client c(chat(log));
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler(
+        [&told](const aio::exception_context& e) { told.push_back(e.message); });
+    aio::http::websocket ws = co_await c.websocket("/broken");
+    const auto message = co_await ws.receive();
+    EXPECT_FALSE(message.has_value());
+    EXPECT_EQ(ws.close_code(), 1011);
+    AIO_REQUIRE(told.size() == 1);
+    EXPECT_NE(told.front().find("/broken"), std::string::npos);
+    aio::get_running_loop().set_exception_handler(nullptr);
+}
+
+AIO_TEST("a WebSocket's handler ends with its client") {
+    chat_log log;
+    {
+        test_client c(chat(log));
+        aio::http::websocket ws = co_await c.websocket("/chat/red");
+        co_await ws.send("one");
+        const auto answer = co_await ws.receive();
+        EXPECT_TRUE(answer.has_value());
+    }
+    for (int i = 0; i < 20; ++i) co_await aio::sleep(0s);
+    EXPECT_EQ(log.lines.size(), 1u);  // it was cancelled, or has seen the end
+}
+
+PLAIN_TEST("a WebSocket in memory may be cancelled at every step") {
+    chat_log log;
+    const auto scenario = [&log]() -> aio::coro<> { co_await talk_and_close(test_client(chat(log))); };
+    const int runs = aio::testing::cancel_at_every_step(scenario, [] {});
+    EXPECT_GT(runs, 3);
+}

@@ -1,7 +1,7 @@
 #pragma once
-// Files as responses: response::file() sends one, router::files() a folder. They answer HEAD, ranges, and the
-// conditions of caches and browsers (ETag, Last-Modified; 304, 206, 412, 416); what is large is sent from the file
-// without being in memory.
+// Files as responses: response::file() sends one, router::files() a folder. They answer HEAD, ranges (several of them
+// as multipart/byteranges; the whole file where ranges would be more work), and the conditions of caches and browsers
+// (ETag, Last-Modified; 304, 206, 412, 416); what is large is sent from the file without being in memory.
 //
 //     aio::coro<aio::http::response> report_page(aio::http::request request) {
 //         co_return co_await aio::http::response::file("/reports/2026.pdf", request, {.download_name = "report.pdf"});

@@ -8,6 +8,7 @@
 //     aio::http::response r = co_await c.get("/users/7");
 //     r.raise_for_status();
 //     use(r.text(), r.headers());
+//     aio::http::websocket ws = co_await c.websocket("/chat");
 //
 // It has the words of http::session. What a server adds to a message is added here, too, as far as handlers see it:
 // Host, Content-Length, no body to HEAD. Limits and deadlines of a server do not apply.
@@ -19,6 +20,7 @@
 #include <aio/http/client.hpp>
 #include <aio/http/message.hpp>
 #include <aio/http/server.hpp>
+#include <aio/http/websocket.hpp>
 
 #include <memory>
 #include <string>
@@ -69,6 +71,12 @@ public:
     /// Gives the body of a GET piece by piece, as the handler makes it: for a stream that does not end. next() throws
     /// status_error for a status of 400 or more, and the errors of get().
     async_generator<std::string> stream(std::string url, request_options options = {});
+    /// Opens a WebSocket to a handler that gives upgrade_websocket(), and gives the client's end of it. url is "/path",
+    /// or has a host. The handler runs in a task of its own, which is cancelled when the last copy of this client goes;
+    /// await close() before, and it has ended in its own way. Of the options, those of session::websocket() count.
+    /// Throws status_error for any other answer than a 101, std::invalid_argument for a malformed URL or a header that
+    /// is the library's own, timeout_error after open_timeout. A cancel cancels the handler.
+    coro<http::websocket> websocket(std::string url, websocket_options options = {});
 
 private:
     std::shared_ptr<detail::test_client_state> state_;

@@ -1,13 +1,11 @@
-// The order of the conditions is that of RFC 9110, 13.2.2. Whatever a client asks for, the work is linear in the text:
-// several ranges are answered with the whole file, so nobody has to sort or join them.
+// The order of the conditions is that of RFC 9110, 13.2.2. Whatever a client asks for, the work is linear in the text.
 
 #include "http/app/conditions.hpp"
 
 #include "http/access.hpp"
 #include "http/app/date.hpp"
 
-#include <algorithm>
-#include <limits>
+#include <utility>
 
 namespace aio::detail {
 
@@ -27,17 +25,6 @@ std::optional<std::string> joined(const http::headers& fields, std::string_view 
     return all;
 }
 
-std::optional<std::uint64_t> number(std::string_view text) noexcept {
-    std::uint64_t n = 0;
-    for (const char c : text) {
-        if (c < '0' || c > '9') return std::nullopt;
-        const auto digit = static_cast<std::uint64_t>(c - '0');
-        constexpr std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
-        n = n > (most - digit) / 10 ? most : n * 10 + digit;
-    }
-    return text.empty() ? std::nullopt : std::optional<std::uint64_t>(n);
-}
-
 bool is_modified_after(const std::string& date, const file_facts& facts) {
     const std::optional<std::int64_t> when = parse_http_date(date);
     return when && facts.modified > *when;
@@ -55,16 +42,6 @@ bool range_is_of_this_file(const file_conditions& asked, const file_facts& facts
     if (asked.if_range->find('"') != std::string::npos) return *asked.if_range == facts.tag;
     const std::optional<std::int64_t> when = parse_http_date(*asked.if_range);
     return when && *when == facts.modified && !facts.is_fresh;
-}
-
-file_verdict part_of(const byte_range& range, std::uint64_t size) noexcept {
-    if (!range.first) {
-        const std::uint64_t count = std::min(*range.last, size);
-        return count == 0 ? file_verdict{416, 0, 0} : file_verdict{206, size - count, count};
-    }
-    if (*range.first >= size) return {416, 0, 0};
-    const std::uint64_t last = std::min(range.last.value_or(size - 1), size - 1);
-    return {206, *range.first, last - *range.first + 1};
 }
 
 }  // namespace
@@ -96,32 +73,28 @@ bool tags_have(std::string_view list, std::string_view tag, bool weak) noexcept 
     return false;
 }
 
-std::optional<byte_range> parse_range(std::string_view text) noexcept {
-    const std::size_t equals = text.find('=');
-    if (equals == text.npos || !equal_ignoring_case(trimmed(text.substr(0, equals)), "bytes")) return std::nullopt;
-    const std::string_view one = trimmed(text.substr(equals + 1));
-    const std::size_t hyphen = one.find('-');
-    if (hyphen == one.npos) return std::nullopt;
-    byte_range range;
-    range.first = number(one.substr(0, hyphen));
-    range.last = number(one.substr(hyphen + 1));
-    if (!range.first && (hyphen > 0 || !range.last)) return std::nullopt;
-    if (!range.last && hyphen + 1 < one.size()) return std::nullopt;
-    if (range.first && range.last && *range.first > *range.last) return std::nullopt;
-    return range;
+namespace {
+
+file_verdict verdict_of(std::vector<byte_span> parts) {
+    if (parts.empty()) return {416, 0, 0, {}};
+    if (parts.size() == 1) return {206, parts.front().offset, parts.front().count, {}};
+    return {206, 0, 0, std::move(parts)};
 }
+
+}  // namespace
 
 file_verdict judge(const file_conditions& asked, const file_facts& facts) {
     if (asked.if_match) {
-        if (!tags_have(*asked.if_match, facts.tag, false)) return {412, 0, 0};
+        if (!tags_have(*asked.if_match, facts.tag, false)) return {412, 0, 0, {}};
     } else if (asked.if_unmodified_since && is_modified_after(*asked.if_unmodified_since, facts)) {
-        return {412, 0, 0};
+        return {412, 0, 0, {}};
     }
-    if (is_not_modified(asked, facts)) return {304, 0, 0};
+    if (is_not_modified(asked, facts)) return {304, 0, 0, {}};
     if (asked.range && range_is_of_this_file(asked, facts)) {
-        if (const std::optional<byte_range> range = parse_range(*asked.range)) return part_of(*range, facts.size);
+        if (std::optional<std::vector<byte_span>> parts = parts_asked_for(*asked.range, facts.size))
+            return verdict_of(std::move(*parts));
     }
-    return {200, 0, facts.size};
+    return {200, 0, facts.size, {}};
 }
 
 }  // namespace aio::detail

@@ -1,12 +1,15 @@
 #pragma once
 // What a request asks of a file: its conditions and ranges, and what they come to (RFC 9110, 13 and 14).
 
+#include "http/app/byte_ranges.hpp"
+
 #include <aio/http/message.hpp>
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace aio::detail {
 
@@ -36,17 +39,10 @@ struct file_verdict {
     int status = 200;
     std::uint64_t offset = 0;
     std::uint64_t count = 0;
+    std::vector<byte_span> parts = {};  // of a 206 with two or more of them, instead of offset and count
 };
 
 file_verdict judge(const file_conditions& asked, const file_facts& facts);
-
-/// A range of bytes as it is asked for. Nothing for a text that is no single range of bytes, which is ignored: several
-/// ranges are answered with all.
-struct byte_range {
-    std::optional<std::uint64_t> first;  // nothing: the last bytes
-    std::optional<std::uint64_t> last;   // or how many of the last bytes
-};
-std::optional<byte_range> parse_range(std::string_view text) noexcept;
 
 /// True if a list of entity tags has this one, or is "*". weak: a tag that is weak fits, too.
 bool tags_have(std::string_view list, std::string_view tag, bool weak) noexcept;

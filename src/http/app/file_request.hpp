@@ -5,6 +5,7 @@
 
 #include <aio/descriptor.hpp>
 
+#include <optional>
 #include <string>
 
 namespace aio::detail {
@@ -28,6 +29,7 @@ struct opened_file {
     file_verdict verdict;
     descriptor fd;     // of a content that is not in text
     std::string text;  // what is to be sent of it
+    std::optional<parts_body> parts;  // of several ranges; their bytes are in text, or come from fd
 };
 
 /// Opens and reads. It blocks, and is called on a thread.

@@ -60,21 +60,52 @@ bool open_one(const file_request& what, const std::string& path, opened_file& fo
     return true;
 }
 
-// A file that has become shorter meanwhile is sent as short as it is.
-void read_small(opened_file& found) {
-    found.text.resize(static_cast<std::size_t>(found.verdict.count));
+// Appends a part of the file to the text, and gives how many bytes that were: fewer if the file has become shorter.
+std::size_t append_part(opened_file& found, const byte_span& part) {
+    const std::size_t before = found.text.size();
+    found.text.resize(before + static_cast<std::size_t>(part.count));
     std::size_t have = 0;
-    while (have < found.text.size()) {
-        const ssize_t n = ::pread(found.fd.get(), found.text.data() + have, found.text.size() - have,
-            static_cast<off_t>(found.verdict.offset + have));
+    while (have < part.count) {
+        const ssize_t n = ::pread(found.fd.get(), found.text.data() + before + have,
+            static_cast<std::size_t>(part.count) - have, static_cast<off_t>(part.offset + have));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) found.error = errno;
         if (n <= 0) break;
         have += static_cast<std::size_t>(n);
     }
-    found.text.resize(have);
-    found.verdict.count = have;
+    found.text.resize(before + have);
+    return have;
+}
+
+// A file that has become shorter meanwhile is sent as short as it is.
+void read_small(opened_file& found) {
+    found.verdict.count = append_part(found, {found.verdict.offset, found.verdict.count});
     found.fd = {};
+}
+
+void read_small_parts(opened_file& found) {
+    const parts_body& body = *found.parts;
+    for (std::size_t i = 0; i < body.parts().size(); ++i) {
+        found.text += body.before(i);
+        if (append_part(found, body.parts()[i]) < body.parts()[i].count && found.error == 0) found.error = EIO;
+    }
+    found.text += body.before(body.parts().size());
+    found.fd = {};
+}
+
+std::string type_of(const file_request& what) {
+    return what.content_type.empty() ? std::string(content_type_of(what.path)) : what.content_type;
+}
+
+// Several parts of a compressed file are sent as all of it: nobody agrees on what the coding would be of.
+void plan_parts(const file_request& what, opened_file& found) {
+    if (found.verdict.parts.empty()) return;
+    if (found.gzip) {
+        found.verdict = {200, 0, found.facts.size, {}};
+    } else {
+        found.parts.emplace(std::move(found.verdict.parts), found.facts.size, type_of(what));
+        found.verdict.count = found.parts->size();
+    }
 }
 
 bool is_not_there(int error) noexcept {
@@ -107,19 +138,15 @@ http::headers fields_of(const file_request& what, const opened_file& found) {
     if (what.precompressed) fields.add("Vary", "Accept-Encoding");
     if (found.verdict.status == 304 || found.verdict.status == 412) return fields;
     fields.add("Accept-Ranges", "bytes");
-    const std::string size = std::to_string(found.facts.size);
     if (found.verdict.status == 416) {
-        fields.add("Content-Range", "bytes */" + size);
+        fields.add("Content-Range", "bytes */" + std::to_string(found.facts.size));
         return fields;
     }
-    fields.add("Content-Type", what.content_type.empty() ? content_type_of(what.path) : what.content_type);
+    fields.add("Content-Type", found.parts ? found.parts->content_type() : type_of(what));
     if (found.gzip) fields.add("Content-Encoding", "gzip");
     if (!what.download_name.empty()) fields.add("Content-Disposition", attachment(what.download_name));
-    if (found.verdict.status == 206 && found.verdict.count > 0) {
-        fields.add("Content-Range",
-            "bytes " + std::to_string(found.verdict.offset) + "-" +
-                std::to_string(found.verdict.offset + found.verdict.count - 1) + "/" + size);
-    }
+    if (found.verdict.status == 206 && found.verdict.count > 0 && !found.parts)
+        fields.add("Content-Range", content_range({found.verdict.offset, found.verdict.count}, found.facts.size));
     return fields;
 }
 
@@ -135,9 +162,12 @@ opened_file open_for_response(const file_request& what) {
     found.gzip = zipped;
     if (!zipped && !open_one(what, what.path, found)) return found;
     found.verdict = judge(what.asked, found.facts);
+    plan_parts(what, found);
     const bool sends = found.verdict.status == 200 || found.verdict.status == 206;
     if (!sends || what.asked.is_head) {
         found.fd = {};
+    } else if (found.verdict.count <= small_size && found.parts) {
+        read_small_parts(found);
     } else if (found.verdict.count <= small_size) {
         read_small(found);
     }
@@ -154,6 +184,12 @@ http::response response_of(const file_request& what, opened_file found) {
         http::response r = status == 304 ? http::response(304) : plain_answer(status);
         for (const auto& [name, value] : fields) r.headers().add(name, value);
         return r;
+    }
+    if (found.parts && found.fd) {
+        fields.add("Content-Length", std::to_string(found.verdict.count));
+        file source = adopted_file(std::move(found.fd), what.path);
+        return http::response::stream(
+            status, pieces_of_parts(std::move(source), std::move(*found.parts)), std::move(fields));
     }
     if (what.asked.is_head) fields.add("Content-Length", std::to_string(found.verdict.count));
     http::response r(status, std::move(found.text), std::move(fields));

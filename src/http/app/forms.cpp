@@ -10,10 +10,7 @@
 #include <aio/file.hpp>
 
 #include <algorithm>
-#include <array>
 #include <stdexcept>
-
-#include <sys/random.h>
 
 namespace aio::http {
 
@@ -24,23 +21,6 @@ void append_urlencoded(std::string& out, std::string_view text) {
     const std::size_t begin = out.size();
     detail::percent_encode(text, out, " *-._");
     std::replace(out.begin() + static_cast<std::ptrdiff_t>(begin), out.end(), ' ', '+');
-}
-
-std::string random_boundary() {
-    std::array<unsigned char, 16> bytes{};
-    std::size_t have = 0;
-    while (have < bytes.size()) {
-        const ssize_t n = ::getrandom(bytes.data() + have, bytes.size() - have, 0);
-        if (n > 0) {
-            have += static_cast<std::size_t>(n);
-        } else if (errno != EINTR) {
-            throw std::system_error(errno, std::generic_category(), "getrandom");
-        }
-    }
-    std::string text = "aio-";
-    constexpr char digits[] = "0123456789abcdef";
-    for (const unsigned char byte : bytes) text.append(1, digits[byte >> 4]).append(1, digits[byte & 15]);
-    return text;
 }
 
 // In names the HTML Standard encodes what would end them, and nothing else.
@@ -123,7 +103,7 @@ form request::form(form_options options) const {
     return all;
 }
 
-multipart::multipart() : boundary_(random_boundary()) {}
+multipart::multipart() : boundary_(detail::random_boundary()) {}
 
 void multipart::add(std::string name, std::string value) {
     part p;

@@ -5,6 +5,12 @@
 #include "http/access.hpp"
 #include "http/target.hpp"
 
+#include <array>
+#include <cerrno>
+#include <system_error>
+
+#include <sys/random.h>
+
 namespace aio::detail {
 
 namespace {
@@ -91,6 +97,23 @@ std::optional<std::string> decode_extended_value(std::string_view text) {
 
 bool is_media_type(std::string_view content_type, std::string_view wanted) noexcept {
     return equal_ignoring_case(trimmed(content_type.substr(0, content_type.find(';'))), wanted);
+}
+
+std::string random_boundary() {
+    std::array<unsigned char, 16> bytes{};
+    std::size_t have = 0;
+    while (have < bytes.size()) {
+        const ssize_t n = ::getrandom(bytes.data() + have, bytes.size() - have, 0);
+        if (n > 0) {
+            have += static_cast<std::size_t>(n);
+        } else if (errno != EINTR) {
+            throw std::system_error(errno, std::generic_category(), "getrandom");
+        }
+    }
+    std::string text = "aio-";
+    constexpr char digits[] = "0123456789abcdef";
+    for (const unsigned char byte : bytes) text.append(1, digits[byte >> 4]).append(1, digits[byte & 15]);
+    return text;
 }
 
 }  // namespace aio::detail

@@ -23,6 +23,9 @@ std::optional<value_with_parameters> parse_with_parameters(std::string_view text
 /// Decodes the form of RFC 8187: "UTF-8''%e2%82%ac". Gives nothing for other character sets.
 std::optional<std::string> decode_extended_value(std::string_view text);
 
+/// Gives a boundary for a multipart body, with 128 random bits: nothing that is in the body is like it.
+std::string random_boundary();
+
 /// True if the media type of a Content-Type is this one: "application/json" of "Application/JSON; charset=utf-8".
 bool is_media_type(std::string_view content_type, std::string_view wanted) noexcept;
 

@@ -6,6 +6,8 @@
 #include "http/access.hpp"
 #include "http/app/date.hpp"
 #include "http/body.hpp"
+#include "http/websocket/handshake.hpp"
+#include "http/websocket/state.hpp"
 
 #include <aio/event_loop.hpp>
 #include <aio/task.hpp>
@@ -27,6 +29,11 @@ struct test_client_state {
     std::string base_url;
     std::string peer;
     std::vector<http::values::field> cookies;
+    std::vector<task<>> upgraded;  // the handlers behind upgrades
+
+    ~test_client_state() {
+        for (task<>& t : upgraded) t.cancel();
+    }
 };
 
 namespace {
@@ -262,7 +269,7 @@ std::optional<std::uint64_t> length_of(const http::response& r) {
 async_generator<std::string> body_pieces(std::shared_ptr<http_special_body> special, std::string text) {
     if (!text.empty()) co_yield std::move(text);
     if (!special) co_return;
-    if (special->upgrade) throw http::error("an upgrade needs a connection: test it with a server");
+    if (special->upgrade) throw http::error("this is an upgrade: open it with test_client::websocket()");
     if (special->pieces) {
         while (std::string* piece = co_await special->pieces->next()) {
             if (!piece->empty()) co_yield std::move(*piece);
@@ -353,6 +360,88 @@ async_generator<std::string> stream_of(std::shared_ptr<test_client_state> state,
     while (std::string* piece = co_await pieces.next()) { co_yield std::move(*piece); }
 }
 
+// ---- WebSockets
+
+/// What is to be agreed on in a handshake.
+struct test_handshake {
+    test_request request;
+    websocket_settings settings;
+    std::vector<std::string> subprotocols;
+    std::string key = websocket_key();
+    delay limit;
+
+    test_handshake(std::string url, const http::websocket_options& options)
+        : request("GET", as_http(std::move(url)), {}, with_fields(options)),
+          settings(false, options),
+          subprotocols(options.subprotocols.get()),
+          limit(options.open_timeout) {
+        check_subprotocols(subprotocols, "http::test_client::websocket()");
+        http::headers& fields = request.fields;
+        for (const std::string_view ours : {"Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version",
+                 "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"}) {
+            if (fields.contains(ours)) {
+                throw std::invalid_argument(
+                    "http::test_client::websocket(): the header " + std::string(ours) + " is the library's own");
+            }
+        }
+        fields.add("Upgrade", "websocket");
+        fields.add("Connection", "Upgrade");
+        fields.add("Sec-WebSocket-Key", key);
+        fields.add("Sec-WebSocket-Version", "13");
+        std::string names;
+        for (const std::string& name : subprotocols) names.append(names.empty() ? "" : ", ").append(name);
+        if (!names.empty()) fields.add("Sec-WebSocket-Protocol", names);
+    }
+
+private:
+    static std::string as_http(std::string url) {  // libcurl 7.88 knows no ws://
+        const bool is_websocket = url.starts_with("ws://") || url.starts_with("wss://");
+        return is_websocket ? "http" + url.substr(2) : url;
+    }
+    static http::request_options with_fields(const http::websocket_options& options) {
+        http::request_options all;
+        all.headers = options.headers;
+        return all;
+    }
+};
+
+coro<> serve_upgrade(std::shared_ptr<http_special_body> special, stream connection, std::string what) {
+    std::exception_ptr error;
+    try {
+        co_await special->upgrade(std::move(connection));
+    } catch (const cancelled_error&) { throw; } catch (...) {
+        error = std::current_exception();
+    }
+    if (error)
+        get_running_loop().call_exception_handler(
+            {"exception behind the upgraded connection of " + what, error, current_task()});
+}
+
+coro<http::websocket> shake_hands(std::shared_ptr<test_client_state> state, test_handshake& h) {
+    const std::string shown = h.request.url;
+    http::response r = co_await call_to_the_end(*state, h.request);
+    if (r.status() != 101) throw http::status_error(r.status(), r.url());
+    response_head head;
+    head.status = r.status();
+    head.fields = r.headers();
+    std::string subprotocol = check_handshake(head, h.key, h.subprotocols, "WebSocket " + shown);
+    auto special = std::exchange(http_access::special(r), nullptr);
+    if (!special || !special->upgrade) throw http::error("WebSocket " + shown + ": the 101 has nothing behind it");
+    constexpr std::size_t on_its_way = 64 * 1024;
+    auto [ours, theirs] = connected_in_memory(on_its_way, on_its_way);
+    std::erase_if(state->upgraded, [](const task<>& t) { return t.done(); });
+    state->upgraded.reserve(state->upgraded.size() + 1);
+    state->upgraded.push_back(
+        create_task(serve_upgrade(std::move(special), stream(std::move(theirs)), "GET " + shown)));
+    auto ws = std::make_shared<websocket_state>(stream(std::move(ours)), h.settings, std::move(subprotocol));
+    ws->start_keep_alive();
+    co_return http::websocket(std::move(ws));
+}
+
+coro<http::websocket> open_in_time(std::shared_ptr<test_client_state> state, std::unique_ptr<test_handshake> h) {
+    co_return co_await wait_for(shake_hands(std::move(state), *h), h->limit);
+}
+
 http::headers with_type(const http::request_options& options, const std::string& type) {
     http::headers fields;
     if (options.headers.get()) fields = *options.headers.get();
@@ -414,6 +503,10 @@ coro<response> test_client::upload(
     detail::test_request what(std::move(method), std::move(url), {}, options);
     what.pieces.emplace(std::move(body));
     return detail::exchange_in_time(state_, std::move(what));
+}
+
+coro<http::websocket> test_client::websocket(std::string url, websocket_options options) {
+    return detail::open_in_time(state_, std::make_unique<detail::test_handshake>(std::move(url), options));
 }
 
 async_generator<std::string> test_client::stream(std::string url, request_options options) {
