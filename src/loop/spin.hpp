@@ -9,8 +9,9 @@
 
 namespace aio::detail {
 
-/// The spinning of one thread. The thread spins if its last sleep was short; once it has spun in vain, it does not
-/// spin again until a sleep was short.
+/// The spinning of one thread. The thread spins if its last sleep was short. Where the thread that it waits for shares
+/// its core, each sleep is short and each spin is in vain: so a spin in vain makes it let pass more and more short
+/// sleeps, up to 63, before it tries again, and one that was worth it makes it let pass fewer.
 class spinner {
 public:
     static constexpr std::chrono::microseconds most{50};
@@ -23,23 +24,34 @@ public:
         const auto end = std::chrono::steady_clock::now() + most;
         do {
             for (int i = 0; i < 16; ++i) {
-                if (ready()) return true;
+                if (ready()) {
+                    patience_ /= 2;
+                    return true;
+                }
 #if defined(__x86_64__) || defined(__i386__)
                 __builtin_ia32_pause();
 #endif
             }
         } while (std::chrono::steady_clock::now() < end);
         worth_ = false;
+        patience_ = patience_ < 32 ? 2 * patience_ + 1 : 63;
+        passed_ = 0;
         return false;
     }
     /// The thread has slept for this time.
     void slept(std::chrono::steady_clock::duration time) noexcept {
         static const bool several_processors = std::thread::hardware_concurrency() > 1;
-        worth_ = several_processors && time < 2 * most;
+        if (!several_processors || time >= 2 * most) {
+            worth_ = false;
+        } else if (!worth_) {
+            worth_ = passed_++ >= patience_;
+        }
     }
 
 private:
     bool worth_ = false;
+    unsigned patience_ = 0;  // short sleeps that are let pass after a spin in vain
+    unsigned passed_ = 0;
 };
 
 }  // namespace aio::detail

@@ -7,6 +7,7 @@
 #include "sql/sqlite/database.hpp"
 
 #include "sql/sqlite/errors.hpp"
+#include "sql/sqlite/no_waiting.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -22,21 +23,19 @@ constexpr std::size_t most_bytes = 1'000'000'000;  // SQLITE_MAX_LENGTH and SQLI
 constexpr std::size_t most_cached = 16 * 1024;     // a longer text is hardly used again
 constexpr size_limits limits{"SQLite", most_bytes, most_bytes, std::size_t(-1), 32766};
 
+/// True for what begins as a SELECT; SQLite says besides whether it only reads.
+bool is_select(std::string_view text) noexcept {
+    text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
+    for (const std::string_view word : {"SELECT", "WITH", "VALUES"}) {
+        if (text.size() > word.size() && sqlite3_strnicmp(text.data(), word.data(), static_cast<int>(word.size())) == 0)
+            return true;
+    }
+    return false;
+}
+
 bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n;") == std::string_view::npos; }
 
 }  // namespace
-
-/// Leaves a statement as it was before it was used.
-struct sqlite_database::statement_use {
-    sqlite3_stmt* s;
-    explicit statement_use(sqlite3_stmt* statement) noexcept : s(statement) {}
-    ~statement_use() {
-        sqlite3_reset(s);
-        sqlite3_clear_bindings(s);
-    }
-    statement_use(const statement_use&) = delete;
-    statement_use& operator=(const statement_use&) = delete;
-};
 
 sqlite_database::sqlite_database(sqlite_settings settings)
     : settings_(std::move(settings)), cache_(settings_.statement_cache) {
@@ -98,6 +97,7 @@ std::chrono::steady_clock::time_point sqlite_database::wait_deadline() noexcept 
 // Waits while another connection holds a lock, a little longer at each attempt. False once busy_timeout has passed or a
 // cancel has come.
 bool sqlite_database::wait_while_busy(int attempt) noexcept {
+    if (looks_left_ > 0) return false;
     using namespace std::chrono;
     const auto deadline = wait_deadline();
     const auto now = steady_clock::now();
@@ -106,6 +106,12 @@ bool sqlite_database::wait_while_busy(int attempt) noexcept {
     std::unique_lock lock(mutex_);
     return !stopped_.wait_until(
         lock, std::min(now + span, deadline), [this] { return stop_.load(std::memory_order_relaxed); });
+}
+
+// What SQLite does every thousand steps. Not 0: the statement is to stop.
+int sqlite_database::look() noexcept {
+    if (looks_left_ > 0) return --looks_left_ == 0 ? 1 : 0;
+    return stop_.load(std::memory_order_relaxed) ? 1 : 0;
 }
 
 // A statement that writes, outside a transaction, waits for its turn among the connections of this process. Inside a
@@ -140,7 +146,9 @@ void sqlite_database::open() {
     if (settings_.create && !settings_.read_only) flags |= SQLITE_OPEN_CREATE;
     if (settings_.immutable) flags |= SQLITE_OPEN_URI;
     const std::string name = settings_.immutable ? settings_.uri() : settings_.path;
-    int code = sqlite3_open_v2(name.c_str(), &db_, flags | SQLITE_OPEN_NOMUTEX, nullptr);
+    const char* const vfs = no_waiting_vfs();
+    layered_ = vfs != nullptr;
+    int code = sqlite3_open_v2(name.c_str(), &db_, flags | SQLITE_OPEN_NOMUTEX, vfs);
     if (code == SQLITE_OK) {
         sqlite3_extended_result_codes(db_, 1);
         sqlite3_busy_handler(
@@ -150,11 +158,7 @@ void sqlite_database::open() {
             },
             this);
         sqlite3_progress_handler(
-            db_, steps_between_looks,
-            [](void* self) {
-                return static_cast<sqlite_database*>(self)->stop_.load(std::memory_order_relaxed) ? 1 : 0;
-            },
-            this);
+            db_, steps_between_looks, [](void* self) { return static_cast<sqlite_database*>(self)->look(); }, this);
         sqlite3_rollback_hook(db_, [](void* self) { static_cast<sqlite_database*>(self)->rolled_back_ = true; }, this);
         // SQLite opens a file only when it needs it: this finds out now whether it is a database.
         code = sqlite3_exec(db_, "PRAGMA schema_version", nullptr, nullptr, nullptr);
@@ -273,9 +277,7 @@ void sqlite_database::bind(prepared_statement& s, const std::vector<parameter>& 
         bind_one(s.handle.get(), static_cast<int>(i) + 1, parameters[s.numbers[i] - 1], text);
 }
 
-namespace {
-
-void name_columns(sqlite3_stmt* s, table& t) {
+void sqlite_database::name_columns(sqlite3_stmt* s, table& t) {
     const int columns = sqlite3_column_count(s);
     t.columns.reserve(static_cast<std::size_t>(columns));
     for (int i = 0; i < columns; ++i) {
@@ -285,7 +287,7 @@ void name_columns(sqlite3_stmt* s, table& t) {
     }
 }
 
-void add_row(sqlite3_stmt* s, table& t) {
+void sqlite_database::add_row(sqlite3_stmt* s, table& t) {
     for (int i = 0; i < static_cast<int>(t.columns.size()); ++i) {
         switch (sqlite3_column_type(s, i)) {
             case SQLITE_INTEGER: t.add_integer(sqlite3_column_int64(s, i)); break;
@@ -303,8 +305,6 @@ void add_row(sqlite3_stmt* s, table& t) {
     ++t.row_count;
 }
 
-}  // namespace
-
 /// Runs a statement whose rows go to t; without t they are dropped.
 void sqlite_database::run(
     prepared_statement& s, const std::vector<parameter>& parameters, const std::string& text, table* t) {
@@ -312,6 +312,7 @@ void sqlite_database::run(
     begin_write(handle, text);
     const statement_use use(handle);
     bind(s, parameters, text);
+    const auto began = std::chrono::steady_clock::now();
     const sqlite3_int64 before = sqlite3_total_changes64(db_);
     int code = sqlite3_step(handle);
     // The names are asked for only now, because the first step prepares a statement anew if the tables have changed.
@@ -320,6 +321,7 @@ void sqlite_database::run(
         if (t) add_row(handle, *t);
     }
     if (code != SQLITE_DONE) fail(code, text);
+    if (s.speed.only_reads) s.speed.ran_on_the_thread(std::chrono::steady_clock::now() - began);
     if (t && sqlite3_total_changes64(db_) != before) t->affected = static_cast<std::size_t>(sqlite3_changes64(db_));
 }
 
@@ -334,7 +336,7 @@ void sqlite_database::execute_all(const std::string& text, std::shared_ptr<table
     const char* const end = at + text.size();
     const std::vector<parameter> none;
     while (at != end) {
-        prepared_statement s{prepare(at, end, text, 0), {}, 0};
+        prepared_statement s{prepare(at, end, text, 0), {}, 0, {}};
         if (!s.handle) continue;  // the text was a comment, or empty
         number_parameters(s, text);
         auto t = std::make_shared<table>();
@@ -353,7 +355,10 @@ prepared_statement& sqlite_database::prepared(const std::string& text) {
     while (!s.handle && at != end) s.handle = prepare(at, end, text, cache_.on() ? SQLITE_PREPARE_PERSISTENT : 0);
     if (has_rest(at, end, text))
         throw error("several statements at once can have no parameters", "SQLITE_MISUSE", text);
-    if (s.handle) number_parameters(s, text);
+    if (s.handle) {
+        number_parameters(s, text);
+        s.speed.only_reads = sqlite3_stmt_readonly(s.handle.get()) && is_select(text);
+    }
     return cache_.add(text, std::move(s));
 }
 

@@ -37,6 +37,9 @@ public:
     void open();
     void close() noexcept;
     table_ptr execute(const std::string& text, const std::vector<parameter>& parameters);
+    /// On the loop's thread, while no job is queued: runs a SELECT that is known to be short; null if the thread has to
+    /// run it.
+    table_ptr execute_here(const std::string& text, const std::vector<parameter>& parameters);
     table_ptr execute_many(const std::string& text, const std::vector<std::vector<parameter>>& sets);
     void open_stream(std::string text, const std::vector<parameter>& parameters);
     table_ptr fetch();
@@ -67,7 +70,18 @@ private:
     struct drop_job : detail::blocking_job {
         sqlite_database* db = nullptr;
     };
-    struct statement_use;
+    class attempt;
+    /// Leaves a statement as it was before it was used.
+    struct statement_use {
+        sqlite3_stmt* s;
+        explicit statement_use(sqlite3_stmt* statement) noexcept : s(statement) {}
+        ~statement_use() {
+            sqlite3_reset(s);
+            sqlite3_clear_bindings(s);
+        }
+        statement_use(const statement_use&) = delete;
+        statement_use& operator=(const statement_use&) = delete;
+    };
     struct backup {
         std::string path, partial;
         sqlite3* to = nullptr;
@@ -83,6 +97,9 @@ private:
         backup& operator=(const backup&) = delete;
     };
 
+    static void name_columns(sqlite3_stmt* s, table& t);
+    static void add_row(sqlite3_stmt* s, table& t);
+    int look() noexcept;
     [[noreturn]] void fail(int code, const std::string& text) const;
     void set_pragmas();
     sqlite_statement_ptr prepare(const char*& at, const char* end, const std::string& text, unsigned flags);
@@ -103,6 +120,8 @@ private:
     drop_job drop_;
     bool rolled_back_ = false;  // a rollback has happened since a statement last began inside a transaction
     sqlite_statement_cache cache_;
+    bool layered_ = false;  // over no_waiting_vfs(), so that statements may run on the loop's thread
+    int looks_left_ = 0;    // for a statement that does, until it has taken too long
     std::optional<prepared_statement> stream_;
     std::string stream_text_;
     std::exception_ptr stream_error_;  // thrown once the rows before it have been given

@@ -101,12 +101,18 @@ public:
     }
 
     coro<table_ptr> execute(std::string statement, std::vector<parameter> parameters, on_cancel rule) override {
+        if (rule == on_cancel::interrupt && may_use_here()) {
+            const noting note{*this};
+            if (table_ptr t = db_->execute_here(statement, parameters)) co_return t;
+        }
         auto fn = [&] {
             const noting note{*this};
             return db_->execute(statement, parameters);
         };
         auto executing = call(rule, fn);
-        co_return co_await executing;
+        table_ptr t = co_await executing;
+        dropping_ = false;
+        co_return t;
     }
 
     coro<table_ptr> execute_many(std::string statement, std::vector<std::vector<parameter>> sets) override {
@@ -138,7 +144,9 @@ public:
     }
 
     void drop_stream() noexcept override {
-        if (std::exchange(streaming_, false)) db_->drop_stream(*thread_);
+        if (!std::exchange(streaming_, false)) return;
+        dropping_ = true;
+        db_->drop_stream(*thread_);
     }
 
     coro<> close() override {
@@ -184,6 +192,14 @@ public:
     }
 
 private:
+    /// True if the thread has nothing to do, and a task may run a statement on the loop's thread: one with a pending
+    /// cancel may not. A statement costs much of what a task may do in one step.
+    bool may_use_here() const {
+        if (!open_ || dropping_ || detail::require_task().must_cancel()) return false;
+        detail::local().budget -= 16;
+        return true;
+    }
+
     /// Notes, in the thread, how a statement has left the transaction; the loop's thread reads that after the job.
     struct noting {
         sqlite& self;
@@ -202,6 +218,7 @@ private:
     bool in_transaction_ = false;
     ending ended_ = ending::committed;
     bool streaming_ = false;
+    bool dropping_ = false;  // the thread may still be ending a stream
 };
 
 }  // namespace

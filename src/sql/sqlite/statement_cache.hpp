@@ -1,7 +1,9 @@
 #pragma once
 // The statements that an SQLite connection keeps prepared: those used last.
 
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <list>
 #include <memory>
 #include <string>
@@ -18,10 +20,24 @@ struct sqlite_finalizer {
 };
 using sqlite_statement_ptr = std::unique_ptr<sqlite3_stmt, sqlite_finalizer>;
 
+/// Whether a statement runs on the loop's thread: see here.cpp.
+struct statement_speed {
+    bool only_reads = false;  // a SELECT
+    bool is_short = false;    // its last run on the thread was
+    std::uint16_t stays = 0;  // how many times more it runs on the thread in any case
+    std::uint16_t vain = 0;   // grows with the attempts in vain
+
+    bool may_run_here() const noexcept { return only_reads && is_short && stays == 0; }
+    void ran_on_the_thread(std::chrono::steady_clock::duration time) noexcept;
+    void ran_here(std::chrono::steady_clock::duration time) noexcept;
+    void failed_here() noexcept;
+};
+
 struct prepared_statement {
     sqlite_statement_ptr handle;
     std::vector<std::size_t> numbers;  // of the parameters in SQLite's order: 1 for $1
     std::size_t needed = 0;            // the largest of them
+    statement_speed speed = {};
 };
 
 class sqlite_statement_cache {
