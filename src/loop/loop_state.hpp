@@ -91,6 +91,7 @@ struct loop_state {
     time_point last_poll{};
     time_point tidy_at{};                   // when the thread's free lists are looked at
     spinner for_threads;                    // spins before the loop sleeps
+    std::size_t shared_waits = 0;           // those of outstanding that only another thread's use of a queue can end
     std::chrono::milliseconds patience{1};  // how long to block where only a foreign thread could wake the loop
     bool told_of_foreign_threads = false;
 

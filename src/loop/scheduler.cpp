@@ -159,6 +159,10 @@ std::optional<std::chrono::nanoseconds> scheduler::time_to_sleep(time_point now,
     std::optional<std::chrono::nanoseconds> timeout;
     if (!heap.empty() && heap.earliest() != time_point::max() && !state_.virtual_time)
         timeout = time_left(heap.earliest(), now);
+    if (core_.outstanding != 0 && (!timeout || *timeout > spinner::most) &&
+        state_.for_threads.until([this] { return !state_.mail->empty(); })) {
+        return std::chrono::nanoseconds(0);
+    }
     if (!timeout && !may_be_woken()) {  // only a foreign thread could, and it may end without doing so
         timeout = state_.patience;
         state_.patience = std::min(state_.patience * 2, std::chrono::milliseconds(1000));
@@ -166,10 +170,6 @@ std::optional<std::chrono::nanoseconds> scheduler::time_to_sleep(time_point now,
     if (untidy) {
         const std::chrono::nanoseconds until_tidy(state_.tidy_at - now);
         timeout = std::min(timeout.value_or(std::chrono::seconds(1)), until_tidy);
-    }
-    if (core_.outstanding != 0 && (!timeout || *timeout > spinner::most) &&
-        state_.for_threads.until([this] { return !state_.mail->empty(); })) {
-        return std::chrono::nanoseconds(0);
     }
     // A signal may have come since the last look: its handler writes to the mailbox's eventfd, so that the poll returns
     // at once.
@@ -180,7 +180,9 @@ std::optional<std::chrono::nanoseconds> scheduler::time_to_sleep(time_point now,
 // Throws deadlock_error where nothing can ever happen. False if only a thread that is not ours could make something
 // happen.
 bool scheduler::may_be_woken() {
-    if (core_.outstanding != 0 || !state_.timer_heap.empty() || core_.tasks.empty()) return true;
+    if (core_.outstanding != state_.shared_waits || !state_.timer_heap.empty() || core_.tasks.empty()) return true;
+    // A queue between threads mostly gives something soon: the first sleep is short, and only then comes the question.
+    if (state_.shared_waits != 0 && state_.patience.count() <= 1) return false;
     if (foreign_threads_alive()) {
         if (core_.debug && state_.patience.count() >= 1000 && !std::exchange(state_.told_of_foreign_threads, true)) {
             core_.report(

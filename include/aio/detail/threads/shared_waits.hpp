@@ -1,0 +1,273 @@
+#pragma once
+// The part of a shared_queue that does not depend on T: its lock, and the lines of those who wait, be it tasks of
+// several loops or blocked threads. docs/internals/shared_queue.md tells how a wait goes.
+
+#include <aio/delay.hpp>
+#include <aio/detail/base/list.hpp>
+#include <aio/detail/base/state_ptr.hpp>
+#include <aio/detail/loop/mailbox.hpp>
+#include <aio/detail/sync/sync.hpp>
+#include <aio/detail/task/operation.hpp>
+#include <aio/detail/threads/short_lock.hpp>
+#include <aio/queue.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace aio::detail {
+
+struct shared_line;
+class shared_queue_core;
+
+/// How a waiter looks whether its wait is over: it only looks, or it sleeps in line if there is nothing, or it leaves
+/// the line in any case.
+enum class looking : std::uint8_t { once, then_sleep, last_time };
+
+/// Somebody who waits in a shared queue. The lock of the queue guards the members.
+struct shared_waiter : list_node {
+    enum class place : std::uint8_t {
+        none,    // in no line
+        asleep,  // in line
+        woken,   // in line, and about to look again
+        done,    // out of the line: a joiner whose wait is over
+        gone,    // out of the line, because the queue was destroyed
+    };
+    enum class ending : std::uint8_t { well, shut_down, gone, no_memory, timed_out };
+
+    /// Tells a waiter that it is not asleep any more, from any thread, without the lock. Gives the chain of those who
+    /// are to be told instead, if the waiter's loop has ended.
+    shared_waiter* (*tell)(shared_waiter&) noexcept = nullptr;
+    task_base* waiting_task = nullptr;  // null: a thread
+    shared_line* line = nullptr;
+    std::uint64_t turn = 0;
+    shared_waiter* next_told = nullptr;  // in a chain; belongs to whoever has woken the waiter, until it is told
+    place where = place::none;
+    ending outcome = ending::well;
+};
+
+/// Waiters, first come first served. One that is woken keeps its place until it has found what it waits for.
+struct shared_line {
+    list<shared_waiter> all;  // in the order of their turns
+    shared_waiter* first_asleep = nullptr;
+    std::size_t woken = 0;
+    std::uint64_t last_turn = 0;
+
+    void sleep(shared_waiter& w) noexcept;
+    void remove(shared_waiter& w) noexcept;
+    shared_waiter& wake() noexcept;  // the first that is asleep
+
+private:
+    shared_waiter* next_asleep(const shared_waiter& w) const noexcept;
+};
+struct shared_lines {
+    shared_line getters, putters, joiners;
+};
+
+/// Those who are to be told once the lock is free.
+class told_chain {
+public:
+    void add(shared_waiter& w) noexcept {
+        w.next_told = nullptr;
+        *(last_ ? &last_->next_told : &first_) = &w;
+        last_ = &w;
+    }
+    /// Without the lock. Those who are told may destroy the queue.
+    void tell() noexcept {
+        if (first_) [[unlikely]]
+            tell_all(first_);
+    }
+    shared_waiter* first() const noexcept { return first_; }
+
+private:
+    static void tell_all(shared_waiter* first) noexcept;
+    shared_waiter* first_ = nullptr;
+    shared_waiter* last_ = nullptr;
+};
+
+/// The state of a shared queue but for its items. The lock guards all of it.
+class shared_queue_core {
+public:
+    shared_queue_core(std::size_t most, shared_lines& l) noexcept : maxsize(most), lines(l) {}
+    shared_queue_core(const shared_queue_core&) = delete;
+    shared_queue_core& operator=(const shared_queue_core&) = delete;
+    virtual ~shared_queue_core() = default;
+    virtual std::size_t count() const noexcept = 0;  // of items
+
+    bool has_room(std::size_t items) const noexcept { return maxsize == 0 || items < maxsize; }
+    void sleep(shared_line& line, shared_waiter& w) noexcept {
+        line.sleep(w);
+        anybody_asleep = true;
+    }
+    void leave(shared_waiter& w) noexcept {  // its wait is over
+        if (w.where != shared_waiter::place::none) [[unlikely]]
+            leave_line(w);
+    }
+    /// Chooses whom to wake, now that there are so many items. Every change ends with this.
+    void settle(std::size_t items, told_chain& told) noexcept {
+        if (anybody_asleep) [[unlikely]]
+            wake_sleepers(items, told);
+    }
+    void wake_joiners(told_chain& told) noexcept;
+    void wake_everybody(told_chain& told) noexcept;  // who waits for an item or for room
+
+    // Without the lock.
+    void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+    void release() noexcept {
+        if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+    }
+    /// Takes a waiter out of its line. False if it was woken, and will hear of that.
+    bool give_up(shared_waiter& w) noexcept;
+    /// A waiter goes away although it was woken. Gives the chain of those who are woken in its place.
+    told_chain pass_on(shared_waiter& w) noexcept;
+    void task_done();
+    queue_statistics statistics() noexcept;
+    /// The queue is being destroyed: ends all waits. exchange_items() takes the items out.
+    template<class Exchange>
+    void end_waits(Exchange exchange_items) noexcept {
+        lock.lock();
+        left_empty = count() == 0;
+        exchange_items();
+        end_waits();
+    }
+
+    const std::size_t maxsize;  // 0: no limit
+    shared_lines& lines;
+    alignas(64) short_lock lock;  // what each operation writes is on one cache line
+    bool anybody_asleep = false;  // a getter or a putter
+    bool shut_down = false;
+    bool gone = false;        // the queue was destroyed
+    bool left_empty = false;  // by then
+
+private:
+    std::atomic<std::uint32_t> references_ = 1;
+
+public:
+    std::size_t unfinished = 0;
+
+private:
+    void leave_line(shared_waiter& w) noexcept;
+    void wake_sleepers(std::size_t items, told_chain& told) noexcept;
+    void end_waits() noexcept;  // with the lock, which it releases
+};
+
+/// The wait of a task: the part of an operation that does not depend on its type.
+class shared_wait : public shared_waiter, mailbox_node {
+public:
+    shared_wait(const shared_wait&) = delete;
+    shared_wait& operator=(const shared_wait&) = delete;
+
+protected:
+    explicit shared_wait(shared_queue_core& q) noexcept : core_(&q) {}
+    ~shared_wait() = default;
+
+    /// Called before the waiter enters a line. retry(owner) makes the operation look again, on its loop's thread.
+    void prepare(task_base& task, void (*retry)(void*) noexcept, void* owner) noexcept;
+    void hold() noexcept {
+        if (!held_) held_ = state_ptr<shared_queue_core>(core_);
+    }
+    bool waited() const noexcept { return static_cast<bool>(held_); }
+    void asleep() noexcept;
+    bool give_up(bool was_asleep) noexcept;
+    void pass_on() noexcept;
+    void check_outcome() {  // throws if the wait did not end well
+        if (held_) [[unlikely]]
+            held_ = {};
+        if (outcome != ending::well) [[unlikely]]
+            throw_outcome();
+    }
+
+    shared_queue_core* core_;
+
+private:
+    static shared_waiter* tell_task(shared_waiter& w) noexcept;
+    void count(int by) noexcept;
+    void awake() noexcept;
+    [[noreturn]] void throw_outcome();
+    state_ptr<shared_queue_core> held_;  // while it waits
+    std::shared_ptr<mailbox> home_;
+    void (*retry_)(void*) noexcept = nullptr;
+    void* owner_ = nullptr;
+};
+
+/// An operation on a shared queue. Self has `bool look(detail::looking how) noexcept`: true if the wait is over.
+template<class Self>
+class shared_operation : public revertible<Self>, public shared_wait {
+public:
+    bool start() noexcept {
+        if (waited() && this->task_->must_cancel()) [[unlikely]]
+            return true;  // revert() follows
+        Self& self = static_cast<Self&>(*this);
+        return self.look(looking::once) ? true : wait(self);
+    }
+    void postpone() noexcept { hold(); }
+    bool unpark() noexcept { return give_up(this->parked()); }
+    void revert() noexcept { pass_on(); }
+
+protected:
+    explicit shared_operation(shared_queue_core& q) noexcept : shared_wait(q) {}
+    shared_operation(const shared_operation& other) noexcept : revertible<Self>(), shared_wait(*other.core_) {}
+    ~shared_operation() = default;
+
+private:
+    [[gnu::noinline]] bool wait(Self& self) noexcept {
+        prepare(*this->task_, [](void* op) noexcept { static_cast<Self*>(op)->wake_to_retry(); }, &self);
+        hold();
+        if (self.look(looking::then_sleep)) return true;
+        asleep();
+        return false;
+    }
+};
+
+class [[nodiscard("co_await it")]] shared_join final : public shared_operation<shared_join> {
+public:
+    explicit shared_join(shared_queue_core& q) noexcept : shared_operation(q) {}
+    shared_join(const shared_join& other) noexcept : shared_operation(other) {}
+    shared_join& operator=(const shared_join&) = delete;
+    ~shared_join() {}  // user-written: g++ 12 destroys some others twice (PR99576)
+    bool look(looking how) noexcept;
+    void finish() { check_outcome(); }
+    void describe(std::string& out) const override;
+};
+
+/// Looks whether a join is over.
+bool look_for_end(shared_queue_core& q, shared_waiter& w, looking how) noexcept;
+[[noreturn]] void throw_shared_outcome(shared_waiter::ending outcome);
+/// Of a call that does not wait: only a destructor of an item can find the queue gone, and to it that is shut down.
+inline void check_at_once(shared_waiter::ending outcome) {
+    using ending = shared_waiter::ending;
+    if (outcome != ending::well) [[unlikely]]
+        throw_shared_outcome(outcome == ending::gone ? ending::shut_down : outcome);
+}
+void refuse_loop_thread(const char* what);  // std::logic_error if a loop runs on this thread
+
+/// The wait of a thread that runs no loop.
+class blocked_thread : public shared_waiter {
+public:
+    explicit blocked_thread(shared_queue_core& q) noexcept;
+    blocked_thread(const blocked_thread&) = delete;
+    blocked_thread& operator=(const blocked_thread&) = delete;
+    /// Calls fn(look) until it says that the wait is over. Throws timeout_error, and what else the wait ends with.
+    template<class Look>
+    void wait(delay timeout, Look fn) {
+        bool over = fn(looking::once);
+        const time_point end = over || !timeout ? time_point::max() : timeout.from(clock::now());
+        while (!over) {
+            told_.store(0, std::memory_order_relaxed);
+            over = fn(looking::then_sleep);
+            if (!over && !sleep_until(end)) over = fn(looking::last_time);
+        }
+        check_outcome();
+    }
+
+private:
+    static shared_waiter* tell_thread(shared_waiter& w) noexcept;
+    bool sleep_until(time_point end) noexcept;  // false if it was too late, and the thread is in no line
+    void check_outcome() const;
+    state_ptr<shared_queue_core> core_;
+    std::atomic<std::uint32_t> told_ = 0;
+};
+
+}  // namespace aio::detail
