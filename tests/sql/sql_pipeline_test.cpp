@@ -405,15 +405,17 @@ AIO_REAL_TEST("a copy_in that fails on either side copies nothing, and the conne
         }
     };
     EXPECT_EQ(co_await code_of(db.copy_in("COPY t FROM STDIN", wrong())), "22P02");
-    auto endless = []() -> aio::async_generator<std::string> {
-        for (;;) {
+    aio::event at_work;
+    auto endless = [&at_work]() -> aio::async_generator<std::string> {
+        for (int lines = 0;; ++lines) {
             std::string line = "1\n";
             co_yield std::move(line);
             co_await aio::sleep(0s);
+            if (lines == 100) at_work.set();
         }
     };
     auto job = aio::create_task(db.copy_in("COPY t FROM STDIN", endless()));
-    co_await aio::sleep(20ms);
+    co_await at_work.wait();
     job.cancel();
     EXPECT_THROW(co_await job, aio::cancelled_error);
     EXPECT_EQ(co_await code_of(db.copy_in("COPY nowhere FROM STDIN", throws())), "42P01");
@@ -589,7 +591,7 @@ AIO_REAL_TEST("lib/pq #892: a COPY that fails in a transaction leaves a rollback
     co_await db.query("CREATE TEMP TABLE t (x INTEGER)");
     auto pieces = []() -> aio::async_generator<std::string> {
         co_yield "1\n";
-        co_await aio::sleep(5ms);
+        co_await aio_test::turns(20);
         throw std::runtime_error("some other error");
     };
     auto body = [&]() -> aio::coro<> { co_await db.copy_in("COPY t FROM STDIN", pieces()); };

@@ -2,6 +2,10 @@
 #include "faulty_proxy.hpp"
 #include "sql_test.hpp"
 
+#include "loop/process_threads.hpp"
+
+#include <aio/lowlevel.hpp>
+
 #include <algorithm>
 #include <atomic>
 #include <csignal>
@@ -103,6 +107,8 @@ public:
     silent_server(const silent_server&) = delete;
     silent_server& operator=(const silent_server&) = delete;
     const std::string& url() const { return url_; }
+    /// Waits until somebody has connected.
+    aio::coro<> until_asked() const { co_await aio::lowlevel::wait_readable(fd_); }
 
 private:
     int fd_;
@@ -126,6 +132,10 @@ aio::coro<> until_active(sql::connection& observer, int backend, std::string con
         co_await aio::sleep(1ms);
     }
 }
+/// Gives what another connection may have sent the time of n answers of the server.
+aio::coro<> exchanges(sql::connection& observer, int n) {
+    for (int i = 0; i < n; ++i) co_await observer.query("SELECT 1");
+}
 aio::coro<int> backend_of(sql::connection& db) {
     const sql::rows rows = co_await db.query("SELECT pg_backend_pid()");
     co_return rows[0][0].as<int>();
@@ -133,7 +143,7 @@ aio::coro<int> backend_of(sql::connection& db) {
 constexpr const char* sleeping = "wait_event = 'PgSleep'";
 
 std::promise<void>* resolver_held = nullptr;
-std::atomic<bool> resolver_left = false;
+std::atomic<bool> resolver_entered = false;
 
 }  // namespace
 
@@ -142,8 +152,8 @@ extern "C" [[gnu::visibility("default")]] int getaddrinfo(
     const char* host, const char* service, const addrinfo* hints, addrinfo** found) {
     if (host && std::strcmp(host, "held.test") == 0) {
         if (hints && (hints->ai_flags & AI_NUMERICHOST)) return EAI_NONAME;
+        resolver_entered = true;
         resolver_held->get_future().wait();
-        resolver_left = true;
         return EAI_NONAME;
     }
     static const auto system = reinterpret_cast<decltype(&::getaddrinfo)>(::dlsym(RTLD_NEXT, "getaddrinfo"));
@@ -477,13 +487,13 @@ AIO_REAL_TEST(
     "a connect that is cancelled when its host's name has been resolved, and the loop has not heard of it, ends") {
     std::promise<void> end;
     resolver_held = &end;
-    resolver_left = false;
+    resolver_entered = false;
     auto connecting = aio::create_task(failure_to_connect("postgresql://aio@held.test/aio"));
-    co_await aio_test::turns(3);
+    while (!resolver_entered) co_await aio::sleep(0s);
     end.set_value();
-    while (!resolver_left) std::this_thread::yield();
-    // Lets the thread hand its answer over. If it has not by then, this test sees less.
-    std::this_thread::sleep_for(20ms);
+    // Until the thread has handed its answer over. This task does not suspend meanwhile, so the loop has not heard of
+    // it.
+    while (aio::detail::foreign_threads_alive()) std::this_thread::yield();
     connecting.cancel();
     co_await aio_test::turns(3);
     EXPECT_TRUE(connecting.cancelled());
@@ -944,14 +954,14 @@ AIO_REAL_TEST(
             co_await job;
             if (!pooled) {
                 auto next = aio::create_task(conn->query("SELECT 5 FROM pg_sleep(0.1)"));
-                co_await aio::sleep(10ms);
+                co_await exchanges(observer, 5);
                 let_cancel_pass.set();
                 EXPECT_EQ((co_await next)[0][0].as<int>(), 5);
             }
         });
         co_await reading;
         auto others = aio::create_task(pool.query("SELECT 6 FROM pg_sleep(0.1)"));
-        co_await aio::sleep(10ms);
+        co_await exchanges(observer, 5);
         let_cancel_pass.set();
         EXPECT_EQ((co_await others)[0][0].as<int>(), 6);
         co_await pool.aclose();
@@ -1139,7 +1149,7 @@ AIO_REAL_TEST("a rollback is made although a cancel is pending") {
 AIO_REAL_TEST("a cancel ends an attempt to connect at once; connect_timeout does in the end") {
     const silent_server silent;
     auto job = aio::create_task([&]() -> aio::coro<> { co_await aio::with(sql::connect(silent.url()), [] {}); });
-    co_await aio::sleep(5ms);
+    co_await silent.until_asked();
     EXPECT_FALSE(job.done());
     job.cancel();
     EXPECT_THROW(co_await job, aio::cancelled_error);

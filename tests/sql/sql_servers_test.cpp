@@ -64,21 +64,17 @@ public:
             "[databases]\naio = host=127.0.0.1 port=" + port() + " dbname=aio user=aio password=secret\n" +
                 "[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = " + std::to_string(port_) +
                 "\nunix_socket_dir =\nauth_type = plain\nauth_file = " + users + "\npool_mode = " + mode +
-                "\ndefault_pool_size = 2\nmax_client_conn = 50\n");
-        std::vector<std::string> command{"pgbouncer", "-q", settings};
-        if (::geteuid() == 0) command.insert(command.begin() + 1, {"-u", "postgres"});
-        program_.emplace(std::move(command));
+                "\ndefault_pool_size = 2\nmax_client_conn = 50\nlog_connections = 0\nlog_disconnections = 0\n");
+        const std::string user = ::geteuid() == 0 ? "-u postgres " : "";
+        program_.emplace(std::vector<std::string>{"sh", "-c", "exec pgbouncer " + user + settings + " 2>&1"});
     }
     std::string url() const { return "postgresql://aio:secret@127.0.0.1:" + std::to_string(port_) + "/aio"; }
-    /// Waits until it lets somebody in.
-    aio::coro<> until_ready() const {
-        for (int attempt = 0;; ++attempt) {
-            auto connecting = sql::connect(url());
-            const std::string code = co_await code_of(connecting.enter());
-            co_await connecting.exit(nullptr);
-            if (code == "nothing") co_return;
-            if (attempt == 2000) throw std::runtime_error("pgbouncer does not answer");
-            co_await aio::sleep(5ms);
+    /// Waits until it says that it is up.
+    aio::coro<> until_ready() {
+        for (;;) {
+            const std::string line = co_await program_->line();
+            if (line.empty()) throw std::runtime_error("pgbouncer has ended");
+            if (aio_test::contains(line, "process up")) co_return;
         }
     }
 
@@ -87,6 +83,12 @@ private:
     int port_;
     std::optional<aio_test::other_program> program_;
 };
+
+aio::coro<> until_somebody_sleeps(sql::connection& observer) {
+    while ((co_await observer.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).empty()) {
+        co_await aio::sleep(1ms);
+    }
+}
 
 aio::coro<> ask(sql::connection& db, int who, int times, int& failed) {
     for (int i = 0; i < times; ++i) {
@@ -103,8 +105,9 @@ aio::coro<> ask(sql::connection& db, int who, int times, int& failed) {
 }  // namespace
 
 AIO_REAL_TEST("behind PgBouncer statements are prepared, or are not, and no query notices it") {
+    auto& observer = co_await aio::enter(sql::connect(server()));
     for (const char* mode : {"session", "transaction"}) {
-        const bouncer pool_of_servers(mode);
+        bouncer pool_of_servers(mode);
         co_await pool_of_servers.until_ready();
         int failed = 0;
         {
@@ -114,7 +117,7 @@ AIO_REAL_TEST("behind PgBouncer statements are prepared, or are not, and no quer
             co_await aio::gather(ask(first, 100, 50, failed), ask(second, 100, 50, failed), ask(first, 100, 50, failed),
                 ask(second, 200, 50, failed));
             auto job = aio::create_task(first.query("SELECT pg_sleep(60)"));
-            co_await aio::sleep(20ms);
+            co_await until_somebody_sleeps(observer);
             job.cancel();
             EXPECT_THROW(co_await job, aio::cancelled_error);
             EXPECT_EQ((co_await first.query("SELECT 1"))[0][0].as<int>(), 1);
@@ -124,7 +127,7 @@ AIO_REAL_TEST("behind PgBouncer statements are prepared, or are not, and no quer
 }
 
 AIO_REAL_TEST("behind PgBouncer in transaction mode, transactions work where nothing is prepared") {
-    const bouncer pool_of_servers("transaction");
+    bouncer pool_of_servers("transaction");
     co_await pool_of_servers.until_ready();
     sql::connect_options unprepared{.statement_cache = 0};
     auto& first = co_await aio::enter(sql::connect(pool_of_servers.url(), unprepared));
@@ -158,10 +161,7 @@ AIO_REAL_TEST("over TLS everything works; a server that cannot prove who it is g
     co_await plain.query("SELECT pg_reload_conf()");
     const std::string certificate =
         files.write("root.crt", (co_await plain.query("SELECT pg_read_file('server.crt')"))[0][0].as<std::string>());
-    for (std::string ssl; ssl != "on";) {
-        co_await aio::sleep(5ms);
-        ssl = (co_await plain.query("SHOW ssl"))[0][0].as<std::string>();
-    }
+    for (std::string ssl; ssl != "on";) { ssl = (co_await plain.query("SHOW ssl"))[0][0].as<std::string>(); }
     {
         auto& db = co_await aio::enter(sql::connect(server() + "?sslmode=verify-full&sslrootcert=" + certificate));
         EXPECT_TRUE((co_await db.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))[0][0].as<bool>());
@@ -176,7 +176,7 @@ AIO_REAL_TEST("over TLS everything works; a server that cannot prove who it is g
             EXPECT_EQ(rows[0][1].as<std::string>().size() + rows[0][2].as<std::string>().size(), 100'000u);
         }
         auto sleeps = aio::create_task(db.query("SELECT pg_sleep(60)"));
-        co_await aio::sleep(10ms);
+        co_await until_somebody_sleeps(plain);
         sleeps.cancel();
         EXPECT_THROW(co_await sleeps, aio::cancelled_error);
         auto rows = db.stream("SELECT x, repeat('z', 1000) FROM generate_series(1, 10000) x");

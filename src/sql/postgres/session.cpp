@@ -3,8 +3,8 @@
 // share one: see may_share().) What the tasks of a turn ask for is sent
 // together, when the loop next asks the kernel for news; a job that finds nothing under way is sent at once.
 //
-// The driver speaks the protocol itself, over the connection that libpq has made: the pipeline mode of libpq 15 makes a
-// system call for each Sync, and a PGresult for each answer.
+// The driver speaks the protocol itself, over the connection that libpq has made. docs/internals/postgres.md has the
+// numbers for libpq's pipeline mode.
 //
 // A cancel does not abandon a query that the server works on: the driver asks the server to stop (PQcancel, over a
 // connection of its own, in an errand), and waits for the answer. Such a request names no statement: it stops whatever
