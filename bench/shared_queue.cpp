@@ -69,9 +69,7 @@ aio::coro<> loop(aio::shared_queue<T>& q, const settings& s, int index) {
     co_await aio::with(std::move(group), [&](aio::task_group& g) -> aio::coro<> {
         for (int p = index; p < s.producers; p += s.threads)
             g.create_task(produce(q, s.items / static_cast<unsigned>(s.producers), s.bytes));
-        for (int c = index; c < s.consumers; c += s.threads) {
-            g.create_task(consume(q));
-        }
+        for (int c = index; c < s.consumers; c += s.threads) { g.create_task(consume(q)); }
         co_return;
     });
 }
