@@ -341,6 +341,11 @@ void curl_multi::note_multiplexing() noexcept {
     note_act();
 }
 
+void curl_multi::note_answered() noexcept {
+    answered_ = true;
+    note_act();  // nobody may be calling libcurl just now: it has been told to go on (update_pause)
+}
+
 void curl_multi::note_act() noexcept {
     if (!multiplexes_ || running.empty()) return;
     acted_ = true;
@@ -361,17 +366,18 @@ void curl_multi::end_stall() noexcept {
         const curl_socket* const s = sockets_[i].get();
         if (s && s->connection && (s->wanted & io_entry::readable)) tell(s->fd, CURL_CSELECT_IN);
     }
+    if (std::exchange(answered_, false)) end_answered();
     if (pieces != before) note_act();
 }
 
-// Over HTTP/2 libcurl does not stop to send after a refusal or a redirect, because the connection goes on: it would see
-// that the stream is closed only when it sends the next piece. Nobody wants that piece, so the transfer ends here,
+// Over HTTP/2 libcurl does not stop to send after an answer that is whole, because the connection goes on: it would see
+// that the stream is closed only when it sends the next piece, and sometimes not even then. Nobody wants that piece,
+// also if the answer says that all is well: the server has ended its side of the stream. So the transfer ends here,
 // which resets the stream.
 void curl_multi::end_answered() noexcept {
     for (curl_transfer* t = running.front(); t;) {
         curl_transfer* const next = running.after(*t);
-        if (t->upload && t->upload->starved && t->answered_with == http::version::v2 && t->status >= 300 &&
-            t->is_answered())
+        if (t->upload && !t->upload->all_given() && t->answered_with == http::version::v2 && t->is_answered())
             t->end_with(CURLE_OK);
         t = next;
     }

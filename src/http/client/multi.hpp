@@ -105,8 +105,8 @@ public:
     void note_close(int fd) noexcept;
     void clear_cookies() noexcept;
     void note_upload_ended() noexcept { --uploads_; }
-    /// An upload has its answer, and may still wait for a piece of its body.
-    void note_answered() noexcept { answered_ = true; }
+    /// An upload has its answer, and may still have a part of its body to send.
+    void note_answered() noexcept;
     /// An answer comes, or will, over HTTP/2.
     void note_multiplexing() noexcept;
 

@@ -408,8 +408,16 @@ void curl_transfer::end_message(CURLcode code) {
     end(nullptr);
 }
 
+// True if libcurl could not send more of the body, because the server has closed the stream without an error: its
+// answer was whole. For a stream that was closed with an error libcurl has a text.
+bool curl_transfer::closed_early(CURLcode code) const noexcept {
+    return code == CURLE_HTTP2_STREAM && upload && at == section::rest && answer_left.value_or(0) == 0 &&
+        handle->error_text[0] == '\0';
+}
+
 void curl_transfer::end_with(CURLcode code) noexcept {
     try {
+        if (closed_early(code)) code = CURLE_OK;
         if (code == CURLE_WRITE_ERROR && enough) code = CURLE_OK;
         // After a 417 libcurl wants to repeat: see on_send and on_seek.
         if ((code == CURLE_ABORTED_BY_CALLBACK || code == CURLE_SEND_FAIL_REWIND) && at == section::rest)

@@ -142,6 +142,7 @@ private:
     void prepare_redirect();
     void forget_body();
     bool may_repeat(CURLcode code) const noexcept;
+    bool closed_early(CURLcode code) const noexcept;
     void begin_message() noexcept;
     void end_message(CURLcode code);
     std::exception_ptr failure(CURLcode code);

@@ -36,6 +36,8 @@ struct curl_upload {
 
     /// For libcurl: copies what there is, at most size bytes; 0 at the end; CURL_READFUNC_PAUSE.
     std::size_t read(char* into, std::size_t size);
+    /// Nothing is left to ask the generator for, but its end.
+    bool all_given() const noexcept { return ended || (length && given == *length); }
     /// Nobody wants the rest of the body.
     void detach() noexcept;
 };

@@ -129,14 +129,13 @@ void http2_fields::add(std::string_view name, std::string_view value) {
     all_.push_back({bytes_of(name), bytes_of(value), name.size(), value.size(), std::uint8_t(NGHTTP2_NV_FLAG_NONE)});
 }
 
-http2_fields::http2_fields(const http::response& r, bool to_head, http2_length length) {
+http2_fields::http2_fields(const http::response& r, bool to_head, http2_length length, bool with_trailers) {
     all_.reserve(r.headers().size() + 3);
     const int status = r.status();
     for (int i = 2, rest = status; i >= 0; --i, rest /= 10) status_[i] = static_cast<char>('0' + rest % 10);
     add(":status", std::string_view(status_, 3));
     bool dated = false;
-    const bool without_length = status == 204 || status == 304;  // these have none at all
-    bool measured = without_length;
+    bool measured = status == 204 || status == 304 || with_trailers;  // these have none at all
     for (const auto& [name, value] : r.headers()) {
         if (is_of_connection(name)) continue;
         if (equal_ignoring_case(name, "Content-Length")) {

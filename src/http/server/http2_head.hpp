@@ -66,7 +66,8 @@ using http2_length = std::optional<std::uint64_t>;
 /// The head of a response for nghttp2, which copies it. It refers to the response.
 class http2_fields {
 public:
-    http2_fields(const http::response& r, bool to_head, http2_length length);
+    /// with_trailers: no length is said, because clients stop to read there (libcurl 7.88).
+    http2_fields(const http::response& r, bool to_head, http2_length length, bool with_trailers);
     explicit http2_fields(const http::headers& trailers);
     http2_fields(const http2_fields&) = delete;
     http2_fields& operator=(const http2_fields&) = delete;

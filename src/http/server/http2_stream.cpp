@@ -271,6 +271,7 @@ void http2_stream::prepare(http::response& r) {
         if (special && !special->pieces && !special->source)
             throw std::logic_error("the body of this response has been sent already");
         if (special && special->pieces) promised_ = http_content_length(r);
+        http_check_trailers(r);
     } catch (...) { error = std::current_exception(); }
     if (error) {
         connection->tell_of_error("the response to " + name_ + " cannot be sent", error);
@@ -293,9 +294,9 @@ void http2_stream::respond(http::response r) {
     } else if (special->source) {
         length = special->count;
     }
-    const http2_fields fields(response_, to_head_, length);
-    const http::headers& sent_trailers = http_access::trailers(response_);
-    const bool has_body = may_have_body && !to_head_ && (length != http2_length(0) || !sent_trailers.empty());
+    const bool with_trailers = may_have_body && !to_head_ && http_may_have_trailers(response_);
+    const bool has_body = may_have_body && !to_head_ && (length != http2_length(0) || with_trailers);
+    const http2_fields fields(response_, to_head_, length, with_trailers);
     if (!special || !has_body) {
         if (has_body) to_send_ = response_.text();
         last_ = true;
@@ -315,10 +316,9 @@ ssize_t http2_stream::next_frame(std::size_t most, std::uint32_t& flags) {
     flags |= NGHTTP2_DATA_FLAG_NO_COPY;
     if (last_ && n == to_send_.size()) {
         flags |= NGHTTP2_DATA_FLAG_EOF;
-        const http::headers& sent_trailers = http_access::trailers(response_);
-        if (!sent_trailers.empty()) {
+        if (!response_.trailers().empty()) {
             flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-            const http2_fields fields(sent_trailers);
+            const http2_fields fields(response_.trailers());
             connection->check(nghttp2_submit_trailer(connection->session(), id, fields.data(), fields.size()));
         }
     }
@@ -378,6 +378,7 @@ coro<> http2_stream::send_all(async_generator<std::string>& pieces) {
         throw std::length_error("the body has " + std::to_string(given) + " bytes, and its Content-Length is " +
             std::to_string(*promised_));
     }
+    http_take_trailers(response_);
     finish();
 }
 
