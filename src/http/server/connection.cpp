@@ -1,6 +1,6 @@
 // A connection of HTTP/1: one task reads a request, awaits the user's handler, sends the response and reads the next
-// request, so responses have the order of the requests and no lock is needed. A client that pipelines requests is
-// answered one by one.
+// request, so responses have the order of the requests and no lock is needed. Small responses to requests that have come
+// together go out together: each waits for the next one as long as nobody waits for anything else (hold_text).
 //
 // A client may be slow, lost or hostile. So each wait for it has a limit, what cannot be handled is refused with a
 // status that says why, and a connection that is closed with bytes unread lingers first: see linger().
@@ -12,6 +12,7 @@
 
 #include "http/access.hpp"
 #include "http/server/http2.hpp"
+#include "loop/loop_state.hpp"
 
 #include <aio/errors.hpp>
 #include <aio/event_loop.hpp>
@@ -66,6 +67,19 @@ http_connection::http_connection(http_server_state& s, stream c)
 
 http_connection::~http_connection() {
     if (body) body->leave();
+    if (flush_.linked()) flush_.unlink();
+    if (flusher_) flusher_.cancel();
+}
+
+void http_connection::flush_later() {
+    if (!flush_.linked()) get_running_loop().core().state().unflushed.push_back(flush_);
+}
+
+void http_connection::held_flush::flush() noexcept {
+    try {
+        connection.flusher_ = create_task(write_held(connection));
+    } catch (...) {  // no memory: it is sent with the next response
+    }
 }
 
 void http_connection::server_closes() noexcept {
@@ -230,6 +244,10 @@ coro<bool> read_head(http_connection& c, const answered& a) {
             co_return false;
         }
         if (c.parser.header_done()) co_return true;
+        if (!c.held.empty()) {
+            const bool sent = co_await write_all(c, {});
+            if (!sent) co_return false;
+        }
         const bool begun = c.parser.begun();
         if (!begun && c.server.draining) co_return false;
         c.idle = !begun;
@@ -251,6 +269,10 @@ coro<read_outcome> read_body_bytes(http_connection& c) {
 
 // Reads the rest of the body. False as for read_head().
 coro<bool> read_body(http_connection& c, const answered& a, bool must_continue) {
+    if (!c.held.empty()) {
+        const bool sent = co_await write_all(c, {});
+        if (!sent) co_return false;
+    }
     while (!c.parser.complete()) {
         if (std::exchange(must_continue, false)) {
             const bool sent = co_await write_all(c, "HTTP/1.1 100 Continue\r\n\r\n");
@@ -531,6 +553,10 @@ coro<> serve_requests(http_connection& c, handover& next_owner) {
             const bool whole = co_await read_rest(c, request, a, next);
             if (!whole) co_return;
         }
+        if (c.body && !c.held.empty()) {  // before a "100 Continue"
+            const bool sent = co_await write_all(c, {});
+            if (!sent) co_return;
+        }
 
         const active_request active(c.server);
         ++c.requests;
@@ -541,8 +567,10 @@ coro<> serve_requests(http_connection& c, handover& next_owner) {
         if (v != verdict::respond) co_return;
 
         prepare(c, outcome.response, form, a);
-        bool sent = false;
-        if (http_access::special(outcome.response)) {
+        bool sent = true;
+        if (may_hold(c, outcome.response, form)) {
+            hold_text(c, outcome.response, form);
+        } else if (http_access::special(outcome.response)) {
             sent = co_await respond(c, outcome.response, form, a, next_owner);
         } else {
             sent = co_await send_text(c, outcome.response, form);

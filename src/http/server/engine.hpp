@@ -9,6 +9,7 @@
 
 #include <aio/delay.hpp>
 #include <aio/detail/base/list.hpp>
+#include <aio/detail/loop/descriptor.hpp>
 #include <aio/http/server.hpp>
 #include <aio/stream.hpp>
 #include <aio/task.hpp>
@@ -20,6 +21,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace aio::detail {
 
@@ -84,6 +86,13 @@ struct http_connection final : served_connection {
     /// The parser has taken bytes from the front of unread().
     void take(std::size_t bytes) noexcept;
     void received(std::string more);
+    /// Gives the responses that wait for the next write.
+    std::string take_held() noexcept {
+        if (flush_.linked()) flush_.unlink();
+        return std::exchange(held, {});
+    }
+    /// A look of the loop sends what is held.
+    void flush_later();
     void sent(std::size_t bytes) noexcept {
         bytes_sent += bytes;
         server.counts.bytes_sent += bytes;
@@ -93,6 +102,7 @@ struct http_connection final : served_connection {
     stream client;  // empty once it was given to an upgrade
     any_task task;
     const std::string peer;
+    std::string held;       // responses that go out with a later one, because the next request has come already
     std::string buffer;     // bytes that have come,
     std::size_t taken = 0;  // and how many of them the parser has taken
     http_request_parser parser;
@@ -102,10 +112,19 @@ struct http_connection final : served_connection {
     std::uint64_t bytes_received = 0, bytes_sent = 0;
     std::size_t requests = 0;
     bool head_sent = false;  // of the response to this request
-    bool writing = false;    // and the client has to take it
+    int writing = 0;         // writes that the client has to take
     bool idle = false;       // waits for a request, lingers, or is upgraded: a server that closes may cancel it
     bool ended = false;      // a server that closes has cancelled it
     bool gone = false;       // the client has gone, and its handler or generator was cancelled
+
+private:
+    struct held_flush final : flushable {
+        explicit held_flush(http_connection& c) noexcept : connection(c) {}
+        void flush() noexcept override;
+        http_connection& connection;
+    };
+    held_flush flush_{*this};
+    aio::task<> flusher_;  // writes what is held while a handler works
 };
 
 /// The rest of a request's body. The connection outlives the handler, but not what the handler may have given it to.
@@ -161,11 +180,20 @@ coro<read_outcome> read_more(http_connection& c, delay limit);
 
 // ---- in sending.cpp
 
+/// Writes what is held, in a task of its own.
+coro<> write_held(http_connection& c);
+
 inline constexpr std::size_t write_size = 256 * 1024;
 
-/// Writes text, with a limit for each piece of write_size. False if the peer does not take it. A peer that is too slow
+/// Writes what is held and the text, with a limit for each piece of write_size. False if the peer does not take it. A peer that is too slow
 /// is reset: otherwise the kernel would keep unsent bytes for as long as the peer likes.
 coro<bool> write_all(http_connection& c, std::string_view text);
+/// True if a response may wait for the next one: the request behind it has come already, at least in part, and both
+/// are small.
+bool may_hold(const http_connection& c, const http::response& r, const response_form& form) noexcept;
+/// Keeps a response that is text until another one is ready, or the loop looks for news: because the handler of the
+/// next request waits for something, or more has to come from the client.
+void hold_text(http_connection& c, const http::response& r, const response_form& form);
 /// Sends a response that is text.
 coro<bool> send_text(http_connection& c, const http::response& r, response_form form);
 /// Makes a text a body of pieces, which may have trailers.

@@ -26,6 +26,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr std::size_t most_chunk = 128 * 1024;
+constexpr std::size_t most_held = 16 * 1024;
 constexpr auto after_end_of_sending = 1s;  // a client that sends no more, and takes nothing for so long, has gone
 
 }  // namespace
@@ -36,9 +37,11 @@ void tell_of_error(http_server_state& server, const std::string& what, std::exce
 }
 
 coro<bool> write_all(http_connection& c, std::string_view text) {
+    const std::string held = c.take_held();  // it was counted when it was held
     bool taken = false;
-    c.writing = true;
+    ++c.writing;
     try {
+        if (!held.empty()) co_await wait_for(c.client.write(std::string_view(held)), c.server.options.write_timeout);
         while (!text.empty()) {
             const std::string_view piece = text.substr(0, write_size);
             co_await wait_for(c.client.write(piece), c.server.options.write_timeout);
@@ -48,9 +51,27 @@ coro<bool> write_all(http_connection& c, std::string_view text) {
         taken = true;
     } catch (const timeout_error&) { c.client.abort(); } catch (const std::system_error&) {  // it has gone
     }
-    c.writing = false;
+    --c.writing;
     if (!taken) ++c.server.counts.lost_clients;
     co_return taken;
+}
+
+coro<> write_held(http_connection& c) {
+    if (!c.held.empty()) static_cast<void>(co_await write_all(c, {}));
+}
+
+bool may_hold(const http_connection& c, const http::response& r, const response_form& form) noexcept {
+    return !c.unread().empty() && form.keep_alive && form.framing == body_framing::text && !c.body &&
+        r.text().size() <= most_held && c.held.size() <= most_held;
+}
+
+void hold_text(http_connection& c, const http::response& r, const response_form& form) {
+    const std::size_t before = c.held.size();
+    append_response_head(c.held, r, form);
+    if (!form.head_only && http_has_body(r.status())) c.held += r.text();
+    c.head_sent = true;
+    c.sent(c.held.size() - before);
+    c.flush_later();
 }
 
 // Most responses are small: head and body are one text then, and one write, which is write_all()'s without a frame of
@@ -70,6 +91,8 @@ coro<bool> send_text(http_connection& c, const http::response& r, response_form 
         co_return whole;
     }
     head += body;
+    const std::size_t own = head.size();
+    if (!c.held.empty()) head.insert(0, c.take_held());
     bool taken = false;
     try {
         co_await wait_for(c.client.write(std::string_view(head)), c.server.options.write_timeout);
@@ -77,7 +100,7 @@ coro<bool> send_text(http_connection& c, const http::response& r, response_form 
     } catch (const timeout_error&) { c.client.abort(); } catch (const std::system_error&) {  // it has gone
     }
     if (taken) {
-        c.sent(head.size());
+        c.sent(own);
     } else {
         ++c.server.counts.lost_clients;
     }
@@ -246,7 +269,7 @@ coro<bool> send_part_of_file(http_connection& c, const http_special_body& body, 
     const file& source = *body.source;
     std::uint64_t sent = 0;
     std::exception_ptr error;
-    c.writing = true;
+    ++c.writing;
     bool in_time = true;
     try {
         while (sent < body.count) {
@@ -261,7 +284,7 @@ coro<bool> send_part_of_file(http_connection& c, const http_special_body& body, 
     } catch (const timeout_error&) { in_time = false; } catch (const cancelled_error&) {
         throw;
     } catch (...) { error = std::current_exception(); }
-    c.writing = false;
+    --c.writing;
     if (!in_time) c.client.abort();
     if (!in_time || error) ++c.server.counts.lost_clients;
     if (error && !is_of_connection(error)) tell_of_error(c, "the response to " + what + " was cut", error);
