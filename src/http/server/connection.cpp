@@ -1,6 +1,6 @@
 // A connection of HTTP/1: one task reads a request, awaits the user's handler, sends the response and reads the next
-// request, so responses have the order of the requests and no lock is needed. Small responses to requests that have come
-// together go out together: each waits for the next one as long as nobody waits for anything else (hold_text).
+// request, so responses have the order of the requests and no lock is needed. Small responses to requests that have
+// come together go out together: each waits for the next one as long as nobody waits for anything else (hold_text).
 //
 // A client may be slow, lost or hostile. So each wait for it has a limit, what cannot be handled is refused with a
 // status that says why, and a connection that is closed with bytes unread lingers first: see linger().

@@ -185,8 +185,8 @@ coro<> write_held(http_connection& c);
 
 inline constexpr std::size_t write_size = 256 * 1024;
 
-/// Writes what is held and the text, with a limit for each piece of write_size. False if the peer does not take it. A peer that is too slow
-/// is reset: otherwise the kernel would keep unsent bytes for as long as the peer likes.
+/// Writes what is held and the text, with a limit for each piece of write_size. False if the peer does not take it. A
+/// peer that is too slow is reset: otherwise the kernel would keep unsent bytes for as long as the peer likes.
 coro<bool> write_all(http_connection& c, std::string_view text);
 /// True if a response may wait for the next one: the request behind it has come already, at least in part, and both
 /// are small.
