@@ -27,8 +27,7 @@ if [[ $refused == yes ]]; then
 fi
 "${configure[@]}" -B "$folder/build"
 "$cmake" --build "$folder/build"
-"$folder/build/consumer_core"
-"$folder/build/consumer_aio"
+for program in "$folder"/build/consumer_*; do "$program"; done
 
 echo "== aiocxx-check"
 check=$folder/prefix/bin/aiocxx-check
@@ -43,8 +42,10 @@ export PKG_CONFIG_PATH=$modules${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
 export LD_LIBRARY_PATH=${modules%/pkgconfig}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 for module in "$modules"/*.pc; do
     name=$(basename "$module" .pc)
+    source=$here/${name#aiocxx-}.cpp
+    [[ -e $source ]] || source=$here/main.cpp
     # shellcheck disable=SC2046,SC2086 # flags are words
-    "$CXX" -std=c++20 -Wall -Wextra $CXXFLAGS $(pkg-config --cflags "$name") "$here/main.cpp" \
+    "$CXX" -std=c++20 -Wall -Wextra $CXXFLAGS $(pkg-config --cflags "$name") "$source" \
         $(pkg-config --libs "$name") -o "$folder/$name"
     "$folder/$name"
 done

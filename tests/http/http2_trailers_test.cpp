@@ -101,7 +101,7 @@ AIO_TEST("a handler that reads a body piece by piece sees the trailers at its en
     http2_test_host host([](http::request r) -> aio::coro<http::response> {
         std::string body;
         auto pieces = r.stream();
-        while (auto piece = co_await pieces.next()) body += *piece;
+        while (auto piece = co_await pieces.next()) { body += *piece; }
         co_return http::response(200, body + "|" + r.trailers()["x-sum"] + "|" + r.headers()["x-sum"]);
     });
     host.streamed = true;

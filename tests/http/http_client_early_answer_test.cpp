@@ -136,7 +136,7 @@ AIO_REAL_TEST("Expect: 100-continue over HTTP/2: the answer comes, whether the b
         if (r.path() == "/no") co_return http::response(417, "no");
         std::size_t size = 0;
         auto pieces = r.stream();
-        while (auto piece = co_await pieces.next()) size += piece->size();
+        while (auto piece = co_await pieces.next()) { size += piece->size(); }
         co_return http::response(200, std::to_string(size));
     };
     served s;
@@ -162,7 +162,7 @@ AIO_REAL_TEST("a server that goes away in the middle of an upload: an error, and
         aio::event reading;
         auto handler = [&](http::request r) -> aio::coro<http::response> {
             auto pieces = r.stream();
-            while (co_await pieces.next()) reading.set();
+            while (co_await pieces.next()) { reading.set(); }
             co_return http::response(200, "all");
         };
         auto server = co_await http::start_server(http::unbuffered(handler), "127.0.0.1", 0);
