@@ -59,8 +59,7 @@ aio::coro<> consume(aio::shared_queue<T>& q) {
             const T item = co_await q.get();
             sum += value(item);
         }
-    } catch (const aio::queue_shut_down&) {}
-    total += sum;
+    } catch (const aio::queue_shut_down&) { total += sum; }
 }
 
 template<class T>
@@ -81,6 +80,7 @@ void measure(const settings& s) {
     const auto start = std::chrono::steady_clock::now();
     const std::clock_t cpu = std::clock();
     std::vector<std::thread> threads;
+    threads.reserve(static_cast<std::size_t>(s.threads));
     for (int t = 0; t < s.threads; ++t) {
         threads.emplace_back([&q, &s, t] {
             settings mine = s;
@@ -105,8 +105,8 @@ void measure(const settings& s) {
         std::fputs("the items were not all passed on\n", stderr);
         std::exit(1);
     }
-    std::printf("{\"operations\": %llu, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n",
-        static_cast<unsigned long long>(each * static_cast<unsigned>(s.producers)), seconds, processor);
+    const unsigned long long passed_on = each * static_cast<unsigned>(s.producers);
+    std::printf("{\"operations\": %llu, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n", passed_on, seconds, processor);
 }
 
 }  // namespace

@@ -74,7 +74,7 @@ aio::coro<> consume(Queue& queue, tally& done) {
             done.add(p);
             queue.task_done();
         }
-    } catch (const aio::queue_shut_down&) {}
+    } catch (const aio::queue_shut_down&) { co_return; }
 }
 
 /// A producer on this loop. The consumers are elsewhere, or tasks of this loop.

@@ -47,6 +47,7 @@ public:
         lock.lock();
         if (items_.size() != 0) [[likely]] {
             taken.emplace(items_.take());
+            last_getter.store(this_thread_number(), std::memory_order_relaxed);
         } else if (!get_is_over(w, how)) {
             lock.unlock();
             return false;
@@ -68,6 +69,7 @@ public:
         if (w.outcome == ending::well) [[likely]] {
             items_.push(std::move(added));
             ++unfinished;
+            last_putter.store(this_thread_number(), std::memory_order_relaxed);
         }
         leave(w);
         settle(items_.size(), told);
@@ -183,6 +185,7 @@ public:
     shared_get& operator=(const shared_get&) = delete;
     ~shared_get() {}  // user-written: g++ 12 destroys some others twice (PR99576)
     bool look(detail::looking how) noexcept { return state().look_for_item(*this, taken_, how); }
+    std::uint32_t other_side() const noexcept { return state().last_putter.load(std::memory_order_relaxed); }
     T finish() {
         this->check_outcome();
         return move_out(state(), taken_);
@@ -205,6 +208,7 @@ public:
     bool look(detail::looking how) noexcept {
         return static_cast<shared_queue_state<T>&>(*this->core_).look_for_room(*this, item_, how);
     }
+    std::uint32_t other_side() const noexcept { return this->core_->last_getter.load(std::memory_order_relaxed); }
     void finish() { this->check_outcome(); }
     void describe(std::string& out) const override { out += "room in a full shared queue"; }
 

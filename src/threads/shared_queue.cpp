@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <ctime>
 #include <new>
 #include <thread>
@@ -20,10 +21,14 @@ namespace aio::detail {
 
 namespace {
 
-void pause() noexcept {
+void pause(unsigned times) noexcept {
+    for (unsigned i = 0; i < times; ++i) {
 #if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
+        __builtin_ia32_pause();
+#else
+        std::atomic_signal_fence(std::memory_order_seq_cst);  // keeps the loop
 #endif
+    }
 }
 
 bool several_processors() noexcept {
@@ -44,21 +49,17 @@ void futex_wake(std::atomic<std::uint32_t>& word) noexcept {
 }  // namespace
 
 void short_lock::lock_slowly() noexcept {
-    if (several_processors()) {
-        unsigned pauses = 8;
-        for (int tries = 0; tries < 100; ++tries) {
-            for (unsigned i = 0; i < pauses; ++i) pause();
+    unsigned pauses = 16;  // 200 ns, in which the holder and its next operations go on undisturbed
+    for (int tries = 0;; ++tries) {
+        if (tries < 100 && several_processors()) {
+            pause(pauses);
             pauses = std::min(pauses * 2, 64u);
-            std::uint32_t expected = free;
-            if (word_.load(std::memory_order_relaxed) == free &&
-                word_.compare_exchange_weak(expected, taken, std::memory_order_acquire, std::memory_order_relaxed))
-                return;
+        } else {
+            std::this_thread::sleep_for(std::chrono::microseconds(50));
         }
+        if (!taken_.load(std::memory_order_relaxed) && !taken_.exchange(true, std::memory_order_acquire)) return;
     }
-    while (word_.exchange(awaited, std::memory_order_acquire) != free) futex_wait(word_, awaited, nullptr);
 }
-
-void short_lock::wake_one(std::atomic<std::uint32_t>& word) noexcept { futex_wake(word); }
 
 // ---- lines
 
@@ -109,6 +110,12 @@ void told_chain::tell_all(shared_waiter* first) noexcept {
 }
 
 // ---- the queue
+
+bool shared_queue_core::worth_a_pause(std::uint32_t other_side, unsigned pauses) noexcept {
+    if (other_side == 0 || other_side == this_thread_number() || !several_processors()) return false;
+    pause(pauses);
+    return true;
+}
 
 void shared_queue_core::leave_line(shared_waiter& w) noexcept {
     if (w.where == shared_waiter::place::asleep || w.where == shared_waiter::place::woken) w.line->remove(w);

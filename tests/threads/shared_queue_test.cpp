@@ -370,11 +370,12 @@ PLAIN_TEST("cancelled, ended and starved of memory at every step, no item is los
 PLAIN_TEST("whichever allocation fails, a queue can be used afterwards") {
     aio_test::survives_without_memory([]() -> aio::coro<> {
         aio::shared_queue<std::string> q(20);
-        auto getter = aio::create_task([&]() -> aio::coro<> {
-            for (int i = 0; i < 20; ++i) static_cast<void>(co_await q.get());
+        co_await aio::with(aio::task_group(), [&](aio::task_group& group) -> aio::coro<> {
+            group.create_task([&]() -> aio::coro<> {
+                for (int i = 0; i < 20; ++i) static_cast<void>(co_await q.get());
+            });
+            for (int i = 0; i < 20; ++i) co_await q.put(std::string(40, 'x'));
         });
-        for (int i = 0; i < 20; ++i) co_await q.put(std::string(40, 'x'));
-        co_await getter;
     });
 }
 

@@ -133,6 +133,14 @@ public:
         end_waits();
     }
 
+    /// Pauses for a moment, if the thread that was last at work on the other side of the queue is another one: it is
+    /// probably at work now. To suspend a task and to wake it costs more.
+    static bool worth_a_pause(std::uint32_t other_side, unsigned pauses) noexcept;
+    static constexpr unsigned first_pause = 32, last_pause = 128;
+    static std::uint32_t this_thread_number() noexcept {
+        return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&local()) >> 6);
+    }
+
     const std::size_t maxsize;  // 0: no limit
     shared_lines& lines;
     alignas(64) short_lock lock;  // what each operation writes is on one cache line
@@ -146,6 +154,7 @@ private:
 
 public:
     std::size_t unfinished = 0;
+    std::atomic<std::uint32_t> last_getter = 0, last_putter = 0;  // the numbers of their threads
 
 private:
     void leave_line(shared_waiter& w) noexcept;
@@ -213,6 +222,13 @@ protected:
 
 private:
     [[gnu::noinline]] bool wait(Self& self) noexcept {
+        if constexpr (requires { self.other_side(); }) {
+            using core = shared_queue_core;
+            for (unsigned n = core::first_pause; n <= core::last_pause; n *= 2) {
+                if (!this->task_->loop()->ready.empty() || !core::worth_a_pause(self.other_side(), n)) break;
+                if (self.look(looking::once)) return true;
+            }
+        }
         prepare(*this->task_, [](void* op) noexcept { static_cast<Self*>(op)->wake_to_retry(); }, &self);
         hold();
         if (self.look(looking::then_sleep)) return true;
