@@ -60,3 +60,4 @@
 #include <aio/watch.hpp>
 #include <aio/watch_files.hpp>
 #include <aio/with.hpp>
+#include <aio/workers.hpp>

@@ -134,7 +134,7 @@ struct replaced : list_node {
 
 /// What a thread knows of an exception.
 struct record : list_node {
-    traces* owner;
+    traces* owner;  // null: on its way to another thread
     const void* object;
     record* of_other = nullptr;  // another thread's record of the same exception
     way taken;
@@ -226,6 +226,40 @@ public:
         own_.push_back(r);
         return r;
     }
+    /// Copies the record of an error for another thread, which will tell of what the error has replaced. Gives what the
+    /// caller deletes after it has released the mutex.
+    std::unique_ptr<replaced> send(const std::exception_ptr& error, const locked& lock) {
+        record* const mine = find(error, lock);
+        if (!mine || !ends_are_heard()) return nullptr;
+        record** const first = &all().entries.find(object_of(error))->second.records;
+        record* copy = on_its_way(*first);
+        if (!copy) {
+            copy = new record(nullptr, object_of(error));
+            copy->of_other = std::exchange(*first, copy);
+        }
+        copy->taken = mine->taken;
+        copy->is_context = mine->is_context;
+        std::unique_ptr<replaced> before = std::move(copy->context);
+        if (mine->context) {
+            copy->context = std::make_unique<replaced>();
+            copy->context->error = mine->context->error;
+            copy->context->by = mine->context->by;
+            copy->context->unread = std::exchange(mine->context->unread, false);
+        }
+        return before;
+    }
+    /// Takes over the record that another thread has sent. Gives what the caller deletes after it has released the
+    /// mutex: this thread's own record of that error, which is out of date.
+    std::unique_ptr<record> receive(const std::exception_ptr& error, const locked& lock) {
+        const auto found = all().entries.find(object_of(error));
+        record* const sent = found == all().entries.end() ? nullptr : on_its_way(found->second.records);
+        if (!sent) return nullptr;
+        record* const known = find(error, lock);
+        std::unique_ptr<record> old = known ? take(*known, lock) : nullptr;
+        sent->owner = this;
+        own_.push_back(*sent);
+        return old;
+    }
     /// Takes out the oldest record if there is one too many. The caller deletes it after it has released the mutex.
     std::unique_ptr<record> retire(const locked& lock) noexcept {
         if (kept_ <= most_kept) return nullptr;
@@ -308,6 +342,10 @@ public:
     }
 
 private:
+    static record* on_its_way(record* of_all) noexcept {
+        while (of_all && of_all->owner) of_all = of_all->of_other;
+        return of_all;
+    }
     /// As find(), but null also if the error has replaced none.
     record* find_with_context(const std::exception_ptr& error, const locked& lock) noexcept {
         record* r = find(error, lock);
@@ -392,9 +430,9 @@ void exception_ends(void* object) noexcept {
         const auto at = all().entries.find(object);
         destructor = at->second.destructor;
         for (record* r = at->second.records; r; r = r->of_other) {
-            r->unlink();
+            if (r->owner) r->unlink();
             gone.push_back(*r);
-            if (!r->context || !r->context->unread) continue;
+            if (!r->owner || !r->context || !r->context->unread) continue;
             mine = mine || r->owner == existing();
             r->owner->lost(std::move(r->context), lock);
         }
@@ -503,6 +541,54 @@ void trace_again(const future_base& from, const std::exception_ptr& error) noexc
         t->obtain(error, lock).start_again(&from);
         retired = t->retire(lock);
     } catch (...) {  // no memory: the trace stays as it was
+    }
+}
+
+namespace {
+
+/// Calls fn for an error and those that it carries: its group's, its context, and what fn gives for each.
+template<class F>
+void with_all_carried(const std::exception_ptr& error, F fn) {
+    std::vector<std::exception_ptr> to_do{error};
+    for (int n = 0; n < 500 && !to_do.empty(); ++n) {
+        const std::exception_ptr next = std::move(to_do.back());
+        to_do.pop_back();
+        if (std::exception_ptr other = fn(next)) to_do.push_back(std::move(other));
+        if (std::exception_ptr other = own_context(next)) to_do.push_back(std::move(other));
+        if (const auto* group = as<exception_group>(next))
+            to_do.insert(to_do.end(), group->exceptions().begin(), group->exceptions().end());
+    }
+}
+
+}  // namespace
+
+void trace_sent(const std::exception_ptr& error) noexcept {
+    traces* t = error ? existing() : nullptr;
+    if (!t) return;
+    try {
+        with_all_carried(error, [t](const std::exception_ptr& e) -> std::exception_ptr {
+            std::unique_ptr<replaced> gone;
+            const locked lock(all().mutex);
+            gone = t->send(e, lock);
+            const record* const r = t->find(e, lock);
+            return r && r->context ? r->context->error : nullptr;
+        });
+    } catch (...) {  // no memory: no trace
+    }
+}
+
+void trace_received(const std::exception_ptr& error) noexcept {
+    traces* t = error ? made() : nullptr;
+    if (!t) return;
+    try {
+        with_all_carried(error, [t](const std::exception_ptr& e) -> std::exception_ptr {
+            std::unique_ptr<record> old;
+            const locked lock(all().mutex);
+            old = t->receive(e, lock);
+            const record* const r = t->find(e, lock);
+            return r && r->context ? r->context->error : nullptr;
+        });
+    } catch (...) {  // no memory: no trace
     }
 }
 

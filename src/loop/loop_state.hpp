@@ -38,6 +38,9 @@ public:
     void on_events(std::uint32_t) noexcept override;
 };
 
+struct loop_settings;
+struct loop_main;
+
 /// What the layers above do for every loop. The constructor of event_loop sets it.
 struct loop_hooks {
     /// Gives a report to the exception handler; the default one prints it.
@@ -48,13 +51,36 @@ struct loop_hooks {
     void (*drop_callbacks)(loop_core&) noexcept;
     /// The last holder is gone: deletes the event_loop that the loop is part of.
     void (*destroy)(loop_core&) noexcept;
-    /// What every task waits for, in words.
-    std::string (*describe_waits)();
+    /// What every task of the loop waits for, in words.
+    std::string (*describe_waits)(loop_core&);
+    /// Makes a loop on this thread, runs the main task that begin() gives, and ends the loop, all as run() does.
+    void (*run_loop)(const loop_settings&, loop_main&);
+};
+
+/// What a loop takes over from the one that asks for it.
+struct loop_settings {
+    bool debug = false;
+    std::uint8_t io = 0;  // the backend that was asked for
+    std::string name;     // of its thread, for reports
+};
+
+/// Begins the main task of a new loop, on that loop's thread.
+struct loop_main {
+    /// Gives the task, of which the caller gets a reference.
+    virtual task_base* begin(loop_core& loop) = 0;
+
+protected:
+    ~loop_main() = default;
 };
 
 /// Keeps the list of the loops in debug mode. Primitives know only the number of their loop; the check that they are
 /// used on its thread finds the loop in this list.
 void note_debug_loop(loop_core& loop, bool on);
+
+/// The place of a loop among those that run: see running_loops.hpp.
+struct running_loop_link : list_node {
+    loop_core* loop = nullptr;
+};
 
 struct loop_state {
     const loop_hooks* hooks = nullptr;
@@ -91,7 +117,7 @@ struct loop_state {
     time_point last_poll{};
     time_point tidy_at{};                   // when the thread's free lists are looked at
     spinner for_threads;                    // spins before the loop sleeps
-    std::size_t shared_waits = 0;           // those of outstanding that only another thread's use of a queue can end
+    std::size_t shared_waits = 0;           // those of outstanding that only another thread of the process can end
     std::chrono::milliseconds patience{1};  // how long to block where only a foreign thread could wake the loop
     bool told_of_foreign_threads = false;
 
@@ -101,6 +127,9 @@ struct loop_state {
     signal_hearing* signals = nullptr;                     // made with the first listener; one of the services
     standard_streams* standard = nullptr;                  // made at the first std_out(); one of the services
     list<loop_service> services;
+    running_loop_link running;
+    loop_settings settings;      // with which it was made
+    bool is_worker = false;      // it has the thread of a worker: a deadlock is told to another loop
     bool closing = false;  // run() is at its end: other threads can start nothing more
 };
 

@@ -2,6 +2,7 @@
 // look outside (scheduler::poll_outside). It takes no lock, and writes to the eventfd only if the loop sleeps.
 
 #include "loop/loop_state.hpp"
+#include "loop/running_loops.hpp"
 
 #include <aio/detail/loop/mailbox.hpp>
 #include <aio/errors.hpp>
@@ -17,9 +18,14 @@ namespace aio::detail {
 // A stack: producers push to it, and the loop takes it whole. Before it blocks, the loop sets sleeping and looks at
 // the stack once more; a producer pushes, and then looks at sleeping. With sequentially consistent order one of the
 // two sees the other.
+//
+// A thread that sleeps as an idle one leaves that count when its sleep ends, and whoever ends the sleep takes it out: a
+// producer does so before it goes on. So a loop with a node in its mailbox is never counted, and no deadlock is seen
+// where a message is under way.
+enum class sleep : std::uint8_t { no, yes, idle };
 struct mailbox::state {
     std::atomic<mailbox_node*> head{nullptr};
-    std::atomic<bool> sleeping{false};
+    std::atomic<sleep> sleeping{sleep::no};
     mailbox_node closed_mark;
     const unsigned generation = fork_generation();
 };
@@ -37,7 +43,11 @@ bool mailbox::push(mailbox_node& node) noexcept {
         if (head == &state_->closed_mark) return false;
         node.next = head;
     } while (!state_->head.compare_exchange_weak(head, &node, std::memory_order_seq_cst, std::memory_order_relaxed));
-    if (state_->sleeping.load(std::memory_order_seq_cst) && state_->sleeping.exchange(false)) wake();
+    if (state_->sleeping.load(std::memory_order_seq_cst) != sleep::no) {
+        const sleep before = state_->sleeping.exchange(sleep::no);
+        if (before == sleep::idle) remove_idle_loop();
+        if (before != sleep::no) wake();
+    }
     return true;
 }
 
@@ -70,14 +80,22 @@ bool mailbox::drain() noexcept {
     return true;
 }
 
-bool mailbox::prepare_to_block() noexcept {
-    state_->sleeping.store(true, std::memory_order_seq_cst);
-    if (state_->head.load(std::memory_order_seq_cst) == nullptr) return true;
-    state_->sleeping.store(false, std::memory_order_relaxed);
+// It counts itself only when it has seen that the mailbox is empty. A producer that comes between the two takes it out
+// of the count before it is in: the number is one too low then for a moment.
+bool mailbox::prepare_to_block(bool idle) noexcept {
+    state_->sleeping.store(idle ? sleep::idle : sleep::yes, std::memory_order_seq_cst);
+    if (state_->head.load(std::memory_order_seq_cst) == nullptr) {
+        if (idle) add_idle_loop();
+        return true;
+    }
+    if (state_->sleeping.exchange(sleep::no) == sleep::no && idle) add_idle_loop();  // a producer has taken it out
     return false;
 }
 
-void mailbox::awake() noexcept { state_->sleeping.store(false, std::memory_order_relaxed); }
+void mailbox::awake() noexcept {
+    if (state_->sleeping.load(std::memory_order_relaxed) == sleep::no) return;
+    if (state_->sleeping.exchange(sleep::no) == sleep::idle) remove_idle_loop();
+}
 
 void mailbox::close() noexcept {
     mailbox_node* rest = state_->head.exchange(&state_->closed_mark, std::memory_order_acq_rel);

@@ -47,6 +47,12 @@ bool foreign_threads_alive() noexcept {
     return threads == 0 || threads > 1 + idle_library_threads.load() || idle_library_threads.state() != before;
 }
 
+bool all_threads_idle() noexcept {
+    const std::uint64_t before = idle_library_threads.state();
+    const int threads = count_threads();
+    return threads != 0 && threads <= idle_library_threads.load() && idle_library_threads.state() == before;
+}
+
 bool only_thread() noexcept { return count_threads() == 1; }
 
 }  // namespace aio::detail

@@ -25,6 +25,8 @@ private:
 extern idle_threads idle_library_threads;
 /// True if some thread of the process is neither this one nor idle in the library.
 bool foreign_threads_alive() noexcept;
+/// True if every thread of the process is idle in the library. This one is counted as such.
+bool all_threads_idle() noexcept;
 /// True if this is the only thread of the process.
 bool only_thread() noexcept;
 

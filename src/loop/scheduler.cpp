@@ -4,6 +4,7 @@
 
 #include "loop/scheduler.hpp"
 #include "loop/process_threads.hpp"
+#include "loop/running_loops.hpp"
 
 #include <aio/detail/base/memory.hpp>
 #include <aio/errors.hpp>
@@ -163,7 +164,13 @@ std::optional<std::chrono::nanoseconds> scheduler::time_to_sleep(time_point now,
         state_.for_threads.until([this] { return !state_.mail->empty(); })) {
         return std::chrono::nanoseconds(0);
     }
-    if (!timeout && !may_be_woken()) {  // only a foreign thread could, and it may end without doing so
+    const bool stuck = !timeout && only_threads_may_wake();
+    bool ask = stuck;
+    if (stuck && !state_.is_worker) {  // a thread that is not ours may end without a word
+        tell_of_foreign_threads();
+        // A queue between threads mostly gives something soon: the first sleep is short, and only then comes the
+        // question whether anybody is there.
+        ask = state_.shared_waits == 0 || state_.patience.count() > 1;
         timeout = state_.patience;
         state_.patience = std::min(state_.patience * 2, std::chrono::milliseconds(1000));
     }
@@ -173,31 +180,44 @@ std::optional<std::chrono::nanoseconds> scheduler::time_to_sleep(time_point now,
     }
     // A signal may have come since the last look: its handler writes to the mailbox's eventfd, so that the poll returns
     // at once.
-    if ((!timeout || timeout->count() > 0) && !state_.mail->prepare_to_block()) return std::chrono::nanoseconds(0);
+    if (timeout && timeout->count() <= 0) return timeout;
+    if (!state_.mail->prepare_to_block(stuck) || (ask && !look_for_deadlock())) return std::chrono::nanoseconds(0);
     return timeout;
 }
 
-// Throws deadlock_error where nothing can ever happen. False if only a thread that is not ours could make something
-// happen.
-bool scheduler::may_be_woken() {
-    if (core_.outstanding != state_.shared_waits || !state_.timer_heap.empty() || core_.tasks.empty()) return true;
-    // A queue between threads mostly gives something soon: the first sleep is short, and only then comes the question.
-    if (state_.shared_waits != 0 && state_.patience.count() <= 1) return false;
-    if (foreign_threads_alive()) {
-        if (core_.debug && state_.patience.count() >= 1000 && !std::exchange(state_.told_of_foreign_threads, true)) {
-            core_.report(
-                [this] {
-                    return "every task waits for another; only a thread of the program's own could wake one\n" +
-                        state_.hooks->describe_waits();
-                },
-                nullptr, nullptr);
-        }
-        return false;
+// True if tasks wait, and only another loop, or a thread that is not the library's, could make one go on.
+bool scheduler::only_threads_may_wake() const noexcept {
+    return core_.outstanding == state_.shared_waits && state_.timer_heap.empty() && !core_.tasks.empty();
+}
+
+// Debug mode: tells once of a loop that has been stuck for a second.
+void scheduler::tell_of_foreign_threads() {
+    if (!core_.debug || core_.outstanding != 0 || state_.patience.count() < 1000 || state_.told_of_foreign_threads)
+        return;
+    if (!foreign_threads_alive()) return;
+    state_.told_of_foreign_threads = true;
+    core_.report(
+        [this] {
+            return "every task waits for another; only a thread of the program's own could wake one\n" +
+                state_.hooks->describe_waits(core_);
+        },
+        nullptr, nullptr);
+}
+
+// Called when this thread counts as idle. If all threads do, nothing can ever happen: throws deadlock_error. The loop
+// of a worker wakes one that is none, which throws it when it comes here. False if there is something to do after all.
+bool scheduler::look_for_deadlock() {
+    if (!all_loops_idle() || !all_threads_idle()) return true;
+    if (state_.is_worker) {
+        wake_main_loop();
+        return true;
     }
-    if (!state_.mail->empty() || interrupt_is_pending()) return true;
+    state_.mail->awake();
+    if (!state_.mail->empty() || interrupt_is_pending()) return false;
     std::string text = "deadlock: every task waits for another, and nothing outside can wake one\n";
     try {
-        text += state_.hooks->describe_waits();
+        text += state_.hooks->describe_waits(core_);
+        describe_other_loops(core_, text);
     } catch (const std::bad_alloc&) { text.back() = '.'; }
     throw deadlock_error(text);
 }

@@ -43,7 +43,9 @@ private:
     void look_more_or_less_often(time_point now) noexcept;
     bool tidy(time_point now, bool idle) noexcept;
     std::optional<std::chrono::nanoseconds> time_to_sleep(time_point now, bool untidy);
-    bool may_be_woken();
+    bool only_threads_may_wake() const noexcept;
+    void tell_of_foreign_threads();
+    bool look_for_deadlock();
     void poll_kernel(std::optional<std::chrono::nanoseconds> timeout, time_point now);
 
     const std::atomic<int>* const interrupts_;

@@ -5,6 +5,7 @@
 #include "io/signal_table.hpp"
 #include "loop/loop_state.hpp"
 #include "loop/process_threads.hpp"
+#include "loop/running_loops.hpp"
 #include "run/interrupts.hpp"
 #include "task/running.hpp"
 
@@ -27,6 +28,7 @@ void forked_child() noexcept {
     files.forget();
     look_ups.forget();
     idle_library_threads.reset();
+    forget_running_loops();
     event_loop* const running = running_loop();
     if (!running) return;
     loop_core& loop = running->core();
@@ -43,12 +45,15 @@ void watch_forks() {
     constexpr auto prepare = [] {
         lock_traces();
         signal_table::lock();
+        lock_running_loops();
     };
     constexpr auto in_parent = [] {
+        unlock_running_loops();
         signal_table::unlock();
         unlock_traces();
     };
     constexpr auto in_child = [] {
+        unlock_running_loops();
         signal_table::unlock();
         unlock_traces();
         count_fork();

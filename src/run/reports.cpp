@@ -2,6 +2,7 @@
 // handler, and what the default one prints. The loop knows all this by its hooks alone.
 
 #include "loop/loop_state.hpp"
+#include "run/worker_loop.hpp"
 #include "task/ending.hpp"
 
 #include <aio/async_trace.hpp>
@@ -24,9 +25,17 @@ struct event_loop_hooks {
         core.state().face->exception_handler_ = nullptr;  // what it refers to may be gone when a late report comes
     }
     static void destroy(loop_core& core) noexcept { delete core.state().face; }
-    static std::string describe_waits() { return capture_call_graph().to_string(); }
+    // The loop may be another thread's, which sleeps: see running_loops.hpp.
+    static std::string describe_waits(loop_core& core) {
+        struct as_running {
+            loop_core* before;
+            explicit as_running(loop_core& loop) noexcept : before(std::exchange(local().loop, &loop)) {}
+            ~as_running() { local().loop = before; }
+        } const scope(core);
+        return capture_call_graph().to_string();
+    }
 
-    static constexpr loop_hooks hooks{&report, &close, &drop_callbacks, &destroy, &describe_waits};
+    static constexpr loop_hooks hooks{&report, &close, &drop_callbacks, &destroy, &describe_waits, &run_loop};
 };
 
 void event_loop_hooks::report(

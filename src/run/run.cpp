@@ -2,8 +2,10 @@
 // the signal. The end of run() is in ending.cpp.
 
 #include "loop/loop_state.hpp"
+#include "loop/running_loops.hpp"
 #include "run/fork.hpp"
 #include "run/interrupts.hpp"
+#include "run/worker_loop.hpp"
 #include "task/running.hpp"
 #include "task/stepper.hpp"
 
@@ -71,6 +73,7 @@ loop_owner::loop_owner(const run_options& options, bool one_thread, const testin
     state.virtual_time = testing.virtual_time;
     state.seeded = testing.seeded;
     state.random.seed(testing.seed);
+    state.settings.io = static_cast<std::uint8_t>(wanted);
     loop_->core().look_who_watches();
 }
 
@@ -89,6 +92,7 @@ loop_owner::entered::entered(loop_owner& o) : owner(o) {
     }
     set_running_loop(owner.loop_.get());
     owner.loop_->core().state().thread = std::this_thread::get_id();
+    enter_running_loops(owner.loop_->core());
     outer = std::exchange(local().context, std::exchange(owner.context_, nullptr));
     task = std::exchange(local().task, nullptr);
 }
@@ -96,6 +100,7 @@ loop_owner::entered::entered(loop_owner& o) : owner(o) {
 bool loop_owner::forked() const noexcept { return loop_->core().state().forked(); }
 
 loop_owner::entered::~entered() {
+    leave_running_loops(owner.loop_->core());
     owner.context_ = std::exchange(local().context, outer);
     local().task = task;
     set_running_loop(nullptr);
@@ -138,6 +143,20 @@ void loop_owner::run_until_done(task_base& main) {
         main.mark_retrieved();
         throw keyboard_interrupt(interrupts::last_signal.load());
     }
+}
+
+void run_loop(const loop_settings& settings, loop_main& main) {
+    loop_owner owner(run_options{settings.debug, static_cast<backend>(settings.io), false});
+    loop_core& core = owner.loop().core();
+    core.state().settings.name = settings.name;
+    core.state().is_worker = true;
+    {
+        loop_owner::entered inside(owner);
+        const auto task = state_ptr<task_base>::adopt(main.begin(core));
+        owner.run_until_done(*task);
+        task->mark_retrieved();
+    }
+    owner.close();
 }
 
 namespace {

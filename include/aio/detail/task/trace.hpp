@@ -17,6 +17,10 @@ void trace_through(const promise_base& coroutine, const std::exception_ptr& erro
 /// Called when the error of a task or future is about to be given to somebody. Sets its trace back to what it was when
 /// the task ended, or when the error was first taken from the future.
 void trace_again(const future_base& from, const std::exception_ptr& error) noexcept;
+/// Called on the thread that gives an error to another one: keeps a copy of its trace, and of those of what it carries,
+/// for trace_received() on the other thread.
+void trace_sent(const std::exception_ptr& error) noexcept;
+void trace_received(const std::exception_ptr& error) noexcept;
 /// Notes that an exit has thrown while error was under way. Does nothing if error is null, or is the error thrown.
 void trace_replaced(const std::exception_ptr& thrown, const std::exception_ptr& error) noexcept;
 /// Called after an error was reported. That error may be gone now, and with it the last way to read what it has
