@@ -121,7 +121,9 @@ error connect_error(const PGconn* conn) {
         if (location != std::string::npos) text.erase(location, text.find('\n', location + 1) - location);
         break;
     }
-    return error(one_line(std::move(text)), code);
+    // libpq guesses why a server may have closed the connection, and says it twice.
+    text.erase(std::min(text.find("\n\tThis probably means"), text.size()));
+    return error("cannot connect to PostgreSQL: " + one_line(std::move(text)), code);
 }
 
 struct options_closer {
