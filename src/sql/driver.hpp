@@ -91,6 +91,14 @@ void check_sizes(const std::string& statement, const std::vector<parameter>& par
 /// PostgreSQL's name for a SQLSTATE: "unique_violation" for 23505.
 std::string condition_of(std::string_view sqlstate);
 
+/// For a syntax error: what to say if the statement marks its parameters as other libraries do, by ?, %s or :name; else
+/// nothing. SQLite knows ? itself.
+const char* advice_on_parameters(std::string_view statement) noexcept;
+
+/// True for what begins as a SELECT: the words SELECT, WITH and VALUES, after comments. Only the database knows whether
+/// it reads alone.
+bool is_select(std::string_view statement) noexcept;
+
 /// True unless a statement leaves a PostgreSQL session as it was; errs on the side of true.
 bool may_change_session(std::string_view statement) noexcept;
 

@@ -32,13 +32,13 @@ pool::~pool() {
     state_->idle.clear();
 }
 
-coro<pool::lease> pool::acquire() { return take(state_->options.acquire_timeout); }
-coro<pool::lease> pool::acquire(delay limit) { return take(limit); }
+coro<pool::lease> pool::acquire() { return take(state_, state_->options.acquire_timeout); }
+coro<pool::lease> pool::acquire(delay limit) { return take(state_, limit); }
 
-coro<pool::lease> pool::take(delay limit) {
-    const std::shared_ptr<pool_state> state = state_;
+// The state is an argument, because the pool may be gone before this ends.
+coro<pool::lease> pool::take(std::shared_ptr<pool_state> state, delay limit) {
     state->check_open();
-    pool_state::permit p(*state);
+    pool_state::permit p(state->permits);
     std::unique_ptr<pooled> c;
     if (!state->permits.locked()) {
         co_await state->permits.acquire();
@@ -53,7 +53,11 @@ coro<pool::lease> pool::take(delay limit) {
 }
 
 coro<rows> pool::run(std::string statement, std::vector<parameter> parameters) {
-    const lease conn = co_await acquire();
+    const std::shared_ptr<pool_state> state = state_;
+    pool_state::permit turn(state->write_turn);
+    delay limit = state->options.acquire_timeout;
+    if (state->lines_up(statement)) limit = co_await state->line_up(turn);
+    const lease conn = co_await take(state, limit);
     rows result = co_await conn->run(std::move(statement), std::move(parameters));
     co_return result;
 }
@@ -93,7 +97,7 @@ pool_statistics pool::statistics() const noexcept {
     n.max_size = s.options.max_size;
     n.in_use = s.options.max_size - static_cast<std::size_t>(permits.value);
     n.idle = s.idle.size();
-    n.tasks_waiting = permits.tasks_waiting;
+    n.tasks_waiting = permits.tasks_waiting + s.write_turn.statistics().tasks_waiting;
     n.connecting = s.attempts.size();
     return n;
 }

@@ -87,6 +87,7 @@ pool_state::pool_state(std::string u, const pool_options& o)
     : url(std::move(u)),
       in_memory(is_in_memory(url)),
       postgres(url.starts_with("postgres")),
+      read_only(o.sqlite.read_only || o.sqlite.immutable),
       options(in_memory ? for_memory(o) : o),
       setup(o.setup ? std::optional(*o.setup) : std::nullopt),
       pragmas(o.sqlite.pragmas),
@@ -173,13 +174,44 @@ coro<pooled_ptr> pool_state::wait(permit& p, delay limit) {
     const auto waited = std::chrono::duration_cast<std::chrono::nanoseconds>(now_on_loop() - began);
     numbers.wait_time += waited;
     numbers.longest_wait = std::max(numbers.longest_wait, waited);
-    if (expired) {
-        ++numbers.timeouts;
-        const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(waited).count();
-        throw timeout_error(
-            "no connection of the sql::pool came free within " + std::to_string(milliseconds) + " ms: " + doing());
-    }
+    if (expired) give_up(began);
     co_return c;
+}
+
+void pool_state::give_up(time_point began) {
+    ++numbers.timeouts;
+    const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(now_on_loop() - began);
+    throw timeout_error(
+        "no connection of the sql::pool came free within " + std::to_string(waited.count()) + " ms: " + doing());
+}
+
+bool pool_state::lines_up(std::string_view statement) const noexcept {
+    return !postgres && !read_only && options.max_size > 1 && !is_select(statement);
+}
+
+coro<delay> pool_state::line_up(permit& turn) {
+    check_open();
+    const delay limit = options.acquire_timeout;
+    if (!write_turn.locked() || !limit.has_value()) {
+        co_await write_turn.acquire();
+        turn.held = true;
+        co_return limit;
+    }
+    const time_point began = now_on_loop();
+    timeout deadline(limit);
+    const auto body = [&]() -> coro<> {
+        co_await write_turn.acquire();
+        turn.held = true;
+    };
+    bool expired = false;
+    try {
+        co_await with(deadline, body);
+    } catch (const timeout_error&) {
+        if (!deadline.expired()) throw;
+        expired = true;
+    }
+    if (expired) give_up(began);
+    co_return std::max(limit.value() - (now_on_loop() - began), std::chrono::nanoseconds(0));
 }
 
 /// What the pool does, in words: "10 of at most 10 connections are in use, 3 more tasks wait".
@@ -187,7 +219,8 @@ std::string pool_state::doing() const {
     std::string text = std::to_string(lent_) + " of at most " + std::to_string(options.max_size) +
         " connections are in use, " + std::to_string(idle.size()) + " idle, " + std::to_string(attempts.size()) +
         " being made";
-    const std::size_t others = permits.statistics().tasks_waiting + takers_.size();
+    const std::size_t others =
+        permits.statistics().tasks_waiting + takers_.size() + write_turn.statistics().tasks_waiting;
     if (others > 0) text += "; " + std::to_string(others) + (others == 1 ? " other task waits" : " other tasks wait");
     return text;
 }

@@ -51,15 +51,20 @@ public:
     }
     /// A permit that is given back at the end of a block, unless a lease has taken it over.
     struct permit {
-        pool_state& state;
+        semaphore& of;
         bool held = false;
-        explicit permit(pool_state& s) noexcept : state(s) {}
+        explicit permit(semaphore& s) noexcept : of(s) {}
         ~permit() {
-            if (held) state.permits.release();
+            if (held) of.release();
         }
         permit(const permit&) = delete;
         permit& operator=(const permit&) = delete;
     };
+    /// SQLite has one writer at a time: then a statement of pool::query() that may write waits for its turn before it
+    /// takes a connection, so that the others are left for those who read.
+    bool lines_up(std::string_view statement) const noexcept;
+    /// Waits for that turn. Gives what is left of the time for a connection.
+    coro<delay> line_up(permit& turn);
     /// Gives an idle connection that needs no check, or null.
     pooled_ptr take_idle() noexcept;
     /// The same, but waits. A limit that passes is a timeout_error.
@@ -80,10 +85,12 @@ public:
     const std::string url;
     const bool in_memory;
     const bool postgres;
+    const bool read_only;  // SQLite
     const pool_options options;
     const std::optional<pool_setup> setup;
     const std::string pragmas;  // a copy of what the options refer to
     semaphore permits;
+    semaphore write_turn{1};
     lock close_lock;
     pool_statistics numbers{};
     std::vector<pooled_ptr> idle;  // the one used last is the last, and is used again first
@@ -119,6 +126,7 @@ private:
     void refill(time_point now);
     void arm(time_point now);
     std::string doing() const;
+    [[noreturn]] void give_up(time_point began);
     /// Those that are there, and those that are being made; one that is being set up counts as both.
     std::size_t connections() const noexcept {
         return static_cast<std::size_t>(numbers.created - numbers.closed) + attempts.size();

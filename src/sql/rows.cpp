@@ -20,11 +20,30 @@ using kind = parameter::kind;
 
 namespace {
 
-// Gives the first bytes of a text, cut between characters, and "..." if something was cut off.
+// Gives the first bytes of a text, cut between characters, and "..." if something was cut off. Control characters,
+// which would make a line of a log two, are shown as \x0A.
 std::string excerpt(std::string_view text, std::size_t most) {
-    if (text.size() <= most) return std::string(text);
-    while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
-    return std::string(text.substr(0, most)) + "...";
+    const bool cut = text.size() > most;
+    if (cut) {
+        while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;
+        text = text.substr(0, most);
+    }
+    constexpr char digits[] = "0123456789ABCDEF";
+    std::string shown;
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte >= 0x20 && byte != 0x7F) {
+            shown += c;
+        } else {
+            shown += {'\\', 'x', digits[byte >> 4], digits[byte & 0x0F]};
+        }
+    }
+    return cut ? shown + "..." : shown;
+}
+
+/// The name of an integer of so many bits, for errors.
+std::string integer_name(bool is_signed, unsigned bits) {
+    return std::string(is_signed ? "a signed" : "an unsigned") + " integer of " + std::to_string(bits) + " bits";
 }
 
 std::string list_of(const std::vector<std::string>& columns) {
@@ -124,7 +143,7 @@ void field::refuse(const std::string& why) const {
     const cell& c = table_->at(row_, column_);
     std::string what = "column '" + name() + "': ";
     if (c.kind == kind::null) {
-        what += "NULL is no value; as<std::optional<...>>() takes it";
+        what += "NULL " + why + "; as<std::optional<...>>() takes it";
     } else if (c.kind == kind::blob) {
         what += "bytes " + why;
     } else {
@@ -143,40 +162,43 @@ bool field::to_bool() const {
         if (text == "t" || text == "true" || text == "1") return true;
         if (text == "f" || text == "false" || text == "0") return false;
     }
-    refuse("is no truth value");
+    refuse("is no truth value, for a bool");
 }
 
 std::int64_t field::to_signed(unsigned bits) const {
     const cell& c = table_->at(row_, column_);
     const std::int64_t most = std::numeric_limits<std::int64_t>::max() >> (64 - bits);
-    const std::string too_large = "does not fit into a signed integer of " + std::to_string(bits) + " bits";
+    const auto too_large = [bits] { return "does not fit into " + integer_name(true, bits); };
+    const auto no_number = [bits] { return "is no whole number, for " + integer_name(true, bits); };
     std::int64_t v = 0;
     std::string buffer;
     switch (c.kind) {
         case kind::boolean:
         case kind::integer: v = c.integer; break;
         case kind::real:
-            if (!(std::trunc(c.real) == c.real)) refuse("is no whole number");
-            if (c.real < -9223372036854775808.0 || c.real >= 9223372036854775808.0) refuse(too_large);
+            if (!(std::trunc(c.real) == c.real)) refuse(no_number());
+            if (c.real < -9223372036854775808.0 || c.real >= 9223372036854775808.0) refuse(too_large());
             v = static_cast<std::int64_t>(c.real);
             break;
         case kind::text:
             switch (parse_integer(whole(text_of(*table_, c, column_, buffer)), v)) {
                 case parsed::good: break;
-                case parsed::no_number: refuse("is no whole number");
-                case parsed::out_of_range: refuse(too_large);
+                case parsed::no_number: refuse(no_number());
+                case parsed::out_of_range: refuse(too_large());
             }
             break;
-        default: refuse("are no number");
+        case kind::null: refuse("does not fit into " + integer_name(true, bits));
+        default: refuse("are no number, for " + integer_name(true, bits));
     }
-    if (v > most || v < -most - 1) refuse(too_large);
+    if (v > most || v < -most - 1) refuse(too_large());
     return v;
 }
 
 std::uint64_t field::to_unsigned(unsigned bits) const {
     const cell& c = table_->at(row_, column_);
     const std::uint64_t most = std::numeric_limits<std::uint64_t>::max() >> (64 - bits);
-    const std::string too_large = "does not fit into an unsigned integer of " + std::to_string(bits) + " bits";
+    const auto too_large = [bits] { return "does not fit into " + integer_name(false, bits); };
+    const auto no_number = [bits] { return "is no whole number, for " + integer_name(false, bits); };
     std::uint64_t v = 0;
     if (c.kind == kind::text) {
         std::string buffer;
@@ -185,21 +207,24 @@ std::uint64_t field::to_unsigned(unsigned bits) const {
         switch (parse_integer(text, v)) {
             case parsed::good: break;
             case parsed::no_number:
-                if (text.starts_with('-') && parse_integer(text, negative) != parsed::no_number) refuse(too_large);
-                refuse("is no whole number");
-            case parsed::out_of_range: refuse(too_large);
+                if (text.starts_with('-') && parse_integer(text, negative) != parsed::no_number) refuse(too_large());
+                refuse(no_number());
+            case parsed::out_of_range: refuse(too_large());
         }
+    } else if (c.kind == kind::null) {
+        refuse(too_large());
     } else {
         const std::int64_t number = to_signed(64);
-        if (number < 0) refuse(too_large);
+        if (number < 0) refuse(too_large());
         v = static_cast<std::uint64_t>(number);
     }
-    if (v > most) refuse(too_large);
+    if (v > most) refuse(too_large());
     return v;
 }
 
 double field::to_double(bool single) const {
     const cell& c = table_->at(row_, column_);
+    const char* const type = single ? "a float" : "a double";
     double v = 0;
     if (c.kind == kind::real) {
         v = c.real;
@@ -207,12 +232,13 @@ double field::to_double(bool single) const {
         std::string buffer;
         const std::string_view text = text_of(*table_, c, column_, buffer);
         const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), v);
-        if (end != text.data() + text.size() || code == std::errc::invalid_argument) refuse("is no number");
-        if (code == std::errc::result_out_of_range) refuse("does not fit into a double");
+        if (end != text.data() + text.size() || code == std::errc::invalid_argument)
+            refuse(std::string("is no number, for ") + type);
+        if (code == std::errc::result_out_of_range) refuse(std::string("does not fit into ") + type);
     } else if (c.kind == kind::blob) {
-        refuse("are no number");
+        refuse(std::string("are no number, for ") + type);
     } else if (c.kind == kind::null) {
-        refuse("");
+        refuse(std::string("does not fit into ") + type);
     } else {
         v = static_cast<double>(c.integer);
     }
@@ -233,13 +259,14 @@ std::string field::to_text() const {
             if (c.binary) return text_of_binary(table_->type(column_), table_->text(c));
             [[fallthrough]];
         case kind::blob: return std::string(table_->text(c));
-        default: refuse("");
+        default: refuse("does not fit into a std::string");
     }
 }
 
 std::vector<std::byte> field::to_bytes() const {
     const cell& c = table_->at(row_, column_);
-    if (c.kind != kind::text && c.kind != kind::blob) refuse("is a number, no bytes");
+    if (c.kind == kind::null) refuse("does not fit into a std::vector<std::byte>");
+    if (c.kind != kind::text && c.kind != kind::blob) refuse("is a number, no bytes for a std::vector<std::byte>");
     const std::string_view text = table_->text(c);
     std::vector<std::byte> bytes;
     if (c.kind == kind::text && !c.binary && table_->type(column_) == type_bytea) {
@@ -253,11 +280,12 @@ std::vector<std::byte> field::to_bytes() const {
 
 numeric field::to_numeric() const {
     const cell& c = table_->at(row_, column_);
-    if (c.kind == kind::null || c.kind == kind::blob) refuse("are no number");
-    if (c.kind == kind::boolean) refuse("is a truth value, no number");
+    if (c.kind == kind::null) refuse("does not fit into a sql::numeric");
+    if (c.kind == kind::blob) refuse("are no number, for a sql::numeric");
+    if (c.kind == kind::boolean) refuse("is a truth value, no number for a sql::numeric");
     try {
         return numeric(to_text());
-    } catch (const std::invalid_argument&) { refuse("is no decimal number"); }
+    } catch (const std::invalid_argument&) { refuse("is no decimal number, for a sql::numeric"); }
 }
 
 uuid field::to_uuid() const {
@@ -268,6 +296,7 @@ uuid field::to_uuid() const {
         std::memcpy(bytes.data(), table_->text(c).data(), bytes.size());
         return uuid(bytes);
     }
+    if (c.kind == kind::null) refuse("does not fit into a sql::uuid");
     if (c.kind != kind::text) refuse("is no UUID");
     try {
         return uuid(to_text());
@@ -288,6 +317,7 @@ std::int64_t field::to_ticks(std::int64_t num, std::int64_t den, std::int64_t le
             case time_text::infinite: refuse("is no point in time: take it as text");
         }
     } else {
+        if (c.kind == kind::null) refuse("does not fit into a time");
         refuse(c.kind == kind::blob ? "are no time" : "is no time");
     }
     std::int64_t ticks = 0;
@@ -384,7 +414,8 @@ private:
 
 std::shared_ptr<const table> field::elements(std::size_t& count) const {
     const cell& c = table_->at(row_, column_);
-    if (c.kind != kind::text) refuse(c.kind == kind::blob ? "are no array" : "is no array");
+    if (c.kind == kind::null) refuse("does not fit into a std::vector");
+    if (c.kind != kind::text) refuse(c.kind == kind::blob ? "are no array" : "is no array, for a std::vector");
     const std::uint32_t type = table_->type(column_);
     auto t = std::make_shared<table>();
     t->columns.push_back(name());

@@ -1,4 +1,6 @@
-// Whether a statement may leave something behind in a PostgreSQL session, for a pool that hands the session on.
+// What a look at a statement tells, without taking it apart: whether it is a SELECT, whether its parameters are marked
+// as elsewhere, and whether it may leave something behind in a PostgreSQL session, for a pool that hands the session
+// on.
 
 #include "sql/driver.hpp"
 
@@ -34,6 +36,30 @@ constexpr std::string_view harmless[] = {"select", "insert", "update", "delete",
     "lock", "end", "abort"};
 
 }  // namespace
+
+const char* advice_on_parameters(std::string_view statement) noexcept {
+    if (statement.find("$1") != std::string_view::npos) return "";
+    bool marked = statement.find("%s") != std::string_view::npos || statement.find('?') != std::string_view::npos;
+    for (std::size_t at = statement.find(':'); at < statement.size() && !marked; at = statement.find(':', at + 1)) {
+        const char before = at > 0 ? statement[at - 1] : ' ';
+        const char behind = at + 1 < statement.size() ? statement[at + 1] : ' ';
+        marked = before != ':' && ((behind >= 'a' && behind <= 'z') || (behind >= 'A' && behind <= 'Z'));
+    }
+    return marked ? "; parameters are $1, $2 ..." : "";
+}
+
+bool is_select(std::string_view statement) noexcept {
+    for (;;) {
+        statement.remove_prefix(std::min(statement.find_first_not_of(" \t\r\n"), statement.size()));
+        const bool line = statement.starts_with("--");
+        if (!line && !statement.starts_with("/*")) break;
+        const std::size_t end = line ? statement.find('\n', 2) : statement.find("*/", 2);
+        if (end == std::string_view::npos) return false;
+        statement.remove_prefix(end + (line ? 1 : 2));
+    }
+    return starts_with_word(statement, "select") || starts_with_word(statement, "with") ||
+        starts_with_word(statement, "values");
+}
 
 bool may_change_session(std::string_view statement) noexcept {
     const std::size_t first = statement.find_first_not_of(" \t\r\n(");

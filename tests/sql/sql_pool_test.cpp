@@ -413,6 +413,125 @@ AIO_TEST(
     co_await pool.aclose(1s);
 }
 
+AIO_TEST("a stampede: a thousand tasks and three connections, some cancelled, some failing; all numbers add up") {
+    fresh_server db;
+    fake_pool pool({.max_size = 3, .acquire_timeout = 200ms});
+    int done = 0, cancelled = 0, late = 0, lost = 0;
+    std::vector<int> order;
+    const auto job = [&](int i) -> aio::coro<> {
+        try {
+            auto conn = co_await pool.acquire();
+            order.push_back(i);
+            if (i % 100 == 50) ++db.generation;  // the server restarts
+            co_await conn->query("SELECT 1");
+            ++done;
+        } catch (const aio::cancelled_error&) {
+            ++cancelled;
+            throw;
+        } catch (const aio::timeout_error&) { ++late; } catch (const sql::error&) {
+            ++lost;
+        }
+    };
+    std::vector<aio::task<>> jobs;
+    for (int i = 0; i < 1000; ++i) jobs.push_back(aio::create_task(job(i)));
+    co_await aio::sleep(12ms);
+    EXPECT_EQ(pool.statistics().in_use, 3u);
+    EXPECT_GT(pool.statistics().tasks_waiting, 900u);
+    for (int i = 0; i < 1000; i += 7) jobs[static_cast<std::size_t>(i)].cancel();
+    co_await aio::wait(jobs);
+    EXPECT_EQ(done + cancelled + late + lost, 1000);
+    EXPECT_GT(done, 300);
+    EXPECT_GT(cancelled, 100);
+    EXPECT_GT(late, 100);
+    EXPECT_GT(lost, 1);
+    EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+    const sql::pool_statistics n = pool.statistics();
+    EXPECT_EQ(n.in_use, 0u);
+    EXPECT_EQ(n.tasks_waiting, 0u);
+    EXPECT_EQ(n.connecting, 0u);
+    EXPECT_EQ(n.timeouts, static_cast<std::uint64_t>(late));
+    EXPECT_EQ(n.acquired, order.size());
+    EXPECT_LE(n.longest_wait, std::chrono::milliseconds(200));
+    EXPECT_EQ(n.created - n.closed, n.idle);
+    EXPECT_LE(n.idle, 3u);
+    co_await pool.query("SELECT 1");
+    co_await pool.aclose();
+    EXPECT_EQ(pool.statistics().created, pool.statistics().closed);
+    EXPECT_EQ(db.open, 0);
+}
+
+// As asyncpg 1247 reports it of a pool that is not fair: somebody waits for more than ten seconds.
+AIO_TEST("a hundred workers and ten connections, each held for 200 ms: nobody waits for longer than two seconds") {
+    fresh_server db;
+    fake_pool pool({.max_size = 10, .acquire_timeout = 10s});
+    const auto worker = [&]() -> aio::coro<> {
+        for (int i = 0; i < 50; ++i) co_await hold(pool, 200ms);
+    };
+    std::vector<aio::coro<>> workers;
+    for (int i = 0; i < 100; ++i) workers.push_back(worker());
+    co_await aio::gather(std::move(workers));
+    EXPECT_LE(pool.statistics().longest_wait, 2s);
+    EXPECT_EQ(pool.statistics().acquired, 5000u);
+    EXPECT_EQ(pool.statistics().created, 10u);
+    co_await pool.aclose();
+}
+
+// As psycopg 1401 reports it of a check that swallows the cancel.
+AIO_TEST("a cancel, and a timeout, of a task whose connection is being checked ends its wait at once") {
+    fresh_server db;
+    fake_pool pool({.max_size = 1, .check_after = 1s});
+    co_await pool.query("SELECT 1");
+    for (const bool by_timeout : {false, true}) {
+        co_await aio::sleep(2s);
+        db.silent = true;
+        const auto began = aio::get_running_loop().time();
+        if (by_timeout) {
+            EXPECT_THROW(static_cast<void>(co_await pool.acquire(100ms)), aio::timeout_error);
+        } else {
+            auto waiting = aio::create_task(pool.query("SELECT 2"));
+            co_await aio::sleep(100ms);
+            waiting.cancel();
+            EXPECT_THROW(co_await waiting, aio::cancelled_error);
+        }
+        EXPECT_EQ(aio::get_running_loop().time() - began, 100ms);
+        EXPECT_EQ(pool.statistics().in_use, 0u);
+        db.silent = false;
+        co_await pool.query("SELECT 3");
+    }
+    co_await pool.aclose();
+    EXPECT_EQ(db.open, 0);
+}
+
+AIO_TEST("a set-up hook that fails now and then, also after a reset, costs its connection, and no caller hangs") {
+    fresh_server db;
+    int calls = 0;
+    sql::pool_setup setup([&calls](sql::connection& c) -> aio::coro<> {
+        co_await c.query("SET a = 1");
+        if (++calls % 3 == 0) throw std::runtime_error("not this time");
+    });
+    fake_pool pool({.max_size = 2, .setup = &setup});
+    int good = 0, bad = 0;
+    const auto job = [&]() -> aio::coro<> {
+        try {
+            co_await pool.query("SET b = 2");  // asks for a reset, and so for the hook
+            ++good;
+        } catch (const std::runtime_error& e) {
+            EXPECT_STREQ(e.what(), "not this time");
+            ++bad;
+        }
+    };
+    std::vector<aio::coro<>> jobs;
+    for (int i = 0; i < 60; ++i) jobs.push_back(job());
+    co_await aio::gather(std::move(jobs));
+    EXPECT_EQ(good + bad, 60);
+    EXPECT_GT(good, 20);
+    co_await aio::sleep(1s);  // the last reset
+    EXPECT_EQ(pool.statistics().in_use, 0u);
+    EXPECT_EQ(db.open, static_cast<int>(pool.statistics().idle));
+    co_await pool.aclose();
+    EXPECT_EQ(db.open, 0);
+}
+
 AIO_TEST("options that make no sense are refused") {
     EXPECT_THROW(sql::pool("sqlite::memory:", {.max_size = 0}), std::invalid_argument);
     EXPECT_THROW(sql::pool("sqlite::memory:", {.max_size = 2, .min_size = 3}), std::invalid_argument);

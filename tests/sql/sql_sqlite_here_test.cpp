@@ -15,6 +15,7 @@ namespace {
 namespace sql = aio::sql;
 
 std::atomic<std::thread::id> loop_thread;
+std::atomic<bool> here_was_asked{false};
 
 /// SQL's here() in each connection that is opened from now on: 1 on the loop's thread, else 0.
 struct with_here {
@@ -30,6 +31,7 @@ struct with_here {
         return sqlite3_create_function(db, "here", 0, SQLITE_UTF8, nullptr, &here, nullptr, nullptr);
     }
     static void here(sqlite3_context* context, int, sqlite3_value**) {
+        here_was_asked = true;
         sqlite3_result_int(context, std::this_thread::get_id() == loop_thread.load());
     }
 };
@@ -209,6 +211,26 @@ AIO_REAL_TEST("an attempt in vain leaves the transaction around it as it was") {
     EXPECT_EQ(co_await aio_test::count(db, "t"), 2);
 }
 
+// As others have given old columns for a statement that was kept: go-sqlite3 1447, bun 921.
+AIO_REAL_TEST("a short SELECT sees tables that were changed, here and by another process") {
+    const with_here function;
+    const aio_test::folder folder;
+    auto& db = co_await aio::enter(sql::connect(url_of(folder, "t.db")));
+    co_await db.query("CREATE TABLE t (a); INSERT INTO t VALUES (1)");
+    constexpr const char* text = "SELECT here(), * FROM t";
+    EXPECT_TRUE(co_await runs_here(db, text));
+    co_await db.query("ALTER TABLE t ADD COLUMN b DEFAULT 'new'");
+    EXPECT_EQ((co_await db.query(text)).columns(), (std::vector<std::string>{"here()", "a", "b"}));
+    EXPECT_TRUE(co_await runs_here(db, text));
+    stranger(folder.path("t.db")).run("ALTER TABLE t RENAME COLUMN b TO c");
+    const sql::rows renamed = co_await db.query(text);
+    EXPECT_EQ(renamed.columns(), (std::vector<std::string>{"here()", "a", "c"}));
+    EXPECT_EQ(renamed[0]["c"].as<std::string>(), "new");
+    EXPECT_TRUE(co_await runs_here(db, text));
+    co_await db.query("DROP TABLE t");
+    EXPECT_CONTAINS(co_await error_of(db.query(text)), "no such table: t");
+}
+
 AIO_REAL_TEST("a stream that was dropped ends before the next short SELECT") {
     const with_here function;
     const aio_test::folder folder;
@@ -289,4 +311,18 @@ AIO_REAL_TEST("many tasks and connections, readers and writers: short SELECTs se
     EXPECT_EQ(wrong, 0);
     EXPECT_EQ((co_await pool.query("SELECT x FROM t WHERE id = 1"))[0][0].as<int>(), 440);
     co_await pool.aclose();
+}
+
+AIO_REAL_TEST(
+    "a cancel that is withdrawn while a statement is interrupted is an error of its own, no cancelled_error") {
+    const with_here function;
+    auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
+    here_was_asked = false;
+    auto job = aio::create_task(error_of(
+        db.query("WITH RECURSIVE c(x) AS (SELECT here() UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c")));
+    while (!here_was_asked) co_await aio::sleep(1ms);
+    job.cancel();
+    job.uncancel();
+    EXPECT_CONTAINS(co_await job, "interrupted by a cancel that was withdrawn (SQLITE_INTERRUPT)");
+    EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
 }

@@ -17,6 +17,7 @@
 #include <aio/async_generator.hpp>
 #include <aio/coro.hpp>
 #include <aio/delay.hpp>
+#include <aio/detail/base/config.hpp>
 #include <aio/detail/base/list.hpp>
 #include <aio/detail/task/function.hpp>
 #include <aio/future.hpp>
@@ -206,6 +207,15 @@ public:
     /// False once the connection was closed, or was lost (the server went away, or did not answer to a cancel), or a
     /// transaction on it could not be ended.
     bool usable() const noexcept;
+
+    /// Words of other libraries: these are no functions, and say to the compiler's user what to write.
+    // clang-format off: g++ shows the line of the name alone
+    template<class... Args>
+    void execute(Args&&...) = AIO_DETAIL_DELETE("query(sql, args...) runs a statement, execute_many(sql, tuples) runs it once for each tuple");
+    template<class... Args>
+    void fetch(Args&&...) = AIO_DETAIL_DELETE("query(sql, args...) gives all rows, stream(sql, args...) gives them one by one");
+    void commit() = AIO_DETAIL_DELETE("a statement is committed by itself; with(db.transaction(), body) commits several at once");
+    // clang-format on
 
 private:
     friend class sql::transaction;

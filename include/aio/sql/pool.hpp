@@ -115,7 +115,10 @@ public:
     coro<lease> acquire(delay limit);
 
     /// Takes a connection by acquire(), calls connection::query(), and gives the connection back. Nothing is tried
-    /// again: the pool cannot know whether a statement whose answer was lost has happened.
+    /// again: the pool cannot know whether a statement whose answer was lost has happened. SQLite has one writer at a
+    /// time: of the statements given here that are no SELECT one has a connection at a time, and the others line up
+    /// without one, first come first served, so that readers find a connection free. acquire_timeout counts the time in
+    /// the line.
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
         return run(std::move(statement), parameters_of(std::forward<Args>(args)...));
@@ -123,6 +126,14 @@ public:
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, std::vector<parameter> parameters) {
         return run(std::move(statement), std::move(parameters));
     }
+
+    /// Words of other libraries, as in connection.
+    // clang-format off: g++ shows the line of the name alone
+    template<class... Args>
+    void execute(Args&&...) = AIO_DETAIL_DELETE("query(sql, args...) runs a statement on whichever connection is free");
+    template<class... Args>
+    void fetch(Args&&...) = AIO_DETAIL_DELETE("query(sql, args...) gives all rows; for a stream take a connection by acquire()");
+    // clang-format on
 
     /// Closes the pool: acquire() throws std::logic_error from now on, attempts to connect end. Waits until all
     /// connections have been given back, and closes them. After a cancel it may be called again. Does nothing once all
@@ -134,7 +145,7 @@ public:
 
 private:
     friend struct pool_for_tests;
-    coro<lease> take(delay limit);
+    static coro<lease> take(std::shared_ptr<pool_state> state, delay limit);
     coro<rows> run(std::string statement, std::vector<parameter> parameters);
     std::shared_ptr<pool_state> state_;
 };

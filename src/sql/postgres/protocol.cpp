@@ -61,6 +61,17 @@ bool about_a_name(const std::string& code, const std::string& position, const st
     return at == statement.size() || (statement[at] != '\'' && statement[at] != '"' && statement[at] != '&');
 }
 
+/// "bind message supplies 1 parameters, but prepared statement "" requires 2" in the words of the caller; empty for
+/// another message.
+std::string wrong_count(std::string_view message) {
+    constexpr std::string_view supplies = "bind message supplies ", requires_ = " requires ";
+    const auto number = [](std::string_view text) { return text.substr(0, text.find_first_not_of("0123456789")); };
+    const std::size_t needed = message.rfind(requires_);
+    if (!message.starts_with(supplies) || needed == std::string_view::npos) return {};
+    return "the statement has " + std::string(number(message.substr(needed + requires_.size()))) + " parameters, but " +
+        std::string(number(message.substr(supplies.size()))) + " were given";
+}
+
 }  // namespace
 
 /// The error that the server has sent. Its primary message and its detail both quote values ("invalid input syntax for
@@ -76,6 +87,8 @@ error error_of(const report& r, const std::string& statement) {
     p.column = r.column;
     // The server says in fixed words why it ends a connection: no statement has a part in them.
     std::string text = r.fatal() || about_a_name(p.code, r.position, statement) ? p.message : condition_of(p.code);
+    if (p.code == "42601") text += advice_on_parameters(statement);
+    if (p.code == "08P01" && !wrong_count(p.message).empty()) text = wrong_count(p.message);
     text += " (" + p.code + ")";
     if (!r.position.empty()) text += " at character " + r.position;
     if (!p.constraint.empty()) text += ", constraint \"" + p.constraint + "\"";

@@ -23,16 +23,6 @@ constexpr std::size_t most_bytes = 1'000'000'000;  // SQLITE_MAX_LENGTH and SQLI
 constexpr std::size_t most_cached = 16 * 1024;     // a longer text is hardly used again
 constexpr size_limits limits{"SQLite", most_bytes, most_bytes, std::size_t(-1), 32766};
 
-/// True for what begins as a SELECT; SQLite says besides whether it only reads.
-bool is_select(std::string_view text) noexcept {
-    text.remove_prefix(std::min(text.find_first_not_of(" \t\r\n"), text.size()));
-    for (const std::string_view word : {"SELECT", "WITH", "VALUES"}) {
-        if (text.size() > word.size() && sqlite3_strnicmp(text.data(), word.data(), static_cast<int>(word.size())) == 0)
-            return true;
-    }
-    return false;
-}
-
 bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n;") == std::string_view::npos; }
 
 }  // namespace

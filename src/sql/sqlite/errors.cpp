@@ -2,6 +2,8 @@
 
 #include "sql/sqlite/errors.hpp"
 
+#include "sql/driver.hpp"
+
 #include <string_view>
 
 #include <sqlite3.h>
@@ -105,9 +107,18 @@ bool misses_a_name(std::string_view message, std::string_view statement) {
 std::string sqlite_error_text(int code, error::parts& p) {
     const std::string_view message = p.message;
     if ((code & 0xFF) == SQLITE_CONSTRAINT) return constraint_text(code, p);
+    // SQLite's words for these mislead: "attempt to write a readonly database" and "database is locked".
+    if (code == SQLITE_READONLY_DBMOVED) return "the file was moved or removed while it was open";
+    if (code == SQLITE_READONLY_DIRECTORY) return "the folder of the file cannot be written, as a journal asks for";
+    if (code == SQLITE_BUSY_SNAPSHOT) {
+        return "database is locked: another connection has written since this transaction first read; roll it back, "
+               "and "
+               "begin it anew";
+    }
     if ((code & 0xFF) == SQLITE_ERROR) {
         if (misses_a_name(message, p.statement) || message == "integer overflow") return p.message;
-        if (message.ends_with(": syntax error") || message == "incomplete input") return "syntax error";
+        if (message.ends_with(": syntax error") || message == "incomplete input")
+            return std::string("syntax error") + advice_on_parameters(p.statement);
     }
     return sqlite3_errstr(code);
 }
