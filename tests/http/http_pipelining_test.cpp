@@ -127,7 +127,7 @@ AIO_REAL_TEST("what is held goes before a stream, a refusal, an interim response
         if (r.method() == "POST") {
             auto body = r.stream();
             std::string all;
-            while (auto piece = co_await body.next()) all += *piece;
+            while (auto piece = co_await body.next()) { all += *piece; }
             co_return http::response(200, all);
         }
         co_return http::response(200, r.path());
