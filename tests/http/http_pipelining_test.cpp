@@ -197,6 +197,50 @@ AIO_REAL_TEST("a server that closes sends what is held") {
     EXPECT_TRUE(all.ends_with("/2")) << all;
 }
 
+AIO_REAL_TEST("nothing behind a request that asks to close is looked at (report: uvicorn#2238)") {
+    auto server = co_await http::start_server(&echo_path, "127.0.0.1", 0);
+    for (const std::string& more :
+        {std::string("Invalid\r\n\r\n"), get("/2"), std::string("\r\n"), std::string(50'000, 'x')}) {
+        raw_connection c = co_await raw_connect(port_of(server));
+        co_await c.write(get("/0") + get("/1", closing) + more);
+        const std::string all = co_await c.read_to_end();
+        EXPECT_EQ(count_of(all, "HTTP/1.1 "), 2u) << all;
+        EXPECT_TRUE(all.ends_with("/1")) << all;
+    }
+    EXPECT_EQ(server.statistics().requests, 8u);
+    EXPECT_EQ(server.statistics().refused_requests, 0u);
+}
+
+AIO_REAL_TEST("a pipelined request may take longer than an idle connection is kept (reports: uvicorn#824, #1637)") {
+    const auto handler = [](http::request r) -> aio::coro<http::response> {
+        if (r.path() == "/slow") co_await aio::sleep(60ms);
+        co_return http::response(200, r.path());
+    };
+    http::server_options options;
+    options.idle_timeout = 10ms;
+    auto server = co_await http::start_server(handler, "127.0.0.1", 0, options);
+    raw_connection c = co_await raw_connect(port_of(server));
+    co_await c.write(get("/1") + get("/slow") + get("/2") + get("/slow") + get("/3"));
+    const std::string all = co_await c.read_to_end();
+    EXPECT_EQ(count_of(all, "HTTP/1.1 200"), 5u) << all;
+    EXPECT_TRUE(all.ends_with("/3")) << all;
+}
+
+AIO_REAL_TEST("a client that pipelines and reads nothing is cut off, and costs no memory (report: rust-rpxy#596)") {
+    const auto handler = [](const http::request&) { return http::response(200, std::string(15'000, 'x')); };
+    http::server_options options;
+    options.write_timeout = 200ms;
+    auto server = co_await http::start_server(handler, "127.0.0.1", 0, options);
+    raw_connection c = co_await raw_connect(port_of(server));
+    try {
+        for (int i = 0; i < 2000; ++i) co_await c.write(gets(1000));
+        ADD_FAILURE() << "nobody cut it off";
+    } catch (const std::system_error&) {  // reset
+    }
+    EXPECT_EQ(server.statistics().lost_clients, 1u);
+    EXPECT_LT(server.statistics().requests, 5000u);
+}
+
 aio::coro<> pipelined_exchange() {
     const auto handler = [](http::request r) -> aio::coro<http::response> {
         if (r.path() == "/2") co_await aio::sleep(0s);

@@ -87,6 +87,14 @@ AIO_REAL_TEST("where there is no place for trailers they are left out") {
     answer = co_await answer_of(empty, last_get);
     EXPECT_EQ(status_in(answer), 204);
     EXPECT_FALSE(contains(answer, "X-A")) << answer;
+    const auto not_modified = [](http::request) {  // report: node#12990
+        http::response r(304, "", http::headers("Trailer", "X-A"));
+        r.trailers().add("X-A", "1");
+        return r;
+    };
+    answer = co_await answer_of(not_modified, last_get);
+    EXPECT_EQ(status_in(answer), 304);
+    EXPECT_FALSE(contains(answer, "X-A") || contains(answer, "Transfer-Encoding")) << answer;
 }
 
 AIO_REAL_TEST("a streamed body with a Content-Length and trailers goes in chunks, and has to have that length") {

@@ -273,7 +273,8 @@ std::size_t http_request_parser::reader::give(beast::basic_parser<true>& to, std
         // If Beast has taken all, it only asks for what comes next: a request line is the beginning of a header.
         if (taken < data.size()) bad(400, "a line ends too early");
     } else if (code) {
-        bad(400, code.message());  // without effect if a check of ours has said why already
+        // Without effect if a check of ours has said why already.
+        bad(code == beast::error::body_limit ? 413 : 400, code.message());
     }
     return taken;
 }
