@@ -73,13 +73,13 @@ aio::coro<> in_a_pipeline(sql::connection& db) {
 aio::coro<> read_stream(sql::connection& db) {
     auto rows = db.stream("SELECT generate_series(1, 3)");
     int next = 0;
-    while (auto row = co_await rows.next()) EXPECT_EQ((*row)[0].as<int>(), ++next);
+    while (auto row = co_await rows.next()) { EXPECT_EQ((*row)[0].as<int>(), ++next); }
     EXPECT_EQ(next, 3);
 }
 aio::coro<> read_copy(sql::connection& db) {
     auto pieces = db.copy_out("COPY (SELECT 5) TO STDOUT");
     std::string all;
-    while (auto piece = co_await pieces.next()) all += *piece;
+    while (auto piece = co_await pieces.next()) { all += *piece; }
     EXPECT_EQ(all, "5\n");
 }
 
