@@ -293,6 +293,18 @@ AIO_TEST("floods of CONTINUATION (CVE-2024-28182), PING, SETTINGS, PRIORITY, WIN
     }
 }
 
+AIO_TEST("what is on its way to a stream that was reset is dropped, and the connection goes on") {
+    const http2_client::fields post = {{":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "h"}};
+    std::string sent = http2_hello() + request(1, post, 4) + http2_frame(3, 0, 1, bytes(8));
+    for (int i = 0; i < 16; ++i) sent += http2_frame(0, 0, 1, std::string(16 * 1024, 'x'));
+    for (int i = 0; i < 1000; ++i) sent += http2_frame(0, 0, 1, "x");
+    sent += request(3, http2_get()) + http2_frame(7, 0, 0, bytes(0) + bytes(0));
+    http2_test_host host(&count);
+    const std::vector<frame> all = co_await said_to(host, sent);
+    EXPECT_TRUE(answered(all, 3));
+    EXPECT_LE(goaway(all), no_error);
+}
+
 AIO_TEST("a header of many small CONTINUATION frames is limited, one of a few is read") {
     const std::string block = http2_block(http2_get());
     for (const std::size_t parts : {std::size_t(3), block.size()}) {
