@@ -2,9 +2,9 @@
 // The loops that run in this process, one on each of some threads, and whether all of them wait for each other: the
 // look for a deadlock over all loops.
 //
-// A loop is stuck if tasks wait, nothing is ready, no timer is armed, and only another loop could make one go on: no
-// wait is outstanding, or those that are end by a message of another loop (loop_state::shared_waits). While a stuck loop
-// sleeps, its thread counts as an idle one of the library, from when it has seen its mailbox empty until somebody
+// A loop is stuck if tasks wait, nothing is ready, no timer is armed, and only another thread could make one go on: no
+// wait is outstanding, or those that are end by a message of another thread (loop_state::shared_waits). While a stuck
+// loop sleeps, its thread counts as an idle one of the library, from when it has seen its mailbox empty until somebody
 // wakes it. Who pushes to the mailbox takes it out of the count before going on. So, if all threads of the process are
 // idle ones, no thread runs and no message is under way: nothing can ever happen. The loop that becomes stuck last sees
 // that.
