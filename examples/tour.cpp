@@ -166,14 +166,20 @@ constexpr section sections[] = {
     {"background tasks", background_tasks},
     {"the iteration protocol", iteration_protocol},
     {"sync and async code together", sync_and_async},
+    {"all cores: loops on several threads", all_cores},
 };
 constexpr int section_count = sizeof sections / sizeof *sections;
+
+bool is_wanted(const options& o, int number) {
+    if (o.section != 0) return o.section == number;
+    return number < section_count || o.workers != 0;  // the last one only with --workers
+}
 
 aio::coro<> run_sections(state& t) {
     co_await aio::for_each(read_packages(t.settings.input), [&](const package& p) { t.read.add(p); });
     if (t.read.count == 0) throw std::invalid_argument(t.settings.input.string() + " holds no package record");
     for (int number = 1; number <= section_count; ++number) {
-        if (t.settings.section != 0 && t.settings.section != number) continue;
+        if (!is_wanted(t.settings, number)) continue;
         t.out.begin(number, sections[number - 1].title);
         co_await sections[number - 1].run(t);
         t.out.end();
@@ -181,11 +187,12 @@ aio::coro<> run_sections(state& t) {
 }
 
 constexpr const char* usage =
-    "usage: aiocxx_tour [--input FILE] [--db URL] [--section N] [--backend NAME] [--tls] [--json]\n"
+    "usage: aiocxx_tour [--input FILE] [--db URL] [--section N] [--backend NAME] [--workers N] [--tls] [--json]\n"
     "  --input FILE   a package database (default: /var/lib/dpkg/status, or the sample that ships)\n"
     "  --db URL       sqlite:///FILE or postgresql://USER@HOST/DB (default: SQLite in a temporary file)\n"
-    "  --section N    only section N, 1 to 11\n"
+    "  --section N    only section N, 1 to 12\n"
     "  --backend NAME epoll or io_uring: what waits for descriptors (default: what AIO_BACKEND says, or automatic)\n"
+    "  --workers N    also section 12, which computes on the loops of N threads, 1 to 256\n"
     "  --tls          the tour's own server speaks TLS and HTTP/2, with a certificate that openssl makes\n"
     "  --json         the report as JSON\n";
 
@@ -194,13 +201,12 @@ constexpr const char* usage =
     std::exit(2);
 }
 
-int section_of(std::string_view value) {
-    int section = 0;
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), section);
-    if (error != std::errc() || end != value.data() + value.size() || section < 1 || section > section_count) {
-        refuse("--section is 1 to 11, not '" + std::string(value) + "'");
-    }
-    return section;
+int number_of(std::string_view option, std::string_view value, int most) {
+    int number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (error != std::errc() || end != value.data() + value.size() || number < 1 || number > most)
+        refuse(std::string(option) + " is 1 to " + std::to_string(most) + ", not '" + std::string(value) + "'");
+    return number;
 }
 
 aio::backend backend_of(std::string_view value) {
@@ -223,7 +229,8 @@ bool set_switch(options& o, std::string_view name) {
 void set_value(options& o, std::string_view name, std::string_view value) {
     if (name == "--input") o.input = value;
     if (name == "--db") o.database = value;
-    if (name == "--section") o.section = section_of(value);
+    if (name == "--section") o.section = number_of(name, value, section_count);
+    if (name == "--workers") o.workers = number_of(name, value, 256);
     if (name == "--backend") o.backend = backend_of(value);
 }
 
@@ -232,7 +239,7 @@ options parse(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) {
         const std::string_view name = argv[i];
         if (set_switch(o, name)) continue;
-        if (name != "--input" && name != "--db" && name != "--section" && name != "--backend")
+        if (name != "--input" && name != "--db" && name != "--section" && name != "--backend" && name != "--workers")
             refuse("unknown option '" + std::string(name) + "'");
         if (i + 1 == argc) refuse(std::string(name) + " needs a value");
         set_value(o, name, argv[++i]);

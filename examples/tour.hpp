@@ -1,5 +1,5 @@
 #pragma once
-// What the eleven sections of the tour share: the input, the database, the server, and the report.
+// What the sections of the tour share: the input, the database, the server, and the report.
 //
 // The tour is one story over real input, the machine's package database. Its records are read, stored, served page by
 // page, fetched back, queued, hashed and compressed. At the end the counts and checksums agree with what went in.
@@ -73,6 +73,7 @@ struct options {
     std::filesystem::path input;
     std::string database;  // URL
     int section = 0;       // all if 0
+    int workers = 0;       // for section 12, which is left out if 0
     aio::backend backend = aio::backend::automatic;
     bool json = false;
     bool tls = false;    // of the tour's own server
@@ -140,5 +141,6 @@ aio::coro<> timeouts(state& t);            // 08
 aio::coro<> background_tasks(state& t);    // 09
 aio::coro<> iteration_protocol(state& t);  // 10
 aio::coro<> sync_and_async(state& t);      // 11
+aio::coro<> all_cores(state& t);           // 12
 
 }  // namespace tour

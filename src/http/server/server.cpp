@@ -47,6 +47,7 @@ connection_handler connections_of(const std::shared_ptr<http_server_state>& stat
 }  // namespace
 
 coro<http::server> start_http_server(http_handler handler, std::string host, int port, http_server_settings settings) {
+    refuse_threads(settings, "http::start_server()");
     auto state = std::make_shared<http_server_state>(std::move(handler), std::move(settings));
     const listening how(*state);
     aio::server listener = co_await listen_on(connections_of(state), std::move(host), port, how.options, how.tls);
@@ -54,6 +55,7 @@ coro<http::server> start_http_server(http_handler handler, std::string host, int
 }
 
 coro<http::server> start_http_server(http_handler handler, descriptor socket, http_server_settings settings) {
+    refuse_threads(settings, "http::start_server()");
     auto state = std::make_shared<http_server_state>(std::move(handler), std::move(settings));
     const listening how(*state);
     aio::server listener =
@@ -62,6 +64,7 @@ coro<http::server> start_http_server(http_handler handler, descriptor socket, ht
 }
 
 coro<http::server> start_unix_http_server(http_handler handler, std::string path, http_server_settings settings) {
+    refuse_threads(settings, "http::start_unix_server()");
     auto state = std::make_shared<http_server_state>(std::move(handler), std::move(settings));
     const listening how(*state);
     aio::server listener = co_await listen_on_path(connections_of(state), std::move(path), how.options, how.tls);

@@ -1,0 +1,196 @@
+// http::serve with several threads.
+#include "http_raw.hpp"
+#include "other_program.hpp"
+
+#include <aio/http.hpp>
+
+#include <mutex>
+#include <set>
+#include <thread>
+
+namespace {
+
+namespace http = aio::http;
+using aio_test::raw_connect;
+
+/// The threads on which requests were handled.
+class threads_seen {
+public:
+    void note() {
+        const std::lock_guard lock(mutex_);
+        seen_.insert(std::this_thread::get_id());
+    }
+    std::size_t size() const {
+        const std::lock_guard lock(mutex_);
+        return seen_.size();
+    }
+
+private:
+    mutable std::mutex mutex_;
+    std::set<std::thread::id> seen_;
+};
+
+std::string get_once() { return "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"; }
+
+aio::coro<std::string> ask(int port) {
+    auto c = co_await raw_connect(port);
+    co_await c.write(get_once());
+    std::string all;
+    for (;;) {
+        const std::string piece = co_await c.read_some();
+        if (piece.empty()) break;
+        all += piece;
+    }
+    co_return all;
+}
+
+/// Waits until somebody listens.
+aio::coro<> until_served(int port) {
+    for (;;) {
+        bool there = true;
+        try {
+            co_await ask(port);
+        } catch (const std::system_error&) { there = false; }
+        if (there) break;
+        co_await aio::sleep(1ms);
+    }
+}
+
+/// Asks until so many threads have answered. Gives the number of requests.
+aio::coro<int> ask_until(int port, const threads_seen& seen, std::size_t wanted) {
+    int asked = 0;
+    for (; seen.size() < wanted && asked < 5000; ++asked) {
+        const std::string answer = co_await ask(port);
+        EXPECT_EQ(answer.substr(0, 15), "HTTP/1.1 200 OK");
+    }
+    co_return asked;
+}
+
+/// A socket that listens on a free port.
+aio::descriptor listening_socket(int& port) {
+    aio::descriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    AIO_REQUIRE(::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
+    AIO_REQUIRE(::listen(socket.get(), 100) == 0);
+    AIO_REQUIRE(::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    port = ntohs(address.sin_port);
+    return socket;
+}
+
+aio::coro<> cancelled(aio::task<> served) {
+    served.cancel();
+    bool was = false;
+    try {
+        co_await served;
+    } catch (const aio::cancelled_error&) { was = true; }
+    EXPECT_TRUE(was);
+}
+
+}  // namespace
+
+AIO_REAL_TEST("three threads serve one port, and a cancel ends them all") {
+    threads_seen seen;
+    const int port = aio_test::free_port();
+    const auto handler = [&seen](const http::request&) {
+        seen.note();
+        return http::response(200, "hello");
+    };
+    auto served = aio::create_task(http::serve(handler, "127.0.0.1", port, {.threads = 3}));
+    co_await until_served(port);
+    co_await ask_until(port, seen, 3);
+    EXPECT_EQ(seen.size(), 3u);
+    co_await cancelled(served);
+    bool refused = false;
+    try {
+        co_await ask(port);
+    } catch (const std::system_error&) { refused = true; }
+    EXPECT_TRUE(refused);
+}
+
+AIO_REAL_TEST("several threads accept from one listening socket") {
+    threads_seen seen;
+    int port = 0;
+    aio::descriptor socket = listening_socket(port);
+    const auto handler = [&seen](http::request) -> aio::coro<http::response> {
+        seen.note();
+        for (int i = 0; i < 3; ++i) co_await aio::sleep(1ms);  // the others get some
+        co_return http::response(200, "hello");
+    };
+    auto served = aio::create_task(http::serve(handler, std::move(socket), {.threads = 2}));
+    co_await until_served(port);
+    while (seen.size() < 2) {
+        std::vector<aio::coro<std::string>> many;
+        for (int i = 0; i < 20; ++i) many.push_back(ask(port));
+        co_await aio::gather(std::move(many));
+    }
+    EXPECT_EQ(seen.size(), 2u);
+    co_await cancelled(served);
+}
+
+AIO_REAL_TEST("requests under way on every thread are answered before serve() ends") {
+    const int port = aio_test::free_port();
+    std::atomic<int> begun = 0, open = 0;
+    threads_seen seen;
+    const auto handler = [&](http::request) -> aio::coro<http::response> {
+        seen.note();
+        ++begun;
+        while (open == 0) co_await aio::sleep(1ms);
+        co_return http::response(200, "late");
+    };
+    open = 1;
+    auto served = aio::create_task(http::serve(handler, "127.0.0.1", port, {.threads = 2}));
+    co_await until_served(port);
+    co_await ask_until(port, seen, 2);
+    open = 0;
+    begun = 0;
+    std::vector<aio::task<std::string>> asking;
+    for (int i = 0; i < 20; ++i) asking.push_back(aio::create_task(ask(port)));
+    while (begun != 20) co_await aio::sleep(1ms);
+    served.cancel();
+    co_await aio::sleep(5ms);
+    EXPECT_FALSE(served.done());
+    open = 1;
+    for (auto& a : asking) EXPECT_NE((co_await a).find("late"), std::string::npos);
+    co_await cancelled(served);
+}
+
+AIO_REAL_TEST("an address that is taken is told once, and nothing is left") {
+    int port = 0;
+    const aio::descriptor taken = listening_socket(port);
+    const auto handler = [] { return http::response(200, ""); };
+    std::string text;
+    try {
+        co_await http::serve(handler, "127.0.0.1", port, {.threads = 2});
+    } catch (const std::system_error& e) { text = e.what(); }
+    EXPECT_NE(text.find("127.0.0.1"), std::string::npos) << text;
+}
+
+AIO_REAL_TEST("servers that are no serve() over TCP say that they have one thread") {
+    const auto handler = [] { return http::response(200, ""); };
+    int refused = 0;
+    try {
+        co_await http::start_server(handler, "127.0.0.1", 0, {.threads = 2});
+    } catch (const std::invalid_argument&) { ++refused; }
+    try {
+        co_await http::serve_unix(handler, "/tmp/not_there", {.threads = 2});
+    } catch (const std::invalid_argument&) { ++refused; }
+    EXPECT_EQ(refused, 2);
+}
+
+AIO_REAL_TEST("0 threads are as many as there are cores") {
+    threads_seen seen;
+    const int port = aio_test::free_port();
+    const auto handler = [&seen] {
+        seen.note();
+        return http::response(200, "hello");
+    };
+    auto served = aio::create_task(http::serve(handler, "127.0.0.1", port, {.threads = 0}));
+    co_await until_served(port);
+    const std::size_t cores = aio::workers().size();
+    co_await ask_until(port, seen, std::min<std::size_t>(cores, 4));
+    EXPECT_GE(seen.size(), std::min<std::size_t>(cores, 4));
+    co_await cancelled(served);
+}
