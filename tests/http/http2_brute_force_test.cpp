@@ -9,12 +9,13 @@ using aio_test::http2_client;
 using aio_test::http2_test_host;
 namespace http = aio::http;
 
-aio::async_generator<std::string> some_pieces() {
+aio::async_generator<std::string> some_pieces(std::shared_ptr<http::headers> trailers) {
     const aio_test::counted local;
     for (int i = 0; i < 3; ++i) {
         co_yield std::string(1'000, 'x');
         co_await aio::sleep(1ms);
     }
+    trailers->set("X-Sum", "3000");
 }
 
 aio::coro<http::response> handle(http::request r) {
@@ -26,7 +27,10 @@ aio::coro<http::response> handle(http::request r) {
         co_return http::response(200, std::to_string(size));
     }
     co_await aio::sleep(1ms);
-    if (r.path() == "/stream") co_return http::response::stream(200, some_pieces());
+    if (r.path() == "/stream") {
+        auto trailers = std::make_shared<http::headers>();
+        co_return http::response::stream(200, some_pieces(trailers), {}, trailers);
+    }
     co_return http::response(200, r.body());
 }
 
@@ -49,6 +53,7 @@ aio::coro<> exchange(bool streamed) {
         const auto b = co_await c.answer(two);
         if (a.ended && a.status == 200 && a.body != "10") throw std::logic_error("another body: " + a.body);
         if (b.ended && b.status == 200 && b.body.size() != 3'000) throw std::logic_error("another body");
+        if (b.ended && b.status == 200 && b.trailers["x-sum"] != "3000") throw std::logic_error("no trailers");
         co_await c.stream().aclose();
     } catch (const std::system_error&) {  // what was done to the scenario has hit the server
     } catch (...) { error = std::current_exception(); }
