@@ -190,25 +190,25 @@ AIO_REAL_TEST("rows as structs: the wrong number of columns, a value that does n
 // What somebody who comes from another library writes first, and what the error says.
 AIO_REAL_TEST("parameters marked as elsewhere, and the wrong number of them, are errors that say how it goes") {
     co_await with_both([](sql::connection& db, bool postgres) -> aio::coro<> {
-        const auto said = [&db](std::string text, std::vector<sql::parameter> values) -> aio::coro<std::string> {
+        const auto said = [&db](std::string text, auto... values) -> aio::coro<std::string> {
             try {
-                co_await db.query(std::move(text), std::move(values));
+                co_await db.query(std::move(text), values...);
             } catch (const sql::error& e) { co_return e.what(); }
             co_return "nothing";
         };
         const std::string advice = "; parameters are $1, $2 ...";
-        EXPECT_CONTAINS(co_await said("SELECT 1 WHERE 1 = %s", {7}), advice);
+        EXPECT_CONTAINS(co_await said("SELECT 1 WHERE 1 = %s", 7), advice);
         if (postgres) {
-            EXPECT_CONTAINS(co_await said("SELECT 1 WHERE 1 = ?", {7}), advice);
-            EXPECT_CONTAINS(co_await said("SELECT 1 WHERE 1 = :id", {7}), advice);
+            EXPECT_CONTAINS(co_await said("SELECT 1 WHERE 1 = ?", 7), advice);
+            EXPECT_CONTAINS(co_await said("SELECT 1 WHERE 1 = :id", 7), advice);
         } else {
-            EXPECT_CONTAINS(co_await said("SELECT 1 WHERE 1 = :id", {7}), "a parameter has a name: parameters are $1");
+            EXPECT_CONTAINS(co_await said("SELECT 1 WHERE 1 = :id", 7), "a parameter has a name: parameters are $1");
         }
-        EXPECT_EQ((co_await said("SELECT 1 WHERE FROM 1", {})).find("parameters"), std::string::npos);
+        EXPECT_EQ((co_await said("SELECT 1 WHERE FROM 1")).find("parameters"), std::string::npos);
         const std::string one = postgres ? "SELECT 1 WHERE $1::int = $2::int" : "SELECT 1 WHERE $1 = $2";
         for (int i = 0; i < 4; ++i) {
-            EXPECT_CONTAINS(co_await said(one, {7}), "the statement has 2 parameters, but 1 were given");
-            EXPECT_EQ(co_await said(one, {7, 7}), "nothing");
+            EXPECT_CONTAINS(co_await said(one, 7), "the statement has 2 parameters, but 1 were given");
+            EXPECT_EQ(co_await said(one, 7, 7), "nothing");
         }
     });
 }

@@ -220,7 +220,8 @@ AIO_REAL_TEST("a short SELECT sees tables that were changed, here and by another
     constexpr const char* text = "SELECT here(), * FROM t";
     EXPECT_TRUE(co_await runs_here(db, text));
     co_await db.query("ALTER TABLE t ADD COLUMN b DEFAULT 'new'");
-    EXPECT_EQ((co_await db.query(text)).columns(), (std::vector<std::string>{"here()", "a", "b"}));
+    const sql::rows wider = co_await db.query(text);
+    EXPECT_EQ(wider.columns(), (std::vector<std::string>{"here()", "a", "b"}));
     EXPECT_TRUE(co_await runs_here(db, text));
     stranger(folder.path("t.db")).run("ALTER TABLE t RENAME COLUMN b TO c");
     const sql::rows renamed = co_await db.query(text);
@@ -265,7 +266,8 @@ AIO_REAL_TEST("a task of nothing but short SELECTs starves no other task, and ca
     int turns = 0;
     for (; turns < 100; ++turns) co_await aio::sleep(0s);
     busy.cancel();
-    co_await aio::wait(std::vector{busy});
+    const std::vector all{busy};
+    co_await aio::wait(all);
     EXPECT_TRUE(busy.cancelled());
     EXPECT_TRUE(ended);
     // A query is not even begun under a pending cancel.
@@ -276,7 +278,8 @@ AIO_REAL_TEST("a task of nothing but short SELECTs starves no other task, and ca
         ++asked;
     };
     auto cancelled = aio::create_task(one);
-    co_await aio::wait(std::vector{cancelled});
+    const std::vector only{cancelled};
+    co_await aio::wait(only);
     EXPECT_TRUE(cancelled.cancelled());
     EXPECT_EQ(asked, 0);
 }

@@ -51,7 +51,8 @@ AIO_REAL_TEST("however many writers wait, readers find a connection, and the wri
     // lock.
     writers[4].cancel();
     writers[0].cancel();
-    co_await aio::wait(std::vector{writers[0], writers[4]});
+    const std::vector leaving{writers[0], writers[4]};
+    co_await aio::wait(leaving);
     co_await transaction.exit(nullptr);
     co_await aio::wait(writers);
     EXPECT_TRUE(writers[0].cancelled());

@@ -70,7 +70,7 @@ private:
     struct drop_job : detail::blocking_job {
         sqlite_database* db = nullptr;
     };
-    class attempt;
+    class visit;
     /// Leaves a statement as it was before it was used.
     struct statement_use {
         sqlite3_stmt* s;

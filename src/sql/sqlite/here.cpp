@@ -48,18 +48,18 @@ void statement_speed::failed_here() noexcept {
 }
 
 /// While a statement runs on the loop's thread.
-class sqlite_database::attempt {
+class sqlite_database::visit {
 public:
-    explicit attempt(sqlite_database& db) noexcept
+    explicit visit(sqlite_database& db) noexcept
         : db_(db), limit_(sqlite3_limit(db.db_, SQLITE_LIMIT_LENGTH, most_bytes)) {
         db_.looks_left_ = most_looks;
     }
-    ~attempt() {
+    ~visit() {
         db_.looks_left_ = 0;
         sqlite3_limit(db_.db_, SQLITE_LIMIT_LENGTH, limit_);
     }
-    attempt(const attempt&) = delete;
-    attempt& operator=(const attempt&) = delete;
+    visit(const visit&) = delete;
+    visit& operator=(const visit&) = delete;
 
 private:
     const no_waiting now_;
@@ -80,7 +80,7 @@ table_ptr sqlite_database::execute_here(const std::string& text, const std::vect
     {
         const statement_use use(s->handle.get());
         bind(*s, parameters, text);
-        const attempt now(*this);
+        const visit now(*this);
         code = sqlite3_step(s->handle.get());
         name_columns(s->handle.get(), *t);
         for (; code == SQLITE_ROW && t->row_count < most_rows; code = sqlite3_step(s->handle.get()))
