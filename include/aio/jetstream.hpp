@@ -9,3 +9,4 @@
 #include <aio/jetstream/connection.hpp>
 #include <aio/jetstream/error.hpp>
 #include <aio/jetstream/message.hpp>
+#include <aio/jetstream/queue.hpp>

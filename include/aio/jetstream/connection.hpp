@@ -37,8 +37,6 @@ namespace aio::jetstream {
 struct queue_options;
 template<class T>
 class queue_manager;
-class key_value;
-struct key_value_options;
 
 /// What they refer to is copied before connect() returns. Secrets appear in no message.
 struct connect_options {
@@ -145,15 +143,7 @@ public:
         return queue_manager<T>(client_, std::move(name), options);
     }
     /// Deletes a queue with all its items, for everybody. Does nothing if there is none.
-    coro<> remove_queue(std::string name);
-
-    /// A bucket of keys and values, made if there is none: <aio/jetstream/key_value.hpp>.
-    template<class Options = key_value_options, class Bucket = jetstream::key_value>
-    coro<Bucket> key_value(std::string name, Options options = {}) {
-        return Bucket::open(client_, std::move(name), options);
-    }
-    /// Deletes a bucket. Does nothing if there is none.
-    coro<> remove_key_value(std::string name);
+    coro<> remove_queue(const std::string& name);
 
 private:
     std::shared_ptr<detail::nats_client> client_;

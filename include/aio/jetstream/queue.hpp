@@ -1,0 +1,195 @@
+#pragma once
+// A queue over machines: queue<T>'s words, over a stream of JetStream that the servers keep and replicate.
+//
+//     auto& js = co_await aio::enter(aio::jetstream::connect("nats://one:4222,nats://two:4222"));
+//     auto& q = co_await aio::enter(js.queue<std::string>("orders", {.maxsize = 1000, .replicas = 3}));
+//     co_await q.put("tea");                     // a majority has stored it
+//     std::string order = co_await q.get();      // this task's, until task_done()
+//     q.task_done();
+//     co_await q.join();                         // nothing is left, on any machine
+//
+// What is guaranteed, and what happens when each part dies: docs/queues_over_machines.md.
+
+#include <aio/detail/base/platform.hpp>
+
+#include <aio/coro.hpp>
+#include <aio/delay.hpp>
+#include <aio/jetstream/codec.hpp>
+#include <aio/jetstream/connection.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace aio::jetstream {
+struct queue_options;
+}
+
+namespace aio::detail {
+
+class nats_queue;
+
+/// Makes the state of a queue, and lets it go.
+class queue_opener {
+public:
+    queue_opener(std::shared_ptr<nats_client> client, std::string name, const jetstream::queue_options& options);
+    queue_opener(queue_opener&&) noexcept;
+    queue_opener& operator=(queue_opener&&) noexcept;
+    ~queue_opener();
+    coro<std::shared_ptr<nats_queue>> open();
+    coro<> close();
+
+private:
+    std::shared_ptr<nats_queue> state_;
+};
+
+}  // namespace aio::detail
+
+namespace aio::jetstream {
+
+/// What is left at its default is as the queue has it already; the default is for a queue that is made. What they refer
+/// to is copied.
+struct queue_options {
+    std::size_t maxsize = 0;             // items that wait or are being worked on, over all machines; 0: no limit
+    int replicas = 0;                    // servers that have each item: 1 (the default), 3 or 5
+    delay ack_wait = std::nullopt;       // how long a process may be silent before its items go to others: 30 s
+    int max_deliver = 0;                 // an item that was given so often and is not done is given up; 0: never
+    std::string_view dead_letters = {};  // the queue that such items go to; empty: they are dropped
+    std::size_t prefetch = 0;            // items that come before a task asks: faster, and less fair among machines
+    bool in_memory = false;              // of a queue that is made: the servers do not write it to disk
+    delay retry_delay = std::nullopt;    // how long an item rests that a task has given back without task_done()
+    delay duplicate_window = std::chrono::minutes(2);  // how long the servers know what was put, and put() tries again
+    bool reopen = false;                               // a queue that was shut down takes items again
+};
+
+/// Of this process alone.
+struct queue_statistics {
+    std::uint64_t put;           // known to be stored
+    std::uint64_t put_retries;   // attempts whose answer did not come
+    std::uint64_t duplicates;    // of those, the ones that had been stored: the servers have dropped the second
+    std::uint64_t received;      // items that came from the servers
+    std::uint64_t redelivered;   // of those, the ones that had been given to somebody before
+    std::uint64_t acknowledged;  // task_done()
+    std::uint64_t given_back;    // by tasks that ended without it, and by retry_later()
+    std::uint64_t dead;          // given up, after max_deliver
+    std::size_t ready;           // items that wait here for a task
+    std::size_t held;            // items that tasks work on
+    std::size_t tasks_getting;
+    std::size_t tasks_putting;
+    bool shut_down;
+};
+
+/// What task_done() and done() give. It may be dropped: the acknowledgement is on its way. Awaited, it completes when
+/// the servers have said that they have it. Throws timeout_error if they do not within ack_wait; then the item may be
+/// given to somebody again.
+class acknowledgement {
+public:
+    acknowledgement(std::shared_ptr<detail::nats_queue> queue, std::string subject) noexcept;
+    acknowledgement(acknowledgement&&) noexcept;
+    acknowledgement& operator=(acknowledgement&&) noexcept;
+    ~acknowledgement();
+    detail::coro_awaiter<void> operator co_await() &&;
+
+private:
+    std::shared_ptr<detail::nats_queue> queue_;
+    std::string subject_;
+};
+
+/// The part of queue<T> that does not depend on T. Belongs to its connection's loop.
+class queue_base {
+public:
+    explicit queue_base(std::shared_ptr<detail::nats_queue> state) noexcept;
+    ~queue_base();
+    queue_base(const queue_base&) = delete;
+    queue_base& operator=(const queue_base&) = delete;
+
+    /// Says that the oldest item is done which this task has got and has not acknowledged. Throws std::invalid_argument
+    /// if there is none.
+    acknowledgement task_done();
+    /// Gives that item back, to be given to anybody after the delay; it counts as one more delivery. Throws as
+    /// task_done().
+    void retry_later(delay d);
+    /// How often that item has been given to somebody, this time included. Throws as task_done().
+    int delivery() const;
+
+    /// Completes when nothing is left, neither waiting nor being worked on, by anybody. The servers are asked again
+    /// after a pause, of at most 200 ms. Revertible. Throws jetstream::error if they cannot say.
+    coro<> join();
+    /// For everybody: put() fails from now on, wherever; get() fails once nothing is left, or at once if immediate, and
+    /// then all items are dropped, and count as done. Once more, it does nothing. A cancel leaves it done or not.
+    coro<> shutdown(bool immediate = false);
+    /// How many items wait or are being worked on, over all machines: what maxsize limits.
+    coro<std::size_t> size();
+    std::size_t maxsize() const noexcept;
+    const std::string& name() const noexcept;
+    queue_statistics statistics() const noexcept;
+
+protected:
+    coro<> put_bytes(std::string data);
+    coro<std::string> get_bytes();
+
+    std::shared_ptr<detail::nats_queue> state_;
+};
+
+/// Made by connection::queue(). Any number of tasks, processes and machines put and get.
+template<class T>
+class queue : public queue_base {
+public:
+    using value_type = T;
+    using queue_base::queue_base;
+
+    /// Completes when the servers have stored the item: all that replicas asks for, by majority. Waits while there is
+    /// no connection, and while the queue is full. If an answer is lost, it tries again, and the servers drop the
+    /// second. Irrevocable while an answer is under way: a cancel waits for it, at most for the request_timeout, and a
+    /// stored item is told by a normal return; a put() that throws cancelled_error has put nothing, unless no answer
+    /// came. Throws queue_shut_down; timeout_error if no answer came for most of the duplicate_window, after which
+    /// another attempt might store the item twice; jetstream::error; what to_bytes() throws, at once.
+    coro<> put(T item) { return put_bytes(codec<T>::encode(item)); }
+
+    /// Gives an item to this task, the oldest first. It is this task's until task_done(); others get it when this task
+    /// ends without that, when its process dies or stands still for ack_wait, or the queue is left. Revertible: what
+    /// has come for a cancelled get() is for the next one. Throws queue_shut_down once the queue is shut down and
+    /// nothing is left; jetstream::error if the queue was removed; what from_bytes() throws: then the item is this
+    /// task's all the same.
+    coro<T> get() {
+        if constexpr (std::is_same_v<T, std::string>) {
+            return get_bytes();
+        } else {
+            return decode(get_bytes());
+        }
+    }
+
+private:
+    static coro<T> decode(coro<std::string> bytes) {
+        const std::string text = co_await std::move(bytes);
+        co_return codec<T>::decode(text);
+    }
+};
+
+/// What connection::queue() gives: a manager for with() and enter().
+template<class T>
+class [[nodiscard("give it to with() or enter()")]] queue_manager {
+public:
+    queue_manager(std::shared_ptr<detail::nats_client> client, std::string name, const queue_options& options)
+        : opener_(std::move(client), std::move(name), options) {}
+    /// Finds the queue, or makes it. Throws jetstream::error if a stream of that name is no queue, or has other options
+    /// than those asked for.
+    coro<queue<T>&> enter() {
+        queue_ = std::make_unique<queue<T>>(co_await opener_.open());
+        co_return *queue_;
+    }
+    /// Gives back what this process has got and not acknowledged. The queue and its items stay on the servers.
+    coro<> exit(std::exception_ptr) { return opener_.close(); }
+
+private:
+    detail::queue_opener opener_;
+    std::unique_ptr<queue<T>> queue_;
+};
+
+}  // namespace aio::jetstream

@@ -1,0 +1,153 @@
+// JetStream's JSON API: see api.hpp. The numbers of its errors are in the server's server/errors.json.
+
+#include "jetstream/api.hpp"
+
+#include <aio/errors.hpp>
+#include <aio/sleep.hpp>
+#include <aio/timeout.hpp>
+
+#include <algorithm>
+#include <charconv>
+
+namespace aio::detail {
+namespace {
+
+constexpr int system_unavailable = 503;
+
+struct api_error {
+    int status = 0, code = 0;
+    std::string reason;
+};
+
+api_error error_in(const nlohmann::json& body) {
+    const auto found = body.find("error");
+    if (found == body.end() || !found->is_object()) return {};
+    api_error e{found->value("code", 500), found->value("err_code", 0), found->value("description", std::string())};
+    if (e.reason.empty()) e.reason = "error " + std::to_string(e.status);
+    return e;
+}
+
+/// The server says 503 for what comes back (no leader yet) and for what does not (JetStream is not enabled).
+bool may_come_back(const api_error& e) noexcept {
+    return e.status == system_unavailable && e.code != 10039 && e.code != 10076 && e.code != 10023;
+}
+
+/// The answer; null, and the reason, if there is none but may be one later. Throws what a server has refused.
+nlohmann::json said_by(const nats_reply& reply, const std::string& what, std::string& why) {
+    if (reply.what != nats_reply::kind::answered) {
+        why = reply.what == nats_reply::kind::lost ? "the connection was lost" : "no answer";
+        return nullptr;
+    }
+    if (reply.status != 0) {
+        why = "nobody answers: JetStream is not enabled there, or has no leader";
+        return nullptr;
+    }
+    nlohmann::json said = nlohmann::json::parse(reply.data, nullptr, false);
+    if (!said.is_object()) throw jetstream::error("the answer to " + what + " is no JSON");
+    const api_error e = error_in(said);
+    if (e.status == 0) return said;
+    if (!may_come_back(e)) throw jetstream::error(what + ": " + e.reason, e.status, e.code);
+    why = e.reason;
+    return nullptr;
+}
+
+}  // namespace
+
+coro<nlohmann::json> ask_jetstream(client_ptr client, std::string what, nlohmann::json body) {
+    const std::string subject = "$JS.API." + what;
+    const std::string text =
+        body.is_null() ? std::string() : body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    const delay limit = client->settings().numbers.request_timeout;
+    const time_point began = get_running_loop().time();
+    const time_point last = limit.has_value() ? limit.from(began) : time_point::max();
+    std::string why = "no answer";
+    std::chrono::milliseconds pause{10};
+    for (;;) {
+        if (!client->is_ready()) co_await wait_for(client->ready(), limit);
+        nats_answer answer(*client, limit);
+        client->send(subject, answer.inbox(), {}, text);
+        const nats_reply reply = co_await answer;
+        if (reply.what == nats_reply::kind::closed) client->check_open();
+        nlohmann::json said = said_by(reply, what, why);
+        if (!said.is_null()) co_return said;
+        if (get_running_loop().time() >= last) {
+            if (reply.what == nats_reply::kind::timed_out) throw timeout_error("jetstream: " + what + ": " + why);
+            throw jetstream::error(what + ": " + why, system_unavailable);
+        }
+        co_await sleep(pause);
+        pause = std::min(pause * 2, std::chrono::milliseconds(250));
+    }
+}
+
+coro<nlohmann::json> find_in_jetstream(client_ptr client, std::string what) {
+    try {
+        co_return co_await ask_jetstream(client, std::move(what), nullptr);
+    } catch (const jetstream::error& e) {
+        if (e.status() != 404) throw;
+    }
+    co_return nullptr;
+}
+
+std::string stream_name(const std::string& name, const char* what) {
+    if (name.empty() || name.size() > 200) {
+        throw std::invalid_argument(std::string(what) + ": the name is empty, or longer than 200 bytes");
+    }
+    static constexpr char digits[] = "0123456789ABCDEF";
+    std::string encoded;
+    for (const char c : name) {
+        const bool plain =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+        if (plain) {
+            encoded += c;
+        } else {
+            const auto byte = static_cast<unsigned char>(c);
+            encoded.append(1, '=').append(1, digits[byte >> 4]).append(1, digits[byte & 15]);
+        }
+    }
+    return encoded;
+}
+
+std::int64_t nanoseconds_of(delay d, std::int64_t without) noexcept {
+    return d.has_value() ? std::chrono::nanoseconds(d.value()).count() : without;
+}
+
+stored_reply stored_reply_of(const nats_reply& reply) {
+    using kind = stored_reply::kind;
+    stored_reply r;
+    if (reply.what != nats_reply::kind::answered) return r;
+    if (reply.status != 0) {
+        r.what = reply.status == system_unavailable ? kind::nobody : kind::refused;
+        r.status = reply.status;
+        r.reason = "status " + std::to_string(reply.status);
+        return r;
+    }
+    // The usual answer is {"stream":"orders","seq":7}: it is read without building anything.
+    const std::size_t at = reply.data.find("\"seq\":");
+    if (at != std::string::npos && reply.data.find("\"error\"") == std::string::npos) {
+        const char* const end = reply.data.data() + reply.data.size();
+        const char* digits = reply.data.data() + at + 6;
+        while (digits != end && *digits == ' ') ++digits;
+        std::from_chars(digits, end, r.sequence);
+        const bool again = reply.data.find("\"duplicate\":", at) != std::string::npos &&
+            reply.data.find("true", at) != std::string::npos;
+        r.what = again ? kind::duplicate : kind::stored;
+        return r;
+    }
+    const nlohmann::json said = nlohmann::json::parse(reply.data, nullptr, false);
+    const api_error e = said.is_object() ? error_in(said) : api_error{500, 0, "the answer is no JSON"};
+    r.status = e.status;
+    r.code = e.code;
+    r.reason = e.reason;
+    if (e.code == 10077 || e.reason.find("maximum messages exceeded") != std::string::npos) {
+        r.what = kind::full;
+    } else if (e.code == 10071) {
+        r.what = kind::wrong_revision;
+    } else if (may_come_back(e) || e.code == 10158) {  // 10158: the same message is being stored right now
+        r.what = kind::unavailable;
+    } else {
+        r.what = kind::refused;
+    }
+    return r;
+}
+
+}  // namespace aio::detail

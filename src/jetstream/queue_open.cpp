@@ -1,0 +1,284 @@
+// How a queue is found or made on the servers, shut down and left: see queue_state.hpp.
+
+#include "jetstream/queue_sinks.hpp"
+
+#include <aio/errors.hpp>
+#include <aio/sleep.hpp>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace aio::detail {
+namespace {
+
+[[noreturn]] void differs(const std::string& name, const char* what, std::int64_t there, std::int64_t here) {
+    throw jetstream::error(
+        "the queue " + name + " exists with " + what + " " + std::to_string(there) + ", not " + std::to_string(here));
+}
+
+jetstream::queue_options without_references(jetstream::queue_options o) {
+    o.dead_letters = {};
+    return o;
+}
+
+}  // namespace
+
+nats_queue::nats_queue(client_ptr client, std::string name, const jetstream::queue_options& options)
+    : client_(std::move(client)),
+      name_(std::move(name)),
+      options_(without_references(options)),
+      dead_letters_(options.dead_letters),
+      stream_(stream_name(name_, "jetstream::queue")),
+      subject_("aio.queue." + stream_ + ".items"),
+      shut_subject_("aio.queue." + stream_ + ".shut"),
+      news_subject_("aio.queue." + stream_ + ".news"),
+      news_come_(std::make_unique<news_sink>(*this, news_subject_)) {
+    const auto refuse = [](const char* why) { throw std::invalid_argument(std::string("jetstream::queue: ") + why); };
+    if (options.replicas < 0 || options.replicas > 5) refuse("replicas is a number from 1 to 5");
+    if (options.max_deliver < 0) refuse("max_deliver is negative");
+    if (options.ack_wait.has_value() && options.ack_wait.value() < std::chrono::milliseconds(10)) {
+        refuse("ack_wait is shorter than 10 ms");
+    }
+    if (!dead_letters_.empty()) {
+        if (options.max_deliver == 0) refuse("dead_letters without max_deliver: nothing would go there");
+        if (dead_letters_ == name_) refuse("dead_letters is the queue itself");
+        dead_subject_ = "aio.queue." + stream_name(dead_letters_, "jetstream::queue, dead_letters") + ".items";
+    }
+    for (std::size_t i = 0; i < pulls_.size(); ++i) {
+        pulls_[i].sink = std::make_unique<pull_sink>(*this, i, client_->new_inbox() + ".pull");
+    }
+}
+
+nats_queue::~nats_queue() { timer_.cancel(); }
+
+void nats_queue::check_open() const {
+    if (!failure_.empty()) throw jetstream::error("the queue " + name_ + ": " + failure_);
+    if (!open_) throw_logic_error("the jetstream::queue " + name_ + " has been left");
+    client_->check_open();
+}
+
+nlohmann::json nats_queue::wanted_stream(const std::string& stream) const {
+    const bool own = stream == stream_;
+    nlohmann::json config = {{"name", stream}, {"subjects", {"aio.queue." + stream + ".items"}},
+        {"retention", "workqueue"}, {"discard", "new"}, {"storage", options_.in_memory ? "memory" : "file"},
+        {"num_replicas", options_.replicas ? options_.replicas : 1},
+        {"duplicate_window", nanoseconds_of(options_.duplicate_window, std::int64_t(120'000'000'000))},
+        {"max_consumers", -1}, {"max_bytes", -1}, {"max_age", 0}, {"max_msg_size", -1},
+        {"max_msgs", own && options_.maxsize ? static_cast<std::int64_t>(options_.maxsize) : std::int64_t(-1)}};
+    return config;
+}
+
+/// Gives the configuration of the stream, which is made if there is none.
+coro<nlohmann::json> nats_queue::ensure_stream(std::string stream) {
+    for (int tries = 0;; ++tries) {
+        nlohmann::json info = co_await find_in_jetstream(client_, "STREAM.INFO." + stream);
+        if (info.is_null()) {
+            bool made_meanwhile = false;
+            try {
+                info = co_await ask_jetstream(client_, "STREAM.CREATE." + stream, wanted_stream(stream));
+            } catch (const jetstream::error& e) {
+                if (e.code() != 10058 || tries > 3) throw;  // somebody else has made it, with other options
+                made_meanwhile = true;
+            }
+            if (made_meanwhile) continue;
+        }
+        co_return info.value("config", nlohmann::json::object());
+    }
+}
+
+/// Takes over what the queue has, and checks what was asked for.
+void nats_queue::adopt(const nlohmann::json& config) {
+    const nlohmann::json subjects = config.value("subjects", nlohmann::json::array());
+    const std::string first = subjects.size() == 1 && subjects[0].is_string() ? subjects[0].get<std::string>() : "";
+    if (config.value("retention", "") != "workqueue" || (first != subject_ && first != shut_subject_)) {
+        throw jetstream::error("the stream " + stream_ + " exists, and is no queue of aio");
+    }
+    const auto most = config.value("max_msgs", std::int64_t(-1));
+    if (options_.maxsize && most != static_cast<std::int64_t>(options_.maxsize)) {
+        differs(name_, "a maxsize of", std::max<std::int64_t>(most, 0), static_cast<std::int64_t>(options_.maxsize));
+    }
+    maxsize_ = most > 0 ? static_cast<std::size_t>(most) : 0;
+    const int replicas = config.value("num_replicas", 1);
+    if (options_.replicas && options_.replicas != replicas) differs(name_, "replicas", replicas, options_.replicas);
+    shut_ = first == shut_subject_;
+}
+
+coro<> nats_queue::ensure_consumer() {
+    nlohmann::json info = co_await find_in_jetstream(client_, "CONSUMER.INFO." + consumer_path());
+    if (info.is_null()) {
+        nlohmann::json config = {{"durable_name", "workers"}, {"ack_policy", "explicit"}, {"deliver_policy", "all"},
+            {"replay_policy", "instant"}, {"max_deliver", -1}, {"max_ack_pending", -1}, {"max_waiting", 8192},
+            {"ack_wait", nanoseconds_of(options_.ack_wait, ack_wait_.count())}};
+        nlohmann::json body = {{"stream_name", stream_}, {"config", std::move(config)}};
+        info = co_await ask_jetstream(client_, "CONSUMER.DURABLE.CREATE." + consumer_path(), std::move(body));
+    }
+    const nlohmann::json config = info.value("config", nlohmann::json::object());
+    const auto there = config.value("ack_wait", ack_wait_.count());
+    if (options_.ack_wait.has_value() && there != nanoseconds_of(options_.ack_wait)) {
+        differs(name_, "an ack_wait in ns of", there, nanoseconds_of(options_.ack_wait));
+    }
+    ack_wait_ = std::chrono::nanoseconds(there);
+}
+
+/// Whether a queue is shut down stands in the subject of its stream: the servers themselves refuse what is put then.
+coro<> nats_queue::set_shut(bool shut) {
+    nlohmann::json info = co_await ask_jetstream(client_, info_subject(), nullptr);
+    nlohmann::json config = info.value("config", nlohmann::json::object());
+    const std::string& subject = shut ? shut_subject_ : subject_;
+    if (config.value("subjects", nlohmann::json::array()) != nlohmann::json::array({subject})) {
+        config["subjects"] = nlohmann::json::array({subject});
+        info = co_await ask_jetstream(client_, "STREAM.UPDATE." + stream_, std::move(config));
+    }
+    shut_ = shut;
+}
+
+coro<> nats_queue::open() {
+    if (open_) throw_logic_error("a jetstream::queue is entered once");
+    nlohmann::json config = co_await ensure_stream(stream_);
+    adopt(config);
+    co_await ensure_consumer();
+    if (!dead_letters_.empty()) {
+        config = co_await ensure_stream(stream_name(dead_letters_, "jetstream::queue, dead_letters"));
+    }
+    if (shut_ && options_.reopen) co_await set_shut(false);
+    open_ = true;
+    try {
+        client_->add(*news_come_);
+        for (pull& p : pulls_) client_->add(*p.sink);
+    } catch (...) {
+        stop_hearing();
+        throw;
+    }
+    if (shut_) was_shut();
+}
+
+void nats_queue::stop_hearing() noexcept {
+    open_ = false;
+    client_->remove(*news_come_);
+    for (pull& p : pulls_) {
+        client_->remove(*p.sink);
+        p.left = 0;
+    }
+    asked_ = 0;
+}
+
+/// Gives back what this process has. The acknowledgements of task_done() are sent before.
+coro<> nats_queue::close() {
+    if (!open_) co_return;
+    stop_hearing();
+    timer_.cancel();
+    ready_.shutdown();
+    while (!ready_.empty()) static_cast<void>(ready_.get_nowait());
+    for (auto& [task, h] : holders_) h.items.clear();
+    if (watch_) watch_.cancel();
+}
+
+coro<std::size_t> nats_queue::size() {
+    check_open();
+    const nlohmann::json info = co_await ask_jetstream(client_, info_subject(), nullptr);
+    co_return info.value("state", nlohmann::json::object()).value("messages", std::size_t(0));
+}
+
+coro<> nats_queue::join() {
+    std::chrono::milliseconds pause{5};
+    for (int nothing = 0; nothing < 2;) {
+        const std::size_t left = co_await size();
+        if (left == 0) {
+            const nlohmann::json info = co_await ask_jetstream(client_, "CONSUMER.INFO." + consumer_path(), nullptr);
+            const auto waiting = info.value("num_pending", std::uint64_t(0));
+            const auto worked_on = info.value("num_ack_pending", std::uint64_t(0));
+            if (waiting == 0 && worked_on == 0) {
+                ++nothing;  // a server that has just become the leader is asked once more
+                continue;
+            }
+        }
+        nothing = 0;
+        co_await sleep(pause);
+        pause = std::min(pause * 3 / 2, std::chrono::milliseconds(200));
+    }
+}
+
+coro<> nats_queue::shutdown(bool immediate) {
+    check_open();
+    co_await set_shut(true);
+    if (immediate) {
+        const nlohmann::json done = co_await ask_jetstream(client_, "STREAM.PURGE." + stream_, nullptr);
+        drop_ready();
+    }
+    client_->send(news_subject_, {}, {}, immediate ? "shut at once" : "shut");
+    was_shut();
+}
+
+/// Asks the servers whether the queue is shut down, or gone, because something has failed that would not otherwise.
+coro<> nats_queue::look() {
+    nlohmann::json info;
+    try {
+        info = co_await find_in_jetstream(client_, info_subject());
+    } catch (const std::runtime_error&) {
+        co_return;  // nobody can say: whoever asks tries again
+    }
+    if (info.is_null()) {
+        fail("was removed");
+        co_return;
+    }
+    const nlohmann::json config = info.value("config", nlohmann::json::object());
+    if (config.value("subjects", nlohmann::json::array()) == nlohmann::json::array({shut_subject_})) was_shut();
+}
+
+void nats_queue::fail(std::string why) noexcept {
+    if (!failure_.empty()) return;
+    failure_ = std::move(why);
+    ready_.shutdown();
+    acknowledged_.set();
+}
+
+void nats_queue::news(std::string_view text) {
+    if (!text.starts_with("shut")) return;
+    if (text == "shut at once") drop_ready();
+    was_shut();
+}
+
+/// The queue is shut down. Tasks in get() go on until nothing is left, which has to be asked.
+void nats_queue::was_shut() {
+    if (watch_ || !open_) return;
+    shut_ = true;
+    acknowledged_.set();
+    watch_ = create_task(watch_the_end(shared_from_this()), {.name = "jetstream::queue"});
+    watch_.detail_state()->set_internal();
+}
+
+coro<> nats_queue::watch_the_end(std::shared_ptr<nats_queue> self) {
+    std::chrono::milliseconds pause{5};
+    for (;;) {
+        std::size_t left = 1;
+        try {
+            left = co_await self->size();
+        } catch (const std::exception&) {
+            if (!self->open_ || !self->failure_.empty()) co_return;
+        }
+        if (left <= self->held_by_getters() && self->ready_.empty()) {
+            self->ready_.shutdown();
+            co_return;
+        }
+        co_await sleep(pause);
+        pause = std::min(pause * 2, std::chrono::milliseconds(250));
+    }
+}
+
+/// Items of tasks that wait in get(): they are not acknowledged before get() has ended.
+std::uint64_t nats_queue::held_by_getters() const noexcept {
+    std::uint64_t n = 0;
+    for (const auto& [task, h] : holders_) {
+        if (h.getting > 0) n += h.items.size();
+    }
+    return n;
+}
+
+void nats_queue::drop_ready() noexcept {
+    while (!ready_.empty()) {
+        const nats_item_ptr item = ready_.get_nowait();
+        item->settled = true;
+    }
+}
+
+}  // namespace aio::detail

@@ -1,0 +1,30 @@
+#pragma once
+// What a queue hears: the items that it has asked for, and what others say of the queue.
+
+#include "jetstream/queue_state.hpp"
+
+namespace aio::detail {
+
+class nats_queue::pull_sink final : public nats_sink {
+public:
+    pull_sink(nats_queue& q, std::size_t slot, std::string inbox)
+        : nats_sink(std::move(inbox), ""), queue_(&q), slot_(slot) {}
+    void deliver(const nats_incoming& m) override { queue_->delivered(slot_, m); }
+
+private:
+    nats_queue* queue_;
+    std::size_t slot_;
+};
+
+class nats_queue::news_sink final : public nats_sink {
+public:
+    news_sink(nats_queue& q, std::string news_subject) : nats_sink(std::move(news_subject), ""), queue_(&q) {}
+    void deliver(const nats_incoming& m) override { queue_->news(m.data); }
+    void reconnected() noexcept override { queue_->reconnected(); }
+    void closed() noexcept override { queue_->client_closed(); }
+
+private:
+    nats_queue* queue_;
+};
+
+}  // namespace aio::detail

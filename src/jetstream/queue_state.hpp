@@ -1,0 +1,169 @@
+#pragma once
+// What is behind a jetstream::queue in one process: see docs/internals/jetstream.md, "The queue".
+//
+// An item comes by a pull request, waits in ready_ for a task, is held by that task, and ends by an acknowledgement, by
+// being given back, or by being buried (given up, after max_deliver). While it is here, a timer tells the servers that
+// it is being worked on.
+
+#include "jetstream/api.hpp"
+
+#include <aio/detail/base/list.hpp>
+#include <aio/event.hpp>
+#include <aio/jetstream/queue.hpp>
+#include <aio/lock.hpp>
+#include <aio/queue.hpp>
+#include <aio/task.hpp>
+
+#include <array>
+#include <deque>
+#include <list>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+namespace aio::detail {
+
+class nats_queue;
+
+/// An item that this process has got. Whoever drops it gives it back, unless it was settled.
+struct nats_item {
+    nats_item(nats_queue& q, const nats_incoming& m);
+    nats_item(const nats_item&) = delete;
+    nats_item& operator=(const nats_item&) = delete;
+    ~nats_item();
+
+    nats_queue* queue;
+    std::string data;
+    std::string ack_subject;
+    std::uint64_t sequence = 0;
+    int deliveries = 1;
+    time_point came;
+    bool held = false;
+    bool settled = false;
+    std::list<nats_item*>::iterator at;
+};
+using nats_item_ptr = std::unique_ptr<nats_item>;
+
+class nats_queue final : public std::enable_shared_from_this<nats_queue> {
+public:
+    nats_queue(client_ptr client, std::string name, const jetstream::queue_options& options);
+    ~nats_queue();
+    nats_queue(const nats_queue&) = delete;
+    nats_queue& operator=(const nats_queue&) = delete;
+
+    coro<> open();
+    coro<> close();
+
+    coro<> put(std::string data);
+    coro<std::string> get();
+    std::string task_done();  // gives the subject that was acknowledged to
+    coro<> confirm(std::string subject);
+    void retry_later(delay d);
+    int delivery();
+    coro<> join();
+    coro<> shutdown(bool immediate);
+    coro<std::size_t> size();
+
+    std::size_t maxsize() const noexcept { return maxsize_; }
+    const std::string& name() const noexcept { return name_; }
+    jetstream::queue_statistics statistics() const noexcept;
+
+private:
+    friend struct nats_item;
+    class pull_sink;
+    class news_sink;
+    struct holder {
+        std::deque<nats_item_ptr> items;
+        int getting = 0;  // calls of get() of this task that wait: at most one
+    };
+    /// A question for items. An item comes with the subject of its stream, so each question that may be under way has a
+    /// subscription of its own, which says what is answered.
+    struct pull {
+        std::unique_ptr<pull_sink> sink;
+        std::size_t left = 0;  // items that may still come; 0: none is under way
+        time_point until;
+    };
+    enum class judged : std::uint8_t { stored, again, full, shut };
+
+    void check_open() const;
+    std::string info_subject() const { return "STREAM.INFO." + stream_; }
+    std::string consumer_path() const { return stream_ + ".workers"; }
+
+    // Making it: queue_open.cpp.
+    nlohmann::json wanted_stream(const std::string& stream) const;
+    coro<nlohmann::json> ensure_stream(std::string stream);
+    coro<> ensure_consumer();
+    void adopt(const nlohmann::json& config);
+    coro<> set_shut(bool shut);
+    void stop_hearing() noexcept;
+
+    // Putting: queue_put.cpp.
+    coro<judged> attempt(const std::string& data, const std::string& block, const std::string& subject, int tries);
+    coro<> put_until_stored(const std::string& data, const std::string& block, const std::string& subject);
+    coro<> look();  // whether the queue is shut down, or gone
+    static coro<> look_once(std::shared_ptr<nats_queue> self);
+    void look_soon();
+
+    // Getting.
+    void demand();
+    void pull_now();
+    void delivered(std::size_t slot, const nats_incoming& m);
+    void pull_ended(std::size_t slot) noexcept;
+    bool pulls() const noexcept;  // one is under way
+    void took(const nats_incoming& m);
+    void reconnected() noexcept;
+    void client_closed() noexcept;
+    holder& holder_of_this_task(bool make);
+    holder& holder_with_item(const char* what);
+    void task_ended(task_base* task) noexcept;
+
+    // Ending an item.
+    void give_back(nats_item& item, std::int64_t rest) noexcept;
+    void give_up_or_back(nats_item_ptr item) noexcept;
+    static coro<> bury(std::shared_ptr<nats_queue> self, std::shared_ptr<nats_item> item);
+    void keep_alive();
+    void arm();
+    void demand_later(std::chrono::milliseconds pause);
+
+    // The end.
+    void news(std::string_view text);
+    void was_shut();
+    static coro<> watch_the_end(std::shared_ptr<nats_queue> self);
+    void drop_ready() noexcept;
+    std::uint64_t held_by_getters() const noexcept;
+    void fail(std::string why) noexcept;
+
+    const client_ptr client_;
+    const std::string name_;
+    const jetstream::queue_options options_;  // without what refers to something
+    const std::string dead_letters_;
+    const std::string stream_, subject_, shut_subject_, news_subject_;
+    std::string dead_subject_;
+    std::size_t maxsize_ = 0;
+    std::chrono::nanoseconds ack_wait_{std::chrono::seconds(30)};
+
+    std::unique_ptr<news_sink> news_come_;
+    static constexpr std::size_t most_pulls = 8;  // at the same time
+    std::array<pull, most_pulls> pulls_;
+    std::size_t asked_ = 0;  // items that may still come, by all pulls
+    bool pull_soon_ = false;
+    std::size_t wanting_ = 0;  // calls of get() that have no item yet
+
+    std::list<nats_item*> items_;  // all that are here
+    queue<nats_item_ptr> ready_;
+    std::unordered_map<task_base*, holder> holders_;
+    callback_handle timer_;
+    bool armed_ = false;
+
+    lock full_;           // of a full queue one task at a time asks whether there is room
+    event acknowledged_;  // by this process
+    std::size_t putting_ = 0;
+    bool open_ = false;
+    bool shut_ = false;
+    bool looking_ = false;
+    std::string failure_;  // why it cannot be used any more
+    task<> watch_;
+    jetstream::queue_statistics numbers_{};
+};
+
+}  // namespace aio::detail
