@@ -228,7 +228,10 @@ AIO_REAL_TEST("calls go round, and the least busy worker gets the next one") {
     EXPECT_GE(w.statistics()[1].finished, 5u);
     one.cancel();
     two.cancel();
-    co_await aio::wait(std::vector<aio::task<>>{one, two});
+    std::vector<aio::task<>> both;
+    both.push_back(one);
+    both.push_back(two);
+    co_await aio::wait(both);
 }
 
 AIO_REAL_TEST("workers are a manager: the end waits for the calls and ends the loops") {
@@ -317,7 +320,9 @@ AIO_REAL_TEST("a call graph says on which worker a task waits") {
     co_await until(begun, 1);
     EXPECT_NE(aio::capture_call_graph().to_string().find("a call on aio-worker-0"), std::string::npos);
     task.cancel();
-    co_await aio::wait(std::vector<aio::task<>>{task});
+    std::vector<aio::task<>> all;
+    all.push_back(task);
+    co_await aio::wait(all);
 }
 
 AIO_REAL_TEST("pinned workers run, also more of them than there are cores") {

@@ -104,6 +104,9 @@ public:
     explicit worker_call(worker_threads& threads, std::size_t index, G&& fn, Given&&... args)
         : worker_call_base(threads, index), fn_(std::forward<G>(fn)), args_(std::forward<Given>(args)...) {
         require_function(fn_, "workers::run()");
+        // Named here, it is instantiated early: from a virtual function alone g++ 12 does so after it has changed what
+        // a lambda of a coroutine belongs to, and warns (-Wsubobject-linkage).
+        static_cast<void>(&call_in_coro<F, Args...>);
     }
     worker_call(worker_call&& other) = default;
     ~worker_call() = default;
