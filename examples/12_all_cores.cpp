@@ -6,6 +6,8 @@
 
 #include "tour.hpp"
 
+#include <cstdio>
+
 namespace tour {
 namespace {
 
@@ -46,7 +48,7 @@ aio::coro<double> hash_all(state& t, std::size_t threads) {
         all.count += part.count;
         all.checksum += part.checksum;
     };
-    co_await aio::for_each(batches(t.settings.input, 50) | aio::views::concurrent(4 * threads, on_a_worker), add);
+    co_await aio::for_each(batches(t.settings.input, 20) | aio::views::concurrent(4 * threads, on_a_worker), add);
     must_agree("the checksums of " + std::to_string(threads) + " workers", t.read, all);
     std::string shares;
     for (const aio::worker_statistics& one : w.statistics())
@@ -63,6 +65,9 @@ aio::coro<> all_cores(state& t) {
     const auto workers = static_cast<std::size_t>(t.settings.workers == 0 ? 2 : t.settings.workers);
     const double alone = co_await hash_all(t, 1);
     const double together = co_await hash_all(t, workers);
+    char ratio[32];
+    std::snprintf(ratio, sizeof ratio, "%.2f", alone / together);
+    t.out.line(std::to_string(workers) + " workers are " + ratio + " times as fast as one");
     t.out.number("workers", static_cast<double>(workers));
     t.out.number("times_as_fast", alone / together);
 }
