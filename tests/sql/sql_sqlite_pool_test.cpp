@@ -67,7 +67,7 @@ AIO_REAL_TEST("however many writers wait, readers find a connection, and the wri
 
 AIO_REAL_TEST("acquire_timeout counts the time in the line of writers, and its error says who waits") {
     const aio_test::folder folder;
-    sql::pool pool(url_of(folder, "w.db"), {.max_size = 3, .acquire_timeout = 50ms});
+    sql::pool pool(url_of(folder, "w.db"), {.max_size = 3, .acquire_timeout = 2s});
     co_await pool.query("CREATE TABLE t (x)");
     auto holder = co_await pool.acquire();
     auto transaction = holder->transaction();
@@ -201,4 +201,41 @@ AIO_REAL_TEST("a file that is moved away while it is open: the error of a write 
     EXPECT_CONTAINS(f.what, "m.db': the file was moved or removed while it was open");
     std::filesystem::rename(folder / "elsewhere.db", folder / "m.db");
     EXPECT_EQ((co_await failure_of(db.query("INSERT INTO t VALUES (1)"))).code, "nothing");
+}
+
+PLAIN_TEST("cancelled at any step, a pool whose writers line up loses no connection, no turn and no row") {
+    const aio_test::folder folder;
+    const std::string url = url_of(folder, "c.db");
+    const auto make = [&]() -> aio::coro<> {
+        auto& db = co_await aio::enter(sql::connect(url));
+        co_await db.query("CREATE TABLE t (x)");
+    };
+    aio::run(make());
+    std::size_t completed = 0;
+    auto scenario = [&]() -> aio::coro<> {
+        sql::pool pool(url, {.max_size = 2});
+        std::exception_ptr error;
+        const auto write = [&]() -> aio::coro<> {
+            co_await pool.query("INSERT INTO t VALUES (1)");
+            ++completed;
+        };
+        try {
+            co_await aio::gather(write(), pool.query("SELECT count(*) FROM t"), write(), write());
+        } catch (...) { error = std::current_exception(); }
+        co_await pool.query("INSERT INTO t VALUES (2)");  // the turn is free
+        co_await pool.aclose();
+        const sql::pool_statistics n = pool.statistics();
+        EXPECT_EQ(n.in_use, 0u);
+        EXPECT_EQ(n.tasks_waiting, 0u);
+        EXPECT_EQ(n.created, n.closed);
+        if (error) std::rethrow_exception(error);
+    };
+    const std::size_t runs = aio::testing::cancel_at_every_step(scenario, [] {});
+    EXPECT_GT(runs, 5u);
+    const auto rows = [&]() -> aio::coro<std::size_t> {
+        auto& db = co_await aio::enter(sql::connect(url));
+        const sql::rows found = co_await db.query("SELECT count(*) FROM t WHERE x = 1");
+        co_return found[0][0].as<std::size_t>();
+    };
+    EXPECT_GE(aio::run(rows()), completed);
 }
