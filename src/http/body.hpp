@@ -44,8 +44,9 @@ struct http_special_body {
     // After the head with status 101: it owns the connection from there on, with what the client has sent behind its
     // request. It runs in the connection's task.
     function<coro<>(aio::stream)> upgrade;
-    function<void()> going_away;  // beside upgrade: the server closes, so the upgrade is to come to its end soon; it
-                                  // may be called before upgrade, too. Without it the task is cancelled.
+    // Beside upgrade or pieces: the server closes, so they are to come to their end soon; it may be called before they
+    // begin, too. Without it the task of an upgrade is cancelled, and pieces are waited for.
+    function<void()> going_away;
 };
 
 // ---- in trailers.cpp: for the engines

@@ -17,7 +17,9 @@ namespace aio::detail {
 http::response http_response_of(const http::refusal& refusal) {
     http::headers fields = refusal.headers();
     if (!fields.contains("Content-Type")) fields.add("Content-Type", "text/plain; charset=utf-8");
-    return http::response(refusal.status(), std::string(refusal.what()) + "\n", std::move(fields));
+    std::string text = refusal.what();
+    if (!text.ends_with('\n')) text += '\n';
+    return http::response(refusal.status(), std::move(text), std::move(fields));
 }
 
 }  // namespace aio::detail
@@ -37,6 +39,34 @@ async_generator<std::string> pieces_of(std::shared_ptr<detail::http_body_source>
         co_yield std::move(piece);
     }
 }
+
+/// Goes through a query, pair by pair. The request has to outlive it.
+class query_reader {
+public:
+    explicit query_reader(const request& r) {
+        const auto parts = detail::parse_target(r.method(), without_fragment(r.target()));
+        if (parts && parts->query) rest_ = *parts->query;
+    }
+    bool next() {
+        rest_.remove_prefix(std::min(rest_.find_first_not_of('&'), rest_.size()));
+        if (rest_.empty()) return false;
+        const std::string_view pair = rest_.substr(0, rest_.find('&'));
+        rest_.remove_prefix(pair.size());
+        const std::size_t equals = std::min(pair.find('='), pair.size());
+        detail::percent_decode(pair.substr(0, equals), true, name);
+        value_ = pair.substr(std::min(equals + 1, pair.size()));
+        return true;
+    }
+    std::string value() const {
+        std::string decoded;
+        detail::percent_decode(value_, true, decoded);
+        return decoded;
+    }
+    std::string name;
+
+private:
+    std::string_view rest_, value_;
+};
 
 }  // namespace
 
@@ -107,20 +137,17 @@ async_generator<std::string> request::stream() { return pieces_of(source_, std::
 const headers& request::trailers() const noexcept { return source_ ? source_->trailers : trailers_; }
 
 std::optional<std::string> request::query(std::string_view name) const {
-    const std::optional<detail::http_target> parts = detail::parse_target(method_, without_fragment(target_));
-    if (!parts || !parts->query) return std::nullopt;
-    std::string_view rest = *parts->query;
-    std::string decoded;
-    while (!rest.empty()) {
-        const std::string_view pair = rest.substr(0, rest.find('&'));
-        rest.remove_prefix(pair.size() < rest.size() ? pair.size() + 1 : pair.size());
-        const std::size_t equals = std::min(pair.find('='), pair.size());
-        detail::percent_decode(pair.substr(0, equals), true, decoded);
-        if (decoded != name) continue;
-        detail::percent_decode(equals < pair.size() ? pair.substr(equals + 1) : std::string_view(), true, decoded);
-        return decoded;
+    query_reader reader(*this);
+    while (reader.next()) {
+        if (reader.name == name) return reader.value();
     }
     return std::nullopt;
+}
+
+values request::query() const {
+    values all;
+    for (query_reader reader(*this); reader.next();) all.add(reader.name, reader.value());
+    return all;
 }
 
 }  // namespace aio::http

@@ -555,6 +555,36 @@ AIO_TEST("the access log and the statistics tell of each request") {
             "  HTTP/2 400", "GET /wait HTTP/2 499 cut"}));
 }
 
+AIO_TEST("a response with a long header is sent; one that is too long for HTTP/2 is a 500, and told") {
+    std::vector<std::string> told;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) { told.push_back(c.message); });
+    http2_test_host host([](http::request r) -> aio::coro<http::response> {
+        http::response answer(200, "x");
+        const std::size_t n = std::stoul(*r.query("n"));
+        for (std::size_t i = 0; i < std::stoul(*r.query("fields")); ++i) {
+            answer.headers().add("X-Long", std::string(n, 'l'));
+        }
+        co_return answer;
+    });
+    co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {
+        http2_client c(std::move(s));
+        for (const char* path : {"/?n=60000&fields=1", "/?n=40000&fields=2", "/?n=1000&fields=126"}) {
+            const http2_answer a = co_await c.get(path);
+            EXPECT_EQ(a.status, 200) << path;
+            EXPECT_FALSE(a.headers["x-long"].empty()) << path;
+            EXPECT_EQ(a.body, "x") << path;
+        }
+        EXPECT_TRUE(told.empty());
+        for (const char* path : {"/?n=70000&fields=1", "/?n=40000&fields=4"}) {
+            const http2_answer a = co_await c.get(path);
+            EXPECT_EQ(a.status, 500) << path;
+        }
+    });
+    EXPECT_EQ(told,
+        (std::vector<std::string>{"the response to GET /?n=70000&fields=1 cannot be sent",
+            "the response to GET /?n=40000&fields=4 cannot be sent"}));
+}
+
 AIO_TEST("a body that drips slower than min_body_rate is refused") {
     http2_test_host host(&echo);
     co_await with_http2(host, [&](aio::stream s, server_state&) -> aio::coro<> {

@@ -38,9 +38,10 @@ struct events_options {
     delay ping = std::nullopt;  // after so long without an event a comment is sent, so that no proxy gives up
 };
 
-/// Gives a response that sends events as the generator gives them, until it ends or the client goes away; then the
-/// generator is closed. An id or an event type with a line break in it, or an id with a NUL, ends the response, and the
-/// error, std::invalid_argument, is told as that of a stream: see response::stream().
+/// Gives a response that sends events as the generator gives them, until it ends, the client goes away or the server
+/// closes (a browser then connects again, to the next server); then the generator is closed. An id or an event type
+/// with a line break in it, or an id with a NUL, ends the response, and the error, std::invalid_argument, is told as
+/// that of a stream: see response::stream().
 response events(async_generator<event> source, events_options options = {});
 
 }  // namespace aio::http

@@ -125,9 +125,9 @@ public:
     /// links are followed, and nothing is checked. Throws std::system_error for other errors than a missing file.
     static detail::file_answer file(std::string path, const http::request& request, file_options options = {});
     /// Of a server: adds a Set-Cookie. Throws std::invalid_argument for a name that is no token, for a value with a
-    /// control character, a space, or one of " , ; \ in it (encode such a value), for attributes that would end in
-    /// others, and for a combination that browsers refuse: SameSite=None, Partitioned, __Secure- or __Host- without
-    /// secure, __Host- with a domain or another path than "/".
+    /// control character, a space, one of " , ; \ or what is no ASCII (encode such a value), for attributes that would
+    /// end in others, and for a combination that browsers refuse: SameSite=None, Partitioned, __Secure- or __Host-
+    /// without secure, __Host- with a domain or another path than "/".
     void set_cookie(std::string_view name, std::string_view value, cookie_options options = {});
     /// Of a server: tells the client to forget a cookie. Path, domain and secure are those that it was set with.
     void delete_cookie(std::string_view name, cookie_options options = {});
@@ -184,6 +184,8 @@ public:
     const std::string& path() const noexcept { return path_; }
     /// Gives the first value of this name in the query, decoded ('+' is a space); "" for a name without "=".
     std::optional<std::string> query(std::string_view name) const;
+    /// Gives all of the query, decoded: for names that come several times.
+    values query() const;
     /// Gives a parameter of the path, decoded: "7" for "id", if the route "/users/{id}" of an http::router has taken
     /// "/users/7". If a router that is mounted below a parameter has one of the same name, that of the inner router is
     /// given. Throws std::out_of_range, which names the pattern, if the route has no such parameter.

@@ -263,7 +263,7 @@ public:
     AIO_DETAIL_WRAPPER coro<> wait_closed() { return listening_.wait_closed(); }
     /// Closes the server and waits for the requests under way, whose responses say "Connection: close": gives true when
     /// they are done. When d has passed, aborts the rest and gives false. WebSockets and other connections that were
-    /// upgraded are told at once that the server goes away.
+    /// upgraded are told at once that the server goes away, and http::events() come to their end.
     coro<bool> drain(delay d);
     /// As a manager: enter gives the server itself; exit closes the server, cancels the handlers of the requests under
     /// way, and waits until they have ended. To let them finish, await drain() before. A cancel neither prevents nor

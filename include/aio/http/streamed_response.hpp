@@ -94,7 +94,7 @@ public:
 
     /// Gives the next piece of the body, none of them empty, or nothing at its end. The request's timeout is for each
     /// piece. Irrevocable: a piece that has come is given; a cancel leaves the response as it is. Throws the errors of
-    /// session::get(); of a body that is cut short, the pieces come before the error.
+    /// session::get(); of a body that is cut short, the pieces come before the error. Two tasks: std::logic_error.
     detail::http_piece next();
     /// Gives all that is left of the body. Throws http::error beyond 1 GiB, and the errors of next(). A cancel loses
     /// what has been read so far.

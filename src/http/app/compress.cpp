@@ -116,6 +116,7 @@ coro<> change_body(const compress_settings& settings, http::response& r) {
         changed->pieces.emplace(no_pieces());  // the answer to HEAD: nobody knows how long the body would be
     } else if (special->pieces) {
         changed->pieces.emplace(squeezed_pieces(std::move(*special->pieces), settings.level));
+        changed->going_away = std::move(special->going_away);
     } else {
         changed->pieces.emplace(squeezed_file(std::move(special), settings.level));
     }

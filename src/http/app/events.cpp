@@ -1,8 +1,10 @@
-// Server-sent events. Pings need somebody who waits for the next event and for the time at once. So with pings each
-// event is waited for in a task; the generator cancels it when it is closed.
+// Server-sent events. Somebody has to wait for the next event, for the time of a ping and for the end of the server at
+// once. So each event is waited for in a task; the generator cancels it when it is closed, and a server that closes
+// does.
 
 #include <aio/http/events.hpp>
 
+#include "http/access.hpp"
 #include "http/body.hpp"
 
 #include <aio/finally.hpp>
@@ -46,27 +48,20 @@ std::string text_of(const event& e) {
     return out + "\n";
 }
 
-async_generator<std::string> texts_of(async_generator<event> source) {
-    for (;;) {
-        event* const e = co_await source.next();
-        if (!e) break;
-        std::string text = text_of(*e);
-        co_yield std::move(text);
-    }
-}
-
-struct pinged_source {
-    explicit pinged_source(async_generator<event> from) : events(std::move(from)) {}
+struct event_source {
+    event_source(async_generator<event> from, delay between_pings) : events(std::move(from)), ping(between_pings) {}
     async_generator<event> events;
+    delay ping;
     task<std::string> next;  // empty once the events have ended
+    bool closing = false;    // the server closes
 };
 
-coro<std::string> next_text(std::shared_ptr<pinged_source> source) {
+coro<std::string> next_text(std::shared_ptr<event_source> source) {
     event* const e = co_await source->events.next();
     co_return e ? text_of(*e) : std::string();
 }
 
-coro<> stop(std::shared_ptr<pinged_source> source) {
+coro<> stop(std::shared_ptr<event_source> source) {
     std::vector<task<std::string>> running;
     if (source->next != task<std::string>() && !source->next.done()) {
         source->next.cancel();
@@ -77,18 +72,18 @@ coro<> stop(std::shared_ptr<pinged_source> source) {
     co_await source->events.aclose();
 }
 
-async_generator<std::string> pinged_texts_of(async_generator<event> from, delay ping) {
-    auto source = std::make_shared<pinged_source>(std::move(from));
+async_generator<std::string> texts_of(std::shared_ptr<event_source> source) {
     co_await defer(&stop, source);
-    for (;;) {
+    while (!source->closing) {
         source->next = create_task(next_text(source));
         for (;;) {
             std::vector<task<std::string>> one{source->next};
-            co_await wait(std::move(one), {.timeout = ping});
+            co_await wait(std::move(one), {.timeout = source->ping});
             if (source->next.done()) break;
             std::string comment = ": ping\n\n";
             co_yield std::move(comment);
         }
+        if (source->closing && source->next.cancelled()) break;
         std::string text = co_await source->next;
         if (text.empty()) break;
         co_yield std::move(text);
@@ -100,8 +95,13 @@ async_generator<std::string> pinged_texts_of(async_generator<event> from, delay 
 response events(async_generator<event> source, events_options options) {
     // X-Accel-Buffering: nginx passes the events on as they come.
     headers fields("Content-Type", "text/event-stream", "Cache-Control", "no-store", "X-Accel-Buffering", "no");
-    auto texts = options.ping ? pinged_texts_of(std::move(source), options.ping) : texts_of(std::move(source));
-    return response::stream(200, std::move(texts), std::move(fields));
+    auto events = std::make_shared<event_source>(std::move(source), options.ping);
+    response r = response::stream(200, texts_of(events), std::move(fields));
+    detail::http_access::special(r)->going_away = [events] {
+        events->closing = true;
+        if (events->next != task<std::string>()) events->next.cancel();
+    };
+    return r;
 }
 
 }  // namespace aio::http

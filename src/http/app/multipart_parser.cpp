@@ -159,7 +159,8 @@ void multipart_parser::read_header(std::string_view lines) {
 void multipart_parser::read_disposition() {
     if (headers_.get_all("Content-Disposition").size() != 1) refuse("a part has not one Content-Disposition");
     std::optional<value_with_parameters> parsed = parse_with_parameters(headers_["Content-Disposition"]);
-    const std::string* name = parsed && parsed->value == "form-data" ? parsed->find("name") : nullptr;
+    if (!parsed) refuse("a part has a malformed Content-Disposition");
+    const std::string* name = parsed->value == "form-data" ? parsed->find("name") : nullptr;
     if (!name) refuse("a part has no name");
     name_ = *name;
     filename_.reset();

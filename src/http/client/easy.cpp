@@ -255,8 +255,7 @@ curl_handle::kind kind_of(const curl_transfer& t) noexcept {
     using kind = curl_handle::kind;
     if (t.upload) return kind::upload;
     if (t.method == "HEAD") return kind::head;
-    const bool has_body = !t.body.empty() || t.method == "POST" || t.method == "PUT" || t.method == "PATCH";
-    return has_body ? kind::body : kind::get;
+    return sends_body(t) ? kind::body : kind::get;
 }
 
 // Tells libcurl what is sent, and gives the method that it uses for that.

@@ -9,6 +9,7 @@
 #include <netdb.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <system_error>
@@ -56,6 +57,14 @@ bool is_loss(CURLcode code, long error_number) noexcept {
     }
 }
 
+// libcurl 7.88 says "out of memory" for a line that is longer than it wants to keep, too. Then there is memory for
+// more than such a line.
+bool is_there_memory() noexcept {
+    void* volatile probe = std::malloc(1024 * 1024);  // volatile: compilers leave out a malloc that nobody sees
+    std::free(probe);
+    return probe;
+}
+
 }  // namespace
 
 std::exception_ptr curl_transfer::failure(CURLcode code) {
@@ -80,7 +89,11 @@ std::exception_ptr curl_transfer::failure(CURLcode code) {
         return system(ECONNRESET);
     };
     switch (code) {
-        case CURLE_OUT_OF_MEMORY: return std::make_exception_ptr(std::bad_alloc());
+        case CURLE_OUT_OF_MEMORY:
+            if (at != section::rest && was_sent && is_there_memory())
+                return std::make_exception_ptr(
+                    http::error(what() + ": a line in the header of the answer is longer than 100 KiB"));
+            return std::make_exception_ptr(std::bad_alloc());
         case CURLE_OPERATION_TIMEDOUT:
             return std::make_exception_ptr(
                 timeout_error(what() + ": timed out while " + phase() + " (" + error_text + ")"));
@@ -92,6 +105,8 @@ std::exception_ptr curl_transfer::failure(CURLcode code) {
             if (std::strncmp(error_text, "Recv", 4) == 0) return lost();  // TLS may have to read in order to write
             return system(EPIPE);
         case CURLE_RECV_ERROR:
+            if (std::strstr(error_text, "Out of memory in chunked"))  // libcurl's words for this, too
+                return std::make_exception_ptr(http::error(what() + ": a trailer of the answer is longer than 4 KiB"));
             // This code also means malformed chunks, or a proxy that refuses a tunnel. Then no system call has failed.
             if (number == 0 && (std::strstr(error_text, "chunk") || std::strstr(error_text, "CONNECT")))
                 return std::make_exception_ptr(http::error(message));

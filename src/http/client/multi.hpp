@@ -93,6 +93,7 @@ public:
     /// be removed.
     void ask_again(curl_transfer& t);
     void close() noexcept;
+    bool is_closed() const noexcept { return !multi_; }
     /// A transfer has ended well. From now on its connection, if it is kept, is stale as soon as the server says
     /// something.
     void note_idle(const curl_transfer& t) noexcept;

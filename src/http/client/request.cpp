@@ -129,9 +129,14 @@ void add_fields(curl_slist*& list, const http::headers& given, const session_set
         append(list, "Accept-Encoding: " + std::string(http_known_codings));
 }
 
+bool sends_body(const curl_transfer& t) noexcept {
+    if (t.method == "HEAD") return t.upload != nullptr;
+    return t.upload || !t.body.empty() || t.method == "POST" || t.method == "PUT" || t.method == "PATCH";
+}
+
 void set_fields(curl_transfer& t, bool cookies) {
     curl_slist_free_all(std::exchange(t.fields, nullptr));
-    const bool has_body = !t.body.empty() || t.method == "POST" || t.upload;
+    const bool has_body = sends_body(t);
     if (t.given.empty() && !t.close_connection && !has_body && t.decompress) return;
     for (const auto& [name, value] : t.given) {
         if (cookies && equal_ignoring_case(name, "Cookie")) continue;  // libcurl sends it together with its own

@@ -40,6 +40,10 @@ bool wait_for_piece(curl_transfer& t) noexcept {
     }
 }
 
+[[noreturn]] void refuse_second_reader(const curl_transfer& t) {
+    throw_logic_error(t.what() + ": two tasks read the body of one answer");
+}
+
 }  // namespace
 
 // ---- the whole of an answer ----
@@ -113,7 +117,7 @@ void http_opening::describe(std::string& out) const { describe_transfer(*transfe
 bool http_piece::start() noexcept {
     if (!transfer_) return true;
     curl_transfer& t = *transfer_;
-    if (!t.begin() || !t.text.empty() || !wait_for_piece(t)) return true;
+    if (t.waiter || !t.begin() || !t.text.empty() || !wait_for_piece(t)) return true;
     wait_in(t, *this);
     return false;
 }
@@ -126,11 +130,14 @@ void http_piece::unpark() noexcept {
 std::optional<std::string> http_piece::finish() {
     if (!transfer_) return std::nullopt;
     curl_transfer& t = *transfer_;
+    if (t.waiter) refuse_second_reader(t);
     if (refuses_errors_ && t.status >= 400) throw http::status_error(t.status, t.target->shown);
     if (t.text.empty() && t.error) {
         note_failed_request(t);
         std::rethrow_exception(t.error);
     }
+    // Nothing ends a wait but a piece and the end: another task has taken the piece before this one ran.
+    if (t.text.empty() && !t.ended) refuse_second_reader(t);
     std::string piece = t.take_piece();
     if (piece.empty()) return std::nullopt;
     return piece;

@@ -164,6 +164,8 @@ curl_transfer_ptr make_transfer(
 
 /// Adds the fields that a session sends unless the caller has given them.
 void add_fields(curl_slist*& list, const http::headers& given, const session_settings& s, bool decompress);
+/// True if a request has a body, be it an empty one.
+bool sends_body(const curl_transfer& t) noexcept;
 /// Makes t.fields, the fields of a request for libcurl; null if they are the usual ones of the session. Throws
 /// std::bad_alloc.
 void set_fields(curl_transfer& t, bool cookies);

@@ -497,7 +497,11 @@ coro<bool> respond(http_connection& c, http::response& r, response_form form, co
         co_await upgrade(c, r, form, a, next);
         co_return false;
     }
+    http_special_body& special = *http_access::special(r);
+    if (special.going_away) c.going_away = &special.going_away;
+    if (c.server.draining) c.server_closes();
     const bool sent = co_await send_special(c, r, form, a.line);
+    c.going_away = nullptr;
     co_return sent;
 }
 

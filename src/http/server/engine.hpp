@@ -108,7 +108,7 @@ struct http_connection final : served_connection {
     http_request_parser parser;
     body_pace pace;
     std::shared_ptr<http1_body> body;        // of a request whose handler reads it
-    function<void()>* going_away = nullptr;  // of an upgrade that wants to be told that the server closes
+    function<void()>* going_away = nullptr;  // of a response that wants to be told that the server closes
     std::uint64_t bytes_received = 0, bytes_sent = 0;
     std::size_t requests = 0;
     bool head_sent = false;  // of the response to this request

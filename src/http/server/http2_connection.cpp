@@ -293,6 +293,7 @@ void http2_connection::drain() noexcept {
         linger_until_ = std::min(*linger_until_, loop_->now() + silence_of_a_closing_server);
         due(linger_until_);
     }
+    for (http2_open_stream* s = open_.front(); s; s = open_.after(*s)) static_cast<http2_stream&>(*s).server_closes();
     if (!session_ || draining_ || terminated_ || finished_ || failed_) return;
     draining_ = true;
     note(nghttp2_submit_shutdown_notice(session_));

@@ -125,6 +125,19 @@ http::request http2_head::take(const std::string& peer) {
     return r;
 }
 
+// It counts as nghttp2 does, with room for the fields that the library adds.
+void check_http2_fields(const http::headers& fields, const char* what) {
+    std::size_t size = 200;
+    for (const auto& [name, value] : fields) {
+        if (value.size() > most_http2_field)
+            throw std::length_error(name + " is longer than " + std::to_string(most_http2_field) + " bytes");
+        size += 12 + name.size() + value.size();
+    }
+    if (size > most_http2_fields) {
+        throw std::length_error(std::string(what) + " is longer than " + std::to_string(most_http2_fields) + " bytes");
+    }
+}
+
 void http2_fields::add(std::string_view name, std::string_view value) {
     all_.push_back({bytes_of(name), bytes_of(value), name.size(), value.size(), std::uint8_t(NGHTTP2_NV_FLAG_NONE)});
 }

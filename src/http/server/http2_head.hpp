@@ -63,6 +63,13 @@ private:
 /// How long the body of a response is: a length, or nothing if that is not known before its end.
 using http2_length = std::optional<std::uint64_t>;
 
+/// What is sent as the header or the trailers of a response at most. Peers end the connection over more: nghttp2 1.52
+/// takes 8 CONTINUATION frames, and fields of 64 KiB.
+inline constexpr std::size_t most_http2_fields = 128 * 1024;
+inline constexpr std::size_t most_http2_field = 64 * 1024;
+/// Throws std::length_error if these are too long to be sent.
+void check_http2_fields(const http::headers& fields, const char* what);
+
 /// The head of a response for nghttp2, which copies it. It refers to the response.
 class http2_fields {
 public:

@@ -212,6 +212,7 @@ struct session_setup {
         nghttp2_session_callbacks_set_send_data_callback(callbacks, all::send_data);
         nghttp2_option_set_no_auto_window_update(options, 1);
         nghttp2_option_set_no_closed_streams(options, 1);
+        nghttp2_option_set_max_send_header_block_length(options, most_http2_fields);
     }
     ~session_setup() {
         nghttp2_option_del(options);

@@ -272,6 +272,9 @@ void http2_stream::prepare(http::response& r) {
             throw std::logic_error("the body of this response has been sent already");
         if (special && special->pieces) promised_ = http_content_length(r);
         http_check_trailers(r);
+        // nghttp2 would drop them without a word.
+        check_http2_fields(r.headers(), "its header");
+        check_http2_fields(http_access::trailers(r), "its trailer section");
     } catch (...) { error = std::current_exception(); }
     if (error) {
         connection->tell_of_error("the response to " + name_ + " cannot be sent", error);
@@ -308,6 +311,16 @@ void http2_stream::respond(http::response r) {
         nghttp2_submit_response(connection->session(), id, fields.data(), fields.size(), has_body ? &body : nullptr));
     if (!to_send_.empty()) connection->expect_progress(*this);
     connection->wake_writer();
+    if (connection->server().draining) server_closes();
+}
+
+void http2_stream::server_closes() noexcept {
+    const std::shared_ptr<http_special_body>& special = http_access::special(response_);
+    if (!special || !special->going_away) return;
+    try {
+        std::exchange(special->going_away, {})();
+    } catch (...) {  // no memory: the stream goes on until drain() aborts it
+    }
 }
 
 ssize_t http2_stream::next_frame(std::size_t most, std::uint32_t& flags) {
@@ -379,6 +392,7 @@ coro<> http2_stream::send_all(async_generator<std::string>& pieces) {
             std::to_string(*promised_));
     }
     http_take_trailers(response_);
+    check_http2_fields(response_.trailers(), "its trailer section");
     finish();
 }
 

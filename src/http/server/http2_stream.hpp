@@ -46,6 +46,8 @@ public:
     /// nghttp2 has forgotten the stream: one of the sides has reset it, or both are through. Or the connection ends.
     /// Cancels the task that sends the response, and if cancel_handler, the handler, too. May destroy the stream.
     void closed(bool cancel_handler) noexcept;
+    /// The server closes: a response that wants to know is told.
+    void server_closes() noexcept;
     /// How many bytes are in the next frame of data, at most most; or NGHTTP2_ERR_DEFERRED.
     ssize_t next_frame(std::size_t most, std::uint32_t& flags);
     /// Gives n bytes that next_frame() has promised, until sent() is called.

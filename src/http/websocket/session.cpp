@@ -8,6 +8,8 @@
 namespace aio::http {
 
 coro<http::websocket> session::websocket(std::string url, websocket_options options) {
+    if (!multi_) throw std::logic_error("this http::session was moved from");
+    if (multi_->is_closed()) throw std::logic_error("session::websocket: the session has been closed");
     const detail::session_settings& s = multi_->settings;
     if (!s.proxy.empty()) {
         throw std::invalid_argument("session::websocket: the session has a proxy, through which no WebSocket goes");
