@@ -206,8 +206,13 @@ void curl_multi::remove(curl_transfer& t) noexcept {
     loop->disarm(t.deadline);
     loop->disarm(t.phase_deadline);
     std::unique_ptr<curl_handle> handle(std::exchange(t.handle, nullptr));
+    // Over HTTP/2 libcurl resets the stream of a request that is stopped, but sends that only with what comes next over
+    // the connection. So a connection that nobody else uses is closed, and for the others it is called soon.
+    const bool stopped = !t.ended || t.error;
+    if (stopped) curl_easy_setopt(handle->easy, CURLOPT_FORBID_REUSE, 1L);
     curl_multi_remove_handle(multi_, handle->easy);
     handle->transfer = nullptr;
+    if (stopped) note_act();
     // A handle that was stopped on its way is not used again: that would show what libcurl has left in it.
     if (t.ended && !t.error && !(t.upload && t.upload->starved) && idle_handles_.size() < most_idle_handles)
         idle_handles_.push_back(std::move(handle));
