@@ -203,6 +203,11 @@ void tell_log(http_connection& c, const answered& a, int status, bool complete) 
     }
 }
 
+// An upgrade has told the log itself.
+void tell_log(http_connection& c, const answered& a, const response_form& form, int status, bool complete) {
+    if (form.framing != body_framing::upgrade) tell_log(c, a, status, complete);
+}
+
 // Answers a request that cannot be handled, and lingers. The connection cannot go on: the two sides do not agree on
 // where the next request begins.
 coro<> refuse(http_connection& c, const answered& a, int status, std::string why) {
@@ -269,10 +274,6 @@ coro<read_outcome> read_body_bytes(http_connection& c) {
 
 // Reads the rest of the body. False as for read_head().
 coro<bool> read_body(http_connection& c, const answered& a, bool must_continue) {
-    if (!c.held.empty()) {
-        const bool sent = co_await write_all(c, {});
-        if (!sent) co_return false;
-    }
     while (!c.parser.complete()) {
         if (std::exchange(must_continue, false)) {
             const bool sent = co_await write_all(c, "HTTP/1.1 100 Continue\r\n\r\n");
@@ -332,12 +333,18 @@ next_step take_request(http_connection& c, http::request& request, response_form
     return next;
 }
 
-// Reads the rest of a request, or refuses it. False as for read_head().
+// Reads the rest of a request, unless its handler does, or refuses it. What is held goes out before that: the client
+// may wait for it, or get a "100 Continue". False as for read_head().
 coro<bool> read_rest(http_connection& c, http::request& request, const answered& a, next_step next) {
     if (next == next_step::refuse) {
         co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
         co_return false;
     }
+    if (!c.held.empty()) {
+        const bool sent = co_await write_all(c, {});
+        if (!sent) co_return false;
+    }
+    if (next == next_step::handle) co_return true;
     const bool whole = co_await read_body(c, a, a.must_continue);
     if (whole) take_body(c, request);
     co_return whole;
@@ -553,13 +560,9 @@ coro<> serve_requests(http_connection& c, handover& next_owner) {
         if (!there) co_return;
         http::request request;
         response_form form;
-        if (const next_step next = take_request(c, request, form, a); next != next_step::handle) {
-            const bool whole = co_await read_rest(c, request, a, next);
-            if (!whole) co_return;
-        }
-        if (c.body && !c.held.empty()) {  // before a "100 Continue"
-            const bool sent = co_await write_all(c, {});
-            if (!sent) co_return;
+        if (const next_step next = take_request(c, request, form, a); c.body || next != next_step::handle) {
+            const bool goes_on = co_await read_rest(c, request, a, next);
+            if (!goes_on) co_return;
         }
 
         const active_request active(c.server);
@@ -579,7 +582,7 @@ coro<> serve_requests(http_connection& c, handover& next_owner) {
         } else {
             sent = co_await send_text(c, outcome.response, form);
         }
-        if (form.framing != body_framing::upgrade) tell_log(c, a, outcome.response.status(), sent);
+        tell_log(c, a, form, outcome.response.status(), sent);
         if (!sent) co_return;
         if (c.body || !form.keep_alive) {
             const bool goes_on = co_await finish(c, form.keep_alive);
