@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <utility>
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -145,6 +147,42 @@ AIO_REAL_TEST("behind PgBouncer in transaction mode, transactions work where not
     co_await aio::gather(fill(first, 0), fill(second, 100));
     EXPECT_EQ(co_await aio_test::count(first, "bounced"), 80);
     co_await first.query("DROP TABLE bounced");
+}
+
+AIO_REAL_TEST("a PgBouncer that ends in the middle of transactions is their error, and nothing of them is left") {
+    sql::connect_options unprepared{.statement_cache = 0};
+    auto& observer = co_await aio::enter(sql::connect(server()));
+    co_await observer.query("DROP TABLE IF EXISTS left_over; CREATE TABLE left_over (x INTEGER)");
+    std::optional<bouncer> between(std::in_place, "transaction");
+    co_await between->until_ready();
+    auto& first = co_await aio::enter(sql::connect(between->url(), unprepared));
+    auto& second = co_await aio::enter(sql::connect(between->url(), unprepared));
+    const auto work = [](sql::connection& db) -> aio::coro<> {
+        auto body = [&]() -> aio::coro<> {
+            co_await db.query("INSERT INTO left_over VALUES ($1)", 1);
+            const auto neighbour = aio::create_task(code_of(db.query("INSERT INTO left_over VALUES ($1)", 2)));
+            co_await db.query("SELECT pg_sleep(60)");
+        };
+        co_await aio::with(db.transaction(), body);
+    };
+    auto one = aio::create_task(code_of(work(first)));
+    auto other = aio::create_task(code_of(work(second)));
+    while ((co_await observer.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).size() < 2) {
+        co_await aio::sleep(1ms);
+    }
+    between.reset();
+    for (auto* job : {&one, &other}) {
+        const std::string code = co_await aio::wait_for(std::move(*job), 30s);
+        EXPECT_TRUE(code.starts_with("08") || code == "57P01") << code;  // PgBouncer may say that it ends
+    }
+    EXPECT_FALSE(first.usable() || second.usable());
+    EXPECT_EQ(co_await code_of(first.query("SELECT 1")), "08003");
+    co_await observer.query("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+    while (!(co_await observer.query("SELECT 1 FROM pg_locks WHERE relation = 'left_over'::regclass")).empty()) {
+        co_await aio::sleep(1ms);
+    }
+    EXPECT_EQ(co_await aio_test::count(observer, "left_over"), 0);
+    co_await observer.query("DROP TABLE left_over");
 }
 
 AIO_REAL_TEST("over TLS everything works; a server that cannot prove who it is gets no password") {
