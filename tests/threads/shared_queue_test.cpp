@@ -13,6 +13,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <variant>
 #include <vector>
 
 using aio_test::counted;
@@ -263,6 +264,154 @@ AIO_REAL_TEST("an item that is put while its getter is cancelled goes to the nex
         EXPECT_TRUE(q.empty());
         EXPECT_EQ(q.statistics().tasks_getting, 0u);
     }
+}
+
+AIO_TEST("a task that has used up its budget finds a queue that another thread has destroyed gone, not dangling") {
+    auto q = std::make_unique<aio::shared_queue<int>>();
+    aio::shared_queue<int>& queue = *q;
+    constexpr int n = 100'000;
+    for (int i = 0; i < n; ++i) queue.put_nowait(i);
+    int got = 0;
+    auto getter = aio::create_task([&]() -> aio::coro<> {
+        for (; got < n; ++got) static_cast<void>(co_await queue.get());
+    });
+    auto destroyer = aio::create_task([&]() -> aio::coro<> {
+        std::thread([&] { q.reset(); }).join();
+        co_return;
+    });
+    co_await destroyer;
+    EXPECT_THROW(co_await getter, aio::cancelled_error);
+    EXPECT_GT(got, 0);
+    EXPECT_LT(got, n);
+}
+
+namespace {
+
+/// Throws where it is moved, if told so, on the thread that has told so.
+struct refuses_to_move {
+    static inline thread_local bool refuses = false;
+    int value = 0;
+    explicit refuses_to_move(int v) : value(v) {}
+    refuses_to_move(refuses_to_move&& other) : value(other.value) {
+        if (refuses) throw std::runtime_error("cannot be moved here");
+    }
+};
+
+}  // namespace
+
+AIO_REAL_TEST("an item that cannot be moved out on one thread is got on another, before those that came later") {
+    aio::shared_queue<refuses_to_move> q;
+    q.put_nowait(refuses_to_move(1));
+    q.put_nowait(refuses_to_move(2));
+    std::thread refusing([&] {
+        refuses_to_move::refuses = true;
+        EXPECT_THROW(static_cast<void>(q.get_sync()), std::runtime_error);
+        EXPECT_THROW(static_cast<void>(q.get_nowait()), std::runtime_error);
+        EXPECT_THROW(q.put_sync(refuses_to_move(3)), std::runtime_error);
+        aio::run([&]() -> aio::coro<> { EXPECT_THROW(static_cast<void>(co_await q.get()), std::runtime_error); }());
+    });
+    refusing.join();
+    EXPECT_EQ(q.size(), 2u);
+    const refuses_to_move first = co_await q.get();
+    EXPECT_EQ(first.value, 1);
+    EXPECT_EQ(q.get_nowait().value, 2);
+    EXPECT_EQ(q.statistics().unfinished, 2u);
+}
+
+AIO_REAL_TEST("a getter of another loop is woken for an item that came back") {
+    aio::shared_queue<refuses_to_move> q;
+    std::atomic<int> got = 0;
+    std::thread other = loop_on_a_thread([&]() -> aio::coro<> {
+        const refuses_to_move item = co_await q.get();
+        got = item.value;
+    });
+    co_await until_on_the_loop([&] { return q.statistics().tasks_getting == 1; });
+    refuses_to_move::refuses = true;
+    auto here = aio::create_task(q.get());
+    co_await turns();
+    refuses_to_move::refuses = false;
+    q.put_nowait(refuses_to_move(1));
+    q.put_nowait(refuses_to_move(2));
+    refuses_to_move::refuses = true;
+    EXPECT_THROW(static_cast<void>(co_await std::move(here)), std::runtime_error);
+    refuses_to_move::refuses = false;
+    other.join();
+    EXPECT_EQ(got + q.get_nowait().value, 3);
+}
+
+PLAIN_TEST("joins of several threads and loops end exactly when all is done, round after round") {
+    aio::shared_queue<int> q(4);
+    std::atomic<int> worked = 0;
+    std::vector<std::thread> consumers;
+    for (int c = 0; c < 2; ++c) {
+        consumers.push_back(loop_on_a_thread([&]() -> aio::coro<> {
+            try {
+                for (;;) {
+                    static_cast<void>(co_await q.get());
+                    ++worked;
+                    q.task_done();
+                }
+            } catch (const aio::queue_shut_down&) { co_return; }
+        }));
+    }
+    for (int round = 1; round <= 100; ++round) {
+        for (int i = 0; i < 10; ++i) q.put_sync(i);
+        std::thread other([&] { q.join_sync(); });
+        aio::run([&]() -> aio::coro<> { co_await q.join(); }());
+        EXPECT_EQ(worked, round * 10);
+        other.join();
+    }
+    EXPECT_THROW(q.task_done(), std::invalid_argument);
+    q.shutdown();
+    for (auto& t : consumers) t.join();
+}
+
+PLAIN_TEST("debug mode tells of tasks of the loop that wait on a queue while it is destroyed") {
+    std::vector<std::string> told;
+    auto main = [&]() -> aio::coro<> {
+        aio::get_running_loop().set_exception_handler(
+            [&](const aio::exception_context& c) { aio_test::note_destruction(told, c); });
+        auto q = std::make_unique<aio::shared_queue<int>>();
+        auto getter = aio::create_task(q->get(), {.name = "getter"});
+        co_await turns();
+        std::thread([&] { q.reset(); }).join();  // tasks of other threads' loops are not named
+        EXPECT_THROW(co_await getter, aio::cancelled_error);
+        q = std::make_unique<aio::shared_queue<int>>();
+        getter = aio::create_task(q->get(), {.name = "getter"});
+        co_await turns();
+        q.reset();
+        EXPECT_THROW(co_await getter, aio::cancelled_error);
+    };
+    aio::testing::run(main(), {.virtual_time = true, .debug = true});
+    AIO_REQUIRE(told.size() == 1);
+    EXPECT_NE(told[0].find("aio::shared_queue destroyed while 1 task waits on it: getter"), std::string::npos)
+        << told[0];
+}
+
+AIO_REAL_TEST("wait_for and race over queues that other threads fill lose nothing") {
+    aio::shared_queue<int> a(2), b(2);
+    constexpr int n = AIO_TEST_SANITIZED ? 300 : 1000;
+    std::thread left([&] {
+        for (int i = 0; i < n; ++i) a.put_sync(1);
+    });
+    std::thread right([&] {
+        for (int i = 0; i < n; ++i) b.put_sync(1);
+    });
+    int got = 0;
+    for (int i = 0; got < 2 * n; ++i) {
+        if (i % 2 == 0 && got < n) {  // so one of the two will have an item
+            const auto first = co_await aio::race(a.get(), b.get());
+            got += std::visit([](int one) { return one; }, first);
+        } else {
+            try {
+                got += co_await aio::wait_for(i % 3 == 0 ? a.get() : b.get(), 100us);
+            } catch (const aio::timeout_error&) {}
+        }
+    }
+    left.join();
+    right.join();
+    EXPECT_EQ(got, 2 * n);
+    EXPECT_TRUE(a.empty() && b.empty());
 }
 
 // ---- deadlocks

@@ -6,6 +6,8 @@
 #include "brute_force.hpp"
 #include "planted.hpp"
 
+#include <aio/shared_queue.hpp>
+
 #include <memory>
 #include <set>
 #include <thread>
@@ -710,6 +712,8 @@ PLAIN_TEST("the queues hand each item over once") {
     withstands_as_a_whole(&hand_over<aio::lifo_queue<int>>);
     withstands_as_a_whole(&hand_over<aio::priority_queue<int>>);
     withstands_as_a_whole(&put_get_join<aio::queue<counted>>);
+    withstands_as_a_whole(&hand_over<aio::shared_queue<int>>);
+    withstands_as_a_whole(&put_get_join<aio::shared_queue<counted>>);
     withstands_as_a_whole(&put_get_join<aio::lifo_queue<counted>>);
     withstands_as_a_whole(&put_get_join<aio::priority_queue<counted, by_value>>);
 }
