@@ -7,7 +7,6 @@
 // consumers add up how much they take when they are installed. At the end nothing is lost and nothing counted twice.
 
 #include <aio/aio.hpp>
-#include <aio/shared_queue.hpp>
 
 #include <algorithm>
 #include <cstdint>

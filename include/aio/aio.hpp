@@ -43,6 +43,7 @@
 #include <aio/semaphore.hpp>
 #include <aio/server.hpp>
 #include <aio/shared_lock.hpp>
+#include <aio/shared_queue.hpp>
 #include <aio/signals.hpp>
 #include <aio/sleep.hpp>
 #include <aio/standard_streams.hpp>
