@@ -55,6 +55,7 @@ NEAR = {
     "sqlite": ["sql"],
     "pool": ["sql", "sql_postgres"],
 }
+AREAS = ("http", "sql", "jetstream")  # a library each; its suites begin with its name
 WHOLE = ["brute_force", "model", "out_of_memory"]  # run last among the suites of the core, because they take the longest
 
 KEYWORDS = {"return", "co_return", "co_await", "co_yield", "throw", "using", "static_assert", "break", "continue", "goto", "delete", "case",
@@ -227,7 +228,8 @@ class Copy:
             command += ["--target", *targets]
         return subprocess.run(command, capture_output=True, text=True)
 
-    def prepare(self):
+    def prepare(self, areas):
+        """Builds the libraries, and the suites of these areas."""
         self.refresh()
         configure = subprocess.run(
             ["cmake", "--preset", "shared", "-B", str(self.build), "-DCMAKE_CXX_FLAGS_DEBUG=-O0 -D_GLIBCXX_ASSERTIONS",
@@ -235,13 +237,13 @@ class Copy:
             cwd=self.tree, capture_output=True, text=True)
         if configure.returncode:
             sys.exit(f"mutate: cmake failed:\n{configure.stdout}{configure.stderr}")
-        built = self.cmake_build()
+        targets = set(re.findall(r"^(\w+): phony", self.cmake_build("help").stdout, re.M))
+        self.libraries = [t for t in ("aiocxx", *(f"aiocxx_{area}" for area in AREAS)) if t in targets]
+        every = sorted(t for t in targets if t.endswith("_test"))
+        self.suites = [suite for area in areas for suite in suites_in(area, every)]
+        built = self.cmake_build(*self.libraries, *self.suites)
         if built.returncode:
             sys.exit(f"mutate: the unchanged tree does not build:\n{built.stdout[-4000:]}{built.stderr[-2000:]}")
-        self.libraries = [t for t in ("aiocxx", "aiocxx_http", "aiocxx_sql") if list(self.build.glob(f"lib{t}.so"))]
-
-    def suites(self):
-        return sorted(p.name for p in self.programs.glob("*_test") if p.is_file())
 
     def run(self, suite, limit, output=subprocess.DEVNULL):
         """True if the suite passes with this copy's libraries within the limit."""
@@ -282,15 +284,20 @@ class Copy:
             target.write_text(text)
 
 
+def area_of(path):
+    """The folder of src/ that has a library of its own, or "core"."""
+    folder = pathlib.Path(path).parts[1]
+    return folder if folder in AREAS else "core"
+
+
+def suites_in(area, suites):
+    return [s for s in suites if (s.startswith(area) if area in AREAS else not s.startswith((*AREAS, "docs")))]
+
+
 def suites_for(path, suites, seconds):
     """The suites of the area of a file, the nearest first."""
     stem = pathlib.Path(path).stem
-    if "/http/" in path:
-        area = [s for s in suites if s.startswith("http")]
-    elif "/sql/" in path:
-        area = [s for s in suites if s.startswith("sql")]
-    else:
-        area = [s for s in suites if not s.startswith(("http", "sql", "docs"))]
+    area = suites_in(area_of(path), suites)
     near = [f"{name}_test" for name in [stem, *NEAR.get(stem, [])]]
     whole = [f"{name}_test" for name in WHOLE]
     return sorted(area, key=lambda s: (near.index(s) if s in near else len(near), s in whole, seconds[s]))
@@ -326,6 +333,8 @@ def main():
     parser.add_argument("--most", type=int, default=50, help="how many faults (50); 0: all")
     parser.add_argument("--seed", type=int, help="of the choice; otherwise one of the day, which is printed")
     parser.add_argument("--changed", metavar="COMMIT", help="only files of src/ that differ from that commit")
+    parser.add_argument("--one-area", action="store_true", help="only in the area of the first fault, so that fewer suites are built: "
+                        "the core, or one of " + ", ".join(AREAS))
     parser.add_argument("--seconds", type=int, default=0, help="stop after that many (0: never)")
     parser.add_argument("--list", action="store_true", help="only print the faults that would be made")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2), help="faults at a time (half of the cores)")
@@ -355,6 +364,8 @@ def main():
     if lines:
         faults = [fault for fault in faults if any(described(fault).startswith(line) for line in lines)]
     random.Random(seed).shuffle(faults)
+    if options.one_area and faults:
+        faults = [fault for fault in faults if area_of(fault.file) == area_of(faults[0].file)]
     if options.list:
         for fault in faults[:options.most or None]:
             print(described(fault))
@@ -365,7 +376,7 @@ def main():
     copies = [first] + [Copy(options.folder / str(n), options.cmake, first) for n in range(2, options.jobs + 1)]
     print(f"mutate: seed {seed}, {len(faults)} possible faults in {len(files)} files; building the tests", flush=True)
     for copy in copies:
-        copy.prepare()
+        copy.prepare(sorted({area_of(fault.file) for fault in faults}))
 
     def seconds_of(suite):
         start = time.monotonic()
@@ -375,7 +386,7 @@ def main():
                 sys.exit(f"{output.read()[-6000:]}\nmutate: {suite} fails on the unchanged tree")
         return time.monotonic() - start
 
-    suites = list(first.suites())
+    suites = first.suites
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as threads:
         seconds = dict(zip(suites, threads.map(seconds_of, suites)))
     print("mutate: " + ", ".join(f"{s} {seconds[s]:.1f} s" for s in sorted(seconds, key=seconds.get, reverse=True)[:12]), flush=True)
