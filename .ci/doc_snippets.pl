@@ -7,7 +7,7 @@ use warnings;
 sub squeeze { my ($text) = @_; $text =~ s/\s+//g; return $text; }
 sub slurp { my ($file) = @_; local $/; open(my $in, '<', $file) or die "$file: $!\n"; return scalar <$in>; }
 
-my %compiled = map { $_ => squeeze(slurp($_)) } glob('examples/*.cpp tests/*/*.cpp');
+my %compiled = map { $_ => squeeze(slurp($_)) } glob('examples/*.cpp examples/tour/*.cpp tests/*/*.cpp');
 my $missing = 0;
 for my $page (@ARGV) {
     my $text = slurp($page);

@@ -34,7 +34,7 @@ check=$folder/prefix/bin/aiocxx-check
 printf 'aio::coro<> f() { co_await q.put(item{"a", "b"}); }\n' >"$folder/broken.cpp"
 if "$check" "$folder/broken.cpp" >"$folder/check.log"; then echo "fault P1: aiocxx-check found nothing"; exit 1; fi
 grep -q 'broken.cpp:1: R1:' "$folder/check.log"
-"$check" "$here/../../examples/"*.cpp
+"$check" "$here/../../examples/"*.cpp "$here/../../examples/tour/"*.cpp
 
 echo "== pkg-config"
 modules=$(dirname "$(find "$folder/prefix" -name aiocxx.pc)")
