@@ -314,7 +314,7 @@ workers::workers(workers_options options) : threads_(std::make_shared<detail::wo
 workers::~workers() {
     if (!threads_ || !threads_->started()) return;
     if (threads_->forked()) {
-        static_cast<void>(new std::shared_ptr<detail::worker_threads>(std::move(threads_)));  // its threads are gone
+        threads_->keep_for_ever();
         return;
     }
     if (threads_->has_this_thread()) {

@@ -59,6 +59,8 @@ public:
     bool started() const noexcept { return started_.load(std::memory_order_acquire); }
     bool forked() const noexcept { return generation_ != fork_generation(); }
     bool has_this_thread() const noexcept;
+    /// For the child of a fork(): this is never destroyed, and so neither are its threads, which are gone.
+    void keep_for_ever() noexcept { itself_ = shared_from_this(); }
     /// Starts the threads, if that was not done. Throws std::logic_error if the workers cannot be used any more.
     void require_started(loop_core& asker);
     std::vector<worker_statistics> statistics() const;
@@ -96,6 +98,7 @@ private:
     std::vector<std::unique_ptr<worker_thread>> workers_;  // complete once started_
     std::size_t alive_ = 0;
     list<workers_shutdown::node> ends_;
+    std::shared_ptr<worker_threads> itself_;
 };
 
 }  // namespace aio::detail

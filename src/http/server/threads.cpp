@@ -74,6 +74,7 @@ coro<> serve_on_threads(http_handler handler, std::string host, int port, http_s
         http::server first = co_await start_http_server(calls(shared), host, port, settings);
         co_await with(first, [&](http::server& mine) -> coro<> {
             std::vector<coro<>> others;
+            others.reserve(count + 1);
             for (std::size_t i = 0; i < count; ++i)
                 others.push_back(to_coro(w.run_on(i, &serve_port_there, shared, host, mine.port(), settings)));
             co_await serve_together(mine, std::move(others));
@@ -91,6 +92,7 @@ coro<> serve_on_threads(http_handler handler, descriptor socket, http_server_set
     workers threads({.threads = count});
     co_await with(threads, [&](workers& w) -> coro<> {
         std::vector<coro<>> others;
+        others.reserve(count + 1);
         for (std::size_t i = 0; i < count; ++i)
             others.push_back(to_coro(w.run_on(i, &serve_socket_there, shared, copy_of(socket), settings)));
         http::server first = co_await start_http_server(calls(shared), std::move(socket), settings);

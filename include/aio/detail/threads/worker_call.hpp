@@ -34,8 +34,7 @@ public:
     static constexpr bool awaited_once = true;  // the function and its arguments are moved from
     worker_call_base(worker_threads& threads, std::size_t index) noexcept : threads_(&threads), index_(index) {}
     /// Only before the await.
-    worker_call_base(worker_call_base&& other) noexcept
-        : irrevocable<worker_call_base>(other), threads_(other.threads_), index_(other.index_) {}
+    worker_call_base(worker_call_base&& other) noexcept : threads_(other.threads_), index_(other.index_) {}
     worker_call_base& operator=(worker_call_base&&) = delete;
 
     bool await_ready();
@@ -129,6 +128,7 @@ private:
     // look at the error yet, if there is another handle.
     void collect(task_base& ended) noexcept override {
         result<value_type>& outcome = static_cast<task_state<value_type>&>(ended).outcome;
+        const bool drop = outcome.has_value() || (ended.references() <= 2 && ended.waiters().empty());
         try {
             if (outcome.has_value()) {
                 outcome_ = std::move(outcome);
@@ -136,7 +136,8 @@ private:
                 outcome_.set_error(outcome.error());
             }
         } catch (...) { outcome_.set_error(std::current_exception()); }
-        if (outcome.has_value() || (ended.references() <= 2 && ended.waiters().empty())) outcome.reset();
+        // NOLINTNEXTLINE(bugprone-use-after-move): what is left of the value is destroyed here
+        if (drop) outcome.reset();
         if (!outcome_.has_value()) [[unlikely]]
             trace_sent(outcome_.error());
     }
