@@ -62,9 +62,13 @@ coro<nlohmann::json> ask_jetstream(client_ptr client, std::string what, nlohmann
     const time_point last = limit.has_value() ? limit.from(began) : time_point::max();
     std::string why = "no answer";
     std::chrono::milliseconds pause{10};
+    std::chrono::nanoseconds patience = std::chrono::seconds(1);
     for (;;) {
         if (!client->is_ready()) co_await wait_for(client->ready(), limit);
-        nats_answer answer(*client, limit);
+        // A cluster without a leader does not answer at all: it is asked again before the limit.
+        const delay wait = limit.has_value() ? std::min(patience, limit.value()) : patience;
+        nats_answer answer(*client, wait);
+        patience *= 2;
         client->send(subject, answer.inbox(), {}, text);
         const nats_reply reply = co_await answer;
         if (reply.what == nats_reply::kind::closed) client->check_open();

@@ -101,7 +101,7 @@ coro<> wait_for_pong(std::shared_ptr<nats_client> client) {
 }
 
 async_generator<jetstream::connection_event> events_of(
-    std::shared_ptr<nats_client> client, broadcast<jetstream::connection_event>::subscription in) {
+    [[maybe_unused]] std::shared_ptr<nats_client> client, broadcast<jetstream::connection_event>::subscription in) {
     for (;;) {
         bool behind = false;
         try {

@@ -274,7 +274,7 @@ coro<> nats_queue::confirm(std::string subject) {
     for (;;) {
         if (!client_->is_ready()) co_await client_->ready();
         {
-            nats_answer answer(*client_, client_->settings().numbers.request_timeout);
+            nats_answer answer(*client_, std::chrono::seconds(1));  // while there is no leader nobody answers
             client_->send(subject, answer.inbox(), {}, "+ACK");
             const nats_reply reply = co_await answer;
             if (reply.what == nats_reply::kind::answered && reply.status == 0) co_return;

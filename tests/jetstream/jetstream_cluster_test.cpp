@@ -1,0 +1,122 @@
+// A queue over a real cluster of three servers, while servers are killed, stand still and come back. Every item is
+// counted at the end: none is lost, none is put twice, and one that comes again says so.
+#include "nats_servers.hpp"
+
+#include <map>
+
+using namespace aio_test;
+namespace jetstream = aio::jetstream;
+using text_queue = jetstream::queue<std::string>;
+
+namespace {
+
+constexpr jetstream::connect_options patient{.connect_timeout = 1s,
+    .reconnect_wait = 10ms,
+    .max_reconnect_wait = 200ms,
+    .request_timeout = 20s,
+    .ping_interval = 500ms};
+
+struct counts {
+    std::map<std::string, int> seen;
+    int unsure = 0;
+    int first_twice = 0;  // items that came a second time as if it were the first
+};
+
+aio::coro<> produce(text_queue& q, int from, int to) {
+    for (int i = from; i < to; ++i) co_await q.put(std::to_string(i));
+}
+
+aio::coro<> consume(text_queue& q, counts& n) {
+    for (;;) {
+        const std::string item = co_await q.get();
+        if (++n.seen[item] > 1 && q.delivery() == 1) ++n.first_twice;
+        try {
+            co_await q.task_done();
+        } catch (const aio::timeout_error&) {
+            ++n.unsure;  // an election took longer than ack_wait: it may come again, and is marked then
+        }
+    }
+}
+
+/// Puts and gets `items` over two connections while disturb() does its worst.
+template<class Disturb>
+aio::coro<> survives(int items, Disturb disturb) {
+    if (!there_is_nats()) co_return;
+    nats_cluster cluster;
+    co_await cluster.start();
+    counts n;
+    auto first = [&](jetstream::connection& a) -> aio::coro<> {
+        auto second = [&](jetstream::connection& b) -> aio::coro<> {
+            constexpr jetstream::queue_options options{.replicas = 3, .ack_wait = 2s};
+            auto& in = co_await aio::enter(a.queue<std::string>("orders", options));
+            auto& out = co_await aio::enter(b.queue<std::string>("orders", options));
+            aio::background_tasks consumers;
+            for (int i = 0; i < 4; ++i) { consumers.create_task(consume(i % 2 ? in : out, n)); }
+            const int quarter = items / 4;
+            aio::task<> p0 = aio::create_task(produce(in, 0, quarter));
+            aio::task<> p1 = aio::create_task(produce(in, quarter, quarter * 2));
+            aio::task<> p2 = aio::create_task(produce(out, quarter * 2, quarter * 3));
+            aio::task<> p3 = aio::create_task(produce(out, quarter * 3, items));
+            co_await disturb(cluster, n, a);
+            co_await p0;
+            co_await p1;
+            co_await p2;
+            co_await p3;
+            co_await in.join();
+            co_await consumers.shutdown();
+            EXPECT_EQ(n.seen.size(), static_cast<std::size_t>(items));
+            EXPECT_EQ(in.statistics().put + out.statistics().put, static_cast<std::uint64_t>(items));
+            EXPECT_EQ(n.first_twice, 0);
+            EXPECT_EQ(co_await in.size(), 0u);
+        };
+        co_await aio::with(jetstream::connect(cluster.urls(), patient), second);
+    };
+    co_await aio::with(jetstream::connect(cluster.urls(), patient), first);
+}
+
+aio::coro<> until_seen(const counts& n, std::size_t many) {
+    while (n.seen.size() < many) co_await aio::sleep(2ms);
+}
+
+/// Waits until all three have all there is: a cluster survives the loss of one of three, not of two.
+aio::coro<> until_current(jetstream::connection& js) {
+    for (bool current = false; !current;) {
+        co_await aio::sleep(50ms);
+        current = true;
+        for (const char* what : {"STREAM.INFO.orders", "CONSUMER.INFO.orders.workers"}) {
+            std::string said;
+            try {
+                const jetstream::message m = co_await js.request("$JS.API." + std::string(what), "", {.timeout = 1s});
+                said = m.data;
+            } catch (const aio::timeout_error&) {
+            } catch (const jetstream::error&) {}
+            const bool all = said.find("\"leader\":") != std::string::npos &&
+                said.find("\"current\":true") != std::string::npos &&
+                said.find("\"current\":false") == std::string::npos;
+            if (!all) current = false;
+        }
+    }
+}
+
+}  // namespace
+
+AIO_REAL_TEST("one of three servers is killed and comes back, and every item is accounted for") {
+    co_await survives(400, [](nats_cluster& cluster, const counts& n, jetstream::connection&) -> aio::coro<> {
+        co_await until_seen(n, 100);
+        cluster[1].kill();
+        co_await until_seen(n, 200);  // two of three go on
+        co_await cluster[1].start();
+    });
+}
+
+AIO_REAL_TEST("a server that stands still and goes on later costs no item") {
+    co_await survives(400, [](nats_cluster& cluster, const counts& n, jetstream::connection& js) -> aio::coro<> {
+        for (std::size_t i = 0; i < 2; ++i) {
+            co_await until_seen(n, 50 + i * 150);
+            cluster[i].pause();
+            co_await until_seen(n, 100 + i * 150);
+            cluster[i].go_on();
+            co_await until_current(js);
+        }
+    });
+}
