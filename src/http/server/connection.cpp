@@ -68,6 +68,7 @@ http_connection::http_connection(http_server_state& s, stream c)
 http_connection::~http_connection() {
     if (body) body->leave();
     if (flush_.linked()) flush_.unlink();
+    if (self_) *self_ = nullptr;
     if (flusher_) flusher_.cancel();
 }
 
@@ -77,7 +78,8 @@ void http_connection::flush_later() {
 
 void http_connection::held_flush::flush() noexcept {
     try {
-        connection.flusher_ = create_task(write_held(connection));
+        if (!connection.self_) connection.self_ = std::make_shared<http_connection*>(&connection);
+        connection.flusher_ = create_task(write_held(connection.self_));
     } catch (...) {  // no memory: it is sent with the next response
     }
 }

@@ -124,7 +124,8 @@ private:
         http_connection& connection;
     };
     held_flush flush_{*this};
-    aio::task<> flusher_;  // writes what is held while a handler works
+    aio::task<> flusher_;                     // writes what is held while a handler works
+    std::shared_ptr<http_connection*> self_;  // for the flusher, which may outlive the connection
 };
 
 /// The rest of a request's body. The connection outlives the handler, but not what the handler may have given it to.
@@ -180,8 +181,8 @@ coro<read_outcome> read_more(http_connection& c, delay limit);
 
 // ---- in sending.cpp
 
-/// Writes what is held, in a task of its own.
-coro<> write_held(http_connection& c);
+/// Writes what is held, in a task of its own. *self becomes null when the connection goes.
+coro<> write_held(std::shared_ptr<http_connection*> self);
 
 inline constexpr std::size_t write_size = 256 * 1024;
 

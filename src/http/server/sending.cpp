@@ -56,8 +56,22 @@ coro<bool> write_all(http_connection& c, std::string_view text) {
     co_return taken;
 }
 
-coro<> write_held(http_connection& c) {
-    if (!c.held.empty()) static_cast<void>(co_await write_all(c, {}));
+coro<> write_held(std::shared_ptr<http_connection*> self) {
+    http_connection* c = *self;
+    if (!c || c->held.empty()) co_return;
+    const std::string held = c->take_held();
+    bool taken = false, in_time = true;
+    ++c->writing;
+    try {
+        co_await wait_for(c->client.write(std::string_view(held)), c->server.options.write_timeout);
+        taken = true;
+    } catch (const timeout_error&) { in_time = false; } catch (const std::system_error&) {  // it has gone
+    }
+    c = *self;
+    if (!c) co_return;
+    --c->writing;
+    if (!in_time) c->client.abort();
+    if (!taken) ++c->server.counts.lost_clients;
 }
 
 bool may_hold(const http_connection& c, const http::response& r, const response_form& form) noexcept {
