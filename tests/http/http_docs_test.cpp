@@ -167,10 +167,13 @@ AIO_REAL_TEST("the notes of the guide are served, kept and found") {
     auto server = co_await http::start_server(app, "127.0.0.1", 0);
     http::session s;
     const std::string base = url_of(server);
-    EXPECT_EQ(co_await add_note(s, base, {{"title", "milk"}, {"text", "two litres"}}), "/notes/1");
-    EXPECT_EQ(co_await add_note(s, base, {{"title", "bread"}, {"text", "one"}}), "/notes/2");
+    const json milk{{"title", "milk"}, {"text", "two litres"}};
+    const json bread{{"title", "bread"}, {"text", "one"}};
+    EXPECT_EQ(co_await add_note(s, base, milk), "/notes/1");
+    EXPECT_EQ(co_await add_note(s, base, bread), "/notes/2");
     const std::vector<std::string> urls{base + "/notes/1", base + "/notes/2"};
-    EXPECT_EQ(co_await all_titles(s, urls), (std::vector<std::string>{"milk", "bread"}));
+    const std::vector<std::string> titles{"milk", "bread"};
+    EXPECT_EQ(co_await all_titles(s, urls), titles);
     EXPECT_EQ((co_await s.get(base + "/hello?name=Ann")).text(), "hello, Ann\n");
     EXPECT_EQ((co_await s.get(base + "/notes/7")).status(), 404);
     EXPECT_EQ((co_await s.post(base + "/notes", "{")).status(), 400);

@@ -141,7 +141,8 @@ AIO_REAL_TEST("the guide's pool on a file of SQLite") {
         EXPECT_EQ(co_await add_many(*db, 100, 200), 100u);
     }
     const std::vector<int> ids{1, 2, 150, 7};
-    EXPECT_EQ(co_await names_of(pool, ids), (std::vector<std::string>{"Ann", "Bob", "user 150", "nobody"}));
+    const std::vector<std::string> names{"Ann", "Bob", "user 150", "nobody"};
+    EXPECT_EQ(co_await names_of(pool, ids), names);
     co_await rename_all(pool);
     EXPECT_EQ(co_await name_of(pool, 1), "ANN");
     co_await pool.aclose();

@@ -409,7 +409,8 @@ AIO_TEST("the guide's groups give what they say") {
     const std::vector<std::string> strange{"apple", "unicorn"};
     EXPECT_EQ(co_await ask_shops(strange), "there are no unicorns");
     EXPECT_EQ(co_await fastest(), "quick");
-    EXPECT_EQ(co_await as_they_come(), (std::vector<int>{10, 20, 30}));
+    const std::vector<int> in_order{10, 20, 30};
+    EXPECT_EQ(co_await as_they_come(), in_order);
 }
 
 AIO_TEST("the guide's lock, queue and watch do what they say") {
@@ -417,7 +418,8 @@ AIO_TEST("the guide's lock, queue and watch do what they say") {
     co_await aio::gather(c.add(), c.add(), c.add());
     EXPECT_EQ(co_await c.add(), 4);
     EXPECT_EQ(co_await pipeline(100, 3), 5050);
-    EXPECT_EQ(co_await newest_only(), (std::vector<int>{3}));
+    const std::vector<int> newest{3};
+    EXPECT_EQ(co_await newest_only(), newest);
 }
 
 TEST(guide, tests_need_no_clock_and_lose_nothing) {
