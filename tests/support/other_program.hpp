@@ -52,9 +52,9 @@ inline std::uint16_t free_port() {
 
 class other_program {
 public:
-    /// argv[0] is looked up in PATH. After 60 s the program is killed. Its standard input is a pipe, too.
-    explicit other_program(std::vector<std::string> argv) {
-        argv.insert(argv.begin(), {"timeout", "-k", "5", "60"});
+    /// argv[0] is looked up in PATH. After so many seconds the program is killed. Its standard input is a pipe, too.
+    explicit other_program(std::vector<std::string> argv, int seconds = 60) {
+        argv.insert(argv.begin(), {"timeout", "-k", "5", std::to_string(seconds)});
         std::vector<char*> words;
         for (std::string& word : argv) words.push_back(word.data());
         words.push_back(nullptr);
