@@ -128,9 +128,9 @@ struct loop_state {
     standard_streams* standard = nullptr;                  // made at the first std_out(); one of the services
     list<loop_service> services;
     running_loop_link running;
-    loop_settings settings;      // with which it was made
-    bool is_worker = false;      // it has the thread of a worker: a deadlock is told to another loop
-    bool closing = false;  // run() is at its end: other threads can start nothing more
+    loop_settings settings;  // with which it was made
+    bool is_worker = false;  // it has the thread of a worker: a deadlock is told to another loop
+    bool closing = false;    // run() is at its end: other threads can start nothing more
 };
 
 }  // namespace aio::detail

@@ -38,7 +38,8 @@ public:
             "server_name: " + name_ + "\nlisten: 127.0.0.1:" + std::to_string(port_) + "\npid_file: \"" +
                 place_.path("pid") + "\"\nlog_file: \"" + place_.path("log") + "\"\njetstream { store_dir: \"" +
                 place_.path("store") + "\", max_mem: 256MB, max_file: 2GB }\n" + extra_ + "\n");
-        program_.emplace(std::vector<std::string>{"nats-server", "-c", place_.path("conf")}, 300);  // elections take long
+        program_.emplace(
+            std::vector<std::string>{"nats-server", "-c", place_.path("conf")}, 300);  // elections take long
     }
     aio::coro<> answers() {
         for (int tries = 0;; ++tries) {

@@ -27,8 +27,8 @@ struct opened_file {
     bool gzip = false;
     file_facts facts;
     file_verdict verdict;
-    descriptor fd;     // of a content that is not in text
-    std::string text;  // what is to be sent of it
+    descriptor fd;                    // of a content that is not in text
+    std::string text;                 // what is to be sent of it
     std::optional<parts_body> parts;  // of several ranges; their bytes are in text, or come from fd
 };
 

@@ -29,12 +29,12 @@ public:
 
     // For the loop; wake() is for producers and signal handlers, too.
     bool empty() const noexcept;
-    bool drain() noexcept;             // delivers all nodes, first come first served; false if there were none
+    bool drain() noexcept;  // delivers all nodes, first come first served; false if there were none
     /// The loop is about to sleep; false if a node is there. idle: only another loop can wake it, so the thread counts
     /// as an idle one of the library until somebody wakes it (see src/loop/running_loops.hpp).
     bool prepare_to_block(bool idle = false) noexcept;
     void awake() noexcept;  // the loop is awake again
-    void close() noexcept;             // delivers what is left, and refuses all later nodes
+    void close() noexcept;  // delivers what is left, and refuses all later nodes
     int wake_fd() const noexcept { return wake_fd_; }
     void wake() noexcept;  // ends the loop's sleep; async-signal-safe
 
