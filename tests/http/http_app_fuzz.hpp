@@ -117,7 +117,11 @@ inline std::string conditions(std::string_view text) {
         aio::detail::file_conditions asked;
         asked.range = text;
         aio::detail::file_verdict v = aio::detail::judge(asked, facts);
-        const bool inside = v.count > 0 && v.offset < size && v.count <= size - v.offset;
+        const auto lies_inside = [size](std::uint64_t offset, std::uint64_t count) {
+            return count > 0 && offset < size && count <= size - offset;
+        };
+        bool inside = v.parts.empty() ? lies_inside(v.offset, v.count) : v.parts.size() > 1;
+        for (const auto& part : v.parts) inside = inside && lies_inside(part.offset, part.count);
         if (v.status == 206 && !inside) return "a range outside of the file";
         if (v.status == 200 && (v.offset != 0 || v.count != size)) return "not the whole file";
         if (v.status != 200 && v.status != 206 && v.status != 416) return "a range gives another status";

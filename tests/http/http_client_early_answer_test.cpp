@@ -56,8 +56,8 @@ aio::coro<> upload_all(const served& s, std::string path, int status, std::strin
     for (int i = 0; i < 6; ++i) {
         bool closed = false;
         const auto begin = std::chrono::steady_clock::now();
-        const http::response r = co_await aio::wait_for(
-            session.upload("PUT", s.url(path), i % 2 == 0 ? waits(closed) : endless(closed)), 20s);
+        auto body = i % 2 == 0 ? waits(closed) : endless(closed);
+        const http::response r = co_await aio::wait_for(session.upload("PUT", s.url(path), std::move(body)), 20s);
         EXPECT_EQ(r.status(), status) << path << i;
         EXPECT_EQ(r.text(), text) << path << i;
         EXPECT_TRUE(closed);
@@ -104,8 +104,8 @@ AIO_REAL_TEST("an answer of unknown length that comes early ends an upload with 
     http::session session({.max_connections = 1, .http_version = http::version::v2});
     for (const bool waiting : {true, false}) {
         bool closed = false;
-        const http::response r = co_await aio::wait_for(
-            session.upload("PUT", s.url("/pieces"), waiting ? slow(closed) : endless(closed)), 20s);
+        auto body = waiting ? slow(closed) : endless(closed);
+        const http::response r = co_await aio::wait_for(session.upload("PUT", s.url("/pieces"), std::move(body)), 20s);
         EXPECT_EQ(r.status(), 200);
         EXPECT_EQ(r.text(), "early enough");
         EXPECT_TRUE(closed);
@@ -121,7 +121,8 @@ AIO_REAL_TEST("open gives an early answer before the body has ended, and closes 
     http::session session({.max_connections = 1, .http_version = http::version::v2});
     for (const bool ends : {true, false}) {
         bool closed = false;
-        auto r = co_await session.open("POST", s.url("/200"), ends ? waits(closed) : endless(closed));
+        auto body = ends ? waits(closed) : endless(closed);
+        auto r = co_await session.open("POST", s.url("/200"), std::move(body));
         EXPECT_EQ(r.status(), 200);
         EXPECT_EQ(co_await r.read(), "early enough");
         co_await r.aclose();
@@ -169,7 +170,8 @@ AIO_REAL_TEST("a server that goes away in the middle of an upload: an error, and
         const std::string url = "http://127.0.0.1:" + std::to_string(server.port()) + "/";
         http::session session({.max_connections = 1, .http_version = http::version::v2});
         bool closed = false;
-        auto uploading = aio::create_task(session.upload("PUT", url, ends ? waits(closed) : endless(closed)));
+        auto body = ends ? waits(closed) : endless(closed);
+        auto uploading = aio::create_task(session.upload("PUT", url, std::move(body)));
         co_await reading.wait();
         EXPECT_FALSE(co_await server.drain(0s));  // GOAWAY, and then the connection is cut
         bool failed = false;

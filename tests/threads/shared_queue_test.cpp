@@ -404,7 +404,8 @@ AIO_REAL_TEST("wait_for and race over queues that other threads fill lose nothin
             got += std::visit([](int one) { return one; }, first);
         } else {
             try {
-                got += co_await aio::wait_for(i % 3 == 0 ? a.get() : b.get(), 100us);
+                auto& either = i % 3 == 0 ? a : b;
+                got += co_await aio::wait_for(either.get(), 100us);
             } catch (const aio::timeout_error&) {}
         }
     }
