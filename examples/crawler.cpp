@@ -87,7 +87,8 @@ aio::coro<> async_main(std::string url, int depth, int workers) {
     if (host == std::string::npos) throw std::invalid_argument("this is no URL: " + url);
     const std::size_t path = url.find('/', host + 3);
     crawl c(url.substr(0, path), depth);
-    co_await c.run(path == std::string::npos ? "/" : url.substr(path), workers);
+    std::string first = path == std::string::npos ? "/" : url.substr(path);
+    co_await c.run(std::move(first), workers);
 }
 
 }  // namespace

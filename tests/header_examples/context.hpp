@@ -113,6 +113,7 @@ aio::coro<> show(page);
 void check_that_nothing_is_lost();
 std::string slurp(std::string);
 int count_words(std::string);
+int add_up(std::vector<int>);
 std::pair<int, user> id_and_user(user);
 aio::async_generator<user> fetch_users(std::vector<int>);
 

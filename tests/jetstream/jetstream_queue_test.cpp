@@ -338,7 +338,8 @@ AIO_REAL_TEST("options that differ from those of the queue are refused, and a st
 AIO_REAL_TEST("classes go by to_bytes, and by JSON; a body that cannot be read is the task's all the same") {
     co_await with_server([](nats_server&, jetstream::connection& js) -> aio::coro<> {
         auto orders = [](jetstream::queue<shop::order>& q) -> aio::coro<> {
-            co_await q.put(shop::order{7, "green tea"});
+            shop::order tea{7, "green tea"};
+            co_await q.put(std::move(tea));
             const shop::order o = co_await q.get();
             EXPECT_EQ(o.number, 7);
             EXPECT_EQ(o.what, "green tea");

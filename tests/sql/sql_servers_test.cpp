@@ -87,7 +87,9 @@ private:
 };
 
 aio::coro<> until_somebody_sleeps(sql::connection& observer) {
-    while ((co_await observer.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).empty()) {
+    for (;;) {
+        const sql::rows found = co_await observer.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+        if (!found.empty()) co_return;
         co_await aio::sleep(1ms);
     }
 }
