@@ -30,7 +30,7 @@ aio::coro<> process(const job& j) {  // stands for the real work
 
 class service {
 public:
-    aio::coro<> add(job j) { co_await jobs_.put(std::move(j)); }
+    aio::coro<> add(job j) { co_await jobs_.put(j); }
     aio::coro<> all_done() { co_await jobs_.join(); }
     int done() const { return done_; }
     int given_up() const { return given_up_; }
@@ -43,7 +43,7 @@ public:
                 busy_ -= 1;
                 jobs_.task_done();
             });
-            co_await attempt(std::move(j));
+            co_await attempt(j);
         }
     }
     aio::coro<> report_health(aio::delay period) {
@@ -87,7 +87,7 @@ aio::coro<> async_main(int jobs, int workers) {
             for (int n = 0; n < workers; ++n) tg.create_task(s.work());
             for (int id = 0; id < jobs; ++id) {
                 job j{id % 3, id};
-                co_await s.add(std::move(j));
+                co_await s.add(j);
             }
             co_await s.all_done();
             tg.cancel();  // (5)

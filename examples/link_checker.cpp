@@ -64,7 +64,7 @@ aio::coro<int> async_main(std::vector<std::string> pages) {
     checker c;
     auto read = [&c](std::string from) { return c.read_page(std::move(from)); };
     std::set<std::string> links;
-    co_await aio::for_each(pages | aio::views::concurrent(4, read), [&](std::string page) {
+    co_await aio::for_each(pages | aio::views::concurrent(4, read), [&](const std::string& page) {
         for (std::string& link : links_in(page)) links.insert(std::move(link));
     });
 

@@ -60,7 +60,7 @@ private:
     }
     aio::coro<http::response> show(http::request request) {
         sql::rows found = co_await db_->query("SELECT id, title, text FROM notes WHERE id = $1", id_of(request));
-        if (found.size() == 0) throw http::refusal(404, "no such note\n");  // (1)
+        if (found.empty()) throw http::refusal(404, "no such note\n");  // (1)
         co_return http::response::json(to_json(found[0].as<note>()));
     }
     aio::coro<http::response> add(http::request request) {

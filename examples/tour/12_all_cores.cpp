@@ -25,7 +25,7 @@ aio::async_generator<batch> batches(std::filesystem::path input, std::size_t siz
 }
 
 // What takes its time: each package is hashed again and again. It runs on a worker's thread.
-tally digest(batch packages) {
+tally digest(const batch& packages) {
     tally all;
     for (const package& p : packages) {
         tally of_one;

@@ -98,7 +98,7 @@ template<class E>
 const E* exception_group::find() const noexcept {
     const E* found = nullptr;
     visit([](const std::exception_ptr& e, void* out) { return (*static_cast<const E**>(out) = as<E>(e)) != nullptr; },
-        &found);
+        static_cast<void*>(&found));
     return found;
 }
 template<class E, class F>
