@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include <unistd.h>
+
 namespace {
 
 namespace http = aio::http;
@@ -161,7 +163,7 @@ AIO_REAL_TEST("etl loads all rows or none") {
     const char* server = std::getenv("AIO_TEST_POSTGRES");
     if (!server) throw std::runtime_error("AIO_TEST_POSTGRES is not set: run this with tests/with_postgres COMMAND");
     auto& db = co_await aio::enter(aio::sql::connect(server));
-    co_await db.query("DROP TABLE IF EXISTS etl_people");
+    const std::string table = "etl_people_" + std::to_string(::getpid());  // this test may run twice at the same time
     const std::filesystem::path& folder = co_await aio::enter(aio::temporary_directory());
     const std::string good = (folder / "good.csv").string(), bad = (folder / "bad.csv").string();
     std::string text = "id,full name\n0,\"Ann \"\"A\"\", the first\"\n";
@@ -169,20 +171,20 @@ AIO_REAL_TEST("etl loads all rows or none") {
     co_await aio::write_file(good, text);
     co_await aio::write_file(bad, "id,full name\n1,Bob\n2\n");
 
-    const std::vector<std::string> both{server, "etl_people", good, bad};
+    const std::vector<std::string> both{server, table, good, bad};
     const outcome refused = co_await example("etl", both);
     EXPECT_EQ(refused.status, 1);
     EXPECT_EQ(refused.err, "nothing was loaded: " + bad + ":3: 1 fields, not 2\n");
-    EXPECT_TRUE((co_await db.query("SELECT to_regclass('etl_people')"))[0][0].is_null());
+    EXPECT_TRUE((co_await db.query("SELECT to_regclass($1)", table))[0][0].is_null());
 
-    const std::vector<std::string> one{server, "etl_people", "--rate", "1000000", good};
+    const std::vector<std::string> one{server, table, "--rate", "1000000", good};
     const outcome loaded = co_await example("etl", one);
     EXPECT_EQ(loaded.err, "");
     EXPECT_EQ(loaded.out, "2500 rows\n");
-    auto first = co_await db.query("SELECT \"full name\" FROM etl_people WHERE id IN ('0', '7') ORDER BY id");
+    auto first = co_await db.query("SELECT \"full name\" FROM " + table + " WHERE id IN ('0', '7') ORDER BY id");
     EXPECT_EQ(first[0][0].as<std::string>(), "Ann \"A\", the first");
     EXPECT_EQ(first[1][0].as<std::string>(), "back\\slash");
-    co_await db.query("DROP TABLE etl_people");
+    co_await db.query("DROP TABLE " + table);
 }
 
 AIO_REAL_TEST("a program that is started wrongly says how it is used") {
