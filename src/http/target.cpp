@@ -15,13 +15,6 @@ bool is_letter(char c) noexcept { return (c >= 'a' && c <= 'z') || (c >= 'A' && 
 bool is_one_of(char c, std::string_view set) noexcept { return set.find(c) != set.npos; }
 bool is_unreserved(char c) noexcept { return is_letter(c) || is_digit(c) || is_one_of(c, "-._~"); }
 
-int hex_value(char c) noexcept {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-}
-
 /// True if each "%" has two hexadecimal digits behind it, and all other characters are unreserved or among the others.
 bool is_encoded(std::string_view text, std::string_view others) noexcept {
     for (std::size_t i = 0; i < text.size(); ++i) {
@@ -78,24 +71,6 @@ std::optional<origin_parts> parse_origin(std::string_view text) noexcept {
 }
 
 }  // namespace
-
-void percent_decode(std::string_view text, bool in_query, std::string& out) {
-    out.clear();
-    out.reserve(text.size());
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (c == '%') {
-            const int high = i + 2 < text.size() ? hex_value(text[i + 1]) : -1;
-            const int low = high >= 0 ? hex_value(text[i + 2]) : -1;
-            if (low >= 0) {
-                out.push_back(static_cast<char>(high * 16 + low));
-                i += 2;
-                continue;
-            }
-        }
-        out.push_back(in_query && c == '+' ? ' ' : c);
-    }
-}
 
 void percent_encode(char byte, std::string& out) {
     constexpr char digits[] = "0123456789ABCDEF";

@@ -2,6 +2,8 @@
 // Parsing the target of a request (RFC 9112, 3.2), and the check of a host's name as it stands in a Host field or a URL
 // (RFC 3986, 3.2.2). The server's parser, the client's check of a Host header and http::request call it.
 
+#include <aio/detail/base/percent.hpp>
+
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,8 +26,6 @@ std::optional<http_target> parse_target(std::string_view method, std::string_vie
 /// True for "host", "host:80" and "[::1]:80"; false for an empty text, or one with a user in it.
 bool is_authority(std::string_view text) noexcept;
 
-/// Replaces %XX by the byte that it stands for, and '+' by a space if in_query. What cannot be decoded stays as it is.
-void percent_decode(std::string_view text, bool in_query, std::string& out);
 /// Appends %XX for a byte.
 void percent_encode(char byte, std::string& out);
 /// Appends text, with all bytes encoded but letters, digits and those of `plain`; the unreserved ones (RFC 3986, 2.3)

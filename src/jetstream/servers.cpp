@@ -2,6 +2,8 @@
 
 #include "jetstream/servers.hpp"
 
+#include <aio/detail/base/percent.hpp>
+
 #include <algorithm>
 #include <charconv>
 #include <cstring>
@@ -11,21 +13,6 @@
 
 namespace aio::detail {
 namespace {
-
-std::string decoded(std::string_view text) {
-    std::string plain;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        unsigned value = 0;
-        const char* const digits = text.data() + i + 1;
-        if (text[i] == '%' && text.size() - i > 2 && std::from_chars(digits, digits + 2, value, 16).ptr == digits + 2) {
-            plain += static_cast<char>(value);
-            i += 2;
-        } else {
-            plain += text[i];
-        }
-    }
-    return plain;
-}
 
 [[noreturn]] void refuse(const std::string& why) {
     throw std::invalid_argument("jetstream::connect: " + why + "; a URL is nats://user:password@host:4222, or tls://");
@@ -45,10 +32,10 @@ nats_server parse_server(std::string_view url) {
         const std::string_view who = url.substr(0, at);
         const std::size_t colon = who.find(':');
         if (colon == std::string_view::npos) {
-            s.token = decoded(who);
+            s.token = percent_decoded(who);
         } else {
-            s.user = decoded(who.substr(0, colon));
-            s.password = decoded(who.substr(colon + 1));
+            s.user = percent_decoded(who.substr(0, colon));
+            s.password = percent_decoded(who.substr(colon + 1));
         }
         url.remove_prefix(at + 1);
     }

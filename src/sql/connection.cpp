@@ -9,12 +9,12 @@
 
 #include "sql/driver.hpp"
 
+#include <aio/detail/base/percent.hpp>
 #include <aio/detail/task/operation.hpp>
 #include <aio/with.hpp>
 
 #include <algorithm>
 #include <cctype>
-#include <charconv>
 #include <cstdio>
 
 namespace aio::sql {
@@ -23,25 +23,9 @@ namespace aio::sql {
 
 namespace {
 
-/// Decodes %40 and so on; what is malformed stays as it is.
-std::string decoded(std::string_view text) {
-    std::string plain;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        unsigned value = 0;
-        const char* const digits = text.data() + i + 1;
-        if (text[i] == '%' && text.size() - i > 2 && std::from_chars(digits, digits + 2, value, 16).ptr == digits + 2) {
-            plain += static_cast<char>(value);
-            i += 2;
-        } else {
-            plain += text[i];
-        }
-    }
-    return plain;
-}
-
 /// True if key names an option with a secret, "password" or "sslpassword", in any case and however it is encoded.
 bool is_secret(std::string_view key) {
-    std::string name = decoded(key);
+    std::string name = aio::detail::percent_decoded(key);
     for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     return name.find("password") != std::string::npos;
 }

@@ -20,18 +20,24 @@ aio::coro<int> descriptor_before() {
 
 constexpr std::size_t step = AIO_TEST_SANITIZED ? 7 : 1;
 
+/// Lets through to the client the first `most` bytes of each connection, whatever most is when it begins. Every other
+/// connection is cut by a reset.
+void cut_after(faulty_proxy& proxy, const std::size_t& most) {
+    proxy.plan = [&most](std::size_t number) {
+        faulty_proxy::faults f;
+        f.to_client = most;
+        f.reset = number % 2 == 1;
+        return f;
+    };
+}
+
 /// Runs a scenario on connections of which the client gets only the first n bytes, for n from the first byte behind the
 /// beginning of the session to the last of the scenario. Every other connection is cut by a reset.
 template<class Scenario>
 aio::coro<> cut_at_every_byte(Scenario scenario) {
     faulty_proxy proxy("127.0.0.1", aio_test::postgres_port());
     std::size_t most = faulty_proxy::never, connected = 0, lost = 0;
-    proxy.plan = [&](std::size_t number) {
-        faulty_proxy::faults f;
-        f.to_client = most;
-        f.reset = number % 2 == 1;
-        return f;
-    };
+    cut_after(proxy, most);
     co_await aio::enter(std::ref(proxy));
     const std::string url = aio_test::with_port(aio_test::postgres_url(), proxy.port()) + "?sslmode=disable";
     auto run = [&]() -> aio::coro<> {
@@ -141,12 +147,7 @@ AIO_REAL_TEST("a connection that is cut before it is let in is an error that say
     auto body = [&]() -> aio::coro<> {
         faulty_proxy proxy("127.0.0.1", aio_test::postgres_port());
         std::size_t most = 0;
-        proxy.plan = [&](std::size_t number) {
-            faulty_proxy::faults f;
-            f.to_client = most;
-            f.reset = number % 2 == 1;
-            return f;
-        };
+        cut_after(proxy, most);
         co_await aio::enter(std::ref(proxy));
         const std::string url = aio_test::with_port(aio_test::postgres_url(), proxy.port()) + "?sslmode=disable";
         for (std::string code; code != "nothing"; most += 3) {
@@ -170,12 +171,7 @@ AIO_REAL_TEST("over TLS, a connection that is cut anywhere is an error, in a pip
     co_await server.start();
     faulty_proxy proxy("127.0.0.1", server.port());
     std::size_t most = faulty_proxy::never;
-    proxy.plan = [&](std::size_t number) {
-        faulty_proxy::faults f;
-        f.to_client = most;
-        f.reset = number % 2 == 1;
-        return f;
-    };
+    cut_after(proxy, most);
     co_await aio::enter(std::ref(proxy));
     const std::string url = aio_test::with_port(server.url(), proxy.port()) + "?sslmode=require";
     std::size_t whole = 0, refused = 0, lost = 0;
