@@ -62,7 +62,8 @@ aio::coro<> cut_at_every_byte(Scenario scenario) {
         SCOPED_TRACE(most);
         co_await aio::wait_for(run(), 30s);
     }
-    EXPECT_GT(lost + 5, runs);  // the last messages may be those that nobody misses
+    // Nobody misses the last messages, and how many of them there are depends on which operations share a Sync.
+    EXPECT_GE(lost * 10, runs * 9);
 }
 
 /// The statements of several tasks: unnamed, being prepared, and prepared with a Sync for all of them.
