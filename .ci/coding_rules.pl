@@ -14,7 +14,7 @@ use warnings;
 
 my $own = @ARGV && $ARGV[0] eq '--own' && shift @ARGV;
 if (!@ARGV || $ARGV[0] =~ /^-/) {
-    print STDERR "Usage: aiocxx-check FILE...\nIt looks for what g++ 12 breaks in coroutines (docs/compilers.md of aiocxx).\n";
+    print STDERR "Usage: aiocxx-check FILE...\nIt looks for what g++ 12 breaks in coroutines (docs/internals/compilers.md of aiocxx).\n";
     exit 2;
 }
 my $faults = 0;

@@ -1,12 +1,12 @@
 #!/usr/bin/perl
-# Usage: .ci/layers.pl: checks that the includes of include/ and src/ keep the layers of docs/design.md. A file may include files
+# Usage: .ci/layers.pl: checks that the includes of include/ and src/ keep the layers of docs/internals/design.md. A file may include files
 # of its own layer and of the layers to its left. Layers with a dot between them stand side by side, and do not know each other. A header
 # of src/ is private to its folder and the folders in it, but for those that %for_other_folders names, with the reason.
 use strict;
 use warnings;
 
-open(my $design, '<', 'docs/design.md') or die "docs/design.md: $!\n";
-my ($order) = join('', <$design>) =~ /^    (base > .*)$/m or die "docs/design.md does not name the layers: base > ...\n";
+open(my $design, '<', 'docs/internals/design.md') or die "docs/internals/design.md: $!\n";
+my ($order) = join('', <$design>) =~ /^    (base > .*)$/m or die "docs/internals/design.md does not name the layers: base > ...\n";
 my @order = map { [split / \. /] } split / > /, "$order > all";
 
 # Public headers stand in one folder. This table has the layer of each.

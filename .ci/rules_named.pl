@@ -1,12 +1,12 @@
 #!/usr/bin/perl
 # Usage: .ci/rules_named.pl: checks that a test names each of the 181 rules of asyncio's semantics ("rule 62: ..."), and that
-# docs/reference/asyncio_differences.md has a row for each of them. That page and docs/internals/cancellation.md name only tests that
+# docs/from_asyncio/rules.md has a row for each of them. That page and docs/internals/cancellation.md name only tests that
 # exist. The script checks, too, that a test names each fault that reviewers found ("fault C1: ..."). C stands for the core, N for HTTP,
 # SQL and files, P for what newcomers and packagers met.
 use strict;
 use warnings;
 
-my $page = 'docs/reference/asyncio_differences.md';
+my $page = 'docs/from_asyncio/rules.md';
 my $last = 181;
 sub slurp { my ($file) = @_; local $/; open(my $in, '<', $file) or die "$file: $!\n"; return scalar <$in>; }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The workloads of docs/performance.md. Each is a coroutine that does a given number of operations, and aborts if the
-// work was not really done. core_bench times those of the table at the end. core_workload runs any of them, for
+// The workloads of docs/performance/index.md. Each is a coroutine that does a given number of operations, and aborts if
+// the work was not really done. core_bench times those of the table at the end. core_workload runs any of them, for
 // callgrind and for the comparison with the peers.
 
 #include <aio/aio.hpp>

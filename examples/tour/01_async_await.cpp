@@ -56,7 +56,7 @@ aio::coro<> async_await(state& t) {
     t.out.number("lines", static_cast<double>(one.lines));
 
     const std::vector<std::string> thrice{
-        input, input, input};  // a named local: see docs/compilers.md on braces in co_await
+        input, input, input};  // a named local: see docs/internals/compilers.md on braces in co_await
     const std::vector<facts> again = co_await inspect_all(thrice);
     t.out.line("read " + std::to_string(again.size()) + " times at once, the same each time");
     for (const facts& f : again) {

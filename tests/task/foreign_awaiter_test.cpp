@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 
 // Tests of awaiters as other libraries write them, awaited in our coroutines: see "Awaiters of other libraries" in
-// docs/design.md.
+// docs/internals/design.md.
 
 namespace {
 

@@ -1,4 +1,4 @@
-// The code of docs/how_to_use_all_cores.md.
+// The code of docs/guide/cores.md.
 #include "aio_test.hpp"
 
 #include <cmath>
@@ -69,7 +69,7 @@ aio::coro<int> sold_everywhere(aio::workers& w) {
 
 }  // namespace
 
-AIO_REAL_TEST("the code of docs/how_to_use_all_cores.md works") {
+AIO_REAL_TEST("the code of docs/guide/cores.md works") {
     aio::workers w({.threads = 2});
     EXPECT_EQ(co_await primes_below(10'000, w), 1229u);
     EXPECT_EQ(co_await primes_in_turn(10'000, w), 1229u);

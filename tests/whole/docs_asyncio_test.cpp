@@ -1,4 +1,4 @@
-// The code of docs/coming_from_asyncio.md: `./dev rules` checks that each C++ block there stands here word for word.
+// The code of docs/from_asyncio/index.md: `./dev rules` checks that each C++ block there stands here word for word.
 
 #include "aio_test.hpp"
 

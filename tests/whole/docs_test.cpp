@@ -1,4 +1,4 @@
-// The code of docs/compilers.md. `./dev rules` checks that each C++ block of the documentation stands, word for word,
+// The code of docs/internals/compilers.md. `./dev rules` checks that each C++ block of the pages stands, word for word,
 // in a file of tests/ or examples/.
 
 #include "aio_test.hpp"
@@ -28,7 +28,7 @@ aio::coro<int> first_even(aio::queue<int>& queue) {
 
 }  // namespace
 
-AIO_REAL_TEST("the code of docs/compilers.md works") {
+AIO_REAL_TEST("the code of docs/internals/compilers.md works") {
     EXPECT_EQ(co_await greet("you"), "hello, you");
     aio::queue<int> queue;
     queue.put_nowait(1);

@@ -8,7 +8,7 @@
 //     q.task_done();
 //     co_await q.join();                         // nothing is left, on any machine
 //
-// What is guaranteed, and what happens when each part dies: docs/queues_over_machines.md.
+// What is guaranteed, and what happens when each part dies: docs/guide/machines.md.
 
 #include <aio/detail/base/platform.hpp>
 
