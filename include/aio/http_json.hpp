@@ -19,5 +19,12 @@ template<>
 struct aio::detail::http_json_text<aio::detail::http_default_json> {
     using value_type = nlohmann::json;
     static value_type read(const std::string& body) { return value_type::parse(body); }
+    static value_type read_request(const std::string& body) {
+        try {
+            return value_type::parse(body);
+        } catch (const value_type::exception& e) {
+            throw http::refusal(400, std::string("the body is not JSON: ") + e.what() + '\n');
+        }
+    }
     static std::string write(const value_type& value) { return value.dump(); }
 };

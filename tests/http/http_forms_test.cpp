@@ -3,6 +3,7 @@
 #include "aio_test.hpp"
 
 #include <aio/http.hpp>
+#include <aio/http_json.hpp>
 
 #include "http/access.hpp"
 #include "http/app/date.hpp"
@@ -118,6 +119,20 @@ PLAIN_TEST("a form refuses another type, too many fields, and a body that was no
     EXPECT_EQ(status_of([&] { posted("application/x-www-form-urlencoded", many).form(); }), 413);
     EXPECT_EQ(status_of([&] { posted("application/x-www-form-urlencoded", many).form({.max_fields = 1001}); }), 200);
     EXPECT_THROW(streamed("a=b", 1).form(), std::logic_error);
+}
+
+PLAIN_TEST("a body that is not JSON is refused, and the client is told where it is wrong") {
+    for (const std::string body : {"", "{", "[1,]", "\"\xff\"", "1e400"})
+        EXPECT_EQ(status_of([&] { posted("application/json", body).json(); }), 400) << body;
+    EXPECT_EQ(posted("application/json", "[1, 2]").json()[1], 2);
+    try {
+        posted("application/json", "{\"a\": 1,\n}").json();
+        ADD_FAILURE() << "it was taken";
+    } catch (const aio::http::refusal& r) {
+        const std::string text = r.what();
+        EXPECT_NE(text.find("the body is not JSON"), std::string::npos) << text;
+        EXPECT_NE(text.find("line 2, column 1"), std::string::npos) << text;
+    }
 }
 
 AIO_TEST("a multipart is read as it was written, all at once and piece by piece") {

@@ -210,10 +210,11 @@ public:
     const http::headers& trailers() const noexcept;
     const std::string& body() const& noexcept { return body_; }
     std::string body() && noexcept { return std::move(body_); }
-    /// The body as JSON: a nlohmann::json. Throws nlohmann::json::parse_error.
+    /// The body as JSON: a nlohmann::json. Throws refusal: 400 if it is not JSON. A value that lacks what the handler
+    /// asks it for throws a nlohmann::json::exception, which is a 500 unless somebody catches it.
     template<class Json = detail::http_default_json>
     auto json() const {
-        return detail::http_json_text<Json>::read(body_);
+        return detail::http_json_text<Json>::read_request(body_);
     }
     /// The client's address: "127.0.0.1:51820".
     const std::string& peer() const noexcept { return peer_; }
