@@ -15,6 +15,8 @@
 //             await tg.create_task(producer(queue))
 //             await queue.join()
 //             for w in workers: w.cancel()
+//
+// With --queue the same goes over a queue of JetStream: 07_queues_over_nats.cpp.
 
 #include "tour.hpp"
 
@@ -43,6 +45,12 @@ aio::coro<> consumer(aio::queue<package>& queue, tally& done, std::size_t& mine)
 }  // namespace
 
 aio::coro<> queues(state& t) {
+#ifdef AIO_TOUR_NATS
+    if (!t.settings.queue.empty()) {
+        co_await queues_over_nats(t);
+        co_return;
+    }
+#endif
     aio::queue<package> queue(10);
     tally done;
     std::size_t fullest = 0;

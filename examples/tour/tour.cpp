@@ -187,9 +187,13 @@ aio::coro<> run_sections(state& t) {
 }
 
 constexpr const char* usage =
-    "usage: aiocxx_tour [--input FILE] [--db URL] [--section N] [--backend NAME] [--workers N] [--tls] [--json]\n"
+    "usage: aiocxx_tour [--input FILE] [--db URL] [--queue URL] [--section N] [--backend NAME] [--workers N] [--tls] "
+    "[--json]\n"
     "  --input FILE   a package database (default: /var/lib/dpkg/status, or the sample that ships)\n"
     "  --db URL       sqlite:///FILE or postgresql://USER@HOST/DB (default: SQLite in a temporary file)\n"
+    "  --queue URL    section 7 over a JetStream queue of this server, nats://HOST:PORT; ./dev tour --queue nats "
+    "starts "
+    "one\n"
     "  --section N    only section N, 1 to 12\n"
     "  --backend NAME epoll or io_uring: what waits for descriptors (default: what AIO_BACKEND says, or automatic)\n"
     "  --workers N    also section 12, which computes on the loops of N threads, 1 to 256\n"
@@ -215,6 +219,17 @@ aio::backend backend_of(std::string_view value) {
     refuse("--backend is epoll or io_uring, not '" + std::string(value) + "'");
 }
 
+std::string nats_url(std::string_view value) {
+#ifdef AIO_TOUR_NATS
+    if (value == "nats") refuse("--queue nats is for ./dev tour, which starts a server; here it is nats://HOST:PORT");
+    if (!value.starts_with("nats://") && !value.starts_with("tls://"))
+        refuse("--queue is nats://HOST:PORT, not '" + std::string(value) + "'");
+    return std::string(value);
+#else
+    refuse("--queue " + std::string(value) + ": this tour was built without aio::jetstream");
+#endif
+}
+
 /// True if it is one of the options without a value.
 bool set_switch(options& o, std::string_view name) {
     if (name == "--help" || name == "-h") {
@@ -229,6 +244,7 @@ bool set_switch(options& o, std::string_view name) {
 void set_value(options& o, std::string_view name, std::string_view value) {
     if (name == "--input") o.input = value;
     if (name == "--db") o.database = value;
+    if (name == "--queue") o.queue = nats_url(value);
     if (name == "--section") o.section = number_of(name, value, section_count);
     if (name == "--workers") o.workers = number_of(name, value, 256);
     if (name == "--backend") o.backend = backend_of(value);
@@ -239,7 +255,8 @@ options parse(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) {
         const std::string_view name = argv[i];
         if (set_switch(o, name)) continue;
-        if (name != "--input" && name != "--db" && name != "--section" && name != "--backend" && name != "--workers")
+        if (name != "--input" && name != "--db" && name != "--queue" && name != "--section" && name != "--backend" &&
+            name != "--workers")
             refuse("unknown option '" + std::string(name) + "'");
         if (i + 1 == argc) refuse(std::string(name) + " needs a value");
         set_value(o, name, argv[++i]);

@@ -72,6 +72,7 @@ private:
 struct options {
     std::filesystem::path input;
     std::string database;  // URL
+    std::string queue;     // URL of a NATS server, for section 7; none: a queue of this program
     int section = 0;       // all if 0
     int workers = 0;       // for section 12, which is left out if 0
     aio::backend backend = aio::backend::automatic;
@@ -137,6 +138,7 @@ aio::coro<> async_generators(state& t);    // 04
 aio::coro<> comprehensions(state& t);      // 05
 aio::coro<> synchronisation(state& t);     // 06
 aio::coro<> queues(state& t);              // 07
+aio::coro<> queues_over_nats(state& t);    // 07, with --queue
 aio::coro<> timeouts(state& t);            // 08
 aio::coro<> background_tasks(state& t);    // 09
 aio::coro<> iteration_protocol(state& t);  // 10
