@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 
 namespace aio::testing {
@@ -47,6 +48,13 @@ T run(coro<T> main, options o = {}) {
         owner.end();
         return value;
     }
+}
+
+/// The same for an async function, or a plain one, called inside the loop.
+template<class F>
+    requires(!detail::awaitable<F> && !detail::unmoved<F> && std::is_invocable_v<std::decay_t<F>>)
+auto run(F&& fn, options o = {}) {
+    return run(detail::invoke_in_coro(std::forward<F>(fn)), o);
 }
 
 /// Calls fn before each step of a task or callback of the running loop; an empty fn ends that.

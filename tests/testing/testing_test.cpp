@@ -108,6 +108,12 @@ PLAIN_TEST("run() gives the value, by reference and move-only too, and throws th
         co_return;
     };
     EXPECT_THROW(aio::testing::run(fails()), std::runtime_error);
+    const auto waits = [&n]() -> aio::coro<int> {
+        co_await aio::sleep(1h);
+        co_return n;
+    };
+    EXPECT_EQ(aio::testing::run(waits, {.virtual_time = true}), n);
+    EXPECT_EQ(aio::testing::run([] { return aio::current_task().done(); }), false);
 }
 
 PLAIN_TEST("cancel_at_every_step reaches each suspension point, and ends with a run that goes through") {
