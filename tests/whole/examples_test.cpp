@@ -73,6 +73,21 @@ AIO_REAL_TEST("job_queue does all jobs") {
     EXPECT_TRUE(o.out.ends_with("\n50 jobs done, 0 given up\n")) << o.out;
 }
 
+AIO_REAL_TEST("echo gives each client its own lines") {
+    const std::vector<std::string> words{"0"};
+    aio::subprocess p = co_await started("echo", words);
+    const auto port = static_cast<std::uint16_t>(std::stoi(co_await port_of(p)));
+    aio::stream ann = co_await aio::open_connection("127.0.0.1", port);
+    aio::stream bob = co_await aio::open_connection("127.0.0.1", port);
+    co_await ann.write("one\ntwo\n");
+    co_await bob.write("three\n");
+    EXPECT_EQ(co_await bob.read_line(), "three\n");
+    EXPECT_EQ(co_await ann.read_line(), "one\n");
+    EXPECT_EQ(co_await ann.read_line(), "two\n");
+    EXPECT_EQ(co_await stopped(p, SIGINT), -SIGINT);
+    EXPECT_EQ(co_await ann.read(), "");
+}
+
 AIO_REAL_TEST("chat passes on what is said, and tells everybody when it closes") {
     const std::vector<std::string> words{"0"};
     aio::subprocess p = co_await started("chat", words);
