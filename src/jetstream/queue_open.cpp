@@ -62,7 +62,7 @@ nlohmann::json nats_queue::wanted_stream(const std::string& stream) const {
     nlohmann::json config = {{"name", stream}, {"subjects", {"aio.queue." + stream + ".items"}},
         {"retention", "workqueue"}, {"discard", "new"}, {"storage", options_.in_memory ? "memory" : "file"},
         {"num_replicas", options_.replicas ? options_.replicas : 1},
-        {"duplicate_window", nanoseconds_of(options_.duplicate_window, std::int64_t(120'000'000'000))},
+        {"duplicate_window", nanoseconds_of(options_.duplicate_window, duplicate_window_.count())},
         {"max_consumers", -1}, {"max_bytes", -1}, {"max_age", 0}, {"max_msg_size", -1},
         {"max_msgs", own && options_.maxsize ? static_cast<std::int64_t>(options_.maxsize) : std::int64_t(-1)}};
     return config;
@@ -100,6 +100,11 @@ void nats_queue::adopt(const nlohmann::json& config) {
     maxsize_ = most > 0 ? static_cast<std::size_t>(most) : 0;
     const int replicas = config.value("num_replicas", 1);
     if (options_.replicas && options_.replicas != replicas) differs(name_, "replicas", replicas, options_.replicas);
+    const auto window = config.value("duplicate_window", duplicate_window_.count());
+    if (options_.duplicate_window.has_value() && nanoseconds_of(options_.duplicate_window) != window) {
+        differs(name_, "a duplicate_window in ns of", window, nanoseconds_of(options_.duplicate_window));
+    }
+    duplicate_window_ = std::chrono::nanoseconds(window);
     shut_ = first == shut_subject_;
 }
 

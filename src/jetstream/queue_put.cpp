@@ -76,7 +76,6 @@ coro<nats_queue::judged> nats_queue::attempt(
 coro<> nats_queue::put_until_stored(const std::string& data, const std::string& block, const std::string& subject) {
     place_in_line line(full_);
     const bool own = &subject == &subject_;
-    const std::chrono::nanoseconds window(nanoseconds_of(options_.duplicate_window, std::int64_t(120'000'000'000)));
     std::chrono::milliseconds pause{1};
     std::optional<time_point> first_unknown;  // when the first attempt began whose answer did not come
     int unanswered = 0;
@@ -89,7 +88,7 @@ coro<> nats_queue::put_until_stored(const std::string& data, const std::string& 
             continue;
         }
         const time_point now = get_running_loop().time();
-        if (first_unknown && now - *first_unknown > window * 8 / 10) {
+        if (first_unknown && now - *first_unknown > duplicate_window_ * 8 / 10) {
             throw timeout_error("jetstream: put into the queue " + name_ +
                 ": no answer came for most of the duplicate_window: the item may be stored, or not");
         }
@@ -114,12 +113,12 @@ coro<> nats_queue::put_until_stored(const std::string& data, const std::string& 
     }
 }
 
-coro<> nats_queue::put(std::string data) {
+coro<> nats_queue::put(std::string data, std::string id) {
     check_open();
     if (shut_) throw queue_shut_down();
     const counted_in putting(putting_);
-    const std::string block =
-        "NATS/1.0\r\nNats-Msg-Id: " + client_->unique() + "-" + std::to_string(client_->next_number()) + "\r\n\r\n";
+    if (id.empty()) id = client_->unique() + "-" + std::to_string(client_->next_number());
+    const std::string block = "NATS/1.0\r\nNats-Msg-Id: " + id + "\r\n\r\n";
     co_await put_until_stored(data, block, subject_);
 }
 

@@ -54,7 +54,7 @@ public:
     coro<> open();
     coro<> close();
 
-    coro<> put(std::string data);
+    coro<> put(std::string data, std::string id);  // an empty id: it makes one
     coro<std::string> get();
     std::string task_done();  // gives the subject that was acknowledged to
     coro<> confirm(std::string subject);
@@ -141,6 +141,7 @@ private:
     std::string dead_subject_;
     std::size_t maxsize_ = 0;
     std::chrono::nanoseconds ack_wait_{std::chrono::seconds(30)};
+    std::chrono::nanoseconds duplicate_window_{std::chrono::minutes(2)};
 
     std::unique_ptr<news_sink> news_come_;
     static constexpr std::size_t most_pulls = 8;  // at the same time

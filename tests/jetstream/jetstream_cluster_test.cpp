@@ -76,23 +76,10 @@ aio::coro<> until_seen(const counts& n, std::size_t many) {
     while (n.seen.size() < many) co_await aio::sleep(2ms);
 }
 
-/// Waits until all three have all there is: a cluster survives the loss of one of three, not of two.
 aio::coro<> until_current(jetstream::connection& js) {
     for (bool current = false; !current;) {
         co_await aio::sleep(50ms);
-        current = true;
-        for (const char* what : {"STREAM.INFO.orders", "CONSUMER.INFO.orders.workers"}) {
-            std::string said;
-            try {
-                const jetstream::message m = co_await js.request("$JS.API." + std::string(what), "", {.timeout = 1s});
-                said = m.data;
-            } catch (const aio::timeout_error&) {
-            } catch (const jetstream::error&) {}
-            const bool all = said.find("\"leader\":") != std::string::npos &&
-                said.find("\"current\":true") != std::string::npos &&
-                said.find("\"current\":false") == std::string::npos;
-            if (!all) current = false;
-        }
+        current = co_await is_current(js, "orders");
     }
 }
 

@@ -88,6 +88,32 @@ AIO_REAL_TEST("what is put comes out in order, and join() waits until all is don
     });
 }
 
+AIO_REAL_TEST("an item that is put again under its own id is stored once") {
+    co_await with_server([](nats_server& server, jetstream::connection& first) -> aio::coro<> {
+        auto& q = co_await aio::enter(first.queue<std::string>("orders"));
+        co_await q.put("tea", {.id = "invoice-7"});
+        // The same program, started again: its connection is another one.
+        auto again = [](jetstream::connection& second) -> aio::coro<> {
+            auto& other = co_await aio::enter(second.queue<std::string>("orders"));
+            co_await other.put("tea", {.id = "invoice-7"});
+            EXPECT_EQ(other.statistics().duplicates, 1u);
+            co_await other.put("tea", {.id = "invoice-8"});
+            co_await other.put("tea");
+        };
+        co_await aio::with(jetstream::connect(server.url()), again);
+        EXPECT_EQ(co_await q.size(), 3u);
+        // Another queue knows nothing of it.
+        auto elsewhere = [](text_queue& bills) -> aio::coro<> {
+            co_await bills.put("tea", {.id = "invoice-7"});
+            EXPECT_EQ(bills.statistics().duplicates, 0u);
+        };
+        co_await aio::with(first.queue<std::string>("bills"), elsewhere);
+        for (const char* bad : {"a b", "a\r\nNats-Rollup: all", "\t"}) {
+            EXPECT_THROW(static_cast<void>(q.put("tea", {.id = bad})), std::invalid_argument);
+        }
+    });
+}
+
 AIO_REAL_TEST("many producers and consumers over two connections share the items, each item once") {
     co_await with_server([](nats_server& server, jetstream::connection& first) -> aio::coro<> {
         auto body = [&](jetstream::connection& second) -> aio::coro<> {
@@ -321,6 +347,8 @@ AIO_REAL_TEST("options that differ from those of the queue are refused, and a st
         EXPECT_NE((co_await refused({.maxsize = 6})).find("maxsize of 5, not 6"), std::string::npos);
         EXPECT_NE((co_await refused({.replicas = 3})).find("replicas"), std::string::npos);
         EXPECT_NE((co_await refused({.ack_wait = 20s})).find("ack_wait"), std::string::npos);
+        EXPECT_NE((co_await refused({.duplicate_window = 5s})).find("duplicate_window"), std::string::npos);
+        EXPECT_EQ(co_await refused({.duplicate_window = 2min}), "");
         EXPECT_EQ(co_await refused({.maxsize = 5, .ack_wait = 10s}), "");
         EXPECT_EQ(co_await refused({}), "");
         const std::string other = "{\"name\":\"other\",\"subjects\":[\"other\"]}";

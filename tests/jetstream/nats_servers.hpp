@@ -25,6 +25,7 @@ public:
         port_ = free_port();
         extra_ = std::move(extra);
     }
+    void configure(std::string extra) { extra_ = std::move(extra); }
     nats_server(nats_server&&) = delete;
     ~nats_server() { kill(); }
 
@@ -39,7 +40,7 @@ public:
                 place_.path("pid") + "\"\nlog_file: \"" + place_.path("log") + "\"\njetstream { store_dir: \"" +
                 place_.path("store") + "\", max_mem: 256MB, max_file: 2GB }\n" + extra_ + "\n");
         program_.emplace(
-            std::vector<std::string>{"nats-server", "-c", place_.path("conf")}, 300);  // elections take long
+            std::vector<std::string>{"nats-server", "-c", place_.path("conf")}, time_limit);  // elections take long
     }
     aio::coro<> answers() {
         for (int tries = 0;; ++tries) {
@@ -72,6 +73,8 @@ public:
     std::string url() const { return "nats://127.0.0.1:" + std::to_string(port_); }
     std::string log() const { return place_.path("log"); }
 
+    int time_limit = 300;  // seconds, from each start on
+
 private:
     pid_t pid() const {
         pid_t number = 0;
@@ -88,17 +91,17 @@ private:
 class nats_cluster {
 public:
     nats_cluster() {
-        std::vector<std::string> routes;
-        for (int i = 0; i < 3; ++i) routes.push_back(std::to_string(free_port()));
-        for (int i = 0; i < 3; ++i) {
-            std::string extra =
-                "cluster { name: three, listen: \"127.0.0.1:" + routes[static_cast<std::size_t>(i)] + "\", routes: [";
-            for (const std::string& port : routes) extra += "\"nats://127.0.0.1:" + port + "\", ";
-            servers_.push_back(
-                std::make_unique<nats_server>(extra.substr(0, extra.size() - 2) + "] }", "s" + std::to_string(i + 1)));
+        for (std::size_t i = 0; i < 3; ++i) {
+            route_ports_.push_back(free_port());
+            servers_.push_back(std::make_unique<nats_server>("", "s" + std::to_string(i + 1)));
         }
     }
+    /// The ways between the servers go through these proxies: from 0 to 1, from 0 to 2, from 1 to 2.
+    void route_through(const std::vector<std::uint16_t>& ports) { proxies_ = ports; }
+    std::uint16_t route_port(std::size_t i) const { return route_ports_[i]; }
+
     aio::coro<> start() {
+        for (std::size_t i = 0; i < 3; ++i) servers_[i]->configure(configuration(i));
         for (auto& one : servers_) one->start_only();
         for (auto& one : servers_) co_await one->answers();
     }
@@ -110,7 +113,42 @@ public:
     }
 
 private:
+    std::string configuration(std::size_t i) const {
+        std::string routes;
+        const auto add = [&routes](std::uint16_t port) {
+            routes += (routes.empty() ? "\"nats://127.0.0.1:" : ", \"nats://127.0.0.1:") + std::to_string(port) + "\"";
+        };
+        if (proxies_.empty()) {
+            for (const std::uint16_t port : route_ports_) add(port);
+        } else {  // a server takes the size of the cluster from the number of its routes: each has three
+            add(route_ports_[i]);
+            for (std::size_t j = 0; j < i; ++j) add(static_cast<std::uint16_t>(1 + j));  // they come to it
+            for (std::size_t j = i + 1; j < 3; ++j) add(proxies_[i + j - 1]);
+        }
+        // A server tells the others where it is, and they would go past the proxies: it tells them where nothing is.
+        return "cluster { name: three, listen: \"127.0.0.1:" + std::to_string(route_ports_[i]) + "\"" +
+            (proxies_.empty() ? "" : ", advertise: \"127.0.0.1:1\"") + ", routes: [" + routes + "] }";
+    }
+
+    std::vector<std::uint16_t> route_ports_, proxies_;
     std::vector<std::unique_ptr<nats_server>> servers_;
 };
+
+/// Whether all three have all there is of a queue: a cluster survives the loss of one of three, not of two.
+inline aio::coro<bool> is_current(aio::jetstream::connection& js, const std::string& queue) {
+    const std::string questions[] = {"$JS.API.STREAM.INFO." + queue, "$JS.API.CONSUMER.INFO." + queue + ".workers"};
+    for (const std::string& question : questions) {
+        std::string said;
+        try {
+            const aio::jetstream::message m = co_await js.request(question, "", {.timeout = 1s});
+            said = m.data;
+        } catch (const aio::timeout_error&) {
+        } catch (const aio::jetstream::error&) {}
+        const bool all = said.find("\"leader\":") != std::string::npos &&
+            said.find("\"current\":true") != std::string::npos && said.find("\"current\":false") == std::string::npos;
+        if (!all) co_return false;
+    }
+    co_return true;
+}
 
 }  // namespace aio_test

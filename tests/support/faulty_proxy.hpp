@@ -63,6 +63,8 @@ public:
             co_await came_.wait();
         }
     }
+    /// Cuts the connections that are there, by a reset.
+    void cut() { server_.abort_clients(); }
     /// How many bytes have been passed on so far, on all connections together.
     std::size_t bytes_to_server() const { return to_server_; }
     std::size_t bytes_to_client() const { return to_client_; }

@@ -56,16 +56,24 @@ namespace aio::jetstream {
 /// What is left at its default is as the queue has it already; the default is for a queue that is made. What they refer
 /// to is copied.
 struct queue_options {
-    std::size_t maxsize = 0;             // items that wait or are being worked on, over all machines; 0: no limit
-    int replicas = 0;                    // servers that have each item: 1 (the default), 3 or 5
-    delay ack_wait = std::nullopt;       // how long a process may be silent before its items go to others: 30 s
-    int max_deliver = 0;                 // an item that was given so often and is not done is given up; 0: never
-    std::string_view dead_letters = {};  // the queue that such items go to; empty: they are dropped
-    std::size_t prefetch = 0;            // items that come before a task asks: faster, and less fair among machines
-    bool in_memory = false;              // of a queue that is made: the servers do not write it to disk
-    delay retry_delay = std::nullopt;    // how long an item rests that a task has given back without task_done()
-    delay duplicate_window = std::chrono::minutes(2);  // how long the servers know what was put, and put() tries again
-    bool reopen = false;                               // a queue that was shut down takes items again
+    std::size_t maxsize = 0;                // items that wait or are being worked on, over all machines; 0: no limit
+    int replicas = 0;                       // servers that have each item: 1 (the default), 3 or 5
+    delay ack_wait = std::nullopt;          // how long a process may be silent before its items go to others: 30 s
+    int max_deliver = 0;                    // an item that was given so often and is not done is given up; 0: never
+    std::string_view dead_letters = {};     // the queue that such items go to; empty: they are dropped
+    std::size_t prefetch = 0;               // items that come before a task asks: faster, and less fair among machines
+    bool in_memory = false;                 // of a queue that is made: the servers do not write it to disk
+    delay retry_delay = std::nullopt;       // how long an item rests that a task has given back without task_done()
+    delay duplicate_window = std::nullopt;  // how long the servers know what was put, and put() tries again: 2 min
+    bool reopen = false;                    // a queue that was shut down takes items again
+};
+
+/// Of one put(). What they refer to is copied.
+struct put_options {
+    /// The item's identity in this queue, in place of one that put() makes. A program that has died in a put() does not
+    /// know whether its item is stored: it puts the item again under the same id, and the servers drop the second. They
+    /// know an id for the duplicate_window, which has to be longer than the program may be away.
+    std::string_view id = {};
 };
 
 /// Of this process alone.
@@ -131,7 +139,7 @@ public:
     queue_statistics statistics() const noexcept;
 
 protected:
-    coro<> put_bytes(std::string data);
+    coro<> put_bytes(std::string data, std::string id);
     coro<std::string> get_bytes();
 
     std::shared_ptr<detail::nats_queue> state_;
@@ -149,8 +157,9 @@ public:
     /// second. Irrevocable while an answer is under way: a cancel waits for it, at most for the request_timeout, and a
     /// stored item is told by a normal return; a put() that throws cancelled_error has put nothing, unless no answer
     /// came. Throws queue_shut_down; timeout_error if no answer came for most of the duplicate_window, after which
-    /// another attempt might store the item twice; jetstream::error; what to_bytes() throws, at once.
-    coro<> put(T item) { return put_bytes(codec<T>::encode(item)); }
+    /// another attempt might store the item twice; jetstream::error; what to_bytes() throws, and std::invalid_argument
+    /// for an id with a space, a line break or another control character, at once.
+    coro<> put(T item, put_options options = {}) { return put_bytes(codec<T>::encode(item), std::string(options.id)); }
 
     /// Gives an item to this task, the oldest first. It is this task's until task_done(); others get it when this task
     /// ends without that, when its process dies or stands still for ack_wait, or the queue is left. Revertible: what

@@ -1,0 +1,296 @@
+// Shows that a jetstream::queue loses and doubles nothing while things die. Three servers run as a cluster; producers
+// and consumers are processes of this same program. For the given time servers are killed with -9, stopped, and cut off
+// from the others, and workers are killed in the middle of a put or of an item, and started again. At the end every
+// item is accounted for: chaos_tally.hpp. The exit status is 0 only if all is as it has to be.
+//
+//     chaos [SECONDS [ITEMS [SEED]]]      0 seconds: a short one, one fault of each kind
+#include "chaos_tally.hpp"
+#include "faulty_proxy.hpp"
+#include "nats_servers.hpp"
+
+#include <sys/prctl.h>
+
+using namespace aio_test;
+using namespace chaos;
+
+namespace {
+
+constexpr int producers = 4;
+constexpr int consumers = 3;
+
+/// A process of this program, which dies with it.
+class worker {
+public:
+    explicit worker(orders o) : orders_(std::move(o)) {}
+    worker(worker&&) = delete;
+    ~worker() { kill(); }
+    void start() {
+        std::vector<std::string> words = orders_.words();
+        words.insert(words.begin(), {"/proc/self/exe", "work"});
+        std::vector<char*> argv;
+        for (std::string& word : words) argv.push_back(word.data());
+        argv.push_back(nullptr);
+        AIO_REQUIRE(::posix_spawn(&pid_, argv[0], nullptr, nullptr, argv.data(), environ) == 0);
+    }
+    /// Kills it with -9. False if it had ended by itself.
+    bool kill() {
+        if (pid_ == 0) return false;
+        ::kill(pid_, SIGKILL);
+        int status = 0;
+        ::waitpid(std::exchange(pid_, 0), &status, 0);
+        note(status);
+        return WIFSIGNALED(status);
+    }
+    bool running() {
+        int status = 0;
+        if (pid_ == 0 || ::waitpid(pid_, &status, WNOHANG) == 0) return pid_ != 0;
+        pid_ = 0;
+        note(status);
+        return false;
+    }
+    /// Puts that have begun, or items that it has got, without having ended.
+    std::size_t in_the_middle() const {
+        if (orders_.role == "produce") {
+            return numbers_in(orders_.journal, "b").size() - numbers_in(orders_.journal, "s").size();
+        }
+        return deliveries_in({orders_.journal}, "g").size() - deliveries_in({orders_.journal}, "a").size();
+    }
+    const std::string& journal_path() const { return orders_.journal; }
+    bool finished() const { return finished_; }
+    std::size_t failed() const { return failed_; }
+
+private:
+    void note(int status) {
+        if (WIFEXITED(status)) (WEXITSTATUS(status) == 0 ? finished_ : failing_) = true;
+        if (WIFEXITED(status) && WEXITSTATUS(status) != 0) ++failed_;
+    }
+    orders orders_;
+    pid_t pid_ = 0;
+    bool finished_ = false, failing_ = false;
+    std::size_t failed_ = 0;
+};
+
+struct counts {
+    int killed = 0, stopped = 0, cut = 0, held = 0;
+    int consumers_killed = 0, in_mid_item = 0, producers_killed = 0, in_mid_put = 0;
+};
+
+class controller {
+public:
+    controller(double seconds, int items, unsigned seed)
+        : seconds_(seconds), per_producer_(items / producers), random_(seed) {
+        open_.resize(3);
+        for (std::size_t i = 0; i < 3; ++i) {
+            open_[i] = std::make_unique<aio::event>();
+            open_[i]->set();
+            proxies_.push_back(std::make_unique<faulty_proxy>("127.0.0.1", cluster_.route_port(i == 0 ? 1 : 2)));
+            proxies_[i]->plan = [hold = open_[i].get()](std::size_t) {
+                faulty_proxy::faults f;
+                f.hold_to_server = f.hold_to_client = hold;
+                f.reset = true;
+                return f;
+            };
+            cluster_[i].time_limit = static_cast<int>(seconds) + 600;
+        }
+    }
+
+    aio::coro<bool> run() {
+        std::vector<std::uint16_t> ports;
+        for (auto& proxy : proxies_) {
+            co_await aio::enter(std::ref(*proxy));
+            ports.push_back(static_cast<std::uint16_t>(proxy->port()));
+        }
+        cluster_.route_through(ports);
+        co_await cluster_.start();
+        auto talk = [this](jetstream::connection& js) -> aio::coro<> {
+            co_await aio::with(js.queue<std::string>(queue_name, queue_options),
+                [this, &js](text_queue& q) { return torment(js, q); });
+        };
+        co_await aio::with(jetstream::connect(cluster_.urls(), patient), talk);
+        for (auto& one : workers_) one->kill();
+        tally t;
+        t.stored = stored_;
+        t.left = left_;
+        t.dead = dead_;
+        std::vector<std::string> put, got;
+        for (std::size_t i = 0; i < workers_.size(); ++i) {
+            (i < producers ? put : got).push_back(workers_[i]->journal_path());
+            t.failed_workers += workers_[i]->failed();
+        }
+        read_journals(t, put, per_producer_, got, outages_);
+        print(t);
+        const counts& n = n_;
+        std::printf("  servers: %d killed with -9, %d stopped, %d cut off, %d cut off silently\n", n.killed, n.stopped,
+            n.cut, n.held);
+        std::printf("  consumers: %d killed with -9, %d of them in mid item; producers: %d killed, %d in mid put\n",
+            n.consumers_killed, n.in_mid_item, n.producers_killed, n.in_mid_put);
+        co_return t.holds();
+    }
+
+private:
+    int below(int n) { return static_cast<int>(random_() % static_cast<unsigned>(n)); }
+    bool time_is_up() const { return now() >= end_; }
+    bool is_short() const { return seconds_ <= 0; }
+
+    aio::coro<> torment(jetstream::connection& js, text_queue& q) {
+        begin_ = now();
+        const double spread = is_short() ? 4 : seconds_;
+        end_ = begin_ + static_cast<std::int64_t>(seconds_ * 1e9);
+        for (int i = 0; i < producers + consumers; ++i) {
+            const bool puts = i < producers;
+            orders o{puts ? "produce" : "consume", cluster_.urls(), place_.path("journal" + std::to_string(i)), i,
+                per_producer_, begin_, spread};
+            workers_.push_back(std::make_unique<worker>(std::move(o)));
+            workers_.back()->start();
+        }
+        auto both = [&](aio::task_group& tasks) {
+            tasks.create_task(torment_servers(js));
+            tasks.create_task(torment_workers());
+        };
+        aio::task_group tasks;
+        co_await aio::with(tasks, both);
+        std::printf("  the faults are over after %.1f s\n", since_begin());
+        co_await finish(js, q);
+    }
+
+    double since_begin() const { return static_cast<double>(now() - begin_) / 1e9; }
+
+    /// Waits until all is done, and asks the servers what there was.
+    aio::coro<> finish(jetstream::connection& js, text_queue& q) {
+        for (int i = 0; i < producers; ++i) {
+            worker& one = *workers_[static_cast<std::size_t>(i)];
+            while (!one.finished()) {
+                if (!one.running() && !one.finished()) one.start();
+                co_await aio::sleep(10ms);
+                AIO_REQUIRE(since_begin() < seconds_ + 400);
+            }
+        }
+        std::printf("  the producers have put all after %.1f s\n", since_begin());
+        co_await aio::wait_for(q.join(), 300s);
+        std::printf("  the consumers have done all after %.1f s\n", since_begin());
+        std::fflush(stdout);
+        left_ = static_cast<std::int64_t>(co_await q.size());
+        auto count_dead = [this](text_queue& dead) -> aio::coro<> {
+            dead_ = static_cast<std::int64_t>(co_await dead.size());
+        };
+        co_await aio::with(js.queue<std::string>(dead_name), count_dead);
+        const std::string question = std::string("$JS.API.STREAM.INFO.") + queue_name;
+        const jetstream::message said = co_await js.request(question, "");
+        const std::size_t at = said.data.find("\"last_seq\":");
+        AIO_REQUIRE(at != std::string::npos);
+        stored_ = std::atoll(said.data.c_str() + at + 11);
+    }
+
+    // ---- servers: one fault at a time, and the next one when all three have caught up
+
+    aio::coro<> torment_servers(jetstream::connection& js) {
+        for (int turn = 0; is_short() ? turn < 4 : !time_is_up(); ++turn) {
+            co_await aio::sleep(std::chrono::milliseconds(300 + below(1000)));
+            const std::int64_t from = now();
+            const auto who = static_cast<std::size_t>(below(3));
+            const auto away = std::chrono::milliseconds(is_short() ? 700 : 200 + below(6000));
+            switch (is_short() ? turn : below(4)) {
+                case 0: co_await kill_server(who, away); break;
+                case 1: co_await stop_server(who, away); break;
+                case 2: co_await cut_off(who, away, true); break;
+                default: co_await cut_off(who, away, false);
+            }
+            while (!co_await is_current(js, queue_name)) {
+                co_await aio::sleep(50ms);
+                AIO_REQUIRE(since_begin() < seconds_ + 300);
+            }
+            outages_.push_back({from, now()});
+        }
+    }
+    aio::coro<> kill_server(std::size_t who, std::chrono::milliseconds away) {
+        ++n_.killed;
+        cluster_[who].kill();
+        co_await aio::sleep(away);
+        co_await cluster_[who].start();
+    }
+    aio::coro<> stop_server(std::size_t who, std::chrono::milliseconds away) {
+        ++n_.stopped;
+        cluster_[who].pause();
+        co_await aio::sleep(away);
+        cluster_[who].go_on();
+    }
+    /// Cuts a server off from the other two: with a reset of the connections, or so that the bytes are only held back,
+    /// and come late.
+    aio::coro<> cut_off(std::size_t who, std::chrono::milliseconds away, bool reset) {
+        ++(reset ? n_.cut : n_.held);
+        for (std::size_t i = 0; i < 3; ++i) {
+            if (i == 2 - who) continue;  // the way between the other two
+            open_[i]->clear();
+            if (reset) proxies_[i]->cut();
+        }
+        co_await aio::sleep(away);
+        for (auto& way : open_) way->set();
+    }
+
+    // ---- workers: at any time
+
+    aio::coro<> torment_workers() {
+        for (int turn = 0; is_short() ? turn < 4 : !time_is_up(); ++turn) {
+            co_await aio::sleep(std::chrono::milliseconds(100 + below(900)));
+            const bool puts = is_short() ? turn % 2 == 0 : below(2) == 0;
+            const int number = puts ? below(producers) : producers + below(consumers);
+            worker& one = *workers_[static_cast<std::size_t>(number)];
+            if (one.finished() || !one.kill()) continue;
+            const bool in_the_middle = one.in_the_middle() > 0;
+            ++(puts ? n_.producers_killed : n_.consumers_killed);
+            if (in_the_middle) ++(puts ? n_.in_mid_put : n_.in_mid_item);
+            co_await aio::sleep(std::chrono::milliseconds(below(500)));
+            one.start();
+        }
+    }
+
+    const double seconds_;
+    const int per_producer_;
+    std::minstd_rand random_;
+    folder place_;
+    nats_cluster cluster_;
+    std::vector<std::unique_ptr<aio::event>> open_;  // of each way between two servers
+    std::vector<std::unique_ptr<faulty_proxy>> proxies_;
+    std::vector<std::unique_ptr<worker>> workers_;
+    std::vector<outage> outages_;
+    counts n_;
+    std::int64_t begin_ = 0, end_ = 0;
+    std::int64_t stored_ = 0, left_ = 0, dead_ = 0;
+};
+
+int work_as_told(char** words) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    try {
+        aio::run(work(orders::read(words)));
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "chaos: %s: %s\n", words[0], e.what());
+        return 1;
+    }
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc == 9 && std::string(argv[1]) == "work") return work_as_told(argv + 2);
+    if (std::system("PATH=$PATH:/usr/sbin; command -v nats-server >/dev/null") != 0) {
+        std::puts("nats-server is not installed");
+        return 77;
+    }
+    const double seconds = argc > 1 ? std::atof(argv[1]) : 0;
+    const int items = (argc > 2 ? std::atoi(argv[2]) : 3000) / producers * producers;
+    const unsigned seed = argc > 3 ? static_cast<unsigned>(std::atoi(argv[3])) : 1;
+    std::printf("chaos, seed %u: %d items, 3 replicas, faults for %.0f s\n", seed, items, seconds);
+    std::fflush(stdout);
+    try {
+        controller chaos_of(seconds, items, seed);
+        bool holds = false;
+        auto all = [&]() -> aio::coro<> { holds = co_await chaos_of.run(); };
+        aio::run(all());
+        std::puts(holds ? "every item is accounted for" : "NOT every item is accounted for");
+        return holds ? 0 : 1;
+    } catch (const std::exception& e) {
+        std::printf("chaos: %s\n", e.what());
+        return 1;
+    }
+}

@@ -1,0 +1,111 @@
+#pragma once
+// What the journals of chaos_workers.hpp say at the end: whether each item was worked on, how often, and what was
+// known.
+#include "chaos_workers.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+
+namespace chaos {
+
+/// A time in which a server was away, or had just come back.
+struct outage {
+    std::int64_t from, to;
+};
+
+struct tally {
+    std::size_t items = 0;
+    std::size_t known_stored = 0;  // that their producers know to be stored
+    std::size_t done = 0;          // that were worked on at least once
+    std::size_t foreign = 0;       // that nobody has put
+    std::size_t repeated = 0;      // times that an item was worked on once more
+    std::size_t marked = 0;        // of those, the ones whose delivery() was above 1
+    std::size_t forgotten = 0;     // unmarked, and a server was away between: docs/guide/machines.md
+    std::size_t unexplained = 0;   // unmarked, and all servers were there
+    std::int64_t stored = 0;       // messages that the stream has ever had
+    std::int64_t left = 0, dead = 0;
+    std::size_t failed_workers = 0;
+
+    std::int64_t doubled() const { return stored - static_cast<std::int64_t>(items); }
+    bool holds() const {
+        return known_stored == items && done == items && foreign == 0 && unexplained == 0 && doubled() == 0 &&
+            left == 0 && dead == 0 && failed_workers == 0;
+    }
+};
+
+struct delivery {
+    std::int64_t came = 0;
+    int number = 0;
+};
+
+/// What consumers have written of each item, the earliest first. "g": got; "d": worked on.
+inline std::map<std::string, std::vector<delivery>> deliveries_in(
+    const std::vector<std::string>& journals, const std::string& kind) {
+    std::map<std::string, std::vector<delivery>> all;
+    for (const std::string& path : journals) {
+        std::ifstream in(path);
+        std::string line;
+        while (std::getline(in, line)) {
+            std::istringstream words(line);
+            std::string what, item;
+            delivery d;
+            words >> what >> item >> d.number >> d.came;
+            if (what == kind) all[item].push_back(d);
+        }
+    }
+    for (auto& [item, list] : all) {
+        std::sort(list.begin(), list.end(), [](const delivery& a, const delivery& b) { return a.came < b.came; });
+    }
+    return all;
+}
+
+/// Fills in what the journals know. producers: the journal of each, which puts per_producer items.
+inline void read_journals(tally& t, const std::vector<std::string>& producers, int per_producer,
+    const std::vector<std::string>& consumers, const std::vector<outage>& outages) {
+    auto worked_on = deliveries_in(consumers, "d");
+    for (std::size_t p = 0; p < producers.size(); ++p) {
+        t.items += static_cast<std::size_t>(per_producer);
+        t.known_stored += numbers_in(producers[p], "s").size();
+        for (int i = 0; i < per_producer; ++i) {
+            const auto found = worked_on.find(std::to_string(p) + ":" + std::to_string(i));
+            if (found == worked_on.end()) {
+                std::printf("  lost: item %zu:%d\n", p, i);
+                continue;
+            }
+            ++t.done;
+            const std::vector<delivery>& list = found->second;
+            for (std::size_t k = 1; k < list.size(); ++k) {
+                ++t.repeated;
+                const auto between = [&](const outage& o) { return o.from <= list[k].came && o.to >= list[0].came; };
+                if (list[k].number > 1) {
+                    ++t.marked;
+                } else if (std::any_of(outages.begin(), outages.end(), between)) {
+                    ++t.forgotten;
+                } else {
+                    ++t.unexplained;
+                    std::printf("  unmarked: item %zu:%d, %.1f s after the first time\n", p, i,
+                        static_cast<double>(list[k].came - list[0].came) / 1e9);
+                }
+            }
+            worked_on.erase(found);
+        }
+    }
+    t.foreign = worked_on.size();
+}
+
+inline void print(const tally& t) {
+    std::printf("  %-58s %8zu of %zu\n", "items that are known to be stored", t.known_stored, t.items);
+    std::printf("  %-58s %8zu of %zu\n", "items that were worked on", t.done, t.items);
+    std::printf("  %-58s %8zu\n", "items that nobody has put", t.foreign);
+    std::printf("  %-58s %8lld\n", "stored twice, by the stream's last sequence", static_cast<long long>(t.doubled()));
+    std::printf("  %-58s %8zu\n", "worked on once more", t.repeated);
+    std::printf("  %-58s %8zu\n", "  of these, marked as delivered again", t.marked);
+    std::printf("  %-58s %8zu\n", "  unmarked, while a server was away: it was forgotten", t.forgotten);
+    std::printf("  %-58s %8zu\n", "  unmarked, while all servers were there", t.unexplained);
+    std::printf("  %-58s %8lld, %lld\n", "dead letters, and items that are left", static_cast<long long>(t.dead),
+        static_cast<long long>(t.left));
+    std::printf("  %-58s %8zu\n", "workers that ended with an error", t.failed_workers);
+}
+
+}  // namespace chaos
