@@ -27,8 +27,8 @@ api_error error_in(const nlohmann::json& body) {
     return e;
 }
 
-/// The server says 503 for what comes back (no leader yet) and for what does not (JetStream is not enabled). With 10005,
-/// "no suitable peers for placement", a cluster has too few servers for the replicas: one may be just starting.
+/// The server says 503 for what comes back (no leader yet) and for what does not (JetStream is not enabled). With
+/// 10005, "no suitable peers for placement", a cluster has too few servers for the replicas: one may be just starting.
 bool may_come_back(const api_error& e) noexcept {
     if (e.code == 10005) return true;
     return e.status == system_unavailable && e.code != 10039 && e.code != 10076 && e.code != 10023;
