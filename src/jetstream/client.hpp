@@ -20,6 +20,7 @@
 
 #include <deque>
 #include <exception>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -86,6 +87,11 @@ private:
     nats_reply reply_;
 };
 
+/// For simulations: if it is not empty, it makes the streams of this thread's connections, in place of
+/// open_connection().
+using nats_dialer = std::function<coro<stream>(const nats_server&)>;
+nats_dialer& this_threads_dialer() noexcept;
+
 /// A copy of connect_options and what they refer to.
 struct nats_settings {
     explicit nats_settings(const jetstream::connect_options& o);
@@ -140,6 +146,7 @@ private:
     coro<> try_all(bool first);
     coro<> reconnect();
     coro<> attempt(nats_server server);
+    static coro<stream> dial(const nats_server& server);
     coro<stream> log_in(const nats_server& server);  // which lives until then
     std::string connect_line(const nats_server& server, const std::string& nonce) const;
     void began(stream s);

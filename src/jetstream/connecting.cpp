@@ -72,8 +72,19 @@ std::string nats_client::connect_line(const nats_server& server, const std::stri
     return "CONNECT " + hello.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\r\nPING\r\n";
 }
 
-coro<stream> nats_client::log_in(const nats_server& server) {
+nats_dialer& this_threads_dialer() noexcept {
+    static thread_local nats_dialer dialer;
+    return dialer;
+}
+
+coro<stream> nats_client::dial(const nats_server& server) {
+    if (const nats_dialer& dialer = this_threads_dialer()) co_return co_await dialer(server);
     stream s = co_await open_connection(server.host, server.port, {.limit = std::size_t(4) * 1024 * 1024});
+    co_return s;
+}
+
+coro<stream> nats_client::log_in(const nats_server& server) {
+    stream s = co_await dial(server);
     const std::string first = without_end(co_await s.read_line());
     const nlohmann::json info =
         nlohmann::json::parse(first.starts_with("INFO ") ? first.substr(5) : std::string(), nullptr, false);

@@ -103,6 +103,8 @@ std::uint64_t random_below(std::uint64_t below) {
     return std::uniform_int_distribution<std::uint64_t>(0, below - 1)(generator());
 }
 
+void seed_random(std::uint64_t seed) { generator().seed(seed); }
+
 void check_subject(std::string_view subject, bool wildcards, const char* what) {
     const auto refuse_subject = [&](const char* why) {
         throw std::invalid_argument(std::string(what) + ": the subject \"" + std::string(subject) + "\" " + why);

@@ -25,6 +25,8 @@ std::vector<nats_server> parse_servers(std::string_view urls);
 std::string unique_text(std::size_t n);
 /// A number from 0 to below, which must be positive.
 std::uint64_t random_below(std::uint64_t below);
+/// For simulations: from now on the numbers of this thread follow from the seed.
+void seed_random(std::uint64_t seed);
 
 /// Throws std::invalid_argument if subject cannot be published to, or, with wildcards, be subscribed to.
 void check_subject(std::string_view subject, bool wildcards, const char* what);

@@ -1,0 +1,185 @@
+// Is the model of nats_model.hpp true? The same conversation goes to it and to the real nats-server, and what comes is
+// compared. The client's own code takes no part.
+#include "nats_model.hpp"
+#include "nats_servers.hpp"
+
+using namespace aio_test;
+using nlohmann::json;
+
+namespace {
+
+/// What both have to say in the same words: sizes and times differ.
+std::string essence(const std::string& data) {
+    const json said = json::parse(data, nullptr, false);
+    if (!said.is_object()) return data;
+    json kept = json::object();
+    for (const char* name : {"error", "seq", "duplicate", "success", "purged", "num_pending", "num_ack_pending"}) {
+        if (said.contains(name)) kept[name] = said[name];
+    }
+    if (said.contains("state")) kept["messages"] = said["state"].at("messages");
+    if (said.contains("state")) kept["subjects"] = said["config"].at("subjects");
+    return kept.dump();
+}
+
+class talk {
+public:
+    explicit talk(aio::stream s) : line_(std::move(s)) {}
+    aio::coro<> begin() {
+        co_await line_.read_line();
+        const std::string hello = "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nPING\r\n";
+        co_await send(hello);
+        co_await hear(1);
+    }
+    aio::coro<> send(std::string text) { co_await line_.write(std::string_view(text)); }
+    aio::coro<> pub(std::string subject, std::string reply, std::string data) {
+        const std::string text = "PUB " + subject + " " + reply + (reply.empty() ? "" : " ") +
+            std::to_string(data.size()) + "\r\n" + data + "\r\n";
+        co_await send(text);
+    }
+    aio::coro<> put(std::string id, std::string data) {
+        const std::string head = "NATS/1.0\r\nNats-Msg-Id: " + id + "\r\n\r\n";
+        const std::string text = "HPUB t.items box.a " + std::to_string(head.size()) + " " +
+            std::to_string(head.size() + data.size()) + "\r\n" + head + data + "\r\n";
+        co_await send(text);
+        co_await hear(1);
+    }
+    aio::coro<> ask(std::string what, std::string body = {}) {
+        const std::string subject = "$JS.API." + what;
+        co_await pub(subject, "box.a", body);
+        co_await hear(1);
+    }
+    aio::coro<> next(std::string body, std::size_t answers) {
+        co_await pub("$JS.API.CONSUMER.MSG.NEXT.T.workers", "box.n", body);
+        co_await hear(answers);
+    }
+    /// Of the nth item that came.
+    aio::coro<> ack(std::size_t nth, std::string text) {
+        const std::string subject = acks_.at(nth);
+        co_await pub(subject, "box.a", text);
+        co_await hear(1);
+    }
+    aio::coro<> hear(std::size_t lines) {
+        for (std::size_t n = 0; n < lines;) {
+            const std::string first = co_await line_.read_line();
+            AIO_REQUIRE(!first.empty());
+            if (first.starts_with("PING")) {
+                const std::string pong = "PONG\r\n";
+                co_await send(pong);
+            }
+            if (first.starts_with("PING") || first.starts_with("INFO")) continue;
+            ++n;
+            if (!first.starts_with("MSG") && !first.starts_with("HMSG")) {
+                heard.push_back(first.substr(0, first.find_first_of("\r ")));
+                continue;
+            }
+            std::vector<std::string> words;
+            std::istringstream all(first);
+            for (std::string w; all >> w;) words.push_back(w);
+            const std::size_t size = std::stoul(words.back());
+            std::string data = co_await line_.read_exactly(size + 2);
+            data.resize(size);
+            std::string text = words[1];
+            const std::size_t with_reply = words[0] == "MSG" ? 5 : 6;
+            if (words.size() == with_reply) {
+                acks_.push_back(words[3]);
+                std::vector<std::string> parts;
+                std::istringstream dots(words[3]);
+                for (std::string w; std::getline(dots, w, '.');) parts.push_back(w);
+                text += " ack of " + parts.at(4) + " " + parts.at(5) + " " + parts.at(6);
+            }
+            if (words[0] == "HMSG") {  // a status line, or the data behind the headers
+                const bool status = data.starts_with("NATS/1.0 ");
+                data = status ? data.substr(0, data.find("\r\n")) : data.substr(std::stoul(words[words.size() - 2]));
+            }
+            heard.push_back(text + ": " + essence(data));
+        }
+    }
+    std::vector<std::string> heard;
+
+private:
+    aio::stream line_;
+    std::vector<std::string> acks_;
+};
+
+aio::coro<std::vector<std::string>> converse(aio::stream s) {
+    talk t(std::move(s));
+    co_await t.begin();
+    co_await t.send("SUB box.* 1\r\nSUB t.news 2\r\nSUB box.n 3\r\nUNSUB 3\r\n");
+    co_await t.pub("t.news", "", "hello");
+    co_await t.hear(1);
+    co_await t.pub("t.items", "box.a", "nobody listens");
+    co_await t.hear(1);
+    co_await t.ask("STREAM.INFO.T");
+    const std::string config = R"({"name":"T","subjects":["t.items"],"retention":"workqueue","discard":"new",)"
+                               R"("storage":"memory","num_replicas":1,"duplicate_window":2000000000,"max_msgs":MOST})";
+    const auto with = [&](const std::string& most) {
+        std::string text = config;
+        return text.replace(text.find("MOST"), 4, most);
+    };
+    const std::string made = with("4"), other = with("5");
+    co_await t.ask("STREAM.CREATE.T", made);
+    co_await t.ask("STREAM.CREATE.T", made);
+    co_await t.ask("STREAM.CREATE.T", other);
+    co_await t.ask("CONSUMER.INFO.T.workers");
+    const std::string workers = R"({"stream_name":"T","config":{"durable_name":"workers","ack_policy":"explicit",)"
+                                R"("deliver_policy":"all","max_deliver":-1,"max_ack_pending":-1,)"
+                                R"("ack_wait":400000000}})";
+    co_await t.ask("CONSUMER.DURABLE.CREATE.T.workers", workers);
+    co_await t.put("a", "A");
+    co_await t.put("a", "A");                                            // a duplicate
+    for (const char* id : {"b", "c", "d", "e"}) co_await t.put(id, id);  // the last one is too many
+    co_await t.put("a", "A");                                            // known, while it is full
+    co_await t.ask("STREAM.INFO.T");
+    co_await t.ask("CONSUMER.INFO.T.workers");
+    co_await t.next(R"({"batch":2,"expires":5000000000})", 2);
+    co_await t.ack(0, "+ACK");
+    co_await t.ack(0, "+ACK");  // once more
+    co_await t.ask("CONSUMER.INFO.T.workers");
+    co_await t.ack(1, "-NAK");
+    co_await t.next(R"({"batch":1,"expires":5000000000})", 1);  // b again, marked
+    co_await t.next(R"({"batch":2,"expires":5000000000})", 2);
+    co_await t.ack(2, "-NAK {\"delay\": 100000000}");
+    co_await t.next(R"({"batch":1,"expires":5000000000})", 1);  // b after its rest
+    co_await t.ack(3, "+TERM");
+    co_await t.ack(5, "+ACK");
+    co_await t.next(R"({"batch":1,"expires":5000000000})", 1);  // d, which nobody has acknowledged for ack_wait
+    co_await t.ack(4, "+ACK");                                  // by who has had it before
+    co_await t.ask("STREAM.INFO.T");
+    co_await t.next(R"({"batch":1,"expires":100000000})", 1);  // nothing comes
+    co_await t.next(R"({"batch":1,"no_wait":true})", 1);
+    const std::string shut = [&] {
+        std::string text = with("4");
+        return text.replace(text.find("t.items"), 7, "t.shut");
+    }();
+    co_await t.ask("STREAM.UPDATE.T", shut);
+    co_await t.put("f", "f");  // nobody takes it
+    co_await t.ask("STREAM.UPDATE.T", made);
+    co_await t.put("g", "g");
+    co_await t.put("h", "h");
+    co_await t.next(R"({"batch":1,"expires":5000000000})", 1);
+    co_await t.ask("STREAM.PURGE.T");
+    co_await t.ask("CONSUMER.INFO.T.workers");
+    co_await t.ack(7, "+ACK");
+    co_await t.ask("STREAM.DELETE.T");
+    co_await t.ask("STREAM.INFO.T");
+    co_return std::move(t.heard);
+}
+
+}  // namespace
+
+AIO_REAL_TEST("the model says what the real server says") {
+    nats_model model(1, 1);
+    aio::stream to_model = co_await model.connect(0);
+    const std::vector<std::string> of_model = co_await converse(std::move(to_model));
+    co_await model.stop();
+    EXPECT_GT(of_model.size(), 45u);
+    if (!there_is_nats()) co_return;
+    nats_server server;
+    co_await server.start();
+    aio::stream to_server = co_await aio::open_connection("127.0.0.1", server.port());
+    const std::vector<std::string> of_server = co_await converse(std::move(to_server));
+    EXPECT_EQ(of_model.size(), of_server.size());
+    for (std::size_t i = 0; i < std::min(of_model.size(), of_server.size()); ++i) {
+        EXPECT_EQ(of_model[i], of_server[i]) << "answer " << i;
+    }
+}

@@ -1,0 +1,329 @@
+// A thousand consumers, and hours of faults, on virtual time: the client and the queues of src/jetstream over the model
+// of nats_model.hpp. At the end the books must balance. docs/internals/jetstream.md says what is simulated.
+//
+// AIO_SIMULATION_SEEDS=N runs N seeds, AIO_SIMULATION_FIRST=K begins at seed K: ./dev simulate.
+#include "aio_test.hpp"
+#include "nats_model.hpp"
+
+#include <aio/jetstream.hpp>
+
+#include <cstdlib>
+#include <iostream>
+#include <set>
+
+using namespace aio_test;
+namespace jetstream = aio::jetstream;
+using text_queue = jetstream::queue<std::string>;
+
+namespace {
+
+constexpr std::size_t connections = 40, consumers = 1000, producers = 20;
+constexpr int items_each = 40;
+constexpr auto faulty_time = std::chrono::hours(2);
+constexpr std::size_t maxsize = 100;
+
+std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
+    const char* value = std::getenv(name);
+    return value && *value ? std::strtoull(value, nullptr, 10) : otherwise;
+}
+
+class simulation {
+public:
+    explicit simulation(std::uint64_t seed) : seed_(seed), model_(3, seed) {
+        aio::detail::seed_random(seed);
+        model_.take_over();
+        model_.log = [this](const std::string& item, const char* what) { happened(item, what); };
+    }
+    simulation(const simulation&) = delete;
+    simulation& operator=(const simulation&) = delete;
+
+    aio::coro<> run() {
+        co_await hours_of_faults();
+        co_await model_.stop();
+        balance();
+    }
+    std::string wrong;
+    std::deque<std::string> events;  // the last ones
+
+private:
+    static std::string at_what_time() {
+        const auto now = aio::get_running_loop().time().time_since_epoch();
+        return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(now).count()) + " ms: ";
+    }
+    void note(const std::string& text) {
+        events.push_back(at_what_time() + text);
+        if (events.size() > 60) events.pop_front();
+    }
+    void check(bool holds, const std::string& what) {
+        if (holds || !wrong.empty()) return;
+        wrong = at_what_time() + what;
+        note("WRONG: " + what);
+    }
+    void happened(const std::string& item, const std::string& what) {
+        note(item + " " + what);
+        if (what == "stored") {
+            check(++stored_[item] == 1, item + " was stored twice");
+        } else if (what == "acked") {
+            check(processed_.count(item) > 0, item + " was acknowledged, and nobody has done it");
+            gone_.insert(item);
+        } else {
+            check(seed_ % 3 == 1, item + " was dropped");
+            gone_.insert(item);
+            dropped_.insert(item);
+        }
+    }
+    aio::coro<> pause(std::uint64_t most_ms) {
+        const std::chrono::milliseconds some(model_.below(most_ms) + 1);
+        co_await aio::sleep(some);
+    }
+
+    // ---- producers and consumers
+
+    aio::coro<> put(text_queue& q, std::string item) {
+        aio::task<> t = aio::create_task(q.put(item));
+        aio::callback_handle canceller;
+        if (model_.chance(50)) {
+            canceller = aio::get_running_loop().call_later(
+                std::chrono::milliseconds(model_.below(200)), [t]() mutable { t.cancel(); });
+        }
+        const std::uint64_t unanswered = q.statistics().put_retries;
+        bool nothing_put = true;
+        try {
+            co_await t;
+            returned_.insert(item);
+            nothing_put = false;
+            check(stored_.count(item) > 0, "put() of " + item + " has returned, and it is not stored");
+        } catch (const aio::cancelled_error&) {
+        } catch (const aio::queue_shut_down&) {
+            check(shut_, "put() throws queue_shut_down, and nobody has shut it down");
+        } catch (const aio::timeout_error&) {
+            note("put of " + item + " had no answer");
+            nothing_put = false;
+        }
+        canceller.cancel();
+        if (nothing_put && q.statistics().put_retries == unanswered) {
+            check(stored_.count(item) == 0, "put() of " + item + " has put nothing, as it says, and it is stored");
+        }
+    }
+    aio::coro<> produce(text_queue& q, std::size_t n) {
+        for (int i = 0; i < items_each; ++i) {
+            if (model_.chance(700)) co_await pause(600'000);  // else it comes with the one before
+            std::string item = std::to_string(n) + "." + std::to_string(i);
+            co_await put(q, std::move(item));
+        }
+    }
+
+    aio::coro<> consume(text_queue& q) {
+        while (!model_.chance(30)) {
+            const std::string item = co_await q.get();
+            const int times = q.delivery();
+            check(given_[item]++ == 0 || times > 1, item + " comes again, and is not marked");
+            if (seed_ % 3 != 1) check(gone_.count(item) == 0 || times > 1, item + " comes after its end");
+            if (model_.chance(50)) {
+                co_await pause(200'000);  // longer than ack_wait
+            } else {
+                co_await pause(20'000);
+            }
+            if (model_.chance(50)) co_return;
+            if (model_.chance(50)) {
+                const std::chrono::milliseconds rest(model_.below(30'000));
+                q.retry_later(rest);
+                continue;
+            }
+            processed_.insert(item);
+            ++done_;
+            jetstream::acknowledgement known = q.task_done();
+            if (!model_.chance(100)) continue;
+            try {
+                co_await std::move(known);
+                check(gone_.count(item) > 0, item + " is known to be done, and the servers still have it");
+            } catch (const aio::timeout_error&) { note(item + ": no server knows that it is done"); }
+        }
+        co_await q.get();  // and ends with it
+    }
+    /// A consumer that ends is followed by another one.
+    aio::coro<> keep(text_queue& q) {
+        for (;;) {
+            aio::task<> t = aio::create_task(consume(q));
+            aio::callback_handle canceller;
+            if (model_.chance(100)) {
+                canceller = aio::get_running_loop().call_later(
+                    std::chrono::seconds(model_.below(7'200)), [t]() mutable { t.cancel(); });
+            }
+            bool shut = false;
+            try {
+                co_await t;
+            } catch (const aio::cancelled_error&) {
+                if (!t.done() || stopping_) throw;
+            } catch (const aio::queue_shut_down&) { shut = true; }
+            canceller.cancel();
+            if (shut) break;
+        }
+        check(shut_, "get() throws queue_shut_down, and nobody has shut it down");
+        check(gone_.size() >= stored_.size(), "get() says that nothing is left, and something is");
+        ++ended_;
+    }
+    aio::coro<> join(text_queue& q) {
+        const std::set<std::string> before = returned_;
+        for (bool joined = false; !joined;) {
+            try {
+                co_await q.join();
+                joined = true;
+            } catch (const aio::timeout_error&) {
+            } catch (const jetstream::error&) {}  // no server can say
+        }
+        for (const std::string& item : before) check(gone_.count(item) > 0, "join() has ended, and left " + item);
+    }
+    aio::coro<> shut_down(text_queue& q) {
+        for (bool known = false; !known;) {
+            try {
+                shut_ = true;
+                co_await q.shutdown(seed_ % 3 == 1);
+                known = true;
+            } catch (const aio::timeout_error&) {
+            } catch (const jetstream::error&) {}
+            note("shutdown");
+        }
+    }
+
+    // ---- faults
+
+    aio::coro<> server_is_away(std::size_t server, bool killed) {
+        note((killed ? "kills server " : "pauses server ") + std::to_string(server));
+        killed ? model_.kill(server) : model_.pause(server);
+        co_await pause(90'000);
+        killed ? model_.start(server) : model_.go_on(server);
+    }
+    aio::coro<> disturb() {
+        aio::background_tasks away;
+        const auto end = aio::get_running_loop().time() + faulty_time;
+        while (aio::get_running_loop().time() < end) {
+            co_await pause(60'000);
+            const std::size_t server = model_.below(3);
+            switch (model_.below(6)) {
+                case 0: away.create_task(server_is_away(server, true)); break;
+                case 1: away.create_task(server_is_away(server, false)); break;
+                case 2:
+                    note("election");
+                    model_.elect(std::chrono::milliseconds(model_.below(12'000)));
+                    break;
+                case 3:
+                    model_.freeze(model_.below(connections), std::chrono::milliseconds(model_.below(120'000)));
+                    break;
+                case 4: model_.cut(model_.below(connections)); break;
+                default:
+                    model_.how.cuts = static_cast<unsigned>(model_.below(10));
+                    model_.how.lost_answers = static_cast<unsigned>(model_.below(50));
+                    model_.how.latency = std::chrono::microseconds(model_.below(100'000));
+            }
+        }
+        model_.how = {};
+        co_await away.shutdown();
+        for (std::size_t i = 0; i < 3; ++i) {
+            model_.start(i);
+            model_.go_on(i);
+        }
+        note("no fault from here on");
+    }
+
+    aio::coro<> hours_of_faults() {
+        std::vector<text_queue*> queues;
+        constexpr jetstream::connect_options patient{.retry_first = true};
+        for (std::size_t i = 0; i < connections; ++i) {
+            auto& js = co_await aio::enter(jetstream::connect("nats://0,nats://1,nats://2", patient));
+            const jetstream::queue_options options{.maxsize = maxsize, .prefetch = i % 4 == 0 ? 2U : 0U};
+            queues.push_back(&co_await aio::enter(js.queue<std::string>("work", options)));
+        }
+        aio::background_tasks working, putting;
+        for (std::size_t i = 0; i < consumers; ++i) working.create_task(keep(*queues[i % connections]));
+        std::vector<aio::task<>> rest;
+        for (std::size_t i = 0; i < producers; ++i) rest.push_back(aio::create_task(produce(*queues[i], i)));
+        aio::task<> faults = aio::create_task(disturb());
+        co_await aio::sleep(faulty_time - std::chrono::minutes(5));
+        for (std::size_t i = 0; i < 3; ++i) rest.push_back(aio::create_task(join(*queues[connections - 1 - i])));
+        if (seed_ % 3 != 2) co_await shut_down(*queues[seed_ % connections]);
+        co_await faults;
+        for (aio::task<>& t : rest) co_await t;
+        co_await join(*queues[0]);
+        if (seed_ % 3 != 2) {
+            for (int minutes = 0; ended_ < consumers && minutes < 30; ++minutes)
+                co_await aio::sleep(std::chrono::minutes(1));
+            check(ended_ == consumers, std::to_string(consumers - ended_) + " get() hang after the shutdown");
+        }
+        stopping_ = true;
+        co_await working.shutdown();
+        jetstream::queue_statistics sum{};
+        for (const text_queue* q : queues) {
+            const jetstream::queue_statistics s = q->statistics();
+            sum.put += s.put;
+            sum.received += s.received;
+            sum.redelivered += s.redelivered;
+            sum.acknowledged += s.acknowledged;
+            sum.given_back += s.given_back;
+            check(s.held == 0 && s.ready == 0 && s.tasks_getting == 0 && s.tasks_putting == 0, "a queue is not idle");
+        }
+        check(sum.put == returned_.size(), "statistics: put");
+        check(sum.acknowledged == done_, "statistics: acknowledged");
+        check(sum.redelivered <= sum.received, "statistics: redelivered");
+        check(sum.received <= model_.find("work")->deliveries, "statistics: received");
+        // What has come was done, given back, or dropped by an immediate shutdown.
+        check(seed_ % 3 == 1 || sum.received == sum.acknowledged + sum.given_back, "statistics: given back");
+    }
+
+    void balance() {
+        check(model_.find("work")->size() == 0, "something is left");
+        check(model_.find("work")->largest <= maxsize, "the queue was larger than maxsize");
+        check(model_.peers() == 0, "a connection is left");
+        for (const std::string& item : returned_) check(stored_.count(item) == 1, item + " is not stored");
+        for (const auto& [item, times] : stored_) {
+            check(processed_.count(item) + dropped_.count(item) > 0, item + " is lost");
+        }
+        check(stored_.size() > 300, "too little has happened");
+    }
+
+    const std::uint64_t seed_;
+    nats_model model_;
+    std::map<std::string, int> stored_, given_;
+    std::set<std::string> returned_, processed_, gone_, dropped_;
+    std::uint64_t done_ = 0;
+    std::size_t ended_ = 0;
+    bool shut_ = false, stopping_ = false;
+};
+
+/// Gives what was wrong, with the last events; empty if nothing was.
+std::string simulate(std::uint64_t seed) {
+    std::optional<simulation> s;
+    auto all = [&]() -> aio::coro<> {
+        s.emplace(seed);
+        co_await aio::wait_for(s->run(), std::chrono::hours(24));
+        std::string wrong = s->wrong;
+        std::deque<std::string> events = std::move(s->events);
+        s.reset();
+        if (wrong.empty()) co_return;
+        for (const std::string& e : events) wrong += "\n  " + e;
+        throw std::runtime_error(wrong);
+    };
+    try {
+        aio::testing::run(all(), {.seed = seed, .virtual_time = true, .debug = false});
+    } catch (const std::exception& e) {
+        std::string wrong = e.what();
+        if (s) {
+            for (const std::string& event : s->events) wrong += "\n  " + event;
+        }
+        return wrong;
+    }
+    return {};
+}
+
+}  // namespace
+
+PLAIN_TEST("a thousand consumers, and hours of faults: the books balance") {
+    const std::uint64_t first = from_environment("AIO_SIMULATION_FIRST", 0);
+    const std::uint64_t seeds = from_environment("AIO_SIMULATION_SEEDS", AIO_TEST_SANITIZED ? 1 : 3);
+    for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
+        const std::string wrong = simulate(seed);
+        EXPECT_EQ(wrong, "") << "seed " << seed;
+        if (!wrong.empty()) break;
+        if (seeds > 10) std::cout << "seed " << seed << " is right" << std::endl;
+    }
+}

@@ -1,0 +1,225 @@
+#pragma once
+// A stream of JetStream and its one durable pull consumer, as nats-server has them, as far as src/jetstream uses them.
+// Messages, acknowledgements and the passing of time go in; deliveries come out. It has no I/O: nats_model.hpp has.
+// nats_model_test.cpp compares it with the real server.
+
+#include <aio/delay.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+namespace aio_test {
+
+class model_stream {
+public:
+    using json = nlohmann::json;
+    struct pull {
+        std::uint64_t peer = 0;
+        std::string inbox;
+        std::size_t left = 0;
+        aio::time_point until;
+    };
+    struct hooks {
+        std::function<bool(std::uint64_t peer)> there;  // whether a peer is still connected
+        std::function<void(
+            const std::string& subject, const std::string& reply, const std::string& headers, const std::string& data)>
+            send;
+        std::function<void(const std::string& data, const char* what)> log;  // stored, acked, dropped
+    };
+    model_stream(json wanted, hooks h) : config(std::move(wanted)), hooks_(std::move(h)) {}
+
+    std::string name() const { return config.at("name"); }
+    bool takes(const std::string& subject) const { return config.at("subjects").at(0) == subject; }
+    std::size_t size() const { return items_.size(); }
+
+    /// Gives the answer to a message that is to be stored.
+    std::string store(const std::string& id, const std::string& subject, const std::string& headers,
+        const std::string& data, aio::time_point now) {
+        const std::chrono::nanoseconds window(config.value("duplicate_window", std::int64_t(0)));
+        while (!order_.empty() && now - known_[order_.front()].second >= window) {
+            known_.erase(order_.front());
+            order_.pop_front();
+        }
+        json said = {{"stream", name()}};
+        if (const auto found = known_.find(id); !id.empty() && found != known_.end()) {
+            said["seq"] = found->second.first;
+            said["duplicate"] = true;
+            return said.dump();
+        }
+        const auto most = config.value("max_msgs", std::int64_t(-1));
+        if (most > 0 && static_cast<std::int64_t>(items_.size()) >= most) {
+            said["error"] = {{"code", 503}, {"err_code", 10077}, {"description", "maximum messages exceeded"}};
+            said["seq"] = 0;
+            return said.dump();
+        }
+        items_.emplace(++last_, item{subject, headers, data});
+        largest = std::max(largest, items_.size());
+        if (!id.empty()) {
+            known_[id] = {last_, now};
+            order_.push_back(id);
+        }
+        hooks_.log(data, "stored");
+        said["seq"] = last_;
+        deliver(now);
+        return said.dump();
+    }
+
+    void ask(pull p, bool no_wait, aio::time_point now) {
+        pulls_.push_back(std::move(p));
+        deliver(now);
+        if (no_wait && !pulls_.empty()) {
+            refuse(pulls_.back(), "404 No Messages");
+            pulls_.pop_back();
+        }
+    }
+
+    /// An acknowledgement of any kind.
+    void answer(std::uint64_t sequence, std::string_view text, aio::time_point now) {
+        const auto found = pending_.find(sequence);
+        if (text.empty() || text.starts_with("+ACK") || text.starts_with("+TERM")) {
+            // The server takes an acknowledgement of what it has delivered at any time, also while it rests.
+            if (sequence < next_ && items_.count(sequence)) remove(sequence, "acked");
+        } else if (found == pending_.end()) {
+            return;
+        } else if (text.starts_with("+WPI")) {
+            found->second = now + ack_wait();
+        } else if (text.starts_with("-NAK")) {
+            std::int64_t rest = 0;
+            if (const std::size_t brace = text.find('{'); brace != std::string_view::npos) {
+                rest = json::parse(text.substr(brace)).value("delay", std::int64_t(0));
+            }
+            if (rest > 0) {
+                found->second = now + std::chrono::nanoseconds(rest);
+            } else {
+                pending_.erase(found);
+                again_.push_back(sequence);
+                deliver(now);
+            }
+        }
+    }
+
+    /// What is due: pulls that expire, items that come again.
+    void tick(aio::time_point now) {
+        for (auto p = pulls_.begin(); p != pulls_.end();) {
+            if (p->until > now) {
+                ++p;
+                continue;
+            }
+            refuse(*p, "408 Request Timeout");
+            p = pulls_.erase(p);
+        }
+        for (auto p = pending_.begin(); p != pending_.end();) {
+            if (p->second > now) {
+                ++p;
+                continue;
+            }
+            again_.push_back(p->first);
+            p = pending_.erase(p);
+        }
+        deliver(now);
+    }
+    aio::time_point due() const {
+        aio::time_point first = aio::time_point::max();
+        for (const pull& p : pulls_) first = std::min(first, p.until);
+        for (const auto& [sequence, until] : pending_) first = std::min(first, until);
+        return first;
+    }
+
+    /// Another server leads: it knows none of the questions under way.
+    void forget_pulls(bool say) {
+        for (const pull& p : pulls_) {
+            if (say) refuse(p, "409 Leadership Change");
+        }
+        pulls_.clear();
+    }
+    std::size_t purge() {
+        const std::size_t n = items_.size();
+        while (!items_.empty()) remove(items_.begin()->first, "dropped");
+        next_ = last_ + 1;
+        return n;
+    }
+
+    json info() const { return {{"config", config}, {"state", {{"messages", items_.size()}, {"last_seq", last_}}}}; }
+    json consumer_info() const {
+        std::size_t waiting = 0;
+        for (auto at = items_.lower_bound(next_); at != items_.end(); ++at) ++waiting;
+        return {{"config", consumer}, {"num_pending", waiting}, {"num_ack_pending", pending_.size() + again_.size()}};
+    }
+
+    json config;
+    json consumer;  // null: none
+    std::size_t largest = 0;
+    std::uint64_t deliveries = 0;
+
+private:
+    std::chrono::nanoseconds ack_wait() const {
+        return std::chrono::nanoseconds(consumer.value("ack_wait", std::int64_t(30'000'000'000)));
+    }
+    void refuse(const pull& p, const std::string& status) {
+        if (hooks_.there(p.peer)) hooks_.send(p.inbox, "", "NATS/1.0 " + status + "\r\n\r\n", "", p.inbox);
+    }
+    void remove(std::uint64_t sequence, const char* what) {
+        const auto found = items_.find(sequence);
+        hooks_.log(found->second.data, what);
+        items_.erase(found);
+        pending_.erase(sequence);
+        std::erase(again_, sequence);
+    }
+    void deliver(aio::time_point now) {
+        while (!pulls_.empty()) {
+            pull& p = pulls_.front();
+            if (!hooks_.there(p.peer)) {
+                pulls_.pop_front();
+                continue;
+            }
+            std::uint64_t sequence = 0;
+            if (!again_.empty()) {
+                sequence = again_.front();
+                again_.pop_front();
+            } else {
+                const auto found = items_.lower_bound(next_);
+                if (found == items_.end()) return;
+                sequence = found->first;
+                next_ = sequence + 1;
+            }
+            pending_[sequence] = now + ack_wait();
+            const int times = ++times_[sequence];
+            ++deliveries;
+            const std::string ack = "$JS.ACK." + name() + ".workers." + std::to_string(times) + "." +
+                std::to_string(sequence) + "." + std::to_string(++consumer_sequence_) + ".1." +
+                std::to_string(items_.size());
+            const item& one = items_.at(sequence);
+            hooks_.send(p.inbox, ack, one.headers, one.data, one.subject);
+            if (--p.left == 0) {
+                pulls_.pop_front();
+            } else {
+                std::rotate(pulls_.begin(), pulls_.begin() + 1, pulls_.end());  // the questions take turns
+            }
+        }
+    }
+
+    hooks hooks_;
+    struct item {
+        std::string subject, headers, data;
+    };
+    std::map<std::uint64_t, item> items_;
+    std::uint64_t last_ = 0, next_ = 1, consumer_sequence_ = 0;
+    std::unordered_map<std::string, std::pair<std::uint64_t, aio::time_point>> known_;
+    std::deque<std::string> order_;
+    std::map<std::uint64_t, aio::time_point> pending_;  // delivered, and when it comes again
+    std::deque<std::uint64_t> again_;
+    std::unordered_map<std::uint64_t, int> times_;
+    std::deque<pull> pulls_;
+};
+
+}  // namespace aio_test
