@@ -31,8 +31,8 @@ public:
     };
     struct hooks {
         std::function<bool(std::uint64_t peer)> there;  // whether a peer is still connected
-        std::function<void(
-            const std::string& subject, const std::string& reply, const std::string& headers, const std::string& data)>
+        std::function<void(const std::string& to, const std::string& reply, const std::string& headers,
+            const std::string& data, const std::string& subject)>
             send;
         std::function<void(const std::string& data, const char* what)> log;  // stored, acked, dropped
     };
