@@ -6,7 +6,9 @@
 
 #include <aio/detail/base/platform.hpp>
 
+#include <aio/jetstream/bucket.hpp>
 #include <aio/jetstream/connection.hpp>
 #include <aio/jetstream/error.hpp>
+#include <aio/jetstream/lease_lock.hpp>
 #include <aio/jetstream/message.hpp>
 #include <aio/jetstream/queue.hpp>

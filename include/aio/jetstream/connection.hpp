@@ -37,6 +37,9 @@ namespace aio::jetstream {
 struct queue_options;
 template<class T>
 class queue_manager;
+struct bucket_options;
+template<class T>
+class bucket_manager;
 
 /// What they refer to is copied before connect() returns. Secrets appear in no message.
 struct connect_options {
@@ -144,6 +147,15 @@ public:
     }
     /// Deletes a queue with all its items, for everybody. Does nothing if there is none.
     coro<> remove_queue(const std::string& name);
+
+    /// Keys and values over all machines: <aio/jetstream/bucket.hpp>. Gives a manager for enter() and with(). The name
+    /// has letters, digits, - and _ in it; others are std::invalid_argument.
+    template<class T, class Options = bucket_options>
+    bucket_manager<T> bucket(std::string name, Options options = {}) {
+        return bucket_manager<T>(client_, std::move(name), options);
+    }
+    /// Deletes a bucket with all its values, for everybody. Does nothing if there is none.
+    coro<> remove_bucket(const std::string& name);
 
 private:
     std::shared_ptr<detail::nats_client> client_;

@@ -33,4 +33,16 @@ private:
     int code_;
 };
 
+/// Somebody else has written to the key of a bucket: the value is not stored. Read it again, and try again.
+class AIO_API wrong_revision : public error {
+public:
+    using error::error;
+};
+
+/// The lease of a lease_lock ran out, or somebody else has taken the lock: what follows is no longer protected.
+class AIO_API lease_lost : public error {
+public:
+    using error::error;
+};
+
 }  // namespace aio::jetstream

@@ -1,0 +1,350 @@
+// Buckets: the stream behind one, reading and writing. See bucket_state.hpp; bucket_watch.cpp has the watches.
+//
+// Each write has an identity, Nats-Msg-Id, that stays the same over all attempts, so an attempt whose answer is lost is
+// made again. A compare-and-swap that is made again may be refused because its first attempt was stored: then the
+// identity of what is stored says whose it is.
+
+#include "jetstream/bucket_state.hpp"
+
+#include <aio/errors.hpp>
+#include <aio/sleep.hpp>
+#include <aio/timeout.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
+
+namespace aio::detail {
+namespace {
+
+std::string from_base64(std::string_view text) {
+    std::string bytes;
+    bytes.reserve(text.size() / 4 * 3);
+    std::uint32_t bits = 0;
+    int count = 0;
+    for (const char c : text) {
+        std::uint32_t value = 0;
+        if (c >= 'A' && c <= 'Z') {
+            value = static_cast<std::uint32_t>(c - 'A');
+        } else if (c >= 'a' && c <= 'z') {
+            value = static_cast<std::uint32_t>(c - 'a' + 26);
+        } else if (c >= '0' && c <= '9') {
+            value = static_cast<std::uint32_t>(c - '0' + 52);
+        } else if (c == '+' || c == '/') {
+            value = c == '+' ? 62 : 63;
+        } else {
+            break;  // the padding
+        }
+        bits = bits << 6 | value;
+        count += 6;
+        if (count < 8) continue;
+        count -= 8;
+        bytes += static_cast<char>(bits >> count & 0xff);
+    }
+    return bytes;
+}
+
+/// A time as in RFC 3339, in UTC: "2026-11-27T01:02:03.456789Z".
+std::chrono::system_clock::time_point time_in(const std::string& text) {
+    int y = 0, mo = 0, d = 0, h = 0, mi = 0;
+    double s = 0;
+    if (std::sscanf(text.c_str(), "%d-%d-%dT%d:%d:%lf", &y, &mo, &d, &h, &mi, &s) != 6) return {};
+    const std::chrono::sys_days day(std::chrono::year(y) / mo / d);
+    const auto more = std::chrono::duration_cast<std::chrono::system_clock::duration>(std::chrono::duration<double>(s));
+    return day + std::chrono::hours(h) + std::chrono::minutes(mi) + more;
+}
+
+[[noreturn]] void differs(const std::string& name, const char* what, std::int64_t there, std::int64_t here) {
+    throw jetstream::error(
+        "the bucket " + name + " exists with " + what + " " + std::to_string(there) + ", not " + std::to_string(here));
+}
+
+bool plain(char c) noexcept {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+}
+
+std::string checked_name(const std::string& name) {
+    if (name.empty() || name.size() > 200 || !std::all_of(name.begin(), name.end(), plain)) {
+        throw std::invalid_argument("jetstream::bucket: the name of a bucket has 1 to 200 letters, digits, - and _");
+    }
+    return name;
+}
+
+}  // namespace
+
+nats_bucket::nats_bucket(client_ptr client, const std::string& name, const jetstream::bucket_options& options)
+    : client_(std::move(client)),
+      name_(checked_name(name)),
+      options_(options),
+      stream_("KV_" + name),
+      prefix_("$KV." + name + ".") {
+    const auto refuse = [](const char* why) { throw std::invalid_argument(std::string("jetstream::bucket: ") + why); };
+    if (options.history < 1 || options.history > 64) refuse("history is a number from 1 to 64");
+    if (options.replicas < 1 || options.replicas > 5) refuse("replicas is a number from 1 to 5");
+    if (options.max_bytes < 0) refuse("max_bytes is negative");
+    if (options.ttl.has_value() && options.ttl.value() < std::chrono::milliseconds(100)) {
+        refuse("ttl is shorter than 100 ms");
+    }
+}
+
+void nats_bucket::check_open() const {
+    if (!open_) throw_logic_error("the jetstream::bucket " + name_ + " has been left");
+    client_->check_open();
+}
+
+void nats_bucket::check_key(const std::string& key, bool pattern, const char* what) const {
+    const auto refuse = [&](const char* why) {
+        throw std::invalid_argument(std::string(what) + ": a key " + why + ": \"" + key + "\"");
+    };
+    if (key.empty()) refuse("is empty");
+    for (const char c : key) {
+        const bool allowed = plain(c) || c == '/' || c == '=' || c == '.' || (pattern && (c == '*' || c == '>'));
+        if (!allowed) refuse("has letters, digits and - _ = / . in it, and nothing else");
+    }
+    if (key.front() == '.' || key.back() == '.' || key.find("..") != std::string::npos) refuse("has an empty part");
+    check_subject(key, pattern, what);
+}
+
+time_point nats_bucket::default_limit() const {
+    const delay limit = client_->settings().numbers.request_timeout;
+    return limit.has_value() ? limit.from(get_running_loop().time()) : time_point::max();
+}
+
+nlohmann::json nats_bucket::wanted() const {
+    constexpr std::int64_t two_minutes = 120'000'000'000;
+    const std::int64_t ttl = nanoseconds_of(options_.ttl);
+    return {{"name", stream_}, {"subjects", {prefix_ + ">"}}, {"retention", "limits"}, {"discard", "new"},
+        {"storage", options_.in_memory ? "memory" : "file"}, {"num_replicas", options_.replicas},
+        {"max_msgs_per_subject", options_.history}, {"max_age", ttl}, {"max_msgs", -1}, {"max_consumers", -1},
+        {"max_msg_size", -1}, {"max_bytes", options_.max_bytes ? options_.max_bytes : std::int64_t(-1)},
+        {"duplicate_window", ttl > 0 ? std::min(ttl, two_minutes) : two_minutes}, {"allow_rollup_hdrs", true},
+        {"deny_delete", true}, {"allow_direct", true}};
+}
+
+void nats_bucket::adopt(const nlohmann::json& config) const {
+    const jetstream::bucket_options none;
+    const auto history = config.value("max_msgs_per_subject", std::int64_t(-1));
+    if (options_.history != none.history && history != options_.history) {
+        differs(name_, "a history of", history, options_.history);
+    }
+    const auto replicas = config.value("num_replicas", std::int64_t(1));
+    if (options_.replicas != none.replicas && replicas != options_.replicas) {
+        differs(name_, "replicas", replicas, options_.replicas);
+    }
+    const auto ttl = config.value("max_age", std::int64_t(0));
+    if (options_.ttl.has_value() && ttl != nanoseconds_of(options_.ttl)) {
+        differs(name_, "a ttl in ns of", ttl, nanoseconds_of(options_.ttl));
+    }
+    const auto bytes = config.value("max_bytes", std::int64_t(-1));
+    if (options_.max_bytes && bytes != options_.max_bytes) { differs(name_, "max_bytes", bytes, options_.max_bytes); }
+}
+
+coro<> nats_bucket::open() {
+    if (open_) throw_logic_error("a jetstream::bucket is entered once");
+    for (int tries = 0;; ++tries) {
+        nlohmann::json info = co_await find_in_jetstream(client_, "STREAM.INFO." + stream_);
+        if (info.is_null()) {
+            bool made_meanwhile = false;
+            try {
+                info = co_await ask_jetstream(client_, "STREAM.CREATE." + stream_, wanted());
+            } catch (const jetstream::error& e) {
+                if (e.code() != 10058 || tries > 3) throw;  // somebody else has made it, with other options
+                made_meanwhile = true;
+            }
+            if (made_meanwhile) continue;
+        }
+        adopt(info.value("config", nlohmann::json::object()));
+        open_ = true;
+        co_return;
+    }
+}
+
+/// The message that was stored last for a key; null if there is none.
+coro<nlohmann::json> nats_bucket::last_message(std::string key) {
+    nlohmann::json body = {{"last_by_subj", prefix_ + key}};
+    try {
+        const nlohmann::json said = co_await ask_jetstream(client_, "STREAM.MSG.GET." + stream_, std::move(body));
+        co_return said.value("message", nlohmann::json());
+    } catch (const jetstream::error& e) {
+        if (e.code() != 10037) throw;
+    }
+    co_return nullptr;
+}
+
+coro<std::optional<raw_entry>> nats_bucket::last_of(std::string key) {
+    check_open();
+    const nlohmann::json message = co_await last_message(key);
+    std::optional<raw_entry> found;
+    if (!message.is_object()) co_return found;
+    const std::string headers = from_base64(message.value("hdrs", ""));
+    found.emplace();
+    found->key = std::move(key);
+    found->revision = message.value("seq", std::uint64_t(0));
+    found->created = time_in(message.value("time", ""));
+    if (header_in(headers, "KV-Operation").empty()) {
+        found->value = from_base64(message.value("data", ""));
+    } else {
+        found->kind = jetstream::entry_kind::erased;
+    }
+    co_return found;
+}
+
+/// The revision of a key's last entry, if that has this identity.
+coro<std::optional<std::uint64_t>> nats_bucket::stored_as(std::string key, std::string id) {
+    const nlohmann::json message = co_await last_message(std::move(key));
+    std::optional<std::uint64_t> revision;
+    if (message.is_object() && header_in(from_base64(message.value("hdrs", "")), "Nats-Msg-Id") == id) {
+        revision = message.value("seq", std::uint64_t(0));
+    }
+    co_return revision;
+}
+
+coro<std::uint64_t> nats_bucket::store(
+    std::string key, std::string data, std::optional<std::uint64_t> expected, write_kind kind, time_point last) {
+    using answer_kind = stored_reply::kind;
+    check_open();
+    const std::string id = client_->unique() + "-" + std::to_string(client_->next_number());
+    std::string block = "NATS/1.0\r\nNats-Msg-Id: " + id + "\r\n";
+    if (expected) block += "Nats-Expected-Last-Subject-Sequence: " + std::to_string(*expected) + "\r\n";
+    if (kind == write_kind::erase) block += "KV-Operation: DEL\r\n";
+    if (kind == write_kind::purge) block += "KV-Operation: PURGE\r\nNats-Rollup: sub\r\n";
+    block += "\r\n";
+    const std::string subject = prefix_ + key;
+    const std::string what = "a write to the key " + key + " of the bucket " + name_;
+    std::chrono::nanoseconds patience = std::chrono::seconds(1);
+    for (bool unknown = false;;) {
+        const auto left = [&] { return last - get_running_loop().time(); };
+        const delay limit = last == time_point::max() ? delay(std::nullopt) : delay(left());
+        if (!client_->is_ready()) co_await wait_for(client_->ready(), limit);
+        client_->check_size(block.size(), data.size());
+        stored_reply r;
+        {
+            nats_answer answer(*client_, std::min<std::chrono::nanoseconds>(patience, left()), true);
+            patience *= 2;
+            client_->send(subject, answer.inbox(), block, data);
+            const nats_reply reply = co_await answer;
+            if (reply.what == nats_reply::kind::closed) client_->check_open();
+            r = stored_reply_of(reply);
+        }
+        if (r.what == answer_kind::stored || r.what == answer_kind::duplicate) co_return r.sequence;
+        if (r.what == answer_kind::wrong_revision) {
+            if (unknown) {
+                const std::optional<std::uint64_t> own = co_await stored_as(key, id);
+                if (own) co_return *own;
+            }
+            throw jetstream::wrong_revision(what + ": somebody else has written to it", r.status, r.code);
+        }
+        const bool again =
+            r.what == answer_kind::unknown || r.what == answer_kind::unavailable || r.what == answer_kind::nobody;
+        if (!again) throw jetstream::error(what + ": " + r.reason, r.status, r.code);
+        if (r.what == answer_kind::unknown) unknown = true;
+        if (left() <= std::chrono::nanoseconds(0)) {
+            if (!unknown) throw jetstream::error(what + ": nobody takes it: the bucket was removed, or has no leader");
+            throw timeout_error("jetstream: " + what + ": no answer came; it may be stored, or not");
+        }
+        co_await sleep(std::chrono::milliseconds(20));
+    }
+}
+
+coro<std::uint64_t> nats_bucket::create(std::string key, std::string data, time_point last) {
+    std::optional<raw_entry> there;
+    std::exception_ptr taken;
+    try {
+        co_return co_await store(key, data, 0, write_kind::value, last);
+    } catch (const jetstream::wrong_revision&) { taken = std::current_exception(); }
+    there = co_await last_of(key);
+    if (!there || there->kind != jetstream::entry_kind::erased) std::rethrow_exception(taken);
+    co_return co_await store(std::move(key), std::move(data), there->revision, write_kind::value, last);
+}
+
+bucket_opener::bucket_opener(
+    std::shared_ptr<nats_client> client, const std::string& name, const jetstream::bucket_options& options)
+    : state_(std::make_shared<nats_bucket>(std::move(client), name, options)) {}
+coro<std::shared_ptr<nats_bucket>> bucket_opener::open() {
+    co_await state_->open();
+    co_return state_;
+}
+void bucket_opener::close() noexcept { state_->close(); }
+
+namespace {
+
+coro<std::uint64_t> write(std::shared_ptr<nats_bucket> bucket, std::string key, std::string data,
+    std::optional<std::uint64_t> expected, write_kind kind) {
+    co_return co_await bucket->store(std::move(key), std::move(data), expected, kind, bucket->default_limit());
+}
+coro<std::uint64_t> write_first(std::shared_ptr<nats_bucket> bucket, std::string key, std::string data) {
+    co_return co_await bucket->create(std::move(key), std::move(data), bucket->default_limit());
+}
+coro<std::optional<raw_entry>> value_of(std::shared_ptr<nats_bucket> bucket, std::string key) {
+    std::optional<raw_entry> e = co_await bucket->last_of(std::move(key));
+    if (e && e->kind == jetstream::entry_kind::erased) e.reset();
+    co_return e;
+}
+coro<std::vector<std::string>> keys_of(std::shared_ptr<nats_bucket> bucket, std::string pattern) {
+    const watch_wish wish{false, true};
+    std::vector<std::string> all;
+    auto entries = nats_bucket::watch(std::move(bucket), std::move(pattern), wish);
+    while (auto e = co_await entries.next()) {
+        if (e->kind == jetstream::entry_kind::up_to_date) break;
+        if (e->kind == jetstream::entry_kind::value) all.push_back(std::move(e->key));
+    }
+    co_return all;
+}
+coro<> removed_bucket(client_ptr client, std::string stream) {
+    try {
+        co_await ask_jetstream(client, "STREAM.DELETE." + stream, nullptr);
+    } catch (const jetstream::error& e) {
+        if (e.status() != 404) throw;
+    }
+}
+
+}  // namespace
+}  // namespace aio::detail
+
+namespace aio::jetstream {
+
+using detail::write_kind;
+
+bucket_base::bucket_base(std::shared_ptr<detail::nats_bucket> state) noexcept : state_(std::move(state)) {}
+bucket_base::~bucket_base() = default;
+
+const std::string& bucket_base::name() const noexcept { return state_->name(); }
+
+coro<std::optional<detail::raw_entry>> bucket_base::get_bytes(std::string key) {
+    state_->check_key(key, false, "jetstream::bucket::get");
+    return detail::value_of(state_, std::move(key));
+}
+coro<std::uint64_t> bucket_base::put_bytes(std::string key, std::string data, std::optional<std::uint64_t> expected) {
+    state_->check_key(key, false, expected ? "jetstream::bucket::update" : "jetstream::bucket::put");
+    return detail::write(state_, std::move(key), std::move(data), expected, write_kind::value);
+}
+coro<std::uint64_t> bucket_base::create_bytes(std::string key, std::string data) {
+    state_->check_key(key, false, "jetstream::bucket::create");
+    return detail::write_first(state_, std::move(key), std::move(data));
+}
+coro<std::uint64_t> bucket_base::erase(std::string key) {
+    state_->check_key(key, false, "jetstream::bucket::erase");
+    return detail::write(state_, std::move(key), {}, std::nullopt, write_kind::erase);
+}
+coro<std::uint64_t> bucket_base::erase(std::string key, std::uint64_t revision) {
+    state_->check_key(key, false, "jetstream::bucket::erase");
+    return detail::write(state_, std::move(key), {}, revision, write_kind::erase);
+}
+coro<std::uint64_t> bucket_base::purge(std::string key) {
+    state_->check_key(key, false, "jetstream::bucket::purge");
+    return detail::write(state_, std::move(key), {}, std::nullopt, write_kind::purge);
+}
+coro<std::vector<std::string>> bucket_base::keys(std::string pattern) {
+    state_->check_key(pattern, true, "jetstream::bucket::keys");
+    return detail::keys_of(state_, std::move(pattern));
+}
+async_generator<detail::raw_entry> bucket_base::watch_bytes(std::string pattern) {
+    state_->check_key(pattern, true, "jetstream::bucket::watch");
+    return detail::nats_bucket::watch(state_, std::move(pattern), detail::watch_wish());
+}
+
+coro<> connection::remove_bucket(const std::string& name) {
+    return detail::removed_bucket(client_, "KV_" + detail::checked_name(name));
+}
+
+}  // namespace aio::jetstream

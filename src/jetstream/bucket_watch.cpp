@@ -1,0 +1,222 @@
+// Watches of a bucket: see bucket_state.hpp.
+//
+// A watch reads from a consumer that acknowledges nothing and numbers what it delivers. If a number is missing, the
+// consumer is silent, or the connection was made anew, the watch makes another consumer, which begins behind the last
+// revision that was given: so nothing is lost and nothing comes twice. Before all that was there has been given, that
+// is a consumer of each key's last entry again, of which the watch skips what it has given.
+
+#include "jetstream/bucket_state.hpp"
+
+#include <aio/errors.hpp>
+#include <aio/event.hpp>
+#include <aio/sleep.hpp>
+#include <aio/timeout.hpp>
+
+#include <array>
+#include <charconv>
+
+namespace aio::detail {
+namespace {
+
+constexpr std::chrono::seconds heartbeat{2};  // what the consumer says something in, whatever happens
+constexpr std::chrono::seconds silence{7};    // after which it is taken for gone
+constexpr std::size_t most_waiting = 16384;   // entries; beyond, the consumer is given up and made anew later
+
+template<class Number>
+Number number_in(std::string_view text) noexcept {
+    Number n = 0;
+    std::from_chars(text.data(), text.data() + text.size(), n);
+    return n;
+}
+
+}  // namespace
+
+/// What a consumer has delivered. A new consumer has a new one, with a subject of its own.
+class watch_feed final : public nats_sink {
+public:
+    struct item {
+        raw_entry entry;
+        std::string consumer;
+        std::uint64_t number = 0;   // the consumer's own
+        std::uint64_t pending = 0;  // entries that come after it
+        bool heartbeat = false;
+    };
+
+    watch_feed(nats_bucket& bucket, std::shared_ptr<nats_bucket> keeps)
+        : nats_sink(bucket.client_->new_inbox() + ".watch", ""), bucket_(std::move(keeps)) {
+        bucket_->feeds_.insert(this);
+        try {
+            bucket_->client_->add(*this);
+        } catch (...) {
+            bucket_->feeds_.erase(this);
+            throw;
+        }
+    }
+    watch_feed(const watch_feed&) = delete;
+    watch_feed& operator=(const watch_feed&) = delete;
+    ~watch_feed() override {
+        bucket_->feeds_.erase(this);
+        nats_client& client = *bucket_->client_;
+        client.remove(*this);
+        if (consumer.empty() || !client.is_ready()) return;  // then the server forgets it, which is of no use any more
+        try {
+            client.send("$JS.API.CONSUMER.DELETE." + bucket_->stream_ + "." + consumer, {}, {}, {});
+        } catch (const std::bad_alloc&) {
+            // the same
+        }
+    }
+
+    void deliver(const nats_incoming& m) override;
+    void reconnected() noexcept override { break_off(); }
+    void refused(const std::string&) noexcept override { break_off(); }
+    void closed() noexcept override {
+        ended = true;
+        there.set();
+    }
+    void break_off() noexcept {
+        broken = true;
+        there.set();
+    }
+
+    std::string consumer;
+    std::deque<item> waiting;
+    event there;
+    bool broken = false;  // what waits is good; nothing is to come behind it
+    bool ended = false;   // the bucket was left, or the connection closed
+
+private:
+    std::shared_ptr<nats_bucket> bucket_;
+};
+
+void watch_feed::deliver(const nats_incoming& m) {
+    if (broken) return;
+    there.set();
+    if (waiting.size() >= most_waiting) return break_off();
+    item one;
+    const int status = status_of(m).code;
+    if (status != 0) {
+        if (status != 100) return break_off();
+        one.heartbeat = true;
+        one.number = number_in<std::uint64_t>(header_in(m.headers, "Nats-Last-Consumer"));
+    } else {
+        // $JS.ACK.stream.consumer.deliveries.revision.number.time.pending; newer servers put two words before "stream".
+        std::array<std::string_view, 12> words;
+        std::size_t n = 0;
+        std::string_view rest = m.reply_to;
+        for (; n < words.size() && !rest.empty(); ++n) {
+            const std::size_t dot = std::min(rest.find('.'), rest.size());
+            words[n] = rest.substr(0, dot);
+            rest.remove_prefix(std::min(dot + 1, rest.size()));
+        }
+        if (n < 9) return break_off();
+        const std::size_t from = n >= 11 ? 4 : 2;
+        one.consumer = words[from + 1];
+        one.entry.revision = number_in<std::uint64_t>(words[from + 3]);
+        one.number = number_in<std::uint64_t>(words[from + 4]);
+        const auto time = std::chrono::nanoseconds(number_in<std::int64_t>(words[from + 5]));
+        one.entry.created = std::chrono::system_clock::time_point(
+            std::chrono::duration_cast<std::chrono::system_clock::duration>(time));
+        one.pending = number_in<std::uint64_t>(words[from + 6]);
+        one.entry.key = m.subject.substr(std::min(bucket_->prefix_.size(), m.subject.size()));
+        if (header_in(m.headers, "KV-Operation").empty()) {
+            one.entry.value = std::string(m.data);
+        } else {
+            one.entry.kind = jetstream::entry_kind::erased;
+        }
+    }
+    try {
+        waiting.push_back(std::move(one));
+    } catch (...) {
+        break_off();
+        throw;
+    }
+}
+
+void nats_bucket::close() noexcept {
+    open_ = false;
+    for (watch_feed* feed : feeds_) feed->closed();
+}
+
+async_generator<raw_entry> nats_bucket::watch(std::shared_ptr<nats_bucket> self, std::string pattern, watch_wish wish) {
+    const client_ptr client = self->client_;
+    std::unique_ptr<watch_feed> feed;
+    std::uint64_t last = 0;      // the revision that was given last
+    std::uint64_t number = 0;    // the consumer's, of what came last
+    std::uint64_t at_first = 0;  // entries that there were when the consumer was made
+    bool current = false;        // up_to_date has been given
+    for (bool first = true;; first = false) {
+        if (first) self->check_open();
+        bool failed = false;
+        try {
+            feed.reset();
+            if (!client->is_ready()) co_await client->ready();
+            feed = std::make_unique<watch_feed>(*self, self);
+            nlohmann::json config = {{"deliver_subject", feed->subject}, {"ack_policy", "none"},
+                {"replay_policy", "instant"}, {"max_deliver", 1}, {"mem_storage", true}, {"num_replicas", 1},
+                {"idle_heartbeat", std::chrono::nanoseconds(heartbeat).count()},
+                {"filter_subject", self->prefix_ + pattern}, {"headers_only", wish.headers_only},
+                {"deliver_policy", current ? "by_start_sequence" : "last_per_subject"}};
+            if (current) config["opt_start_seq"] = last + 1;
+            nlohmann::json body = {{"stream_name", self->stream_}, {"config", std::move(config)}};
+            const nlohmann::json made =
+                co_await ask_jetstream(client, "CONSUMER.CREATE." + self->stream_, std::move(body));
+            feed->consumer = made.value("name", "");
+            at_first = made.value("num_pending", std::uint64_t(0));
+        } catch (const std::exception& e) {
+            if (!self->open_ || client->status() == jetstream::connection_status::closed) co_return;
+            const auto* const refusal = dynamic_cast<const jetstream::error*>(&e);
+            const bool may_come_back = dynamic_cast<const timeout_error*>(&e) || (refusal && refusal->status() == 503);
+            if (first || !may_come_back) throw;
+            failed = true;
+        }
+        if (failed) {
+            co_await sleep(std::chrono::milliseconds(100));
+            continue;
+        }
+        number = 0;
+        if (!current && at_first == 0) {
+            current = true;
+            raw_entry mark;
+            mark.kind = jetstream::entry_kind::up_to_date;
+            co_yield std::move(mark);
+        }
+        for (;;) {
+            if (feed->ended) co_return;
+            if (feed->waiting.empty()) {
+                if (feed->broken) break;
+                feed->there.clear();
+                bool silent = false;
+                try {
+                    co_await wait_for(feed->there.wait(), silence);
+                } catch (const timeout_error&) { silent = true; }
+                if (silent && feed->waiting.empty() && !feed->ended) break;
+                continue;
+            }
+            watch_feed::item one = std::move(feed->waiting.front());
+            feed->waiting.pop_front();
+            bool all = false;  // that was there has come
+            if (one.heartbeat) {
+                if (one.number != number) break;
+                all = true;
+            } else {
+                if (one.consumer != feed->consumer) continue;  // of a consumer whose making was not answered in time
+                if (one.number != number + 1) break;
+                ++number;
+                all = one.pending == 0 || number >= at_first;
+                const bool shown = current || wish.erased_at_first || one.entry.kind != jetstream::entry_kind::erased;
+                if (one.entry.revision > last) {
+                    last = one.entry.revision;
+                    if (shown) co_yield std::move(one.entry);
+                }
+            }
+            if (all && !current) {
+                current = true;
+                raw_entry mark;
+                mark.kind = jetstream::entry_kind::up_to_date;
+                co_yield std::move(mark);
+            }
+        }
+    }
+}
+
+}  // namespace aio::detail
