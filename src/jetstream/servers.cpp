@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <system_error>
 
+#include <unistd.h>
+
 namespace aio::detail {
 namespace {
 
@@ -61,12 +63,16 @@ nats_server parse_server(std::string_view url) {
     return s;
 }
 
+/// Seeded anew in a forked child: its connections must not have the identities of its parent's.
 std::mt19937_64& generator() {
-    static thread_local std::mt19937_64 numbers = [] {
+    static thread_local std::mt19937_64 numbers;
+    static thread_local pid_t seeded_in = 0;
+    if (const pid_t here = ::getpid(); seeded_in != here) {
         std::random_device device;
         std::seed_seq seed{device(), device(), device(), device(), device(), device(), device(), device()};
-        return std::mt19937_64(seed);
-    }();
+        numbers.seed(seed);
+        seeded_in = here;
+    }
     return numbers;
 }
 

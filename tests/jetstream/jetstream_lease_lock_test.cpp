@@ -1,0 +1,291 @@
+// A lock over machines: one holder at a time, whoever dies, and a holder that loses it hears of it.
+#include "nats_servers.hpp"
+
+#include "faulty_proxy.hpp"
+
+#include <sys/wait.h>
+
+using namespace aio_test;
+namespace jetstream = aio::jetstream;
+using text_bucket = jetstream::bucket<std::string>;
+using jetstream::lease_lock;
+
+namespace {
+
+constexpr jetstream::connect_options quick{.reconnect_wait = 5ms, .max_reconnect_wait = 50ms, .discover = false};
+
+template<class Body>
+aio::coro<> with_locks(const std::string& url, Body body) {
+    auto talk = [&](jetstream::connection& js) -> aio::coro<> {
+        auto use = [&](text_bucket& locks) -> aio::coro<> { co_await body(locks); };
+        co_await aio::with(js.bucket<std::string>("locks"), use);
+    };
+    co_await aio::with(jetstream::connect(url, quick), talk);
+}
+
+/// Two connections, and so two programs as far as the server knows.
+template<class Body>
+aio::coro<> with_two(Body body) {
+    if (!there_is_nats()) co_return;
+    nats_server server;
+    co_await server.start();
+    const std::string url = server.url();
+    auto first = [&](text_bucket& a) -> aio::coro<> {
+        auto second = [&](text_bucket& b) -> aio::coro<> { co_await body(a, b); };
+        co_await with_locks(url, second);
+    };
+    co_await with_locks(url, first);
+}
+
+aio::coro<> until_next(aio::async_generator<jetstream::entry<std::string>>& watch, jetstream::entry_kind kind) {
+    for (;;) {
+        auto e = co_await watch.next();
+        AIO_REQUIRE(e);
+        if (e->kind == kind) co_return;
+    }
+}
+
+}  // namespace
+
+AIO_REAL_TEST("one task of two connections holds a lock at a time, with growing fencing tokens") {
+    co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {
+        int inside = 0, turns_had = 0;
+        std::uint64_t last_token = 0;
+        auto work = [&](text_bucket& locks) -> aio::coro<> {
+            lease_lock own = locks.lock("nightly", {.lease = 60s});
+            for (int i = 0; i < 5; ++i) {
+                auto body = [&](lease_lock& l) -> aio::coro<> {
+                    EXPECT_EQ(++inside, 1);
+                    EXPECT_TRUE(l.held());
+                    EXPECT_GT(l.fencing_token(), last_token);
+                    last_token = l.fencing_token();
+                    ++turns_had;
+                    co_await aio::sleep(1ms);
+                    --inside;
+                };
+                co_await aio::with(own, body);
+                EXPECT_FALSE(own.held());
+            }
+        };
+        co_await aio::gather(work(a), work(b), work(a), work(b));
+        EXPECT_EQ(turns_had, 20);
+    });
+}
+
+AIO_REAL_TEST("a lock goes to a waiter when it is released, and tasks of one lock take turns") {
+    co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {
+        lease_lock mine = a.lock("x", {.lease = 60s});
+        lease_lock theirs = b.lock("x", {.lease = 60s});
+        co_await mine.acquire();
+        std::vector<int> order;
+        auto wait = [&](int who) -> aio::coro<> {
+            co_await theirs.acquire();
+            order.push_back(who);
+            co_await theirs.release();
+        };
+        aio::task<> first = aio::create_task(wait(1));
+        aio::task<> cancelled = aio::create_task(wait(2));
+        aio::task<> third = aio::create_task(wait(3));
+        co_await turns(3);
+        cancelled.cancel();
+        co_await mine.release();
+        co_await first;
+        co_await third;
+        EXPECT_EQ(order, (std::vector<int>{1, 3}));
+        EXPECT_THROW(co_await mine.release(), std::logic_error);
+    });
+}
+
+AIO_REAL_TEST("a lock is renewed while it is held, and a lock that is dropped is given back") {
+    co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {
+        auto changes = b.watch("x");
+        co_await until_next(changes, jetstream::entry_kind::up_to_date);
+        {
+            lease_lock l = a.lock("x", {.lease = 3s});
+            co_await l.acquire();
+            co_await until_next(changes, jetstream::entry_kind::value);
+            co_await until_next(changes, jetstream::entry_kind::value);  // the renewal
+        }
+        co_await until_next(changes, jetstream::entry_kind::erased);
+        lease_lock other = b.lock("x");
+        co_await other.acquire();
+        co_await other.release();
+    });
+}
+
+AIO_REAL_TEST("who is cut off loses the lock: its body is cancelled, and the other one gets it") {
+    if (!there_is_nats()) co_return;
+    nats_server server;
+    co_await server.start();
+    aio::event open;
+    open.set();
+    faulty_proxy proxy("127.0.0.1", server.port());
+    proxy.plan = [&open](std::size_t) {
+        faulty_proxy::faults f;
+        f.hold_to_server = &open;
+        return f;
+    };
+    auto through = [&](faulty_proxy& p) -> aio::coro<> {
+        const std::string behind = "nats://127.0.0.1:" + std::to_string(p.port());
+        bool lost = false, cancelled = false;
+        auto cut_off = [&](text_bucket& a) -> aio::coro<> {
+            auto other = [&](text_bucket& b) -> aio::coro<> {
+                lease_lock l = a.lock("x", {.lease = 1s});
+                std::uint64_t token = 0;
+                auto body = [&]() -> aio::coro<> {
+                    token = l.fencing_token();
+                    open.clear();
+                    try {
+                        co_await aio::sleep_forever();
+                    } catch (const aio::cancelled_error&) {
+                        cancelled = true;
+                        EXPECT_FALSE(l.held());
+                        throw;
+                    }
+                };
+                lease_lock next = b.lock("x");
+                try {
+                    co_await aio::with(l, body);
+                } catch (const jetstream::lease_lost&) { lost = true; }
+                co_await next.acquire();
+                EXPECT_GT(next.fencing_token(), token);
+                open.set();
+                co_await next.release();
+            };
+            co_await with_locks(server.url(), other);
+        };
+        co_await with_locks(behind, cut_off);
+        EXPECT_TRUE(lost);
+        EXPECT_TRUE(cancelled);
+    };
+    co_await aio::with(proxy, through);
+}
+
+AIO_REAL_TEST("a holder whose key somebody else writes hears that the lock is lost") {
+    co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {
+        lease_lock l = a.lock("x", {.lease = 1s});
+        bool lost = false;
+        auto body = [&]() -> aio::coro<> {
+            co_await b.put("x", "mine now");
+            co_await aio::sleep_forever();
+        };
+        try {
+            co_await aio::with(l, body);
+        } catch (const jetstream::lease_lost&) { lost = true; }
+        EXPECT_TRUE(lost);
+        auto e = co_await b.get("x");
+        AIO_REQUIRE(e);
+        EXPECT_EQ(*e->value, "mine now");
+    });
+}
+
+AIO_REAL_TEST("an error of the body leaves with() as it is, and the lock is free") {
+    co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {
+        lease_lock l = a.lock("x", {.lease = 60s});
+        std::string what;
+        try {
+            co_await aio::with(l, []() { throw std::runtime_error("of the body"); });
+        } catch (const std::runtime_error& e) { what = e.what(); }
+        EXPECT_EQ(what, "of the body");
+        EXPECT_FALSE(co_await b.get("x"));
+    });
+}
+
+PLAIN_TEST("the lock of a process that is killed goes to another one after the lease") {
+    if (!there_is_nats()) return;
+    nats_server server;
+    server.start_only();
+    int taken[2];
+    ASSERT_EQ(::pipe(taken), 0);
+    const std::string url = server.url();
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(60);
+        auto hold = [&](text_bucket& locks) -> aio::coro<> {
+            lease_lock l = locks.lock("x", {.lease = 3s});
+            auto body = [&]() -> aio::coro<> {
+                const std::uint64_t token = l.fencing_token();
+                if (::write(taken[1], &token, sizeof token) != sizeof token) ::_exit(1);
+                co_await aio::sleep_forever();
+            };
+            co_await aio::with(l, body);
+        };
+        auto talk = [&](jetstream::connection& js) -> aio::coro<> {
+            co_await aio::with(js.bucket<std::string>("locks"), hold);
+        };
+        auto all = [&]() -> aio::coro<> {
+            co_await aio::with(jetstream::connect(url, {.reconnect_wait = 5ms, .retry_first = true}), talk);
+        };
+        try {
+            aio::run(all());
+        } catch (...) {}
+        ::_exit(0);
+    }
+    ::close(taken[1]);
+    auto waits = [&]() -> aio::coro<> {
+        co_await server.answers();
+        std::uint64_t token = 0;
+        co_await aio::lowlevel::wait_readable(taken[0]);
+        EXPECT_EQ(::read(taken[0], &token, sizeof token), static_cast<ssize_t>(sizeof token));
+        EXPECT_GT(token, 0u);
+        auto get = [&](text_bucket& locks) -> aio::coro<> {
+            lease_lock l = locks.lock("x", {.lease = 60s});
+            aio::task<> acquired = aio::create_task(l.acquire());
+            ::kill(child, SIGKILL);
+            co_await acquired;
+            EXPECT_GT(l.fencing_token(), token);
+            co_await l.release();
+        };
+        co_await with_locks(url, get);
+    };
+    aio::run(waits());
+    ::close(taken[0]);
+    int status = 0;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFSIGNALED(status));
+}
+
+AIO_REAL_TEST("a cancel at every step of a lock leaves it free") {
+    co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {
+        bool done = false;
+        for (int step = 0; !done && step < 200; ++step) {
+            auto work = [&a]() -> aio::coro<> {
+                lease_lock l = a.lock("x", {.lease = 60s});
+                co_await aio::with(l, []() -> aio::coro<> { co_await aio::sleep(0s); });
+            };
+            aio::task<> t = aio::create_task(work());
+            co_await turns(step);
+            done = t.done();
+            t.cancel();
+            try {
+                co_await t;
+            } catch (const aio::cancelled_error&) {}
+            auto left = co_await b.get("x");
+            EXPECT_FALSE(left) << step;
+        }
+    });
+}
+
+AIO_REAL_TEST("a cancel at every step of a wait for a lock leaves it to the next one") {
+    co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {
+        lease_lock held = a.lock("x", {.lease = 60s});
+        for (int step = 0; step < 60; ++step) {
+            co_await held.acquire();
+            auto work = [&b]() -> aio::coro<> {
+                lease_lock l = b.lock("x", {.lease = 60s});
+                co_await l.acquire();
+                co_await l.release();
+            };
+            aio::task<> t = aio::create_task(work());
+            co_await turns(step);
+            aio::task<> freed = aio::create_task(held.release());
+            co_await turns(step);
+            t.cancel();
+            try {
+                co_await t;
+            } catch (const aio::cancelled_error&) {}
+            co_await freed;
+        }
+        EXPECT_FALSE(co_await b.get("x"));
+    });
+}
