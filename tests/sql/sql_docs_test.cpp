@@ -3,6 +3,7 @@
 
 #include "sql_test.hpp"
 
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -76,6 +77,16 @@ aio::coro<std::size_t> add_many(sql::connection& db, int from, int to) {
 
 aio::coro<std::size_t> copy_many(sql::connection& db, std::vector<std::tuple<int, std::string, int>> users) {
     sql::rows done = co_await db.copy_in("COPY users FROM STDIN", users);
+    co_return done.affected();
+}
+
+aio::async_generator<std::string> text_of(std::filesystem::path csv) {
+    auto lines = aio::read_lines(csv);
+    while (auto line = co_await lines.next()) { co_yield *line + "\n"; }
+}
+
+aio::coro<std::size_t> load_csv(sql::connection& db, std::filesystem::path csv) {
+    sql::rows done = co_await db.copy_in("COPY users FROM STDIN (FORMAT csv)", text_of(std::move(csv)));
     co_return done.affected();
 }
 
@@ -156,6 +167,9 @@ AIO_REAL_TEST("the guide's code on PostgreSQL") {
     co_await use_everything(db);
     std::vector<std::tuple<int, std::string, int>> more{{1000, "Dan", 8}, {1001, "Eve", 9}};
     EXPECT_EQ(co_await copy_many(db, more), 2u);
+    const std::filesystem::path& folder = co_await aio::enter(aio::temporary_directory());
+    co_await aio::write_file(folder / "users.csv", "2000,\"Fay, the third\",10\n2001,Gus,\n");
+    EXPECT_EQ(co_await load_csv(db, folder / "users.csv"), 2u);
     EXPECT_EQ(co_await first_word(server), "hello");
     co_await db.query("DROP SCHEMA guide CASCADE");
 }

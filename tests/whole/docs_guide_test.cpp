@@ -68,6 +68,41 @@ aio::coro<std::string> greet_and_close(journal& log) {
     co_return "hello";
 }
 
+aio::async_generator<int> squares(int most) {
+    for (int n = 1; n <= most; ++n) {
+        co_await aio::sleep(1ms);  // it may wait, as any coroutine
+        co_yield n* n;
+    }
+}
+
+aio::coro<int> sum_of_squares() {
+    int sum = 0;
+    auto all = squares(3);
+    while (auto square = co_await all.next()) sum += *square;
+    co_return sum;
+}
+
+aio::coro<std::vector<int>> large_squares() {
+    auto large = [](int n) { return n > 10; };
+    co_return co_await (squares(5) | aio::views::filter(large) | aio::to<std::vector>());
+}
+
+aio::coro<std::string> counted_down() {
+    std::string log;
+    auto ticks = aio::interval(1s);  // the first at once, then one a second
+    while (auto tick = co_await ticks.next()) {
+        if (*tick == 3) break;
+        log += std::to_string(3 - *tick) + " ";
+    }
+    co_return log;  // "3 2 1 "
+}
+
+aio::coro<> use_for_an_hour(int& users) {
+    ++users;
+    auto at_the_end = aio::finally([&] { --users; });
+    co_await aio::sleep(1h);  // returns, throws or is cancelled: the count is right
+}
+
 // ---- cancellation.md
 
 aio::coro<std::string> cancelled_in_time() {
@@ -214,6 +249,20 @@ aio::coro<std::vector<int>> newest_only() {
     co_return values;  // 3
 }
 
+aio::coro<std::string> heard_by_both() {
+    aio::broadcast<std::string> news(16);  // keeps 16 items for subscribers that are behind
+    std::string heard;
+    auto listen = [&](auto subscription) -> aio::coro<> {
+        while (auto item = co_await subscription.next()) heard += *item + " ";
+    };
+    auto first = aio::create_task(listen, news.subscribe());
+    auto second = aio::create_task(listen, news.subscribe());
+    news.send("tea");
+    news.close();  // both get what was sent, and then nothing
+    co_await aio::gather(first, second);
+    co_return heard;  // "tea tea "
+}
+
 // ---- testing.md
 
 aio::coro<bool> an_hour_passes() {
@@ -284,6 +333,14 @@ aio::coro<std::size_t> count_words(std::filesystem::path path) {
         for (std::string word; in >> word;) ++words;
     }
     co_return words;
+}
+
+aio::coro<std::string> first_error(std::filesystem::path log) {
+    auto lines = aio::follow_lines(log, {.from_start = true});
+    while (auto line = co_await lines.next()) {
+        if (line->starts_with("ERROR")) co_return *line;
+    }
+    co_return "";
 }
 
 aio::coro<std::string> sorted(std::string text) {
@@ -402,6 +459,20 @@ AIO_TEST("the guide's record is written although its caller is cancelled") {
     co_await records.aclose();
 }
 
+AIO_TEST("the guide's generators give their values, and its ticks come") {
+    EXPECT_EQ(co_await sum_of_squares(), 14);
+    const std::vector<int> large{16, 25};
+    EXPECT_EQ(co_await large_squares(), large);
+    EXPECT_EQ(co_await counted_down(), "3 2 1 ");
+    int users = 0;
+    auto using_it = aio::create_task(use_for_an_hour, std::ref(users));
+    co_await aio::sleep(1s);
+    EXPECT_EQ(users, 1);
+    using_it.cancel();
+    EXPECT_THROW(co_await using_it, aio::cancelled_error);
+    EXPECT_EQ(users, 0);
+}
+
 AIO_TEST("the guide's groups give what they say") {
     EXPECT_EQ(co_await three_prices(), 12);
     const std::vector<std::string> items{"apple", "fig", "pear"};
@@ -420,6 +491,7 @@ AIO_TEST("the guide's lock, queue and watch do what they say") {
     EXPECT_EQ(co_await pipeline(100, 3), 5050);
     const std::vector<int> newest{3};
     EXPECT_EQ(co_await newest_only(), newest);
+    EXPECT_EQ(co_await heard_by_both(), "tea tea ");
 }
 
 TEST(guide, tests_need_no_clock_and_lose_nothing) {
@@ -432,6 +504,8 @@ AIO_REAL_TEST("the guide's streams, files, processes and signals work") {
     EXPECT_EQ(co_await client_and_server(), "HEAR ME\n");
     const std::filesystem::path& folder = co_await aio::enter(aio::temporary_directory());
     co_await aio::write_file(folder / "text", "one two\nthree\n");
+    co_await aio::write_file(folder / "log", "INFO all is well\nERROR no more\n");
+    EXPECT_EQ(co_await first_error(folder / "log"), "ERROR no more");
     EXPECT_EQ(co_await count_words(folder / "text"), 3u);
     EXPECT_EQ(co_await sorted("b\na\nb\n"), "a\nb\n");
     EXPECT_EQ(co_await next_signal(), SIGUSR1);
