@@ -78,7 +78,7 @@ aio::async_generator<int> squares(int most) {
 aio::coro<int> sum_of_squares() {
     int sum = 0;
     auto all = squares(3);
-    while (auto square = co_await all.next()) sum += *square;
+    while (auto square = co_await all.next()) { sum += *square; }
     co_return sum;
 }
 
@@ -253,7 +253,7 @@ aio::coro<std::string> heard_by_both() {
     aio::broadcast<std::string> news(16);  // keeps 16 items for subscribers that are behind
     std::string heard;
     auto listen = [&](auto subscription) -> aio::coro<> {
-        while (auto item = co_await subscription.next()) heard += *item + " ";
+        while (auto item = co_await subscription.next()) { heard += *item + " "; }
     };
     auto first = aio::create_task(listen, news.subscribe());
     auto second = aio::create_task(listen, news.subscribe());
