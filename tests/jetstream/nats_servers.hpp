@@ -38,7 +38,7 @@ public:
         place_.write("conf",
             "server_name: " + name_ + "\nlisten: 127.0.0.1:" + std::to_string(port_) + "\npid_file: \"" +
                 place_.path("pid") + "\"\nlog_file: \"" + place_.path("log") + "\"\njetstream { store_dir: \"" +
-                place_.path("store") + "\", max_mem: 256MB, max_file: 2GB }\n" + extra_ + "\n");
+                place_.path("store") + "\", max_mem: 256MB, max_file: " + max_file + " }\n" + extra_ + "\n");
         program_.emplace(
             std::vector<std::string>{"nats-server", "-c", place_.path("conf")}, time_limit);  // elections take long
     }
@@ -73,6 +73,7 @@ public:
     std::string url() const { return "nats://127.0.0.1:" + std::to_string(port_); }
     std::string log() const { return place_.path("log"); }
 
+    std::string max_file = "2GB";
     int time_limit = 300;  // seconds, from each start on
 
 private:
