@@ -22,6 +22,7 @@ namespace aio {
 
 class barrier;
 
+/// A snapshot of a barrier.
 struct barrier_statistics {
     std::size_t parties;
     std::size_t n_waiting;      // have arrived, and wait for the rest

@@ -33,6 +33,7 @@ private:
     std::uint64_t missed_;
 };
 
+/// A snapshot of a broadcast.
 struct broadcast_statistics {
     std::size_t capacity;
     std::size_t kept;  // items

@@ -42,6 +42,7 @@ private:
 
 /// The tasks of the running loop, oldest first. Throws std::logic_error where no loop runs.
 call_graph capture_call_graph();
+/// Writes the call graph as text.
 void print_call_graph(std::ostream& out);
 
 }  // namespace aio

@@ -29,6 +29,7 @@
 
 namespace aio {
 
+/// A snapshot of a condition.
 struct condition_statistics {
     std::size_t tasks_waiting;  // for a notification
     lock_statistics lock;

@@ -17,7 +17,9 @@
 
 namespace aio {
 
+/// The clock that deadlines are told by.
 using clock = std::chrono::steady_clock;
+/// A moment of that clock.
 using time_point = clock::time_point;
 
 namespace detail {

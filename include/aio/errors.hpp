@@ -76,18 +76,22 @@ private:
     std::exception_ptr context_;
 };
 
+/// Thrown by get_nowait() if the queue has no item. Source: asyncio.QueueEmpty.
 class AIO_API queue_empty : public std::runtime_error {
 public:
     queue_empty() : std::runtime_error("the queue is empty") {}
 };
+/// Thrown by put_nowait() if the queue has no room. Source: asyncio.QueueFull.
 class AIO_API queue_full : public std::runtime_error {
 public:
     queue_full() : std::runtime_error("the queue is full") {}
 };
+/// The queue has been shut down: nothing may be put, or nothing is left to get. Source: asyncio.QueueShutDown.
 class AIO_API queue_shut_down : public std::runtime_error {
 public:
     queue_shut_down() : std::runtime_error("the queue has been shut down") {}
 };
+/// The barrier is broken, or breaks while a task waits for it. Source: asyncio.BrokenBarrierError.
 class AIO_API broken_barrier_error : public std::runtime_error {
 public:
     broken_barrier_error() : std::runtime_error("the barrier is broken") {}

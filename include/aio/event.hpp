@@ -19,6 +19,7 @@ namespace aio {
 
 class event;
 
+/// A snapshot of an event.
 struct event_statistics {
     bool set;
     std::size_t tasks_waiting;

@@ -36,6 +36,7 @@ namespace aio {
 struct abandon_on_cancel_t {
     explicit abandon_on_cancel_t() = default;
 };
+/// Says that a cancelled caller does not wait for a function that has begun on a thread.
 inline constexpr abandon_on_cancel_t abandon_on_cancel{};
 
 namespace detail {

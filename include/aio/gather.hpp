@@ -27,9 +27,12 @@ struct gather_options {
     std::size_t limit = 0;
 };
 
+/// The type of return_exceptions.
 struct return_exceptions_t {
     explicit return_exceptions_t() = default;
 };
+/// The first argument of a gather() that gives a result for each child, a value or an error, and throws no error of a
+/// child.
 inline constexpr return_exceptions_t return_exceptions{};
 
 namespace detail {

@@ -24,6 +24,7 @@ enum class late : std::uint8_t {
     delay,  // the late tick comes at once, and the next one a whole period after it
 };
 
+/// The options of interval().
 struct interval_options {
     aio::late late = aio::late::skip;
 };

@@ -27,6 +27,7 @@
 
 namespace aio {
 
+/// A snapshot of a queue.
 struct queue_statistics {
     std::size_t size;
     std::size_t maxsize;        // 0: no limit

@@ -24,6 +24,7 @@
 
 namespace aio {
 
+/// The options of run() and run_main().
 struct run_options {
     std::optional<bool> debug = std::nullopt;  // unset: the environment variable AIO_DEBUG=1 turns it on
     backend io = backend::automatic;           // what waits for descriptors

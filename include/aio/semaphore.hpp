@@ -22,6 +22,7 @@ namespace aio {
 
 class semaphore;
 
+/// A snapshot of a semaphore.
 struct semaphore_statistics {
     std::ptrdiff_t value;  // permits that are free
     std::size_t tasks_waiting;
@@ -97,6 +98,8 @@ private:
     detail::list<guard> guards_;
 };
 
+/// A semaphore whose release() throws std::invalid_argument if all permits are there already. Source:
+/// asyncio.BoundedSemaphore.
 class bounded_semaphore : public semaphore {
 public:
     using entered_by_guard = bounded_semaphore;

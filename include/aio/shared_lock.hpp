@@ -26,6 +26,7 @@ namespace aio {
 
 class shared_lock;
 
+/// A snapshot of a shared_lock.
 struct shared_lock_statistics {
     std::size_t shared;  // how many share the lock
     bool exclusive;      // the lock is taken alone

@@ -31,7 +31,9 @@ namespace aio {
 /// given up; a cancel waits for it. Errors of a file (ENOSPC, EIO) are errors of the write that met them and of those
 /// after it. Two loops that read at the same time share what comes.
 stream& std_in();
+/// The standard output, as a stream.
 stream& std_out();
+/// The standard error output, as a stream.
 stream& std_err();
 
 }  // namespace aio

@@ -34,6 +34,7 @@
 
 namespace aio {
 
+/// The versions of TLS that may be asked for.
 enum class tls_version : std::uint8_t { v1_2, v1_3 };
 
 /// What a connection has agreed on.

@@ -15,11 +15,16 @@
 
 namespace aio {
 
+/// When wait() completes: when all have ended, when the first has ended, or when the first has failed.
 enum class return_when : std::uint8_t { all_completed, first_completed, first_exception };
+/// The wait() completes when all have ended.
 inline constexpr return_when all_completed = return_when::all_completed;
+/// The wait() completes when one has ended.
 inline constexpr return_when first_completed = return_when::first_completed;
+/// The wait() completes when one has failed, or when all have ended.
 inline constexpr return_when first_exception = return_when::first_exception;
 
+/// The options of wait().
 struct wait_options {
     delay timeout = std::nullopt;
     aio::return_when return_when = all_completed;

@@ -20,6 +20,7 @@
 
 namespace aio {
 
+/// A snapshot of a watch.
 struct watch_statistics {
     std::size_t subscriptions;
     std::size_t tasks_waiting;

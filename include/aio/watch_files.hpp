@@ -20,6 +20,7 @@
 
 namespace aio {
 
+/// What has happened to a file.
 enum class file_change : std::uint8_t {
     created,   // also: moved here from outside of what is watched
     modified,  // its content or its attributes; of several in a row only one is told

@@ -56,6 +56,7 @@ struct request_options {
     std::optional<version> http_version = std::nullopt;  // see session_options
 };
 
+/// The options of a session.
 struct session_options {
     delay timeout = std::chrono::minutes(5);           // of requests that have none of their own; std::nullopt: none
     delay connect_timeout = std::chrono::seconds(30);  // names, connection and TLS together

@@ -28,6 +28,7 @@ struct compress_settings;
 
 namespace aio::http {
 
+/// The options of compress().
 struct compress_options {
     int level = 6;                    // 1: fast, to 9: small
     std::size_t minimum_size = 1024;  // bytes; smaller bodies are sent as they are, streams are always compressed

@@ -23,6 +23,7 @@ namespace aio::http {
 /// Whether a browser sends a cookie with requests that another site has caused.
 enum class same_site : std::uint8_t { unset, lax, strict, none };
 
+/// The attributes of a cookie that a server sets.
 struct cookie_options {
     std::optional<std::chrono::seconds> max_age = std::nullopt;  // 0 removes it; std::nullopt: until the browser ends
     std::optional<std::chrono::system_clock::time_point> expires = std::nullopt;  // for clients that know no max_age

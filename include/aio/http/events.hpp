@@ -27,6 +27,7 @@
 
 namespace aio::http {
 
+/// One event of a stream of server-sent events.
 struct event {
     std::string data = {};                                          // of any number of lines
     std::string event = {};                                         // its type; empty: "message"
@@ -34,6 +35,7 @@ struct event {
     std::optional<std::chrono::milliseconds> retry = std::nullopt;  // after which a browser connects again
 };
 
+/// The options of events().
 struct events_options {
     delay ping = std::nullopt;  // after so long without an event a comment is sent, so that no proxy gives up
 };

@@ -25,6 +25,7 @@ namespace aio::http {
 class request;
 class response;
 
+/// The options of response::file().
 struct file_options {
     std::string_view content_type = {};   // empty: by the name's extension
     std::string_view download_name = {};  // tells a browser to save the file under this name
@@ -32,6 +33,7 @@ struct file_options {
     bool precompressed = false;           // sends NAME.gz to who takes gzip, where there is one
 };
 
+/// The options of files().
 struct files_options {
     bool precompressed = false;             // as in file_options
     std::string_view cache_control = {};    // the field Cache-Control, if any

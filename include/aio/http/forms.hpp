@@ -47,10 +47,12 @@ class multipart_reader;
 
 namespace aio::http {
 
+/// The limits of request::form().
 struct form_options {
     std::size_t max_fields = 1000;
 };
 
+/// The limits of request::parts() and request::multipart().
 struct multipart_options {
     std::size_t max_parts = 1000;
     std::size_t max_header_size = 16 * 1024;                    // bytes, of one part

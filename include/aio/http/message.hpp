@@ -169,6 +169,7 @@ private:
     std::shared_ptr<detail::http_special_body> special_;  // instead of body_
 };
 
+/// A request as a server's handler gets it. A request is a value: it owns its text.
 class request {
 public:
     request() = default;

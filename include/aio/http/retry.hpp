@@ -32,6 +32,7 @@
 
 namespace aio::http {
 
+/// When a request is sent again, and how long to wait before that.
 struct retry_policy {
     std::size_t attempts = 4;                      // with the first one; 0 counts as 1
     delay first = std::chrono::milliseconds(200);  // before the second attempt

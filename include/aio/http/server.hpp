@@ -55,6 +55,7 @@
 
 namespace aio::http {
 
+/// The options of serve().
 struct server_options {
     std::size_t max_header_size = 32 * 1024;          // bytes, request line included; trailers have as much again
     std::size_t max_body_size = 8 * 1024 * 1024;      // bytes
@@ -344,6 +345,7 @@ AIO_DETAIL_WRAPPER coro<> serve(F&& handler, descriptor listening, server_option
     }
     return detail::serve_http(start_server(std::forward<F>(handler), std::move(listening), options));
 }
+/// As serve(), but listens on a unix socket at path.
 template<class F>
 AIO_DETAIL_WRAPPER coro<> serve_unix(F&& handler, std::string path, server_options options = {}) {
     return detail::serve_http(start_unix_server(std::forward<F>(handler), std::move(path), options));

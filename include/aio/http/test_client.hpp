@@ -34,6 +34,7 @@ struct test_client_state;
 
 namespace aio::http {
 
+/// The options of a test_client.
 struct test_client_options {
     bool throw_errors = false;  // an exception of a handler comes out of the request; else it is told and answered 500
     bool cookies = false;       // keeps the cookies that are set, and sends them all, whatever their path

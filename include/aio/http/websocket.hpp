@@ -96,6 +96,7 @@ private:
     const std::vector<std::string>* names_ = nullptr;
 };
 
+/// The options of a WebSocket.
 struct websocket_options {
     names_ref subprotocols = {};                 // those of this side, the preferred one first
     std::size_t max_message_size = 1024 * 1024;  // bytes of a message that is received; 0: no limit

@@ -15,12 +15,15 @@
 
 namespace aio::jetstream {
 
+/// T writes itself into bytes, by a function to_bytes.
 template<class T>
 concept has_to_bytes = requires(const T& value) {
     { to_bytes(value) } -> std::convertible_to<std::string>;
 };
+/// T reads itself from bytes into an object that is there.
 template<class T>
 concept fills_from_bytes = requires(std::string_view bytes, T& value) { from_bytes(bytes, value); };
+/// T reads itself from bytes by giving a new object.
 template<class T>
 concept makes_from_bytes = requires(std::string_view bytes) {
     { from_bytes(bytes, std::type_identity<T>()) } -> std::convertible_to<T>;

@@ -64,7 +64,9 @@ struct connect_options {
     bool retry_first = false;  // the first connection is tried again as a lost one is, in place of an error
 };
 
+/// Where a connection stands.
 enum class connection_status : std::uint8_t { connecting, connected, reconnecting, closed };
+/// Gives the name of a status.
 const char* to_string(connection_status s) noexcept;
 
 /// Something that happened to a connection.
@@ -74,6 +76,7 @@ struct connection_event {
     std::string reason;        // why a connection was lost, or what a server has refused; empty for a success
 };
 
+/// What a connection has done since it was made.
 struct connection_statistics {
     std::uint64_t messages_in;
     std::uint64_t messages_out;
@@ -86,15 +89,18 @@ struct connection_statistics {
     std::size_t pending;   // bytes that wait to be sent
 };
 
+/// The options of publish().
 struct publish_options {
     headers_ref headers = {};
     std::string_view reply_to = {};
 };
+/// The options of subscribe().
 struct subscribe_options {
     std::string_view queue_group = {};  // of all subscribers of a group, one gets each message
     std::size_t max_pending = 65536;    // messages that wait for the subscriber; further ones are dropped, and counted
     std::size_t max_pending_bytes = std::size_t(64) * 1024 * 1024;
 };
+/// The options of request().
 struct request_options {
     delay timeout = std::nullopt;  // std::nullopt: the connection's request_timeout
     headers_ref headers = {};

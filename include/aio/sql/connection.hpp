@@ -38,8 +38,10 @@ class driver;  // src/sql/driver.hpp
 class pool;
 class transaction;
 
+/// T can be given as a parameter of a query.
 template<class T>
 concept parameter_like = std::is_constructible_v<parameter, T>;
+/// Gives the arguments as a vector of parameters.
 template<parameter_like... Args>
 std::vector<parameter> parameters_of(Args&&... args) {
     std::vector<parameter> parameters;
@@ -69,6 +71,7 @@ struct sqlite_options {
     std::string_view pragmas = {};                 // run first: "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL"
 };
 
+/// The options of connect().
 struct connect_options {
     /// How many statements a connection keeps prepared: those used last. PostgreSQL prepares a statement when it is
     /// used for the second time. 0 prepares none, which a pooler such as PgBouncer in transaction mode asks for.
@@ -79,6 +82,7 @@ struct connect_options {
 /// How a transaction sees what others do meanwhile. standard: as the database is set up.
 enum class isolation : std::uint8_t { standard, read_committed, repeatable_read, serializable };
 
+/// The options of a transaction.
 struct transaction_options {
     sql::isolation isolation = sql::isolation::standard;
     bool read_only = false;

@@ -57,6 +57,7 @@ enum class pool_reset : std::uint8_t {
     never,      // settings stay with their connection
 };
 
+/// The options of a pool.
 struct pool_options {
     std::size_t max_size = 10;                 // connections at the same time
     std::size_t min_size = 0;                  // connections that are kept, made in the background
@@ -71,6 +72,7 @@ struct pool_options {
     sqlite_options sqlite = {};
 };
 
+/// A snapshot of a pool.
 struct pool_statistics {
     std::size_t max_size;
     std::size_t in_use;  // leases, and tasks for which a connection is being made

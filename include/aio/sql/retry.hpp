@@ -20,6 +20,7 @@
 
 namespace aio::sql {
 
+/// How often a transaction is tried again, and when.
 struct retry_options {
     int attempts = 5;                     // all together
     std::chrono::milliseconds first{10};  // the pause before the second; each further one is twice as long
