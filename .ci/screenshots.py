@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """screenshots.py SITE FOLDER: opens each page of the site in headless chromium at the width of a phone and fails if one is wider than
 its window; takes pictures of some pages, wide and narrow, light and dark. A page stands in a frame of exactly that width, because the
-window of a headless browser has a least width; a script measures it and writes what it finds into the title."""
+window of a headless browser has a least width; a script measures it."""
 import functools
 import http.server
 import os
@@ -13,7 +13,16 @@ import tempfile
 import threading
 
 PICTURES = ["index", "from_asyncio/rules", "from_asyncio/index", "reference/queue", "reference/index", "guide/http"]
-BROWSER = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=8000"]
+BROWSER = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+
+PROBE = """<!doctype html><body>FRAMES<pre id=found></pre><script>
+onload = () => {
+  for (const frame of document.querySelectorAll('iframe')) {
+    const root = frame.contentDocument.documentElement;
+    found.textContent += `\\n${frame.getAttribute('src')} ${root.scrollWidth} ${root.clientWidth}\\n`;
+  }
+};
+</script>"""
 
 
 class quiet(http.server.SimpleHTTPRequestHandler):
@@ -40,24 +49,12 @@ def main(site, folder):
     pages = sorted("/" + os.path.relpath(f.parent, site) + "/" for f in site.rglob("index.html"))
     pages = ["/" if p == "/./" else p for p in pages]
     probe = site / "probe.html"
-    probe.write_text("""<!doctype html><body><pre id=found></pre><script>
-const pages = PAGES;
-(async () => {
-  for (const page of pages) {
-    const frame = document.createElement('iframe');
-    frame.style.width = '390px'; frame.style.height = '800px'; frame.style.border = '0'; frame.src = page;
-    await new Promise(loaded => { frame.onload = loaded; document.body.append(frame); });
-    const root = frame.contentDocument.documentElement;
-    found.textContent += `${page} ${root.scrollWidth} ${root.clientWidth}\\n`;
-    frame.remove();
-  }
-  found.textContent += 'end\\n';
-})();
-</script>""".replace("PAGES", str(pages)))
-    wide = 0
+    wide, found = 0, []
     try:
-        dom = browser("--timeout=100000", "--dump-dom", root + "probe.html")
-        found = re.findall(r"^(?:.*>)?(/\S*) (\d+) (\d+)$", dom, re.M)
+        for first in range(0, len(pages), 10):
+            frames = "".join(f'<iframe src="{page}" style="width:390px;height:800px;border:0"></iframe>' for page in pages[first:first + 10])
+            probe.write_text(PROBE.replace("FRAMES", frames))
+            found += re.findall(r"^(?:.*>)?(/\S*) (\d+) (\d+)$", browser("--dump-dom", root + "probe.html"), re.M)
         for page, width, window in found:
             if int(width) > int(window):
                 print(f"{page} is {width} wide in a window of {window}")

@@ -43,12 +43,14 @@ struct bucket_options {
     bool in_memory = false;      // the servers do not write it to disk
 };
 
+/// What an entry says of its key.
 enum class entry_kind : std::uint8_t {
     value,
     erased,      // the key was erased
     up_to_date,  // of a watch: all that was there has been given; what follows are changes. It has no key.
 };
 
+/// One value of a key, or the note that it is gone.
 template<class T>
 struct entry {
     entry_kind kind = entry_kind::value;

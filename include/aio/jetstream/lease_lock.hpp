@@ -29,6 +29,7 @@ class nats_lease;
 
 namespace aio::jetstream {
 
+/// The options of a lease_lock.
 struct lease_options {
     delay lease = std::chrono::seconds(10);  // at least 100 ms
 };
