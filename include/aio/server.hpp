@@ -26,6 +26,18 @@
 // with what it captures, until the server is closed and no call of it runs any more. Its exception goes to the loop's
 // exception handler, and its cancellation is silent. Both close the connection, and so does its return, unless the
 // handler has moved the stream elsewhere.
+//
+// With .threads = n, n loops serve: that of the caller, and those of n - 1 further threads, which end with the server.
+// Each connection stays on one of them, and the handler is called on the loop of its connection. So the handler must be
+// a function that several threads may call at once. What belongs to a loop (a lock, a queue, a session, a stream of
+// another connection) is made by the handler on each thread, as a thread_local, for instance, or is shared through a
+// shared_queue. Errors of handlers on the further threads go to the exception handlers of those loops, which print
+// them. The handle belongs to the loop that has started the server; what it is told holds for all threads, and what it
+// gives is for all of them together. close() ends listening at once here, and on the other threads as soon as their
+// loops hear of it; wait_closed(), drain() and exit wait until they have ended. If one of the threads cannot be
+// started, the others are ended, and the error is thrown. Over TCP each thread has a listening socket, and the kernel
+// spreads the connections (SO_REUSEPORT); no other process may listen on the port, unless reuse_port says so. A unix
+// socket, or one that is taken over, is accepted from by all threads: whoever is idle takes the connection.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -37,13 +49,15 @@
 
 #include <string>
 #include <type_traits>
+#include <vector>
 
 namespace aio {
 
 /// limit: as in stream_options. backlog: how many connections the kernel holds until they are accepted. reuse_port:
 /// several processes share the port. context: connections are encrypted (tls_context::server); it is read before the
 /// call returns. handshake_timeout: a connection that has not completed the handshake of TLS by then is closed.
-/// The others are those of stream_options, for each connection.
+/// threads: how many loops serve, each on a thread of its own; the loop that starts the server is one of them. 0: one
+/// for each core. The others are those of stream_options, for each connection.
 struct server_options {
     std::size_t limit = 65536;
     int backlog = 100;
@@ -57,6 +71,7 @@ struct server_options {
     std::size_t send_buffer = 0;
     std::size_t receive_buffer = 0;
     std::size_t max_descriptors = 0;
+    std::size_t threads = 1;
 };
 
 namespace detail {
@@ -168,12 +183,23 @@ private:
 };
 
 namespace detail {
-coro<server> listen_on(
-    connection_handler handler, std::string host, int port, server_options options, tls_context_ref context);
+/// What serves the connections of one thread. closing, if there is one, is called on that thread when the server is
+/// closed; leaving: its handlers are cancelled next.
+struct connection_service {
+    connection_handler handler;
+    function<void(bool leaving)> closing;
+};
+/// One for each thread.
+std::vector<connection_service> services_of(connection_handler handler, std::size_t threads);
+/// As many as there are cores for 0.
+std::size_t threads_to_serve(std::size_t wanted);
+
+coro<server> listen_on(std::vector<connection_service> services, std::string host, int port, server_options options,
+    tls_context_ref context);
 coro<server> listen_on_path(
-    connection_handler handler, std::string path, server_options options, tls_context_ref context);
+    std::vector<connection_service> services, std::string path, server_options options, tls_context_ref context);
 coro<server> listen_on_descriptor(
-    connection_handler handler, descriptor listening, server_options options, tls_context_ref context);
+    std::vector<connection_service> services, descriptor listening, server_options options, tls_context_ref context);
 }  // namespace detail
 
 /// Listens on all addresses of host (a name or address; "" is every interface) and port (0: a free one, the same for
@@ -184,8 +210,8 @@ coro<server> listen_on_descriptor(
 /// resolver_category().
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, std::string host, int port, server_options options = {}) {
-    return detail::listen_on(detail::make_handler(std::forward<F>(handler)), std::move(host), port, options,
-        detail::context_of(options.context));
+    return detail::listen_on(detail::services_of(detail::make_handler(std::forward<F>(handler)), options.threads),
+        std::move(host), port, options, detail::context_of(options.context));
 }
 /// Takes over a socket that listens already, TCP or unix: an inherited one (inherited_sockets()), or one of another
 /// library. It is made close-on-exec, and does not block any more, for all processes that share it. backlog, reuse_port
@@ -194,15 +220,16 @@ AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, std::string host, int 
 /// Source: asyncio.start_server(sock=...).
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, descriptor listening, server_options options = {}) {
-    return detail::listen_on_descriptor(detail::make_handler(std::forward<F>(handler)), std::move(listening), options,
-        detail::context_of(options.context));
+    return detail::listen_on_descriptor(
+        detail::services_of(detail::make_handler(std::forward<F>(handler)), options.threads), std::move(listening),
+        options, detail::context_of(options.context));
 }
 /// Listens on a unix socket at path; the file of a socket on which nobody listens any more is replaced. Source:
 /// asyncio.start_unix_server.
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_unix_server(F&& handler, std::string path, server_options options = {}) {
-    return detail::listen_on_path(
-        detail::make_handler(std::forward<F>(handler)), std::move(path), options, detail::context_of(options.context));
+    return detail::listen_on_path(detail::services_of(detail::make_handler(std::forward<F>(handler)), options.threads),
+        std::move(path), options, detail::context_of(options.context));
 }
 
 }  // namespace aio

@@ -6,17 +6,12 @@
 //
 // A unix socket needs more care, because its file outlives the process: unix_file.hpp.
 
-#include "io/resolver.hpp"
+#include "io/server_state.hpp"
 #include "io/tls.hpp"
-#include "io/transport.hpp"
-#include "io/unix_file.hpp"
 #include "loop/loop_state.hpp"
 
 #include <aio/event_loop.hpp>
-#include <aio/future.hpp>
-#include <aio/server.hpp>
 #include <aio/sleep.hpp>
-#include <aio/task.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -25,7 +20,6 @@
 #include <optional>
 #include <vector>
 
-#include <netinet/in.h>
 #include <unistd.h>
 
 namespace aio {
@@ -36,28 +30,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto accept_pause = 100ms;  // after a failed accept: long enough not to spin
-
-/// A listening socket.
-struct listener {
-    int fd = -1;
-    address where;
-    io_source source;
-    unix_file file;
-
-    explicit listener(const address& a) : where(a) {}
-    ~listener() { close(); }
-    listener(const listener&) = delete;
-    listener& operator=(const listener&) = delete;
-
-    void close() noexcept {
-        if (fd < 0) return;
-        const bool of_parent = source.attached() && source.loop()->state().forked();
-        source.detach();
-        ::close(std::exchange(fd, -1));
-        if (of_parent) return;
-        file.remove(where);
-    }
-};
 
 /// The outcome of an accept: a descriptor, or an errno.
 struct accepted {
@@ -120,64 +92,14 @@ private:
 
 }  // namespace
 
-/// A running handler. The frame of its task owns it.
-struct running_handler : list_node, pooled {
-    server_ref server;
-    stream_ptr connection;
-    task_base* task = nullptr;
-
-    running_handler(server_ref s, stream_ptr c) noexcept;
-    ~running_handler();
-};
-
-/// What is behind a server. Its handles, its accept loops, its connections and their handlers keep it alive.
-class server_state final : public pooled {
-public:
-    server_state(connection_handler h, const server_options& options, tls_context_ref context)
-        : handler(std::move(h)),
-          limit(options.limit),
-          max_descriptors(options.max_descriptors),
-          tls(std::move(context)),
-          handshake_timeout(options.handshake_timeout) {
-        if (tls && !is_server_side(tls)) {
-            throw std::invalid_argument("start_server: the context is a client's; take tls_context::server()");
-        }
-    }
-    void retain() noexcept { ++references_; }
-    void release() noexcept {
-        if (--references_ == 0) delete this;
-    }
-
-    void close() noexcept;
-    void begin(const accepted& a);
-    bool gone() const noexcept { return closed && connections.empty() && handlers.empty(); }
-    /// A connection or a handler has ended, or the server was closed: the tasks that wait for that look again.
-    void changed() noexcept;
-    /// A future that is done at the next call of changed().
-    future<> next_change();
-    void abort_all() noexcept;
-    void cancel_handlers() noexcept;
-    std::string name() const { return listeners.empty() ? std::string("?") : listeners.front()->where.to_string(); }
-
-    connection_handler handler;
-    std::size_t limit;
-    std::size_t max_descriptors;
-    const tls_context_ref tls;  // null: no TLS
-    const delay handshake_timeout;
-    std::size_t failed_handshakes = 0;
-    std::vector<std::unique_ptr<listener>> listeners;
-    std::vector<task<>> accepting;
-    list<stream_state> connections;
-    list<running_handler> handlers;
-    std::vector<future<>> waiters;
-    list<server_leaving> leaving;
-    std::optional<future<>> serving_forever;
-    bool closed = false;
-    bool told = false;  // debug mode has reported that the server was not left
-
-private:
-    std::uint32_t references_ = 0;
-};
+void listener::close() noexcept {
+    if (fd < 0) return;
+    const bool of_parent = source.attached() && source.loop()->state().forked();
+    source.detach();
+    ::close(std::exchange(fd, -1));
+    if (of_parent) return;
+    file.remove(where);
+}
 
 void references_of<server_state>::retain(server_state& state) noexcept { state.retain(); }
 void references_of<server_state>::release(server_state& state) noexcept { state.release(); }
@@ -196,15 +118,18 @@ void connection_closed(stream_state& connection) noexcept {
     connection.server->release();
     connection.server = nullptr;
     connection.unlink();
+    --server->counts->connections;
     server->changed();
 }
 
-void server_state::close() noexcept {
+void server_state::close(bool cancels) noexcept {
     if (closed) return;
     closed = true;
     for (auto& l : listeners) l->close();
     for (task<>& t : accepting) t.cancel();
     if (serving_forever) serving_forever->cancel();
+    if (closing) closing(cancels);
+    if (others && !cancels) others->close();
     changed();
 }
 
@@ -212,7 +137,7 @@ void server_state::changed() noexcept {
     for (future<>& f : std::exchange(waiters, {})) {
         if (!f.done()) f.set_result();
     }
-    if (closed && handlers.empty()) {
+    if (closed && handled()) {
         while (server_leaving* l = leaving.pop_front()) l->wake_to_retry();
         // The handler may hold streams of this server (a chat's room, say), and each of them keeps the server alive.
         const connection_handler gone_now = std::exchange(handler, nullptr);
@@ -223,7 +148,7 @@ void server_state::changed() noexcept {
 // scope any more.
 bool server_leaving::await_ready() {
     begin(&require_task());
-    server_->close();
+    server_->close(true);
     server_->cancel_handlers();
     phase_ = phase::parked;
     if (!start()) return false;
@@ -232,7 +157,7 @@ bool server_leaving::await_ready() {
 }
 
 bool server_leaving::start() noexcept {
-    if (!server_->handlers.empty()) {
+    if (!server_->handled()) {
         server_->leaving.push_back(*this);
         return false;
     }
@@ -247,11 +172,22 @@ future<> server_state::next_change() {
     return waiters.emplace_back();
 }
 
+void server_state::close_clients() noexcept {
+    if (others) others->close_clients();
+    for (stream_state* c = connections.front(); c;) {
+        stream_state* const next = connections.after(*c);
+        c->close_when_written();
+        c = next;
+    }
+}
+
 void server_state::abort_all() noexcept {
+    if (others) others->abort_clients();
     while (stream_state* s = connections.front()) s->abort();
 }
 
 void server_state::cancel_handlers() noexcept {
+    if (others) others->leave();
     for (running_handler* h = handlers.front(); h; h = handlers.after(*h)) {
         if (h->task) h->task->cancel({});
     }
@@ -281,7 +217,7 @@ coro<bool> secured(running_handler& of) {
         co_await begin_tls(of.connection, tls_settings(server.tls, {}, server.handshake_timeout), of.connection->peer);
     } catch (const tls_error&) { failure = std::current_exception(); }
     if (!failure) co_return true;
-    ++server.failed_handshakes;
+    ++server.counts->failed_handshakes;
     loop_core& loop = *of.task->loop();
     if (loop.debug) {
         loop.report([&] { return "a connection to the server on " + server.name() + " could not be secured"; }, failure,
@@ -337,7 +273,7 @@ coro<> accept_loop(server_ref server, listener& from) {
             }
             if (a.error == 0) {
                 told = false;
-                server->begin(a);
+                server->begin(a.fd, a.peer);
                 continue;
             }
             if (!told) report_accept_error(from, a.error);
@@ -348,18 +284,18 @@ coro<> accept_loop(server_ref server, listener& from) {
         if (server->closed) co_return;
         // This is the end of run(): the server is still open.
         tell_not_left(*server.get(), loop, " was never closed");
-        server->close();
+        server->close(true);
         throw;
     }
 }
 
 }  // namespace
 
-void server_state::begin(const accepted& a) {
+void server_state::begin(int fd, const address& peer) {
     stream_ptr connection;
     try {
-        transport_ptr io = make_socket_transport(a.fd, a.peer.family(), max_descriptors);
-        connection = stream_ptr(new stream_state(std::move(io), a.peer.to_string(), limit));
+        transport_ptr io = make_socket_transport(fd, peer.family(), max_descriptors);
+        connection = stream_ptr(new stream_state(std::move(io), peer.to_string(), limit));
     } catch (...) {
         get_running_loop().core().report("a connection could not be served", std::current_exception(), nullptr);
         return;
@@ -368,6 +304,7 @@ void server_state::begin(const accepted& a) {
         retain();
         connection->server = this;
         connections.push_back(*connection);
+        ++counts->connections;
         auto self = std::make_unique<running_handler>(server_ref(this), connection);
         running_handler& handler_of = *self;
         const task<> t = create_task(run_handler(std::move(self), stream(connection)));
@@ -380,112 +317,18 @@ void server_state::begin(const accepted& a) {
     }
 }
 
-namespace {
-
-// Gives 0, or the errno of the step that failed, whose name is in what then.
-int try_to_listen(listener& l, const server_options& options, const char*& what) {
-    what = "socket";
-    l.close();
-    l.fd = ::socket(l.where.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (l.fd < 0) return errno;
-    const int on = 1;
-    if (l.where.family() != AF_UNIX) ::setsockopt(l.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (options.reuse_port && ::setsockopt(l.fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) return errno;
-    if (l.where.family() == AF_INET6) ::setsockopt(l.fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    if (const int error = socket_options(options).apply(l.fd, l.where.family())) return error;
-    what = "listen";
-    if (::bind(l.fd, l.where.native(), l.where.native_size()) != 0) return errno;
-    l.file.note(l.where);
-    if (::listen(l.fd, options.backlog) != 0) return errno;
-    l.where = address_of_socket(l.fd, false);
-    return l.where.native_size() == 0 ? errno : 0;
-}
-
-// Listens on all addresses, on one port. False if the kernel chose the port for the first address and it is taken at
-// another one.
-bool listen_on_all(server_state& server, const std::vector<address>& where, const server_options& options) {
-    int port = where.front().port();
-    const bool any_port = port == 0;
-    int last_error = 0;
-    for (address a : where) {
-        if (a.port() == 0) a.detail_set_port(port);
-        auto l = std::make_unique<listener>(a);
-        const char* what = "";
-        const int error = try_to_listen(*l, options, what);
-        if (error == 0) {
-            if (any_port) port = l->where.port();
-            server.listeners.push_back(std::move(l));
-            continue;
-        }
-        last_error = error;
-        // This machine does not have the address's family (bpo-30945): the other addresses suffice.
-        if (error == EADDRNOTAVAIL || error == EAFNOSUPPORT) {
-            if (where.size() > 1) continue;
-        }
-        server.listeners.clear();
-        if (error == EADDRINUSE && any_port && port != 0) return false;
-        throw_system_error(error, std::string(what) + " on " + a.to_string());
-    }
-    if (server.listeners.empty())
-        throw_system_error(last_error, "listen on " + where.front().to_string() + " and its other addresses");
-    return true;
-}
-
 void start_accepting(const server_ref& server) {
-    for (auto& l : server->listeners) l->source.attach(l->fd);
-    for (auto& l : server->listeners) {
-        server->accepting.push_back(create_task(accept_loop(server, *l), {.name = "accept"}));
-        server->accepting.back().detail_state()->set_internal();
+    try {
+        for (auto& l : server->listeners) l->source.attach(l->fd, l->shared);
+        for (auto& l : server->listeners) {
+            server->accepting.push_back(create_task(accept_loop(server, *l), {.name = "accept"}));
+            server->accepting.back().detail_state()->set_internal();
+        }
+    } catch (...) {
+        server->close();
+        throw;
     }
 }
-
-}  // namespace
-
-coro<server> listen_on(
-    connection_handler handler, std::string host, int port, server_options options, tls_context_ref context) {
-    check_port(port);
-    const server_ref state(new server_state(std::move(handler), options, std::move(context)));
-    const std::vector<address> where = co_await resolve(std::move(host), port, true);
-    for (int attempts = 10; !listen_on_all(*state.get(), where, options); --attempts) {
-        if (attempts == 0) throw_system_error(EADDRINUSE, "listen on one free port of all addresses");
-    }
-    start_accepting(state);
-    co_return server(state);
-}
-
-coro<server> listen_on_descriptor(
-    connection_handler handler, descriptor listening, server_options options, tls_context_ref context) {
-    const server_ref state(new server_state(std::move(handler), options, std::move(context)));
-    const address where = require_socket(listening, SOCK_STREAM, "start_server");
-    int listens = 0;
-    socklen_t size = sizeof listens;
-    if (::getsockopt(listening.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0) {
-        throw_system_error(EINVAL, "start_server: the socket of " + where.to_string() + " does not listen");
-    }
-    const socket_options of_connections(options);
-    if (const int error = of_connections.apply(listening.get(), where.family()))
-        throw_system_error(error, "start_server: the options of the socket of " + where.to_string());
-    auto l = std::make_unique<listener>(where);
-    l->fd = listening.release();
-    state->listeners.push_back(std::move(l));
-    start_accepting(state);
-    co_return server(state);
-}
-
-coro<server> listen_on_path(
-    connection_handler handler, std::string path, server_options options, tls_context_ref context) {
-    const server_ref state(new server_state(std::move(handler), options, std::move(context)));
-    auto l = std::make_unique<listener>(unix_address(path, "start_unix_server: the path"));
-    const char* what = "";
-    function<int()> bind = [&] { return try_to_listen(*l, options, what); };
-    const int error = co_await bind_unix(l->where, bind);
-    if (error != 0) throw_system_error(error, std::string(what) + " on " + l->where.to_string());
-    state->listeners.push_back(std::move(l));
-    start_accepting(state);
-    co_return server(state);
-}
-
-namespace {
 
 coro<> wait_until_gone(server_ref server) {
     while (!server->gone()) {
@@ -493,6 +336,8 @@ coro<> wait_until_gone(server_ref server) {
         co_await change;
     }
 }
+
+namespace {
 
 coro<> serve(server_ref server) {
     if (server->closed) throw_logic_error("serve_forever: the server on " + server->name() + " is closed");
@@ -551,17 +396,15 @@ detail::server_leaving server::exit(const std::exception_ptr&) {
 coro<> server::wait_closed() { return detail::wait_until_gone(detail::server_ref(&get())); }
 coro<bool> server::drain(delay d) { return detail::drain_server(detail::server_ref(&get()), d); }
 void server::abort_clients() { get().abort_all(); }
-void server::close_clients() {
-    detail::server_state& s = get();
-    const detail::server_ref keep(&s);
-    for (detail::stream_state* c = s.connections.front(); c;) {
-        detail::stream_state* const next = s.connections.after(*c);
-        c->close_when_written();
-        c = next;
-    }
-}
+void server::close_clients() { get().close_clients(); }
 bool server::is_serving() const noexcept { return state_.get() && !state_->closed; }
-std::size_t server::connections() const { return get().connections.size(); }
-std::size_t server::failed_handshakes() const { return get().failed_handshakes; }
+std::size_t server::connections() const {
+    const detail::server_state& s = get();
+    return s.counts->connections + (s.others ? s.others->connections() : 0);
+}
+std::size_t server::failed_handshakes() const {
+    const detail::server_state& s = get();
+    return s.counts->failed_handshakes + (s.others ? s.others->failed_handshakes() : 0);
+}
 
 }  // namespace aio

@@ -9,9 +9,9 @@
 
 namespace aio::detail {
 
-void io_source::attach(int fd) {
+void io_source::attach(int fd, bool shared) {
     loop_ = &require_loop();
-    loop_->state().io->add(*this, fd, readable | writable | edge);
+    loop_->state().io->add(*this, fd, edge | (shared ? readable | exclusive : readable | writable));
     loop_->retain();
     fd_ = fd;
 }

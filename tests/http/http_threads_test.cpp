@@ -1,34 +1,19 @@
 // http::serve with several threads.
 #include "http_raw.hpp"
 #include "other_program.hpp"
+#include "threads_seen.hpp"
 
 #include <aio/http.hpp>
 
-#include <mutex>
-#include <set>
-#include <thread>
+#include <atomic>
+#include <functional>
 
 namespace {
 
 namespace http = aio::http;
 using aio_test::raw_connect;
 
-/// The threads on which requests were handled.
-class threads_seen {
-public:
-    void note() {
-        const std::lock_guard lock(mutex_);
-        seen_.insert(std::this_thread::get_id());
-    }
-    std::size_t size() const {
-        const std::lock_guard lock(mutex_);
-        return seen_.size();
-    }
-
-private:
-    mutable std::mutex mutex_;
-    std::set<std::thread::id> seen_;
-};
+using aio_test::threads_seen;
 
 std::string get_once() { return "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"; }
 
@@ -168,16 +153,138 @@ AIO_REAL_TEST("an address that is taken is told once, and nothing is left") {
     EXPECT_NE(text.find("127.0.0.1"), std::string::npos) << text;
 }
 
-AIO_REAL_TEST("servers that are no serve() over TCP say that they have one thread") {
-    const auto handler = [] { return http::response(200, ""); };
-    int refused = 0;
+AIO_REAL_TEST("start_server() serves on threads, and its statistics are those of all") {
+    threads_seen seen;
+    const auto handler = [&seen] {
+        seen.note();
+        return http::response(200, "hello");
+    };
+    http::server v = co_await http::start_server(handler, "127.0.0.1", 0, {.threads = 3});
+    const int port = v.port();
+    co_await aio::with(v, [&]() -> aio::coro<> {
+        const int asked = co_await ask_until(port, seen, 3);
+        const http::server_statistics s = v.statistics();
+        EXPECT_EQ(s.requests, static_cast<std::uint64_t>(asked));
+        EXPECT_EQ(s.accepted, static_cast<std::uint64_t>(asked));
+        EXPECT_GE(s.bytes_received, static_cast<std::uint64_t>(asked));
+        while (v.connections() != 0) co_await aio::sleep(1ms);
+        EXPECT_EQ(v.statistics().active, 0u);
+    });
+    EXPECT_FALSE(v.is_serving());
+    bool refused = false;
     try {
-        co_await http::start_server(handler, "127.0.0.1", 0, {.threads = 2});
-    } catch (const std::invalid_argument&) { ++refused; }
-    try {
-        co_await http::serve_unix(handler, "/tmp/not_there", {.threads = 2});
-    } catch (const std::invalid_argument&) { ++refused; }
-    EXPECT_EQ(refused, 2);
+        co_await ask(port);
+    } catch (const std::system_error&) { refused = true; }
+    EXPECT_TRUE(refused);
+}
+
+AIO_REAL_TEST("drain() answers what is under way on all threads, and ends idle connections") {
+    std::atomic<int> begun = 0, open = 1;
+    threads_seen seen;
+    const auto handler = [&](http::request) -> aio::coro<http::response> {
+        seen.note();
+        ++begun;
+        while (open == 0) co_await aio::sleep(1ms);
+        co_return http::response(200, "late");
+    };
+    http::server v = co_await http::start_server(handler, "127.0.0.1", 0, {.threads = 2});
+    std::vector<aio_test::raw_connection> idle;  // with keep-alive
+    while (seen.size() < 2) {
+        idle.push_back(co_await raw_connect(v.port()));
+        co_await idle.back().write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        std::string answer;
+        while (answer.find("late") == std::string::npos) answer += co_await idle.back().read_some();
+    }
+    open = 0;
+    begun = 0;
+    std::vector<aio::task<std::string>> asking;
+    for (int i = 0; i < 20; ++i) asking.push_back(aio::create_task(ask(v.port())));
+    while (begun != 20) co_await aio::sleep(1ms);
+    const aio::task<bool> drained = aio::create_task(v.drain(std::nullopt));
+    for (auto& c : idle) {
+        const std::string end = co_await c.read_some();
+        EXPECT_EQ(end, "");
+    }
+    EXPECT_FALSE(drained.done());
+    open = 1;
+    for (auto& a : asking) EXPECT_NE((co_await a).find("late"), std::string::npos);
+    const bool all = co_await drained;
+    EXPECT_TRUE(all);
+}
+
+AIO_REAL_TEST("whoever leaves an HTTP server on threads has cancelled the handlers of all, and they have ended") {
+    std::atomic<int> begun = 0, ended = 0;
+    threads_seen seen;
+    const auto handler = [&](http::request) -> aio::coro<http::response> {
+        const aio_test::counts_end at_end{ended};
+        seen.note();
+        ++begun;
+        co_await aio::sleep_forever();
+        co_return http::response(200, "");
+    };
+    std::vector<aio_test::raw_connection> open;
+    http::server v = co_await http::start_server(handler, "127.0.0.1", 0, {.threads = 2});
+    co_await aio::with(v, [&]() -> aio::coro<> {
+        while (seen.size() < 2) {
+            open.push_back(co_await raw_connect(v.port()));
+            co_await open.back().write(get_once());
+            while (begun < static_cast<int>(open.size())) co_await aio::sleep(1ms);
+        }
+    });
+    EXPECT_EQ(ended, begun);
+    EXPECT_EQ(v.statistics().active, 0u);
+}
+
+AIO_REAL_TEST("max_connections holds for all threads together") {
+    threads_seen seen;
+    const auto handler = [&seen] {
+        seen.note();
+        return http::response(200, "hello");
+    };
+    http::server v = co_await http::start_server(handler, "127.0.0.1", 0, {.max_connections = 20, .threads = 2});
+    std::vector<aio_test::raw_connection> open;
+    const auto ask_here = [&]() -> aio::coro<std::string> {
+        open.push_back(co_await raw_connect(v.port()));
+        co_await open.back().write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        co_return co_await open.back().read_some();
+    };
+    for (int i = 0; i < 20; ++i) {
+        const std::string answer = co_await ask_here();
+        EXPECT_EQ(answer.substr(0, 15), "HTTP/1.1 200 OK");
+    }
+    for (int i = 0; i < 5; ++i) {
+        const std::string answer = co_await ask_here();
+        EXPECT_EQ(answer.substr(0, 12), "HTTP/1.1 503");
+    }
+    EXPECT_EQ(v.statistics().refused_connections, 5u);
+    open.clear();
+    co_await v.drain(std::nullopt);
+}
+
+AIO_REAL_TEST("serve_unix() serves on threads, and its file goes with it") {
+    const std::string path = "/tmp/aio_http_threads_test." + std::to_string(::getpid());
+    threads_seen seen;
+    const auto handler = [&seen](http::request) -> aio::coro<http::response> {
+        seen.note();
+        co_await aio::sleep(1ms);
+        co_return http::response(200, "hello");
+    };
+    const auto ask_there = [&path]() -> aio::coro<std::string> {
+        aio::stream s = co_await aio::open_unix_connection(path);
+        co_await s.write(get_once());
+        co_return co_await s.read();
+    };
+    aio::task<> served = aio::create_task(http::serve_unix(handler, path, {.threads = 2}));
+    while (::access(path.c_str(), F_OK) != 0) co_await aio::sleep(1ms);
+    while (!seen.others()) {
+        std::vector<aio::coro<std::string>> many;
+        for (int i = 0; i < 20; ++i) many.push_back(ask_there());
+        for (const std::string& answer : co_await aio::gather(std::move(many))) {
+            EXPECT_EQ(answer.substr(0, 15), "HTTP/1.1 200 OK");
+        }
+    }
+    co_await cancelled(served);
+    EXPECT_NE(::access(path.c_str(), F_OK), 0);
 }
 
 AIO_REAL_TEST("0 threads are as many as there are cores") {

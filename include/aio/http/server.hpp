@@ -86,9 +86,10 @@ struct server_options {
     const access_log* log = nullptr;             // is told of each response; it is copied before the call returns
     std::uint32_t max_concurrent_streams = 100;  // HTTP/2: how many requests of a connection may be under way
     bool http2 = true;  // false: HTTP/1 alone is spoken, even where the context says alpn("h2")
-    // Of serve(): how many loops serve, each on a thread of its own; that of the caller is one of them. 0: one for each
-    // core. Over TCP each has a listening socket (SO_REUSEPORT). The handler, and the log, are called on all threads at
-    // once.
+    // How many loops serve, each on a thread of its own; that of the caller is one of them. 0: one for each core. The
+    // handler, and the log, are called on all threads at once, and each connection stays on one of them. What belongs
+    // to a loop (a session, a database's connection) is not captured, but made by the handler on each thread, as a
+    // thread_local, for instance: see aio/server.hpp.
     std::size_t threads = 1;
 };
 
@@ -291,10 +292,6 @@ coro<http::server> start_http_server(http_handler handler, std::string host, int
 coro<http::server> start_http_server(http_handler handler, descriptor listening, http_server_settings settings);
 coro<http::server> start_unix_http_server(http_handler handler, std::string path, http_server_settings settings);
 coro<> serve_http(coro<http::server> starting);
-coro<> serve_on_threads(http_handler handler, std::string host, int port, http_server_settings settings);
-coro<> serve_on_threads(http_handler handler, descriptor listening, http_server_settings settings);
-/// Throws std::invalid_argument if the settings ask for several threads.
-void refuse_threads(const http_server_settings& settings, const char* function);
 }  // namespace aio::detail
 
 namespace aio::http {
@@ -324,25 +321,12 @@ AIO_DETAIL_WRAPPER coro<server> start_unix_server(F&& handler, std::string path,
 
 /// Calls start_server() and serve_forever(): runs until it is cancelled, then finishes the requests under way, and
 /// throws the cancelled_error.
-///
-/// With .threads = n, n loops do that: the caller's, and those of workers. Each connection stays on one of them. The
-/// first error ends all, and is thrown. The handler must be one that several threads may call at once; what belongs to
-/// a loop (a session, a database's connection) is not captured, but made by the handler on each loop's thread, as a
-/// thread_local, for instance.
 template<class F>
 AIO_DETAIL_WRAPPER coro<> serve(F&& handler, std::string host, int port, server_options options = {}) {
-    if (options.threads != 1) {
-        return detail::serve_on_threads(detail::make_http_handler(std::forward<F>(handler)), std::move(host), port,
-            detail::http_server_settings(options));
-    }
     return detail::serve_http(start_server(std::forward<F>(handler), std::move(host), port, options));
 }
 template<class F>
 AIO_DETAIL_WRAPPER coro<> serve(F&& handler, descriptor listening, server_options options = {}) {
-    if (options.threads != 1) {
-        return detail::serve_on_threads(detail::make_http_handler(std::forward<F>(handler)), std::move(listening),
-            detail::http_server_settings(options));
-    }
     return detail::serve_http(start_server(std::forward<F>(handler), std::move(listening), options));
 }
 /// As serve(), but listens on a unix socket at path.

@@ -606,13 +606,14 @@ class served_count {
 public:
     explicit served_count(http_server_state& server) noexcept : server_(server) {
         ++server_.counts.accepted;
-        ++server_.served;
+        server_.open->fetch_add(1, std::memory_order_relaxed);
     }
-    ~served_count() { --server_.served; }
+    ~served_count() { server_.open->fetch_sub(1, std::memory_order_relaxed); }
     served_count(const served_count&) = delete;
     served_count& operator=(const served_count&) = delete;
     bool too_many() const noexcept {
-        return server_.options.max_connections > 0 && server_.served > server_.options.max_connections;
+        return server_.options.max_connections > 0 &&
+            server_.open->load(std::memory_order_relaxed) > server_.options.max_connections;
     }
 
 private:

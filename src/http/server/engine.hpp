@@ -8,12 +8,14 @@
 #include "http/server/response_head.hpp"
 
 #include <aio/delay.hpp>
+#include <aio/detail/base/counter.hpp>
 #include <aio/detail/base/list.hpp>
 #include <aio/detail/loop/descriptor.hpp>
 #include <aio/http/server.hpp>
 #include <aio/stream.hpp>
 #include <aio/task.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -22,6 +24,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace aio::detail {
 
@@ -38,8 +41,15 @@ public:
     virtual void server_closes() noexcept = 0;
 };
 
-/// What a server and its connections have in common.
-class http_server_state {
+/// The http::server_statistics of one thread.
+struct http_server_counts {
+    counter accepted, refused_connections, requests, active, refused_requests, handler_errors, lost_clients;
+    counter bytes_received, bytes_sent;
+    void add_to(http::server_statistics& all) const noexcept;
+};
+
+/// What a server and its connections have in common, on one thread.
+class alignas(64) http_server_state {
 public:
     http_server_state(http_handler h, http_server_settings s)
         : handler(std::move(h)), options(s.options), tls(std::move(s.tls)), log(std::move(s.log)) {}
@@ -49,11 +59,14 @@ public:
     tls_context_ref tls;
     std::shared_ptr<function<void(const http::access_record&)>> log;
     list<served_connection> connections;
-    std::size_t served = 0;  // connections that are no refusals
-    http::server_statistics counts;
+    /// Connections that count against max_connections, on all threads.
+    std::shared_ptr<std::atomic<std::size_t>> open = std::make_shared<std::atomic<std::size_t>>(0);
+    http_server_counts counts;
     bool draining = false;
+    std::vector<std::shared_ptr<http_server_state>> others;  // of the other threads; the owner has them
 
-    void close() noexcept;
+    /// Called on the state's own thread. leaving: the handlers are cancelled next.
+    void close(bool leaving) noexcept;
 };
 
 /// How long the server goes on to wait for a body: body_timeout for each piece, and less if the body is slow on the

@@ -54,6 +54,7 @@ private:
         if (events & io_entry::readable) event.events |= EPOLLIN | EPOLLRDHUP;
         if (events & io_entry::writable) event.events |= EPOLLOUT;
         if (events & io_entry::edge) event.events |= EPOLLET | EPOLLPRI;
+        if (events & io_entry::exclusive) event.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE;  // it goes with no other
         event.data.ptr = &entry;
         if (::epoll_ctl(epoll_, operation, fd, &event) != 0) {
             throw_system_error(errno, "epoll_ctl of descriptor " + std::to_string(fd));

@@ -13,12 +13,13 @@ class loop_core;
 class io_entry {
 public:
     /// Events: readable | writable; errors and hang-ups count as both. With ending, the peer has ended what it sends,
-    /// or there is an error or urgent data.
+    /// or there is an error or urgent data. exclusive: if several loops wait for the descriptor, one of those that
+    /// sleep is woken, not all.
     virtual void on_events(std::uint32_t events) noexcept = 0;
     io_entry(const io_entry&) = delete;
     io_entry& operator=(const io_entry&) = delete;
 
-    static constexpr std::uint32_t readable = 1, writable = 2, ending = 4, edge = 8;
+    static constexpr std::uint32_t readable = 1, writable = 2, ending = 4, edge = 8, exclusive = 16;
 
 protected:
     io_entry() = default;
@@ -44,8 +45,9 @@ class io_source final : public io_entry {
 public:
     io_source() = default;
     ~io_source() { detach(); }
-    /// Registers fd with the running loop. Throws std::system_error.
-    void attach(int fd);
+    /// Registers fd with the running loop. shared: a listening socket that other loops accept from, too. Throws
+    /// std::system_error.
+    void attach(int fd, bool shared = false);
     /// Wakes the waiters and forgets the descriptor, which the caller closes next. May be called after the loop's end.
     void detach() noexcept;
     int fd() const noexcept { return fd_; }
