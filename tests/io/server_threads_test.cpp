@@ -353,8 +353,8 @@ aio::coro<> start_and_leave() {
             aio::stream s = co_await aio::open_connection("127.0.0.1", v.port());
             co_await s.write("x\n");
             const std::string answer = co_await s.read_line();
-            EXPECT_EQ(answer, "x\n");
-        } catch (const std::system_error&) {  // there was no memory for the connection
+            EXPECT_TRUE(answer == "x\n" || answer.empty()) << answer;
+        } catch (const std::system_error&) {  // there was no memory for the connection, or for its handler
         }
     });
 }
