@@ -66,7 +66,7 @@ public:
     std::vector<std::shared_ptr<http_server_state>> others;  // of the other threads; the owner has them
 
     /// Called on the state's own thread. leaving: the handlers are cancelled next.
-    void close(bool leaving) noexcept;
+    void close(bool leaving = false) noexcept;
 };
 
 /// How long the server goes on to wait for a body: body_timeout for each piece, and less if the body is slow on the
