@@ -34,7 +34,8 @@ aio::coro<> make_table() {
 
 nlohmann::json items() {
     nlohmann::json all = nlohmann::json::array();
-    for (int i = 0; i < 10; ++i) all.push_back({{"id", i}, {"name", "item " + std::to_string(i)}, {"sold", i % 2 == 0}});
+    for (int i = 0; i < 10; ++i)
+        all.push_back({{"id", i}, {"name", "item " + std::to_string(i)}, {"sold", i % 2 == 0}});
     return all;
 }
 
@@ -42,7 +43,7 @@ nlohmann::json items() {
 aio::coro<std::string> name_of(int id) {
     thread_local sql::pool pool(database(), {.max_size = 1});
     const sql::rows found = co_await pool.query("SELECT name FROM items WHERE id = $1", id);
-    co_return found.front()[0].as<std::string>();
+    co_return (*found.begin())[0].as<std::string>();
 }
 
 aio::coro<http::response> answer(http::request request) {

@@ -19,8 +19,10 @@ void remote_wake::open(loop_core& loop, void (*done)(void*) noexcept, void* owne
     };
 }
 
+// Only a thread of this process can end the wait, so it hides no deadlock.
 void remote_wake::count(int by) noexcept {
     loop_->outstanding += static_cast<std::size_t>(by);
+    loop_->state().shared_waits += static_cast<std::size_t>(by);
     loop_->foreign += static_cast<std::size_t>(by);
 }
 

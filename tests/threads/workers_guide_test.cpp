@@ -1,6 +1,7 @@
 // The code of docs/guide/cores.md.
 #include "aio_test.hpp"
 
+#include <atomic>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -21,11 +22,9 @@ std::uint64_t count_primes(std::uint64_t from, std::uint64_t to) {  // a plain f
 
 // [cores: gather]
 aio::coro<std::uint64_t> primes_below(std::uint64_t n, aio::workers& w) {
-    std::vector<aio::coro<std::uint64_t>> parts;
-    const auto part = [&w](std::uint64_t from, std::uint64_t to) -> aio::coro<std::uint64_t> {
-        co_return co_await w.run(&count_primes, from, to);
-    };
-    for (std::uint64_t from = 0; from < n; from += 1000) parts.push_back(part(from, std::min(n, from + 1000)));
+    std::vector<decltype(w.run(&count_primes, n, n))> parts;
+    for (std::uint64_t from = 0; from < n; from += 1000)
+        parts.push_back(w.run(&count_primes, from, std::min(n, from + 1000)));
     std::uint64_t all = 0;
     for (const std::uint64_t primes : co_await aio::gather(std::move(parts))) all += primes;
     co_return all;
@@ -67,7 +66,47 @@ aio::coro<int> sold_everywhere(aio::workers& w) {
 }
 // [end]
 
+// [cores: a server]
+// Lines of all threads are counted together, so this is an atomic. Those of one thread need none.
+std::atomic<int> lines_of_all = 0;
+
+aio::coro<> count_lines(aio::stream client) {  // on the loop that has accepted the connection
+    thread_local int lines_of_this_thread = 0;
+    for (;;) {
+        const std::string line = co_await client.read_line();
+        if (line.empty()) break;
+        ++lines_of_all;
+        ++lines_of_this_thread;
+        co_await client.write(std::to_string(lines_of_this_thread) + "\n");
+    }
+}
+aio::coro<> serve_lines(std::string host, int port) {
+    aio::server& v = co_await aio::enter(co_await aio::start_server(count_lines, host, port, {.threads = 2}));
+    co_await v.serve_forever();  // until it is cancelled: both threads end, and so do their handlers
+}
+// [end]
+
 }  // namespace
+
+AIO_REAL_TEST("the server of docs/guide/cores.md works") {
+    const int port = 20'000 + ::getpid() % 10'000;
+    aio::task<> serving = aio::create_task(serve_lines("127.0.0.1", port));
+    std::string answer;
+    for (int attempts = 0; answer.empty() && attempts < 2000 && !serving.done(); ++attempts) {
+        try {
+            aio::stream s = co_await aio::open_connection("127.0.0.1", port);
+            co_await s.write("x\n");
+            answer = co_await s.read_line();
+        } catch (const std::system_error&) {}
+        if (answer.empty()) co_await aio::sleep(1ms);
+    }
+    if (!serving.done()) {  // else the port was taken
+        EXPECT_EQ(answer, "1\n");
+        EXPECT_EQ(lines_of_all, 1);
+    }
+    serving.cancel();
+    co_await aio::wait(std::vector<aio::task<>>{serving});
+}
 
 AIO_REAL_TEST("the code of docs/guide/cores.md works") {
     aio::workers w({.threads = 2});

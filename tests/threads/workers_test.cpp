@@ -1,5 +1,7 @@
 #include <aio/workers.hpp>
 
+#include <aio/lowlevel.hpp>
+
 #include "aio_test.hpp"
 #include "hostile.hpp"
 #include "in_a_fork.hpp"
@@ -380,6 +382,55 @@ PLAIN_TEST("decision (i): a deadlock over two loops is told, with the tasks of b
         return both ? 0 : 1;
     });
     EXPECT_EQ(status, 0);
+}
+
+PLAIN_TEST("decision (i): a deadlock through a completion, on one loop or over two, is told") {
+    const int status = aio_test::in_a_fork([] {
+        const std::string one = error_of([] {
+            aio::run([]() -> aio::coro<> {
+                aio::lowlevel::completion<> never("an answer");
+                const auto kept = never.handle();  // nobody completes it
+                co_await never;
+            });
+        });
+        auto* w = new aio::workers({.threads = 1});
+        const std::string two = error_of([w] {
+            aio::run([w]() -> aio::coro<> {
+                co_await w->run([]() -> aio::coro<> {
+                    aio::lowlevel::completion<> never("an answer");
+                    const auto kept = never.handle();
+                    co_await never;
+                });
+            });
+        });
+        std::fputs((one + two).c_str(), stderr);
+        const auto told = [](const std::string& text) {
+            return text.starts_with("deadlock") && text.find("an answer") != std::string::npos;
+        };
+        return told(one) && told(two) ? 0 : 1;
+    });
+    EXPECT_EQ(status, 0);
+}
+
+PLAIN_TEST("decision (i): a completion that a thread is going to complete, or a task of another loop, is no deadlock") {
+    aio::workers w({.threads = 1});
+    const int sum = aio::run([&]() -> aio::coro<int> {
+        aio::lowlevel::completion<int> by_thread("a thread"), by_task("a task");
+        std::thread late([h = by_thread.handle()]() mutable {
+            ::usleep(20'000);
+            h.complete(1);
+        });
+        const int one = co_await by_thread;
+        late.join();
+        auto call = aio::create_task(w.run([h = by_task.handle()]() mutable -> aio::coro<> {
+            co_await aio::sleep(20ms);
+            h.complete(2);
+        }));
+        const int two = co_await by_task;
+        co_await call;
+        co_return one + two;
+    });
+    EXPECT_EQ(sum, 3);
 }
 
 PLAIN_TEST("decision (i): a call whose loop sleeps for a while, or has a thread at work, is no deadlock") {
