@@ -139,6 +139,7 @@ void nats_queue::delivered(std::size_t slot, const nats_incoming& m) {
         case 408:
             pull_ended(slot);
             demand();
+            look_soon();  // the message of a shutdown may be lost, so a get() that waits for long asks itself
             break;
         default:  // no leader, a leader that changes, a consumer that was deleted, too many that wait
             pull_ended(slot);
@@ -201,7 +202,9 @@ nats_queue::holder& nats_queue::holder_of_this_task(bool make) {
     any_task(self).add_done_callback([weak = weak_from_this(), key] {
         if (const std::shared_ptr<nats_queue> queue = weak.lock()) queue->task_ended(key);
     });
-    return holders_[key];
+    holder& made = holders_[key];
+    made.task = self;
+    return made;
 }
 
 nats_queue::holder& nats_queue::holder_with_item(const char* what) {
@@ -216,9 +219,9 @@ nats_queue::holder& nats_queue::holder_with_item(const char* what) {
 void nats_queue::task_ended(task_base* task) noexcept {
     const auto found = holders_.find(task);
     if (found == holders_.end()) return;
-    std::deque<nats_item_ptr> left = std::move(found->second.items);
+    holder left = std::move(found->second);
     holders_.erase(found);
-    for (nats_item_ptr& item : left) give_up_or_back(std::move(item));
+    for (nats_item_ptr& item : left.items) give_up_or_back(std::move(item));
 }
 
 coro<std::string> nats_queue::get() {
@@ -324,7 +327,9 @@ void nats_queue::keep_alive() {
         if (!item->settled) client_->send(item->ack_subject, {}, {}, "+WPI");
     }
     for (std::size_t slot = 0; slot < pulls_.size(); ++slot) {
-        if (pulls_[slot].left > 0 && pulls_[slot].until <= now) pull_ended(slot);
+        if (pulls_[slot].left == 0 || pulls_[slot].until > now) continue;
+        pull_ended(slot);
+        look_soon();
     }
     demand();
     if (!items_.empty() || pulls()) arm();

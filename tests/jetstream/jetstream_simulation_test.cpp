@@ -213,6 +213,7 @@ private:
                 default:
                     model_.how.cuts = static_cast<unsigned>(model_.below(10));
                     model_.how.lost_answers = static_cast<unsigned>(model_.below(50));
+                    model_.how.lost_messages = static_cast<unsigned>(model_.below(500));
                     model_.how.latency = std::chrono::microseconds(model_.below(100'000));
             }
         }
@@ -310,6 +311,60 @@ std::string simulate(std::uint64_t seed) {
 }
 
 }  // namespace
+
+AIO_TEST("a process that has not heard of a shutdown, or nobody could tell it, ends its get() all the same") {
+    for (const bool elections : {false, true}) {
+        nats_model model(2, 1);
+        model.take_over();
+        auto& first = co_await aio::enter(jetstream::connect("nats://0"));
+        auto& second = co_await aio::enter(jetstream::connect("nats://1"));
+        const jetstream::queue_options plain{};
+        auto& a = co_await aio::enter(first.queue<std::string>("work", plain));
+        auto& b = co_await aio::enter(second.queue<std::string>("work", plain));
+        aio::task<std::string> waits = aio::create_task(b.get());
+        co_await aio::sleep(1s);
+        model.how.lost_messages = 1000;
+        co_await a.shutdown();
+        if (elections) {  // the connection is made anew, and nobody says what has become of the queue
+            model.elect(20s);
+            model.kill(1);
+            model.start(1);
+        }
+        bool shut = false;
+        try {
+            co_await aio::wait_for(waits, 5min);
+        } catch (const aio::queue_shut_down&) { shut = true; } catch (const aio::timeout_error&) {
+        }
+        EXPECT_TRUE(shut) << elections;
+        co_await model.stop();
+    }
+}
+
+namespace {
+aio::coro<> get_and_end(text_queue& q, int& times) {
+    co_await q.get();
+    times = q.delivery();
+}
+aio::coro<> tasks_follow_each_other() {
+    nats_model model(1, 1);
+    model.take_over();
+    auto& js = co_await aio::enter(jetstream::connect("nats://0"));
+    auto& q = co_await aio::enter(js.queue<std::string>("work"));
+    co_await q.put("a");
+    for (int expected = 1; expected <= 20; ++expected) {
+        int times = 0;
+        co_await aio::wait_for(aio::create_task(get_and_end(q, times)), 1min);
+        EXPECT_EQ(times, expected);
+    }
+    co_await model.stop();
+}
+}  // namespace
+
+PLAIN_TEST("the items of a task that has ended are not those of the next task at its address") {
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        aio::testing::run(tasks_follow_each_other(), {.seed = seed, .virtual_time = true, .debug = false});
+    }
+}
 
 PLAIN_TEST("a thousand consumers, and hours of faults: the books balance") {
     const std::uint64_t first = from_environment("AIO_SIMULATION_FIRST", 0);

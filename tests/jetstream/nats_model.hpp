@@ -22,9 +22,10 @@ class nats_model {
 public:
     using json = nlohmann::json;
 
-    /// Of a thousand: how often bytes are lost and the connection with them, and answers to what was stored.
+    /// Of a thousand: how often bytes are lost and the connection with them, answers to what was stored, and messages
+    /// that no stream keeps.
     struct faults {
-        unsigned cuts = 0, lost_answers = 0;
+        unsigned cuts = 0, lost_answers = 0, lost_messages = 0;
         std::chrono::microseconds latency{0};  // the most; each piece takes a part of it at random
     };
 
@@ -258,6 +259,7 @@ private:
             if (!chance(how.lost_answers)) answer(reply, said);
             return;
         }
+        if (chance(how.lost_messages)) return;
         if (!route(subject, reply, headers, data, subject) && !reply.empty()) {
             route(reply, "", "NATS/1.0 503\r\n\r\n", "", reply);
         }
