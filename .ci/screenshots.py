@@ -29,6 +29,12 @@ class quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def handle(self):
+        try:
+            super().handle()
+        except ConnectionError:  # the browser has ended
+            pass
+
 
 def browser(*arguments):
     with tempfile.TemporaryDirectory() as profile:

@@ -118,7 +118,7 @@ def tidy(code):
 
 def reader_type(code):
     """A type as a reader needs it: what is of aio::detail has no public name, so its use is said instead."""
-    if re.match(r"(?:constexpr |inline |static |friend )*(?:aio::)?detail::", code):
+    if re.match(r"(?:constexpr |inline |static |friend )*(?:(?:aio::)?detail::|\w+_operation$)", code):
         return "awaitable"
     return code
 
@@ -290,8 +290,9 @@ class Reference:
             out = ["# Shared types", "These types are used by several headers, each of which includes them."]
         else:
             out = [f"# {header}", f"```cpp\n#include <{header}>\n```", opening(self.lines(file))]
-        for name, elements in self.pages[header].items():
-            out.append(f"## {name[len('aio::'):].replace('_', chr(92) + '_').replace('<', '&lt;').replace('*', chr(92) + '*')} {{ #{self.anchor(name)} }}")
+        # The class that the header is named for comes first.
+        for name, elements in sorted(self.pages[header].items(), key=lambda entry: entry[0].rsplit("::", 1)[-1] != stem):
+            out.append(f"## {name[len('aio::'):].replace('<', '&lt;').replace('*', chr(92) + '*')} {{ #{self.anchor(name)} }}")
             documented = name.rsplit("::", 1)[-1] == stem
             for kind, element in elements:
                 comment = self.comment(element)
@@ -329,18 +330,22 @@ class Reference:
         for section in compound.findall("sectiondef"):
             for member in section.findall("memberdef"):
                 called = plain(member.find("name"))
-                if (member.get("prot") != "public" or member.get("kind") not in ("function", "variable", "typedef", "enum") or called in INTERNAL
+                if (member.get("prot") != "public" or member.get("kind") not in ("function", "variable", "typedef", "enum") or called in INTERNAL or called.endswith("_operation")
                         or "@" in called or called in seen or "detail::" in plain(member.find("argsstring"))):
                     continue
                 if plain(member.find("argsstring")).endswith("=delete") or called.startswith("operator="):
                     continue
                 groups.setdefault(called, []).append(member)
+        of_base = plain(compound.find("compoundname")).rsplit("::", 1)[-1]
         for called, members in groups.items():
             seen.add(called)
-            title = called.replace("_", "\\_").replace("<", "&lt;").replace("*", "\\*")
+            if called == "~" + of_base:
+                called = "~" + own  # the destructor of a base that has no public name
+            title = called.replace("<", "&lt;").replace("*", "\\*")
             out.append(f"### {title} {{ #{self.anchor(name)}-{self.anchor(called)}{'-operator' if called.startswith('operator') and not self.anchor(called)[8:] else ''}{len(seen) if called.startswith('operator') else ''} }}")
             for member in members:
-                out.append(f"```cpp\n{signature(member)};\n```")
+                shown = re.sub(rf"\b{of_base}(?=\(|::)", own, signature(member))
+                out.append(f"```cpp\n{shown};\n```")
                 comment = self.comment(member)
                 if comment:
                     out.append(markdown(comment, link_text))
