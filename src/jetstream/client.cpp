@@ -275,18 +275,19 @@ coro<> nats_client::read_loop() {
         if (n == 0) throw std::runtime_error("the server has closed the connection");
         parser_.parse(n, *this);
         silent_pings_ = 0;
-        if (leaving_ && servers_.size() > 1) throw std::runtime_error("the server is about to end");
+        if (leaving_ && servers_.size() > 1) leave_.set();
     }
 }
 
 coro<> nats_client::write_loop() {
     for (;;) {
-        while (out_.empty()) {
+        while (out_.empty() || hold_) {
             sendable_.clear();
             co_await sendable_.wait();
         }
         writing_.clear();
         writing_.swap(out_);
+        hold_ = last_write_;
         room_.set();
         co_await stream_.write(std::string_view(writing_));
     }
@@ -302,11 +303,22 @@ coro<> nats_client::ping_loop() {
     }
 }
 
+/// The server is about to end. What has been sent until now still goes there, and its PONG says that it has arrived;
+/// what is sent from now on waits for the next server. So nothing is lost.
+coro<> nats_client::leave_loop() {
+    co_await leave_.wait();
+    nats_answer arrived(*this, std::chrono::seconds(2));
+    send_ping(&arrived);
+    last_write_ = true;
+    static_cast<void>(co_await arrived);
+    throw std::runtime_error("the server is about to end");
+}
+
 coro<> nats_client::serve() {
     if (settings_.numbers.ping_interval.has_value()) {
-        co_await race(read_loop(), write_loop(), ping_loop());
+        co_await race(read_loop(), write_loop(), ping_loop(), leave_loop());
     } else {
-        co_await race(read_loop(), write_loop());
+        co_await race(read_loop(), write_loop(), leave_loop());
     }
 }
 

@@ -143,6 +143,7 @@ private:
     coro<> read_loop();
     coro<> write_loop();
     coro<> ping_loop();
+    coro<> leave_loop();
     coro<> try_all(bool first);
     coro<> reconnect();
     coro<> attempt(nats_server server);
@@ -180,7 +181,10 @@ private:
     task<> run_;
     event stopped_;  // run_ has ended
     bool closing_ = false;
-    bool leaving_ = false;  // the server is about to end
+    bool leaving_ = false;     // the server is about to end
+    event leave_;              // and there is another one
+    bool last_write_ = false;  // what is in out_ is the last that this server gets
+    bool hold_ = false;        // it has got that: what is in out_ now is for the next one
     int silent_pings_ = 0;
     std::size_t max_payload_ = std::size_t(1024) * 1024;
 

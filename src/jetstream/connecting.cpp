@@ -200,7 +200,8 @@ void nats_client::began(stream s) {
     stream_ = std::move(s);
     parser_.clear();
     silent_pings_ = 0;
-    leaving_ = false;
+    leaving_ = last_write_ = hold_ = false;
+    leave_.clear();
     const bool again = status_ == connection_status::reconnecting;
     status_ = connection_status::connected;
     if (again) ++numbers_.reconnects;

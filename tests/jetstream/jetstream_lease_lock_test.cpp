@@ -45,7 +45,39 @@ aio::coro<> until_next(aio::async_generator<jetstream::entry<std::string>>& watc
     }
 }
 
+// The code of docs/guide/machines.md.
+aio::coro<std::uint64_t> count_up(jetstream::bucket<std::string>& counts) {
+    for (;;) {
+        auto now = co_await counts.get("visits");
+        const std::uint64_t seen = now ? now->revision : 0;  // 0: nobody has written it yet
+        const std::string next = std::to_string(now ? std::stoi(*now->value) + 1 : 1);
+        try {
+            co_return co_await counts.update("visits", next, seen);
+        } catch (const jetstream::wrong_revision&) {
+            // somebody else was faster: once more, with what is there now
+        }
+    }
+}
+
+aio::coro<> nightly_report(jetstream::bucket<std::string>& locks, jetstream::bucket<std::string>& reports) {
+    lease_lock nightly = locks.lock("nightly", {.lease = 10s});
+    co_await aio::with(nightly, [&](lease_lock& held) -> aio::coro<> {
+        const std::string token = std::to_string(held.fencing_token());
+        co_await reports.put("latest", token);
+    });
+}
+
 }  // namespace
+
+AIO_REAL_TEST("the code of the guide: a counter by compare-and-swap, and a report under a lock") {
+    co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {
+        co_await aio::gather(count_up(a), count_up(b), count_up(a));
+        auto visits = co_await b.get("visits");
+        EXPECT_EQ(*visits->value, "3");
+        co_await aio::gather(nightly_report(a, a), nightly_report(b, b));
+        EXPECT_TRUE(co_await a.get("latest"));
+    });
+}
 
 AIO_REAL_TEST("one task of two connections holds a lock at a time, with growing fencing tokens") {
     co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {

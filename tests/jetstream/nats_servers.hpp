@@ -58,6 +58,8 @@ public:
     /// Stops and continues its process: a server that does not answer, and is not gone.
     void pause() const { ::kill(pid(), SIGSTOP); }
     void go_on() const { ::kill(pid(), SIGCONT); }
+    /// Tells it to end soon, which it tells its clients ("lame duck mode").
+    void lame_duck() const { ::kill(pid(), SIGUSR2); }
     void signal(int number) {
         if (!program_) return;
         const pid_t running = pid();

@@ -6,7 +6,7 @@
 //     auto& prices = co_await aio::enter(js.bucket<std::string>("prices", {.history = 5, .replicas = 3}));
 //     std::uint64_t revision = co_await prices.put("tea.green", "42");
 //     co_await prices.update("tea.green", "43", revision);     // only if nobody has written since
-//     if (auto e = co_await prices.get("tea.green")) use(*e->value, e->revision);
+//     if (auto e = co_await prices.get("tea.green")) use(*e->value);
 //     auto changes = prices.watch("tea.*");                    // what is there, then what changes
 //     while (auto e = co_await changes.next()) { ... }
 //

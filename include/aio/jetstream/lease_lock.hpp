@@ -4,7 +4,7 @@
 //     auto& locks = co_await aio::enter(js.bucket<std::string>("locks", {.replicas = 3}));
 //     aio::jetstream::lease_lock l = locks.lock("nightly", {.lease = 10s});
 //     co_await aio::with(l, [&]() -> aio::coro<> {
-//         co_await store_report(l.fencing_token());   // cancelled, and lease_lost thrown, if the lease is lost
+//         co_await update(5);                     // cancelled if the lease is lost: then with() throws lease_lost
 //     });
 //
 // While it is held, a task renews it three times in a lease. If its process dies or stands still, somebody else gets it
