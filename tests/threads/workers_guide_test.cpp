@@ -105,7 +105,12 @@ AIO_REAL_TEST("the server of docs/guide/cores.md works") {
         EXPECT_EQ(lines_of_all, 1);
     }
     serving.cancel();
-    co_await aio::wait(std::vector<aio::task<>>{serving});
+    try {
+        co_await serving;
+    } catch (const aio::cancelled_error&) {
+        EXPECT_EQ(answer, "1\n");
+    } catch (const std::system_error&) {  // the port was taken
+    }
 }
 
 AIO_REAL_TEST("the code of docs/guide/cores.md works") {
