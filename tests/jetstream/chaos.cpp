@@ -50,12 +50,12 @@ public:
         note(status);
         return false;
     }
-    /// Puts that have begun, or items that it has got, without having ended.
-    std::size_t in_the_middle() const {
-        if (orders_.role == "produce") {
-            return numbers_in(orders_.journal, "b").size() - numbers_in(orders_.journal, "s").size();
-        }
-        return deliveries_in({orders_.journal}, "g").size() - deliveries_in({orders_.journal}, "a").size();
+    /// Whether it was killed in the middle of a put, or of an item. What it has not ended may be ended by others.
+    bool died_in_the_middle() {
+        const bool puts = orders_.role == "produce";
+        const std::size_t ended = deliveries_in({orders_.journal}, puts ? "s" : "a").size();
+        const std::size_t open = deliveries_in({orders_.journal}, puts ? "b" : "g").size() - ended;
+        return open > (puts ? 0 : std::exchange(left_open_, open));
     }
     const std::string& journal_path() const { return orders_.journal; }
     bool finished() const { return finished_; }
@@ -69,7 +69,7 @@ private:
     orders orders_;
     pid_t pid_ = 0;
     bool finished_ = false, failing_ = false;
-    std::size_t failed_ = 0;
+    std::size_t failed_ = 0, left_open_ = 0;
 };
 
 struct counts {
@@ -113,7 +113,7 @@ public:
         if (is_short()) outages_.push_back({begin_, now()});  // leaders change on a loaded machine without a fault, too
         tally t;
         t.stored = stored_;
-        t.left = left_;
+        t.kept = kept_;
         t.dead = dead_;
         std::vector<std::string> put, got;
         for (std::size_t i = 0; i < workers_.size(); ++i) {
@@ -176,9 +176,11 @@ private:
             }
         }
         std::printf("  the producers have put all after %.1f s\n", since_begin());
-        co_await aio::wait_for(q.join(), 200s);
-        std::printf("  the consumers have done all after %.1f s\n", since_begin());
-        left_ = static_cast<std::int64_t>(co_await q.size());
+        try {
+            co_await aio::wait_for(q.join(), 60s);
+            std::printf("  the consumers have done all after %.1f s\n", since_begin());
+        } catch (const aio::timeout_error&) { std::puts("  join() has waited for 60 s, and not ended"); }
+        kept_ = static_cast<std::int64_t>(co_await q.size());
         auto count_dead = [this](text_queue& dead) -> aio::coro<> {
             dead_ = static_cast<std::int64_t>(co_await dead.size());
         };
@@ -210,14 +212,14 @@ private:
             outages_.push_back({from, now()});
         }
     }
-    /// Waits until all three have said for a while that they have all. A leader that has just lost the others says so,
-    /// too, for a moment; and a second loss before they have all is more than a cluster of three survives.
+    /// Waits until all three have said, again and again, that they have all. A leader that has just lost the others
+    /// says so, too, for a moment; and a second loss before they have all is more than a cluster of three survives.
     aio::coro<> until_settled(jetstream::connection& js) {
-        const std::int64_t enough = is_short() ? 1'000'000'000 : 5'000'000'000;
-        for (std::int64_t since = now(); now() < since + enough;) {
+        const std::int64_t enough = now() + (is_short() ? 1'000'000'000 : 6'000'000'000);
+        for (int current = 0; current < 5 || now() < enough;) {
             co_await aio::sleep(100ms);
-            const bool current = co_await is_current(js, queue_name);
-            if (!current) since = now();
+            const bool all = co_await is_current(js, queue_name);
+            if (all) ++current;
             AIO_REQUIRE(since_begin() < seconds_ + 250);
         }
     }
@@ -255,7 +257,7 @@ private:
             const int number = puts ? below(producers) : producers + below(consumers);
             worker& one = *workers_[static_cast<std::size_t>(number)];
             if (one.finished() || !one.kill()) continue;
-            const bool in_the_middle = one.in_the_middle() > 0;
+            const bool in_the_middle = one.died_in_the_middle();
             ++(puts ? n_.producers_killed : n_.consumers_killed);
             if (in_the_middle) ++(puts ? n_.in_mid_put : n_.in_mid_item);
             co_await aio::sleep(std::chrono::milliseconds(below(500)));
@@ -275,7 +277,7 @@ private:
     std::vector<outage> outages_;
     counts n_;
     std::int64_t begin_ = 0, end_ = 0;
-    std::int64_t stored_ = 0, left_ = 0, dead_ = 0;
+    std::int64_t stored_ = 0, kept_ = 0, dead_ = 0;
 };
 
 int work_as_told(char** words) {

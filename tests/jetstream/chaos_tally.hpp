@@ -24,13 +24,14 @@ struct tally {
     std::size_t forgotten = 0;     // unmarked, and a server was away between: docs/guide/machines.md
     std::size_t unexplained = 0;   // unmarked, and all servers were there
     std::int64_t stored = 0;       // messages that the stream has ever had
-    std::int64_t left = 0, dead = 0;
+    std::int64_t dead = 0;
+    std::int64_t kept = 0;  // items that the stream has at the end, given or not: docs/guide/machines.md, "Limits"
     std::size_t failed_workers = 0;
 
     std::int64_t doubled() const { return stored - static_cast<std::int64_t>(items); }
     bool holds() const {
         return known_stored == items && done == items && foreign == 0 && unexplained == 0 && doubled() == 0 &&
-            left == 0 && dead == 0 && failed_workers == 0;
+            kept == 0 && dead == 0 && failed_workers == 0;
     }
 };
 
@@ -103,8 +104,8 @@ inline void print(const tally& t) {
     std::printf("  %-58s %8zu\n", "  of these, marked as delivered again", t.marked);
     std::printf("  %-58s %8zu\n", "  unmarked, while a server was away: it was forgotten", t.forgotten);
     std::printf("  %-58s %8zu\n", "  unmarked, while all servers were there", t.unexplained);
-    std::printf("  %-58s %8lld, %lld\n", "dead letters, and items that are left", static_cast<long long>(t.dead),
-        static_cast<long long>(t.left));
+    std::printf("  %-58s %8lld\n", "dead letters", static_cast<long long>(t.dead));
+    std::printf("  %-58s %8lld\n", "left in the stream", static_cast<long long>(t.kept));
     std::printf("  %-58s %8zu\n", "workers that ended with an error", t.failed_workers);
 }
 
