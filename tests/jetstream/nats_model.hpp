@@ -91,10 +91,10 @@ public:
     bool chance(unsigned of_a_thousand) { return of_a_thousand > 0 && below(1000) < of_a_thousand; }
 
 private:
-    struct server {
+    struct server_state {
         bool up = true;
         aio::event go;
-        server() { go.set(); }
+        server_state() { go.set(); }
     };
     struct peer {
         peer(std::uint64_t id_, std::size_t server_, aio::stream s) : id(id_), server(server_), line(std::move(s)) {}
@@ -350,7 +350,7 @@ private:
     }
 
     std::mt19937_64 random_;
-    std::vector<server> servers_;
+    std::vector<server_state> servers_;
     std::map<std::uint64_t, peer_ptr> peers_;
     std::uint64_t last_peer_ = 0;
     std::multimap<std::string, std::pair<std::uint64_t, std::string>> subscribers_;  // subject -> peer, sid
