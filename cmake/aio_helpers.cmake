@@ -73,7 +73,7 @@ function(aio_add_library component target)
         target_compile_definitions(${target} PUBLIC $<BUILD_INTERFACE:AIO_ALLOW_GCC_12>)
     endif()
     set_target_properties(${target} PROPERTIES
-        EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION 0.1 VERIFY_INTERFACE_HEADER_SETS ON)
+        EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR} VERIFY_INTERFACE_HEADER_SETS ON)
     # The libraries export everything, whatever the visibility of the code that uses them.
     set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET default VISIBILITY_INLINES_HIDDEN OFF)
     if(NOT DEFINED CMAKE_POSITION_INDEPENDENT_CODE) # so that a static library can become part of a plugin
@@ -83,31 +83,30 @@ function(aio_add_library component target)
 endfunction()
 
 # aio_install(http aiocxx_http PKG_CONFIG aiocxx-http REQUIRES "libcurl" LIBS "-lwslay")
-# Installs the library with its headers, exported target and pkg-config file; REQUIRES are pkg-config modules, LIBS are those
-# that have none.
+# Installs the library with its headers, exported target and pkg-config file. REQUIRES are the pkg-config modules and LIBS the other
+# libraries that a static library needs; a shared one names its own. There are two install components: `http` has the shared library,
+# `http-dev` all that one needs to build with it.
 function(aio_install component target)
     cmake_parse_arguments(PARSE_ARGV 2 arg "" "PKG_CONFIG;REQUIRES;LIBS" "")
-    install(TARGETS ${target} EXPORT aiocxx-${component} FILE_SET HEADERS)
+    install(TARGETS ${target} EXPORT aiocxx-${component}
+        LIBRARY COMPONENT ${component} NAMELINK_COMPONENT ${component}-dev
+        ARCHIVE COMPONENT ${component}-dev
+        FILE_SET HEADERS COMPONENT ${component}-dev)
     install(EXPORT aiocxx-${component} NAMESPACE aio:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/aiocxx
-        FILE aiocxx-${component}.cmake)
+        FILE aiocxx-${component}.cmake COMPONENT ${component}-dev)
 
     set(name ${arg_PKG_CONFIG})
     set(description "${PROJECT_DESCRIPTION}: ${component}")
     set(requires "")
+    set(libs "")
     if(NOT component STREQUAL "core")
         set(requires "aiocxx = ${PROJECT_VERSION}")
     endif()
-    set(requires_private "${arg_REQUIRES}")
-    set(libs "")
-    set(libs_private "${arg_LIBS}")
     get_target_property(type ${target} TYPE)
     if(type STREQUAL "STATIC_LIBRARY") # so that plain `pkg-config --libs` links
-        list(JOIN requires " " requires)
-        string(STRIP "${requires} ${requires_private}" requires)
-        set(requires_private "")
-        set(libs "${libs_private}")
-        set(libs_private "")
+        string(STRIP "${requires} ${arg_REQUIRES}" requires)
+        set(libs "${arg_LIBS}")
     endif()
     configure_file(${PROJECT_SOURCE_DIR}/cmake/aiocxx.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
-    install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+    install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT ${component}-dev)
 endfunction()
