@@ -94,6 +94,7 @@ function(aio_install component target)
         FILE_SET HEADERS COMPONENT ${component}-dev)
     install(EXPORT aiocxx-${component} NAMESPACE aio:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/aiocxx
         FILE aiocxx-${component}.cmake COMPONENT ${component}-dev)
+    export(EXPORT aiocxx-${component} NAMESPACE aio:: FILE ${PROJECT_BINARY_DIR}/aiocxx-${component}.cmake) # aiocxx_DIR=<build folder>
 
     set(name ${arg_PKG_CONFIG})
     set(description "${PROJECT_DESCRIPTION}: ${component}")

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Usage: tests/consumer/check.sh BUILD_FOLDER
-# Installs the build into a temporary folder, and builds and runs the consumer with what is installed, twice: through
-# find_package and through pkg-config. Uses CXX and CXXFLAGS.
+# Usage: tests/consumer/check.sh BUILD_FOLDER, or with the environment PREFIX=/usr: tests/consumer/check.sh
+# Installs the build into a temporary folder, or takes what is installed in PREFIX, and builds and runs the consumer with it, twice:
+# through find_package and through pkg-config. Uses CXX and CXXFLAGS.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-build=$1
 cmake=${CMAKE_COMMAND:-cmake}
 export CXX=${CXX:-c++} CXXFLAGS=${CXXFLAGS:-}
 
@@ -15,29 +14,32 @@ if [[ $("$CXX" --version | head -n 1) =~ ^g\+\+ ]] && (($("$CXX" -dumpversion | 
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-"$cmake" --install "$build" --prefix "$folder/prefix" >"$folder/install.log" || { cat "$folder/install.log"; exit 1; }
+prefix=${PREFIX:-$folder/prefix}
+if [[ ! ${PREFIX-} ]]; then
+    "$cmake" --install "$1" --prefix "$prefix" >"$folder/install.log" || { cat "$folder/install.log"; exit 1; }
+fi
 
 echo "== find_package(aiocxx)"
-configure+=(-DCMAKE_PREFIX_PATH="$folder/prefix")
+options=()
 if [[ $refused == yes ]]; then
-    if "${configure[@]}" -B "$folder/refused" >"$folder/refused.log" 2>&1; then echo "fault P1: g++ 12 was not refused"; exit 1; fi
+    if "${configure[@]}" -DCMAKE_PREFIX_PATH="$prefix" -B "$folder/refused" >"$folder/refused.log" 2>&1; then echo "fault P1: g++ 12 was not refused"; exit 1; fi
     tr -s ' \n' ' ' <"$folder/refused.log" | grep -q 'aiocxx refuses g++ 12' || { cat "$folder/refused.log"; exit 1; }
-    configure+=(-DAIO_ALLOW_GCC_12=ON)
+    options+=(-DAIO_ALLOW_GCC_12=ON)
     CXXFLAGS+=" -DAIO_ALLOW_GCC_12"
 fi
-"${configure[@]}" -B "$folder/build"
+"${configure[@]}" "${options[@]}" -DCMAKE_PREFIX_PATH="$prefix" -B "$folder/build"
 "$cmake" --build "$folder/build"
 for program in "$folder"/build/consumer_*; do "$program"; done
 
 echo "== aiocxx-check"
-check=$folder/prefix/bin/aiocxx-check
+check=$prefix/bin/aiocxx-check
 printf 'aio::coro<> f() { co_await q.put(item{"a", "b"}); }\n' >"$folder/broken.cpp"
 if "$check" "$folder/broken.cpp" >"$folder/check.log"; then echo "fault P1: aiocxx-check found nothing"; exit 1; fi
 grep -q 'broken.cpp:1: R1:' "$folder/check.log"
-"$check" "$here/../../examples/"*.cpp "$here/../../examples/tour/"*.cpp
+if [[ -d $here/../../examples ]]; then "$check" "$here/../../examples/"*.cpp "$here/../../examples/tour/"*.cpp; fi
 
 echo "== pkg-config"
-modules=$(dirname "$(find "$folder/prefix" -name aiocxx.pc)")
+modules=$(dirname "$(find "$prefix" -name aiocxx.pc)")
 export PKG_CONFIG_PATH=$modules${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
 export LD_LIBRARY_PATH=${modules%/pkgconfig}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 for module in "$modules"/*.pc; do
@@ -49,3 +51,10 @@ for module in "$modules"/*.pc; do
         $(pkg-config --libs "$name") -o "$folder/$name"
     "$folder/$name"
 done
+
+if [[ ! ${PREFIX-} ]]; then
+    echo "== find_package(aiocxx) in the build folder"
+    "${configure[@]}" "${options[@]}" -Daiocxx_DIR="$1" -B "$folder/uninstalled"
+    "$cmake" --build "$folder/uninstalled" --target consumer_core
+    "$folder/uninstalled/consumer_core"
+fi
