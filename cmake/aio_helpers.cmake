@@ -108,6 +108,8 @@ function(aio_install component target)
         string(STRIP "${requires} ${arg_REQUIRES}" requires)
         set(libs "${arg_LIBS}")
     endif()
+    file(RELATIVE_PATH to_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/") # LIBDIR may be lib/x86_64-linux-gnu
+    string(REGEX REPLACE "/$" "" to_prefix "${to_prefix}")
     configure_file(${PROJECT_SOURCE_DIR}/cmake/aiocxx.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
     install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT ${component}-dev)
 endfunction()

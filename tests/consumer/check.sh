@@ -42,7 +42,7 @@ echo "== pkg-config"
 modules=$(dirname "$(find "$prefix" -name aiocxx.pc)")
 export PKG_CONFIG_PATH=$modules${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}
 export LD_LIBRARY_PATH=${modules%/pkgconfig}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-for module in "$modules"/*.pc; do
+for module in "$modules"/aiocxx*.pc; do
     name=$(basename "$module" .pc)
     source=$here/${name#aiocxx-}.cpp
     [[ -e $source ]] || source=$here/main.cpp
