@@ -15,7 +15,8 @@ namespace aio::detail {
 
 namespace {
 
-server_ref make_server(std::vector<connection_service> services, const server_options& options, tls_context_ref tls) {
+server_ref make_server(
+    std::vector<connection_service> services, const server_options& options, const tls_context_ref& tls) {
     if (tls && !is_server_side(tls)) {
         throw std::invalid_argument("start_server: the context is a client's; take tls_context::server()");
     }

@@ -199,6 +199,17 @@ coro<std::optional<std::uint64_t>> nats_bucket::stored_as(std::string key, std::
     co_return revision;
 }
 
+// One attempt to write. Throws jetstream::error if the client is closed meanwhile.
+coro<stored_reply> nats_bucket::try_to_store(
+    std::string subject, std::string block, std::string data, std::chrono::nanoseconds patience) {
+    client_->check_size(block.size(), data.size());
+    nats_answer answer(*client_, patience, true);
+    client_->send(subject, answer.inbox(), block, data);
+    const nats_reply reply = co_await answer;
+    if (reply.what == nats_reply::kind::closed) client_->check_open();
+    co_return stored_reply_of(reply);
+}
+
 coro<std::uint64_t> nats_bucket::store(
     std::string key, std::string data, std::optional<std::uint64_t> expected, write_kind kind, time_point last) {
     using answer_kind = stored_reply::kind;
@@ -211,33 +222,27 @@ coro<std::uint64_t> nats_bucket::store(
     block += "\r\n";
     const std::string subject = prefix_ + key;
     const std::string what = "a write to the key " + key + " of the bucket " + name_;
+    const auto left = [&] { return last - get_running_loop().time(); };
     std::chrono::nanoseconds patience = std::chrono::seconds(1);
-    for (bool unknown = false;;) {
-        const auto left = [&] { return last - get_running_loop().time(); };
+    for (bool unknown = false;; patience *= 2) {
         const delay limit = last == time_point::max() ? delay(std::nullopt) : delay(left());
         if (!client_->is_ready()) co_await wait_for(client_->ready(), limit);
-        client_->check_size(block.size(), data.size());
-        stored_reply r;
-        {
-            nats_answer answer(*client_, std::min<std::chrono::nanoseconds>(patience, left()), true);
-            patience *= 2;
-            client_->send(subject, answer.inbox(), block, data);
-            const nats_reply reply = co_await answer;
-            if (reply.what == nats_reply::kind::closed) client_->check_open();
-            r = stored_reply_of(reply);
-        }
-        if (r.what == answer_kind::stored || r.what == answer_kind::duplicate) co_return r.sequence;
-        if (r.what == answer_kind::wrong_revision) {
-            if (unknown) {
-                const std::optional<std::uint64_t> own = co_await stored_as(key, id);
+        const stored_reply r =
+            co_await try_to_store(subject, block, data, std::min<std::chrono::nanoseconds>(patience, left()));
+        switch (r.what) {
+            case answer_kind::stored:
+            case answer_kind::duplicate: co_return r.sequence;
+            case answer_kind::wrong_revision: {
+                std::optional<std::uint64_t> own;  // an earlier attempt may have been stored
+                if (unknown) own = co_await stored_as(key, id);
                 if (own) co_return *own;
+                throw jetstream::wrong_revision(what + ": somebody else has written to it", r.status, r.code);
             }
-            throw jetstream::wrong_revision(what + ": somebody else has written to it", r.status, r.code);
+            case answer_kind::unknown: unknown = true; break;
+            case answer_kind::unavailable:
+            case answer_kind::nobody: break;
+            default: throw jetstream::error(what + ": " + r.reason, r.status, r.code);
         }
-        const bool again =
-            r.what == answer_kind::unknown || r.what == answer_kind::unavailable || r.what == answer_kind::nobody;
-        if (!again) throw jetstream::error(what + ": " + r.reason, r.status, r.code);
-        if (r.what == answer_kind::unknown) unknown = true;
         if (left() <= std::chrono::nanoseconds(0)) {
             if (!unknown) throw jetstream::error(what + ": nobody takes it: the bucket was removed, or has no leader");
             throw timeout_error("jetstream: " + what + ": no answer came; it may be stored, or not");

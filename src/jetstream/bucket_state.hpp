@@ -50,6 +50,8 @@ private:
     friend class watch_feed;
     nlohmann::json wanted() const;
     void adopt(const nlohmann::json& config) const;
+    coro<stored_reply> try_to_store(
+        std::string subject, std::string block, std::string data, std::chrono::nanoseconds patience);
     coro<std::optional<std::uint64_t>> stored_as(std::string key, std::string id);
     coro<nlohmann::json> last_message(std::string key);
 

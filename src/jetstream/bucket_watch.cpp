@@ -66,6 +66,10 @@ public:
         }
     }
 
+    static coro<std::unique_ptr<watch_feed>> make(
+        std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, std::optional<std::uint64_t> from);
+    coro<std::optional<item>> next();
+
     void deliver(const nats_incoming& m) override;
     void reconnected() noexcept override { break_off(); }
     void refused(const std::string&) noexcept override { break_off(); }
@@ -79,6 +83,7 @@ public:
     }
 
     std::string consumer;
+    std::uint64_t at_first = 0;  // entries that there were when the consumer was made
     std::deque<item> waiting;
     event there;
     bool broken = false;  // what waits is good; nothing is to come behind it
@@ -137,85 +142,125 @@ void nats_bucket::close() noexcept {
     for (watch_feed* feed : feeds_) feed->closed();
 }
 
-async_generator<raw_entry> nats_bucket::watch(std::shared_ptr<nats_bucket> self, std::string pattern, watch_wish wish) {
-    const client_ptr client = self->client_;
-    std::unique_ptr<watch_feed> feed;
-    std::uint64_t last = 0;      // the revision that was given last
-    std::uint64_t number = 0;    // the consumer's, of what came last
-    std::uint64_t at_first = 0;  // entries that there were when the consumer was made
-    bool current = false;        // up_to_date has been given
-    for (bool first = true;; first = false) {
-        if (first) self->check_open();
-        bool failed = false;
-        try {
-            feed.reset();
-            if (!client->is_ready()) co_await client->ready();
-            feed = std::make_unique<watch_feed>(*self, self);
-            nlohmann::json config = {{"deliver_subject", feed->subject}, {"ack_policy", "none"},
-                {"replay_policy", "instant"}, {"max_deliver", 1}, {"mem_storage", true}, {"num_replicas", 1},
-                {"idle_heartbeat", std::chrono::nanoseconds(heartbeat).count()},
-                {"filter_subject", self->prefix_ + pattern}, {"headers_only", wish.headers_only},
-                {"deliver_policy", current ? "by_start_sequence" : "last_per_subject"}};
-            if (current) config["opt_start_seq"] = last + 1;
-            nlohmann::json body = {{"stream_name", self->stream_}, {"config", std::move(config)}};
-            const nlohmann::json made =
-                co_await ask_jetstream(client, "CONSUMER.CREATE." + self->stream_, std::move(body));
-            feed->consumer = made.value("name", "");
-            at_first = made.value("num_pending", std::uint64_t(0));
-        } catch (const std::exception& e) {
-            if (!self->open_ || client->status() == jetstream::connection_status::closed) co_return;
-            const auto* const refusal = dynamic_cast<const jetstream::error*>(&e);
-            const bool may_come_back = dynamic_cast<const timeout_error*>(&e) || (refusal && refusal->status() == 503);
-            if (first || !may_come_back) throw;
-            failed = true;
+// Makes a consumer of the bucket, and the feed that it delivers into. from: the first revision; if it is empty, each
+// key's last entry.
+coro<std::unique_ptr<watch_feed>> watch_feed::make(
+    std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, std::optional<std::uint64_t> from) {
+    const client_ptr client = bucket->client_;
+    if (!client->is_ready()) co_await client->ready();
+    auto feed = std::make_unique<watch_feed>(*bucket, bucket);
+    nlohmann::json config = {{"deliver_subject", feed->subject}, {"ack_policy", "none"}, {"replay_policy", "instant"},
+        {"max_deliver", 1}, {"mem_storage", true}, {"num_replicas", 1},
+        {"idle_heartbeat", std::chrono::nanoseconds(heartbeat).count()}, {"filter_subject", bucket->prefix_ + pattern},
+        {"headers_only", headers_only}, {"deliver_policy", from ? "by_start_sequence" : "last_per_subject"}};
+    if (from) config["opt_start_seq"] = *from;
+    nlohmann::json body = {{"stream_name", bucket->stream_}, {"config", std::move(config)}};
+    const nlohmann::json made = co_await ask_jetstream(client, "CONSUMER.CREATE." + bucket->stream_, std::move(body));
+    feed->consumer = made.value("name", "");
+    feed->at_first = made.value("num_pending", std::uint64_t(0));
+    co_return feed;
+}
+
+// Gives what comes next. Empty if the feed has ended, or nothing more is to be expected of this consumer.
+coro<std::optional<watch_feed::item>> watch_feed::next() {
+    for (;;) {
+        if (ended) co_return std::nullopt;
+        if (!waiting.empty()) {
+            std::optional<item> one(std::move(waiting.front()));
+            waiting.pop_front();
+            // A consumer whose making was not answered in time may deliver, too.
+            if (one->heartbeat || one->consumer == consumer) co_return one;
+            continue;
         }
-        if (failed) {
+        if (broken) co_return std::nullopt;
+        there.clear();
+        bool silent = false;
+        try {
+            co_await wait_for(there.wait(), silence);
+        } catch (const timeout_error&) { silent = true; }
+        if (silent && waiting.empty()) co_return std::nullopt;
+    }
+}
+
+namespace {
+
+/// How far a watch has come.
+struct watch_progress {
+    std::uint64_t last = 0;    // the revision that was given last
+    std::uint64_t number = 0;  // the consumer's, of what came last
+    bool current = false;      // up_to_date has been given
+
+    /// True if nothing is missing before it.
+    bool follows(const watch_feed::item& one) noexcept {
+        if (one.heartbeat) return one.number == number;
+        if (one.number != number + 1) return false;
+        ++number;
+        return true;
+    }
+    /// True if it has not been given yet, and is to be given.
+    bool shows(const watch_feed::item& one, const watch_wish& wish) noexcept {
+        if (one.heartbeat || one.entry.revision <= last) return false;
+        last = one.entry.revision;
+        return current || wish.erased_at_first || one.entry.kind != jetstream::entry_kind::erased;
+    }
+    /// True if it is the last one of those that were there when the consumer was made, and this is to be told.
+    bool becomes_current(const watch_feed::item& one, std::uint64_t at_first) noexcept {
+        if (current) return false;
+        current = one.heartbeat || one.pending == 0 || number >= at_first;
+        return current;
+    }
+};
+
+raw_entry up_to_date() {
+    raw_entry mark;
+    mark.kind = jetstream::entry_kind::up_to_date;
+    return mark;
+}
+
+// True if a bucket that cannot be watched now may come back.
+bool may_come_back(const std::exception& e) noexcept {
+    const auto* const refusal = dynamic_cast<const jetstream::error*>(&e);
+    return dynamic_cast<const timeout_error*>(&e) || (refusal && refusal->status() == 503);
+}
+
+}  // namespace
+
+async_generator<raw_entry> nats_bucket::watch(std::shared_ptr<nats_bucket> self, std::string pattern, watch_wish wish) {
+    self->check_open();
+    std::unique_ptr<watch_feed> feed;
+    watch_progress progress;
+    for (bool first = true;; first = false) {
+        feed.reset();
+        try {
+            std::optional<std::uint64_t> from;
+            if (progress.current) from = progress.last + 1;
+            feed = co_await watch_feed::make(self, pattern, wish.headers_only, from);
+        } catch (const std::exception& e) {
+            if (!self->open_ || self->client_->status() == jetstream::connection_status::closed) co_return;
+            if (first || !may_come_back(e)) throw;
+        }
+        if (!feed) {
             co_await sleep(std::chrono::milliseconds(100));
             continue;
         }
-        number = 0;
-        if (!current && at_first == 0) {
-            current = true;
-            raw_entry mark;
-            mark.kind = jetstream::entry_kind::up_to_date;
+        progress.number = 0;
+        if (!progress.current && feed->at_first == 0) {
+            progress.current = true;
+            raw_entry mark = up_to_date();
             co_yield std::move(mark);
         }
         for (;;) {
-            if (feed->ended) co_return;
-            if (feed->waiting.empty()) {
-                if (feed->broken) break;
-                feed->there.clear();
-                bool silent = false;
-                try {
-                    co_await wait_for(feed->there.wait(), silence);
-                } catch (const timeout_error&) { silent = true; }
-                if (silent && feed->waiting.empty() && !feed->ended) break;
-                continue;
-            }
-            watch_feed::item one = std::move(feed->waiting.front());
-            feed->waiting.pop_front();
-            bool all = false;  // that was there has come
-            if (one.heartbeat) {
-                if (one.number != number) break;
-                all = true;
-            } else {
-                if (one.consumer != feed->consumer) continue;  // of a consumer whose making was not answered in time
-                if (one.number != number + 1) break;
-                ++number;
-                all = one.pending == 0 || number >= at_first;
-                const bool shown = current || wish.erased_at_first || one.entry.kind != jetstream::entry_kind::erased;
-                if (one.entry.revision > last) {
-                    last = one.entry.revision;
-                    if (shown) co_yield std::move(one.entry);
-                }
-            }
-            if (all && !current) {
-                current = true;
-                raw_entry mark;
-                mark.kind = jetstream::entry_kind::up_to_date;
+            std::optional<watch_feed::item> one = co_await feed->next();
+            if (!one || !progress.follows(*one)) break;
+            const bool shown = progress.shows(*one, wish);
+            const bool all = progress.becomes_current(*one, feed->at_first);
+            if (shown) co_yield std::move(one->entry);
+            if (all) {
+                raw_entry mark = up_to_date();
                 co_yield std::move(mark);
             }
         }
+        if (feed->ended) co_return;
     }
 }
 

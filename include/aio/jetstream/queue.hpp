@@ -159,7 +159,9 @@ public:
     /// came. Throws queue_shut_down; timeout_error if no answer came for most of the duplicate_window, after which
     /// another attempt might store the item twice; jetstream::error; what to_bytes() throws, and std::invalid_argument
     /// for an id with a space, a line break or another control character, at once.
-    coro<> put(T item, put_options options = {}) { return put_bytes(codec<T>::encode(item), std::string(options.id)); }
+    coro<> put(const T& item, put_options options = {}) {
+        return put_bytes(codec<T>::encode(item), std::string(options.id));
+    }
 
     /// Gives an item to this task, the oldest first. It is this task's until task_done(); others get it when this task
     /// ends without that, when its process dies or stands still for ack_wait, or the queue is left. Revertible: what
