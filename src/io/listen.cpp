@@ -116,7 +116,7 @@ coro<> begin_serving(server_ref server) {
 coro<server> listen_on(std::vector<connection_service> services, std::string host, int port, server_options options,
     tls_context_ref context) {
     check_port(port);
-    const server_ref state = make_server(std::move(services), options, std::move(context));
+    const server_ref state = make_server(std::move(services), options, context);
     const std::vector<address> where = co_await resolve(std::move(host), port, true);
     for (int attempts = 10; !listen_on_all(*state.get(), where, options); --attempts) {
         if (attempts == 0) throw_system_error(EADDRINUSE, "listen on one free port of all addresses");
@@ -128,7 +128,7 @@ coro<server> listen_on(std::vector<connection_service> services, std::string hos
 
 coro<server> listen_on_descriptor(
     std::vector<connection_service> services, descriptor listening, server_options options, tls_context_ref context) {
-    const server_ref state = make_server(std::move(services), options, std::move(context));
+    const server_ref state = make_server(std::move(services), options, context);
     const address where = require_socket(listening, SOCK_STREAM, "start_server");
     int listens = 0;
     socklen_t size = sizeof listens;
@@ -148,7 +148,7 @@ coro<server> listen_on_descriptor(
 
 coro<server> listen_on_path(
     std::vector<connection_service> services, std::string path, server_options options, tls_context_ref context) {
-    const server_ref state = make_server(std::move(services), options, std::move(context));
+    const server_ref state = make_server(std::move(services), options, context);
     auto l = std::make_unique<listener>(unix_address(path, "start_unix_server: the path"));
     const char* what = "";
     function<int()> bind = [&] { return try_to_listen(*l, options, false, what); };

@@ -68,6 +68,8 @@ public:
 
     static coro<std::unique_ptr<watch_feed>> make(
         std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, std::optional<std::uint64_t> from);
+    static coro<std::unique_ptr<watch_feed>> make_again(
+        std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, std::optional<std::uint64_t> from);
     coro<std::optional<item>> next();
 
     void deliver(const nats_incoming& m) override;
@@ -161,6 +163,22 @@ coro<std::unique_ptr<watch_feed>> watch_feed::make(
     co_return feed;
 }
 
+// As make(), again and again while the bucket may come back. Empty if it was left, or the connection is closed.
+coro<std::unique_ptr<watch_feed>> watch_feed::make_again(
+    std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, std::optional<std::uint64_t> from) {
+    for (;;) {
+        try {
+            co_return co_await make(bucket, pattern, headers_only, from);
+        } catch (const std::exception& e) {
+            if (!bucket->open_ || bucket->client_->status() == jetstream::connection_status::closed) co_return nullptr;
+            const auto* const refusal = dynamic_cast<const jetstream::error*>(&e);
+            const bool may_come_back = dynamic_cast<const timeout_error*>(&e) || (refusal && refusal->status() == 503);
+            if (!may_come_back) throw;
+        }
+        co_await sleep(std::chrono::milliseconds(100));
+    }
+}
+
 // Gives what comes next. Empty if the feed has ended, or nothing more is to be expected of this consumer.
 coro<std::optional<watch_feed::item>> watch_feed::next() {
     for (;;) {
@@ -190,6 +208,8 @@ struct watch_progress {
     std::uint64_t number = 0;  // the consumer's, of what came last
     bool current = false;      // up_to_date has been given
 
+    /// The first revision of the next consumer. Empty: each key's last entry again.
+    std::optional<std::uint64_t> next() const { return current ? std::optional(last + 1) : std::nullopt; }
     /// True if nothing is missing before it.
     bool follows(const watch_feed::item& one) noexcept {
         if (one.heartbeat) return one.number == number;
@@ -217,31 +237,19 @@ raw_entry up_to_date() {
     return mark;
 }
 
-// True if a bucket that cannot be watched now may come back.
-bool may_come_back(const std::exception& e) noexcept {
-    const auto* const refusal = dynamic_cast<const jetstream::error*>(&e);
-    return dynamic_cast<const timeout_error*>(&e) || (refusal && refusal->status() == 503);
-}
-
 }  // namespace
 
 async_generator<raw_entry> nats_bucket::watch(std::shared_ptr<nats_bucket> self, std::string pattern, watch_wish wish) {
     self->check_open();
     std::unique_ptr<watch_feed> feed;
     watch_progress progress;
-    for (bool first = true;; first = false) {
-        feed.reset();
-        try {
-            std::optional<std::uint64_t> from;
-            if (progress.current) from = progress.last + 1;
-            feed = co_await watch_feed::make(self, pattern, wish.headers_only, from);
-        } catch (const std::exception& e) {
-            if (!self->open_ || self->client_->status() == jetstream::connection_status::closed) co_return;
-            if (first || !may_come_back(e)) throw;
-        }
-        if (!feed) {
-            co_await sleep(std::chrono::milliseconds(100));
-            continue;
+    for (;;) {
+        if (feed) {
+            feed.reset();  // first, so that the servers forget its consumer
+            feed = co_await watch_feed::make_again(self, pattern, wish.headers_only, progress.next());
+            if (!feed) co_return;
+        } else {
+            feed = co_await watch_feed::make(self, pattern, wish.headers_only, std::nullopt);
         }
         progress.number = 0;
         if (!progress.current && feed->at_first == 0) {
