@@ -104,7 +104,7 @@ private:
 aio::coro<std::vector<std::string>> converse(aio::stream s) {
     talk t(std::move(s));
     co_await t.begin();
-    co_await t.send("SUB box.* 1\r\nSUB t.news 2\r\nSUB box.n 3\r\nUNSUB 3\r\n");
+    co_await t.send("SUB box.* 1\r\nSUB t.news 2\r\nSUB t.news 2\r\nSUB box.n 3\r\nUNSUB 3\r\n");
     co_await t.pub("t.news", "", "hello");
     co_await t.hear(1);
     co_await t.pub("t.items", "box.a", "nobody listens");

@@ -192,8 +192,10 @@ private:
         if (words[0] == "PING") {
             say(p, "PONG\r\n");
         } else if (words[0] == "SUB") {
-            p.subjects[words.back()] = words[1];
-            subscribers_.emplace(words[1], std::pair(p.id, words.back()));
+            // A second SUB of the same number changes nothing, as with the real server.
+            if (p.subjects.emplace(words.back(), words[1]).second) {
+                subscribers_.emplace(words[1], std::pair(p.id, words.back()));
+            }
         } else if (words[0] == "UNSUB") {
             unsubscribe(p, words[1], p.subjects[words[1]]);
             p.subjects.erase(words[1]);
