@@ -202,9 +202,7 @@ nats_queue::holder& nats_queue::holder_of_this_task(bool make) {
     any_task(self).add_done_callback([weak = weak_from_this(), key] {
         if (const std::shared_ptr<nats_queue> queue = weak.lock()) queue->task_ended(key);
     });
-    holder& made = holders_[key];
-    made.task = self;
-    return made;
+    return holders_[key];
 }
 
 nats_queue::holder& nats_queue::holder_with_item(const char* what) {
@@ -219,9 +217,9 @@ nats_queue::holder& nats_queue::holder_with_item(const char* what) {
 void nats_queue::task_ended(task_base* task) noexcept {
     const auto found = holders_.find(task);
     if (found == holders_.end()) return;
-    holder left = std::move(found->second);
+    std::deque<nats_item_ptr> left = std::move(found->second.items);
     holders_.erase(found);
-    for (nats_item_ptr& item : left.items) give_up_or_back(std::move(item));
+    for (nats_item_ptr& item : left) give_up_or_back(std::move(item));
 }
 
 coro<std::string> nats_queue::get() {

@@ -74,7 +74,6 @@ private:
     class news_sink;
     struct holder {
         std::deque<nats_item_ptr> items;
-        any_task task;    // kept until task_ended(), so that no other task has its address before that
         int getting = 0;  // calls of get() of this task that wait: at most one
     };
     /// A question for items. An item comes with the subject of its stream, so each question that may be under way has a

@@ -340,32 +340,6 @@ AIO_TEST("a process that has not heard of a shutdown, or nobody could tell it, e
     }
 }
 
-namespace {
-aio::coro<> get_and_end(text_queue& q, int& times) {
-    co_await q.get();
-    times = q.delivery();
-}
-aio::coro<> tasks_follow_each_other() {
-    nats_model model(1, 1);
-    model.take_over();
-    auto& js = co_await aio::enter(jetstream::connect("nats://0"));
-    auto& q = co_await aio::enter(js.queue<std::string>("work"));
-    co_await q.put("a");
-    for (int expected = 1; expected <= 20; ++expected) {
-        int times = 0;
-        co_await aio::wait_for(aio::create_task(get_and_end(q, times)), 1min);
-        EXPECT_EQ(times, expected);
-    }
-    co_await model.stop();
-}
-}  // namespace
-
-PLAIN_TEST("the items of a task that has ended are not those of the next task at its address") {
-    for (std::uint64_t seed = 0; seed < 20; ++seed) {
-        aio::testing::run(tasks_follow_each_other(), {.seed = seed, .virtual_time = true, .debug = false});
-    }
-}
-
 PLAIN_TEST("a thousand consumers, and hours of faults: the books balance") {
     const std::uint64_t first = from_environment("AIO_SIMULATION_FIRST", 0);
     const std::uint64_t seeds = from_environment("AIO_SIMULATION_SEEDS", AIO_TEST_SANITIZED ? 1 : 3);
