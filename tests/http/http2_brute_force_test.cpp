@@ -39,7 +39,8 @@ aio::coro<> exchange(bool streamed) {
     http2_test_host host(&handle);
     host.streamed = streamed;
     auto [here, there] = aio::testing::stream_pair({.capacity = 3'000});
-    aio::detail::http_server_state state = host.state();
+    const auto owned = host.state();
+    aio::detail::http_server_state& state = *owned;
     aio::task<> server = aio::create_task(aio::detail::serve_http2(state, std::move(there), {}));
     std::exception_ptr error;
     try {

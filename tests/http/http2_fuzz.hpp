@@ -25,7 +25,8 @@ inline std::string http2(std::string_view bytes) {
     const std::string text = aio_test::http2_hello() + std::string(bytes.substr(bytes.empty() ? 0 : 1));
     auto talk = [&]() -> aio::coro<> {
         auto [here, there] = aio::testing::stream_pair();
-        aio::detail::http_server_state server = host.state();
+        const auto owned = host.state();
+        aio::detail::http_server_state& server = *owned;
         aio::task<> serving = aio::create_task(aio::detail::serve_http2(server, std::move(there), {}));
         try {
             co_await here.write(text);

@@ -38,7 +38,8 @@ PLAIN_TEST("fault C11: HTTP/2, a server's connection") {
                 } catch (const std::system_error&) {}
             };
             aio::task<> asking = aio::create_task(client(std::move(here), requests));
-            aio::detail::http_server_state state = host.state();
+            const auto owned = host.state();
+            aio::detail::http_server_state& state = *owned;
             std::exception_ptr error;
             try {
                 co_await aio::detail::serve_http2(state, std::move(there), {});
