@@ -3,11 +3,11 @@
 #include <aio/server.hpp>
 
 #include "aio_test.hpp"
+#include "folder.hpp"
 #include "in_a_fork.hpp"
 #include "threads_seen.hpp"
 
 #include <atomic>
-#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -358,10 +358,6 @@ aio::coro<> start_and_leave() {
         }
     });
 }
-int open_descriptors() {
-    const std::filesystem::directory_iterator all("/proc/self/fd");
-    return static_cast<int>(std::distance(begin(all), end(all)));
-}
 void nothing_is_left() {
     EXPECT_EQ(counted::alive, 0);
     counted::alive = 0;
@@ -377,17 +373,19 @@ PLAIN_TEST("each allocation of the thread that starts a server on threads may fa
     aio::testing::fail_every_allocation(&start_and_leave, &nothing_is_left, {.real_time = true});
 }
 
+#if !AIO_TEST_HAS( \
+    undefined_behavior_sanitizer)  // UBSan opens pipes to look at types, and reports an error where it cannot
 PLAIN_TEST("if a descriptor is missing for one of the threads, the others are ended, and the error is thrown") {
     const auto nothing = [](aio::stream) {};
     aio::run([]() -> aio::coro<> { co_await aio::sleep(0s); });
-    const int before = open_descriptors();
+    const std::size_t before = aio_test::open_descriptors();
     rlimit limit{};
     AIO_REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
     int failed = 0;
     bool started = false;
     for (int more = 0; !started && more < 100; ++more) {
         rlimit low = limit;
-        low.rlim_cur = static_cast<rlim_t>(before + more);
+        low.rlim_cur = static_cast<rlim_t>(before) + static_cast<rlim_t>(more);
         AIO_REQUIRE(::setrlimit(RLIMIT_NOFILE, &low) == 0);
         try {
             aio::run([&]() -> aio::coro<> {
@@ -400,11 +398,12 @@ PLAIN_TEST("if a descriptor is missing for one of the threads, the others are en
             ++failed;
         }
         AIO_REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
-        EXPECT_EQ(open_descriptors(), before);
+        EXPECT_EQ(aio_test::open_descriptors(), before);
     }
     EXPECT_TRUE(started);
     EXPECT_GT(failed, 5);
 }
+#endif
 
 PLAIN_TEST("the child of a process that serves on threads starts servers of its own") {
     aio::run([]() -> aio::coro<> {
