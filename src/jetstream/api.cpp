@@ -94,6 +94,11 @@ coro<nlohmann::json> find_in_jetstream(client_ptr client, std::string what) {
     co_return nullptr;
 }
 
+coro<> delete_stream(client_ptr client, std::string stream) {
+    std::string what = "STREAM.DELETE." + stream;
+    co_await find_in_jetstream(std::move(client), std::move(what));
+}
+
 std::string stream_name(const std::string& name, const char* what) {
     if (name.empty() || name.size() > 200) {
         throw std::invalid_argument(std::string(what) + ": the name is empty, or longer than 200 bytes");

@@ -19,6 +19,9 @@ coro<nlohmann::json> ask_jetstream(client_ptr client, std::string what, nlohmann
 /// The same, but gives null where the server says that there is no such thing (404).
 coro<nlohmann::json> find_in_jetstream(client_ptr client, std::string what);
 
+/// Deletes a stream, if there is one.
+coro<> delete_stream(client_ptr client, std::string stream);
+
 /// The name of a stream for a name that users give: what a stream's name cannot hold is written as =2E. Throws
 /// std::invalid_argument for a name that is empty, or longer than 200 bytes.
 std::string stream_name(const std::string& name, const char* what);

@@ -295,13 +295,6 @@ coro<std::vector<std::string>> keys_of(std::shared_ptr<nats_bucket> bucket, std:
     }
     co_return all;
 }
-coro<> removed_bucket(client_ptr client, std::string stream) {
-    try {
-        co_await ask_jetstream(client, "STREAM.DELETE." + stream, nullptr);
-    } catch (const jetstream::error& e) {
-        if (e.status() != 404) throw;
-    }
-}
 
 }  // namespace
 }  // namespace aio::detail
@@ -349,7 +342,7 @@ async_generator<detail::raw_entry> bucket_base::watch_bytes(std::string pattern)
 }
 
 coro<> connection::remove_bucket(const std::string& name) {
-    return detail::removed_bucket(client_, "KV_" + detail::checked_name(name));
+    return detail::delete_stream(client_, "KV_" + detail::checked_name(name));
 }
 
 }  // namespace aio::jetstream

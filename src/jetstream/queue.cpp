@@ -26,13 +26,6 @@ namespace {
 coro<> confirmed(std::shared_ptr<nats_queue> queue, std::string subject) {
     co_await queue->confirm(std::move(subject));
 }
-coro<> removed(client_ptr client, std::string stream) {
-    try {
-        co_await ask_jetstream(client, "STREAM.DELETE." + stream, nullptr);
-    } catch (const jetstream::error& e) {
-        if (e.status() != 404) throw;
-    }
-}
 
 }  // namespace
 }  // namespace aio::detail
@@ -71,7 +64,7 @@ coro<> queue_base::put_bytes(std::string data, std::string id) {
 coro<std::string> queue_base::get_bytes() { return state_->get(); }
 
 coro<> connection::remove_queue(const std::string& name) {
-    return detail::removed(client_, detail::stream_name(name, "jetstream::remove_queue"));
+    return detail::delete_stream(client_, detail::stream_name(name, "jetstream::remove_queue"));
 }
 
 }  // namespace aio::jetstream

@@ -43,7 +43,7 @@ struct bucket_options {
     bool in_memory = false;      // the servers do not write it to disk
 };
 
-/// What an entry says of its key.
+/// Tells what has happened to the key of an entry.
 enum class entry_kind : std::uint8_t {
     value,
     erased,      // the key was erased
@@ -184,7 +184,7 @@ private:
     }
 };
 
-/// What connection::bucket() gives: a manager for with() and enter().
+/// The manager that connection::bucket() gives, for with() and enter().
 template<class T>
 class [[nodiscard("give it to with() or enter()")]] bucket_manager {
 public:

@@ -76,7 +76,7 @@ struct connection_event {
     std::string reason;        // why a connection was lost, or what a server has refused; empty for a success
 };
 
-/// What a connection has done since it was made.
+/// The counts of a connection since it was made.
 struct connection_statistics {
     std::uint64_t messages_in;
     std::uint64_t messages_out;

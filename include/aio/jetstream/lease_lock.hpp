@@ -52,9 +52,9 @@ public:
     /// held to the end; std::logic_error if it was not acquired.
     coro<> release();
 
-    /// As acquire(); and if the lease is lost, the body is cancelled where it waits, as by a timeout.
+    /// Does what acquire() does. If the lease is lost, the body is cancelled where it waits, as by a timeout.
     coro<lease_lock&> enter();
-    /// As release(). A body that was cancelled because the lease was lost throws lease_lost.
+    /// Does what release() does. A body that was cancelled because the lease was lost throws lease_lost.
     coro<> exit(std::exception_ptr error);
 
     /// False once the lease has run out by this process's clock, which is before anybody else takes the lock.

@@ -68,7 +68,7 @@ struct queue_options {
     bool reopen = false;                    // a queue that was shut down takes items again
 };
 
-/// Of one put(). What they refer to is copied.
+/// The options of one put(), which copies what they refer to.
 struct put_options {
     /// The item's identity in this queue, in place of one that put() makes. A program that has died in a put() does not
     /// know whether its item is stored: it puts the item again under the same id, and the servers drop the second. They
