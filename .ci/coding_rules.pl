@@ -8,7 +8,7 @@
 # Prints FILE:LINE: what, and exits with 1 if there was anything.
 # --own is for the sources of aiocxx itself. It leaves temporaries to the reader. It also checks that no line has more than 120 columns, that
 # no header of include/aio/detail has more than 350 lines, and that headers of include/aio include no header of a dependency or of the
-# platform, and no slow standard header.
+# platform, and no slow standard header, and that what the library defines is in its inline namespace.
 use strict;
 use warnings;
 
@@ -114,6 +114,10 @@ for my $file (@ARGV) {
     my $formatted = $original;
     $formatted =~ s{^\s*// clang-format off.*?^\s*// clang-format on}{"\n" x ($& =~ tr/\n//)}gmse;
     report($file, $formatted, $-[0], "a line of more than 120 columns") while $formatted =~ /^[^\n]{121}/mg;
+    if ($file =~ m{(^|/)(?:include|src)/}) {
+        report($file, $original, $-[0], "namespace aio is opened without its inline namespace: aio::inline v0")
+            while $original =~ /^namespace aio(?!::inline v0\b)/mg;
+    }
     next unless $file =~ m{(^|/)include/};
     my $lines = $original =~ tr/\n//;
     report($file, $original, 0, "a header of $lines lines: at most 350") if $file =~ m{/detail/} && $lines > 350;

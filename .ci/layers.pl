@@ -27,6 +27,7 @@ my %public = (
 );
 
 my %for_other_folders = (
+    'base/names.hpp' => 'names of types and of functions, without the inline namespace',
     'http/app/date.hpp' => 'dates of HTTP, which the client reads, too',
     'http/client/multi.hpp' => 'a WebSocket goes by the settings of its session',
     'http/client/url.hpp' => 'a WebSocket checks its URL as a request does',

@@ -21,7 +21,7 @@
 
 struct sockaddr;
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// A value, which is copied without allocating. A default-constructed one is no address. Addresses are equal if all
 /// that the system tells apart is equal: kind, IP address, port, scope; or the name. 127.0.0.1 is not ::ffff:127.0.0.1.
@@ -89,7 +89,7 @@ coro<std::vector<address>> resolve(std::string host, int port);
 /// The category of getaddrinfo's errors (EAI_NONAME ...).
 const std::error_category& resolver_category() noexcept;
 
-}  // namespace aio
+}  // namespace aio::inline v0
 
 template<>
 struct std::hash<aio::address> {

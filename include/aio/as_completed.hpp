@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// timeout: for the whole iteration, counted from its first next(). limit: how many coroutines may run at once, 0 for
 /// any number; the range is read as they start. limit has no effect on tasks and futures, which run already.
@@ -135,4 +135,4 @@ template<class R>
 void as_completed(R&& awaitables, as_completed_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once, so as_completed() owns the range: give it std::move(coros)");
 // clang-format on
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -30,7 +30,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 template<class T>
 class async_generator;
@@ -449,4 +449,4 @@ template<class S, class F>
 void for_each(S&& source, F fn) = AIO_DETAIL_DELETE("for_each() takes something with an awaitable next(): an async generator, a view");
 // clang-format on
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -25,7 +25,7 @@
 #include <string>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 class async_trace {
 public:
@@ -59,4 +59,4 @@ private:
     std::exception_ptr context_;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

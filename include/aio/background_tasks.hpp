@@ -22,7 +22,7 @@
 #include <source_location>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 namespace detail {
 
@@ -95,4 +95,4 @@ private:
     std::shared_ptr<detail::background_state> state_;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -18,7 +18,7 @@
 
 #include <cstddef>
 
-namespace aio {
+namespace aio::inline v0 {
 
 class barrier;
 
@@ -115,4 +115,4 @@ private:
 inline detail::barrier_wait barrier::wait() noexcept { return detail::barrier_wait(*this); }
 inline detail::barrier_wait barrier::enter() noexcept { return detail::barrier_wait(*this); }
 
-}  // namespace aio
+}  // namespace aio::inline v0

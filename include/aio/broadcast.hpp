@@ -19,7 +19,7 @@
 
 #include <aio/detail/sync/channel.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// Thrown by next() if the subscriber was too slow; the following next() gives the oldest item that is kept. Source:
 /// tokio's RecvError::Lagged.
@@ -86,4 +86,4 @@ private:
     std::shared_ptr<detail::channel<T>> channel_;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// One task that has not ended.
 struct call_graph_task {
@@ -45,4 +45,4 @@ call_graph capture_call_graph();
 /// Writes the call graph as text.
 void print_call_graph(std::ostream& out);
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -27,7 +27,7 @@
 #include <limits>
 #include <type_traits>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// A snapshot of a condition.
 struct condition_statistics {
@@ -154,4 +154,4 @@ coro<Value> condition::wait_for(Predicate predicate) {
     co_return value;
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -21,7 +21,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 namespace detail {
 
@@ -127,4 +127,4 @@ private:
     std::optional<T> default_;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

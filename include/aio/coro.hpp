@@ -23,7 +23,7 @@
 #include <source_location>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 template<class T = void>
 class coro;
@@ -234,6 +234,6 @@ AIO_DETAIL_WRAPPER inline coro<void> coro_promise<void>::get_return_object(std::
 }
 
 }  // namespace detail
-}  // namespace aio
+}  // namespace aio::inline v0
 
 #include <aio/task.hpp>  // a coro may become a task, for which its block has room

@@ -29,7 +29,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// A message, and who has sent it. from is no address if a unix socket without a name has sent it.
 struct datagram {
@@ -146,4 +146,4 @@ coro<datagrams> bind_unix_datagrams(std::string path, datagram_options options =
 /// can answer. Throws std::system_error that names the path (ENOENT, ECONNREFUSED: nobody is bound to it).
 coro<datagrams> connect_unix_datagrams(std::string path, datagram_options options = {});
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -15,7 +15,7 @@
 #include <optional>
 #include <type_traits>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// The clock that deadlines are told by.
 using clock = std::chrono::steady_clock;
@@ -89,4 +89,4 @@ constexpr clock::duration time_left(time_point then, time_point now) noexcept {
 }
 }  // namespace detail
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -12,7 +12,7 @@
 
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// Movable; empty if it is default-constructed, moved from, or made of a negative number, as failed calls give.
 class descriptor {
@@ -39,4 +39,4 @@ private:
     int fd_ = -1;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -19,7 +19,7 @@
 #include <string>
 #include <system_error>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// Thrown at the co_await where a cancelled task waits. Not a std::exception. Source: asyncio.CancelledError.
 class AIO_API cancelled_error final {
@@ -142,4 +142,4 @@ bool is_generator_exit(const std::exception_ptr& error) noexcept;
 std::string describe(const std::exception_ptr& error) noexcept;  // its type and what(), for reports
 }  // namespace detail
 
-}  // namespace aio
+}  // namespace aio::inline v0

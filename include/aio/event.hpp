@@ -15,7 +15,7 @@
 
 #include <cstddef>
 
-namespace aio {
+namespace aio::inline v0 {
 
 class event;
 
@@ -97,4 +97,4 @@ inline void event::set() {
     while (detail::event_wait* w = waiters_.take_first()) w->wake();
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -20,7 +20,7 @@
 #include <memory>
 #include <string>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// What the exception handler gets: an error that nobody catches, or a warning of debug mode, whose error is null.
 struct exception_context {
@@ -117,4 +117,4 @@ private:
 /// The loop that runs on this thread. Throws std::logic_error if there is none.
 event_loop& get_running_loop();
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// A message and at least one exception; groups may hold groups. Copies share their content. Source: ExceptionGroup.
 class AIO_API exception_group : public std::exception {
@@ -115,4 +115,4 @@ std::optional<exception_group> exception_group::handle(F&& fn) const {
     return std::move(p.rest);
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -30,7 +30,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// Selects to_thread(abandon_on_cancel, fn, args...); see there.
 struct abandon_on_cancel_t {
@@ -288,4 +288,4 @@ auto to_async(F fn) {
     return detail::async_function<F>(std::move(fn));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

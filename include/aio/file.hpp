@@ -38,7 +38,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio {
+namespace aio::inline v0 {
 
 class stream;
 
@@ -155,4 +155,4 @@ async_generator<std::string> read_lines(std::filesystem::path path);
 /// As read_lines, but gives views of the block: nothing is copied, and a view is valid until the following next().
 async_generator<std::string_view> read_line_views(std::filesystem::path path);
 
-}  // namespace aio
+}  // namespace aio::inline v0

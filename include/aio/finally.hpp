@@ -17,7 +17,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 /// Gives the error to the loop's exception handler; terminates the program where no loop runs.
@@ -55,4 +55,4 @@ detail::finally_guard<F> finally(F fn) {
     return detail::finally_guard<F>(std::move(fn));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -14,7 +14,7 @@
 #include <filesystem>
 #include <string>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// from_start: the lines that the file has at the call are given, too.
 struct follow_lines_options {
@@ -35,4 +35,4 @@ struct follow_lines_options {
 /// the generator; no line is taken that was not given. Source: tail -F of the GNU coreutils.
 async_generator<std::string> follow_lines(std::filesystem::path path, follow_lines_options options = {});
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -22,7 +22,7 @@
 #include <string>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 template<class T = void>
 class future;
@@ -359,7 +359,7 @@ void future<T>::set_exception(std::exception_ptr error) {
     this->get().complete(cancelled, !cancelled);
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0
 
 template<class T>
 struct std::hash<aio::future<T>> {

@@ -19,7 +19,7 @@
 #include <variant>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// limit: how many children run at the same time; 0: no limit. With a limit the range is read as children start, so a
 /// million elements never exist at once.
@@ -278,4 +278,4 @@ template<detail::no_group A>
 void gather(A&& given, gather_options options = {}) = AIO_DETAIL_DELETE("gather() takes awaitables, or a range of them");
 // clang-format on
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// name: the one in the unit's FileDescriptorName=; "unknown" if the manager gives none.
 struct inherited_socket {
@@ -34,4 +34,4 @@ struct inherited_socket {
 /// EINVAL for variables that make no sense, EBADF for a descriptor that is not open.
 std::vector<inherited_socket> inherited_sockets();
 
-}  // namespace aio
+}  // namespace aio::inline v0

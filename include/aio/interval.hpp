@@ -15,7 +15,7 @@
 
 #include <cstdint>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// What interval() does about a tick that nobody has asked for in time.
 enum class late : std::uint8_t {
@@ -35,4 +35,4 @@ struct interval_options {
 /// zero, negative, NaN or std::nullopt.
 async_generator<std::uint64_t> interval(delay period, interval_options options = {});
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -20,7 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace aio {
+namespace aio::inline v0 {
 
 class condition;
 class lock;
@@ -177,4 +177,4 @@ inline detail::lock_acquire lock::acquire() noexcept { return detail::lock_acqui
 inline detail::lock_acquire lock::enter() noexcept { return detail::lock_acquire(*this); }
 inline detail::lock_scoped lock::scoped() noexcept { return detail::lock_scoped(*this); }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -38,7 +38,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::lowlevel {
+namespace aio::inline v0::lowlevel {
 
 // ---- a result that somebody else brings
 
@@ -312,4 +312,4 @@ protected:
     irrevocable() noexcept { detail::require_operation<Self>(); }
 };
 
-}  // namespace aio::lowlevel
+}  // namespace aio::inline v0::lowlevel

@@ -25,7 +25,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// A snapshot of a queue.
 struct queue_statistics {
@@ -384,4 +384,4 @@ public:
     using detail::basic_queue<T, detail::stack<T>>::basic_queue;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -20,7 +20,7 @@
 #include <variant>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// What race() of a range gives.
 template<class T>
@@ -271,4 +271,4 @@ template<class A>
 void shield(A&& awaitable, delay d = std::nullopt) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
 // clang-format on
 
-}  // namespace aio
+}  // namespace aio::inline v0

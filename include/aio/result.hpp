@@ -16,7 +16,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 namespace detail {
 struct nothing {};
@@ -191,4 +191,4 @@ private:
     }
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

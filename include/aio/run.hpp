@@ -22,7 +22,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// The options of run() and run_main().
 struct run_options {
@@ -203,4 +203,4 @@ private:
     bool closed_ = false;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -18,7 +18,7 @@
 #include <cstddef>
 #include <limits>
 
-namespace aio {
+namespace aio::inline v0 {
 
 class semaphore;
 
@@ -168,4 +168,4 @@ inline bool semaphore::wake_next() noexcept {
     return true;
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

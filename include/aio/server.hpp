@@ -51,7 +51,7 @@
 #include <type_traits>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// limit: as in stream_options. backlog: how many connections the kernel holds until they are accepted. reuse_port:
 /// several processes share the port. context: connections are encrypted (tls_context::server); it is read before the
@@ -232,4 +232,4 @@ AIO_DETAIL_WRAPPER coro<server> start_unix_server(F&& handler, std::string path,
         std::move(path), options, detail::context_of(options.context));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

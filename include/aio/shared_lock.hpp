@@ -22,7 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace aio {
+namespace aio::inline v0 {
 
 class shared_lock;
 
@@ -110,4 +110,4 @@ inline detail::shared_lock_acquire shared_lock::exclusive() noexcept {
     return detail::shared_lock_acquire(*this, true);
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

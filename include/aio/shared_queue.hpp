@@ -29,7 +29,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 template<class T>
@@ -317,4 +317,4 @@ private:
     state& state_;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -23,7 +23,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// Numbers of signals: signal_set(SIGINT, SIGTERM). Throws std::invalid_argument for a number that is none, and for a
 /// signal that cannot be caught (SIGKILL, SIGSTOP), that shows a fault of the program, after which it cannot go on
@@ -54,4 +54,4 @@ private:
 /// std::system_error if the loop has no descriptor for it (EMFILE). A fork()ed child does not listen.
 async_generator<int> signals(signal_set set);
 
-}  // namespace aio
+}  // namespace aio::inline v0

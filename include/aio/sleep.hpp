@@ -8,7 +8,7 @@
 
 #include <aio/detail/task/operation.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 
 namespace detail {
 
@@ -57,4 +57,4 @@ inline detail::sleep_operation sleep(delay d) noexcept { return detail::sleep_op
 /// Waits until it is cancelled. The loop counts this as a timer: it is no deadlock.
 inline detail::sleep_operation sleep_forever() noexcept { return detail::sleep_operation(std::nullopt); }
 
-}  // namespace aio
+}  // namespace aio::inline v0

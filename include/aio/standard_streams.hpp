@@ -23,7 +23,7 @@
 
 #include <aio/stream.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// Each gives the stream of the running loop, which is made at the first call. Throw std::logic_error if no loop runs;
 /// std::system_error if the descriptor is closed, or cannot be read or written (EBADF), or none is free for the loop
@@ -36,4 +36,4 @@ stream& std_out();
 /// The standard error output, as a stream.
 stream& std_err();
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -31,7 +31,7 @@
 #include <string_view>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 class file;
 
@@ -210,4 +210,4 @@ coro<stream> open_connection(descriptor connected, stream_options options = {});
 /// cancel while it waits gives up. Source: asyncio.open_unix_connection.
 coro<stream> open_unix_connection(std::string path, stream_options options = {});
 
-}  // namespace aio
+}  // namespace aio::inline v0

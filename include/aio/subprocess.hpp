@@ -35,7 +35,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// The program and its arguments: argv("cat", "-n"), or argv(a std::vector<std::string>). A class, because a braced
 /// list inside a co_await does not compile with g++ 12.
@@ -241,4 +241,4 @@ coro<subprocess> create_subprocess_exec(argv args, subprocess_options options = 
 /// asyncio.create_subprocess_shell.
 coro<subprocess> create_subprocess_shell(std::string command, subprocess_options options = {});
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -21,7 +21,7 @@
 #include <tuple>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// name is copied. The default is Task-N.
 struct task_options {
@@ -306,7 +306,7 @@ template<class F, class... Args>
 void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
 // clang-format on
 
-}  // namespace aio
+}  // namespace aio::inline v0
 
 template<class T>
 struct std::hash<aio::task<T>> {

@@ -24,7 +24,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// max_running: how many of the group's tasks may run at once; others wait for their turn, first come first served. 0:
 /// no limit.
@@ -114,4 +114,4 @@ private:
     bool parent_cancel_requested_ = false;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

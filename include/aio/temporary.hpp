@@ -19,7 +19,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// folder: where it is made; empty: where the system keeps such files (TMPDIR, else /tmp). The name is prefix, 16
 /// random letters and digits, and suffix.
@@ -81,4 +81,4 @@ private:
     detail::temporary_path path_;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

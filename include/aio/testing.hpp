@@ -20,7 +20,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::testing {
+namespace aio::inline v0::testing {
 
 /// seed: ready tasks run in an order that depends on it alone, instead of first come first served. virtual_time: the
 /// clock stands still while anything is ready or in flight, and jumps to the next timer when nothing is.
@@ -269,4 +269,4 @@ std::size_t brute_force(Scenario scenario, Check check, brute_force_options opti
         end_at_every_step(scenario, check, options) + fail_every_allocation(scenario, check, options);
 }
 
-}  // namespace aio::testing
+}  // namespace aio::inline v0::testing

@@ -27,7 +27,7 @@
 #include <string>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 /// The state that a thread_future shares with its task, but for the outcome.
@@ -225,4 +225,4 @@ auto run_coroutine_threadsafe(const loop_handle& h, F&& fn, Args&&... args) {
     return run_coroutine_threadsafe(h, detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

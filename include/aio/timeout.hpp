@@ -24,7 +24,7 @@
 #include <optional>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// A manager: use it with with() or enter(). Not reusable. Source: asyncio.timeout, asyncio.Timeout.
 class timeout {
@@ -142,4 +142,4 @@ template<class A>
     requires detail::unmoved<A>
 void wait_for(A&& awaitable, delay d) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
 
-}  // namespace aio
+}  // namespace aio::inline v0

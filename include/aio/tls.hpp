@@ -32,7 +32,7 @@
 #include <string_view>
 #include <system_error>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// The versions of TLS that may be asked for.
 enum class tls_version : std::uint8_t { v1_2, v1_3 };
@@ -136,4 +136,4 @@ inline tls_context_ref context_of(const tls_context* context) {
 }
 }  // namespace detail
 
-}  // namespace aio
+}  // namespace aio::inline v0

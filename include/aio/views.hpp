@@ -25,7 +25,7 @@
 #include <tuple>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 template<class S>
@@ -328,4 +328,4 @@ auto unordered_concurrent(std::size_t n, F fn) {
 }
 
 }  // namespace views
-}  // namespace aio
+}  // namespace aio::inline v0

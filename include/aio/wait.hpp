@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// When wait() completes: when all have ended, when the first has ended, or when the first has failed.
 enum class return_when : std::uint8_t { all_completed, first_completed, first_exception };
@@ -124,4 +124,4 @@ template<class R>
 void wait(R&& range, wait_options options = {}) = AIO_DETAIL_DELETE("wait() takes a range of tasks or futures: make tasks of coroutines with create_task(), or use gather()");
 // clang-format on
 
-}  // namespace aio
+}  // namespace aio::inline v0

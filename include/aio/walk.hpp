@@ -19,7 +19,7 @@
 #include <system_error>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// path begins with the path that was asked for. type: a link is a symlink, whatever it leads to. descend: false keeps
 /// walk() from what is in this folder; set before the following next(). error: only with .give_errors.
@@ -46,4 +46,4 @@ async_generator<directory_entry> walk(std::filesystem::path path, walk_options o
 /// Gives what is in a folder, not below.
 coro<std::vector<directory_entry>> list_directory(std::filesystem::path path);
 
-}  // namespace aio
+}  // namespace aio::inline v0

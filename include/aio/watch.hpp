@@ -18,7 +18,7 @@
 
 #include <aio/detail/sync/channel.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// A snapshot of a watch.
 struct watch_statistics {
@@ -66,4 +66,4 @@ private:
     std::shared_ptr<detail::channel<T>> channel_;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

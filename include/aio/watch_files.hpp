@@ -18,7 +18,7 @@
 #include <cstdint>
 #include <filesystem>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// What has happened to a file.
 enum class file_change : std::uint8_t {
@@ -56,4 +56,4 @@ struct watch_files_options {
 /// the limit of the system that was reached. Folders within that may not be read are left out. Revertible.
 async_generator<file_event> watch_files(std::filesystem::path path, watch_files_options options = {});
 
-}  // namespace aio
+}  // namespace aio::inline v0

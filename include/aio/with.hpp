@@ -33,7 +33,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 template<class M>
@@ -551,4 +551,4 @@ auto context<T>::exit(std::exception_ptr error) {
     return detail::context_exit<T>(&handle_.promise());
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -34,7 +34,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// threads: 0 is one for each core that the process may use. pin: each thread stays on a core of its own, as far as
 /// there are so many.
@@ -142,4 +142,4 @@ private:
     std::shared_ptr<detail::worker_threads> threads_;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -2,6 +2,8 @@
 // that inline code of the headers holds only a call; describe() gives reports and exception groups the text of an
 // error. Every layer calls these.
 
+#include "base/names.hpp"
+
 #include <aio/delay.hpp>
 #include <aio/errors.hpp>
 #include <aio/result.hpp>
@@ -11,7 +13,7 @@
 #include <cstdlib>
 #include <typeinfo>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void throw_logic_error(const char* message) { throw std::logic_error(message); }
 void throw_logic_error(const std::string& message) { throw std::logic_error(message); }
@@ -59,7 +61,7 @@ std::string type_name(const std::type_info& type) {
         char* name;
         ~freed() { std::free(name); }
     } const demangled{abi::__cxa_demangle(type.name(), nullptr, nullptr, &status)};
-    return demangled.name ? demangled.name : type.name();
+    return as_written(demangled.name ? demangled.name : type.name());
 }
 }  // namespace
 
@@ -81,4 +83,4 @@ std::string describe(const std::exception_ptr& error) noexcept {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <typeinfo>
 
-namespace aio {
+namespace aio::inline v0 {
 
 struct exception_group::content {
     std::string message;
@@ -206,4 +206,4 @@ void exception_group::rethrow_single() const {
     throw *this;
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 constinit thread_local thread_state this_thread_state;
 
@@ -145,4 +145,4 @@ std::ptrdiff_t live_blocks() noexcept {
     return counts.from_malloc + of_ended_threads;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

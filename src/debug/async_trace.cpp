@@ -31,7 +31,7 @@
 #include <typeinfo>
 #include <unordered_map>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 namespace {
 
@@ -761,4 +761,4 @@ std::string async_trace::to_string() const {
     return text;
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -10,7 +10,7 @@
 #include <ostream>
 #include <unordered_map>
 
-namespace aio {
+namespace aio::inline v0 {
 
 call_graph capture_call_graph() {
     detail::loop_core& loop = detail::require_loop();
@@ -73,4 +73,4 @@ std::string call_graph::to_string() const {
 
 void print_call_graph(std::ostream& out) { out << capture_call_graph().to_string(); }
 
-}  // namespace aio
+}  // namespace aio::inline v0

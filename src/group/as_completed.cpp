@@ -3,7 +3,7 @@
 
 #include <aio/as_completed.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 std::optional<time_point> deadline_from_now(delay d) {
     if (!d.has_value()) return std::nullopt;
@@ -19,4 +19,4 @@ coro<> await_change(wakeup& changed, std::optional<time_point> deadline) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

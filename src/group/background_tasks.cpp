@@ -4,7 +4,7 @@
 #include <aio/background_tasks.hpp>
 #include <aio/detail/group/child.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct background_state {
     /// A task that has not ended, or that failed during a shutdown.
@@ -106,4 +106,4 @@ void background_shutdown::describe(std::string& out) const {
     out += std::to_string(state_->size) + " background tasks to end";
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

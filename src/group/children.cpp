@@ -3,7 +3,7 @@
 
 #include <aio/detail/group/children.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void children::reserve() {
     if (!reserved_) reserved_ = new child;
@@ -152,4 +152,4 @@ void children::ending::await_resume() {
     if (set_->cancel_requested()) set_->throw_cancelled();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

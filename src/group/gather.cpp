@@ -3,7 +3,7 @@
 
 #include <aio/gather.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 coro<> gather_all(children& set, bool return_exceptions) {
     co_await set.wait(return_exceptions ? children::until::all : children::until::error);
@@ -15,4 +15,4 @@ coro<> gather_all(children& set, bool return_exceptions) {
     throw_error_of(*set.first_error());
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -5,7 +5,7 @@
 #include <aio/interval.hpp>
 #include <aio/sleep.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace {
 
 async_generator<std::uint64_t> ticks(std::chrono::nanoseconds period, late when_late) {
@@ -41,4 +41,4 @@ async_generator<std::uint64_t> interval(delay period, interval_options options) 
     return ticks(period.value(), options.late);
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -5,7 +5,7 @@
 #include <aio/event_loop.hpp>
 #include <aio/race.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 coro<std::size_t> race_all(children& set) {
     bool cancelled = false;
@@ -78,4 +78,4 @@ void held_wait::settle() {
     if (expired_ && awaited().cancelled()) throw timeout_error("timed out", awaited().error());
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

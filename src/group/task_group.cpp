@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <cstdio>
 
-namespace aio {
+namespace aio::inline v0 {
 
 // A task of the group. It is in held_ until it may run, then in children_. The first child whose task fails is queued
 // to cancel the others at the next turn, as asyncio's done callback does: tasks that are ready in the same turn still
@@ -236,4 +236,4 @@ void task_group::throw_errors(const std::exception_ptr& error, const std::except
     throw exception_group("unhandled errors in a task group", std::move(errors), body_cancelled ? error : nullptr);
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -6,7 +6,7 @@
 #include <aio/exception_group.hpp>
 #include <aio/timeout.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 
 // The expiry of a timeout whose deadline has passed when it is armed: it is queued and comes at the next turn. It
 // outlives its timeout if that is left before.
@@ -142,4 +142,4 @@ namespace detail {
 void throw_timeout(std::exception_ptr cause) { throw timeout_error("timed out", std::move(cause)); }
 }  // namespace detail
 
-}  // namespace aio
+}  // namespace aio::inline v0

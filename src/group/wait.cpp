@@ -5,7 +5,7 @@
 
 #include <unordered_set>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 bool forget_repeated(std::vector<const void*>& pointers) {
     if (pointers.size() < 2) return false;
@@ -87,4 +87,4 @@ void wait_operation::describe(std::string& out) const {
     out += "some of " + std::to_string(members_.size()) + " tasks";
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

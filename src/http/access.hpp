@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Every header passes this check, whether a user or a peer made it: throws std::invalid_argument unless the name is a
 /// token and the value has no line break and no NUL in it.
@@ -64,4 +64,4 @@ void for_each_element(std::string_view list, F&& fn) {
 /// True if a comma-separated list has this element, without regard to case: "keep-alive, Upgrade".
 bool list_has(std::string_view list, std::string_view element) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -15,7 +15,7 @@
 #include <optional>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The rest of a request's body, which the engine reads from its connection. The engine outlives the handler, and tells
 /// a source that it leaves to be read by nobody.
@@ -58,4 +58,4 @@ void http_check_trailers(const http::response& r);
 /// The generator has come to its end: adds what it has left to r.trailers(), and checks them.
 void http_take_trailers(http::response& r);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

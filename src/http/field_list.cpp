@@ -6,7 +6,7 @@
 
 #include <stdexcept>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 bool field_list::is_named(const field& f, std::string_view name) const noexcept {
     return names_ == names::in_any_case ? detail::equal_ignoring_case(f.name, name) : f.name == name;
@@ -44,4 +44,4 @@ const std::string& field_list::operator[](std::string_view name) const& noexcept
     return f ? f->value : none;
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

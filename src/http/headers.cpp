@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
@@ -75,9 +75,9 @@ std::string base64(std::string_view bytes) {
     return text;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 void headers::add(std::string_view name, std::string_view value) {
     detail::check_field(name, value);
@@ -95,4 +95,4 @@ std::size_t headers::remove(std::string_view name) noexcept {
     return std::erase_if(fields_, [&](const field& f) { return is_named(f, name); });
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

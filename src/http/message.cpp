@@ -12,7 +12,7 @@
 
 #include <boost/beast/http/status.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 http::response http_response_of(const http::refusal& refusal) {
     http::headers fields = refusal.headers();
@@ -22,9 +22,9 @@ http::response http_response_of(const http::refusal& refusal) {
     return http::response(refusal.status(), std::move(text), std::move(fields));
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 namespace {
 
@@ -150,4 +150,4 @@ values request::query() const {
     return all;
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -5,7 +5,7 @@
 
 #include "http/access.hpp"
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -138,4 +138,4 @@ std::optional<http_target> parse_target(std::string_view method, std::string_vie
     return t;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

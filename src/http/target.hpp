@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The parts of a request target. It has one of four forms: "/path?query"; "http://host/path?query", as clients ask a
 /// proxy; "host:port", for CONNECT alone; "*", for OPTIONS alone. The parts point into the target.
@@ -32,4 +32,4 @@ void percent_encode(char byte, std::string& out);
 /// if nothing else is said.
 void percent_encode(std::string_view text, std::string& out, std::string_view plain = "-._~");
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

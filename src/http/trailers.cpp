@@ -8,7 +8,7 @@
 #include <array>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -44,4 +44,4 @@ void http_take_trailers(http::response& r) {
     for (const auto& [name, value] : *special->trailers) http_access::append(r.trailers(), name, value);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -19,7 +19,7 @@
 #include <cstring>
 #include <string_view>
 
-namespace aio {
+namespace aio::inline v0 {
 
 namespace {
 
@@ -219,4 +219,4 @@ address require_socket(const descriptor& socket, int type, const char* what) {
 }
 
 }  // namespace detail
-}  // namespace aio
+}  // namespace aio::inline v0

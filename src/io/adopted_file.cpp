@@ -4,7 +4,7 @@
 
 #include <aio/detail/io/adopted_file.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 file adopted_file(descriptor fd, const std::string& path) {
     opening o;
@@ -13,4 +13,4 @@ file adopted_file(descriptor fd, const std::string& path) {
     return file(adopt(o, path));
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -15,7 +15,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 constexpr std::size_t read_size = 64 * 1024, most_written = 1024 * 1024;
@@ -216,4 +216,4 @@ transport_ptr make_blocking_transport(int fd, direction d, left_over keep) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -16,7 +16,7 @@
 #include <netinet/in.h>
 #include <unistd.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 namespace {
 
@@ -302,4 +302,4 @@ coro<stream> open_unix_connection(std::string path, stream_options options) {
     return detail::connect_to_path(std::move(path), options);
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 namespace {
@@ -328,4 +328,4 @@ coro<datagrams> connect_unix_datagrams(std::string path, datagram_options option
     return detail::connect_unix_name(std::move(path), detail::datagram_settings(options));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

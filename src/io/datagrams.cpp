@@ -24,7 +24,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 namespace {
@@ -449,4 +449,4 @@ address datagrams::local() const { return get().traits.local; }
 address datagrams::peer() const { return get().traits.peer; }
 int datagrams::descriptor() const { return get().descriptor(); }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -14,7 +14,7 @@
 #include <cstdint>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// What is known of a socket from its making on.
 struct datagram_traits {
@@ -85,4 +85,4 @@ private:
     std::uint32_t references_ = 0;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

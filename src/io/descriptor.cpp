@@ -4,8 +4,8 @@
 
 #include <unistd.h>
 
-namespace aio {
+namespace aio::inline v0 {
 
 void descriptor::close_now() noexcept { ::close(fd_); }
 
-}  // namespace aio
+}  // namespace aio::inline v0

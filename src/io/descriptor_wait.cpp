@@ -23,7 +23,7 @@
 #include <poll.h>
 #include <sys/stat.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void fd_watch::watch(int fd, std::uint32_t events) {
     if (fd_ == fd && events_ == events) return;
@@ -230,4 +230,4 @@ void notify_closing(int fd) noexcept {
     entry->fail_all(EBADF);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

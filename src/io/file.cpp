@@ -18,7 +18,7 @@
 #include <poll.h>
 #include <sys/timerfd.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 namespace {
@@ -506,4 +506,4 @@ coro<file> open_file(std::filesystem::path path, std::string mode) {
     co_return file(std::move(opened));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 constexpr std::size_t block_size = 256 * 1024;
@@ -132,4 +132,4 @@ coro<> close_file(file_ref file);
 void require_open(const file_state& file, const char* operation);
 
 }  // namespace detail
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -12,7 +12,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 namespace {
 
@@ -169,4 +169,4 @@ async_generator<std::string> follow_lines(std::filesystem::path path, follow_lin
     return detail::follow(std::make_unique<detail::follower>(std::move(path), options.from_start));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -6,7 +6,7 @@
 
 #include <cstddef>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Both belong to the running loop, take the descriptor over, and close it if they throw.
 
@@ -17,4 +17,4 @@ transport_ptr make_shared_transport(int fd, direction d);
 using left_over = void (*)(const char* data, std::size_t size) noexcept;
 transport_ptr make_blocking_transport(int fd, direction d, left_over keep);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

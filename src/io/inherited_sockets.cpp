@@ -13,7 +13,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-namespace aio {
+namespace aio::inline v0 {
 
 namespace {
 
@@ -75,4 +75,4 @@ std::vector<inherited_socket> inherited_sockets() {
     return found;
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -14,7 +14,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct notice {
     int watch;  // -1: the kernel's queue was full, and notices are lost
@@ -91,4 +91,4 @@ private:
     int error_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -28,7 +28,7 @@
 #include <emmintrin.h>
 #endif
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 constexpr std::size_t window_size = 64;
 
@@ -149,4 +149,4 @@ private:
     bool from_memory_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

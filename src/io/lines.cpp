@@ -2,7 +2,7 @@
 
 #include "io/line_source.hpp"
 
-namespace aio {
+namespace aio::inline v0 {
 
 async_generator<std::string> read_lines(std::filesystem::path path) {
     detail::require_no_nul(path.native(), "read_lines: the path");
@@ -32,4 +32,4 @@ async_generator<std::string_view> read_line_views(std::filesystem::path path) {
     co_await lines.close();
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -11,7 +11,7 @@
 #include <netinet/in.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -160,4 +160,4 @@ coro<server> listen_on_path(
     co_return server(state);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

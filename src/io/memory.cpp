@@ -10,7 +10,7 @@
 #include <cstring>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 /// The bytes on their way to one end. They are kept in a ring, which is allocated once.
@@ -116,4 +116,4 @@ std::pair<stream_ptr, stream_ptr> connected_in_memory(std::size_t capacity, std:
     return {std::move(first), stream_ptr(new stream_state(std::move(other), "a stream in memory", limit))};
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

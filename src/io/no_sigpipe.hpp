@@ -10,7 +10,7 @@
 #include <sys/sendfile.h>
 #include <sys/types.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Keeps SIGPIPE from the process: a write of this thread to a pipe without readers raises it. A SIGPIPE that was there
 /// before stays.
@@ -53,4 +53,4 @@ inline ssize_t sendfile_quietly(int socket, int file, std::int64_t offset, std::
     return n;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

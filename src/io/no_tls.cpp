@@ -9,7 +9,7 @@
 
 #include <cerrno>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 class tls_context_state {};
@@ -39,6 +39,6 @@ tls_context& tls_context::verify(bool) { detail::refuse(); }
 tls_context& tls_context::request_client_certificate(std::string) { detail::refuse(); }
 void tls_context::reload() { detail::refuse(); }
 
-}  // namespace aio
+}  // namespace aio::inline v0
 
 #endif

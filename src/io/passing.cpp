@@ -18,7 +18,7 @@
 
 #include <sys/socket.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 ssize_t receive_passed(int fd, void* into, std::size_t size, passed_descriptors& passed) noexcept {
@@ -171,4 +171,4 @@ credentials stream::peer_credentials() const {
     return {system.pid, system.uid, system.gid};
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

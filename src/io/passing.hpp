@@ -8,7 +8,7 @@
 
 #include <sys/types.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// How many descriptors Linux passes with one message.
 constexpr std::size_t most_passed_at_once = 253;
@@ -20,4 +20,4 @@ ssize_t send_passing(int fd, const void* data, std::size_t size, const std::vect
 /// Gives what has come. Throws std::system_error if some are lost, and then the others stay for the next call.
 std::vector<descriptor> take_passed(passed_descriptors& passed, const std::string& peer);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

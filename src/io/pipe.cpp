@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 class pipe_transport final : public transport {
@@ -76,4 +76,4 @@ transport_ptr make_pipe_transport(int read_fd, int write_fd) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The place in the line of writers. If it is left before everything was sent, the peer has a part that nothing may
 /// follow.
@@ -22,4 +22,4 @@ public:
     bool finished = false;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

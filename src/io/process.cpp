@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -258,4 +258,4 @@ void reaping::describe(std::string& out) const {
     out += "the end of " + process_->name + " (pid " + std::to_string(process_->pid) + "), which was killed";
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

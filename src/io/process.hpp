@@ -12,7 +12,7 @@
 #include <optional>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A child whose loop has ended: reaped when somebody looks next.
 struct orphan {
@@ -90,4 +90,4 @@ struct child_processes final : loop_service {
 /// Reaps the children of loops that have ended, as far as they have ended themselves.
 void reap_orphans() noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -12,7 +12,7 @@
 
 #include <cerrno>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 namespace {
 
@@ -153,4 +153,4 @@ const std::error_category& resolver_category() noexcept {
     return category;
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

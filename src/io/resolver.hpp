@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The address of a unix socket. A path that begins with a NUL is an abstract name; any other one may hold no NUL.
 /// Throws std::invalid_argument for an empty path or a NUL, with a message that begins with what; std::system_error
@@ -35,4 +35,4 @@ unsigned interface_number(const std::string& text) noexcept;
 /// std::system_error: of resolver_category(), or of generic_category() where getaddrinfo gives an errno.
 coro<std::vector<address>> resolve(std::string host, int port, bool passive);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

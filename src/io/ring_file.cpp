@@ -11,7 +11,7 @@
 
 #include <fcntl.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 #ifdef AIO_IO_URING
 
@@ -125,4 +125,4 @@ coro<outcome> sync_aside(const file_state& file, const char* operation) {
         operation + (" " + file.path), [fd = file.fd]() noexcept { return outcome{::fsync(fd) == 0 ? 0 : errno, 0}; });
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -17,7 +17,7 @@
 
 #include <sys/uio.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 namespace {
 
@@ -95,4 +95,4 @@ coro<std::uint64_t> stream::send_file(const file& f, std::int64_t offset, std::o
     return detail::send(state_, f.ref(), offset, count.value_or(std::uint64_t(-1)));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

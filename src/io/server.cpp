@@ -22,7 +22,7 @@
 
 #include <unistd.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 namespace {
@@ -407,4 +407,4 @@ std::size_t server::failed_handshakes() const {
     return s.counts->failed_handshakes + (s.others ? s.others->failed_handshakes() : 0);
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

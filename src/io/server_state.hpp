@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A listening socket.
 struct listener {
@@ -100,4 +100,4 @@ void start_accepting(const server_ref& server);
 /// Waits until the server is closed, all connections are gone, and their handlers have ended.
 coro<> wait_until_gone(server_ref server);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -8,7 +8,7 @@
 
 #include <exception>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 std::size_t threads_to_serve(std::size_t wanted) { return wanted == 0 ? workers().size() : wanted; }
 
@@ -167,4 +167,4 @@ coro<> start_other_threads(server_ref owner) {
     std::rethrow_exception(error);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -19,7 +19,7 @@
 #include <memory>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct listener;
 class server_parts_ending;
@@ -97,4 +97,4 @@ private:
 /// cancel, the server and all of the threads are ended before the error is thrown.
 coro<> start_other_threads(server_ref owner);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

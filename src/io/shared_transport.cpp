@@ -14,7 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 class shared_transport final : public transport {
@@ -117,4 +117,4 @@ transport_ptr make_shared_transport(int fd, direction) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

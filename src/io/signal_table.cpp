@@ -13,7 +13,7 @@
 
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -152,4 +152,4 @@ void signal_table::forget_after_fork() noexcept {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

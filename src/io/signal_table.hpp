@@ -5,7 +5,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 constexpr int signal_count = 65;  // numbers 1 to 64
 
@@ -45,4 +45,4 @@ public:
     static void forget_after_fork() noexcept;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -18,7 +18,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 class signal_listener;
@@ -219,4 +219,4 @@ void signal_set::add(int number) {
 // It listens from here on, not from the first next() on: what comes meanwhile must not end the program.
 async_generator<int> signals(signal_set set) { return detail::listen(std::make_unique<detail::signal_listener>(set)); }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 class socket_transport final : public transport {
@@ -156,4 +156,4 @@ transport_ptr make_socket_transport(int fd, int family, std::size_t max_descript
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

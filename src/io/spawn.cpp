@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void owned_fd::reset(int fd) noexcept {
     const int before = std::exchange(fd_, fd);
@@ -300,4 +300,4 @@ void spawner::watch_child() {
     fail(error, ": pidfd_open");
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -10,7 +10,7 @@
 
 #include <sys/types.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Owns a descriptor.
 class owned_fd {
@@ -88,4 +88,4 @@ struct exit_report {
 };
 exit_report reap(int pidfd) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

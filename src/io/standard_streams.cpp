@@ -24,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 namespace {
@@ -149,4 +149,4 @@ stream& std_in() { return detail::standard(0); }
 stream& std_out() { return detail::standard(1); }
 stream& std_err() { return detail::standard(2); }
 
-}  // namespace aio
+}  // namespace aio::inline v0

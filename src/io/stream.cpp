@@ -19,7 +19,7 @@
 #include <cstring>
 #include <exception>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 namespace {
@@ -595,4 +595,4 @@ std::string stream::local() const {
     return state_->local();
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -12,7 +12,7 @@
 #include <cerrno>
 #include <csignal>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 namespace {
@@ -204,4 +204,4 @@ void subprocess::terminate() { get().send(SIGTERM); }
 void subprocess::kill() { get().send(SIGKILL); }
 coro<> subprocess::aclose() { return state_ ? detail::close_process(state_) : detail::close_nothing(); }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -12,7 +12,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 namespace {
 
@@ -147,4 +147,4 @@ coro<const std::filesystem::path&> temporary_directory::enter() {
 }
 coro<> temporary_directory::exit(std::exception_ptr) { co_await path_.remove(); }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -10,7 +10,7 @@
 #include <cstdio>
 #include <new>
 
-namespace aio {
+namespace aio::inline v0 {
 
 struct tls_error::texts {
     std::string what, phase, host, reason;
@@ -180,4 +180,4 @@ std::optional<tls_info> stream::tls() const {
     return state_->tls();
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -13,7 +13,7 @@
 #include <string>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Why TLS has failed: an errno, and a sentence without a subject of its own.
 struct tls_fault {
@@ -64,4 +64,4 @@ std::unique_ptr<tls_transport> make_tls_transport(transport_ptr& inner, const tl
 /// std::invalid_argument, and std::logic_error if the stream is in use.
 coro<> begin_tls(stream_ptr stream, tls_settings how, std::string host);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

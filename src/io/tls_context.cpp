@@ -20,7 +20,7 @@
 #include <openssl/pem.h>
 #include <unistd.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 namespace {
@@ -421,6 +421,6 @@ void tls_context::reload() {
     state_->change(std::move(choices));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0
 
 #endif

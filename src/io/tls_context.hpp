@@ -16,7 +16,7 @@
 
 #include <openssl/ssl.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 template<auto Free>
 struct openssl_deleter {
@@ -113,4 +113,4 @@ tls_fault take_openssl_error() noexcept;
 std::string why_refused(X509_STORE_CTX* store, const std::string& wanted_name);
 std::string subject_of(const X509* certificate);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

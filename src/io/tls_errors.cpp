@@ -12,7 +12,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -150,6 +150,6 @@ std::string why_refused(X509_STORE_CTX* store, const std::string& wanted_name) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
 #endif

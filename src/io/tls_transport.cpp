@@ -24,7 +24,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -569,6 +569,6 @@ std::unique_ptr<tls_transport> make_tls_transport(transport_ptr& inner, const tl
     return std::make_unique<openssl_transport>(inner, how, report);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
 #endif

@@ -23,7 +23,7 @@
 
 #include <sys/uio.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class uring_backend;
 
@@ -152,4 +152,4 @@ transport_ptr make_pipe_transport(int read_fd, int write_fd);
 /// have not been read.
 std::pair<transport_ptr, transport_ptr> make_memory_transports(std::size_t capacity);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -96,4 +96,4 @@ coro<int> bind_unix(const address& where, function<int()>& bind) {
     co_return error;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -8,7 +8,7 @@
 
 #include <sys/types.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The file of a bound unix socket, as it was made: remove() removes that file and no other one (rule 180).
 class unix_file {
@@ -28,4 +28,4 @@ private:
 /// the file and calls bind again. Gives 0 or the errno. The arguments must live until the end.
 coro<int> bind_unix(const address& where, function<int()>& bind);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -23,7 +23,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 class uring_socket;
@@ -450,6 +450,6 @@ transport_ptr make_uring_transport(int fd, loop_core& loop, uring_backend& ring)
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
 #endif

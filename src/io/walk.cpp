@@ -14,7 +14,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 namespace {
 
@@ -182,4 +182,4 @@ coro<std::vector<directory_entry>> list_directory(std::filesystem::path path) {
     return detail::entries_of(std::move(path));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -31,7 +31,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 namespace {
 
@@ -445,4 +445,4 @@ async_generator<file_event> watch_files(std::filesystem::path path, watch_files_
     return detail::watch(std::make_unique<detail::watcher>(std::move(path), options.recursive));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -15,7 +15,7 @@
 
 #include <fcntl.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 namespace {
 
@@ -251,4 +251,4 @@ coro<> write_file(std::filesystem::path path, std::string data, write_options op
     co_await detail::close_file(std::move(to));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

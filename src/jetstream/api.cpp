@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <charconv>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 constexpr int system_unavailable = 503;
@@ -161,4 +161,4 @@ stored_reply stored_reply_of(const nats_reply& reply) {
     return r;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

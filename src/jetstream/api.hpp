@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 using client_ptr = std::shared_ptr<nats_client>;
 
@@ -38,4 +38,4 @@ struct stored_reply {
 };
 stored_reply stored_reply_of(const nats_reply& reply);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

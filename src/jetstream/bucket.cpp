@@ -14,7 +14,7 @@
 #include <cstdio>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 std::string from_base64(std::string_view text) {
@@ -297,9 +297,9 @@ coro<std::vector<std::string>> keys_of(std::shared_ptr<nats_bucket> bucket, std:
 }
 
 }  // namespace
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 using detail::write_kind;
 
@@ -345,4 +345,4 @@ coro<> connection::remove_bucket(const std::string& name) {
     return detail::delete_stream(client_, "KV_" + detail::checked_name(name));
 }
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

@@ -13,7 +13,7 @@
 #include <string>
 #include <unordered_set>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class watch_feed;
 
@@ -63,4 +63,4 @@ private:
     std::unordered_set<watch_feed*> feeds_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

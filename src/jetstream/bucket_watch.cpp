@@ -15,7 +15,7 @@
 #include <array>
 #include <charconv>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 constexpr std::chrono::seconds heartbeat{2};  // what the consumer says something in, whatever happens
@@ -272,4 +272,4 @@ async_generator<raw_entry> nats_bucket::watch(std::shared_ptr<nats_bucket> self,
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

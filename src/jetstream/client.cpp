@@ -13,7 +13,7 @@
 #include <charconv>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 using jetstream::connection_status;
 
@@ -343,4 +343,4 @@ jetstream::connection_statistics nats_client::statistics() const noexcept {
     return s;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

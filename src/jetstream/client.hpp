@@ -28,7 +28,7 @@
 #include <unordered_map>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class nats_client;
 
@@ -203,4 +203,4 @@ private:
     jetstream::connection_statistics numbers_{};
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -17,7 +17,7 @@
 #include <stdexcept>
 #include <system_error>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 using jetstream::connection_status;
 
@@ -322,4 +322,4 @@ coro<> nats_client::close() {
     if (cancelled) std::rethrow_exception(cancelled);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

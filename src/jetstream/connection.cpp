@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void nats_subscription::deliver(const nats_incoming& m) {
     const std::size_t size = m.subject.size() + m.headers.size() + m.data.size();
@@ -115,9 +115,9 @@ async_generator<jetstream::connection_event> events_of(
 }
 
 }  // namespace
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 const char* to_string(connection_status s) noexcept {
     switch (s) {
@@ -180,4 +180,4 @@ coro<connection&> connector::enter() {
 
 coro<> connector::exit(std::exception_ptr) { co_await client_->close(); }
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

@@ -14,7 +14,7 @@
 #include <openssl/evp.h>
 #endif
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 std::string read_whole(const std::string& path) {
@@ -140,4 +140,4 @@ std::string sign_nonce(const std::string&, std::string_view) {
 }
 #endif
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct nats_credentials {
     std::string jwt;
@@ -18,4 +18,4 @@ nats_credentials read_credentials(std::string_view path_or_text);
 /// where the library was built without OpenSSL.
 std::string sign_nonce(const std::string& seed, std::string_view nonce);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -16,7 +16,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class nats_lease final : public std::enable_shared_from_this<nats_lease> {
 public:
@@ -219,9 +219,9 @@ coro<> nats_lease::exit(std::exception_ptr error) {
     if (expired) throw_lost();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 namespace {
 
 std::shared_ptr<detail::nats_lease> lease_of(
@@ -256,4 +256,4 @@ bool lease_lock::held() const noexcept { return state_->held(); }
 std::uint64_t lease_lock::fencing_token() const noexcept { return state_->token(); }
 const std::string& lease_lock::key() const noexcept { return state_->key_; }
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

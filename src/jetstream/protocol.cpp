@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <system_error>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 constexpr std::size_t longest_line = std::size_t(4) * 1024 * 1024;
@@ -185,9 +185,9 @@ void nats_parser::parse_message(std::string_view line, std::size_t line_size, ha
     to.on_message(m);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 headers& headers::add(std::string_view name, std::string_view value) {
     if (name.empty() || name.find_first_of(std::string_view(":\r\n \0", 5)) != std::string_view::npos) {
@@ -212,4 +212,4 @@ bool headers::contains(std::string_view name) const noexcept {
         all_.begin(), all_.end(), [&](const value_type& one) { return detail::same_name(one.first, name); });
 }
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

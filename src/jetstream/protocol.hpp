@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A message as it stands in the reader's memory, for as long as deliver() runs.
 struct nats_incoming {
@@ -65,4 +65,4 @@ private:
     std::size_t searched_ = 0;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 queue_opener::queue_opener(
     std::shared_ptr<nats_client> client, std::string name, const jetstream::queue_options& options)
@@ -28,9 +28,9 @@ coro<> confirmed(std::shared_ptr<nats_queue> queue, std::string subject) {
 }
 
 }  // namespace
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 acknowledgement::acknowledgement(std::shared_ptr<detail::nats_queue> queue, std::string subject) noexcept
     : queue_(std::move(queue)), subject_(std::move(subject)) {}
@@ -67,4 +67,4 @@ coro<> connection::remove_queue(const std::string& name) {
     return detail::delete_stream(client_, detail::stream_name(name, "jetstream::remove_queue"));
 }
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

@@ -10,7 +10,7 @@
 #include <charconv>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 constexpr std::chrono::seconds pull_expires{30};
@@ -343,4 +343,4 @@ jetstream::queue_statistics nats_queue::statistics() const noexcept {
     return s;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 [[noreturn]] void differs(const std::string& name, const char* what, std::int64_t there, std::int64_t here) {
@@ -286,4 +286,4 @@ void nats_queue::drop_ready() noexcept {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

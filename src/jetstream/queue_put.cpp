@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <optional>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 struct counted_in {
@@ -143,4 +143,4 @@ coro<> nats_queue::bury(std::shared_ptr<nats_queue> self, std::shared_ptr<nats_i
     q.acknowledged_.set();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -3,7 +3,7 @@
 
 #include "jetstream/queue_state.hpp"
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class nats_queue::pull_sink final : public nats_sink {
 public:
@@ -27,4 +27,4 @@ private:
     nats_queue* queue_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

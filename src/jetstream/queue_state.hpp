@@ -21,7 +21,7 @@
 #include <string>
 #include <unordered_map>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class nats_queue;
 
@@ -167,4 +167,4 @@ private:
     jetstream::queue_statistics numbers_{};
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -13,7 +13,7 @@
 
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 [[noreturn]] void refuse(const std::string& why) {
@@ -130,4 +130,4 @@ void check_subject(std::string_view subject, bool wildcards, const char* what) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

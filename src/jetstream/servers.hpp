@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct nats_server {
     std::string host;
@@ -31,4 +31,4 @@ void seed_random(std::uint64_t seed);
 /// Throws std::invalid_argument if subject cannot be published to, or, with wildcards, be subscribed to.
 void check_subject(std::string_view subject, bool wildcards, const char* what);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

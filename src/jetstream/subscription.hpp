@@ -7,7 +7,7 @@
 
 #include <deque>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class nats_subscription final : public nats_sink {
 public:
@@ -48,4 +48,4 @@ private:
 
 async_generator<jetstream::message> messages_of(std::unique_ptr<nats_subscription> s);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -7,7 +7,7 @@
 
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void io_source::attach(int fd, bool shared) {
     loop_ = &require_loop();
@@ -49,4 +49,4 @@ void io_source::on_events(std::uint32_t events) noexcept {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -5,7 +5,7 @@
 
 #include <aio/errors.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 unsigned generation = 0;
@@ -20,4 +20,4 @@ void throw_forked() {
         "(aio::run)");
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void wake_entry::on_events(std::uint32_t) noexcept {}
 
@@ -130,4 +130,4 @@ void throw_no_loop() {
         "its plugins must share one copy of aiocxx: build it with BUILD_SHARED_LIBS=ON)");
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

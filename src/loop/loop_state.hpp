@@ -16,11 +16,11 @@
 #include <string>
 #include <thread>
 
-namespace aio {
+namespace aio::inline v0 {
 class event_loop;
 }
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class blocking_pool;
 struct descriptor_waits;
@@ -133,4 +133,4 @@ struct loop_state {
     bool closing = false;    // run() is at its end: other threads can start nothing more
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -13,7 +13,7 @@
 #include <atomic>
 #include <cerrno>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 // A stack: producers push to it, and the loop takes it whole. Before it blocks, the loop sets sleeping and looks at
 // the stack once more; a producer pushes, and then looks at sleeping. With sequentially consistent order one of the
@@ -107,4 +107,4 @@ void mailbox::wake() noexcept {
     [[maybe_unused]] const auto written = ::write(wake_fd_, &one, sizeof one);  // full: it was woken already
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

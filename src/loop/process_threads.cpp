@@ -9,7 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 idle_threads idle_library_threads;
 
@@ -55,4 +55,4 @@ bool all_threads_idle() noexcept {
 
 bool only_thread() noexcept { return count_threads() == 1; }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

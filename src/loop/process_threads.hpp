@@ -5,7 +5,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// How many threads of this library wait for work now: they cannot wake a loop (see What differs from asyncio, (i)).
 /// A thread that is counted exists and runs nobody's code: it leaves the count before it takes a job or ends.
@@ -30,4 +30,4 @@ bool all_threads_idle() noexcept;
 /// True if this is the only thread of the process.
 bool only_thread() noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

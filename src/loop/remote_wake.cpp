@@ -5,7 +5,7 @@
 
 #include <aio/detail/loop/remote_wake.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void remote_wake::open(loop_core& loop, void (*done)(void*) noexcept, void* owner) noexcept {
     loop_ = &loop;
@@ -45,4 +45,4 @@ void remote_wake::end() noexcept {
     home->push(*this);  // refused once the loop has been closed: then its tasks will not go on
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -7,7 +7,7 @@
 #include <atomic>
 #include <mutex>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 struct loops {
@@ -84,4 +84,4 @@ void forget_running_loops() noexcept {
     of.idle = 0;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

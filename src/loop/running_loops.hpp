@@ -13,7 +13,7 @@
 
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void enter_running_loops(loop_core& loop) noexcept;
 void leave_running_loops(loop_core& loop) noexcept;  // does nothing if the loop is not among them
@@ -33,4 +33,4 @@ void lock_running_loops() noexcept;
 void unlock_running_loops() noexcept;
 void forget_running_loops() noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

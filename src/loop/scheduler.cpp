@@ -13,7 +13,7 @@
 #include <string>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// While an object of this class lives, what becomes ready is kept apart from what was ready before; its destructor
 /// puts both in line.
@@ -242,4 +242,4 @@ bool scheduler::by_turns() const noexcept {
     return core_.watched && (core_.debug || state_.seeded || state_.virtual_time);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

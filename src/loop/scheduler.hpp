@@ -8,7 +8,7 @@
 #include <chrono>
 #include <optional>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class scheduler {
 protected:
@@ -51,4 +51,4 @@ private:
     const std::atomic<int>* const interrupts_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

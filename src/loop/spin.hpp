@@ -7,7 +7,7 @@
 #include <chrono>
 #include <thread>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The spinning of one thread. The thread spins if its last sleep was short. Where the thread that it waits for shares
 /// its core, each sleep is short and each spin is in vain: so a spin in vain makes it let pass more and more short
@@ -54,4 +54,4 @@ private:
     unsigned passed_ = 0;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -19,7 +19,7 @@
 #include <array>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class timers {
 public:
@@ -210,4 +210,4 @@ private:
     std::uint64_t sequence_ = 0;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -157,4 +157,4 @@ void loop_owner::close_rest(stepper& loop) {
     loop.drain_ready();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -15,7 +15,7 @@
 
 #include <pthread.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -63,4 +63,4 @@ void watch_forks() {
     if (registered != 0) throw_system_error(registered, "pthread_atfork");
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

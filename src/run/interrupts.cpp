@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 std::atomic<int> interrupts::count{0};
 std::atomic<int> interrupts::last_signal{0};
@@ -68,4 +68,4 @@ void forget_signals_after_fork() noexcept {
     interrupts::count.store(0);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -4,7 +4,7 @@
 
 #include <atomic>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// What the signal handler has counted.
 struct interrupts {
@@ -35,4 +35,4 @@ private:
 /// For the child of a fork(): no signal has come, and no loop is to be woken.
 void forget_signals_after_fork() noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -14,7 +14,7 @@
 #include <string>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 /// The loop_hooks of every event_loop.
@@ -100,4 +100,4 @@ void event_loop::default_exception_handler(const exception_context& context) {
     std::fputs(text.c_str(), stderr);
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -20,7 +20,7 @@
 #include <iostream>
 #include <thread>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 namespace {
@@ -203,4 +203,4 @@ void runner::close() noexcept {
     owner_.reset();
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

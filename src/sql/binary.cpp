@@ -13,7 +13,7 @@
 #include <iterator>
 #include <utility>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 enum type_oid : std::uint32_t {
@@ -328,4 +328,4 @@ bool elements_of_binary(std::string_view value, table& t) {
     return true;
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -4,7 +4,7 @@
 #include "sql/calendar.hpp"
 #include "sql/table.hpp"
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// True if fields read values of a type (its OID) in binary format. For timestamptz it is false: its text depends on
 /// the session's time zone, which a binary value does not have. (A driver may give it as binary all the same, if it
@@ -32,4 +32,4 @@ std::uint32_t element_type(std::uint32_t array) noexcept;
 /// Fills a table of one column with the elements of an array of one dimension in binary format. False if it has more.
 bool elements_of_binary(std::string_view value, table& t);
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

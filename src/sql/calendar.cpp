@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 constexpr std::int64_t day_seconds = 86400;
@@ -174,4 +174,4 @@ bool ticks_of(
     return true;
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// Since 1970 in UTC; nanoseconds are 0 to 999,999,999.
 struct instant {
@@ -32,4 +32,4 @@ instant instant_of(std::int64_t ticks, std::int64_t num, std::int64_t den);
 bool ticks_of(
     instant t, std::int64_t num, std::int64_t den, std::int64_t least, std::int64_t most, std::int64_t& ticks);
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

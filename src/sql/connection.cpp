@@ -17,7 +17,7 @@
 #include <cctype>
 #include <cstdio>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 // ---- addresses ----
 
@@ -593,4 +593,4 @@ coro<> connector::exit(std::exception_ptr) {
     co_await leaving->aclose();
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -9,7 +9,7 @@
 
 #include <chrono>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// What a cancel does to a statement.
 enum class on_cancel : std::uint8_t {
@@ -111,4 +111,4 @@ std::unique_ptr<driver> make_driver(const std::string& url, connect_options opti
 /// The URL with *** for passwords.
 std::string without_password(const std::string& url);
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

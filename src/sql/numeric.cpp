@@ -7,7 +7,7 @@
 #include <limits>
 #include <stdexcept>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 constexpr std::int64_t most_before = 131'072;
@@ -136,4 +136,4 @@ int numeric::compare(std::string_view a, std::string_view b) noexcept {
     return pa.negative ? -order : order;
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -7,7 +7,7 @@
 
 #include <stdexcept>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 void parameter::throw_too_large() {
     throw std::invalid_argument(
@@ -67,4 +67,4 @@ void parameter::add_element(const parameter& element, bool first) {
     }
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -4,7 +4,7 @@
 
 #include <aio/timeout.hpp>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 constexpr std::size_t most_connections = 1'000'000;
 
@@ -102,4 +102,4 @@ pool_statistics pool::statistics() const noexcept {
     return n;
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

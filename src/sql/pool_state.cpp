@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 constexpr std::chrono::seconds answer_deadline{5};  // for a check, and for a reset
@@ -460,4 +460,4 @@ coro<> pool_state::close_idle() {
     }
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

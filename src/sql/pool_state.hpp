@@ -24,7 +24,7 @@
 #include <memory>
 #include <optional>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// A connection of a pool.
 struct pooled {
@@ -142,4 +142,4 @@ private:
     time_point timer_at_ = time_point::max();
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

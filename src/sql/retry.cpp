@@ -2,7 +2,7 @@
 
 #include <random>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 bool may_be_repeated(const error& e) noexcept {
     return e.code() == "40001" || e.code() == "40P01" || e.code().starts_with("SQLITE_BUSY");
@@ -14,4 +14,4 @@ std::chrono::nanoseconds jittered(std::chrono::nanoseconds pause) {
         std::uniform_int_distribution<std::int64_t>(pause.count() / 2, pause.count())(random));
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -14,7 +14,7 @@
 #include <cmath>
 #include <cstring>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 using kind = parameter::kind;
 
@@ -478,4 +478,4 @@ const row rows::operator[](std::size_t index) const {
 rows::iterator rows::begin() const noexcept { return iterator(table_, 0); }
 rows::iterator rows::end() const noexcept { return iterator(table_, size()); }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <iterator>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 char lower(char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c); }
@@ -74,4 +74,4 @@ bool may_change_session(std::string_view statement) noexcept {
     return !known || calls_for_session(statement);
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -4,7 +4,7 @@
 
 #include <aio/sql/rows.hpp>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// A value. A number or a boolean lies in the cell; text and bytes lie in table::bytes.
 struct cell {
@@ -65,4 +65,4 @@ using table_ptr = std::shared_ptr<const table>;
 /// Writes a double as text that reads back as the same double.
 std::string format_real(double v);
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

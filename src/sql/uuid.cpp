@@ -8,7 +8,7 @@
 
 #include <sys/random.h>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 int digit_of(char c) {
     if (c >= '0' && c <= '9') return c - '0';
@@ -54,4 +54,4 @@ std::string uuid::to_string() const {
     return text;
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -3,7 +3,7 @@
 
 #include <aio/barrier.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 
 barrier::barrier(std::ptrdiff_t parties) : parties_(static_cast<std::size_t>(parties)) {
     if (parties < 1) throw std::invalid_argument("a barrier needs at least one party");
@@ -114,4 +114,4 @@ void barrier_wait::describe(std::string& out) const {
 }
 
 }  // namespace detail
-}  // namespace aio
+}  // namespace aio::inline v0

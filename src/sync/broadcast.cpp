@@ -3,7 +3,7 @@
 
 #include <aio/broadcast.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 
 broadcast_lagged::broadcast_lagged(std::uint64_t missed)
     : std::runtime_error("this subscriber was too slow: " + std::to_string(missed) +
@@ -31,4 +31,4 @@ void throw_two_next(const char* kind) {
 void throw_empty_subscription() { throw_logic_error("next() of a subscription that was moved from"); }
 
 }  // namespace detail
-}  // namespace aio
+}  // namespace aio::inline v0

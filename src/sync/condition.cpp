@@ -6,7 +6,7 @@
 
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 void condition::throw_not_held() { detail::throw_logic_error("notify() of a condition whose lock is not held"); }
 
@@ -113,4 +113,4 @@ void condition_wait::describe(std::string& out) const {
 }
 
 }  // namespace detail
-}  // namespace aio
+}  // namespace aio::inline v0

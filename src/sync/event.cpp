@@ -3,7 +3,7 @@
 
 #include <aio/event.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 
 void event::end_waits() noexcept {
     detail::destruction_notice notice("aio::event");
@@ -13,4 +13,4 @@ void event::end_waits() noexcept {
 
 void detail::event_wait::describe(std::string& out) const { out += "event to be set"; }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -5,7 +5,7 @@
 
 #include <aio/lock.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 
 void lock::throw_not_held() { detail::throw_logic_error("release() of a lock that is not held"); }
 
@@ -72,4 +72,4 @@ void lock_acquire::describe(std::string& out) const {
 }
 
 }  // namespace detail
-}  // namespace aio
+}  // namespace aio::inline v0

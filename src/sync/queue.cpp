@@ -3,7 +3,7 @@
 
 #include <aio/queue.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void throw_changed_by_comparison() {
     throw_logic_error("an aio::priority_queue was changed, or destroyed, by a comparison of its own items");
@@ -34,4 +34,4 @@ void queue_join::describe(std::string& out) const {
     if (!gone_ && parked()) out += " (" + std::to_string(queue_->unfinished_) + " unfinished)";
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

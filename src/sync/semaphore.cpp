@@ -3,7 +3,7 @@
 
 #include <aio/semaphore.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 
 semaphore::semaphore(std::ptrdiff_t value, std::ptrdiff_t bound) : value_(value), bound_(bound) {
     if (value < 0) throw std::invalid_argument("a semaphore cannot start with a negative value");
@@ -22,4 +22,4 @@ void semaphore::end_waits() noexcept {
 
 void detail::semaphore_acquire::describe(std::string& out) const { out += "permit of a semaphore"; }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -3,7 +3,7 @@
 
 #include <aio/shared_lock.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 
 void shared_lock::take(bool exclusive, std::uint64_t task) noexcept {
     if (exclusive) {
@@ -98,4 +98,4 @@ void shared_lock_acquire::describe(std::string& out) const {
 }
 
 }  // namespace detail
-}  // namespace aio
+}  // namespace aio::inline v0

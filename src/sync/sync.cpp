@@ -7,7 +7,7 @@
 
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 std::string gone_message(const char* kind) noexcept {
     try {
@@ -53,4 +53,4 @@ destruction_notice::~destruction_notice() {
         nullptr, nullptr);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

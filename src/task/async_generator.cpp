@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Where a task of the loop finds the dropped generator that it is to close. The generator may end before that task
 /// begins, or the task before the generator: whichever ends first clears the other's pointer.
@@ -221,4 +221,4 @@ void abandon_generators(loop_core& loop) noexcept {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void completion_base::drop_handle() noexcept {
     if (handles_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
@@ -64,4 +64,4 @@ private:
 work_token* take_work_token() { return new work_token(require_loop()); }
 void drop_work_token(work_token& token) noexcept { token.drop(); }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

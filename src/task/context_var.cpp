@@ -6,7 +6,7 @@
 #include <atomic>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 // One context. It is copied when it is changed while it is shared. It holds a handful of variables, so a linear
 // search beats a tree.
@@ -125,4 +125,4 @@ void carried_context::take() {
     if (!map_) map_ = copy_context_for_thread();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

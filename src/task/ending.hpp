@@ -3,7 +3,7 @@
 
 #include <aio/detail/loop/loop_core.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Closes all generators of a loop that ends: one with clean-up to do by a task, any other at once. False if there
 /// were none.
@@ -16,4 +16,4 @@ void drop_callbacks(loop_core& loop) noexcept;
 /// For coroutines that are abandoned.
 void tell_skipped_exits(const promise_base& innermost) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -7,7 +7,7 @@
 
 #include <aio/context_var.hpp>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 struct scheduled_callback : ready_callback, list_node {
@@ -164,4 +164,4 @@ event_loop& get_running_loop() {
     return *loop;
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

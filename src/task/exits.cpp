@@ -10,7 +10,7 @@
 #include <cstdio>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 struct exit_runner {
@@ -113,4 +113,4 @@ void drop_exits(exit_scope* scope) noexcept {
     delete scope;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

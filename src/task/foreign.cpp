@@ -4,7 +4,7 @@
 
 #include <aio/detail/task/foreign.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 bridge_promise::~bridge_promise() {
     if (bridge) bridge->dropped();
@@ -67,4 +67,4 @@ void report_stop_hook(std::exception_ptr error) noexcept {
         loop->report("exception of an awaiter that was asked to stop", std::move(error), local().task);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

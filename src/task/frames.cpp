@@ -3,11 +3,13 @@
 
 #include "task/frames.hpp"
 
+#include "base/names.hpp"
+
 #include <mutex>
 #include <string_view>
 #include <unordered_set>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 constexpr std::string_view frame_mark = ".Frame*)";  // no name that a person writes holds this
@@ -34,9 +36,16 @@ std::string_view scope_of(std::string_view name) noexcept {
     return name.substr(0, end);
 }
 
+/// True if the compiler's name is not what a person would write.
+bool needs_work(std::string_view name) noexcept {
+    return name.find(frame_mark) != std::string_view::npos || name.find(inline_namespace) != std::string_view::npos;
+}
+
 }  // namespace
 
-std::string readable_function(std::string_view name) {
+std::string readable_function(std::string_view function) {
+    const std::string as_is = as_written(function);
+    std::string_view name = as_is;
     const std::size_t mark = name.rfind(frame_mark);
     const std::size_t mangled = mark == std::string_view::npos ? mark : name.rfind("::_Z", mark);
     if (mangled == std::string_view::npos) return std::string(name);
@@ -87,7 +96,7 @@ const promise_base& innermost_shown(const promise_base& innermost) noexcept {
 call_frame frame_reader::operator()(const std::source_location& place) {
     const char* const name = place.function_name();
     const char*& shown = names_[name];
-    if (!shown && std::string_view(name).find(frame_mark) == std::string_view::npos) shown = name;
+    if (!shown && !needs_work(name)) shown = name;
     if (!shown) {  // kept for ever: there is no more than one for each function
         static auto* const all = new std::unordered_set<std::string>;
         static std::mutex mutex;
@@ -98,4 +107,4 @@ call_frame frame_reader::operator()(const std::source_location& place) {
     return {shown, place.file_name(), place.line()};
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

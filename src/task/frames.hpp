@@ -10,7 +10,7 @@
 #include <string_view>
 #include <unordered_map>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The readable name of a function, made of the name that std::source_location gives. For the body of a coroutine g++
 /// 12 to 15 give the name of the function that they have made of it: "void ns::f(f(int)::_ZN2ns1fEi.Frame*)" becomes
@@ -35,4 +35,4 @@ private:
     std::unordered_map<const char*, const char*> names_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -5,7 +5,7 @@
 #include <aio/future.hpp>
 #include <aio/task.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 thread_local std::uint64_t next_callback_id = 0;
@@ -131,4 +131,4 @@ void join_any::await_resume() {
     if (state_->failed() || state_->cancelled()) throw_error_of(*state_);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

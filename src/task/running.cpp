@@ -4,7 +4,7 @@
 #include "task/running.hpp"
 #include "loop/loop_state.hpp"
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 constinit thread_local const known_tasks* known = nullptr;
@@ -40,4 +40,4 @@ task_base* task_with_id(loop_core& loop, std::uint64_t id) noexcept {
     return nullptr;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <unordered_map>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The public face of the loop in thread_state. Null if no loop runs on this thread.
 event_loop* running_loop() noexcept;
@@ -31,4 +31,4 @@ private:
     std::unordered_map<std::uint64_t, task_base*> by_id_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -5,7 +5,7 @@
 
 #include <cstdio>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void sleep_operation::arm() noexcept {
     fire = [](timer_node& t) noexcept { static_cast<sleep_operation&>(t).wake(); };
@@ -23,4 +23,4 @@ void sleep_operation::describe(std::string& out) const {
     out += text;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

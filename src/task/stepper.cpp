@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -115,4 +115,4 @@ void stepper::on_interrupt() {
     if (seen_ > 1) throw forced_end{};
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

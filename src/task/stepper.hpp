@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Thrown to run() when a second signal came: everything is abandoned.
 struct forced_end {};
@@ -129,4 +129,4 @@ template<class Done>
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -2,6 +2,7 @@
 // that needs more than resuming; it settles its outcome at the end. Steps and the common end are in stepper.hpp;
 // docs/internals/cancellation.md has the states of a cancellation.
 
+#include "task/frames.hpp"
 #include "task/stepper.hpp"
 
 #include <aio/detail/loop/mailbox.hpp>
@@ -14,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 constinit not_started first_step;
@@ -252,7 +253,7 @@ void report_never_awaited(std::source_location defined) noexcept {
     if (!loop || !loop->debug) return;
     loop->report(
         [&] {
-            return "coroutine was never awaited: " + std::string(defined.function_name()) + ", defined at " +
+            return "coroutine was never awaited: " + readable_function(defined.function_name()) + ", defined at " +
                 defined.file_name() + ":" + std::to_string(defined.line());
         },
         nullptr, nullptr);
@@ -317,4 +318,4 @@ std::exception_ptr any_task::exception() const {
     return get().error();
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

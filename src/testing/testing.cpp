@@ -13,7 +13,7 @@
 #include <unordered_set>
 #include <utility>
 
-namespace aio::testing {
+namespace aio::inline v0::testing {
 
 void set_step_hook(detail::function<void()> fn) {
     detail::loop_core& loop = detail::require_loop();
@@ -113,4 +113,4 @@ void throw_endless(const char* how) {
 
 }  // namespace testing_detail
 
-}  // namespace aio::testing
+}  // namespace aio::inline v0::testing

@@ -19,7 +19,7 @@
 
 #include <pthread.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 struct worker {
@@ -394,4 +394,4 @@ cancel_reply blocking_base::cancel(const std::string& message) noexcept {
     return irrevocable<blocking_base>::cancel(message);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <stdexcept>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 void throw_moved_from_executor() { throw_logic_error("this thread_pool_executor has been moved from"); }
@@ -59,4 +59,4 @@ thread_pool_executor::~thread_pool_executor() {
 
 std::size_t thread_pool_executor::default_threads() noexcept { return detail::default_pool_threads(); }
 
-}  // namespace aio
+}  // namespace aio::inline v0

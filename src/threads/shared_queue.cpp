@@ -17,7 +17,7 @@
 #include <thread>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -354,4 +354,4 @@ bool blocked_thread::sleep_until(time_point end) noexcept {
     return true;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -5,7 +5,7 @@
 
 #include <aio/thread_future.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 bool thread_future_base::done() const {
     const std::lock_guard lock(mutex_);
@@ -64,4 +64,4 @@ std::shared_ptr<mailbox> require_mailbox(const loop_handle& handle) {
     return home;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -5,7 +5,7 @@
 
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 std::exception_ptr worker_has_ended() {
@@ -145,4 +145,4 @@ void worker_call_base::send_back() noexcept {
     home->push(back_);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

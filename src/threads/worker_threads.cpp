@@ -14,7 +14,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 void throw_workers_moved_from() { throw_logic_error("these workers have been moved from"); }
@@ -345,4 +345,4 @@ void workers::require_index(std::size_t i) const {
         "workers::run_on(): there is no worker " + std::to_string(i) + ", only 0 to " + std::to_string(size() - 1));
 }
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// One thread with a loop. Its main task waits for stop(); then the loop ends as that of run() does.
 class alignas(64) worker_thread final : public loop_main {
@@ -101,4 +101,4 @@ private:
     std::shared_ptr<worker_threads> itself_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -165,6 +165,8 @@ PLAIN_TEST("fault P13: what g++ calls the body of a coroutine becomes the name t
             "aio::detail::call_in_coro<main()::<lambda(int)>, int>(main()::<lambda(int)>, int)"},
         {"aio::coro<int> ns::f(int) [with T = int]", "aio::coro<int> ns::f(int) [with T = int]"},
         {"aio::coro<> Frame(Frame*)", "aio::coro<> Frame(Frame*)"},
+        {"aio::v0::coro<aio::v0::task<int> > f(aio::v0::lock&)", "aio::coro<aio::task<int> > f(aio::lock&)"},
+        {"void ns::f(f(aio::v0::coro<int>)::_ZN2ns1fEN3aio2v04coroIiEE.Frame*)", "ns::f(aio::coro<int>)"},
         {"", ""},
         {"::_Z.Frame*)", ""},
     };

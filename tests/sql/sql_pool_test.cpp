@@ -11,14 +11,14 @@
 
 #include <unistd.h>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 /// Lets a pool make connections to something else than its URL names.
 struct pool_for_tests {
     static void set_make(pool& p, std::unique_ptr<driver> (*make)(const std::string&, connect_options)) {
         p.state_->make = make;
     }
 };
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql
 
 namespace {
 

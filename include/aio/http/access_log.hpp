@@ -23,7 +23,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// The views are valid during the call. method and target are empty for a request that could not be read (400, 431).
 struct access_record {
@@ -57,4 +57,4 @@ private:
     std::shared_ptr<detail::function<void(const access_record&)>> fn_;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -12,11 +12,11 @@
 #include <string>
 #include <string_view>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// Throws std::invalid_argument for a name with a colon.
 std::string basic(std::string_view user, std::string_view password);
 /// Throws std::invalid_argument for an empty token, and for one with spaces, control characters or what is not ASCII.
 std::string bearer(std::string_view token);
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -31,7 +31,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 class form;
 class multipart;
@@ -85,9 +85,9 @@ struct session_options {
     delay read_timeout = std::nullopt;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class curl_multi;
 
@@ -107,9 +107,9 @@ private:
     curl_transfer_ptr transfer_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// A session is movable, and belongs to one loop at a time. If it is destroyed while requests run, they go on: they
 /// share what they need, and the connections are closed after the last one. A session is a manager: `with(session(),
@@ -223,4 +223,4 @@ private:
     std::shared_ptr<detail::curl_multi> multi_;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -22,11 +22,11 @@
 #include <memory>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 struct compress_settings;
 }
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// The options of compress().
 struct compress_options {
@@ -45,4 +45,4 @@ private:
     std::shared_ptr<const detail::compress_settings> settings_;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

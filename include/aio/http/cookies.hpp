@@ -18,7 +18,7 @@
 #include <optional>
 #include <string_view>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// Whether a browser sends a cookie with requests that another site has caused.
 enum class same_site : std::uint8_t { unset, lax, strict, none };
@@ -35,4 +35,4 @@ struct cookie_options {
     bool partitioned = false;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -25,7 +25,7 @@
 #include <optional>
 #include <string>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// One event of a stream of server-sent events.
 struct event {
@@ -46,4 +46,4 @@ struct events_options {
 /// that of a stream: see response::stream().
 response events(async_generator<event> source, events_options options = {});
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -18,11 +18,11 @@
 #include <string_view>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 struct http_access;
 }
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 class field_list {
 public:
@@ -70,4 +70,4 @@ private:
     names names_;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

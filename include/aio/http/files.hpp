@@ -20,7 +20,7 @@
 #include <memory>
 #include <string_view>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 class request;
 class response;
@@ -41,9 +41,9 @@ struct files_options {
     std::string_view index = "index.html";  // of a folder; empty: folders are 404
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct file_request;
 
@@ -62,4 +62,4 @@ private:
     std::unique_ptr<file_request> what_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -41,11 +41,11 @@
 #include <type_traits>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 class multipart_reader;
 }
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// The limits of request::form().
 struct form_options {
@@ -153,4 +153,4 @@ private:
     std::optional<std::string> filename_;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -18,7 +18,7 @@
 #include <string_view>
 #include <type_traits>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 class headers : public field_list {
 public:
@@ -50,4 +50,4 @@ private:
     const headers* headers_ = nullptr;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -30,7 +30,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 struct http_access;
 class http_body_source;
 struct http_route;
@@ -39,9 +39,9 @@ struct http_default_json;
 /// r.json() and response::json() need #include <aio/http_json.hpp>, which defines this.
 template<class Json>
 struct http_json_text;
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// The version of the protocol that a message came with.
 enum class version : std::uint8_t { v1_0, v1_1, v2 };
@@ -241,9 +241,9 @@ private:
     std::vector<std::pair<std::string_view, std::string>> params_;  // the names are the router's, which route_ keeps
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 /// The answer that a handler has thrown.
 http::response http_response_of(const http::refusal& refusal);
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

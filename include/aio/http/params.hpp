@@ -14,7 +14,7 @@
 #include <string_view>
 #include <type_traits>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 class params {
 public:
@@ -58,4 +58,4 @@ private:
     const params* params_ = nullptr;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

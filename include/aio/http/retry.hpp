@@ -30,7 +30,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// When a request is sent again, and how long to wait before that.
 struct retry_policy {
@@ -41,9 +41,9 @@ struct retry_policy {
     bool any_method = false;  // POST and PATCH, too: the server may then do twice what is asked once
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// What retry() has seen, and what the requests of its task tell it of their failures.
 class http_retries {
@@ -82,9 +82,9 @@ coro<http::response> retry_all(http::retry_policy policy, F fn) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// Calls fn, which gives an awaitable response, until that is good, may not be repeated, or policy.attempts are used
 /// up: then it gives the last response, or throws the last error. fn is moved in. A cancel ends the attempt or the
@@ -97,4 +97,4 @@ coro<response> retry(retry_policy policy, F fn) {
     return detail::retry_all(policy, std::move(fn));
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -37,12 +37,12 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 struct http_chain;
 struct http_router_state;
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// What a middleware is given to go on with: the next middleware, and in the end the handler. A copyable function that
 /// owns what it needs; it may be called again, with a copy of the request, or not at all.
@@ -56,9 +56,9 @@ private:
     std::size_t at_;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 using http_middleware = function<coro<http::response>(http::request, http::next)>;
 
@@ -84,9 +84,9 @@ struct http_middleware_of {
     }
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// A handle: copies share their routes. So a server that was given a router, or a std::ref of it, keeps the routes and
 /// their handlers as long as it needs them, and the router may go. Routes may be added while a server runs, by the
@@ -169,4 +169,4 @@ private:
     std::shared_ptr<detail::http_router_state> state_;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -53,7 +53,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// The options of serve().
 struct server_options {
@@ -108,9 +108,9 @@ struct server_statistics {
     std::uint64_t bytes_sent = 0;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class http_server_state;
 
@@ -233,9 +233,9 @@ struct http_server_settings {
     std::shared_ptr<function<void(const http::access_record&)>> log;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// Gives a handler that is called as soon as the head of a request is there, and reads the body itself, piece by piece
 /// as it comes: request.stream(), request.parts(). request.body() is empty, unless the body has come with the head.
@@ -285,16 +285,16 @@ private:
     std::shared_ptr<detail::http_server_state> state_;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 coro<http::server> start_http_server(http_handler handler, std::string host, int port, http_server_settings settings);
 coro<http::server> start_http_server(http_handler handler, descriptor listening, http_server_settings settings);
 coro<http::server> start_unix_http_server(http_handler handler, std::string path, http_server_settings settings);
 coro<> serve_http(coro<http::server> starting);
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// Listens on host and port (0: a free one), as aio::start_server does, and answers requests with what handler(request)
 /// gives. handler is a plain or async function, which is called for many requests at once. The server keeps it, with
@@ -335,4 +335,4 @@ AIO_DETAIL_WRAPPER coro<> serve_unix(F&& handler, std::string path, server_optio
     return detail::serve_http(start_unix_server(std::forward<F>(handler), std::move(path), options));
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

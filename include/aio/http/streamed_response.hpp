@@ -23,11 +23,11 @@
 #include <optional>
 #include <string>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 class streamed_response;
 }
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct curl_transfer;
 struct curl_transfer_release {
@@ -69,9 +69,9 @@ private:
     bool refuses_errors_;      // a status of 400 or more is an error
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// Movable, but not while next() or read() is awaited. If it is dropped, its connection is closed, unless all has been
 /// read. It is a manager: `with` and `enter` call aclose().
@@ -112,4 +112,4 @@ private:
     task<> feeder_;  // reads the generator that gives the request's body
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -28,11 +28,11 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 struct test_client_state;
 }
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// The options of a test_client.
 struct test_client_options {
@@ -83,4 +83,4 @@ private:
     std::shared_ptr<detail::test_client_state> state_;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <type_traits>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 class values : public field_list {
 public:
@@ -34,4 +34,4 @@ public:
     }
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -41,7 +41,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class websocket_state;
 
@@ -65,9 +65,9 @@ private:
     bool overtaken_ = false;           // by the close
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// Thrown by a send over a WebSocket that is closed, is being closed or has lost its connection.
 class AIO_API websocket_closed : public error {
@@ -195,9 +195,9 @@ private:
     std::shared_ptr<detail::websocket_state> state_;
 };
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 http::response websocket_response(
     const http::request& request, function<coro<>(http::websocket)> handler, const http::websocket_options& options);
@@ -229,9 +229,9 @@ inline constexpr bool takes_websocket_by_value<coro<> (C::*)(http::websocket)> =
 template<class C>
 inline constexpr bool takes_websocket_by_value<coro<> (C::*)(http::websocket) const> = true;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 /// Gives the response that accepts a WebSocket: 101, and then handler(websocket) runs in the connection's task. A
 /// request that is no proper handshake gets a refusal instead: 426 for one that asks for no upgrade, or another version
@@ -252,4 +252,4 @@ response upgrade_websocket(const request& r, F&& handler, websocket_options opti
     }
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -32,7 +32,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 /// For a bucket that is made. Of one that is there, those that differ from their default are checked.
 struct bucket_options {
@@ -63,9 +63,9 @@ struct entry {
 struct lease_options;
 class lease_lock;
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class nats_bucket;
 using raw_entry = jetstream::entry<std::string>;
@@ -82,9 +82,9 @@ private:
     std::shared_ptr<nats_bucket> state_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 /// The part of bucket<T> that does not depend on T. Belongs to its connection's loop. A key has letters, digits and
 /// - _ = / . in it, and neither begins nor ends with a dot, nor has two in a row: other ones are std::invalid_argument.
@@ -206,4 +206,4 @@ private:
     std::unique_ptr<bucket<T>> bucket_;
 };
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <type_traits>
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 /// T writes itself into bytes, by a function to_bytes.
 template<class T>
@@ -59,4 +59,4 @@ struct codec {
     }
 };
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

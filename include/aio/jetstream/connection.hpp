@@ -28,11 +28,11 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 class nats_client;
 }
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 struct queue_options;
 template<class T>
@@ -190,4 +190,4 @@ private:
 /// token. The port is 4222 if none is named. Throws std::invalid_argument for a URL that makes no sense.
 inline connector connect(const std::string& urls, connect_options options = {}) { return connector(urls, options); }
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

@@ -14,7 +14,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 /// A server has refused something, or all servers have. what() says what was asked, of whom, and why not; it holds no
 /// password and no token. A connection that cannot be made is a std::system_error instead, and a limit that passes is
@@ -45,4 +45,4 @@ public:
     using error::error;
 };
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

@@ -23,11 +23,11 @@
 #include <memory>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 class nats_lease;
 }
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 /// The options of a lease_lock.
 struct lease_options {
@@ -69,4 +69,4 @@ private:
     std::shared_ptr<detail::nats_lease> state_;
 };
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 /// The headers of a message, in their order. Names keep their case, and are found in any.
 class headers {
@@ -65,4 +65,4 @@ struct message {
     std::uint64_t missed = 0;  // how many messages before this one were dropped, because the subscriber was too slow
 };
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

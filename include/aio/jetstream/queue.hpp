@@ -27,11 +27,11 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 struct queue_options;
 }
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class nats_queue;
 
@@ -49,9 +49,9 @@ private:
     std::shared_ptr<nats_queue> state_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::jetstream {
+namespace aio::inline v0::jetstream {
 
 /// What is left at its default is as the queue has it already; the default is for a queue that is made. What they refer
 /// to is copied.
@@ -203,4 +203,4 @@ private:
     std::unique_ptr<queue<T>> queue_;
 };
 
-}  // namespace aio::jetstream
+}  // namespace aio::inline v0::jetstream

@@ -32,7 +32,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 class driver;  // src/sql/driver.hpp
 class pool;
@@ -325,4 +325,4 @@ private:
 /// error ever shows the password.
 inline connector connect(std::string url, connect_options options = {}) { return connector(std::move(url), options); }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

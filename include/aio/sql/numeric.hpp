@@ -14,7 +14,7 @@
 #include <string_view>
 #include <type_traits>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// Holds the number as text, so it is as exact and as long as the database's. It compares by value: 1.0 equals 1.00,
 /// and NaN equals itself and is larger than all else, as in PostgreSQL. It does not calculate: let the database do so,
@@ -49,4 +49,4 @@ private:
     std::string text_;
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

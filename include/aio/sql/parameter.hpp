@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 class field;
 class numeric;
@@ -154,4 +154,4 @@ private:
     std::string bytes_;
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -23,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// What a pool does with each new connection before anybody gets it, such as SET or a type's registration; also after
 /// the pool has reset one. fn is an async function that takes the connection. It is copied; if it throws, the attempt
@@ -185,4 +185,4 @@ private:
     connection* connection_;
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -18,7 +18,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// How often a transaction is tried again, and when.
 struct retry_options {
@@ -68,4 +68,4 @@ auto retry_serialization(connection& db, Fn fn, retry_options options = {}) {
     return retry_detail::run<result, Fn>(db, std::move(fn), options);
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -37,7 +37,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// The database refused something. what() has the condition, its code, the place in the statement, and the constraint,
 /// table and column by name. It never has a parameter, a literal of the statement or a password, so it can be printed
@@ -301,4 +301,4 @@ std::vector<T> rows::as() const {
     return all;
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

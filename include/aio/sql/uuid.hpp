@@ -15,7 +15,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// 128 bits; all of them are zero in a default-constructed one. Ordered as PostgreSQL orders them.
 class uuid {
@@ -40,7 +40,7 @@ private:
     std::array<std::uint8_t, 16> bytes_{};
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql
 
 template<>
 struct std::hash<aio::sql::uuid> {

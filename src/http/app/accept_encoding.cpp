@@ -7,7 +7,7 @@
 
 #include <optional>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -62,4 +62,4 @@ void vary_by_encoding(http::headers& fields) {
     fields.add("Vary", "Accept-Encoding");
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

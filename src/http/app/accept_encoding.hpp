@@ -3,7 +3,7 @@
 
 #include <aio/http/headers.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Which codings of a response a client takes: gzip, and none at all.
 struct accepted_encodings {
@@ -16,4 +16,4 @@ struct accepted_encodings {
 /// Adds Accept-Encoding to the field Vary, so that caches keep the codings apart.
 void vary_by_encoding(http::headers& fields);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

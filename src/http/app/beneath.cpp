@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -53,4 +53,4 @@ descriptor open_beneath(int folder, const std::string& path, bool by_kernel) noe
     return walk(folder, path);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

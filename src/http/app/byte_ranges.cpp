@@ -12,7 +12,7 @@
 #include <limits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -121,4 +121,4 @@ async_generator<std::string> pieces_of_parts(file source, parts_body body) {
     co_await source.aclose();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Bytes of a file; never none.
 struct byte_span {
@@ -52,4 +52,4 @@ async_generator<std::string> pieces_of_parts(file source, parts_body body);
 /// "bytes 0-9/100"
 std::string content_range(const byte_span& part, std::uint64_t file_size);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -14,7 +14,7 @@
 
 #include <algorithm>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct compress_settings {
     int level = 6;
@@ -142,9 +142,9 @@ coro<http::response> compressed(
 
 }  // namespace
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 compress::compress(compress_options options) {
     if (options.level < 1 || options.level > 9)
@@ -160,4 +160,4 @@ coro<response> compress::operator()(http::request request, http::next next) cons
     return detail::compressed(settings_, std::move(request), std::move(next));
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

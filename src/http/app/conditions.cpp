@@ -7,7 +7,7 @@
 
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -97,4 +97,4 @@ file_verdict judge(const file_conditions& asked, const file_facts& facts) {
     return {200, 0, facts.size, {}};
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The fields of a request that decide how a file is sent.
 struct file_conditions {
@@ -47,4 +47,4 @@ file_verdict judge(const file_conditions& asked, const file_facts& facts);
 /// True if a list of entity tags has this one, or is "*". weak: a tag that is weak fits, too.
 bool tags_have(std::string_view list, std::string_view tag, bool weak) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

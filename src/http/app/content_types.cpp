@@ -4,7 +4,7 @@
 
 #include "http/access.hpp"
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -102,4 +102,4 @@ bool is_compressible(std::string_view content_type) noexcept {
     return false;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

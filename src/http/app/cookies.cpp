@@ -7,7 +7,7 @@
 #include "http/access.hpp"
 #include "http/app/date.hpp"
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 namespace {
 
@@ -105,4 +105,4 @@ void response::delete_cookie(std::string_view name, cookie_options options) {
     set_cookie(name, "", options);
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -122,4 +122,4 @@ std::optional<std::int64_t> parse_http_date(std::string_view text) noexcept {
     return when.time_since_epoch().count();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Gives "Sun, 06 Nov 1994 08:49:37 GMT", whatever the locale.
 std::string http_date_of(std::chrono::system_clock::time_point when);
@@ -14,4 +14,4 @@ std::string http_date_of(std::chrono::system_clock::time_point when);
 /// seconds since 1970, or nothing for another text.
 std::optional<std::int64_t> parse_http_date(std::string_view text) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -16,7 +16,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 namespace {
 
@@ -104,4 +104,4 @@ response events(async_generator<event> source, events_options options) {
     return r;
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

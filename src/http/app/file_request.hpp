@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct file_request {
     std::string folder;  // of a served folder: path is relative to it, and must not lead out of it; else empty
@@ -39,4 +39,4 @@ http::response response_of(const file_request& what, opened_file found);
 /// The two, the first of them on a thread. Gives the error of a folder to whoever asked, as EISDIR in `error`.
 coro<http::response> send_file_of(file_request what, bool* is_folder);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -24,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -221,9 +221,9 @@ coro_awaiter<http::response> file_answer::operator co_await() && {
 
 file_answer::operator http::response() && { return response_of(*what_, open_for_response(*what_)); }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 detail::file_answer response::file(std::string path, const http::request& request, file_options options) {
     auto what = std::make_unique<detail::file_request>();
@@ -239,4 +239,4 @@ detail::file_answer response::file(std::string path, const http::request& reques
     return detail::file_answer(std::move(what));
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

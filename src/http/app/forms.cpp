@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 namespace {
 
@@ -156,4 +156,4 @@ std::string multipart::body() const {
 
 async_generator<std::string> multipart::stream() const { return pieces_of(boundary_, parts_); }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

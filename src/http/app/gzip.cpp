@@ -9,7 +9,7 @@
 
 #include <zlib.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct gzip_writer::state {
     z_stream z{};
@@ -53,4 +53,4 @@ std::string gzip_writer::write(std::string_view text, flush how) {
     return out;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

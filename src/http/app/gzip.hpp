@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class gzip_writer {
 public:
@@ -25,4 +25,4 @@ private:
     std::unique_ptr<state> state_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

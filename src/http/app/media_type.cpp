@@ -11,7 +11,7 @@
 
 #include <sys/random.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -116,4 +116,4 @@ std::string random_boundary() {
     return text;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct value_with_parameters {
     std::string value;                                            // in lower case
@@ -29,4 +29,4 @@ std::string random_boundary();
 /// True if the media type of a Content-Type is this one: "application/json" of "Application/JSON; charset=utf-8".
 bool is_media_type(std::string_view content_type, std::string_view wanted) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -10,7 +10,7 @@
 
 #include <algorithm>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -172,4 +172,4 @@ void multipart_parser::read_disposition() {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Gives the boundary that a Content-Type names. Throws http::refusal: 415 if it is no multipart/form-data, 400 if it
 /// has no boundary that RFC 2046 allows.
@@ -68,4 +68,4 @@ private:
     std::optional<std::string> filename_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

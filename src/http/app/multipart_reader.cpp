@@ -4,7 +4,7 @@
 
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 coro<multipart_parser::event> multipart_reader::next_event() {
     for (;;) {
@@ -120,9 +120,9 @@ coro<http::multipart> collect(std::shared_ptr<multipart_reader> reader) {
 
 }  // namespace
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 part::part(std::shared_ptr<detail::multipart_reader> reader, std::size_t number, http::headers fields, std::string name,
     std::optional<std::string> filename)
@@ -154,4 +154,4 @@ coro<http::multipart> request::multipart(multipart_options options) {
     return detail::collect(std::make_shared<detail::multipart_reader>(stream(), boundary, options));
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -3,7 +3,7 @@
 
 #include "http/app/multipart_parser.hpp"
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class multipart_reader {
 public:
@@ -34,4 +34,4 @@ private:
     bool at_end_ = false;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -6,7 +6,7 @@
 
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -77,4 +77,4 @@ std::string_view raw_path(std::string_view method, std::string_view target) noex
     return parts ? parts->path : std::string_view();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The first segment of a path that begins with a slash, and the rest, which begins with a slash, too, or is empty.
 struct first_segment {
@@ -35,4 +35,4 @@ struct http_pattern {
 /// The path of a request's target as it was sent, without the query: "/a%20b". Empty if there is none.
 std::string_view raw_path(std::string_view method, std::string_view target) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

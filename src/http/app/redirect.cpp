@@ -5,7 +5,7 @@
 
 #include "http/target.hpp"
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 response response::redirect(std::string_view url, int status) {
     if (status != 301 && status != 302 && status != 303 && status != 307 && status != 308) {
@@ -28,4 +28,4 @@ response response::redirect(std::string_view url, int status) {
     return response(status, {}, http::headers("Location", location));
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

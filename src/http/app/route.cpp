@@ -2,7 +2,7 @@
 
 #include "http/app/route.hpp"
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 const std::string& request::param(std::string_view name) const {
     for (std::size_t i = params_.size(); i > 0; --i) {  // the innermost router's parameters are the last ones
@@ -12,4 +12,4 @@ const std::string& request::param(std::string_view name) const {
     throw std::out_of_range("http::request: " + where + " has no parameter \"" + std::string(name) + "\"");
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct http_route {
     std::string pattern;
@@ -14,4 +14,4 @@ struct http_route {
     http_handler handler;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

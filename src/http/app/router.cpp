@@ -17,7 +17,7 @@
 #include <algorithm>
 #include <array>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct http_mount {
     std::vector<std::string> names;  // of the parameters in the prefix
@@ -305,9 +305,9 @@ bool reaches(const http_node& node, const http_router_state& wanted) noexcept {
 
 }  // namespace
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 coro<response> next::operator()(http::request request) const {
     if (at_ == chain_->middlewares.size()) return detail::call_route(*chain_->state, chain_->route, std::move(request));
@@ -364,4 +364,4 @@ detail::http_handler router::to_http_handler() const {
     return detail::http_handler{std::move(call), std::move(unbuffered)};
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -16,7 +16,7 @@
 
 #include <sys/stat.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct folder_settings {
     std::string folder;
@@ -96,9 +96,9 @@ http::response redirect_to_folder(const http::request& request) {
     return http::response::redirect(to, 301);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 router& router::files(std::string prefix, std::string folder, files_options options) {
     if (prefix.ends_with('/')) prefix.pop_back();
@@ -107,4 +107,4 @@ router& router::files(std::string prefix, std::string folder, files_options opti
     return get(prefix + "/{path...}", std::move(served));
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

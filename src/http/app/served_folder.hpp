@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct folder_settings;
 
@@ -24,4 +24,4 @@ private:
 /// Sends the client from "/a/folder?query" to "/a/folder/?query".
 http::response redirect_to_folder(const http::request& request);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -20,7 +20,7 @@
 
 #include <curl/curl.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct test_client_state {
     http_handler handler;
@@ -451,9 +451,9 @@ http::headers with_type(const http::request_options& options, const std::string&
 
 }  // namespace
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 test_client::test_client(detail::http_handler handler, test_client_options options)
     : state_(std::make_shared<detail::test_client_state>()) {
@@ -514,4 +514,4 @@ async_generator<std::string> test_client::stream(std::string url, request_option
     return detail::stream_of(state_, std::move(what));
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -18,7 +18,7 @@
 #include <new>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -187,4 +187,4 @@ void http_decoder::check_end() const {
     for (const auto& s : stages_) s->check_end();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The Accept-Encoding of a request.
 inline constexpr std::string_view http_known_codings = "gzip, deflate";
@@ -44,4 +44,4 @@ private:
     std::vector<std::unique_ptr<stage>> stages_;  // in the order in which they decode
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

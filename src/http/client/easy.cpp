@@ -17,7 +17,7 @@
 #include <string_view>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 constexpr std::size_t most_unread_bytes = 256 * 1024;  // of a streamed body
 
@@ -334,4 +334,4 @@ void curl_multi::set_up(curl_transfer& t) {
     set_body(h, t);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -14,7 +14,7 @@
 #include <new>
 #include <system_error>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 const char* curl_transfer::phase() const noexcept {
     if (!handle) return "waiting to begin";
@@ -118,4 +118,4 @@ std::exception_ptr curl_transfer::failure(CURLcode code) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

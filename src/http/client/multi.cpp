@@ -15,7 +15,7 @@
 #include <climits>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -436,4 +436,4 @@ void curl_multi::collect() noexcept {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

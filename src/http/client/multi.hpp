@@ -30,7 +30,7 @@
 #include <unordered_map>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A descriptor that libcurl has asked us to watch. Its number comes again and again, so it is kept.
 struct curl_socket {
@@ -164,4 +164,4 @@ struct curl_callbacks {
 /// Throws what a code of libcurl means for a setting.
 void check(CURLcode code);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

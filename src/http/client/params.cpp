@@ -9,7 +9,7 @@
 
 #include <stdexcept>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 params& params::add(std::string_view name, std::string_view value) {
     std::string more = encoded_.empty() ? "" : "&";
@@ -34,4 +34,4 @@ std::string bearer(std::string_view token) {
     return "Bearer " + std::string(token);
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

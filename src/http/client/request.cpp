@@ -9,7 +9,7 @@
 #include <new>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 constexpr std::size_t default_max_body_size = std::size_t(1) << 30;
 
@@ -186,4 +186,4 @@ curl_transfer_ptr make_transfer(
     return made;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

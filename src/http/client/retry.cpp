@@ -23,7 +23,7 @@
 #include <string>
 #include <system_error>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 bool is_passing_status(int status) noexcept {
     for (const int known : {408, 425, 429, 500, 502, 503, 504}) {
@@ -173,4 +173,4 @@ delay http_retries::after(const std::exception_ptr& error) {
     return std::nullopt;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

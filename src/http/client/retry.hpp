@@ -3,7 +3,7 @@
 
 #include <aio/http/message.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct curl_transfer;
 
@@ -12,4 +12,4 @@ void note_failed_request(const curl_transfer& t) noexcept;
 /// 408, 425, 429, 500, 502, 503, 504.
 bool is_passing_status(int status) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

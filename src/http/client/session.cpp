@@ -11,7 +11,7 @@
 #include <aio/http/forms.hpp>
 #include <aio/wait.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -180,9 +180,9 @@ coro<http::response> exchange_all(http_exchange exchange) { co_return co_await e
 
 }  // namespace
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 session::session(session_options options) : multi_(std::make_shared<detail::curl_multi>(options)) {}
 session::session(session&&) noexcept = default;
@@ -260,4 +260,4 @@ coro<> session::aclose() {
 
 std::size_t session::running() const noexcept { return multi_ ? multi_->count : 0; }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -7,7 +7,7 @@
 
 #include <aio/wait.hpp>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 constexpr std::size_t most_read = std::size_t(1) << 30;
 
@@ -57,4 +57,4 @@ coro<> streamed_response::aclose() {
     co_await wait(tasks);
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

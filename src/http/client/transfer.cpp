@@ -13,7 +13,7 @@
 #include <new>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -427,4 +427,4 @@ void curl_transfer::end_with(CURLcode code) noexcept {
     } catch (...) { end(std::current_exception()); }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

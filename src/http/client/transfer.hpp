@@ -19,7 +19,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The time limits of the phases of a request. The limit of all of it is a transfer's timeout.
 struct phase_limits {
@@ -173,4 +173,4 @@ void set_fields(curl_transfer& t, bool cookies);
 /// True if a request may be sent twice, because it does the same as once (RFC 9110, 9.2.2).
 bool is_idempotent(std::string_view method) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

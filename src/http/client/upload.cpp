@@ -10,7 +10,7 @@
 #include <cstring>
 #include <exception>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 std::size_t curl_upload::read(char* into, std::size_t size) {
     const std::size_t left = piece.size() - at;
@@ -88,4 +88,4 @@ coro<> feed(feeder_upload upload, async_generator<std::string> body) {
     co_await body.aclose();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

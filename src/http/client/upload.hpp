@@ -15,7 +15,7 @@
 #include <string>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct curl_transfer;
 
@@ -62,4 +62,4 @@ private:
 /// Asks the generator for pieces until it or the transfer has ended. An error of the generator's ends the transfer.
 coro<> feed(feeder_upload upload, async_generator<std::string> body);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -11,7 +11,7 @@
 #include <new>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 url_handle::url_handle() : url(curl_url()) {
     if (!url) throw std::bad_alloc();
@@ -149,4 +149,4 @@ checked_url_ptr url_cache::check(std::string_view method, std::string text) {
     return place;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A URL in libcurl's parser.
 struct url_handle {
@@ -54,4 +54,4 @@ private:
     std::array<checked_url_ptr, 32> places_;  // by hash
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -25,7 +25,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 using namespace std::chrono_literals;
 
@@ -689,4 +689,4 @@ coro<> serve_connection(std::shared_ptr<http_server_state> server, stream client
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

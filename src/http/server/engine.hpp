@@ -26,7 +26,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A connection of whatever version of HTTP, as far as its server has to know it.
 class served_connection : public list_node {
@@ -223,4 +223,4 @@ inline void tell_of_error(http_connection& c, const std::string& what, std::exce
     tell_of_error(c.server, what, std::move(error));
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// What a client that speaks HTTP/2 sends first. No request of HTTP/1 begins with it.
 inline constexpr std::string_view http2_preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -20,4 +20,4 @@ inline constexpr std::string_view http2_preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\
 /// std::bad_alloc. A cancel cancels the handlers. They have ended when this completes, whatever the reason.
 coro<> serve_http2(http_server_state& server, stream client, std::string first);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

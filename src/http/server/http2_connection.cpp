@@ -32,7 +32,7 @@
 #include <new>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -474,4 +474,4 @@ coro<> serve_http2(http_server_state& server, stream client, std::string first) 
     co_await connection.client().aclose();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -20,7 +20,7 @@
 
 #include <nghttp2/nghttp2.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class http2_connection final : public served_connection {
 public:
@@ -171,4 +171,4 @@ private:
     std::optional<time_point> linger_until_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -14,7 +14,7 @@
 #include <stdexcept>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -174,4 +174,4 @@ http2_fields::http2_fields(const http::headers& trailers) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

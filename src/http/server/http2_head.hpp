@@ -13,7 +13,7 @@
 
 #include <nghttp2/nghttp2.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The fields of a request as they come. nghttp2 has checked each of them, and which pseudo-header fields there are;
 /// the rest is checked here, as the parser of HTTP/1 checks it.
@@ -89,4 +89,4 @@ private:
     char length_[24];
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -7,7 +7,7 @@
 #include <chrono>
 #include <cstdint>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A bucket of tokens: it holds at most `most`, and so many per second come back. What a client does that is of use
 /// gives it tokens, too.
@@ -36,4 +36,4 @@ private:
     time_point last_{};
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

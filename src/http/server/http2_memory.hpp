@@ -12,7 +12,7 @@
 
 #include <nghttp2/nghttp2.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class http2_memory {
 public:
@@ -69,4 +69,4 @@ private:
     bool failed_ = false;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -9,7 +9,7 @@
 #include <new>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -243,4 +243,4 @@ void http2_connection::make_session() {
     check(nghttp2_session_set_local_window_size(made, NGHTTP2_FLAG_NONE, 0, window_of_connection));
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

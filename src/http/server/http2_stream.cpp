@@ -16,7 +16,7 @@
 #include <stdexcept>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -424,4 +424,4 @@ void http2_stream::finish() {
     connection->resume(*this);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

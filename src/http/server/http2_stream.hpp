@@ -15,7 +15,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class http2_connection;
 
@@ -118,4 +118,4 @@ private:
     wakeup taken_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <chrono>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 using namespace std::chrono_literals;
 
@@ -99,4 +99,4 @@ coro<std::string> http1_body::next() {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -33,7 +33,7 @@
 #include <optional>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace beast = boost::beast::http;
 
@@ -476,4 +476,4 @@ http::request http_request_parser::take(std::string peer) {
     return r;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

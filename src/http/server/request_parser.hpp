@@ -12,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Reads requests one by one: feed() it until complete() or bad_status(), then take() the request. Bytes behind a
 /// request stay with the caller. A body that is read piece by piece: feed_head() until header_done(), take_head(),
@@ -70,4 +70,4 @@ private:
     std::unique_ptr<reader> reader_;  // of this request: Beast's parser reads only one, and is made anew in its place
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

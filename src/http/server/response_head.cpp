@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <system_error>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 const std::string& http_date(std::time_t now) {
     thread_local std::time_t last = 0;
@@ -189,4 +189,4 @@ void append_last_chunk(std::string& out, const http::response& r) {
     out += "\r\n";
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

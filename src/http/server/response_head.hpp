@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// How the end of a response's body is known.
 enum class body_framing : std::uint8_t { text, counted, chunked, until_close, upgrade };
@@ -40,4 +40,4 @@ bool http_asks_to_close(const http::response& r);
 /// False for statuses that have no body, whatever the response says: 204, 205 and 304.
 inline bool http_has_body(int status) noexcept { return status != 204 && status != 205 && status != 304; }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -19,7 +19,7 @@
 #include <chrono>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 using namespace std::chrono_literals;
 
@@ -324,4 +324,4 @@ coro<bool> send_special(http_connection& c, http::response& r, response_form for
     co_return whole;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

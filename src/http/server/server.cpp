@@ -12,7 +12,7 @@
 #include <aio/event_loop.hpp>
 #include <aio/sleep.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void http_server_state::close(bool leaving) noexcept {
     draining = true;
@@ -119,9 +119,9 @@ coro<> serve_http(coro<http::server> starting) {
     co_await server.serve_forever();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 server::server(aio::server listening, std::shared_ptr<detail::http_server_state> state) noexcept
     : listening_(std::move(listening)), state_(std::move(state)) {}
@@ -163,4 +163,4 @@ server_statistics server::statistics() const {
     return all;
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

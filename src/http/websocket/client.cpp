@@ -14,7 +14,7 @@
 #include <new>
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -160,4 +160,4 @@ coro<http::websocket> open_websocket(
     return open_in_time(std::make_unique<handshake>(std::move(route), url, options), options.open_timeout);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -7,7 +7,7 @@
 
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// What a session lends to its WebSockets.
 struct websocket_route {
@@ -23,4 +23,4 @@ struct websocket_route {
 coro<http::websocket> open_websocket(
     websocket_route route, const std::string& url, const http::websocket_options& options);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -12,7 +12,7 @@
 
 #include <sys/random.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -162,4 +162,4 @@ websocket_read websocket_reader::next(std::string_view& input, websocket_chunk& 
     return websocket_read::chunk;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -14,7 +14,7 @@
 
 struct wslay_frame_context;
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace websocket_opcode {
 inline constexpr std::uint8_t continuation = 0, text = 1, bytes = 2, close = 8, ping = 9, pong = 10;
@@ -55,4 +55,4 @@ private:
     std::unique_ptr<websocket_reading, websocket_reading_back> reading_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

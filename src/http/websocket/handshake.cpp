@@ -14,7 +14,7 @@
 
 #include <sys/random.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -209,4 +209,4 @@ std::string check_handshake(
     return chosen.front();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Gives the Sec-WebSocket-Accept that belongs to a Sec-WebSocket-Key.
 std::string websocket_accept(std::string_view key);
@@ -39,4 +39,4 @@ std::optional<response_head> parse_response_head(std::string_view text);
 std::string check_handshake(
     const response_head& head, std::string_view key, const std::vector<std::string>& offered, const std::string& what);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

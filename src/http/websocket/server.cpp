@@ -8,7 +8,7 @@
 #include <aio/event_loop.hpp>
 #include <aio/task.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -81,4 +81,4 @@ http::response websocket_response(
     return answer;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

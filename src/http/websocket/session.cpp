@@ -5,7 +5,7 @@
 
 #include <stdexcept>
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 coro<http::websocket> session::websocket(std::string url, websocket_options options) {
     if (!multi_) throw std::logic_error("this http::session was moved from");
@@ -36,4 +36,4 @@ coro<http::websocket> session::websocket(std::string url, websocket_options opti
     return detail::open_websocket(std::move(route), url, options);
 }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -315,4 +315,4 @@ void websocket_state::start_keep_alive() {
     if (settings_.ping_interval) ping_after(settings_.ping_interval);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -20,7 +20,7 @@
 #include <optional>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A write that no task waits for. It stands in the stream's line as others do, and stays whole.
 class detached_write final : public write_operation {
@@ -168,4 +168,4 @@ bool websocket_code_may_be_sent(int code) noexcept;
 coro<std::optional<http::websocket::message>> receive_message(std::shared_ptr<websocket_state> ws);
 coro<> close_websocket(std::shared_ptr<websocket_state> ws, int code, std::string reason);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

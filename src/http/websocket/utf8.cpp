@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstring>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -53,4 +53,4 @@ bool utf8_checker::feed(std::string_view text) noexcept {
     return true;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class utf8_checker {
 public:
@@ -24,4 +24,4 @@ inline bool is_utf8(std::string_view text) noexcept {
     return checker.feed(text) && checker.complete();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

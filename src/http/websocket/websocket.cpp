@@ -7,7 +7,7 @@
 
 #include <stdexcept>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -143,9 +143,9 @@ cancel_reply websocket_send::cancel(const std::string& message) noexcept {
     return write_operation::cancel(message);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
-namespace aio::http {
+namespace aio::inline v0::http {
 
 std::vector<std::string> names_ref::get() const {
     if (names_) return *names_;
@@ -208,4 +208,4 @@ const std::string& websocket::subprotocol() const noexcept {
 
 std::string websocket::peer() const { return state()->peer(); }
 
-}  // namespace aio::http
+}  // namespace aio::inline v0::http

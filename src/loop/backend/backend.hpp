@@ -15,7 +15,7 @@
 
 struct sockaddr;
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A request to the kernel. From submit() until completed(), the request and what it points to belong to the backend,
 /// and must stay where they are.
@@ -81,4 +81,4 @@ std::unique_ptr<io_backend> make_epoll_backend();
 /// than this one will use it. Throws std::bad_alloc and std::system_error.
 std::unique_ptr<io_backend> make_uring_backend(bool one_thread, std::unique_ptr<io_backend>& readiness);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -11,7 +11,7 @@
 #include <cerrno>
 #include <ctime>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 namespace {
 
 class epoll_backend final : public io_backend {
@@ -105,4 +105,4 @@ std::unique_ptr<io_backend> make_epoll_backend() { return std::make_unique<epoll
 std::unique_ptr<io_backend> make_uring_backend(bool, std::unique_ptr<io_backend>&) { return nullptr; }
 #endif
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

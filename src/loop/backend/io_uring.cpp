@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 namespace {
 
@@ -258,6 +258,6 @@ std::unique_ptr<io_backend> make_uring_backend(bool one_thread, std::unique_ptr<
     return uring_backend::make(one_thread, readiness);
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
 
 #endif

@@ -16,7 +16,7 @@
 
 #include <liburing.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// What the ring has been asked for. It belongs to the ring, and is in one of its lists, until ended() is called for
 /// the last time.
@@ -129,4 +129,4 @@ private:
     io_uring_buf_ring* buffer_ring_ = nullptr;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

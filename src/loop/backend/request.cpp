@@ -7,7 +7,7 @@
 
 #include <sys/socket.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 std::optional<int> io_backend::submit(io_request& r) noexcept {
     const std::optional<int> result = r.attempt();
@@ -41,4 +41,4 @@ std::optional<int> io_request::attempt() noexcept {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

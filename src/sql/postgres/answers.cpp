@@ -2,7 +2,7 @@
 
 #include "sql/postgres/session.hpp"
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 void session::parse() {
     while (!lost() && in_end_ - in_begin_ >= 5 && !is_full()) {
@@ -291,4 +291,4 @@ void session::take_of_copy(flight& f, char type, std::string_view body) {
     write();
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

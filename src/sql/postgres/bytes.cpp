@@ -17,7 +17,7 @@
 #include <openssl/ssl.h>
 #endif
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 namespace {
 constexpr long again = -1, broken = -2;
@@ -199,4 +199,4 @@ void session::receive(bool ask_anyway) noexcept {
     watch();
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -13,7 +13,7 @@
 #include <netdb.h>
 #include <sys/socket.h>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 std::string trimmed(std::string text) {
     while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
@@ -430,4 +430,4 @@ coro<std::optional<error>> opener::connect_to(const options& target) {
     co_return why;
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

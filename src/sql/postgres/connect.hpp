@@ -15,7 +15,7 @@
 
 #include <libpq-fe.h>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 struct connection_closer {
     void operator()(PGconn* c) const noexcept { PQfinish(c); }
@@ -58,4 +58,4 @@ private:
     bool cancel_seen_ = false;
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

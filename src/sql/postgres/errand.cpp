@@ -2,7 +2,7 @@
 
 #include "sql/postgres/errand.hpp"
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 detail::blocking_pool& network_pool() {
@@ -49,4 +49,4 @@ void errand::abandon() noexcept {
     if (loop_lives) --loop_->outstanding;
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

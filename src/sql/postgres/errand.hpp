@@ -7,7 +7,7 @@
 
 #include <memory>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 class errand_owner {
 public:
@@ -35,4 +35,4 @@ private:
     std::shared_ptr<errand> self_;  // keeps the errand alive until it is delivered
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

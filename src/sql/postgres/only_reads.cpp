@@ -7,7 +7,7 @@
 #include <iterator>
 #include <utility>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 bool in_word(char c) noexcept { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || (c & 0x80) != 0; }
@@ -94,4 +94,4 @@ bool only_reads(std::string_view text) {
     }
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -11,7 +11,7 @@
 
 #include <cctype>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 constexpr std::size_t most_bytes = 0x3fffffff;  // of a message, and of a value: the server's MaxAllocSize
@@ -291,4 +291,4 @@ std::unique_ptr<driver> make_postgres(const std::string& url, connect_options op
     return std::make_unique<postgres>(url, options);
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -7,7 +7,7 @@
 #include <cctype>
 #include <charconv>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 // ---- errors ----
 
@@ -277,4 +277,4 @@ void append_bind(std::string& out, std::string_view portal, std::string_view nam
     for (const bool binary : shape->binary) m.int16(binary);
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

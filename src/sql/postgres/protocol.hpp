@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// Types of the server's catalogue, which never change.
 namespace type_id {
@@ -152,4 +152,4 @@ void check_texts(const std::vector<parameter>& parameters);
 /// The number at the end of a command tag: the rows that an INSERT, UPDATE, DELETE, MERGE or COPY has touched.
 std::size_t affected_by(std::string_view tag) noexcept;
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -25,7 +25,7 @@
 #include <algorithm>
 #include <random>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 // ---- jobs ----
 
@@ -609,4 +609,4 @@ void session::stop_listening(listener& l) noexcept {
     watch();
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 class session;
 class job_wait;
@@ -288,4 +288,4 @@ private:
     std::size_t hearing_ = 0;  // listeners
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

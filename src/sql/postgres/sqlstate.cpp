@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <iterator>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 struct condition {
@@ -134,4 +134,4 @@ std::string condition_of(std::string_view sqlstate) {
     return "error";
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

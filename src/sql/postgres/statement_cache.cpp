@@ -1,6 +1,6 @@
 #include "sql/postgres/statement_cache.hpp"
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 prepared_ptr statement_cache::find(std::string_view key) {
     const auto found = by_key_.find(key);
@@ -40,4 +40,4 @@ void statement_cache::clear() noexcept {
     used_.clear();
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

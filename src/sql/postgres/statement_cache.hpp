@@ -12,7 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// A statement that was used on the connection. Queries under way share it with the cache.
 struct prepared {
@@ -61,4 +61,4 @@ private:
     std::unordered_map<std::string_view, place> by_key_;
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

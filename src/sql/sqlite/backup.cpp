@@ -14,7 +14,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 namespace {
 
@@ -109,4 +109,4 @@ void sqlite_database::end_backup(bool complete) {
         "SQLITE_IOERR");
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

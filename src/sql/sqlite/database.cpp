@@ -13,7 +13,7 @@
 #include <cmath>
 #include <cstdlib>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 constexpr int steps_between_looks = 1000;
@@ -454,4 +454,4 @@ table_ptr sqlite_database::fetch() {
     return nullptr;
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

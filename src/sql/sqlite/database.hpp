@@ -15,7 +15,7 @@
 
 #include <sqlite3.h>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// Thrown in the thread when a statement was stopped because of a cancel.
 struct interrupted {};
@@ -135,4 +135,4 @@ private:
     std::condition_variable stopped_;
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

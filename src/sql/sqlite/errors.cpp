@@ -8,7 +8,7 @@
 
 #include <sqlite3.h>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 struct code_name {
@@ -123,4 +123,4 @@ std::string sqlite_error_text(int code, error::parts& p) {
     return sqlite3_errstr(code);
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// "SQLITE_CONSTRAINT_UNIQUE".
 std::string sqlite_code_name(int code);
@@ -13,4 +13,4 @@ std::string sqlite_code_name(int code);
 /// Fills in the names of a broken constraint.
 std::string sqlite_error_text(int code, error::parts& p);
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -18,7 +18,7 @@
 
 #include <chrono>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 using std::chrono::microseconds;
@@ -95,4 +95,4 @@ table_ptr sqlite_database::execute_here(const std::string& text, const std::vect
     return t;
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -9,7 +9,7 @@
 
 #include <sqlite3.h>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 thread_local bool refuses = false;
@@ -123,4 +123,4 @@ const char* no_waiting_vfs() noexcept {
 no_waiting::no_waiting() noexcept { refuses = true; }
 no_waiting::~no_waiting() { refuses = false; }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -7,7 +7,7 @@
 // What remains are locks, which SQLite tries without waiting, the size of the file, and the 16 bytes that show whether
 // another process has changed it.
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 /// The name of the VFS for sqlite3_open_v2(); null if the process has made another one than "unix" the default.
 const char* no_waiting_vfs() noexcept;
@@ -20,4 +20,4 @@ public:
     no_waiting& operator=(const no_waiting&) = delete;
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -2,7 +2,7 @@
 
 #include "sql/sqlite/settings.hpp"
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 sqlite_settings read_sqlite_url(const std::string& url, const connect_options& options) {
     sqlite_settings s;
@@ -46,4 +46,4 @@ std::string sqlite_settings::uri() const {
     return name + "?immutable=1";
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 struct sqlite_settings {
     std::string path;  // ":memory:", or a file
@@ -25,4 +25,4 @@ struct sqlite_settings {
 /// Reads a URL that begins with "sqlite:". Throws std::invalid_argument.
 sqlite_settings read_sqlite_url(const std::string& url, const connect_options& options);
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

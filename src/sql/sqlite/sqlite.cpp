@@ -3,7 +3,7 @@
 
 #include "sql/sqlite/database.hpp"
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 /// Runs fn() in the database's thread and waits for its end. The rule says what a cancel does: see on_cancel.
@@ -227,4 +227,4 @@ std::unique_ptr<driver> make_sqlite(const std::string& url, connect_options opti
     return std::make_unique<sqlite>(read_sqlite_url(url, options));
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

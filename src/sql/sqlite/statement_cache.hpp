@@ -13,7 +13,7 @@
 
 #include <sqlite3.h>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 struct sqlite_finalizer {
     void operator()(sqlite3_stmt* s) const noexcept { sqlite3_finalize(s); }
@@ -83,4 +83,4 @@ private:
     std::unordered_map<std::string_view, std::list<entry>::iterator> by_text_;
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -8,7 +8,7 @@
 
 #include <sys/stat.h>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 namespace {
 
 using file_id = std::pair<dev_t, ino_t>;
@@ -72,4 +72,4 @@ void write_queue::release() noexcept {
     next.changed.notify_all();
 }
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -11,7 +11,7 @@
 #include <mutex>
 #include <string>
 
-namespace aio::sql {
+namespace aio::inline v0::sql {
 
 class write_queue {
 public:
@@ -49,4 +49,4 @@ private:
     std::list<waiter*> line_;
 };
 
-}  // namespace aio::sql
+}  // namespace aio::inline v0::sql

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cstdint>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// One thread alone changes it, at the cost of a plain integer. Any thread may read it: it sees a value that is, or
 /// was.
@@ -22,4 +22,4 @@ private:
     std::atomic<std::uint64_t> value_ = 0;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

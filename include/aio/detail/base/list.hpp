@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Tells a constructor to leave the members uninitialised, because they are set before they are read.
 struct unset {};
@@ -90,4 +90,4 @@ private:
     list_node root_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

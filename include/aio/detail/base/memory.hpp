@@ -14,7 +14,7 @@
 #include <cstdlib>
 #include <new>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 void* allocate_fresh(std::size_t bytes);   // takes a block that was set aside, or calls malloc
 void arm_thread_end() noexcept;            // the lists are emptied when this thread ends, even if it only frees
@@ -90,4 +90,4 @@ struct pool_allocator {
     friend bool operator==(pool_allocator, pool_allocator) noexcept { return true; }
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 inline int hex_value(char c) noexcept {
     if (c >= '0' && c <= '9') return c - '0';
@@ -38,4 +38,4 @@ inline std::string percent_decoded(std::string_view text) {
     return plain;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -3,7 +3,7 @@
 
 #include <type_traits>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Counts a reference of a state. A State that only a source file defines has a specialisation, whose functions that
 /// file defines.
@@ -57,4 +57,4 @@ private:
     State* state_ = nullptr;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

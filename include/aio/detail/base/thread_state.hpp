@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class task_base;
 struct promise_base;
@@ -38,4 +38,4 @@ AIO_API extern constinit thread_local thread_state this_thread_state;
 
 [[gnu::always_inline]] inline thread_state& local() noexcept { return this_thread_state; }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -4,7 +4,7 @@
 #include <aio/detail/base/state_ptr.hpp>
 #include <aio/detail/task/future_state.hpp>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A task or future in a set, which keeps its children in lists. Child derives from this, and has a function ended(),
 /// which is called when the task or future is done, and may delete the child.
@@ -36,4 +36,4 @@ void cancel_all(const list<Child>& tasks) noexcept {
     for (Child* c = tasks.front(); c; c = tasks.after(*c)) c->state->cancel({});
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -13,7 +13,7 @@
 #include <exception>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class children {
 public:
@@ -175,4 +175,4 @@ result<T> take_outcome(State& state) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

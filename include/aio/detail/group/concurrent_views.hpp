@@ -17,7 +17,7 @@
 #include <variant>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// What a view is made of: its source, functions and numbers. The view and the frame of its generator share these
 /// parts, so that a view may be moved, and dropped before its generator is done with them.
@@ -332,4 +332,4 @@ private:
     }
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

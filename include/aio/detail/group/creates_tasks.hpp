@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Base of a class with a function start(coro<T>&&, const task_options&, std::source_location) that gives a task<T>.
 template<class Scope>
@@ -55,4 +55,4 @@ private:
     Scope& scope() noexcept { return static_cast<Scope&>(*this); }
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// filter, and take_while, which ends at the first item for which the function is false.
 template<bool EndAtFalse>
@@ -208,4 +208,4 @@ struct flatten_items {
     }
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A set() that finds no waiter is kept for the next wait. It only says that something has changed: the task that
 /// waited looks again at what it waits for.
@@ -45,4 +45,4 @@ private:
     bool set_ = false;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -6,9 +6,9 @@
 
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// fd is that of a regular file; path names it in errors. Throws std::bad_alloc.
 file adopted_file(descriptor fd, const std::string& path);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

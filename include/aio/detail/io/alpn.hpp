@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Which of two lists of protocols holds: the one that the user has given to the context, if there is one, or the
 /// other.
@@ -16,4 +16,4 @@ enum class alpn_list : bool { of_the_context_first, of_the_handle };
 /// later, and reload(), holds for this handle, too. Throws std::bad_alloc.
 tls_context_ref with_protocols(tls_context_ref context, std::string protocols, alpn_list which);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A temporary that owns its bytes, as std::string and std::vector<std::byte> do: a view of it would dangle once the
 /// expression ends.
@@ -31,4 +31,4 @@ std::string take_bytes(D& data) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

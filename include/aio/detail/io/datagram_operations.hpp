@@ -16,7 +16,7 @@
 #include <string>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 
 struct datagram;
 
@@ -107,4 +107,4 @@ private:
 };
 
 }  // namespace detail
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A descriptor that another library owns (libcurl, libpq): level-triggered, calls fn(events) from the loop.
 class fd_watch final : public io_entry {
@@ -58,4 +58,4 @@ private:
 
 void notify_closing(int fd) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class server_state;
 class write_operation;
@@ -333,4 +333,4 @@ struct already_done {
     void await_resume() const noexcept {}
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

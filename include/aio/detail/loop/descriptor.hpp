@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class loop_core;
 
@@ -87,4 +87,4 @@ protected:
     ~flushable() = default;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

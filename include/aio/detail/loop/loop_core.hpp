@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The links of the loop's lists: of tasks, and of async generators that have started.
 struct task_link : list_node {
@@ -125,4 +125,4 @@ inline loop_core& require_loop() {
     return *loop;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <memory>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class loop_core;
 
@@ -47,4 +47,4 @@ private:
 /// The mailbox of a loop. Executors and threads keep it; it may outlive the loop.
 std::shared_ptr<mailbox> mailbox_of(loop_core& loop) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

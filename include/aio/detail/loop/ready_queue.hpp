@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct runnable;
 struct ready_callback;
@@ -118,4 +118,4 @@ private:
     ready_link* tail_ = &head_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

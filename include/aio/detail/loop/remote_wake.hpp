@@ -14,7 +14,7 @@
 #include <cstdint>
 #include <memory>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class remote_wake : mailbox_node {
 public:
@@ -45,4 +45,4 @@ private:
     std::atomic<stage> stage_ = stage::open;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A timer, embedded in the object that waits for it. Timers fire in the order of (deadline, sequence): those of one
 /// deadline in the order in which they were armed. The loop keeps its timers in src/loop/timers.hpp.
@@ -22,4 +22,4 @@ struct timer_node {
     bool armed() const noexcept { return place != 0; }
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 template<class T>
 struct sql_tuple : std::false_type {};
@@ -191,4 +191,4 @@ void for_each_member(T& v, F fn) {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

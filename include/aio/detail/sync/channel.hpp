@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 template<class T>
 class channel_next;
@@ -193,4 +193,4 @@ private:
     bool second_ = false;  // another next() waits already
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// True if moving a T, and destroying what is left behind, throws nothing and runs no code of the user's.
 template<class T>
@@ -220,4 +220,4 @@ private:
     bool comparing_ = false;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -17,7 +17,7 @@
 #include <string>
 #include <utility>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 extern std::atomic<int> debug_loops;  // how many loops in debug mode there are
@@ -190,4 +190,4 @@ private:
     Primitive* held_ = nullptr;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

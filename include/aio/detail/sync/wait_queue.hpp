@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <type_traits>
 
-namespace aio {
+namespace aio::inline v0 {
 namespace detail {
 
 /// Does not compile if a class that a user has written lacks what an operation needs.
@@ -152,4 +152,4 @@ bool queued<Self>::park() noexcept {
 }
 
 }  // namespace lowlevel
-}  // namespace aio
+}  // namespace aio::inline v0

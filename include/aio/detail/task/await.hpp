@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 template<class A>
 concept has_member_co_await = requires(A&& a) { static_cast<A&&>(a).operator co_await(); };
@@ -203,4 +203,4 @@ struct awaiting_promise : promise_base {
     }
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

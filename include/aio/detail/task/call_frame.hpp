@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-namespace aio {
+namespace aio::inline v0 {
 
 /// One coroutine of a task, at a co_await.
 struct call_frame {
@@ -12,4 +12,4 @@ struct call_frame {
     std::uint32_t line;
 };
 
-}  // namespace aio
+}  // namespace aio::inline v0

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class task_base;
 
@@ -125,4 +125,4 @@ AIO_API extern not_continued next_step;
 /// without its message.
 std::string copied(const std::string& message) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -12,7 +12,7 @@
 #include <exception>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class completion_base : public pooled {
 public:
@@ -76,4 +76,4 @@ class work_token;
 work_token* take_work_token();  // of the running loop
 void drop_work_token(work_token& token) noexcept;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

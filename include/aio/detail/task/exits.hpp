@@ -14,7 +14,7 @@
 #include <memory>
 #include <optional>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// One exit: a manager to leave, or a function to call.
 struct exit_node : pooled {
@@ -73,4 +73,4 @@ inline void push_exit(promise_base& promise, exit_node* node) noexcept {
     promise.exits->top = node;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

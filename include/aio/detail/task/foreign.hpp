@@ -18,7 +18,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class foreign_bridge;
 
@@ -160,4 +160,4 @@ private:
     bool asked_ = false;  // the awaiter has been asked to stop
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

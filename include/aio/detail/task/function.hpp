@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Throws std::invalid_argument: "call_soon() was given an empty function".
 [[noreturn]] void throw_empty_function(const char* where);
@@ -152,4 +152,4 @@ private:
     alignas(void*) unsigned char buffer_[room];
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

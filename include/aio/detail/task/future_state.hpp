@@ -11,7 +11,7 @@
 #include <exception>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct done_callback;
 
@@ -118,4 +118,4 @@ inline void future_base::forget() noexcept {
     destroy();
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -24,7 +24,7 @@
 #include <coroutine>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// Where an operation stands. It serves one await at a time: a second await meanwhile throws std::logic_error, and the
 /// first one is undisturbed. After the await the operation is idle again, and may be awaited once more. An operation
@@ -226,4 +226,4 @@ using irrevocable = basic_operation<Self, true>;
 template<class T>
 concept is_operation = std::is_base_of_v<operation, std::remove_cvref_t<T>>;
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

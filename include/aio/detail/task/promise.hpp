@@ -14,7 +14,7 @@
 #include <coroutine>
 #include <source_location>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 inline constexpr std::int32_t step_budget = 256;
 
@@ -107,4 +107,4 @@ bool run_nested(Child& child, Completed has_completed) noexcept {
     return true;
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -9,7 +9,7 @@
 
 #include <coroutine>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct generator_promise;
 
@@ -77,4 +77,4 @@ private:
     task_scope* scope_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

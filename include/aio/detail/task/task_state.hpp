@@ -14,7 +14,7 @@
 #include <string_view>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// The rarely needed part of a task.
 struct task_extra;
@@ -174,4 +174,4 @@ inline void task_base::schedule() noexcept {
 task_base& require_task();
 [[noreturn]] void throw_no_task();
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -5,7 +5,7 @@
 
 #include <exception>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class future_base;
 struct promise_base;
@@ -40,4 +40,4 @@ void unlock_traces() noexcept;
 /// terminates.
 [[noreturn]] void throw_out_of_run(const future_base& main);
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

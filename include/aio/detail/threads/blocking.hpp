@@ -19,7 +19,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 /// A job for a thread of a pool. When it has run it is posted to home, and the loop's thread calls deliver (of
 /// mailbox_node).
@@ -187,4 +187,4 @@ private:
     result<value_type> outcome_;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

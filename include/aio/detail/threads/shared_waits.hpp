@@ -17,7 +17,7 @@
 #include <memory>
 #include <string>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 struct shared_line;
 class shared_queue_core;
@@ -286,4 +286,4 @@ private:
     std::atomic<std::uint32_t> told_ = 0;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -5,7 +5,7 @@
 
 #include <atomic>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class short_lock {
 public:
@@ -25,4 +25,4 @@ private:
     std::atomic<bool> taken_ = false;
 };
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

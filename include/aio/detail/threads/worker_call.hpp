@@ -22,7 +22,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 class worker_threads;  // src/threads/worker_threads.hpp
 class worker_thread;
@@ -173,4 +173,4 @@ private:
 
 [[noreturn]] void throw_workers_moved_from();
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail
