@@ -39,6 +39,13 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
+def run_script(main):
+    try:
+        sys.exit(main())
+    except Problem as problem:
+        sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {problem}")
+
+
 # ---- what is measured
 
 
@@ -778,4 +785,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

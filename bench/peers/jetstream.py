@@ -13,7 +13,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
-from compare import Problem, build, first_line_of, output_of, say, tool  # noqa: E402
+from compare import Problem, build, first_line_of, output_of, run_script, say, tool  # noqa: E402
 
 # what it is called, the programs' word for it, how much is under way, and its part of --items
 LOADS = [("put", "put", 256, 1), ("get", "get", 256, 1), ("one put at a time", "put", 1, 8), ("4 producers, 4 consumers", "many", 64, 8)]
@@ -93,7 +93,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Problem as problem:
-        sys.exit(f"jetstream.py: {problem}")
+    run_script(main)

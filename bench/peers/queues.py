@@ -13,7 +13,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
-from compare import NOT_OFFERED, Problem, build, build_crate, first_line_of, output_of, say, tool  # noqa: E402
+from compare import NOT_OFFERED, Problem, build, build_crate, first_line_of, output_of, run_script, say, tool  # noqa: E402
 
 SHAPES = [(producers, consumers, size, capacity) for producers, consumers in ((1, 1), (4, 4), (1, 16)) for size in (8, 4096) for capacity in (100, 1000)]
 
@@ -94,7 +94,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Problem as problem:
-        sys.exit(f"queues.py: {problem}")
+    run_script(main)

@@ -2,128 +2,166 @@
 
 import argparse
 import contextlib
+import dataclasses
+import http.client
+import json
 import os
 import pathlib
 import re
-import signal
-import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(HERE))
 
-from compare import Problem, build, build_crate, machine, output_of, say, short, tool  # noqa: E402
-from servers import START_TIMEOUT, cpu_seconds, free_port  # noqa: E402
+from compare import Problem, build_crate, first_line_of, machine, output_of, run_script, say, short, tool  # noqa: E402
+from servers import cpu_seconds, build_go, free_port, running  # noqa: E402
 
-HANDLERS = ("plaintext", "json", "sqlite")
-
-
-def build_go(options):
-    folder = (options.build_dir / "go").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"GOCACHE": str(folder / "cache"), "GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": ""}
-    build([tool("go"), "build", "-o", folder / "scaling", "."], cwd=HERE / "go/scaling", env=environment)
-    return folder / "scaling"
+ITEMS = [{"id": i, "name": f"item {i}", "sold": i % 2 == 0} for i in range(100)]
+EXPECTED = {
+    "plaintext": ("text/plain", "hello, world\n"),
+    "json": ("application/json", json.dumps(ITEMS, separators=(",", ":"))),
+    "sqlite": ("text/plain", "".join(f"item {i}\n" for i in range(501, 551))),
+}
+SETUPS = {"one": (1, 1), "two": (1, 2), "pair": (2, 1)}  # processes, and threads of each
 
 
-def build_tokio(options):
-    program, _ = build_crate(options, options.build_dir.resolve() / "tokio/scaling", HERE / "tokio/scaling", "scaling_server", "hyper")
-    return program
+@dataclasses.dataclass
+class Run:
+    rate: float  # requests in a second
+    cost: float  # microseconds of the server's processor time for a request
+    busy: float  # share of the machine's processor time in which something ran
 
 
-@contextlib.contextmanager
-def running(command, port, threads):
-    with tempfile.TemporaryFile("w+") as errors:
-        environment = os.environ | {"GOMAXPROCS": str(threads)}
-        server = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment)
-        try:
-            deadline = time.monotonic() + START_TIMEOUT
-            while True:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                if server.poll() is not None or time.monotonic() > deadline:
-                    errors.seek(0)
-                    raise Problem(f"did not start: {errors.read()[-300:].strip()}")
-                time.sleep(0.05)
-            yield server
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                server.send_signal(signal.SIGTERM)
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+def make_database(path):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
+        database.executemany("INSERT INTO items VALUES (?, ?)", [(i, f"item {i}") for i in range(1, 1001)])
+        database.commit()
 
 
-def measure(options, server, handler, threads):
-    """Gives the requests in a second, and those in a second of the server's processor time."""
-    port = free_port()
-    with running(options.programs[server](port, threads), port, threads) as process:
-        before = cpu_seconds([process.pid])
-        printed = output_of("wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s", f"http://127.0.0.1:{port}/{handler}")
-        used = cpu_seconds([process.pid]) - before
-    if re.search(r"Non-2xx|Socket errors", printed):
-        raise Problem(f"{server}: {printed}")
-    requests = int(re.search(r"(\d+) requests in", printed)[1])
-    return requests / options.seconds, requests / used
+def check(server, port, handler):
+    """All servers give the same answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/{handler}")
+        answer = connection.getresponse()
+        got = answer.status, answer.getheader("Content-Type"), answer.read().decode()
+        chunked = answer.getheader("Transfer-Encoding")
+    if got != (200, *EXPECTED[handler]) or chunked:
+        raise Problem(f"{server}: /{handler} is answered with {got}, {chunked}")
+
+
+def processor_ticks():
+    """Of the whole machine: busy, and all."""
+    ticks = list(map(int, pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9]))
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
+def wrk(options, ports, handler):
+    """Two loads at once, each with half of the connections. Gives the number of requests that were answered."""
+    command = [tool("wrk"), "-t1", f"-c{options.connections // 2}", f"-d{options.seconds}s"]
+    loads = [subprocess.Popen([*command, f"http://127.0.0.1:{port}/{handler}"], stdout=subprocess.PIPE, text=True) for port in ports]
+    requests = 0
+    for load in loads:
+        printed, _ = load.communicate(timeout=options.seconds + 30)
+        if load.returncode or re.search(r"Non-2xx|Socket errors", printed):
+            raise Problem(f"wrk: {printed}")
+        requests += int(re.search(r"(\d+) requests in", printed)[1])
+    return requests
+
+
+def measure(options, server, handler, setup):
+    processes, threads = SETUPS[setup]
+    with contextlib.ExitStack() as stack:
+        ports, pids = [], []
+        for _ in range(processes):
+            ports.append(free_port())
+            pids.append(stack.enter_context(running(options.programs[server](ports[-1], threads), ports[-1], threads)).pid)
+            check(server, ports[-1], handler)
+        used, (busy, all_of_it) = cpu_seconds(pids), processor_ticks()
+        requests = wrk(options, (ports * 2)[:2], handler)
+        used, after = cpu_seconds(pids) - used, processor_ticks()
+    return Run(requests / options.seconds, used / requests * 1e6, (after[0] - busy) / (after[1] - all_of_it))
+
+
+def print_row(handler, server, found):
+    def middle(setup, value):
+        return statistics.median(getattr(run, value) for run in found[setup])
+
+    def ratio(value):
+        ratios = [value(*runs) for runs in zip(*found.values())]
+        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+
+    costs = "".join(f"{short(middle(setup, 'cost')):>10}" for setup in SETUPS)
+    print(
+        f"{handler:10} {server:8}{costs}"
+        f"{ratio(lambda one, two, pair: two.rate / one.rate):>20}"
+        f"{ratio(lambda one, two, pair: 2 * one.cost / two.cost * two.busy):>20}"
+        f"{ratio(lambda one, two, pair: 2 * two.rate / pair.rate):>20}"
+        f"{middle('two', 'busy'):>8.0%}",
+        flush=True,
+    )
+
+
+def make_programs(options):
+    ours = options.aiocxx.resolve()
+    options.programs = {
+        "aiocxx": lambda port, threads: [ours, port, threads, options.database],
+        "epoll": lambda port, threads: ["env", "AIO_BACKEND=epoll", ours, port, threads, options.database],
+    }
+    try:
+        go = build_go(options, "scaling", "-tags", "libsqlite3")
+        options.programs["go"] = lambda port, threads: [go, port, options.database]
+        print(f"  go       {output_of(tool('go'), 'version').removeprefix('go version ')}")
+    except Problem as problem:
+        print(f"  go       LEFT OUT: {problem}")
+    try:
+        tokio, version = build_crate(options, options.build_dir.resolve() / "tokio/scaling", HERE / "tokio/scaling", "scaling_server", "hyper")
+        options.programs["tokio"] = lambda port, threads: [tokio, port, threads, options.database]
+        print(f"  tokio    {version}, {output_of(tool('rustc'), '--version')}, LTO")
+    except Problem as problem:
+        print(f"  tokio    LEFT OUT: {problem}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--handlers", default=",".join(HANDLERS), help="of %(default)s")
-    parser.add_argument("--rounds", type=int, default=7, help="runs of each (%(default)s)")
-    parser.add_argument("--seconds", type=int, default=2, help="how long a run takes (%(default)s)")
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--aiocxx", type=pathlib.Path, required=True, help="our program, scaling_server")
-    parser.add_argument("--build-dir", type=pathlib.Path, default=pathlib.Path("build/peers"), help="where the peers are built")
+    parser = argparse.ArgumentParser(prog="dev bench --scaling", description=__doc__)
+    parser.add_argument("--handlers", default=",".join(EXPECTED), help="of %(default)s")
+    parser.add_argument("--servers", default="aiocxx,epoll,go,tokio", help="of %(default)s")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=1, help="how long a run takes (%(default)s)")
+    parser.add_argument("--connections", type=int, default=64, help="(%(default)s)")
+    parser.add_argument("--aiocxx", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--cxx", default="c++", help=argparse.SUPPRESS)
+    parser.add_argument("--build-dir", type=pathlib.Path, default=HERE.parent.parent / "build/peers", help=argparse.SUPPRESS)
+    parser.add_argument("--go-code", type=pathlib.Path, default=pathlib.Path("/usr/share/gocode"), help="where Go's packages are")
     parser.add_argument("--cargo-registry", type=pathlib.Path, default=pathlib.Path("/usr/share/cargo/registry"), help="where crates are")
     options = parser.parse_args()
-    ours = options.aiocxx.resolve()
-    options.programs = {
-        "aiocxx": lambda port, threads: [ours, port, threads],
-        "epoll": lambda port, threads: ["env", "AIO_BACKEND=epoll", ours, port, threads],
-    }
-    for name, make, arguments in (("go", build_go, 1), ("tokio", build_tokio, 2)):
-        try:
-            program = make(options)
-            options.programs[name] = lambda port, threads, p=program, n=arguments: [p, port, threads][: n + 1]
-        except Problem as problem:
-            print(f"{name}: left out: {problem}")
     about = machine()
-    print(f"{about['cpu']}, {about['cores']} cores, {about['kernel']}, {about['date']}, load {about['load']:.2g}\n")
-    print(f"{'':22}{'us of processor time a request':>32}{'a second thread brings':>36}")
-    print(f"{'':22}{'1 thread':>16}{'2 threads':>16}{'by processor time':>22}{'by the clock':>14}")
-    for handler in options.handlers.split(","):
-        found = {}
-        for number in range(options.rounds):
-            say(f"{handler}: round {number + 1} of {options.rounds}")
-            for server in options.programs:
-                if handler == "sqlite" and server in ("go", "tokio"):
-                    continue
-                for threads in (1, 2):
-                    found.setdefault((server, threads), []).append(measure(options, server, handler, threads))
-        for server in dict.fromkeys(name for name, _ in found):
-            one, two = found[server, 1], found[server, 2]
-            efficiency = [2 * b[1] / a[1] for a, b in zip(one, two)]
-            clock = [b[0] / a[0] for a, b in zip(one, two)]
-            cost = [1e6 / statistics.median(per for _, per in runs) for runs in (one, two)]
-            print(
-                f"{handler:12}{server:10}{short(cost[0]):>16}{short(cost[1]):>16}"
-                f"{statistics.median(efficiency):>9.2f}  ({min(efficiency):.2f}-{max(efficiency):.2f}){statistics.median(clock):>11.2f}"
-            )
-    print(f"\nMedians of {options.rounds} interleaved runs; least and most in brackets. By processor time: requests a second of the server's")
-    print("processor time with 2 threads, over those with 1, times 2. 2.00: a request costs the same, whatever other threads do.")
+    print(f"{about['cpu']}, {about['cores']} cores, {about['kernel']}, {about['date']}, load {about['load']:.2g}")
+    print(f"  aiocxx   {first_line_of(options.cxx)}")
+    make_programs(options)
+    servers = [name for name in options.servers.split(",") if name in options.programs]
+    print(f"\n{'':19}{'us of processor time a request':>30}{'what a second thread brings':>50}")
+    print(f"{'':19}{'1 thread':>10}{'2':>10}{'2 x 1':>10}{'by the clock':>20}{'by processor time':>20}{'of two processes':>20}{'busy':>8}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        options.database = pathlib.Path(folder) / "items.db"
+        make_database(options.database)
+        for handler in options.handlers.split(","):
+            found = {server: {setup: [] for setup in SETUPS} for server in servers}
+            for number in range(options.rounds):
+                say(f"{handler}: round {number + 1} of {options.rounds}")
+                for server in servers:  # interleaved, so that what disturbs the machine disturbs all
+                    for setup in SETUPS:
+                        found[server][setup].append(measure(options, server, handler, setup))
+            for server in servers:
+                print_row(handler, server, found[server])
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Problem as problem:
-        sys.exit(f"scaling.py: {problem}")
+    run_script(main)

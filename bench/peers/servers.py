@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(HERE))
 
-from compare import Certificate, Problem, build, machine, output_of, say, short, times, tool  # noqa: E402
+from compare import Certificate, Problem, build, machine, output_of, run_script, say, short, times, tool  # noqa: E402
 
 START_TIMEOUT = 20
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -105,14 +105,13 @@ def aiohttp(options, row, port, files):
 SERVERS = {"aiocxx": aiocxx, "epoll": epoll, "nginx": nginx, "go": go, "aiohttp": aiohttp}
 
 
-def build_go(options):
+def build_go(options, name, *flags):
     """Debian packages Go's libraries for a GOPATH, not as modules."""
-    folder = options.build_dir / "go"
+    folder = options.build_dir.resolve() / "go"
     folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"GOCACHE": str(folder.resolve() / "cache"), "GO111MODULE": "off", "GOPATH": str(options.go_code), "GOFLAGS": ""}
-    target = folder.resolve() / "server"
-    build([tool("go"), "build", "-o", target, "."], cwd=HERE / "go/server", env=environment)
-    return target
+    environment = os.environ | {"GOCACHE": str(folder / "cache"), "GO111MODULE": "off", "GOPATH": str(options.go_code), "GOFLAGS": ""}
+    build([tool("go"), "build", *flags, "-o", folder / name, "."], cwd=HERE / "go" / name, env=environment)
+    return folder / name
 
 
 # ---- running
@@ -144,9 +143,9 @@ def free_port():
 
 
 @contextlib.contextmanager
-def running(command, port, core):
-    os.sched_setaffinity(0, {core})  # inherited by the server
-    environment = os.environ | {"GOMAXPROCS": "1"}
+def running(command, port, threads=1):
+    """Runs a server that listens on the port; Go's has so many threads."""
+    environment = os.environ | {"GOMAXPROCS": str(threads)}
     errors = tempfile.TemporaryFile("w+")
     server = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
                               env=environment, start_new_session=True)
@@ -175,7 +174,8 @@ def running(command, port, core):
 def measure(options, row, name, files, cores):
     """Microseconds of the server's processor time for a request."""
     port = free_port()
-    with running(SERVERS[name](options, row, port, files), port, cores[0]) as server:
+    os.sched_setaffinity(0, {cores[0]})  # inherited by the server
+    with running(SERVERS[name](options, row, port, files), port) as server:
         os.sched_setaffinity(0, set(cores[1:] or cores))  # inherited by the load
         pids = family(server.pid)
         before = cpu_seconds(pids)
@@ -239,7 +239,7 @@ def main():
     options.aiocxx = options.aiocxx.resolve()
     if "go" in options.servers:
         try:
-            options.go_server = build_go(options)
+            options.go_server = build_go(options, "server")
         except Problem as problem:
             print(f"go: left out: {problem}")
             options.servers.remove("go")
@@ -253,7 +253,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Problem as problem:
-        sys.exit(f"servers.py: {problem}")
+    run_script(main)

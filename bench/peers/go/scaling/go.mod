@@ -1,3 +1,0 @@
-module scaling
-
-go 1.19
