@@ -3,7 +3,7 @@
 
 site.py merge XML PAGES: copies docs/ to PAGES/pages, makes the reference beside it from Doxygen's XML and the headers' comments, and
 writes PAGES/mkdocs.yml. Doxygen says which names there are; the text is read from the headers themselves, so that it stands on the
-page as it was written. Fails if a public name has no comment.
+page as it was written. Fails if a public name, or a public member of a class, has no comment.
 site.py check SITE: checks each link and anchor of the built pages. Of addresses of other hosts only the form is checked."""
 import html.parser
 import os
@@ -15,7 +15,10 @@ import urllib.parse
 import xml.etree.ElementTree as tree
 
 INTERNAL = {"aio_awaiter", "detail_state", "entered_by_guard", "await_ready", "await_suspend", "await_resume", "operator new",
-            "operator delete", "awaited_once"}
+            "operator delete", "awaited_once", "promise_type", "value_type", "bound_to_task", "needs_block_scope"}
+# What the library calls, or what every class has: these members stand on the page only if they have a comment.
+UNSPOKEN = {"enter", "exit", "operator co_await", "revert", "before_finish", "postpone", "unpostpone", "unpark", "prev", "next", "start", "finish",
+            "linked", "unlink", "give_to_next"}
 
 
 # ---- reading the headers
@@ -62,21 +65,38 @@ def markdown(lines, text):
 
 
 def comment_at(lines, number):
-    """The /// lines above the declaration on this line (from 1), or else the comment behind it."""
+    """The /// lines above the declaration on this line (from 1), or else the comment behind it, or else the // lines right above it."""
     i = number - 2
     while i >= 0 and not lines[i].lstrip().startswith("///"):
         above = lines[i].strip()
         if above == "" or above.endswith((";", "}", "{", ":")) or above.startswith("//"):
             break
         i -= 1
-    found = []
-    while i >= 0 and lines[i].lstrip().startswith("///"):
-        found.insert(0, lines[i].lstrip()[3:])
-        i -= 1
+    found = comment_lines_above(lines, i, "///")
     if found:
         return found
-    behind = re.search(r"[;,{]\s*//\s(.*)$", lines[number - 1]) if number <= len(lines) else None
-    return [" " + behind.group(1)] if behind else []
+    for line in lines[number - 1:number + 2]:
+        behind = re.search(r"[;,{}]\s*//\s(.*)$", line)
+        if behind:
+            return [" " + behind.group(1)]
+        if not line.endswith("="):  # the declaration goes on
+            break
+    found = comment_lines_above(lines, number - 2, "//")
+    return [] if any(re.match(r" (clang-format|NOLINT|An operation: see|For the library)", line) for line in found) else found
+
+
+def comment_lines_above(lines, last, slashes):
+    found = []
+    while last >= 0 and lines[last].lstrip().startswith(slashes):
+        found.insert(0, lines[last].lstrip()[len(slashes):])
+        last -= 1
+    return found
+
+
+def fields_of(comment):
+    """The fields that a struct's comment describes, as in "limit: how many may run, 0 for any number." -> {name: text}"""
+    parts = re.split(r"(?:(?<=[.;:] )|^)([a-z]\w*(?:, [a-z]\w*| and [a-z]\w*)*): ", " ".join(line.strip() for line in comment))
+    return {name: text[0].upper() + text[1:].strip() for names, text in zip(parts[1::2], parts[2::2]) if text for name in re.split(r", | and ", names)}
 
 
 # ---- text
@@ -322,16 +342,36 @@ class Reference:
                     break
         return ["\n".join(rows)] if rows else []
 
-    def members(self, name, compound, seen=None):
+    def obvious(self, own, called, member):
+        """Whether a member needs no comment: a constructor without arguments, or one that copies or moves; a destructor."""
+        arguments = re.sub(r"^\(|\).*$", "", plain(member.find("argsstring")))
+        return called == "~" + own or (called == own and (not arguments or re.match(rf"(const )?{own}(<[^>]*>)? ?&", arguments) is not None))
+
+    def to_be_shown(self, own, called, members):
+        """Whether these members stand on the page. An override is described where it is declared first."""
+        unspoken = called in UNSPOKEN or all(re.search(r"\b(override|final)\b", plain(m.find("argsstring"))) or m.find("reimplements") is not None for m in members)
+        return not (unspoken or all(self.obvious(own, called, m) for m in members)) or any(self.comment(m) for m in members)
+
+    def said_in_using(self, compound, called):
+        """The comment of `using base::called;` in the class."""
+        location = compound.find("location")
+        lines = self.lines(os.path.relpath(self.root / location.get("bodyfile", ""), self.root))
+        for number in range(int(location.get("bodystart") or 0), int(location.get("bodyend") or 0)):
+            if re.search(rf"using [\w:<>]+::{re.escape(called)};", lines[number]):
+                return comment_at(lines, number + 1)
+        return []
+
+    def members(self, name, compound, seen=None, of_class=None):
         """The public members of a class, and those that it has from bases without a public name."""
         out, seen = [], set() if seen is None else seen
         own = name.rsplit("::", 1)[-1]
+        fields, compound_of = fields_of(self.comment(compound)), compound if of_class is None else of_class
         groups = {}
         for section in compound.findall("sectiondef"):
             for member in section.findall("memberdef"):
                 called = plain(member.find("name"))
                 if (member.get("prot") != "public" or member.get("kind") not in ("function", "variable", "typedef", "enum") or called in INTERNAL or called.endswith("_operation")
-                        or "@" in called or called in seen or "detail::" in plain(member.find("argsstring"))):
+                        or called.startswith("detail_") or "@" in called or called in seen or "detail::" in plain(member.find("argsstring"))):
                     continue
                 if plain(member.find("argsstring")).endswith("=delete") or called.startswith("operator="):
                     continue
@@ -339,23 +379,34 @@ class Reference:
         of_base = plain(compound.find("compoundname")).rsplit("::", 1)[-1]
         for called, members in groups.items():
             seen.add(called)
+            if not self.to_be_shown(of_base, called, members):
+                continue
             if called == "~" + of_base:
                 called = "~" + own  # the destructor of a base that has no public name
             title = called.replace("<", "&lt;").replace("*", "\\*")
             out.append(f"### {title} {{ #{self.anchor(name)}-{self.anchor(called)}{'-operator' if called.startswith('operator') and not self.anchor(called)[8:] else ''}{len(seen) if called.startswith('operator') else ''} }}")
+            documented = False
             for member in members:
                 shown = re.sub(rf"\b{of_base}(?=\(|::)", own, signature(member))
                 out.append(f"```cpp\n{shown};\n```")
                 comment = self.comment(member)
+                documented = documented or bool(comment)
                 if comment:
                     out.append(markdown(comment, link_text))
+            if not documented and called in fields:
+                out.append(link_text(fields[called]))
+            elif not documented and self.said_in_using(compound_of, called):
+                out.append(markdown(self.said_in_using(compound_of, called), link_text))
+            elif not documented and not all(self.obvious(of_base, called, member) for member in members):
+                where, line = self.place(members[0])
+                self.undocumented.append(f"{where}:{line}: {name}::{called} has no comment")
         for base in compound.findall("basecompoundref"):
             if base.get("prot") != "public":
                 continue
             of = self.compounds.get(base.get("refid"))
             base_name = re.sub(r"\s*<.*", "", plain(base))
             if of is not None and "detail" in plain(of.find("compoundname")):
-                out += self.members(name, of, seen | {plain(of.find("compoundname")).rsplit("::", 1)[-1]})
+                out += self.members(name, of, seen | {plain(of.find("compoundname")).rsplit("::", 1)[-1]}, compound_of)
             elif base_name.replace("aio::", "") in linked:
                 out.insert(0, f"Derives from [`{base_name}`]({linked[base_name.replace('aio::', '')]}).")
         return out

@@ -47,20 +47,21 @@ public:
     /// one without a name. Empty if there is no address.
     std::string to_string() const;
 
-    bool is_ipv4() const noexcept;
-    bool is_ipv6() const noexcept;
-    bool is_unix() const noexcept;
+    bool is_ipv4() const noexcept;  // The family is AF_INET.
+    bool is_ipv6() const noexcept;  // The family is AF_INET6.
+    bool is_unix() const noexcept;  // The family is AF_UNIX.
     /// False if nothing can be sent there: it is default-constructed, or a unix socket's without a name.
     explicit operator bool() const noexcept;
 
     /// For system calls: AF_INET, AF_INET6, AF_UNIX, or AF_UNSPEC (0); the address in the system's form, and its size.
     int family() const noexcept;
+    /// The address as bind() and sendto() take it. It is valid as long as this object.
     const sockaddr* native() const noexcept { return reinterpret_cast<const sockaddr*>(storage_); }
-    unsigned native_size() const noexcept { return size_; }
+    unsigned native_size() const noexcept { return size_; }  // How many bytes native() has; 0 if there is no address.
 
     friend bool operator==(const address& a, const address& b) noexcept { return compare(a, b) == 0; }
     friend std::strong_ordering operator<=>(const address& a, const address& b) noexcept { return compare(a, b); }
-    std::size_t hash() const noexcept;
+    std::size_t hash() const noexcept;  // What std::hash gives; equal addresses have the same.
 
     // For the library: room for a system call that writes an address. size says before the call how much room there is.
     sockaddr* detail_room() noexcept {

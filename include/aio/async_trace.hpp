@@ -46,7 +46,7 @@ public:
     /// gets it once the error that replaced it is gone; not if it is a cancellation, or if the new error carries it
     /// itself.
     std::exception_ptr context() const noexcept;
-    const std::exception_ptr& error() const noexcept { return error_; }
+    const std::exception_ptr& error() const noexcept { return error_; }  // The error that the trace belongs to.
 
     /// One line for each frame, then the error. Errors that it replaced come before it, those in a group after it, all
     /// with their traces. Ends with a newline.

@@ -71,7 +71,7 @@ public:
 
     /// How many tasks have not ended.
     std::size_t size() const noexcept { return detail::background_size(state_.get()); }
-    bool empty() const noexcept { return size() == 0; }
+    bool empty() const noexcept { return size() == 0; }  // True if all tasks have ended.
 
     /// Takes no more tasks, cancels those that are left, and completes when all have ended. Errors of tasks that fail
     /// meanwhile go to the exception handler. Irrevocable: a cancel neither prevents nor interrupts it, and stays

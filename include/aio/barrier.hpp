@@ -24,10 +24,10 @@ class barrier;
 
 /// A snapshot of a barrier.
 struct barrier_statistics {
-    std::size_t parties;
+    std::size_t parties;        // how many tasks a meeting has
     std::size_t n_waiting;      // have arrived, and wait for the rest
     std::size_t tasks_blocked;  // wait outside until the last meeting has left
-    bool broken;
+    bool broken;                // by abort()
 };
 
 namespace detail {
@@ -57,13 +57,15 @@ public:
     /// Breaks the barrier until reset(): tasks that wait, and tasks that come later, get broken_barrier_error.
     void abort();
 
-    std::size_t parties() const noexcept { return parties_; }
+    std::size_t parties() const noexcept { return parties_; }  // How many tasks a meeting has.
+    /// How many have arrived and wait for the rest; 0 while a meeting is leaving.
     std::size_t n_waiting() const noexcept { return state_ == state::filling ? count_ : 0; }
-    bool broken() const noexcept { return state_ == state::broken; }
+    bool broken() const noexcept { return state_ == state::broken; }  // True after abort(), until reset().
 
     detail::barrier_wait enter() noexcept;
     std::suspend_never exit(std::exception_ptr) noexcept { return {}; }
 
+    /// A snapshot, for logs and tests.
     barrier_statistics statistics() const noexcept { return {parties_, n_waiting(), blocked_.size(), broken()}; }
 
 private:

@@ -25,6 +25,7 @@ namespace aio::inline v0 {
 /// tokio's RecvError::Lagged.
 class broadcast_lagged : public std::runtime_error {
 public:
+    /// missed: how many items were overwritten before the subscriber asked for them.
     explicit broadcast_lagged(std::uint64_t missed);
     /// How many items the subscriber has missed.
     std::uint64_t missed() const noexcept { return missed_; }
@@ -35,11 +36,11 @@ private:
 
 /// A snapshot of a broadcast.
 struct broadcast_statistics {
-    std::size_t capacity;
-    std::size_t kept;  // items
-    std::size_t subscriptions;
-    std::size_t tasks_waiting;
-    bool closed;
+    std::size_t capacity;       // how many items are kept at most
+    std::size_t kept;           // items
+    std::size_t subscriptions;  // subscriptions that have not been destroyed
+    std::size_t tasks_waiting;  // in next()
+    bool closed;                // by close()
 };
 
 namespace detail {
@@ -51,7 +52,7 @@ template<class T>
 class broadcast {
 public:
     using value_type = T;
-    using subscription = detail::subscription<T>;
+    using subscription = detail::subscription<T>;  // What subscribe() gives.
 
     /// capacity: how many items are kept for slow subscribers. Throws std::invalid_argument if it is zero.
     explicit broadcast(std::size_t capacity = 16)
@@ -75,8 +76,9 @@ public:
     }
     /// Ends the sending: each subscription ends when it has given the items that are kept. May be called again.
     void close() { channel_->close("broadcast::close"); }
-    bool closed() const noexcept { return channel_->closed(); }
+    bool closed() const noexcept { return channel_->closed(); }  // True after close().
 
+    /// A snapshot, for logs and tests.
     broadcast_statistics statistics() const noexcept {
         return {channel_->capacity(), channel_->kept(), channel_->subscriptions(), channel_->tasks_waiting(),
             channel_->closed()};

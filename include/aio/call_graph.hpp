@@ -21,7 +21,7 @@ namespace aio::inline v0 {
 
 /// One task that has not ended.
 struct call_graph_task {
-    std::string name;
+    std::string name;                // task::name()
     std::string state;               // "running", "ready", "waiting"
     std::string waits_for;           // "" unless it waits
     std::vector<call_frame> frames;  // the user's coroutines: the task's own function first, the innermost last
@@ -30,7 +30,7 @@ struct call_graph_task {
 
 class call_graph {
 public:
-    const std::vector<call_graph_task>& tasks() const noexcept { return tasks_; }
+    const std::vector<call_graph_task>& tasks() const noexcept { return tasks_; }  // The tasks that have not ended.
     /// Writes a paragraph for each task. Tasks after the first 1000 are only named; of a task with more than 64 frames,
     /// the 32 at each end are written.
     std::string to_string() const;

@@ -32,7 +32,7 @@ namespace aio::inline v0 {
 /// A snapshot of a condition.
 struct condition_statistics {
     std::size_t tasks_waiting;  // for a notification
-    lock_statistics lock;
+    lock_statistics lock;       // of the condition's lock
 };
 
 namespace detail {
@@ -44,7 +44,7 @@ struct condition_link : list_node {};
 
 class condition : public detail::primitive {
 public:
-    using guard = lock::guard;
+    using guard = lock::guard;  // What scoped() gives.
     using entered_by_guard = condition;
 
     condition() noexcept : lock_(&own_) { own_.kind_ = kind; }
@@ -79,16 +79,17 @@ public:
             throw_not_held();
         wake(n);
     }
-    void notify_all() { notify(std::numeric_limits<std::size_t>::max()); }
+    void notify_all() { notify(std::numeric_limits<std::size_t>::max()); }  // As notify(), for all tasks that wait.
 
-    detail::lock_acquire acquire() noexcept { return lock_->acquire(); }
-    void release() { lock_->release(); }
-    bool locked() const noexcept { return lock_->locked(); }
+    detail::lock_acquire acquire() noexcept { return lock_->acquire(); }  // Takes the lock: see lock::acquire().
+    void release() { lock_->release(); }                                  // Gives the lock back: see lock::release().
+    bool locked() const noexcept { return lock_->locked(); }              // True if a task has the lock.
     /// As acquire(), but gives a guard that releases the lock.
     detail::lock_scoped scoped() noexcept { return lock_->scoped(); }
     detail::lock_acquire enter() noexcept { return lock_->acquire(); }
     std::suspend_never exit(std::exception_ptr error) { return lock_->exit(std::move(error)); }
 
+    /// A snapshot, for logs and tests. Throws std::bad_alloc.
     condition_statistics statistics() const { return {waiting_.size(), lock_->statistics()}; }
 
 private:

@@ -79,13 +79,15 @@ public:
         mutable bool used_ = false;
     };
 
+    /// name is what error messages show. Without a default_value, get() throws std::logic_error where nothing
+    /// was set.
     explicit context_var(std::string_view name) : name_(name) {}
     context_var(std::string_view name, T default_value) : name_(name), default_(std::move(default_value)) {}
     ~context_var() { detail::forget_in_context(id_); }
     context_var(const context_var&) = delete;
     context_var& operator=(const context_var&) = delete;
 
-    const std::string& name() const noexcept { return name_; }
+    const std::string& name() const noexcept { return name_; }  // The name that the constructor was given.
     /// The value in the current context, else the default. Throws std::logic_error if there is neither (Python's
     /// LookupError).
     T get() const {
@@ -102,6 +104,8 @@ public:
             return *static_cast<const T*>(value.get());
         return fallback;
     }
+    /// Sets the value in the current context: this task's, and that of the tasks it creates from now on. The
+    /// token takes it back: reset(). Source: ContextVar.set.
     [[nodiscard("keep it for reset(), or cast it to void")]] token set(T value) {
         token t;
         t.variable_ = id_;

@@ -33,8 +33,8 @@ namespace aio::inline v0 {
 
 /// A message, and who has sent it. from is no address if a unix socket without a name has sent it.
 struct datagram {
-    std::string data;
-    address from;
+    std::string data;  // the whole message, which may be empty
+    address from;      // the sender
 };
 
 /// reuse_port: several processes bind the same port, and share what comes. broadcast: sends to broadcast addresses are
@@ -102,6 +102,7 @@ public:
     /// std::system_error that names the group (ENODEV: no such interface; EADDRINUSE: it has joined already;
     /// EADDRNOTAVAIL: it has not), std::invalid_argument for an address that is no group of the socket's family.
     void join_group(const std::string& group, const std::string& interface = {});
+    /// As join_group(), the other way round.
     void leave_group(const std::string& group, const std::string& interface = {});
 
     /// Closes the socket, after the sends under way. A cancel closes it at once. A second call does nothing. The file

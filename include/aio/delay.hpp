@@ -29,6 +29,8 @@ namespace detail {
 /// A span of time, or none. Saturates at some 292 years. A floating-point NaN throws std::invalid_argument.
 class delay {
 public:
+    /// std::nullopt is no delay: an operation that takes it waits without a limit. Fractions of a nanosecond
+    /// are dropped.
     constexpr delay(std::nullopt_t) noexcept : nanoseconds_(none) {}
     template<class Rep, class Period>
     constexpr delay(std::chrono::duration<Rep, Period> d) : nanoseconds_(convert(d)) {}
@@ -38,8 +40,8 @@ public:
     delay(Number) = AIO_DETAIL_DELETE("a delay has a unit: write 5s or 250ms, after using namespace std::chrono_literals");
     // clang-format on
 
-    constexpr bool has_value() const noexcept { return nanoseconds_ != none; }
-    constexpr explicit operator bool() const noexcept { return has_value(); }
+    constexpr bool has_value() const noexcept { return nanoseconds_ != none; }  // False for std::nullopt.
+    constexpr explicit operator bool() const noexcept { return has_value(); }   // As has_value().
     /// Requires has_value().
     constexpr std::chrono::nanoseconds value() const noexcept { return std::chrono::nanoseconds(nanoseconds_); }
     /// start plus this delay, saturating.

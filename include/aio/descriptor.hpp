@@ -18,6 +18,7 @@ namespace aio::inline v0 {
 class descriptor {
 public:
     descriptor() noexcept = default;
+    /// Takes the number over: it is closed with this object.
     explicit descriptor(int fd) noexcept : fd_(fd < 0 ? -1 : fd) {}
     descriptor(descriptor&& other) noexcept : fd_(other.release()) {}
     descriptor& operator=(descriptor&& other) noexcept {
@@ -32,7 +33,7 @@ public:
     int get() const noexcept { return fd_; }
     /// Gives the number away.
     [[nodiscard("somebody has to close it")]] int release() noexcept { return std::exchange(fd_, -1); }
-    explicit operator bool() const noexcept { return fd_ >= 0; }
+    explicit operator bool() const noexcept { return fd_ >= 0; }  // False if it is empty.
 
 private:
     void close_now() noexcept;

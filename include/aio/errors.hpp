@@ -24,8 +24,9 @@ namespace aio::inline v0 {
 /// Thrown at the co_await where a cancelled task waits. Not a std::exception. Source: asyncio.CancelledError.
 class AIO_API cancelled_error final {
 public:
+    /// message: what cancel() was given.
     explicit cancelled_error(std::string message = {}) noexcept : message_(static_cast<std::string&&>(message)) {}
-    const std::string& message() const noexcept { return message_; }
+    const std::string& message() const noexcept { return message_; }  // What cancel() was given; often empty.
 
 private:
     std::string message_;
@@ -34,8 +35,8 @@ private:
 /// Thrown out of run() after SIGINT. Not a std::exception. Source: KeyboardInterrupt.
 class AIO_API keyboard_interrupt final {
 public:
-    explicit keyboard_interrupt(int signal = 2) noexcept : signal_(signal) {}
-    int signal() const noexcept { return signal_; }
+    explicit keyboard_interrupt(int signal = 2) noexcept : signal_(signal) {}  // signal: its number; 2 is SIGINT.
+    int signal() const noexcept { return signal_; }                            // The number of the signal.
 
 private:
     int signal_;
@@ -44,8 +45,10 @@ private:
 /// A deadline passed. context() is the cancelled_error that this error replaces, or null if nothing was cancelled.
 class AIO_API timeout_error : public std::runtime_error {
 public:
+    /// context: the cancelled_error that this error replaces, or null.
     explicit timeout_error(const std::string& message = "timed out", std::exception_ptr context = nullptr)
         : std::runtime_error(message), context_(static_cast<std::exception_ptr&&>(context)) {}
+    /// The cancelled_error that this error replaces, or null.
     const std::exception_ptr& context() const noexcept { return context_; }
 
 private:
@@ -67,10 +70,11 @@ public:
 /// A context manager swallowed the error of a body that has to give a result; context() is that error.
 class AIO_API swallowed_error : public std::logic_error {
 public:
+    /// context: the error that was swallowed.
     explicit swallowed_error(std::exception_ptr context)
         : std::logic_error("an error was swallowed by a context manager, and there is no result to give instead"),
           context_(static_cast<std::exception_ptr&&>(context)) {}
-    const std::exception_ptr& context() const noexcept { return context_; }
+    const std::exception_ptr& context() const noexcept { return context_; }  // The error that was swallowed.
 
 private:
     std::exception_ptr context_;
@@ -95,18 +99,21 @@ public:
 class AIO_API broken_barrier_error : public std::runtime_error {
 public:
     broken_barrier_error() : std::runtime_error("the barrier is broken") {}
+    /// message: why the barrier is broken.
     explicit broken_barrier_error(const std::string& message) : std::runtime_error(message) {}
 };
 
 /// The stream ended before what was asked for had arrived. Source: asyncio.IncompleteReadError.
 class AIO_API incomplete_read_error : public std::runtime_error {
 public:
+    /// what() names both numbers of bytes.
     incomplete_read_error(std::string partial, std::size_t expected)
         : std::runtime_error(std::to_string(partial.size()) + " bytes read, but " +
               (expected ? std::to_string(expected) + " expected" : std::string("a separator expected")) +
               " before the end of the stream"),
           partial_(static_cast<std::string&&>(partial)),
           expected_(expected) {}
+    /// The bytes that had arrived before the end. They have left the stream.
     const std::string& partial() const noexcept { return partial_; }
     std::size_t expected() const noexcept { return expected_; }  // bytes; 0: a separator was looked for
 
@@ -118,6 +125,7 @@ private:
 /// No separator was found within the limit. Source: asyncio.LimitOverrunError.
 class AIO_API limit_overrun_error : public std::runtime_error {
 public:
+    /// message is what what() gives.
     limit_overrun_error(const std::string& message, std::size_t consumed)
         : std::runtime_error(message), consumed_(consumed) {}
     std::size_t consumed() const noexcept { return consumed_; }  // bytes that were looked at

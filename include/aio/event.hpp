@@ -21,8 +21,8 @@ class event;
 
 /// A snapshot of an event.
 struct event_statistics {
-    bool set;
-    std::size_t tasks_waiting;
+    bool set;                   // is_set()
+    std::size_t tasks_waiting;  // in wait()
 };
 
 namespace detail {
@@ -45,12 +45,14 @@ public:
     detail::event_wait wait() noexcept;
     /// Wakes all tasks that wait. Later waits complete at once, until clear().
     void set();
+    /// From now on wait() waits. Tasks that set() has woken go on all the same.
     void clear() {
         check_thread("event::clear");
         set_ = false;
     }
-    bool is_set() const noexcept { return set_; }
+    bool is_set() const noexcept { return set_; }  // True after set(), until clear().
 
+    /// A snapshot, for logs and tests.
     event_statistics statistics() const noexcept { return {set_, waiters_.size()}; }
 
 private:

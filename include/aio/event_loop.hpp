@@ -24,9 +24,9 @@ namespace aio::inline v0 {
 
 /// What the exception handler gets: an error that nobody catches, or a warning of debug mode, whose error is null.
 struct exception_context {
-    std::string message;
-    std::exception_ptr error;
-    any_task task;  // may be empty
+    std::string message;       // what has happened, in one line
+    std::exception_ptr error;  // null for a warning
+    any_task task;             // may be empty
 };
 
 class loop_handle;
@@ -44,7 +44,7 @@ public:
     callback_handle() = default;
     /// Prevents the call. Does nothing if the callback has been called.
     void cancel();
-    bool cancelled() const noexcept;
+    bool cancelled() const noexcept;  // True after cancel().
 
 private:
     friend class event_loop;
@@ -97,15 +97,20 @@ public:
     /// fn gets the errors that nobody catches. An empty fn restores the default handler, which prints them to stderr,
     /// each with its async_trace.
     void set_exception_handler(detail::function<void(const exception_context&)> fn);
+    /// Gives an error to the handler. If the handler throws, its error and this one go to the default handler.
     void call_exception_handler(const exception_context& context);
+    /// Prints the message, the task and the error with its async_trace to stderr.
     void default_exception_handler(const exception_context& context);
 
+    /// What other threads need to give the loop work. It may outlive the loop.
     loop_handle handle() const;
     /// epoll or io_uring: what waits for descriptors now.
     aio::backend backend() const noexcept;
-    bool debug() const noexcept { return core_.debug; }
+    bool debug() const noexcept { return core_.debug; }  // True in debug mode.
+    /// Turns debug mode on or off. run_options::debug and AIO_DEBUG decide how a loop begins.
     void set_debug(bool on);
 
+    /// For the library: the part of the loop that tasks and operations use.
     detail::loop_core& core() const noexcept { return core_; }
 
 private:

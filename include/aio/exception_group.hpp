@@ -36,10 +36,12 @@ public:
     /// The tree of errors, one a line; groups nested more than 50 deep and more than 10,000 errors are left out. The
     /// text is made at the first call; if there is no memory for it, this gives the message alone.
     const char* what() const noexcept override;
-    const std::string& message() const noexcept;
+    const std::string& message() const noexcept;  // The text that the group was made with, without the errors in it.
+    /// The errors, in their order; a nested group is one of them.
     const std::vector<std::exception_ptr>& exceptions() const noexcept;
     /// The error that was under way when this group was made, or null.
     const std::exception_ptr& context() const noexcept { return context_; }
+    /// Sets what context() gives. Groups that were copied before keep theirs.
     void set_context(std::exception_ptr context) noexcept { context_ = std::move(context); }
 
     struct parts;

@@ -218,6 +218,7 @@ public:
     /// pool's own threads.
     detail::pool_shutdown shutdown() noexcept { return detail::pool_shutdown(pool_.get()); }
 
+    /// Four more than the machine has cores, and at most 32, as in asyncio.
     static std::size_t default_threads() noexcept;
 
     detail::blocking_pool& detail_pool() const {

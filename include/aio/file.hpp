@@ -107,6 +107,7 @@ public:
     /// bytes that were written are lost.
     coro<> aclose();
 
+    /// The path as open_file() was given it. Throws std::logic_error for an empty object.
     const std::string& path() const;
     /// False for a default-constructed or moved-from object.
     explicit operator bool() const noexcept { return state_.get() != nullptr; }

@@ -230,7 +230,9 @@ private:
 template<class T, class State, class Self>
 class outcome_handle {
 public:
+    /// True once there is a value or an error, or after a cancel. Throws std::logic_error for an empty handle.
     bool done() const { return get().done(); }
+    /// True if it has ended with a cancelled_error. Throws std::logic_error for an empty handle.
     bool cancelled() const { return get().cancelled(); }
     /// Cancels a future at once; asks a task to end, which it does where it awaits. False if the task or future is done
     /// already.

@@ -24,7 +24,7 @@ namespace aio::inline v0 {
 
 /// name: the one in the unit's FileDescriptorName=; "unknown" if the manager gives none.
 struct inherited_socket {
-    descriptor socket;
+    descriptor socket;  // It is yours, and closed with this object.
     std::string name;
 };
 

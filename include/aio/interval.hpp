@@ -26,7 +26,7 @@ enum class late : std::uint8_t {
 
 /// The options of interval().
 struct interval_options {
-    aio::late late = aio::late::skip;
+    aio::late late = aio::late::skip;  // what happens if a tick is asked for too late
 };
 
 /// Gives a tick when it is first asked for one, and one each period from then on, without end. The value is the number

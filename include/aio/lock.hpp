@@ -27,9 +27,9 @@ class lock;
 
 /// A snapshot of a lock. holder is empty if the lock is free, or was taken by a task that has ended.
 struct lock_statistics {
-    bool locked;
-    std::size_t tasks_waiting;
-    any_task holder;
+    bool locked;                // a task has the lock
+    std::size_t tasks_waiting;  // in acquire()
+    any_task holder;            // the task that took it
 };
 
 namespace detail {
@@ -66,7 +66,7 @@ private:
 
 class lock : public detail::primitive {
 public:
-    using guard = scoped_guard<lock>;
+    using guard = scoped_guard<lock>;  // What scoped() gives.
     using entered_by_guard = lock;
 
     lock() noexcept = default;
@@ -102,7 +102,7 @@ public:
         return {};
     }
 
-    lock_statistics statistics() const;
+    lock_statistics statistics() const;  // A snapshot, for logs and tests. Throws std::bad_alloc.
 
 private:
     friend class condition;

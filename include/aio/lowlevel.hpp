@@ -96,11 +96,13 @@ public:
     /// This handle as a pointer, for a C callback's user data; null if it is empty. adopt() makes the handle again,
     /// once for each release(): a pointer that never comes back leaks, and the await never ends.
     [[nodiscard("give it to adopt()")]] void* release() noexcept { return std::exchange(state_, nullptr); }
+    /// Makes a handle of what release() gave.
     static completion_handle adopt(void* released) noexcept {
         completion_handle handle;
         handle.state_ = static_cast<detail::completion_state<T>*>(released);
         return handle;
     }
+    /// False if it is empty: used up, released or moved from.
     explicit operator bool() const noexcept { return state_ != nullptr; }
 
 private:
@@ -149,6 +151,8 @@ public:
         state_->release();
     }
 
+    /// Gives one more handle to the same await; the first that is used completes it. Empty if the completion
+    /// was moved from.
     completion_handle<T> handle() noexcept {
         completion_handle<T> handle;
         if (!state_) return handle;
@@ -264,7 +268,7 @@ public:
     void release() noexcept {
         if (detail::work_token* token = std::exchange(token_, nullptr)) detail::drop_work_token(*token);
     }
-    explicit operator bool() const noexcept { return token_ != nullptr; }
+    explicit operator bool() const noexcept { return token_ != nullptr; }  // False after release().
 
 private:
     detail::work_token* token_;

@@ -29,13 +29,13 @@ namespace aio::inline v0 {
 
 /// A snapshot of a queue.
 struct queue_statistics {
-    std::size_t size;
+    std::size_t size;           // items that wait
     std::size_t maxsize;        // 0: no limit
     std::size_t tasks_getting;  // waiting in get()
-    std::size_t tasks_putting;
-    std::size_t tasks_joining;
-    std::size_t unfinished;  // items that were put, and are not done
-    bool shut_down;
+    std::size_t tasks_putting;  // waiting in put()
+    std::size_t tasks_joining;  // waiting in join()
+    std::size_t unfinished;     // items that were put, and are not done
+    bool shut_down;             // by shutdown()
 };
 
 namespace detail {
@@ -190,9 +190,11 @@ public:
         while (putters_.first_asleep) putters_.wake();
     }
 
-    std::size_t size() const noexcept { return storage_.size(); }
-    bool empty() const noexcept { return storage_.size() == 0; }
+    std::size_t size() const noexcept { return storage_.size(); }  // How many items wait.
+    bool empty() const noexcept { return storage_.size() == 0; }   // True if no item waits.
+    /// True if maxsize items wait; never without a maxsize.
     bool full() const noexcept { return maxsize_ != 0 && storage_.size() >= maxsize_; }
+    /// A snapshot, for logs and tests.
     queue_statistics statistics() const noexcept {
         return {size(), maxsize_, getters_.all.size(), putters_.all.size(), joiners_.size(), unfinished_, shut_down_};
     }

@@ -26,7 +26,7 @@ namespace aio::inline v0 {
 template<class T>
 struct race_winner {
     std::size_t index;  // in the range
-    T value;
+    T value;            // what it gave
 };
 
 namespace detail {

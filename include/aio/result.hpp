@@ -92,8 +92,8 @@ public:
     }
     ~result() { destroy(this->kind()); }
 
-    bool has_value() const noexcept { return this->kind() == ending::value; }
-    explicit operator bool() const noexcept { return has_value(); }
+    bool has_value() const noexcept { return this->kind() == ending::value; }  // True if there is a value.
+    explicit operator bool() const noexcept { return has_value(); }            // As has_value().
     /// The exception, or null if there is a value.
     std::exception_ptr error() const noexcept { return this->kind() == ending::error ? error_ : nullptr; }
     /// Gives the value; rethrows the exception if there is one.
@@ -118,7 +118,9 @@ public:
         }
     }
 
+    /// True if there is neither a value nor an exception.
     bool empty() const noexcept { return this->kind() == ending::empty; }
+    /// Puts a value in place of what is there. If its constructor throws, the result is empty.
     template<class... Args>
         requires(std::is_reference_v<T> || std::is_constructible_v<stored, Args...>)
     void set_value(Args&&... args) {
@@ -132,11 +134,13 @@ public:
         if constexpr (!std::is_trivially_destructible_v<stored>) reset();
         put_value(std::forward<Args>(args)...);
     }
+    /// Puts an exception in place of what is there.
     void set_error(std::exception_ptr error) noexcept {
         reset();
         std::construct_at(&error_, std::move(error));
         this->set_kind(ending::error);
     }
+    /// Destroys what is there.
     void reset() noexcept {
         if constexpr (std::is_void_v<T>) {
             destroy(this->kind());

@@ -174,7 +174,7 @@ int run_main(F&& fn, run_options options = detail::options_of_main) {
 /// asyncio.Runner.
 class runner {
 public:
-    explicit runner(run_options options = {}) : options_(options) {}
+    explicit runner(run_options options = {}) : options_(options) {}  // The loop is made at the first run().
     ~runner() { close(); }
     runner(const runner&) = delete;
     runner& operator=(const runner&) = delete;

@@ -24,8 +24,8 @@ class semaphore;
 
 /// A snapshot of a semaphore.
 struct semaphore_statistics {
-    std::ptrdiff_t value;  // permits that are free
-    std::size_t tasks_waiting;
+    std::ptrdiff_t value;       // permits that are free
+    std::size_t tasks_waiting;  // in acquire()
 };
 
 namespace detail {
@@ -35,7 +35,7 @@ class semaphore_scoped;
 
 class semaphore : public detail::primitive {
 public:
-    using guard = scoped_guard<semaphore>;
+    using guard = scoped_guard<semaphore>;  // What scoped() gives.
     using entered_by_guard = semaphore;
 
     /// Throws std::invalid_argument if value is negative.
@@ -64,7 +64,7 @@ public:
     }
     /// True if an acquire() would have to wait.
     bool locked() const noexcept { return value_ == 0 || !waiters_.empty() || !woken_.empty(); }
-    std::ptrdiff_t value() const noexcept { return value_; }
+    std::ptrdiff_t value() const noexcept { return value_; }  // How many permits are free.
 
     /// As acquire(), but gives a guard that releases the permit.
     detail::semaphore_scoped scoped() noexcept;
@@ -74,6 +74,7 @@ public:
         return {};
     }
 
+    /// A snapshot, for logs and tests.
     semaphore_statistics statistics() const noexcept { return {value_, waiters_.size() + woken_.size()}; }
 
 protected:
@@ -103,6 +104,7 @@ private:
 class bounded_semaphore : public semaphore {
 public:
     using entered_by_guard = bounded_semaphore;
+    /// Throws std::invalid_argument if value is negative. There are never more permits than value.
     explicit bounded_semaphore(std::ptrdiff_t value = 1) : semaphore(value, value) {}
 };
 

@@ -64,13 +64,14 @@ struct server_options {
     bool reuse_port = false;
     const tls_context* context = nullptr;
     delay handshake_timeout = std::chrono::seconds(60);
-    bool no_delay = true;
+    bool no_delay = true;  // TCP sends small writes at once (TCP_NODELAY)
+    /// After this much silence TCP asks whether the peer is there; std::nullopt: never.
     delay keep_alive = std::nullopt;
-    delay keep_alive_interval = std::nullopt;
-    int keep_alive_count = 0;
-    std::size_t send_buffer = 0;
-    std::size_t receive_buffer = 0;
-    std::size_t max_descriptors = 0;
+    delay keep_alive_interval = std::nullopt;  // between two questions; std::nullopt: 75 s
+    int keep_alive_count = 0;                  // how many questions without an answer end the connection; 0: nine
+    std::size_t send_buffer = 0;               // bytes of the socket (SO_SNDBUF); 0: the system's default
+    std::size_t receive_buffer = 0;            // bytes of the socket (SO_RCVBUF); 0: the system's default
+    std::size_t max_descriptors = 0;           // of unix sockets: how many received descriptors are kept; 0: none
     std::size_t threads = 1;
 };
 

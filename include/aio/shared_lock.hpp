@@ -28,9 +28,9 @@ class shared_lock;
 
 /// A snapshot of a shared_lock.
 struct shared_lock_statistics {
-    std::size_t shared;  // how many share the lock
-    bool exclusive;      // the lock is taken alone
-    std::size_t tasks_waiting;
+    std::size_t shared;         // how many share the lock
+    bool exclusive;             // the lock is taken alone
+    std::size_t tasks_waiting;  // for either kind
 };
 
 namespace detail {
@@ -39,7 +39,7 @@ class shared_lock_acquire;
 
 class shared_lock : public detail::primitive {
 public:
-    using guard = scoped_guard<shared_lock>;
+    using guard = scoped_guard<shared_lock>;  // What holds the lock, shared or alone, and gives it back.
 
     shared_lock() noexcept = default;
     /// Waiters get a cancelled_error that names the lock; but those that have been woken already had the lock, and
@@ -61,8 +61,9 @@ public:
 
     /// The same without waiting: they give an empty guard if the lock is not free for them at once.
     guard try_shared();
-    guard try_exclusive();
+    guard try_exclusive();  // As try_shared(), for the lock alone.
 
+    /// A snapshot, for logs and tests.
     shared_lock_statistics statistics() const noexcept { return {sharing_, alone_, waiters_.size() + woken_.size()}; }
 
 private:

@@ -306,8 +306,8 @@ public:
 
     /// What other threads do may have changed these when the call returns.
     std::size_t size() const noexcept { return state_.size(); }
-    bool empty() const noexcept { return size() == 0; }
-    bool full() const noexcept { return !state_.has_room(size()); }
+    bool empty() const noexcept { return size() == 0; }              // As size() == 0.
+    bool full() const noexcept { return !state_.has_room(size()); }  // True if no item fits; never without a maxsize.
     /// How many items fit; 0: no limit.
     std::size_t maxsize() const noexcept { return state_.maxsize; }
     /// Blocked threads count as tasks.

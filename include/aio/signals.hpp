@@ -30,11 +30,13 @@ namespace aio::inline v0 {
 /// (SIGSEGV, SIGBUS, SIGFPE, SIGILL), or that belongs to the C library.
 class signal_set {
 public:
+    /// The signals with these numbers.
     template<std::same_as<int>... Numbers>
     explicit signal_set(int first, Numbers... more) {
         for (const int number : {first, more...}) add(number);
     }
-    void add(int number);
+    void add(int number);  // Adds a signal. Throws as the constructor does.
+    /// False for a number that is no signal's.
     bool contains(int number) const noexcept { return number > 0 && number <= 64 && (bits_ >> (number - 1) & 1) != 0; }
 
 private:

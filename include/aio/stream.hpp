@@ -47,28 +47,29 @@ struct stream_options {
     std::string_view server_name = {};
     delay handshake_timeout = std::chrono::seconds(60);
     delay connect_timeout = std::nullopt;
-    bool no_delay = true;
+    bool no_delay = true;  // TCP sends small writes at once (TCP_NODELAY)
+    /// After this much silence TCP asks whether the peer is there; std::nullopt: never.
     delay keep_alive = std::nullopt;
-    delay keep_alive_interval = std::nullopt;
-    int keep_alive_count = 0;
-    std::size_t send_buffer = 0;
-    std::size_t receive_buffer = 0;
+    delay keep_alive_interval = std::nullopt;  // between two questions; std::nullopt: 75 s
+    int keep_alive_count = 0;                  // how many questions without an answer end the connection; 0: nine
+    std::size_t send_buffer = 0;               // bytes of the socket (SO_SNDBUF); 0: the system's default
+    std::size_t receive_buffer = 0;            // bytes of the socket (SO_RCVBUF); 0: the system's default
     std::string_view local = {};
-    int local_port = 0;
-    std::size_t max_descriptors = 0;
+    int local_port = 0;               // the port of this side; 0: the system chooses
+    std::size_t max_descriptors = 0;  // of unix sockets: how many received descriptors are kept; 0: none
 };
 
 /// Bytes of a unix socket, and the descriptors that have come with them.
 struct received_descriptors {
-    std::string data;
-    std::vector<descriptor> descriptors;
+    std::string data;                     // the bytes; empty at the end of the stream
+    std::vector<descriptor> descriptors;  // in the order in which they were sent; each is yours
 };
 
 /// The process at the other end of a unix socket, and for whom it runs.
 struct credentials {
-    int pid = 0;
-    unsigned uid = 0;
-    unsigned gid = 0;
+    int pid = 0;       // its number
+    unsigned uid = 0;  // of the user, in effect when the connection was made
+    unsigned gid = 0;  // of the group
 };
 
 /// A connection; movable. The destructor closes it at once (debug mode reports that nobody awaited aclose()).

@@ -41,6 +41,7 @@ namespace aio::inline v0 {
 /// list inside a co_await does not compile with g++ 12.
 class argv {
 public:
+    /// The first is the program: a path, or a name that is looked for in PATH.
     explicit argv(std::vector<std::string> all) noexcept : all_(std::move(all)) {}
     template<class... Args>
         requires(sizeof...(Args) > 0 && (std::is_constructible_v<std::string, Args &&> && ...))
@@ -54,8 +55,8 @@ public:
     argv& operator=(argv&&) noexcept = default;
     ~argv() {}  // user-written: g++ 12 destroys some others twice (PR99576)
 
-    void push_back(std::string argument) { all_.push_back(std::move(argument)); }
-    const std::vector<std::string>& all() const noexcept { return all_; }
+    void push_back(std::string argument) { all_.push_back(std::move(argument)); }  // Adds an argument.
+    const std::vector<std::string>& all() const noexcept { return all_; }          // The program and its arguments.
 
 private:
     std::vector<std::string> all_;
@@ -72,9 +73,12 @@ enum class stdio : std::uint8_t {
 /// A stdio, or a descriptor of the caller's, which the child gets a copy of and which stays open here.
 class redirection {
 public:
+    /// A stdio, or the number of a descriptor.
     constexpr redirection(stdio what = stdio::inherit) noexcept : what_(what) {}
     constexpr redirection(int descriptor) noexcept : descriptor_(descriptor) {}
+    /// True if it is this stdio; false for a descriptor.
     constexpr bool is(stdio what) const noexcept { return !descriptor_ && what_ == what; }
+    /// The number of the descriptor, if it is one.
     constexpr std::optional<int> descriptor() const noexcept { return descriptor_; }
 
 private:
@@ -98,14 +102,15 @@ concept map_of_texts = requires(const Map& map) {
 /// copied before the function that gets it returns. Without one the child inherits the environment of this process.
 class environment {
 public:
+    /// Without a map, and with a null pointer: the environment of this process.
     constexpr environment() noexcept = default;
     template<detail::map_of_texts Map>
     constexpr environment(const Map& map) noexcept : environment(&map) {}
     template<detail::map_of_texts Map>
     constexpr environment(const Map* map) noexcept : map_(map), copy_(map ? &append<Map> : nullptr) {}
 
-    constexpr bool inherited() const noexcept { return !copy_; }
-    std::vector<std::string> variables() const {  // "name=value"
+    constexpr bool inherited() const noexcept { return !copy_; }  // True if there is no map.
+    std::vector<std::string> variables() const {                  // "name=value"
         std::vector<std::string> all;
         if (copy_) copy_(map_, all);
         return all;
@@ -126,9 +131,9 @@ private:
 /// child has started. pass_fds: descriptors that the child gets under their own numbers; it gets no others. limit: as
 /// in stream_options. detached: the end of run() leaves the child running, and debug mode accepts a dropped handle.
 struct subprocess_options {
-    redirection in = stdio::inherit;
-    redirection out = stdio::inherit;
-    redirection err = stdio::inherit;
+    redirection in = stdio::inherit;   // the child's standard input
+    redirection out = stdio::inherit;  // its standard output
+    redirection err = stdio::inherit;  // its standard error
     std::string_view cwd = {};
     environment env = {};
     bool new_group = false;
@@ -139,8 +144,8 @@ struct subprocess_options {
 
 /// What a child has written; empty where that was no pipe.
 struct subprocess_output {
-    std::string out;
-    std::string err;
+    std::string out;  // what came through out()
+    std::string err;  // what came through err()
 };
 
 /// max_output: how many bytes communicate() keeps, of out and err together.
@@ -198,9 +203,10 @@ public:
     /// The pipes. Throw std::logic_error if that stream was not to be a pipe. The child reads the end of its input
     /// after in().aclose() or in().write_eof().
     stream& in();
-    stream& out();
-    stream& err();
+    stream& out();  // The child's standard output, if it is a pipe.
+    stream& err();  // The child's standard error, if it is a pipe.
 
+    /// The child's process id, also after its end. Throws std::logic_error for an empty handle.
     int pid() const;
     /// What wait() gives; std::nullopt while the child runs, as far as its loop has seen.
     std::optional<int> returncode() const;

@@ -25,7 +25,7 @@ namespace aio::inline v0 {
 
 /// name is copied. The default is Task-N.
 struct task_options {
-    std::string_view name = {};
+    std::string_view name = {};  // what messages and call graphs show
 };
 
 class task_canceller;
@@ -213,7 +213,9 @@ public:
     }
     /// How many cancel requests have not been taken back.
     std::uint32_t cancelling() const { return this->get().cancelling(); }
+    /// What task_options gave, else "Task-7".
     std::string name() const { return this->get().name(); }
+    /// Changes what messages and call graphs show.
     void set_name(std::string_view name) { this->get().set_name(name); }
     /// Gives an object with which any thread can cancel this task.
     task_canceller canceller() const { return detail::make_canceller(this->get()); }
@@ -223,31 +225,35 @@ public:
 class any_task {
 public:
     any_task() noexcept = default;
+    /// A handle to the same task.
     template<class T>
     any_task(const task<T>& t) noexcept : state_(t.detail_state()) {}
     explicit any_task(detail::state_ptr<detail::task_base> state) noexcept : state_(std::move(state)) {}
 
-    bool done() const { return get().done(); }
-    bool cancelled() const { return get().cancelled(); }
-    bool cancel(std::string message = {}) { return get().cancel(std::move(message)); }
-    std::uint32_t uncancel() { return get().uncancel(); }
-    std::uint32_t cancelling() const { return get().cancelling(); }
+    bool done() const { return get().done(); }                                          // As task::done().
+    bool cancelled() const { return get().cancelled(); }                                // As task::cancelled().
+    bool cancel(std::string message = {}) { return get().cancel(std::move(message)); }  // As task::cancel().
+    std::uint32_t uncancel() { return get().uncancel(); }                               // As task::uncancel().
+    std::uint32_t cancelling() const { return get().cancelling(); }                     // As task::cancelling().
     /// Throws the task's error, or invalid_state_error if it is not done. Gives no value, because the type of it is not
     /// known here.
     void result() const;
-    std::exception_ptr exception() const;
+    std::exception_ptr exception() const;  // As task::exception().
+    /// As task::add_done_callback(): fn(any_task), or fn().
     template<class F>
     std::uint64_t add_done_callback(F fn) {
         return get().add_callback(detail::make_done_callback<any_task, detail::task_base>(std::move(fn)));
     }
+    /// As task::remove_done_callback().
     bool remove_done_callback(std::uint64_t id) { return get().remove_callback(id); }
-    std::string name() const { return get().name(); }
-    void set_name(std::string_view name) { get().set_name(name); }
-    task_canceller canceller() const { return detail::make_canceller(get()); }
+    std::string name() const { return get().name(); }                           // As task::name().
+    void set_name(std::string_view name) { get().set_name(name); }              // As task::set_name().
+    task_canceller canceller() const { return detail::make_canceller(get()); }  // As task::canceller().
 
     /// Waits until the task is done; throws the task's error. A cancel of the waiter cancels the task.
     detail::join_any operator co_await() const { return detail::join_any(state_); }
 
+    /// False for an empty handle, on which other members throw std::logic_error.
     explicit operator bool() const noexcept { return static_cast<bool>(state_); }
     friend bool operator==(const any_task& a, const any_task& b) noexcept { return a.state_.get() == b.state_.get(); }
     detail::task_base* detail_state() const noexcept { return state_.get(); }

@@ -34,6 +34,7 @@ struct task_group_options {
 
 class task_group : public detail::creates_tasks<task_group> {
 public:
+    /// The group begins when with() or enter() enters it.
     explicit task_group(task_group_options options = {}) noexcept : options_(options) {}
     // NOLINTNEXTLINE(performance-noexcept-move-constructor): throws std::logic_error once the group is entered
     task_group(task_group&& other);

@@ -25,8 +25,8 @@ namespace aio::inline v0 {
 /// random letters and digits, and suffix.
 struct temporary_options {
     std::string_view folder = {};
-    std::string_view prefix = "aio-";
-    std::string_view suffix = {};
+    std::string_view prefix = "aio-";  // before the random part
+    std::string_view suffix = {};      // after it: ".txt"
 };
 
 namespace detail {
@@ -59,6 +59,7 @@ private:
 /// std::system_error, std::invalid_argument for a prefix or suffix with a slash.
 class temporary_file {
 public:
+    /// Makes nothing yet: with() or enter() does.
     explicit temporary_file(temporary_options options = {}) : path_(options, "temporary_file") {}
     coro<file&> enter();
     coro<> exit(std::exception_ptr);
@@ -73,6 +74,7 @@ private:
 /// the end, if something cannot be removed.
 class temporary_directory {
 public:
+    /// Makes nothing yet: with() or enter() does.
     explicit temporary_directory(temporary_options options = {}) : path_(options, "temporary_directory") {}
     coro<const std::filesystem::path&> enter();
     coro<> exit(std::exception_ptr);

@@ -27,7 +27,7 @@ namespace aio::inline v0::testing {
 struct options {
     std::optional<std::uint64_t> seed = std::nullopt;
     bool virtual_time = false;
-    std::optional<bool> debug = std::nullopt;
+    std::optional<bool> debug = std::nullopt;  // debug mode; std::nullopt: as AIO_DEBUG says
 };
 
 /// As aio::run(), with these options. The same seed gives the same run.

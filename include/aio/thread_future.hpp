@@ -170,6 +170,7 @@ public:
         return !state_->done() && detail::canceller_state::cancel(state_, std::move(message));
     }
 
+    /// False for a default-constructed or moved-from handle.
     explicit operator bool() const noexcept { return static_cast<bool>(state_); }
     friend bool operator==(const thread_future& a, const thread_future& b) noexcept { return a.state_ == b.state_; }
 

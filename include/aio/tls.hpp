@@ -39,11 +39,11 @@ enum class tls_version : std::uint8_t { v1_2, v1_3 };
 
 /// What a connection has agreed on.
 struct tls_info {
-    tls_version version = tls_version::v1_3;
-    std::string cipher;        // "TLS_AES_256_GCM_SHA384"
-    std::string alpn;          // the chosen protocol; empty if there is none
-    std::string peer_subject;  // of the peer's certificate, "CN=example.org"; empty if it has shown none
-    bool resumed = false;      // the peers have met before, and the handshake was a short one
+    tls_version version = tls_version::v1_3;  // of TLS
+    std::string cipher;                       // "TLS_AES_256_GCM_SHA384"
+    std::string alpn;                         // the chosen protocol; empty if there is none
+    std::string peer_subject;                 // of the peer's certificate, "CN=example.org"; empty if it has shown none
+    bool resumed = false;                     // the peers have met before, and the handshake was a short one
 };
 
 /// A failure of TLS. what() says all of it: "TLS handshake with example.org:443: certificate has expired on
@@ -52,13 +52,14 @@ struct tls_info {
 /// read.
 class AIO_API tls_error : public std::system_error {
 public:
+    /// what() is made of these.
     tls_error(std::error_code code, std::string phase, std::string host, std::string reason);
     const char* what() const noexcept override;
     /// "configuration", "handshake", "read" or "write".
     const std::string& phase() const noexcept;
     /// Who the peer is: "example.org:443", or the address of a client. In the phase "configuration": which file.
     const std::string& host() const noexcept;
-    const std::string& reason() const noexcept;
+    const std::string& reason() const noexcept;  // What went wrong: "certificate has expired on 2026-01-01".
 
 private:
     struct texts;

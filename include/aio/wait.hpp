@@ -26,15 +26,15 @@ inline constexpr return_when first_exception = return_when::first_exception;
 
 /// The options of wait().
 struct wait_options {
-    delay timeout = std::nullopt;
-    aio::return_when return_when = all_completed;
+    delay timeout = std::nullopt;                  // then it gives what has ended so far; std::nullopt: no limit
+    aio::return_when return_when = all_completed;  // when it completes
 };
 
 /// Both sets are in the order in which the tasks were given.
 template<class Handle>
 struct wait_result {
-    std::vector<Handle> done;
-    std::vector<Handle> pending;
+    std::vector<Handle> done;     // tasks and futures that have ended
+    std::vector<Handle> pending;  // the others, which go on: a timeout cancels nothing
 };
 
 namespace detail {

@@ -24,7 +24,7 @@ namespace aio::inline v0 {
 /// path begins with the path that was asked for. type: a link is a symlink, whatever it leads to. descend: false keeps
 /// walk() from what is in this folder; set before the following next(). error: only with .give_errors.
 struct directory_entry {
-    std::filesystem::path path;
+    std::filesystem::path path;  // the entry's path
     std::filesystem::file_type type = std::filesystem::file_type::unknown;
     bool descend = true;
     std::error_code error;

@@ -22,17 +22,18 @@ namespace aio::inline v0 {
 
 /// A snapshot of a watch.
 struct watch_statistics {
-    std::size_t subscriptions;
-    std::size_t tasks_waiting;
-    bool closed;
+    std::size_t subscriptions;  // subscriptions that have not been destroyed
+    std::size_t tasks_waiting;  // in next()
+    bool closed;                // by close()
 };
 
 template<class T>
 class watch {
 public:
     using value_type = T;
-    using subscription = detail::subscription<T>;
+    using subscription = detail::subscription<T>;  // What subscribe() gives.
 
+    /// value is the first one that subscribers get.
     explicit watch(T value) : channel_(std::make_shared<detail::channel<T>>("aio::watch", 1, nullptr)) {
         channel_->send(std::move(value), "watch");
     }
@@ -56,8 +57,9 @@ public:
 
     /// No value can be set any more: each subscription ends when it has given the newest one. May be called again.
     void close() { channel_->close("watch::close"); }
-    bool closed() const noexcept { return channel_->closed(); }
+    bool closed() const noexcept { return channel_->closed(); }  // True after close().
 
+    /// A snapshot, for logs and tests.
     watch_statistics statistics() const noexcept {
         return {channel_->subscriptions(), channel_->tasks_waiting(), channel_->closed()};
     }

@@ -31,8 +31,8 @@ enum class file_change : std::uint8_t {
 
 /// path begins with the path that is watched. from: the old path of what was moved.
 struct file_event {
-    std::filesystem::path path;
-    file_change change = file_change::modified;
+    std::filesystem::path path;                  // what has changed
+    file_change change = file_change::modified;  // what has happened to it
     std::filesystem::path from;
 };
 

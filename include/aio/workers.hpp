@@ -57,6 +57,7 @@ struct worker_statistics {
 /// threads; calls that are left terminate the program with a message.
 class workers {
 public:
+    /// Starts the threads. Throws std::system_error if one cannot be started; those that were are ended then.
     explicit workers(workers_options options = {});
     workers(workers&&) noexcept = default;
     workers& operator=(workers&&) = delete;

@@ -27,8 +27,8 @@ namespace aio::inline v0::http {
 
 /// The views are valid during the call. method and target are empty for a request that could not be read (400, 431).
 struct access_record {
-    std::string_view method;
-    std::string_view target;
+    std::string_view method;            // "GET"
+    std::string_view target;            // "/path?query", as it was sent
     std::string_view peer;              // the client's address
     http::version version;              // of the request
     int status;                         // of the response; 499: the client went away before its head was sent

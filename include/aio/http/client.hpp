@@ -43,7 +43,7 @@ struct request_options {
     headers_ref headers = {};      // sent beside, or instead of, those that are sent anyway
     bool follow_redirects =
         true;  // 301, 302, 303, 307 and 308, within http and https; credentials do not go to another origin
-    std::size_t max_redirects = 20;
+    std::size_t max_redirects = 20;  // one more is an http::error
     // bytes after decompression; 0: no limit; std::nullopt: 1 GiB, and for what is streamed, no limit
     std::optional<std::size_t> max_body_size = std::nullopt;
     std::string_view auth = {};               // the Authorization: http::basic() or http::bearer()
@@ -62,9 +62,9 @@ struct session_options {
     delay connect_timeout = std::chrono::seconds(30);  // names, connection and TLS together
     std::size_t max_connections = 100;                 // further requests wait for one; 0: no limit
     std::size_t max_connections_per_host = 0;          // 0: no limit of its own
-    std::string_view user_agent = "aiocxx";
-    std::string_view ca_file = {};  // certificates to trust instead of the system's
-    bool cookies = false;           // cookies are kept in memory, and sent where they belong (RFC 6265)
+    std::string_view user_agent = "aiocxx";            // the User-Agent field; empty: none is sent
+    std::string_view ca_file = {};                     // certificates to trust instead of the system's
+    bool cookies = false;  // cookies are kept in memory, and sent where they belong (RFC 6265)
     // "http://user:password@host:3128", https, socks4, socks5 (names resolved here) or socks5h (there). It is used for
     // all hosts, also for this machine, but those of no_proxy.
     std::string_view proxy = {};
@@ -81,8 +81,8 @@ struct session_options {
     std::string_view base_url = {};            // stands before each URL that has no scheme; auth goes nowhere else
     headers_ref headers = {};                  // sent with each request that has no field of the same name
     delay tls_timeout = std::nullopt;          // these are as in request_options; std::nullopt: none
-    delay first_byte_timeout = std::nullopt;
-    delay read_timeout = std::nullopt;
+    delay first_byte_timeout = std::nullopt;   // see request_options
+    delay read_timeout = std::nullopt;         // see request_options
 };
 
 }  // namespace aio::inline v0::http
@@ -116,6 +116,8 @@ namespace aio::inline v0::http {
 /// body)` and `enter` call aclose().
 class session {
 public:
+    /// Throws std::invalid_argument for a malformed option: a base_url without a scheme, a user_agent with a
+    /// line break.
     explicit session(session_options options = {});
     session(session&&) noexcept;
     session& operator=(session&&) noexcept;
@@ -142,10 +144,14 @@ public:
     /// A URL is ASCII except in its path and query, where characters that no URL may have are encoded. A host name such
     /// as "bücher.example" is given in its ASCII form, "xn--bcher-kva.example".
     detail::http_exchange get(std::string url, request_options options = {});
+    /// As get(), with the method HEAD; the response has no body.
     detail::http_exchange head(std::string url, request_options options = {});
     detail::http_exchange post(std::string url, std::string body, request_options options = {});
+    /// As post(), with the method PUT.
     detail::http_exchange put(std::string url, std::string body, request_options options = {});
-    detail::http_exchange del(std::string url, request_options options = {});
+    detail::http_exchange del(std::string url, request_options options = {});  // As get(), with the method DELETE.
+    /// As get(), with any method but CONNECT. Throws std::invalid_argument for a method that is no token of
+    /// HTTP.
     detail::http_exchange request(
         std::string method, std::string url, std::string body = {}, request_options options = {});
 

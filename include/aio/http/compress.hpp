@@ -39,6 +39,7 @@ class compress {
 public:
     /// Throws std::invalid_argument for another level.
     explicit compress(compress_options options = {});
+    /// What a router calls: the response of the rest of the chain, compressed if it should be.
     coro<response> operator()(http::request request, http::next next) const;
 
 private:

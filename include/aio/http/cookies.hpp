@@ -27,12 +27,12 @@ enum class same_site : std::uint8_t { unset, lax, strict, none };
 struct cookie_options {
     std::optional<std::chrono::seconds> max_age = std::nullopt;  // 0 removes it; std::nullopt: until the browser ends
     std::optional<std::chrono::system_clock::time_point> expires = std::nullopt;  // for clients that know no max_age
-    std::string_view path = "/";
-    std::string_view domain = {};  // empty: this host alone
-    bool secure = false;           // over TLS alone
-    bool http_only = false;        // not for scripts
-    http::same_site same_site = http::same_site::lax;
-    bool partitioned = false;
+    std::string_view path = "/";                                                  // below which the cookie is sent
+    std::string_view domain = {};                                                 // empty: this host alone
+    bool secure = false;                                                          // over TLS alone
+    bool http_only = false;                                                       // not for scripts
+    http::same_site same_site = http::same_site::lax;  // lax: other sites' links send it, their forms do not
+    bool partitioned = false;                          // kept apart for each site that embeds this one (CHIPS)
 };
 
 }  // namespace aio::inline v0::http

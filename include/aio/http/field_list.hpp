@@ -32,6 +32,7 @@ public:
         friend bool operator==(const field&, const field&) = default;
     };
 
+    /// True if there is a field of this name.
     bool contains(std::string_view name) const noexcept { return find(name) != nullptr; }
     /// Gives the value of the first field of this name, if there is one.
     std::optional<std::string> get(std::string_view name) const;
@@ -44,10 +45,11 @@ public:
     const std::string& operator[](std::string_view name) const& noexcept;
     std::string operator[](std::string_view name) && { return static_cast<const field_list&>(*this)[name]; }
 
+    /// The number of fields; each of several with one name counts.
     std::size_t size() const noexcept { return fields_.size(); }
-    bool empty() const noexcept { return fields_.empty(); }
-    auto begin() const noexcept { return fields_.begin(); }
-    auto end() const noexcept { return fields_.end(); }
+    bool empty() const noexcept { return fields_.empty(); }  // True if there are none.
+    auto begin() const noexcept { return fields_.begin(); }  // The fields, in their order.
+    auto end() const noexcept { return fields_.end(); }      // Their end.
     friend bool operator==(const field_list&, const field_list&) = default;
 
 protected:

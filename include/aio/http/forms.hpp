@@ -49,12 +49,12 @@ namespace aio::inline v0::http {
 
 /// The limits of request::form().
 struct form_options {
-    std::size_t max_fields = 1000;
+    std::size_t max_fields = 1000;  // more of them are a refusal (413)
 };
 
 /// The limits of request::parts() and request::multipart().
 struct multipart_options {
-    std::size_t max_parts = 1000;
+    std::size_t max_parts = 1000;                               // more of them are a refusal (413)
     std::size_t max_header_size = 16 * 1024;                    // bytes, of one part
     std::optional<std::uint64_t> max_part_size = std::nullopt;  // bytes, of one part's body; std::nullopt: no limit
     std::size_t max_memory = 8 * 1024 * 1024;                   // bytes that part::text() or multipart() collects
@@ -63,9 +63,9 @@ struct multipart_options {
 /// The fields of an HTML form, as its values. They travel as application/x-www-form-urlencoded.
 class form : public values {
 public:
-    using values::values;
-    std::string body() const;
-    static std::string content_type() { return "application/x-www-form-urlencoded"; }
+    using values::values;      // form("name", "Ann", "age", "7"), and whatever else makes http::values.
+    std::string body() const;  // The fields as they travel: "name=Ann&age=7".
+    static std::string content_type() { return "application/x-www-form-urlencoded"; }  // The media type of body().
 };
 
 /// Fields and files, as multipart/form-data: what a client sends, and what request::multipart() has collected.
@@ -88,7 +88,7 @@ public:
         add_pairs(name, value, more...);
     }
 
-    void add(std::string name, std::string value);
+    void add(std::string name, std::string value);  // Adds a field that is no file.
     /// Adds a file. Throws std::invalid_argument for a content type with a line break in it.
     void add_file(std::string name, std::string filename, std::string content,
         std::string content_type = "application/octet-stream");
@@ -99,10 +99,10 @@ public:
     std::optional<std::string> get(std::string_view name) const;
     /// Gives the first file of this name, or null.
     const part* file(std::string_view name) const noexcept;
-    std::size_t size() const noexcept { return parts_.size(); }
-    bool empty() const noexcept { return parts_.empty(); }
-    auto begin() const noexcept { return parts_.begin(); }
-    auto end() const noexcept { return parts_.end(); }
+    std::size_t size() const noexcept { return parts_.size(); }  // The number of parts, files included.
+    bool empty() const noexcept { return parts_.empty(); }       // True if there are none.
+    auto begin() const noexcept { return parts_.begin(); }       // The parts, in their order.
+    auto end() const noexcept { return parts_.end(); }           // Their end.
 
     /// Gives "multipart/form-data; boundary=...". The boundary has 128 random bits.
     std::string content_type() const;
@@ -132,12 +132,12 @@ public:
     part(std::shared_ptr<detail::multipart_reader> reader, std::size_t number, http::headers fields, std::string name,
         std::optional<std::string> filename);
 
-    const std::string& name() const noexcept { return name_; }
+    const std::string& name() const noexcept { return name_; }  // The name of the form's field.
     /// The file name that the client gives, if this is a file. Never use it as a path.
     const std::optional<std::string>& filename() const noexcept { return filename_; }
     /// The media type that the client gives; "text/plain" if it gives none.
     std::string content_type() const;
-    const http::headers& headers() const noexcept { return headers_; }
+    const http::headers& headers() const noexcept { return headers_; }  // The header fields of this part.
     /// Gives the whole body of the part. Throws http::refusal (413) beyond multipart_options::max_memory, and the
     /// errors of request::stream(). Revertible.
     coro<std::string> text();

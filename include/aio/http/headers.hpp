@@ -42,9 +42,10 @@ public:
 /// The headers that an option takes. It refers to them; they are read only during the call that takes the option.
 class headers_ref {
 public:
+    /// Refers to no headers, or to those given, which must live as long as the call.
     headers_ref() = default;
     headers_ref(const headers& h) noexcept : headers_(&h) {}
-    const headers* get() const noexcept { return headers_; }
+    const headers* get() const noexcept { return headers_; }  // The headers; null if there are none.
 
 private:
     const headers* headers_ = nullptr;

@@ -59,8 +59,9 @@ public:
 /// Thrown by raise_for_status(), and by stream(), whose caller sees no status.
 class AIO_API status_error : public error {
 public:
-    status_error(int status, std::string url);
-    int status() const noexcept { return status_; }
+    status_error(int status, std::string url);       // what() names the status and the URL.
+    int status() const noexcept { return status_; }  // The status code: 400 or more.
+    /// Where the response came from, without user and password.
     const std::string& url() const noexcept { return url_; }
 
 private:
@@ -77,8 +78,8 @@ class AIO_API refusal : public error {
 public:
     /// Throws std::invalid_argument unless 400 <= status <= 599.
     explicit refusal(int status, std::string text = {}, http::headers fields = {});
-    int status() const noexcept { return status_; }
-    const http::headers& headers() const noexcept { return headers_; }
+    int status() const noexcept { return status_; }                     // The status of the response.
+    const http::headers& headers() const noexcept { return headers_; }  // Further fields of the response.
 
 private:
     int status_;
@@ -132,9 +133,9 @@ public:
     /// Of a server: tells the client to forget a cookie. Path, domain and secure are those that it was set with.
     void delete_cookie(std::string_view name, cookie_options options = {});
 
-    int status() const noexcept { return status_; }
-    bool ok() const noexcept { return status_ < 400; }
-    const http::headers& headers() const noexcept { return headers_; }
+    int status() const noexcept { return status_; }     // The status code: 200, 404.
+    bool ok() const noexcept { return status_ < 400; }  // True for a status below 400, as requests' Response.ok.
+    const http::headers& headers() const noexcept { return headers_; }  // The header fields.
     http::headers& headers() noexcept { return headers_; }
     /// The fields that come after the body, and are never merged into headers(). Of a server they may be set: they go
     /// out behind a body in chunks (HTTP/1.1) or in frames (HTTP/2). Where there is no place for them, in HTTP/1.0 and
@@ -178,6 +179,7 @@ public:
     request(std::string method, std::string target, http::headers fields = {}, std::string body = {},
         std::string peer = {});
 
+    /// "GET", as it was sent: methods are case-sensitive.
     const std::string& method() const noexcept { return method_; }
     /// The target as it was sent: "/a%20b?x=1".
     const std::string& target() const noexcept { return target_; }
@@ -205,10 +207,12 @@ public:
     /// Gives the parts of a multipart body, all of them at once; for small forms. It takes the body. Throws the errors
     /// of parts(). Revertible.
     coro<http::multipart> multipart(multipart_options options = {});
-    const http::headers& headers() const noexcept { return headers_; }
+    const http::headers& headers() const noexcept { return headers_; }  // The header fields.
     /// The fields that came after a body in chunks. Nobody has checked them: never trust one as a header. Of a handler
     /// that was wrapped in unbuffered(), they are there when stream() has ended.
     const http::headers& trailers() const noexcept;
+    /// The body as it was sent, decoded from chunks; empty in an unbuffered handler. `std::move(r).body()`
+    /// moves it out.
     const std::string& body() const& noexcept { return body_; }
     std::string body() && noexcept { return std::move(body_); }
     /// The body as JSON: a nlohmann::json. Throws refusal: 400 if it is not JSON. A value that lacks what the handler
@@ -219,7 +223,7 @@ public:
     }
     /// The client's address: "127.0.0.1:51820".
     const std::string& peer() const noexcept { return peer_; }
-    http::version version() const noexcept { return version_; }
+    http::version version() const noexcept { return version_; }  // The version of the protocol that the client speaks.
     /// Gives the body piece by piece, none of them empty. Of a handler that was wrapped in unbuffered(), the pieces
     /// come from the connection while the handler reads, and the client has to wait while it does not; of any other
     /// handler it is body(). It may be called once. next() throws http::error for a body that breaks the protocol, is

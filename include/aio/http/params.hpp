@@ -34,7 +34,7 @@ public:
         if constexpr (std::is_same_v<Value, bool>) return add(name, std::string_view(value ? "true" : "false"));
         return add(name, std::string_view(std::to_string(value)));
     }
-    bool empty() const noexcept { return encoded_.empty(); }
+    bool empty() const noexcept { return encoded_.empty(); }  // True if there are none.
     /// Gives the encoded text: "q=a%20b&page=2".
     const std::string& to_string() const noexcept { return encoded_; }
 
@@ -50,9 +50,10 @@ private:
 /// The parameters that an option takes. It refers to them; they are read only during the call that takes the option.
 class params_ref {
 public:
+    /// Refers to no parameters, or to those given, which must live as long as the call.
     params_ref() = default;
     params_ref(const params& p) noexcept : params_(&p) {}
-    const params* get() const noexcept { return params_; }
+    const params* get() const noexcept { return params_; }  // The parameters; null if there are none.
 
 private:
     const params* params_ = nullptr;

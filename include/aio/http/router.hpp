@@ -49,6 +49,7 @@ namespace aio::inline v0::http {
 class next {
 public:
     next(std::shared_ptr<detail::http_chain> chain, std::size_t at) noexcept : chain_(std::move(chain)), at_(at) {}
+    /// Calls what follows, and gives its response. Its exceptions come through.
     coro<response> operator()(http::request request) const;
 
 private:
@@ -107,22 +108,27 @@ public:
         add(std::move(method), std::move(pattern), detail::make_http_handler(std::forward<F>(handler), "http::router"));
         return *this;
     }
+    /// As route(), with the method GET, which answers HEAD, too.
     template<class F>
     router& get(std::string pattern, F&& handler) {
         return route("GET", std::move(pattern), std::forward<F>(handler));
     }
+    /// As route(), with the method POST.
     template<class F>
     router& post(std::string pattern, F&& handler) {
         return route("POST", std::move(pattern), std::forward<F>(handler));
     }
+    /// As route(), with the method PUT.
     template<class F>
     router& put(std::string pattern, F&& handler) {
         return route("PUT", std::move(pattern), std::forward<F>(handler));
     }
+    /// As route(), with the method DELETE.
     template<class F>
     router& del(std::string pattern, F&& handler) {
         return route("DELETE", std::move(pattern), std::forward<F>(handler));
     }
+    /// As route(), with the method PATCH.
     template<class F>
     router& patch(std::string pattern, F&& handler) {
         return route("PATCH", std::move(pattern), std::forward<F>(handler));

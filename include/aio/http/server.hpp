@@ -65,17 +65,17 @@ struct server_options {
         std::chrono::seconds(30);  // for 256 KiB of a response; a client that does not take them is reset
     delay idle_timeout = std::chrono::seconds(60);   // for the first byte of a request
     delay drain_timeout = std::chrono::seconds(30);  // of serve(), once it is cancelled
-    int backlog = 100;
-    bool reuse_port = false;
+    int backlog = 100;                               // connections that the kernel holds until they are accepted
+    bool reuse_port = false;                         // other processes may listen on the same port
     delay linger_timeout =
         std::chrono::seconds(30);          // after a refusal: for the client to end its sending and read the answer
     const tls_context* context = nullptr;  // connections are encrypted; it is read before the call returns
-    delay handshake_timeout = std::chrono::seconds(60);
-    std::size_t max_connections = 0;              // a client beyond that gets a 503; 0: no limit
-    std::size_t max_requests_per_connection = 0;  // the last one's response closes the connection; 0: no limit
-    std::size_t max_header_count = 100;           // fields of a header; trailers have as many again
-    std::uint64_t max_stream_size = 0;            // bytes of a body that an unbuffered handler reads; 0: no limit
-    delay max_body_time = std::nullopt;           // for which the server waits for all of a body
+    delay handshake_timeout = std::chrono::seconds(60);  // of TLS; then the connection is closed
+    std::size_t max_connections = 0;                     // a client beyond that gets a 503; 0: no limit
+    std::size_t max_requests_per_connection = 0;         // the last one's response closes the connection; 0: no limit
+    std::size_t max_header_count = 100;                  // fields of a header; trailers have as many again
+    std::uint64_t max_stream_size = 0;   // bytes of a body that an unbuffered handler reads; 0: no limit
+    delay max_body_time = std::nullopt;  // for which the server waits for all of a body
     // Bytes a second that a body has to bring, on an average, while the server waits for it, once body_timeout has
     // passed; 0: a client may send a byte in each body_timeout. Source: Kestrel's MinRequestBodyDataRate.
     std::size_t min_body_rate = 240;
@@ -105,7 +105,7 @@ struct server_statistics {
     std::uint64_t handler_errors = 0;       // exceptions of handlers and of bodies
     std::uint64_t lost_clients = 0;         // that went away, or were too slow, before their response was sent
     std::uint64_t bytes_received = 0;       // without TLS's own
-    std::uint64_t bytes_sent = 0;
+    std::uint64_t bytes_sent = 0;           // without TLS's own
 };
 
 }  // namespace aio::inline v0::http
@@ -275,10 +275,10 @@ public:
     /// Waits until it is cancelled; then drains for drain_timeout, and throws the cancelled_error. A second cancel
     /// aborts the connections that are left.
     coro<> serve_forever();
-    bool is_serving() const noexcept { return listening_.is_serving(); }
+    bool is_serving() const noexcept { return listening_.is_serving(); }  // True until the server is closed.
     /// How many connections are open, idle ones included.
     std::size_t connections() const { return listening_.connections(); }
-    server_statistics statistics() const;
+    server_statistics statistics() const;  // The counts of all its threads together.
 
 private:
     aio::server listening_;

@@ -81,11 +81,12 @@ public:
     streamed_response& operator=(streamed_response&&) noexcept;
     ~streamed_response();
 
-    int status() const noexcept { return head_.status(); }
-    bool ok() const noexcept { return head_.ok(); }
-    const http::headers& headers() const noexcept { return head_.headers(); }
+    int status() const noexcept { return head_.status(); }                     // The status code.
+    bool ok() const noexcept { return head_.ok(); }                            // True for a status below 400.
+    const http::headers& headers() const noexcept { return head_.headers(); }  // The header fields.
     /// The URL it came from, after redirects, without user and password.
     const std::string& url() const noexcept { return head_.url(); }
+    /// The version of the protocol that the server answered with.
     http::version version() const noexcept { return head_.version(); }
     /// The fields that came after a body in chunks: empty before the body's end.
     const http::headers& trailers() const noexcept;

@@ -58,13 +58,17 @@ public:
     /// std::invalid_argument for a malformed URL, timeout_error, http::error for a body that its handler does not bring
     /// to its end, is beyond max_body_size or has another length than its Content-Length. A cancel cancels the handler.
     coro<response> get(std::string url, request_options options = {});
-    coro<response> head(std::string url, request_options options = {});
+    coro<response> head(std::string url, request_options options = {});  // As get(), with the method HEAD.
+    /// As get(), with the method POST. A form and a multipart bring their Content-Type.
     coro<response> post(std::string url, std::string body, request_options options = {});
     coro<response> post(std::string url, const http::form& body, request_options options = {});
     coro<response> post(std::string url, const http::multipart& body, request_options options = {});
+    /// As post(), with the method PUT.
     coro<response> put(std::string url, std::string body, request_options options = {});
+    /// As post(), with the method PATCH.
     coro<response> patch(std::string url, std::string body, request_options options = {});
-    coro<response> del(std::string url, request_options options = {});
+    coro<response> del(std::string url, request_options options = {});  // As get(), with the method DELETE.
+    /// As get(), with any method.
     coro<response> request(std::string method, std::string url, std::string body = {}, request_options options = {});
     /// Sends a body piece by piece: an unbuffered handler reads the pieces as they are, any other one gets them all.
     coro<response> upload(

@@ -72,7 +72,7 @@ namespace aio::inline v0::http {
 /// Thrown by a send over a WebSocket that is closed, is being closed or has lost its connection.
 class AIO_API websocket_closed : public error {
 public:
-    websocket_closed(int code, const std::string& what) : error(what), code_(code) {}
+    websocket_closed(int code, const std::string& what) : error(what), code_(code) {}  // code is what code() gives.
     /// As websocket::close_code(); 0 while the peer has not answered the close.
     int code() const noexcept { return code_; }
 
@@ -84,12 +84,13 @@ private:
 /// only during the call that takes the option.
 class names_ref {
 public:
+    /// No names; a list with commas between them; or a vector, which must live as long as the call.
     names_ref() = default;
     template<class Text>
         requires std::convertible_to<const Text&, std::string_view>
     names_ref(const Text& list) : list_(list) {}
     names_ref(const std::vector<std::string>& names) noexcept : names_(&names) {}
-    std::vector<std::string> get() const;
+    std::vector<std::string> get() const;  // The names, without the spaces around them.
 
 private:
     std::string_view list_;
@@ -103,7 +104,7 @@ struct websocket_options {
     // After this time without a ping, one is sent; std::nullopt: none. If nothing comes from the peer within
     // ping_timeout while a task receives, the connection is cut.
     delay ping_interval = std::nullopt;
-    delay ping_timeout = std::chrono::seconds(20);
+    delay ping_timeout = std::chrono::seconds(20);   // see ping_interval
     delay close_timeout = std::chrono::seconds(10);  // from this side's close to the end of the connection
     headers_ref headers = {};                        // of a client's request, or of a server's response
     // Of a server: the web pages that may connect, "https://example.org"; "*" is all of them. Without any, only pages
@@ -177,7 +178,7 @@ public:
     int close_code() const noexcept;
     /// What came with the code; for 1006 and for a peer that broke the protocol, what has happened.
     const std::string& close_reason() const noexcept;
-    bool closed() const noexcept { return close_code() != 0; }
+    bool closed() const noexcept { return close_code() != 0; }  // True once close_code() is not 0.
     /// What both sides have agreed on; empty if that is nothing.
     const std::string& subprotocol() const noexcept;
     /// The peer's address.

@@ -53,8 +53,8 @@ enum class entry_kind : std::uint8_t {
 /// One value of a key, or the note that it is gone.
 template<class T>
 struct entry {
-    entry_kind kind = entry_kind::value;
-    std::string key;
+    entry_kind kind = entry_kind::value;            // what has happened to the key
+    std::string key;                                // empty for up_to_date
     std::optional<T> value;                         // of entry_kind::value
     std::uint64_t revision = 0;                     // grows with each write to the bucket
     std::chrono::system_clock::time_point created;  // by the server's clock
@@ -110,7 +110,7 @@ public:
     Lock lock(std::string key, Options options = {}) {
         return Lock(state_, std::move(key), options);
     }
-    const std::string& name() const noexcept;
+    const std::string& name() const noexcept;  // The bucket's name.
 
 protected:
     coro<std::optional<detail::raw_entry>> get_bytes(std::string key);

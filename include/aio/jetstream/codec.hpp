@@ -33,6 +33,7 @@ concept makes_from_bytes = requires(std::string_view bytes) {
 /// May be specialized.
 template<class T>
 struct codec {
+    /// The bytes that are stored: those of a std::string as they are, else to_bytes(value).
     static std::string encode(const T& value) {
         if constexpr (std::is_same_v<T, std::string>) {
             return value;
@@ -43,6 +44,7 @@ struct codec {
             return to_bytes(value);
         }
     }
+    /// The value of stored bytes. What from_bytes() throws leaves the get() that reads them.
     static T decode(std::string_view bytes) {
         if constexpr (std::is_same_v<T, std::string>) {
             return std::string(bytes);

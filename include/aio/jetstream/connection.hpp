@@ -46,10 +46,10 @@ struct connect_options {
     std::string_view name = {};         // what the server's monitoring shows
     std::string_view credentials = {};  // the path of a .creds file, or its text, if that has "-----BEGIN" in it
     const tls_context* context =
-        nullptr;                 // TLS by this context; a URL that begins with tls:// takes a client's default
-    std::string_view user = {};  // of URLs that name none
-    std::string_view password = {};
-    std::string_view token = {};
+        nullptr;                     // TLS by this context; a URL that begins with tls:// takes a client's default
+    std::string_view user = {};      // of URLs that name none
+    std::string_view password = {};  // of user
+    std::string_view token = {};     // instead of user and password
     delay connect_timeout = std::chrono::seconds(5);  // for one attempt at one server, TLS and log-in included
     bool reconnect = true;                            // false: a lost connection stays lost
     int max_attempts = 0;  // in a row, after a loss, before it gives up; 0: no limit. The first connection tries each
@@ -78,32 +78,32 @@ struct connection_event {
 
 /// The counts of a connection since it was made.
 struct connection_statistics {
-    std::uint64_t messages_in;
-    std::uint64_t messages_out;
-    std::uint64_t bytes_in;
-    std::uint64_t bytes_out;
-    std::uint64_t reconnects;
-    std::uint64_t missed;  // messages that slow subscribers have not got
-    std::size_t subscriptions;
-    std::size_t requests;  // that wait for an answer
-    std::size_t pending;   // bytes that wait to be sent
+    std::uint64_t messages_in;   // that the server has sent
+    std::uint64_t messages_out;  // that were handed to the connection
+    std::uint64_t bytes_in;      // of their headers and data
+    std::uint64_t bytes_out;     // of their headers and data
+    std::uint64_t reconnects;    // connections made after the first
+    std::uint64_t missed;        // messages that slow subscribers have not got
+    std::size_t subscriptions;   // that have not ended
+    std::size_t requests;        // that wait for an answer
+    std::size_t pending;         // bytes that wait to be sent
 };
 
 /// The options of publish().
 struct publish_options {
-    headers_ref headers = {};
-    std::string_view reply_to = {};
+    headers_ref headers = {};        // sent with the message
+    std::string_view reply_to = {};  // the subject for an answer; empty: none is asked for
 };
 /// The options of subscribe().
 struct subscribe_options {
     std::string_view queue_group = {};  // of all subscribers of a group, one gets each message
     std::size_t max_pending = 65536;    // messages that wait for the subscriber; further ones are dropped, and counted
-    std::size_t max_pending_bytes = std::size_t(64) * 1024 * 1024;
+    std::size_t max_pending_bytes = std::size_t(64) * 1024 * 1024;  // the same, counted in bytes
 };
 /// The options of request().
 struct request_options {
     delay timeout = std::nullopt;  // std::nullopt: the connection's request_timeout
-    headers_ref headers = {};
+    headers_ref headers = {};      // sent with the message
 };
 
 /// Made by connect(). Belongs to its loop; any number of its tasks may use it. It is closed by its manager: afterwards
@@ -140,10 +140,11 @@ public:
     /// Gives what happens to the connection from now on: losses, new connections, and what a server has refused.
     async_generator<connection_event> events();
 
-    connection_status status() const noexcept;
-    std::string server() const;  // "127.0.0.1:4222"; empty while there is none
+    connection_status status() const noexcept;  // Where the connection stands now.
+    std::string server() const;                 // "127.0.0.1:4222"; empty while there is none
+    /// Bytes of the largest message that the server takes, headers included; 1 MiB by default.
     std::size_t max_payload() const noexcept;
-    connection_statistics statistics() const noexcept;
+    connection_statistics statistics() const noexcept;  // The counts since connect().
 
     /// A queue over all machines that are connected to the same cluster: <aio/jetstream/queue.hpp>. Gives a manager for
     /// enter() and with(). T goes as to_bytes() and from_bytes() say.
@@ -170,7 +171,7 @@ private:
 /// What connect() gives: a manager for with() and enter().
 class [[nodiscard("give it to with() or enter()")]] connector {
 public:
-    connector(std::string_view urls, const connect_options& options);
+    connector(std::string_view urls, const connect_options& options);  // connect() makes it.
     connector(connector&&) noexcept;
     connector& operator=(connector&&) noexcept;
     ~connector();

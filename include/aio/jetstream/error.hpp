@@ -21,6 +21,7 @@ namespace aio::inline v0::jetstream {
 /// a timeout_error.
 class AIO_API error : public std::runtime_error {
 public:
+    /// What() is "jetstream: " and the message.
     explicit error(const std::string& message, int status = 0, int code = 0)
         : std::runtime_error("jetstream: " + message), status_(status), code_(code) {}
     /// As in HTTP: 400, 404, 503 (nobody answers), 403 (not permitted). 0 if the error is none of a server's.
@@ -36,13 +37,13 @@ private:
 /// Somebody else has written to the key of a bucket: the value is not stored. Read it again, and try again.
 class AIO_API wrong_revision : public error {
 public:
-    using error::error;
+    using error::error;  // As those of jetstream::error.
 };
 
 /// The lease of a lease_lock ran out, or somebody else has taken the lock: what follows is no longer protected.
 class AIO_API lease_lost : public error {
 public:
-    using error::error;
+    using error::error;  // As those of jetstream::error.
 };
 
 }  // namespace aio::inline v0::jetstream

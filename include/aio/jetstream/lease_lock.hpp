@@ -61,7 +61,7 @@ public:
     bool held() const noexcept;
     /// The revision with which the lock was taken: greater than that of everybody who had it before. 0: not acquired.
     std::uint64_t fencing_token() const noexcept;
-    const std::string& key() const noexcept;
+    const std::string& key() const noexcept;  // The key that the lock is.
 
     static constexpr bool bound_to_task = true;
 

@@ -36,11 +36,12 @@ public:
     headers& add(std::string_view name, std::string_view value);
     /// The value of the first header with this name; empty if there is none.
     std::string_view operator[](std::string_view name) const noexcept;
-    bool contains(std::string_view name) const noexcept;
+    bool contains(std::string_view name) const noexcept;  // True if there is a header of this name, in any case.
+    /// The number of headers; each of several with one name counts.
     std::size_t size() const noexcept { return all_.size(); }
-    bool empty() const noexcept { return all_.empty(); }
-    auto begin() const noexcept { return all_.begin(); }
-    auto end() const noexcept { return all_.end(); }
+    bool empty() const noexcept { return all_.empty(); }  // True if there are none.
+    auto begin() const noexcept { return all_.begin(); }  // The names and values, in their order.
+    auto end() const noexcept { return all_.end(); }      // Their end.
 
 private:
     std::vector<value_type> all_;
@@ -49,20 +50,21 @@ private:
 /// Headers of a call's options, for the duration of the call; may be null.
 class headers_ref {
 public:
+    /// Refers to no headers, or to those given, which must live as long as the call.
     headers_ref() = default;
     headers_ref(const headers& all) noexcept : all_(&all) {}
-    const headers* get() const noexcept { return all_; }
+    const headers* get() const noexcept { return all_; }  // The headers; null if there are none.
 
 private:
     const headers* all_ = nullptr;
 };
 
 struct message {
-    std::string subject;
-    std::string data;
-    std::string reply_to;  // where an answer goes; empty if none is asked for
-    jetstream::headers headers;
-    std::uint64_t missed = 0;  // how many messages before this one were dropped, because the subscriber was too slow
+    std::string subject;         // where it was published, without wildcards
+    std::string data;            // the bytes as they were published
+    std::string reply_to;        // where an answer goes; empty if none is asked for
+    jetstream::headers headers;  // empty if there are none
+    std::uint64_t missed = 0;    // how many messages before this one were dropped, because the subscriber was too slow
 };
 
 }  // namespace aio::inline v0::jetstream

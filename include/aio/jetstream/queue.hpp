@@ -88,9 +88,9 @@ struct queue_statistics {
     std::uint64_t dead;          // given up, after max_deliver
     std::size_t ready;           // items that wait here for a task
     std::size_t held;            // items that tasks work on
-    std::size_t tasks_getting;
-    std::size_t tasks_putting;
-    bool shut_down;
+    std::size_t tasks_getting;   // that wait in get()
+    std::size_t tasks_putting;   // that wait in put()
+    bool shut_down;              // shutdown() was called, here or elsewhere
 };
 
 /// What task_done() and done() give. It may be dropped: the acknowledgement is on its way. Awaited, it completes when
@@ -134,9 +134,10 @@ public:
     coro<> shutdown(bool immediate = false);
     /// How many items wait or are being worked on, over all machines: what maxsize limits.
     coro<std::size_t> size();
+    /// How many items the queue takes; 0: no limit. put() waits while it is full.
     std::size_t maxsize() const noexcept;
-    const std::string& name() const noexcept;
-    queue_statistics statistics() const noexcept;
+    const std::string& name() const noexcept;      // The queue's name.
+    queue_statistics statistics() const noexcept;  // A snapshot of what this process does with the queue.
 
 protected:
     coro<> put_bytes(std::string data, std::string id);

@@ -64,7 +64,7 @@ std::vector<parameter> parameters_in(Tuple&& values) {
 /// How an SQLite database is opened. Without these the file keeps its journal mode, and SQLite does not enforce foreign
 /// keys, as elsewhere; but a pool of several connections turns WAL on, so that they can read while one of them writes.
 struct sqlite_options {
-    bool read_only = false;
+    bool read_only = false;                        // a statement that would write fails
     bool create = true;                            // the file, if there is none
     bool immutable = false;                        // read only, and nobody changes the file: SQLite takes no locks
     delay busy_timeout = std::chrono::seconds(5);  // how long a statement waits for the lock of another connection
@@ -76,7 +76,7 @@ struct connect_options {
     /// How many statements a connection keeps prepared: those used last. PostgreSQL prepares a statement when it is
     /// used for the second time. 0 prepares none, which a pooler such as PgBouncer in transaction mode asks for.
     std::size_t statement_cache = 100;
-    sqlite_options sqlite = {};
+    sqlite_options sqlite = {};  // For an SQLite database alone.
 };
 
 /// How a transaction sees what others do meanwhile. standard: as the database is set up.
@@ -84,19 +84,20 @@ enum class isolation : std::uint8_t { standard, read_committed, repeatable_read,
 
 /// The options of a transaction.
 struct transaction_options {
-    sql::isolation isolation = sql::isolation::standard;
-    bool read_only = false;
+    sql::isolation isolation = sql::isolation::standard;  // what it sees of others
+    bool read_only = false;                               // a statement that would write fails
     bool deferrable = false;  // PostgreSQL: a serializable, read-only transaction waits until it cannot fail
 };
 
 /// What NOTIFY sends to those who listen().
 struct notification {
-    std::string channel, payload;
-    int backend = 0;  // the process of the server whose connection has sent it
+    std::string channel, payload;  // the two arguments of NOTIFY; the payload may be empty
+    int backend = 0;               // the process of the server whose connection has sent it
 };
 
 /// What the server says beside its answers, such as RAISE NOTICE or a warning.
 struct notice {
+    /// "NOTICE", "WARNING"; the SQLSTATE; the texts, the last two of which may be empty.
     std::string severity, code, message, detail, hint;
 };
 
@@ -110,7 +111,7 @@ struct notice {
 /// belongs to its loop. When it is destroyed, no operation may be under way on it.
 class connection {
 public:
-    explicit connection(std::unique_ptr<driver> d) noexcept;
+    explicit connection(std::unique_ptr<driver> d) noexcept;  // For drivers: takes a connection that is open.
     ~connection();
     connection(const connection&) = delete;
     connection& operator=(const connection&) = delete;
@@ -303,7 +304,7 @@ private:
 /// What connect() gives: a manager for with() and enter().
 class [[nodiscard("give it to with() or enter()")]] connector {
 public:
-    explicit connector(std::string url, connect_options options = {});
+    explicit connector(std::string url, connect_options options = {});  // connect() makes it.
     connector(connector&&) noexcept = default;
     connector& operator=(connector&&) noexcept = default;
     /// Connects, and gives the connection. A cancel ends the attempt at once. Throws sql::error, which says where to

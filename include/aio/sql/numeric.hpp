@@ -36,7 +36,8 @@ public:
     std::int64_t to_integer() const;
     /// The nearest double; beyond its range it is infinite.
     double to_double() const;
-    bool is_nan() const noexcept { return text_ == "NaN"; }
+    bool is_nan() const noexcept { return text_ == "NaN"; }  // True for PostgreSQL's NaN.
+    /// True for PostgreSQL's Infinity and -Infinity.
     bool is_infinite() const noexcept { return text_.ends_with('y'); }
 
     friend bool operator==(const numeric& a, const numeric& b) noexcept { return compare(a.text_, b.text_) == 0; }

@@ -44,6 +44,7 @@ struct converter {};
 /// PostgreSQL's infinite times go as text: "infinity".
 class parameter {
 public:
+    /// What is kept: SQLite's types, and a boolean.
     enum class kind : std::uint8_t { null, boolean, integer, real, text, blob };
     /// What a text stands for, where a database has a way of its own to write it.
     enum class meaning : std::uint8_t { plain, time, date, numeric, uuid, json, array };
@@ -121,10 +122,12 @@ public:
     parameter(std::string text, meaning m) noexcept
         : kind_(kind::text), meaning_(m), bytes_(static_cast<std::string&&>(text)) {}
 
-    kind type() const noexcept { return kind_; }
-    meaning stands_for() const noexcept { return meaning_; }
+    kind type() const noexcept { return kind_; }              // How the value is kept.
+    meaning stands_for() const noexcept { return meaning_; }  // What a text stands for; plain for other kinds.
+    /// The value of kind::integer, and of kind::boolean (1 or 0); 0 for other kinds.
     std::int64_t integer() const noexcept { return integer_; }
-    double real() const noexcept { return real_; }
+    double real() const noexcept { return real_; }  // The value of kind::real; otherwise 0.
+    /// The value of kind::text and kind::blob; otherwise empty.
     const std::string& bytes() const noexcept { return bytes_; }
 
 private:

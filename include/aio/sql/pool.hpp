@@ -30,10 +30,11 @@ namespace aio::inline v0::sql {
 /// to connect has failed with its error.
 class pool_setup {
 public:
+    /// fn is called as fn(connection), once for each connection.
     template<class F>
         requires std::is_invocable_r_v<coro<>, F&, connection&>
     pool_setup(F fn) : fn_(std::make_shared<holder<F>>(std::move(fn))) {}
-    coro<> operator()(connection& db) const { return fn_->call(db); }
+    coro<> operator()(connection& db) const { return fn_->call(db); }  // What the pool calls: fn(db).
 
 private:
     struct base {
@@ -69,24 +70,24 @@ struct pool_options {
     delay check_after =
         std::chrono::seconds(30);              // PostgreSQL: a connection idle for longer is asked if it still answers
     pool_reset reset = pool_reset::if_needed;  // PostgreSQL
-    sqlite_options sqlite = {};
+    sqlite_options sqlite = {};                // of an SQLite database alone
 };
 
 /// A snapshot of a pool.
 struct pool_statistics {
-    std::size_t max_size;
-    std::size_t in_use;  // leases, and tasks for which a connection is being made
-    std::size_t idle;
-    std::size_t tasks_waiting;  // for a connection to come free
-    std::size_t connecting;
-    std::uint64_t acquired;  // leases given so far, and how many of them had to wait
-    std::uint64_t waits;
-    std::uint64_t timeouts;  // of acquire_timeout
-    std::uint64_t created;   // connections made, those that failed to be, and those closed
-    std::uint64_t failed;
-    std::uint64_t closed;
-    std::chrono::nanoseconds wait_time;  // of all that have waited together, and of the one that has waited longest
-    std::chrono::nanoseconds longest_wait;
+    std::size_t max_size;                   // as in pool_options
+    std::size_t in_use;                     // leases, and tasks for which a connection is being made
+    std::size_t idle;                       // connections that are open and that nobody uses
+    std::size_t tasks_waiting;              // for a connection to come free
+    std::size_t connecting;                 // attempts to connect that are under way
+    std::uint64_t acquired;                 // leases given so far, and how many of them had to wait
+    std::uint64_t waits;                    // see acquired
+    std::uint64_t timeouts;                 // of acquire_timeout
+    std::uint64_t created;                  // connections made, those that failed to be, and those closed
+    std::uint64_t failed;                   // see created
+    std::uint64_t closed;                   // see created
+    std::chrono::nanoseconds wait_time;     // of all that have waited together, and of the one that has waited longest
+    std::chrono::nanoseconds longest_wait;  // see wait_time
 };
 
 class pool_state;
@@ -143,7 +144,7 @@ public:
     /// limit: they are closed when they are given back.
     coro<> aclose(delay limit = std::nullopt);
 
-    pool_statistics statistics() const noexcept;
+    pool_statistics statistics() const noexcept;  // A snapshot of the pool: see pool_statistics.
 
 private:
     friend struct pool_for_tests;

@@ -22,10 +22,10 @@ namespace aio::inline v0::sql {
 
 /// How often a transaction is tried again, and when.
 struct retry_options {
-    int attempts = 5;                     // all together
-    std::chrono::milliseconds first{10};  // the pause before the second; each further one is twice as long
-    std::chrono::milliseconds most{1000};
-    sql::isolation isolation = sql::isolation::serializable;
+    int attempts = 5;                      // all together
+    std::chrono::milliseconds first{10};   // the pause before the second; each further one is twice as long
+    std::chrono::milliseconds most{1000};  // the longest pause
+    sql::isolation isolation = sql::isolation::serializable;  // of each attempt
 };
 
 /// True for an error after which the same transaction may succeed: serialization_failure (40001), deadlock_detected

@@ -66,7 +66,9 @@ public:
     const std::string& detail() const noexcept { return parts_->detail; }
     /// What the error is about, where the database tells; else empty. SQLite tells it of violated constraints alone.
     const std::string& constraint() const noexcept { return parts_->constraint; }
+    /// The table, where the database tells; else empty.
     const std::string& table() const noexcept { return parts_->table; }
+    /// The column, where the database tells; else empty.
     const std::string& column() const noexcept { return parts_->column; }
 
 private:
@@ -78,7 +80,7 @@ class table;  // src/sql/table.hpp
 /// One value of one row.
 class field {
 public:
-    bool is_null() const noexcept;
+    bool is_null() const noexcept;  // True for SQL's NULL.
     /// The name of its column.
     const std::string& name() const noexcept;
     /// Gives the value as bool, an integer, floating point, std::string, std::vector<std::byte>, an enum (by its
@@ -198,11 +200,11 @@ private:
 /// One row: its fields by number, or by the name of their column (the first, where several have one name).
 class row {
 public:
-    std::size_t size() const noexcept;
+    std::size_t size() const noexcept;  // The number of columns.
     /// Throws std::out_of_range, which says what columns there are.
     field operator[](std::size_t column) const;
     field operator[](std::string_view column) const;
-    const std::vector<std::string>& columns() const noexcept;
+    const std::vector<std::string>& columns() const noexcept;  // The names of the columns, in their order.
     /// Gives the row as a struct (an aggregate of at most 32 members without base classes), a std::tuple or std::pair:
     /// its members are the columns in their order, each by field::as(). Any other T that field::as() gives is the value
     /// of the only column. Throws std::invalid_argument for another number of columns, or a value that does not fit.
@@ -247,12 +249,14 @@ public:
     /// Has no rows and no columns.
     rows();
     explicit rows(std::shared_ptr<const table> t) noexcept : table_(static_cast<std::shared_ptr<const table>&&>(t)) {}
-    std::size_t size() const noexcept;
-    bool empty() const noexcept { return size() == 0; }
+    std::size_t size() const noexcept;                   // The number of rows.
+    bool empty() const noexcept { return size() == 0; }  // True if there is no row.
     /// Throws std::out_of_range.
     const row operator[](std::size_t index) const;
+    /// The rows, in their order. Iterators give each row by value, and hold on to the table.
     iterator begin() const noexcept;
-    iterator end() const noexcept;
+    iterator end() const noexcept;  // Their end.
+    /// The names of the columns, in their order; also if there is no row.
     const std::vector<std::string>& columns() const noexcept;
     /// All rows, each by row::as<T>().
     template<class T>

@@ -29,6 +29,7 @@ public:
     /// A random one (version 4 of RFC 9562), of the system's random numbers. Throws std::system_error.
     static uuid random();
 
+    /// The 16 bytes, in the order in which the text has them.
     const std::array<std::uint8_t, 16>& bytes() const noexcept { return bytes_; }
     /// In lower case, with hyphens.
     std::string to_string() const;

@@ -164,6 +164,7 @@ public:
     void release() {
         if (Primitive* held = detach()) held->release();
     }
+    /// False if it holds nothing: after release(), or a move.
     explicit operator bool() const noexcept { return held_ != nullptr; }
 
 private:

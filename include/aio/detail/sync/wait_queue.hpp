@@ -107,7 +107,7 @@ public:
     /// std::logic_error on another thread; call is what the message names, "latch::count_down".
     void check_thread(const char* call) const { primitive::check_thread(call); }
 
-    bool empty() const noexcept { return waiting_.empty(); }
+    bool empty() const noexcept { return waiting_.empty(); }       // True if no task waits.
     std::size_t size() const noexcept { return waiting_.size(); }  // O(n)
     /// The task that has waited longest; null if there is none.
     Operation* front() noexcept { return static_cast<Operation*>(waiting_.front()); }
@@ -124,6 +124,7 @@ public:
         if (first) wake(*first);
         return first != nullptr;
     }
+    /// Wakes all that wait now, the first first.
     void wake_all() noexcept {
         while (wake_one()) {}
     }

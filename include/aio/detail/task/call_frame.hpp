@@ -7,9 +7,9 @@ namespace aio::inline v0 {
 
 /// One coroutine of a task, at a co_await.
 struct call_frame {
-    const char* function;
-    const char* file;
-    std::uint32_t line;
+    const char* function;  // the coroutine's name
+    const char* file;      // where its co_await is
+    std::uint32_t line;    // from 1
 };
 
 }  // namespace aio::inline v0

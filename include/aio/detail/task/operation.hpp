@@ -146,8 +146,9 @@ public:
         if (phase_ == phase::parked) [[likely]]
             start_again();
     }
-    task_base* task() const noexcept { return task_; }
-    bool parked() const noexcept { return phase_ == phase::parked; }
+    task_base* task() const noexcept { return task_; }                // The task that awaits; null before the await.
+    bool parked() const noexcept { return phase_ == phase::parked; }  // True while the task waits.
+    /// True once wake() was called, until the task goes on.
     bool woken() const noexcept { return phase_ == phase::woken; }
 
 protected:
