@@ -14,9 +14,13 @@ if [[ $("$CXX" --version | head -n 1) =~ ^g\+\+ ]] && (($("$CXX" -dumpversion | 
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-prefix=${PREFIX:-$folder/prefix}
-if [[ ! ${PREFIX-} ]]; then
-    "$cmake" --install "$1" --prefix "$prefix" >"$folder/install.log" || { cat "$folder/install.log"; exit 1; }
+prefix=$folder/prefix
+if [[ ${PREFIX-} ]]; then
+    prefix=$(cd "$PREFIX" && pwd)
+else
+    [[ -e ${1-}/CMakeCache.txt ]] || { echo "${1-} is no build folder; tests/consumer/check.sh BUILD_FOLDER" >&2; exit 2; }
+    built=$(cd "$1" && pwd)
+    "$cmake" --install "$built" --prefix "$prefix" >"$folder/install.log" || { cat "$folder/install.log"; exit 1; }
 fi
 
 echo "== find_package(aiocxx)"
@@ -54,7 +58,7 @@ done
 
 if [[ ! ${PREFIX-} ]]; then
     echo "== find_package(aiocxx) in the build folder"
-    "${configure[@]}" "${options[@]}" -Daiocxx_DIR="$1" -B "$folder/uninstalled"
+    "${configure[@]}" "${options[@]}" -Daiocxx_DIR="$built" -B "$folder/uninstalled"
     "$cmake" --build "$folder/uninstalled" --target consumer_core
     "$folder/uninstalled/consumer_core"
 fi
