@@ -1,7 +1,8 @@
 // Buckets: the stream behind one, reading and writing. See bucket_state.hpp; bucket_watch.cpp has the watches.
 //
 // Each write has an identity, Nats-Msg-Id, that stays the same over all attempts, so an attempt whose answer is lost is
-// made again. A compare-and-swap that is made again may be refused because its first attempt was stored: then the
+// made again, for as long as the servers know identities: later it could write over what somebody else has written
+// since. A compare-and-swap that is made again may be refused because its first attempt was stored: then the
 // identity of what is stored says whose it is.
 
 #include "jetstream/bucket_state.hpp"
@@ -121,7 +122,7 @@ nlohmann::json nats_bucket::wanted() const {
         {"deny_delete", true}, {"allow_direct", true}};
 }
 
-void nats_bucket::adopt(const nlohmann::json& config) const {
+void nats_bucket::adopt(const nlohmann::json& config) {
     const jetstream::bucket_options none;
     const auto history = config.value("max_msgs_per_subject", std::int64_t(-1));
     if (options_.history != none.history && history != options_.history) {
@@ -137,6 +138,8 @@ void nats_bucket::adopt(const nlohmann::json& config) const {
     }
     const auto bytes = config.value("max_bytes", std::int64_t(-1));
     if (options_.max_bytes && bytes != options_.max_bytes) { differs(name_, "max_bytes", bytes, options_.max_bytes); }
+    ttl_ = std::chrono::nanoseconds(ttl);
+    duplicate_window_ = std::chrono::nanoseconds(config.value("duplicate_window", std::int64_t(0)));
 }
 
 coro<> nats_bucket::open() {
@@ -171,6 +174,10 @@ coro<nlohmann::json> nats_bucket::last_message(std::string key) {
     co_return nullptr;
 }
 
+bool marks_erased(std::string_view headers) noexcept {
+    return !header_in(headers, "KV-Operation").empty() || !header_in(headers, "Nats-Marker-Reason").empty();
+}
+
 coro<std::optional<raw_entry>> nats_bucket::last_of(std::string key) {
     check_open();
     const nlohmann::json message = co_await last_message(key);
@@ -181,7 +188,7 @@ coro<std::optional<raw_entry>> nats_bucket::last_of(std::string key) {
     found->key = std::move(key);
     found->revision = message.value("seq", std::uint64_t(0));
     found->created = time_in(message.value("time", ""));
-    if (header_in(headers, "KV-Operation").empty()) {
+    if (!marks_erased(headers)) {
         found->value = from_base64(message.value("data", ""));
     } else {
         found->kind = jetstream::entry_kind::erased;
@@ -223,10 +230,27 @@ coro<std::uint64_t> nats_bucket::store(
     const std::string subject = prefix_ + key;
     const std::string what = "a write to the key " + key + " of the bucket " + name_;
     const auto left = [&] { return last - get_running_loop().time(); };
+    const auto no_answer = [&] {
+        return timeout_error("jetstream: " + what + ": no answer came; it may be stored, or not");
+    };
+    constexpr std::chrono::seconds most_patience{8};
     std::chrono::nanoseconds patience = std::chrono::seconds(1);
-    for (bool unknown = false;; patience *= 2) {
+    std::optional<time_point> began;  // the first attempt
+    for (bool unknown = false;; patience = std::min<std::chrono::nanoseconds>(patience * 2, most_patience)) {
         const delay limit = last == time_point::max() ? delay(std::nullopt) : delay(left());
-        if (!client_->is_ready()) co_await wait_for(client_->ready(), limit);
+        bool late = false;
+        if (!client_->is_ready()) {
+            try {
+                co_await wait_for(client_->ready(), limit);
+            } catch (const timeout_error&) { late = true; }
+        }
+        if (late && unknown) throw no_answer();
+        if (late) throw timeout_error("jetstream: " + what + " was not sent: there is no connection");
+        const time_point now = get_running_loop().time();
+        if (!began) began = now;
+        // A revision that has to be there guards a late attempt as well.
+        const bool guarded = expected.value_or(0) != 0;
+        if (unknown && !guarded && now - *began > duplicate_window_ * 8 / 10) throw no_answer();
         const stored_reply r =
             co_await try_to_store(subject, block, data, std::min<std::chrono::nanoseconds>(patience, left()));
         switch (r.what) {
@@ -245,21 +269,25 @@ coro<std::uint64_t> nats_bucket::store(
         }
         if (left() <= std::chrono::nanoseconds(0)) {
             if (!unknown) throw jetstream::error(what + ": nobody takes it: the bucket was removed, or has no leader");
-            throw timeout_error("jetstream: " + what + ": no answer came; it may be stored, or not");
+            throw no_answer();
         }
         co_await sleep(std::chrono::milliseconds(20));
     }
 }
 
 coro<std::uint64_t> nats_bucket::create(std::string key, std::string data, time_point last) {
-    std::optional<raw_entry> there;
-    std::exception_ptr taken;
-    try {
-        co_return co_await store(key, data, 0, write_kind::value, last);
-    } catch (const jetstream::wrong_revision&) { taken = std::current_exception(); }
-    there = co_await last_of(key);
-    if (!there || there->kind != jetstream::entry_kind::erased) std::rethrow_exception(taken);
-    co_return co_await store(std::move(key), std::move(data), there->revision, write_kind::value, last);
+    std::uint64_t expected = 0;
+    for (;;) {
+        std::exception_ptr taken;
+        try {
+            co_return co_await store(key, data, expected, write_kind::value, last);
+        } catch (const jetstream::wrong_revision&) { taken = std::current_exception(); }
+        // It may be the mark of an erased key, which somebody may just have written anew.
+        const std::optional<raw_entry> there = co_await last_of(key);
+        const bool has_value = there && there->kind != jetstream::entry_kind::erased;
+        if (has_value || get_running_loop().time() >= last) std::rethrow_exception(taken);
+        expected = there ? there->revision : 0;
+    }
 }
 
 bucket_opener::bucket_opener(

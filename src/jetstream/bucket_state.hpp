@@ -19,6 +19,9 @@ class watch_feed;
 
 enum class write_kind : std::uint8_t { value, erase, purge };
 
+/// Whether a message says that its key was erased, by a client, or by a newer server because its time was over.
+bool marks_erased(std::string_view headers) noexcept;
+
 /// What a watch gives besides the values: the lock wants to see erased keys, keys() needs no values.
 struct watch_wish {
     bool erased_at_first = false;
@@ -45,11 +48,13 @@ public:
     void check_key(const std::string& key, bool pattern, const char* what) const;
     const std::string& name() const noexcept { return name_; }
     const client_ptr& client() const noexcept { return client_; }
+    /// How long the servers keep a value; 0: for ever. Known once the bucket is open.
+    std::chrono::nanoseconds ttl() const noexcept { return ttl_; }
 
 private:
     friend class watch_feed;
     nlohmann::json wanted() const;
-    void adopt(const nlohmann::json& config) const;
+    void adopt(const nlohmann::json& config);
     coro<stored_reply> try_to_store(
         std::string subject, std::string block, std::string data, std::chrono::nanoseconds patience);
     coro<std::optional<std::uint64_t>> stored_as(std::string key, std::string id);
@@ -59,6 +64,8 @@ private:
     const std::string name_;
     const jetstream::bucket_options options_;
     const std::string stream_, prefix_;
+    std::chrono::nanoseconds ttl_{0};
+    std::chrono::nanoseconds duplicate_window_{0};
     bool open_ = false;
     std::unordered_set<watch_feed*> feeds_;
 };

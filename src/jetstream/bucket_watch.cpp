@@ -29,6 +29,15 @@ Number number_in(std::string_view text) noexcept {
     return n;
 }
 
+/// How far a watch has come.
+struct watch_progress {
+    std::uint64_t last = 0;  // the revision that was given last
+    bool current = false;    // up_to_date has been given
+
+    /// The first revision of the next consumer. Empty: each key's last entry again.
+    std::optional<std::uint64_t> next() const { return current ? std::optional(last + 1) : std::nullopt; }
+};
+
 }  // namespace
 
 /// What a consumer has delivered. A new consumer has a new one, with a subject of its own.
@@ -37,8 +46,7 @@ public:
     struct item {
         raw_entry entry;
         std::string consumer;
-        std::uint64_t number = 0;   // the consumer's own
-        std::uint64_t pending = 0;  // entries that come after it
+        std::uint64_t number = 0;  // the consumer's own
         bool heartbeat = false;
     };
 
@@ -67,9 +75,9 @@ public:
     }
 
     static coro<std::unique_ptr<watch_feed>> make(
-        std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, std::optional<std::uint64_t> from);
+        std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, watch_progress progress);
     static coro<std::unique_ptr<watch_feed>> make_again(
-        std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, std::optional<std::uint64_t> from);
+        std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, watch_progress progress);
     coro<std::optional<item>> next();
 
     void deliver(const nats_incoming& m) override;
@@ -123,9 +131,8 @@ void watch_feed::deliver(const nats_incoming& m) {
         const auto time = std::chrono::nanoseconds(number_in<std::int64_t>(words[from + 5]));
         one.entry.created = std::chrono::system_clock::time_point(
             std::chrono::duration_cast<std::chrono::system_clock::duration>(time));
-        one.pending = number_in<std::uint64_t>(words[from + 6]);
         one.entry.key = m.subject.substr(std::min(bucket_->prefix_.size(), m.subject.size()));
-        if (header_in(m.headers, "KV-Operation").empty()) {
+        if (!marks_erased(m.headers)) {
             one.entry.value = std::string(m.data);
         } else {
             one.entry.kind = jetstream::entry_kind::erased;
@@ -147,28 +154,41 @@ void nats_bucket::close() noexcept {
 // Makes a consumer of the bucket, and the feed that it delivers into. from: the first revision; if it is empty, each
 // key's last entry.
 coro<std::unique_ptr<watch_feed>> watch_feed::make(
-    std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, std::optional<std::uint64_t> from) {
+    std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, watch_progress progress) {
     const client_ptr client = bucket->client_;
     if (!client->is_ready()) co_await client->ready();
+    if (progress.last > 0) {
+        const nlohmann::json info = co_await ask_jetstream(client, "STREAM.INFO." + bucket->stream_, nullptr);
+        const nlohmann::json state = info.value("state", nlohmann::json::object());
+        if (state.value("last_seq", progress.last) < progress.last) {  // its revisions begin anew
+            throw jetstream::error("the bucket " + bucket->name_ + " was removed, and another one has its name");
+        }
+    }
+    const std::optional<std::uint64_t> from = progress.next();
     auto feed = std::make_unique<watch_feed>(*bucket, bucket);
     nlohmann::json config = {{"deliver_subject", feed->subject}, {"ack_policy", "none"}, {"replay_policy", "instant"},
         {"max_deliver", 1}, {"mem_storage", true}, {"num_replicas", 1},
         {"idle_heartbeat", std::chrono::nanoseconds(heartbeat).count()}, {"filter_subject", bucket->prefix_ + pattern},
         {"headers_only", headers_only}, {"deliver_policy", from ? "by_start_sequence" : "last_per_subject"}};
     if (from) config["opt_start_seq"] = *from;
+    // It has a name of ours, so that it is made once, also if the answer is lost and it is asked for again.
+    feed->consumer = client->unique() + "-" + std::to_string(client->next_number());
+    config["name"] = feed->consumer;
     nlohmann::json body = {{"stream_name", bucket->stream_}, {"config", std::move(config)}};
-    const nlohmann::json made = co_await ask_jetstream(client, "CONSUMER.CREATE." + bucket->stream_, std::move(body));
-    feed->consumer = made.value("name", "");
-    feed->at_first = made.value("num_pending", std::uint64_t(0));
+    const nlohmann::json made = co_await ask_jetstream(
+        client, "CONSUMER.CREATE." + bucket->stream_ + "." + feed->consumer, std::move(body));
+    // What is on its way already is not pending any more.
+    feed->at_first = made.value("num_pending", std::uint64_t(0)) +
+        made.value("delivered", nlohmann::json::object()).value("consumer_seq", std::uint64_t(0));
     co_return feed;
 }
 
 // As make(), again and again while the bucket may come back. Empty if it was left, or the connection is closed.
 coro<std::unique_ptr<watch_feed>> watch_feed::make_again(
-    std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, std::optional<std::uint64_t> from) {
+    std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, watch_progress progress) {
     for (;;) {
         try {
-            co_return co_await make(bucket, pattern, headers_only, from);
+            co_return co_await make(bucket, pattern, headers_only, progress);
         } catch (const std::exception& e) {
             if (!bucket->open_ || bucket->client_->status() == jetstream::connection_status::closed) co_return nullptr;
             const auto* const refusal = dynamic_cast<const jetstream::error*>(&e);
@@ -202,34 +222,20 @@ coro<std::optional<watch_feed::item>> watch_feed::next() {
 
 namespace {
 
-/// How far a watch has come.
-struct watch_progress {
-    std::uint64_t last = 0;    // the revision that was given last
-    std::uint64_t number = 0;  // the consumer's, of what came last
-    bool current = false;      // up_to_date has been given
+/// True if it has not been given yet, and is to be given.
+bool shows(watch_progress& progress, const watch_feed::item& one, const watch_wish& wish) noexcept {
+    if (one.heartbeat || one.entry.revision <= progress.last) return false;
+    progress.last = one.entry.revision;
+    return progress.current || wish.erased_at_first || one.entry.kind != jetstream::entry_kind::erased;
+}
 
-    /// The first revision of the next consumer. Empty: each key's last entry again.
-    std::optional<std::uint64_t> next() const { return current ? std::optional(last + 1) : std::nullopt; }
-    /// True if nothing is missing before it.
-    bool follows(const watch_feed::item& one) noexcept {
-        if (one.heartbeat) return one.number == number;
-        if (one.number != number + 1) return false;
-        ++number;
-        return true;
-    }
-    /// True if it has not been given yet, and is to be given.
-    bool shows(const watch_feed::item& one, const watch_wish& wish) noexcept {
-        if (one.heartbeat || one.entry.revision <= last) return false;
-        last = one.entry.revision;
-        return current || wish.erased_at_first || one.entry.kind != jetstream::entry_kind::erased;
-    }
-    /// True if it is the last one of those that were there when the consumer was made, and this is to be told.
-    bool becomes_current(const watch_feed::item& one, std::uint64_t at_first) noexcept {
-        if (current) return false;
-        current = one.heartbeat || one.pending == 0 || number >= at_first;
-        return current;
-    }
-};
+/// True if nothing is missing before it. number: the consumer's, of what came last.
+bool follows(std::uint64_t& number, const watch_feed::item& one) noexcept {
+    if (one.heartbeat) return one.number == number;
+    if (one.number != number + 1) return false;
+    ++number;
+    return true;
+}
 
 raw_entry up_to_date() {
     raw_entry mark;
@@ -246,22 +252,25 @@ async_generator<raw_entry> nats_bucket::watch(std::shared_ptr<nats_bucket> self,
     for (;;) {
         if (feed) {
             feed.reset();  // first, so that the servers forget its consumer
-            feed = co_await watch_feed::make_again(self, pattern, wish.headers_only, progress.next());
+            feed = co_await watch_feed::make_again(self, pattern, wish.headers_only, progress);
             if (!feed) co_return;
         } else {
-            feed = co_await watch_feed::make(self, pattern, wish.headers_only, std::nullopt);
+            feed = co_await watch_feed::make(self, pattern, wish.headers_only, progress);
         }
-        progress.number = 0;
         if (!progress.current && feed->at_first == 0) {
             progress.current = true;
             raw_entry mark = up_to_date();
             co_yield std::move(mark);
         }
+        std::uint64_t number = 0;
         for (;;) {
             std::optional<watch_feed::item> one = co_await feed->next();
-            if (!one || !progress.follows(*one)) break;
-            const bool shown = progress.shows(*one, wish);
-            const bool all = progress.becomes_current(*one, feed->at_first);
+            if (!one || !follows(number, *one)) break;
+            const bool shown = shows(progress, *one, wish);
+            // A consumer says something while it is idle only: then all that there was has come, though some of it may
+            // have been written over or purged meanwhile, and so be missing in the count.
+            const bool all = !progress.current && (one->heartbeat || number >= feed->at_first);
+            if (all) progress.current = true;
             if (shown) co_yield std::move(one->entry);
             if (all) {
                 raw_entry mark = up_to_date();

@@ -25,8 +25,8 @@ nats_answer::nats_answer(nats_client& client, delay limit, bool must_know)
       deadline_(limit.has_value() ? limit.from(get_running_loop().time()) : time_point::max()),
       must_know_(must_know) {
     client.check_open();
-    client.answers_.emplace(token_, this);
     client.arm(deadline_);
+    client.answers_.emplace(token_, this);
 }
 
 nats_answer::~nats_answer() { client_->answers_.erase(token_); }
@@ -72,31 +72,31 @@ void nats_client::settle_all(nats_reply::kind what) noexcept {
 /// One timer serves all answers that have a limit. It is armed for the first of them, and looks at all.
 void nats_client::arm(time_point at) {
     if (at >= timer_at_) return;
-    timer_.cancel();
-    timer_at_ = at;
-    timer_ = get_running_loop().call_at(at, [weak = weak_from_this()] {
+    callback_handle earlier = get_running_loop().call_at(at, [weak = weak_from_this()] {
         if (const std::shared_ptr<nats_client> self = weak.lock()) self->expire();
     });
+    timer_.cancel();
+    timer_ = std::move(earlier);
+    timer_at_ = at;
 }
 
 void nats_client::expire() noexcept {
     timer_at_ = time_point::max();
     const time_point now = get_running_loop().time();
     time_point next = time_point::max();
-    std::vector<nats_answer*> due;
-    try {
-        for (const auto& [token, answer] : answers_) {
-            if (answer->deadline_ <= now) {
-                due.push_back(answer);
-            } else {
-                next = std::min(next, answer->deadline_);
-            }
+    for (auto at = answers_.begin(); at != answers_.end();) {
+        nats_answer* const answer = (at++)->second;
+        if (answer->deadline_ <= now) {
+            answer->settle(nats_reply());  // which takes it out of answers_
+        } else {
+            next = std::min(next, answer->deadline_);
         }
+    }
+    try {
         if (next != time_point::max()) arm(next);
     } catch (const std::bad_alloc&) {
-        // those that are left are looked at when the next answer arms the timer
+        settle_all(nats_reply::kind::timed_out);  // without a timer nobody would end their waits
     }
-    for (nats_answer* answer : due) answer->settle(nats_reply());
 }
 
 // ---- sending ----
@@ -165,30 +165,51 @@ void nats_client::send(
 }
 
 void nats_client::send_ping(nats_answer* asks) {
-    pings_.push_back(asks ? asks->token_ : 0);
-    out_ += "PING\r\n";
+    send_line("PING");
+    try {
+        pings_.push_back(asks ? asks->token_ : 0);
+    } catch (...) {
+        out_.resize(out_.size() - 6);  // its PONG would be taken for that of another
+        throw;
+    }
+}
+
+/// All of the line, or nothing: part of one would spoil what is sent behind it.
+void nats_client::send_line(std::string_view begin, std::string_view more, std::uint64_t sid) {
+    const std::size_t before = out_.size();
+    try {
+        out_.append(begin).append(more);
+        if (sid != 0) out_.append(more.empty() ? "" : " ").append(std::to_string(sid));
+        out_ += "\r\n";
+    } catch (...) {
+        out_.resize(before);
+        throw;
+    }
     sendable_.set();
 }
 
 void nats_client::subscribe_line(const nats_sink& sink) {
-    out_.append("SUB ").append(sink.subject);
-    if (!sink.group.empty()) out_.append(1, ' ').append(sink.group);
-    out_.append(1, ' ').append(std::to_string(sink.sid)).append("\r\n");
-    sendable_.set();
+    send_line("SUB ", sink.group.empty() ? sink.subject : sink.subject + " " + sink.group, sink.sid);
 }
 
 void nats_client::add(nats_sink& sink) {
     check_open();
-    sink.sid = ++last_sid_;
-    sinks_.emplace(sink.sid, &sink);
-    if (status_ == connection_status::connected) subscribe_line(sink);  // else all of sinks_ are, once it is
+    const std::uint64_t sid = ++last_sid_;
+    const auto added = sinks_.emplace(sid, &sink).first;
+    sink.sid = sid;
+    if (status_ != connection_status::connected) return;  // all of sinks_ are subscribed once it is
+    try {
+        subscribe_line(sink);
+    } catch (...) {
+        sinks_.erase(added);
+        throw;
+    }
 }
 
 void nats_client::remove(nats_sink& sink) noexcept {
     if (sinks_.erase(sink.sid) == 0 || status_ != connection_status::connected) return;
     try {
-        out_.append("UNSUB ").append(std::to_string(sink.sid)).append("\r\n");
-        sendable_.set();
+        send_line("UNSUB ", {}, sink.sid);
     } catch (const std::bad_alloc&) {
         // the server goes on sending, and nobody hears it
     }
@@ -216,30 +237,44 @@ void nats_client::on_info(std::string_view text) {
     if (info.value("ldm", false)) leaving_ = true;
     const auto urls = info.find("connect_urls");
     if (!settings_.numbers.discover || urls == info.end() || !urls->is_array()) return;
+    std::vector<nats_server> named;
     for (const nlohmann::json& url : *urls) {
         if (!url.is_string()) continue;
         try {
-            nats_server one = parse_servers(url.get<std::string>()).front();
-            const bool known = std::any_of(servers_.begin(), servers_.end(),
-                [&](const nats_server& s) { return s.host == one.host && s.port == one.port; });
-            if (known) continue;
-            const nats_server& like = servers_.front();
-            one.user = like.user;
-            one.password = like.password;
-            one.token = like.token;
-            one.tls = like.tls;
-            one.discovered = true;
-            servers_.push_back(std::move(one));
+            named.push_back(parse_servers(url.get<std::string>()).front());
         } catch (const std::invalid_argument&) {
             // a server's address that is none
         }
     }
+    discovered(std::move(named));
 }
 
-void nats_client::on_ping() {
-    out_ += "PONG\r\n";
-    sendable_.set();
+/// The cluster has named its servers. Those that it named before and does not name any more are gone: in a cluster whose
+/// servers move, they would be tried in vain at each loss, and be more and more.
+void nats_client::discovered(std::vector<nats_server> named) {
+    const auto is_in = [](const std::vector<nats_server>& all, const nats_server& one) {
+        return std::any_of(
+            all.begin(), all.end(), [&](const nats_server& s) { return s.host == one.host && s.port == one.port; });
+    };
+    if (named.empty()) return;
+    const nats_server like = servers_.front();
+    for (nats_server& one : named) {
+        if (is_in(servers_, one)) continue;
+        one.user = like.user;
+        one.password = like.password;
+        one.token = like.token;
+        one.tls = like.tls;
+        one.discovered = true;
+        servers_.push_back(one);
+    }
+    for (std::size_t i = servers_.size(); i-- > 0;) {
+        if (i == current_ || !servers_[i].discovered || is_in(named, servers_[i])) continue;
+        servers_.erase(servers_.begin() + static_cast<std::ptrdiff_t>(i));
+        if (i < current_) --current_;
+    }
 }
+
+void nats_client::on_ping() { send_line("PONG"); }
 
 void nats_client::on_pong() {
     silent_pings_ = 0;
@@ -322,10 +357,10 @@ coro<> nats_client::serve() {
     }
 }
 
-void nats_client::tell(std::string reason) noexcept {
+void nats_client::tell(std::string_view reason) noexcept {
     if (events_.closed()) return;
     try {
-        events_.send(jetstream::connection_event{status_, server(), std::move(reason)});
+        events_.send(jetstream::connection_event{status_, server(), std::string(reason)});
     } catch (const std::bad_alloc&) {
         // an event less
     }

@@ -129,7 +129,7 @@ public:
     std::size_t max_payload() const noexcept { return max_payload_; }
     jetstream::connection_statistics statistics() const noexcept;
     broadcast<jetstream::connection_event>& events() noexcept { return events_; }
-    void tell(std::string reason) noexcept;
+    void tell(std::string_view reason) noexcept;
     void missed() noexcept { ++numbers_.missed; }
     const std::string& unique() const noexcept { return unique_; }  // a text that no other connection has
     std::uint64_t next_number() noexcept { return ++last_number_; }
@@ -151,8 +151,8 @@ private:
     coro<stream> log_in(const nats_server& server);  // which lives until then
     std::string connect_line(const nats_server& server, const std::string& nonce) const;
     void began(stream s);
-    void lost(const std::string& why) noexcept;
-    void end(const std::string& why) noexcept;
+    void lost(std::string_view why) noexcept;
+    void end(std::string_view why) noexcept;
 
     void on_message(const nats_incoming& m) override;
     void on_info(std::string_view json) override;
@@ -164,7 +164,9 @@ private:
     void settle_all(nats_reply::kind what) noexcept;
     void expire() noexcept;
     void arm(time_point at);
+    void send_line(std::string_view begin, std::string_view more = {}, std::uint64_t sid = 0);
     void subscribe_line(const nats_sink& sink);
+    void discovered(std::vector<nats_server> named);
     bool has_room() const noexcept { return out_.size() <= settings_.numbers.max_pending; }
     bool is_closed() const noexcept { return status_ == jetstream::connection_status::closed; }
 

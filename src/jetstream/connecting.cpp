@@ -180,11 +180,10 @@ coro<> nats_client::reconnect() {
     }
 }
 
-/// A connection has been made: subscribes to everything anew, before what waits is sent.
+/// A connection has been made: subscribes to everything anew, before what waits is sent. Only messages wait: see lost().
 void nats_client::began(stream s) {
     std::string waiting = std::move(out_);
     out_.clear();
-    pings_.clear();
     std::vector<nats_sink*> all;
     try {
         all.reserve(sinks_.size());
@@ -213,17 +212,23 @@ void nats_client::began(stream s) {
     tell({});
 }
 
-void nats_client::lost(const std::string& why) noexcept {
+void nats_client::lost(std::string_view why) noexcept {
     if (is_closed()) return;
-    const std::string from = server();
+    std::string from;
+    try {
+        from = server();
+    } catch (const std::bad_alloc&) {
+        // the event does not name it
+    }
     status_ = connection_status::reconnecting;
     usable_.clear();
     if (stream_) stream_.abort();
     stream_ = stream();
     writing_.clear();  // it may have arrived, or not: it must not arrive twice
+    keep_messages(out_);
     pings_.clear();
     try {
-        events_.send(jetstream::connection_event{status_, from, why});
+        events_.send(jetstream::connection_event{status_, std::move(from), std::string(why)});
     } catch (...) {
         // an event less
     }
@@ -231,7 +236,7 @@ void nats_client::lost(const std::string& why) noexcept {
     current_ = (current_ + 1) % servers_.size();
 }
 
-void nats_client::end(const std::string& why) noexcept {
+void nats_client::end(std::string_view why) noexcept {
     if (is_closed()) return;
     status_ = connection_status::closed;
     try {
@@ -258,9 +263,9 @@ void nats_client::end(const std::string& why) noexcept {
 coro<> nats_client::run(std::shared_ptr<nats_client> self) {
     struct at_end {
         nats_client& client;
-        std::string why = "its task has ended";
-        ~at_end() { client.end(why); }
-    } ending{*self};
+        std::string why;
+        ~at_end() { client.end(why.empty() ? "its task has ended" : std::string_view(why)); }
+    } ending{*self, {}};
     for (;;) {
         std::string why;
         try {

@@ -17,8 +17,9 @@ void nats_subscription::deliver(const nats_incoming& m) {
         if (missed_++ == 0) client_->tell("a subscriber of " + subject + " is too slow, and misses messages");
         return;
     }
-    waiting_.push_back(jetstream::message{
-        std::string(m.subject), std::string(m.data), std::string(m.reply_to), parse_headers(m.headers), missed_});
+    jetstream::message next{
+        std::string(m.subject), std::string(m.data), std::string(m.reply_to), parse_headers(m.headers), missed_};
+    waiting_.push_back(entry{std::move(next), size});
     missed_ = 0;
     bytes_ += size;
     there_.set();
@@ -39,10 +40,9 @@ void nats_subscription::closed() noexcept {
 }
 
 jetstream::message nats_subscription::take() {
-    jetstream::message first = std::move(waiting_.front());
+    jetstream::message first = std::move(waiting_.front().message);
+    bytes_ -= waiting_.front().size;
     waiting_.pop_front();
-    const std::size_t size = first.subject.size() + first.data.size();
-    bytes_ = waiting_.empty() ? 0 : bytes_ - std::min(bytes_, size);
     if (waiting_.empty() && !ended_) there_.clear();
     return first;
 }
@@ -74,12 +74,21 @@ coro<> publish_message(
 
 coro<jetstream::message> ask(
     std::shared_ptr<nats_client> client, std::string subject, std::string data, std::string block, delay limit) {
-    nats_answer answer(*client, limit);
-    if (!client->is_ready()) co_await wait_for(client->ready(), limit);
+    client->check_open();
+    const std::string asked = "a request to " + subject;
+    const time_point last = limit.has_value() ? limit.from(get_running_loop().time()) : time_point::max();
+    bool late = false;
+    if (!client->is_ready()) {
+        try {
+            co_await wait_for(client->ready(), limit);
+        } catch (const timeout_error&) { late = true; }
+    }
+    if (late) throw timeout_error("jetstream: " + asked + " was not sent: there is no connection");
     client->check_size(block.size(), data.size());
+    const delay left = limit.has_value() ? delay(last - get_running_loop().time()) : limit;
+    nats_answer answer(*client, left);
     client->send(subject, answer.inbox(), block, data);
     nats_reply reply = co_await answer;
-    const std::string asked = "a request to " + subject;
     switch (reply.what) {
         case nats_reply::kind::timed_out: throw timeout_error("jetstream: " + asked + " has got no answer in time");
         case nats_reply::kind::lost: throw jetstream::error(asked + ": the connection was lost before an answer came");
@@ -173,8 +182,9 @@ connector& connector::operator=(connector&&) noexcept = default;
 connector::~connector() = default;
 
 coro<connection&> connector::enter() {
+    auto made = std::make_unique<connection>(client_);  // first: what is open has to reach its caller
     co_await client_->open();
-    connection_ = std::make_unique<connection>(client_);
+    connection_ = std::move(made);
     co_return *connection_;
 }
 

@@ -131,6 +131,8 @@ coro<> nats_lease::acquire() {
         task_.detail_state()->set_internal();
         task_.add_done_callback([self = shared_from_this()] { self->stopped_.set(); });
     } catch (...) {
+        if (task_) task_.cancel();  // it runs out
+        task_ = task<>();
         line_.release();
         throw;
     }
@@ -180,15 +182,19 @@ coro<> nats_lease::keep(std::shared_ptr<nats_lease> self) {
     }
 }
 
-/// Completes when the lock has been given back, also if it is cancelled meanwhile.
+/// Completes when the lock has been given back, also if it is cancelled meanwhile, or when no server can be reached for
+/// the request_timeout: then it runs out.
 coro<> nats_lease::release() {
     if (!task_) throw_logic_error("a jetstream::lease_lock was released that was not acquired");
     const bool lost = !held();
     stop_.set();
     std::exception_ptr cancelled;
+    const delay limit = bucket_->client()->settings().numbers.request_timeout;
     while (!stopped_.is_set()) {
         try {
-            co_await stopped_.wait();
+            co_await wait_for(stopped_.wait(), limit);
+        } catch (const timeout_error&) {
+            task_.cancel();
         } catch (const cancelled_error&) { cancelled = std::current_exception(); }
     }
     task_ = task<>();
@@ -199,9 +205,16 @@ coro<> nats_lease::release() {
 
 coro<> nats_lease::enter() {
     co_await acquire();
-    entered_.emplace(delay(until_ - now()));
-    static_cast<void>(entered_->enter());
-    scope_ = &*entered_;
+    std::exception_ptr failed;
+    try {
+        entered_.emplace(delay(until_ - now()));
+        static_cast<void>(entered_->enter());
+        scope_ = &*entered_;
+    } catch (...) { failed = std::current_exception(); }
+    if (!failed) co_return;
+    entered_.reset();
+    co_await release();
+    std::rethrow_exception(failed);
 }
 
 coro<> nats_lease::exit(std::exception_ptr error) {
@@ -230,6 +243,10 @@ std::shared_ptr<detail::nats_lease> lease_of(
     constexpr std::chrono::hours most{24};
     if (!lease.has_value() || lease.value() < std::chrono::milliseconds(100) || lease.value() > most) {
         throw std::invalid_argument("jetstream::bucket::lock: a lease is 100 ms to 24 hours long");
+    }
+    if (bucket->ttl().count() > 0 && bucket->ttl() < lease.value()) {
+        throw std::invalid_argument("jetstream::bucket::lock: the bucket " + bucket->name() +
+            " keeps a value for a shorter time than the lease: the lock would be free while it is held");
     }
     return std::make_shared<detail::nats_lease>(std::move(bucket), std::move(key), lease.value());
 }

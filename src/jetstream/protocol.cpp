@@ -84,8 +84,8 @@ jetstream::headers parse_headers(std::string_view block) {
         const std::string_view line = take_line(block);
         const std::size_t colon = line.find(':');
         if (colon == std::string_view::npos || colon == 0) continue;
-        const std::string_view value = trimmed(line.substr(colon + 1));
-        if (value.find_first_of("\r\n") == std::string_view::npos) all.add(line.substr(0, colon), value);
+        if (line.find_first_of("\r\n") != std::string_view::npos) continue;
+        all.all_.emplace_back(line.substr(0, colon), trimmed(line.substr(colon + 1)));
     }
     return all;
 }
@@ -95,6 +95,26 @@ std::string headers_block(const jetstream::headers* all) {
     std::string block = "NATS/1.0\r\n";
     for (const auto& [name, value] : *all) block.append(name).append(": ").append(value).append("\r\n");
     return block += "\r\n";
+}
+
+void keep_messages(std::string& out) noexcept {
+    std::size_t kept = 0;
+    for (std::size_t at = 0; at < out.size();) {
+        const std::size_t line_end = out.find('\n', at) + 1;
+        std::size_t size = line_end - at;
+        if (out[at] == 'H' || out.compare(at, 4, "PUB ") == 0) {  // HPUB or PUB: its last word is the size of its body
+            const char* const end = out.data() + line_end - 2;
+            const char* digits = end;
+            while (digits[-1] != ' ') --digits;
+            std::size_t body = 0;
+            std::from_chars(digits, end, body);
+            size += body + 2;
+            std::memmove(out.data() + kept, out.data() + at, size);
+            kept += size;
+        }
+        at += size;
+    }
+    out.resize(kept);
 }
 
 std::span<std::byte> nats_parser::room() {

@@ -16,6 +16,10 @@
 namespace aio::inline v0::detail {
 namespace {
 
+/// A server closes a connection on which a line is longer than 4096 bytes. The line of a message has a second subject,
+/// for the answer, and two numbers.
+constexpr std::size_t longest_subject = 1900;
+
 [[noreturn]] void refuse(const std::string& why) {
     throw std::invalid_argument("jetstream::connect: " + why + "; a URL is nats://user:password@host:4222, or tls://");
 }
@@ -116,6 +120,10 @@ void check_subject(std::string_view subject, bool wildcards, const char* what) {
         throw std::invalid_argument(std::string(what) + ": the subject \"" + std::string(subject) + "\" " + why);
     };
     if (subject.empty()) refuse_subject("is empty");
+    if (subject.size() > longest_subject) {
+        throw std::invalid_argument(std::string(what) + ": the subject is longer than " +
+            std::to_string(longest_subject) + " bytes, and a server would close the connection");
+    }
     if (subject.find_first_of(std::string_view(" \t\r\n\0", 5)) != std::string_view::npos) {
         throw std::invalid_argument(std::string(what) + ": the subject holds a space, a line break or a NUL byte");
     }

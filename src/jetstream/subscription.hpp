@@ -36,9 +36,13 @@ public:
     bool ended() const;
 
 private:
+    struct entry {
+        jetstream::message message;
+        std::size_t size;  // of it all, its headers included
+    };
     std::shared_ptr<nats_client> client_;
     std::size_t most_, most_bytes_;
-    std::deque<jetstream::message> waiting_;
+    std::deque<entry> waiting_;
     std::size_t bytes_ = 0;
     std::uint64_t missed_ = 0;
     event there_;

@@ -17,6 +17,14 @@
 #include <vector>
 
 namespace aio::inline v0::jetstream {
+class headers;
+}
+
+namespace aio::inline v0::detail {
+jetstream::headers parse_headers(std::string_view block);
+}
+
+namespace aio::inline v0::jetstream {
 
 /// The headers of a message, in their order. Names keep their case, and are found in any.
 class headers {
@@ -44,6 +52,7 @@ public:
     auto end() const noexcept { return all_.end(); }      // Their end.
 
 private:
+    friend headers detail::parse_headers(std::string_view block);
     std::vector<value_type> all_;
 };
 
