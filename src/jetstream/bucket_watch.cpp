@@ -175,8 +175,8 @@ coro<std::unique_ptr<watch_feed>> watch_feed::make(
     feed->consumer = client->unique() + "-" + std::to_string(client->next_number());
     config["name"] = feed->consumer;
     nlohmann::json body = {{"stream_name", bucket->stream_}, {"config", std::move(config)}};
-    const nlohmann::json made = co_await ask_jetstream(
-        client, "CONSUMER.CREATE." + bucket->stream_ + "." + feed->consumer, std::move(body));
+    const nlohmann::json made =
+        co_await ask_jetstream(client, "CONSUMER.CREATE." + bucket->stream_ + "." + feed->consumer, std::move(body));
     // What is on its way already is not pending any more.
     feed->at_first = made.value("num_pending", std::uint64_t(0)) +
         made.value("delivered", nlohmann::json::object()).value("consumer_seq", std::uint64_t(0));

@@ -249,8 +249,8 @@ void nats_client::on_info(std::string_view text) {
     discovered(std::move(named));
 }
 
-/// The cluster has named its servers. Those that it named before and does not name any more are gone: in a cluster whose
-/// servers move, they would be tried in vain at each loss, and be more and more.
+/// The cluster has named its servers. Those that it named before and does not name any more are gone: in a cluster
+/// whose servers move, they would be tried in vain at each loss, and be more and more.
 void nats_client::discovered(std::vector<nats_server> named) {
     const auto is_in = [](const std::vector<nats_server>& all, const nats_server& one) {
         return std::any_of(

@@ -180,7 +180,8 @@ coro<> nats_client::reconnect() {
     }
 }
 
-/// A connection has been made: subscribes to everything anew, before what waits is sent. Only messages wait: see lost().
+/// A connection has been made: subscribes to everything anew, before what waits is sent. Only messages wait: see
+/// lost().
 void nats_client::began(stream s) {
     std::string waiting = std::move(out_);
     out_.clear();

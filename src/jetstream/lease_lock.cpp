@@ -193,9 +193,9 @@ coro<> nats_lease::release() {
     while (!stopped_.is_set()) {
         try {
             co_await wait_for(stopped_.wait(), limit);
-        } catch (const timeout_error&) {
-            task_.cancel();
-        } catch (const cancelled_error&) { cancelled = std::current_exception(); }
+        } catch (const timeout_error&) { task_.cancel(); } catch (const cancelled_error&) {
+            cancelled = std::current_exception();
+        }
     }
     task_ = task<>();
     line_.release();

@@ -161,7 +161,11 @@ coro<> nats_queue::look_once(std::shared_ptr<nats_queue> self) {
         bool& looking;
         ~at_end() { looking = false; }
     } ending{self->looking_};
-    co_await self->look();
+    try {
+        co_await self->look();
+    } catch (const std::logic_error&) {
+        // the connection was closed meanwhile
+    }
 }
 
 void nats_queue::took(const nats_incoming& m) {
@@ -321,8 +325,9 @@ void nats_queue::keep_alive() {
         if (!item->held && now - item->came >= ack_wait_) ++stale;
     }
     for (; stale > 0 && !ready_.empty(); --stale) static_cast<void>(ready_.get_nowait());  // the oldest first
-    for (const nats_item* item : items_) {
-        if (!item->settled) client_->send(item->ack_subject, {}, {}, "+WPI");
+    const bool connected = client_->status() == jetstream::connection_status::connected;
+    for (const nats_item* item : items_) {  // without a connection they would pile up
+        if (!item->settled && connected) client_->send(item->ack_subject, {}, {}, "+WPI");
     }
     for (std::size_t slot = 0; slot < pulls_.size(); ++slot) {
         if (pulls_[slot].left == 0 || pulls_[slot].until > now) continue;

@@ -49,10 +49,13 @@ nats_queue::nats_queue(client_ptr client, std::string name, const jetstream::que
     }
 }
 
-nats_queue::~nats_queue() { timer_.cancel(); }
+nats_queue::~nats_queue() {
+    timer_.cancel();
+    if (open_) stop_hearing();  // it was opened, but its manager could not give it to anybody
+}
 
 void nats_queue::check_open() const {
-    if (!failure_.empty()) throw jetstream::error("the queue " + name_ + ": " + failure_);
+    if (failure_) throw jetstream::error("the queue " + name_ + ": " + failure_);
     if (!open_) throw_logic_error("the jetstream::queue " + name_ + " has been left");
     client_->check_open();
 }
@@ -228,11 +231,16 @@ coro<> nats_queue::look() {
     }
     const nlohmann::json config = info.value("config", nlohmann::json::object());
     if (config.value("subjects", nlohmann::json::array()) == nlohmann::json::array({shut_subject_})) was_shut();
+    try {
+        co_await ensure_consumer();  // somebody may have deleted it, or the queue and made it anew
+    } catch (const std::runtime_error&) {
+        // whoever asks tries again
+    }
 }
 
-void nats_queue::fail(std::string why) noexcept {
-    if (!failure_.empty()) return;
-    failure_ = std::move(why);
+void nats_queue::fail(const char* why) noexcept {
+    if (failure_) return;
+    failure_ = why;
     ready_.shutdown();
     acknowledged_.set();
 }
@@ -259,7 +267,7 @@ coro<> nats_queue::watch_the_end(std::shared_ptr<nats_queue> self) {
         try {
             left = co_await self->size();
         } catch (const std::exception&) {
-            if (!self->open_ || !self->failure_.empty()) co_return;
+            if (!self->open_ || self->failure_) co_return;
         }
         if (left <= self->held_by_getters() && self->ready_.empty()) {
             self->ready_.shutdown();

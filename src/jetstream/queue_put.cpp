@@ -35,6 +35,7 @@ struct place_in_line {
     }
 };
 
+constexpr int wrong_last_id = 10070;  // the server's number for "wrong last msg ID"
 constexpr std::chrono::milliseconds first_limit{1000};  // for an answer; twice as long each time it does not come
 
 }  // namespace
@@ -72,6 +73,23 @@ coro<nats_queue::judged> nats_queue::attempt(
     co_return judged::again;
 }
 
+/// The queue was shut down after an attempt whose answer did not come. The servers know the identities of what was put,
+/// and are asked by another attempt, which a condition that cannot be met keeps from being stored.
+coro<stored_reply> nats_queue::ask_whether_stored(const std::string& block) {
+    if (!client_->is_ready()) co_await client_->ready();
+    const std::string never = block.substr(0, block.size() - 2) + "Nats-Expected-Last-Msg-Id: none\r\n\r\n";
+    nats_answer answer(*client_, first_limit, true);
+    client_->send(shut_subject_, answer.inbox(), never, {});
+    const nats_reply reply = co_await answer;
+    if (reply.what == nats_reply::kind::closed) client_->check_open();
+    stored_reply said = stored_reply_of(reply);
+    if (said.what == stored_reply::kind::duplicate) {
+        ++numbers_.duplicates;
+        ++numbers_.put;
+    }
+    co_return said;
+}
+
 /// Tries until the item is stored. While the queue is full, the tasks of this process line up, and the first one asks.
 coro<> nats_queue::put_until_stored(const std::string& data, const std::string& block, const std::string& subject) {
     place_in_line line(full_);
@@ -81,20 +99,27 @@ coro<> nats_queue::put_until_stored(const std::string& data, const std::string& 
     int unanswered = 0;
     for (;;) {
         check_open();
-        if (own && shut_) throw queue_shut_down();
-        if (own && !line.first && full_.locked()) {
-            co_await full_.acquire();
-            line.first = true;
-            continue;
-        }
         const time_point now = get_running_loop().time();
         if (first_unknown && now - *first_unknown > duplicate_window_ * 8 / 10) {
             throw timeout_error("jetstream: put into the queue " + name_ +
                 ": no answer came for most of the duplicate_window: the item may be stored, or not");
         }
+        if (own && shut_) {
+            if (!first_unknown) throw queue_shut_down();
+            const stored_reply before = co_await ask_whether_stored(block);
+            if (before.what == stored_reply::kind::duplicate) co_return;
+            if (before.code == wrong_last_id) throw queue_shut_down();
+            co_await sleep(std::chrono::milliseconds(20));
+            continue;
+        }
+        if (own && !line.first && full_.locked()) {
+            co_await full_.acquire();
+            line.first = true;
+            continue;
+        }
         const judged j = co_await attempt(data, block, subject, unanswered);
         if (j == judged::stored) co_return;
-        if (j == judged::shut) throw queue_shut_down();
+        if (j == judged::shut) continue;
         if (j == judged::again) {
             if (!first_unknown) first_unknown = now;
             ++unanswered;

@@ -99,6 +99,7 @@ private:
 
     // Putting: queue_put.cpp.
     coro<judged> attempt(const std::string& data, const std::string& block, const std::string& subject, int tries);
+    coro<stored_reply> ask_whether_stored(const std::string& block);
     coro<> put_until_stored(const std::string& data, const std::string& block, const std::string& subject);
     coro<> look();  // whether the queue is shut down, or gone
     static coro<> look_once(std::shared_ptr<nats_queue> self);
@@ -131,7 +132,7 @@ private:
     static coro<> watch_the_end(std::shared_ptr<nats_queue> self);
     void drop_ready() noexcept;
     std::uint64_t held_by_getters() const noexcept;
-    void fail(std::string why) noexcept;
+    void fail(const char* why) noexcept;
 
     const client_ptr client_;
     const std::string name_;
@@ -162,7 +163,7 @@ private:
     bool open_ = false;
     bool shut_ = false;
     bool looking_ = false;
-    std::string failure_;  // why it cannot be used any more
+    const char* failure_ = nullptr;  // why it cannot be used any more
     task<> watch_;
     jetstream::queue_statistics numbers_{};
 };

@@ -36,8 +36,8 @@ public:
             std::to_string(data.size()) + "\r\n" + data + "\r\n";
         co_await send(text);
     }
-    aio::coro<> put(std::string id, std::string data) {
-        const std::string head = "NATS/1.0\r\nNats-Msg-Id: " + id + "\r\n\r\n";
+    aio::coro<> put(std::string id, std::string data, std::string more = {}) {
+        const std::string head = "NATS/1.0\r\nNats-Msg-Id: " + id + "\r\n" + more + "\r\n";
         const std::string text = "HPUB t.items box.a " + std::to_string(head.size()) + " " +
             std::to_string(head.size() + data.size()) + "\r\n" + head + data + "\r\n";
         co_await send(text);
@@ -129,6 +129,9 @@ aio::coro<std::vector<std::string>> converse(aio::stream s) {
     co_await t.put("a", "A");                                            // a duplicate
     for (const char* id : {"b", "c", "d", "e"}) co_await t.put(id, id);  // the last one is too many
     co_await t.put("a", "A");                                            // known, while it is full
+    const std::string never = "Nats-Expected-Last-Msg-Id: none\r\n";
+    co_await t.put("a", "A", never);  // only asks: it is known
+    co_await t.put("z", "z", never);  // it is not
     co_await t.ask("STREAM.INFO.T");
     co_await t.ask("CONSUMER.INFO.T.workers");
     co_await t.next(R"({"batch":2,"expires":5000000000})", 2);

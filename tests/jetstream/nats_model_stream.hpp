@@ -56,6 +56,11 @@ public:
             said["duplicate"] = true;
             return said.dump();
         }
+        if (headers.find("Nats-Expected-Last-Msg-Id: none\r\n") != std::string::npos) {
+            said["error"] = {{"code", 400}, {"err_code", 10070}, {"description", "wrong last msg ID: " + last_id_}};
+            said["seq"] = 0;
+            return said.dump();
+        }
         const auto most = config.value("max_msgs", std::int64_t(-1));
         if (most > 0 && static_cast<std::int64_t>(items_.size()) >= most) {
             said["error"] = {{"code", 503}, {"err_code", 10077}, {"description", "maximum messages exceeded"}};
@@ -64,6 +69,7 @@ public:
         }
         items_.emplace(++last_, item{subject, headers, data});
         largest = std::max(largest, items_.size());
+        last_id_ = id;
         if (!id.empty()) {
             known_[id] = {last_, now};
             order_.push_back(id);
@@ -214,6 +220,7 @@ private:
     };
     std::map<std::uint64_t, item> items_;
     std::uint64_t last_ = 0, next_ = 1, consumer_sequence_ = 0;
+    std::string last_id_;  // of what was stored last
     std::unordered_map<std::string, std::pair<std::uint64_t, aio::time_point>> known_;
     std::deque<std::string> order_;
     std::map<std::uint64_t, aio::time_point> pending_;  // delivered, and when it comes again
