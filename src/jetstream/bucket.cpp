@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <stdexcept>
+#include <unordered_map>
 
 namespace aio::inline v0::detail {
 namespace {
@@ -247,6 +248,7 @@ coro<std::uint64_t> nats_bucket::store(
         if (late && unknown) throw no_answer();
         if (late) throw timeout_error("jetstream: " + what + " was not sent: there is no connection");
         const time_point now = get_running_loop().time();
+        if (!unknown) co_await nats_cancel_point();
         if (!began) began = now;
         // A revision that has to be there guards a late attempt as well.
         const bool guarded = expected.value_or(0) != 0;
@@ -315,12 +317,19 @@ coro<std::optional<raw_entry>> value_of(std::shared_ptr<nats_bucket> bucket, std
 }
 coro<std::vector<std::string>> keys_of(std::shared_ptr<nats_bucket> bucket, std::string pattern) {
     const watch_wish wish{false, true};
-    std::vector<std::string> all;
+    std::unordered_map<std::string, std::uint64_t> found;  // with their revisions: one may be written meanwhile
     auto entries = nats_bucket::watch(std::move(bucket), std::move(pattern), wish);
     while (auto e = co_await entries.next()) {
         if (e->kind == jetstream::entry_kind::up_to_date) break;
-        if (e->kind == jetstream::entry_kind::value) all.push_back(std::move(e->key));
+        if (e->kind == jetstream::entry_kind::value) {
+            found[e->key] = e->revision;
+        } else {
+            found.erase(e->key);
+        }
     }
+    std::vector<std::string> all;
+    for (const auto& [key, revision] : found) all.push_back(key);
+    std::sort(all.begin(), all.end(), [&](const std::string& a, const std::string& b) { return found[a] < found[b]; });
     co_return all;
 }
 

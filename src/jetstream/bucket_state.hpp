@@ -59,6 +59,7 @@ private:
         std::string subject, std::string block, std::string data, std::chrono::nanoseconds patience);
     coro<std::optional<std::uint64_t>> stored_as(std::string key, std::string id);
     coro<nlohmann::json> last_message(std::string key);
+    coro<std::uint64_t> last_revision();  // of all keys
 
     const client_ptr client_;
     const std::string name_;

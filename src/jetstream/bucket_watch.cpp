@@ -32,7 +32,9 @@ Number number_in(std::string_view text) noexcept {
 /// How far a watch has come.
 struct watch_progress {
     std::uint64_t last = 0;  // the revision that was given last
-    bool current = false;    // up_to_date has been given
+    std::optional<std::uint64_t>
+        old;               // the bucket's last revision before the watch: a key erased by then was never given
+    bool current = false;  // up_to_date has been given
 
     /// The first revision of the next consumer. Empty: each key's last entry again.
     std::optional<std::uint64_t> next() const { return current ? std::optional(last + 1) : std::nullopt; }
@@ -46,7 +48,8 @@ public:
     struct item {
         raw_entry entry;
         std::string consumer;
-        std::uint64_t number = 0;  // the consumer's own
+        std::uint64_t number = 0;   // the consumer's own
+        std::uint64_t pending = 0;  // entries that come after it
         bool heartbeat = false;
     };
 
@@ -94,6 +97,7 @@ public:
 
     std::string consumer;
     std::uint64_t at_first = 0;  // entries that there were when the consumer was made
+    std::uint64_t old = 0;       // the bucket's last revision before that
     std::deque<item> waiting;
     event there;
     bool broken = false;  // what waits is good; nothing is to come behind it
@@ -131,6 +135,7 @@ void watch_feed::deliver(const nats_incoming& m) {
         const auto time = std::chrono::nanoseconds(number_in<std::int64_t>(words[from + 5]));
         one.entry.created = std::chrono::system_clock::time_point(
             std::chrono::duration_cast<std::chrono::system_clock::duration>(time));
+        one.pending = number_in<std::uint64_t>(words[from + 6]);
         one.entry.key = m.subject.substr(std::min(bucket_->prefix_.size(), m.subject.size()));
         if (!marks_erased(m.headers)) {
             one.entry.value = std::string(m.data);
@@ -146,6 +151,11 @@ void watch_feed::deliver(const nats_incoming& m) {
     }
 }
 
+coro<std::uint64_t> nats_bucket::last_revision() {
+    const nlohmann::json info = co_await ask_jetstream(client_, "STREAM.INFO." + stream_, nullptr);
+    co_return info.value("state", nlohmann::json::object()).value("last_seq", std::uint64_t(0));
+}
+
 void nats_bucket::close() noexcept {
     open_ = false;
     for (watch_feed* feed : feeds_) feed->closed();
@@ -157,12 +167,9 @@ coro<std::unique_ptr<watch_feed>> watch_feed::make(
     std::shared_ptr<nats_bucket> bucket, std::string pattern, bool headers_only, watch_progress progress) {
     const client_ptr client = bucket->client_;
     if (!client->is_ready()) co_await client->ready();
-    if (progress.last > 0) {
-        const nlohmann::json info = co_await ask_jetstream(client, "STREAM.INFO." + bucket->stream_, nullptr);
-        const nlohmann::json state = info.value("state", nlohmann::json::object());
-        if (state.value("last_seq", progress.last) < progress.last) {  // its revisions begin anew
-            throw jetstream::error("the bucket " + bucket->name_ + " was removed, and another one has its name");
-        }
+    const std::uint64_t now_last = co_await bucket->last_revision();
+    if (now_last < progress.last) {  // its revisions begin anew
+        throw jetstream::error("the bucket " + bucket->name_ + " was removed, and another one has its name");
     }
     const std::optional<std::uint64_t> from = progress.next();
     auto feed = std::make_unique<watch_feed>(*bucket, bucket);
@@ -177,6 +184,7 @@ coro<std::unique_ptr<watch_feed>> watch_feed::make(
     nlohmann::json body = {{"stream_name", bucket->stream_}, {"config", std::move(config)}};
     const nlohmann::json made =
         co_await ask_jetstream(client, "CONSUMER.CREATE." + bucket->stream_ + "." + feed->consumer, std::move(body));
+    feed->old = now_last;
     // What is on its way already is not pending any more.
     feed->at_first = made.value("num_pending", std::uint64_t(0)) +
         made.value("delivered", nlohmann::json::object()).value("consumer_seq", std::uint64_t(0));
@@ -226,7 +234,7 @@ namespace {
 bool shows(watch_progress& progress, const watch_feed::item& one, const watch_wish& wish) noexcept {
     if (one.heartbeat || one.entry.revision <= progress.last) return false;
     progress.last = one.entry.revision;
-    return progress.current || wish.erased_at_first || one.entry.kind != jetstream::entry_kind::erased;
+    return wish.erased_at_first || one.entry.kind != jetstream::entry_kind::erased || one.entry.revision > progress.old;
 }
 
 /// True if nothing is missing before it. number: the consumer's, of what came last.
@@ -236,6 +244,32 @@ bool follows(std::uint64_t& number, const watch_feed::item& one) noexcept {
     ++number;
     return true;
 }
+
+/// Whether each key that there was when the consumer was made has come. The server's counts do not say it while others
+/// write: a key that is written meanwhile comes with its new revision only, behind all the old ones. So it goes by
+/// revisions. Once one has come that is newer than the consumer, the old ones are over, and what was written meanwhile
+/// goes up to the bucket's last revision as it is then. An idle consumer has nothing more in any case.
+class completeness {
+public:
+    completeness(std::uint64_t at_first, std::uint64_t old, bool one_key) noexcept
+        : at_first_(at_first), old_(old), one_key_(one_key) {}
+    /// Whether the bucket's last revision has to be asked for, for reached().
+    bool asks(const watch_feed::item& one, std::uint64_t number) const noexcept {
+        if (one.heartbeat || one_key_ || enough_) return false;
+        return one.entry.revision > old_ || (number >= at_first_ && one.pending == 0);
+    }
+    bool reached(const watch_feed::item& one, std::uint64_t number, std::optional<std::uint64_t> last) noexcept {
+        if (one.heartbeat || (one_key_ && number >= at_first_)) return true;
+        if (last && *last == old_) return true;  // nobody has written since
+        if (last && one.entry.revision > old_) enough_ = last;
+        return enough_ && one.entry.revision >= *enough_;
+    }
+
+private:
+    std::uint64_t at_first_, old_;
+    bool one_key_;
+    std::optional<std::uint64_t> enough_;
+};
 
 raw_entry up_to_date() {
     raw_entry mark;
@@ -257,19 +291,27 @@ async_generator<raw_entry> nats_bucket::watch(std::shared_ptr<nats_bucket> self,
         } else {
             feed = co_await watch_feed::make(self, pattern, wish.headers_only, progress);
         }
+        if (!progress.old) progress.old = feed->old;
         if (!progress.current && feed->at_first == 0) {
             progress.current = true;
             raw_entry mark = up_to_date();
             co_yield std::move(mark);
         }
         std::uint64_t number = 0;
+        completeness complete(feed->at_first, feed->old, pattern.find_first_of("*>") == std::string::npos);
         for (;;) {
             std::optional<watch_feed::item> one = co_await feed->next();
             if (!one || !follows(number, *one)) break;
+            std::optional<std::uint64_t> newest;
+            bool failed = false;
+            if (!progress.current && complete.asks(*one, number)) {
+                try {
+                    newest = co_await self->last_revision();
+                } catch (const std::runtime_error&) { failed = true; }
+            }
+            if (failed) break;  // another consumer is made, or says why not
             const bool shown = shows(progress, *one, wish);
-            // A consumer says something while it is idle only: then all that there was has come, though some of it may
-            // have been written over or purged meanwhile, and so be missing in the count.
-            const bool all = !progress.current && (one->heartbeat || number >= feed->at_first);
+            const bool all = !progress.current && complete.reached(*one, number, newest);
             if (all) progress.current = true;
             if (shown) co_yield std::move(one->entry);
             if (all) {

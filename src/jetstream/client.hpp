@@ -87,6 +87,17 @@ private:
     nats_reply reply_;
 };
 
+/// A cancel that is due is thrown here; otherwise it completes at once. To be awaited before something is sent whose
+/// answer a cancel does not end the wait for: a task that sends again and again would else never be cancelled.
+class [[nodiscard]] nats_cancel_point final : public irrevocable<nats_cancel_point> {
+public:
+    bool start() const noexcept { return true; }
+    void unpark() const noexcept {}
+    void revert() const noexcept {}
+    void finish() const noexcept {}
+    void describe(std::string& out) const override { out += "its turn to send to a NATS server"; }
+};
+
 /// For simulations: if it is not empty, it makes the streams of this thread's connections, in place of
 /// open_connection().
 using nats_dialer = std::function<coro<stream>(const nats_server&)>;

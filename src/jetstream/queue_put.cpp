@@ -35,7 +35,7 @@ struct place_in_line {
     }
 };
 
-constexpr int wrong_last_id = 10070;  // the server's number for "wrong last msg ID"
+constexpr int wrong_last_id = 10070;                    // the server's number for "wrong last msg ID"
 constexpr std::chrono::milliseconds first_limit{1000};  // for an answer; twice as long each time it does not come
 
 }  // namespace
@@ -117,6 +117,7 @@ coro<> nats_queue::put_until_stored(const std::string& data, const std::string& 
             line.first = true;
             continue;
         }
+        if (!first_unknown) co_await nats_cancel_point();
         const judged j = co_await attempt(data, block, subject, unanswered);
         if (j == judged::stored) co_return;
         if (j == judged::shut) continue;

@@ -211,6 +211,41 @@ AIO_REAL_TEST("a holder whose key somebody else writes hears that the lock is lo
     });
 }
 
+AIO_REAL_TEST("a lease that is longer than the bucket keeps a value is refused, also by who has not made the bucket") {
+    if (!there_is_nats()) co_return;
+    nats_server server;
+    co_await server.start();
+    auto talk = [](jetstream::connection& js) -> aio::coro<> {
+        auto& made = co_await aio::enter(js.bucket<std::string>("short", {.ttl = 2s}));
+        auto& found = co_await aio::enter(js.bucket<std::string>("short"));
+        for (text_bucket* b : {&made, &found}) {
+            EXPECT_THROW(static_cast<void>(b->lock("x", jetstream::lease_options{.lease = 3s})), std::invalid_argument);
+            lease_lock l = b->lock("x", jetstream::lease_options{.lease = 2s});
+            co_await l.acquire();
+            co_await l.release();
+        }
+    };
+    co_await aio::with(jetstream::connect(server.url(), quick), talk);
+}
+
+AIO_REAL_TEST("a release without a server ends, and the lock runs out") {
+    if (!there_is_nats()) co_return;
+    nats_server server;
+    co_await server.start();
+    auto talk = [&](jetstream::connection& js) -> aio::coro<> {
+        auto& locks = co_await aio::enter(js.bucket<std::string>("locks"));
+        lease_lock l = locks.lock("x", {.lease = std::chrono::hours(24)});
+        co_await l.acquire();
+        server.kill();
+        co_await l.release();  // a day later, if it waited for the lease
+        EXPECT_FALSE(l.held());
+        EXPECT_EQ(l.fencing_token(), 0u);
+    };
+    jetstream::connect_options options = quick;
+    options.request_timeout = 200ms;
+    co_await aio::with(jetstream::connect(server.url(), options), talk);
+}
+
 AIO_REAL_TEST("an error of the body leaves with() as it is, and the lock is free") {
     co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {
         lease_lock l = a.lock("x", {.lease = 60s});

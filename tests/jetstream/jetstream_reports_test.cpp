@@ -123,11 +123,13 @@ AIO_TEST("a request that waits over two losses is sent on the connection that it
         const std::vector<std::string> again = co_await scripted_nats::until(second, "PUB q ");
         cancelled.cancel();
         co_await turns(2);
-        const std::string late = "MSG " + again.back().substr(6, again.back().rfind(' ') - 6) + " " + sid + " 4\r\nlate\r\n";
+        const std::string late =
+            "MSG " + again.back().substr(6, again.back().rfind(' ') - 6) + " " + sid + " 4\r\nlate\r\n";
         co_await second.write(std::string_view(late));
         aio::task<jetstream::message> next = aio::create_task(js.request("q", "?"));
         const std::vector<std::string> third = co_await scripted_nats::until(second, "PUB q ");
-        const std::string own = "MSG " + third.back().substr(6, third.back().rfind(' ') - 6) + " " + sid + " 3\r\nown\r\n";
+        const std::string own =
+            "MSG " + third.back().substr(6, third.back().rfind(' ') - 6) + " " + sid + " 3\r\nown\r\n";
         co_await second.write(std::string_view(own));
         const jetstream::message last = co_await next;
         EXPECT_EQ(last.data, "own");
@@ -149,6 +151,7 @@ AIO_TEST("servers that the cluster does not name any more are not tried any more
         servers.unreachable = {"a"};
         first.abort();
         aio::stream second = co_await servers.next();
+        servers.unreachable = {};
         const std::vector<std::string> last{"pod49"};
         EXPECT_EQ(servers.tried, last);
         servers.unreachable = {"pod49"};
@@ -156,6 +159,7 @@ AIO_TEST("servers that the cluster does not name any more are not tried any more
         aio::stream third = co_await servers.next();
         const std::vector<std::string> both{"pod49", "a"};  // what the user has named stays
         EXPECT_EQ(servers.tried, both);
+        co_await scripted_nats::until(third, "SUB _INBOX");
         EXPECT_EQ(js.status(), jetstream::connection_status::connected);
         third.abort();
     };
@@ -192,8 +196,9 @@ AIO_TEST("headers that no client should send reach the subscriber, and do not en
         auto news = js.subscribe("news");
         const std::string sid = co_await scripted_nats::until_subscribed(server, "news");
         using namespace std::string_literals;
-        const std::string odd = "Two Words: 1\r\n: no name\r\nno colon\r\nA: b:c: d\r\nEmpty:\r\nNul: x\0y\r\n"
-                                "Lone: a\rb\r\nTwice: 1\r\nTwice: 2\r\nLast:   spaces  \r\n"s;
+        const std::string odd =
+            "Two Words: 1\r\n: no name\r\nno colon\r\nA: b:c: d\r\nEmpty:\r\nNul: x\0y\r\n"
+            "Lone: a\rb\r\nTwice: 1\r\nTwice: 2\r\nLast:   spaces  \r\n"s;
         const std::string text = scripted_nats::with_headers("news", sid, odd, "data");
         co_await server.write(std::string_view(text));
         auto m = co_await news.next();
@@ -285,19 +290,6 @@ AIO_REAL_TEST("data beyond max_payload is refused in words everywhere, and what 
 
 // ---- queues ----
 
-AIO_REAL_TEST("a get() goes on when somebody has deleted the consumer behind its back") {
-    co_await served("", [](nats_server&, jetstream::connection& js) -> aio::coro<> {
-        auto& q = co_await aio::enter(js.queue<std::string>("orders"));
-        co_await q.put("before");
-        const jetstream::message said = co_await js.request("$JS.API.CONSUMER.DELETE.orders.workers", "");
-        EXPECT_NE(said.data.find("\"success\":true"), std::string::npos) << said.data;
-        const std::string item = co_await q.get();
-        EXPECT_EQ(item, "before");
-        co_await q.task_done();
-        co_await q.join();
-    });
-}
-
 AIO_REAL_TEST("a put whose answer is lost, of a queue that is shut down meanwhile, says that the item is stored") {
     co_await served("", [](nats_server& server, jetstream::connection& js) -> aio::coro<> {
         auto& q = co_await aio::enter(js.queue<std::string>("orders"));
@@ -344,6 +336,27 @@ AIO_REAL_TEST("a put that has not arrived, of a queue that is shut down meanwhil
         };
         co_await aio::with(proxy, through);
         EXPECT_EQ(co_await q.size(), 0u);
+    });
+}
+
+AIO_REAL_TEST("a task that does nothing but put is cancelled all the same") {
+    co_await served("", [](nats_server&, jetstream::connection& js) -> aio::coro<> {
+        auto& q = co_await aio::enter(js.queue<std::string>("orders", {.in_memory = true}));
+        auto& b = co_await aio::enter(js.bucket<std::string>("prices", {.in_memory = true}));
+        std::size_t put = 0;
+        auto queue_on = [&]() -> aio::coro<> {
+            for (;; ++put) co_await q.put("x");
+        };
+        auto store_on = [&]() -> aio::coro<> {
+            for (;;) co_await b.put("k", "x");
+        };
+        aio::background_tasks busy;
+        busy.create_task(queue_on());
+        busy.create_task(store_on());
+        for (std::uint64_t revision = 0; revision < 20; revision = co_await b.put("mine", "x")) {}
+        co_await busy.shutdown();
+        const std::size_t stored = co_await q.size();
+        EXPECT_EQ(stored, put);  // those whose put() has returned, and no other
     });
 }
 

@@ -10,9 +10,9 @@
 
 namespace aio_test {
 
-/// Runs work() as a task again and again, and cancels it after 0, 1, 2 ... steps, until it ends before that. after(step)
-/// says what has to be true each time. Work waits for a server, so beyond some turns of the loop a step is a time, which
-/// grows. Gives the number of the rounds.
+/// Runs work() as a task again and again, and cancels it after 0, 1, 2 ... steps, until it ends before that.
+/// after(step) says what has to be true each time. Work waits for a server, so beyond some turns of the loop a step is
+/// a time, which grows. Gives the number of the rounds.
 template<class Work, class After>
 aio::coro<int> cancelled_at_every_step(Work work, After after) {
     constexpr int turns_only = 60;

@@ -61,7 +61,7 @@ public:
             std::to_string(head.size() + data.size()) + "\r\n" + head + data + "\r\n";
     }
 
-    std::vector<std::string> tried;    // the hosts that were asked for
+    std::vector<std::string> tried;  // the hosts that were asked for
     std::set<std::string> unreachable;
 
 private:

@@ -31,7 +31,7 @@ namespace aio::inline v0::jetstream {
 
 /// The options of a lease_lock.
 struct lease_options {
-    delay lease = std::chrono::seconds(10);  // at least 100 ms
+    delay lease = std::chrono::seconds(10);  // at least 100 ms, and at most the bucket's ttl
 };
 
 /// Made by bucket_base::lock(). A manager, which may be used again. Any number of tasks may wait for one lease_lock: of
@@ -48,7 +48,8 @@ public:
     /// Irrevocable while the answer is under way that says whose it is; otherwise revertible. If no answer comes, a
     /// cancelled acquire() may leave it taken for a lease. Throws timeout_error, jetstream::error.
     coro<> acquire();
-    /// Gives the lock back, which the servers tell the others. A cancel waits for that. Throws lease_lost if it was not
+    /// Gives the lock back, which the servers tell the others. A cancel waits for that, and both for at most about the
+    /// request_timeout: if no server answers, the lock runs out. Throws lease_lost if it was not
     /// held to the end; std::logic_error if it was not acquired.
     coro<> release();
 

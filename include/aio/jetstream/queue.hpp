@@ -157,9 +157,9 @@ public:
     /// no connection, and while the queue is full. If an answer is lost, it tries again, and the servers drop the
     /// second. Irrevocable while an answer is under way: a cancel waits for it, at most for the request_timeout, and a
     /// stored item is told by a normal return; a put() that throws cancelled_error has put nothing, unless no answer
-    /// came. Throws queue_shut_down; timeout_error if no answer came for most of the duplicate_window, after which
-    /// another attempt might store the item twice; jetstream::error; what to_bytes() throws, and std::invalid_argument
-    /// for an id with a space, a line break or another control character, at once.
+    /// came. Throws queue_shut_down if it is not stored; timeout_error if no answer came for most of the
+    /// duplicate_window, after which another attempt might store the item twice; jetstream::error; what to_bytes()
+    /// throws, and std::invalid_argument for an id with a space, a line break or another control character, at once.
     coro<> put(const T& item, put_options options = {}) {
         return put_bytes(codec<T>::encode(item), std::string(options.id));
     }
