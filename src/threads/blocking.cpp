@@ -4,6 +4,7 @@
 #include "loop/loop_state.hpp"
 #include "loop/process_threads.hpp"
 #include "task/frames.hpp"
+#include "threads/thread_start.hpp"
 
 #include <aio/coro.hpp>
 #include <aio/detail/threads/blocking.hpp>
@@ -12,7 +13,6 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <csignal>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -58,16 +58,10 @@ struct blocking_pool::state {
 void blocking_pool::state::start_thread(const std::shared_ptr<state>& self) {
     workers.reserve(workers.size() + 1);
     auto w = std::make_shared<worker>();
-    sigset_t all, before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    try {
+    {
+        const signals_kept_away from_new_threads;
         w->thread = std::thread([self, w] { self->serve(*w); });
-    } catch (...) {
-        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        throw;
     }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     ::pthread_setname_np(w->thread.native_handle(), name);
     workers.push_back(std::move(w));
     ++idle;
@@ -304,7 +298,12 @@ blocking_pool& process_pool::get() {
 }
 
 std::size_t default_pool_threads() noexcept {
-    return std::min<std::size_t>(32, std::size_t{std::thread::hardware_concurrency()} + 4);
+    std::size_t cores = 1;
+    try {
+        cores = cores_to_use();
+    } catch (const std::bad_alloc&) {  // then there is no room for many threads, either
+    }
+    return std::min<std::size_t>(32, cores + 4);
 }
 
 namespace {

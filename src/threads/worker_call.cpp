@@ -41,8 +41,7 @@ bool worker_call_base::start() noexcept {
     loop_core& loop = *task_->loop();
     worker_ = threads_->take_on(index_);
     if (!worker_) {
-        refused_ =
-            std::make_exception_ptr(std::logic_error("these workers have been shut down: they take no more calls"));
+        refused_ = std::make_exception_ptr(std::logic_error(shut_down_message));
         return true;
     }
     home_ = mailbox_of(loop);

@@ -2,17 +2,16 @@
 // aio-worker-N, takes no signals, and runs loop_hooks::run_loop, which is what run() does.
 
 #include "threads/worker_threads.hpp"
+#include "threads/thread_start.hpp"
 
 #include <aio/task.hpp>
 
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstdio>
 #include <stdexcept>
 
 #include <pthread.h>
-#include <sched.h>
 
 namespace aio::inline v0 {
 namespace detail {
@@ -21,34 +20,16 @@ void throw_workers_moved_from() { throw_logic_error("these workers have been mov
 
 namespace {
 
-std::vector<int> cores_of_process() {
-    std::vector<int> cores;
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (::sched_getaffinity(0, sizeof set, &set) == 0) {
-        for (int i = 0; i < CPU_SETSIZE; ++i) {
-            if (CPU_ISSET(i, &set)) cores.push_back(i);
-        }
-    }
-    return cores;
-}
+// The thread's workers. A thread belongs to one object all its life.
+thread_local const worker_threads* of_this_thread = nullptr;
 
 std::size_t number_of_threads(const workers_options& options) {
-    if (options.threads != 0) return options.threads;
-    if (const std::size_t cores = cores_of_process().size(); cores != 0) return cores;
-    return std::max(1U, std::thread::hardware_concurrency());  // more than 1024 cores
-}
-
-void pin_this_thread(std::size_t index) noexcept {
-    try {
-        const std::vector<int> cores = cores_of_process();
-        if (index >= cores.size()) return;
-        cpu_set_t set;
-        CPU_ZERO(&set);
-        CPU_SET(cores[index], &set);
-        ::pthread_setaffinity_np(::pthread_self(), sizeof set, &set);  // else it stays where the system puts it
-    } catch (const std::bad_alloc&) {                                  // it is not pinned
+    constexpr std::size_t most = 1 << 22;  // that Linux can have
+    if (options.threads > most) {
+        throw std::invalid_argument(
+            "workers: " + std::to_string(options.threads) + " threads; has the number been below 0?");
     }
+    return options.threads != 0 ? options.threads : cores_to_use();
 }
 
 }  // namespace
@@ -118,7 +99,7 @@ void worker_threads::require_started(loop_core& asker) {
             "new workers");
     }
     if (calls_.load(std::memory_order_relaxed) & closed_bit) [[unlikely]]
-        throw_logic_error("these workers have been shut down: they take no more calls");
+        throw_logic_error(shut_down_message);
     if (!started()) [[unlikely]]
         start(asker);
 }
@@ -129,21 +110,21 @@ void worker_threads::start(loop_core& asker) {
     const std::lock_guard one_start(start_mutex_);
     if (started()) return;
     std::unique_lock lock(mutex_);
+    if (calls_.load() & closed_bit) throw_logic_error(shut_down_message);
     loop_settings settings = asker.state().settings;
     settings.debug = asker.debug;
     const loop_hooks& hooks = *asker.state().hooks;
-    sigset_t all, before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
     std::exception_ptr failed;
     std::vector<std::unique_ptr<worker_thread>> made;
     try {
+        const signals_kept_away from_new_threads;
         made.reserve(size_);
         for (std::size_t i = 0; i < size_; ++i) {
             made.push_back(std::make_unique<worker_thread>(*this, i));
             worker_thread& w = *made.back();
             settings.name = w.name;
             w.thread_ = std::thread([self = shared_from_this(), &w, &hooks, settings, i] {
+                of_this_thread = self.get();
                 if (self->pin_) pin_this_thread(i);
                 try {
                     hooks.run_loop(settings, w);
@@ -154,7 +135,6 @@ void worker_threads::start(loop_core& asker) {
             ++alive_;
         }
     } catch (...) { failed = std::current_exception(); }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     for (const auto& w : made) {
         if (!w->thread_.joinable()) continue;
         changed_.wait(lock, [&w] { return w->tried_; });
@@ -162,7 +142,8 @@ void worker_threads::start(loop_core& asker) {
     }
     if (!failed) {
         workers_ = std::move(made);
-        started_.store(true, std::memory_order_release);
+        started_.store(true);
+        if (calls_.load() == closed_bit) stop_all();  // shutdown() has come meanwhile, and could not stop them
         return;
     }
     lock.unlock();
@@ -199,11 +180,7 @@ void worker_threads::thread_ends() noexcept {
     }
 }
 
-bool worker_threads::has_this_thread() const noexcept {
-    if (!started()) return false;
-    const auto here = std::this_thread::get_id();
-    return std::any_of(workers_.begin(), workers_.end(), [&](const auto& w) { return w->thread_.get_id() == here; });
-}
+bool worker_threads::has_this_thread() const noexcept { return of_this_thread == this; }
 
 // The search begins at another worker each time, so that calls that come while all are idle go round.
 worker_thread* worker_threads::take_on(std::size_t index) noexcept {
@@ -239,7 +216,7 @@ void worker_threads::close() noexcept {
 }
 
 void worker_threads::stop_all() noexcept {
-    if (!started() || stopping_.exchange(true)) return;
+    if (!started_.load() || stopping_.exchange(true)) return;
     for (const auto& w : workers_) w->stop();
 }
 
@@ -251,6 +228,7 @@ bool worker_threads::tell_end(workers_shutdown::node& end) noexcept {
 }
 
 void worker_threads::join() noexcept {
+    const std::lock_guard one_at_a_time(join_mutex_);
     for (const auto& w : workers_) {
         if (w->thread_.joinable()) w->thread_.join();
     }
@@ -294,8 +272,8 @@ bool workers_shutdown::start() noexcept {
     phase_ = phase::parked;
     ++loop.outstanding;
     ++loop.state().shared_waits;
-    const bool over = threads_->tell_end(end_);
     threads_->close();
+    const bool over = threads_->tell_end(end_);
     if (!over) return false;
     --loop.outstanding;
     --loop.state().shared_waits;
@@ -303,9 +281,8 @@ bool workers_shutdown::start() noexcept {
     return true;
 }
 
-void workers_shutdown::finish() {
-    threads_->join();  // they have ended or are about to
-}
+// Several loops may shut the same workers down at once. The threads have ended or are about to.
+void workers_shutdown::finish() { threads_->join(); }
 
 }  // namespace detail
 

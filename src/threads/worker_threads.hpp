@@ -50,6 +50,8 @@ private:
     std::thread thread_;
 };
 
+inline constexpr const char* shut_down_message = "these workers have been shut down: they take no more calls";
+
 /// What an object of class workers has. Its threads hold it, too.
 class worker_threads : public std::enable_shared_from_this<worker_threads> {
 public:
@@ -93,6 +95,7 @@ private:
     std::atomic<bool> started_ = false;
     std::atomic<bool> stopping_ = false;
     std::mutex start_mutex_;  // start() holds it, and waits for the threads meanwhile
+    std::mutex join_mutex_;
     std::mutex mutex_;
     std::condition_variable changed_;
     std::vector<std::unique_ptr<worker_thread>> workers_;  // complete once started_
