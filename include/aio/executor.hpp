@@ -206,7 +206,7 @@ public:
 class thread_pool_executor {
 public:
     /// threads: how many there may be at most. Throws std::invalid_argument for 0. The default is that of the loop's
-    /// own executor: 4 more than there are cores, at most 32.
+    /// own executor: 4 more than there are cores (as workers counts them), at most 32.
     explicit thread_pool_executor(std::size_t threads = default_threads());
     thread_pool_executor(thread_pool_executor&&) noexcept = default;
     thread_pool_executor& operator=(thread_pool_executor&&) = delete;

@@ -35,9 +35,11 @@
 // them. The handle belongs to the loop that has started the server; what it is told holds for all threads, and what it
 // gives is for all of them together. close() ends listening at once here, and on the other threads as soon as their
 // loops hear of it; wait_closed(), drain() and exit wait until they have ended. If one of the threads cannot be
-// started, the others are ended, and the error is thrown. Over TCP each thread has a listening socket, and the kernel
-// spreads the connections (SO_REUSEPORT); no other process may listen on the port, unless reuse_port says so. A unix
-// socket, or one that is taken over, is accepted from by all threads: whoever is idle takes the connection.
+// started, the others are ended, and the error is thrown. If the loop of one ends by itself (it cannot ask the kernel
+// any more), the exception handler is told at once, and the server is closed. Over TCP each thread has a listening
+// socket, and the kernel spreads the connections (SO_REUSEPORT); no other process may listen on the port, unless
+// reuse_port says so. A unix socket, or one that is taken over, is accepted from by all threads: whoever is idle takes
+// the connection.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -56,8 +58,8 @@ namespace aio::inline v0 {
 /// limit: as in stream_options. backlog: how many connections the kernel holds until they are accepted. reuse_port:
 /// several processes share the port. context: connections are encrypted (tls_context::server); it is read before the
 /// call returns. handshake_timeout: a connection that has not completed the handshake of TLS by then is closed.
-/// threads: how many loops serve, each on a thread of its own; the loop that starts the server is one of them. 0: one
-/// for each core. The others are those of stream_options, for each connection.
+/// threads: how many loops serve, each on a thread of its own; the loop that starts the server is one of them. 0: as
+/// many as workers has. The others are those of stream_options, for each connection.
 struct server_options {
     std::size_t limit = 65536;
     int backlog = 100;

@@ -36,8 +36,8 @@
 
 namespace aio::inline v0 {
 
-/// threads: 0 is one for each core that the process may use. pin: each thread stays on a core of its own, as far as
-/// there are so many.
+/// threads: 0 is one for each core that the process may use, or fewer if its control group (a container) gets less time
+/// than that. pin: each thread stays on a core of its own, as far as there are so many.
 struct workers_options {
     std::size_t threads = 0;
     bool pin = false;
@@ -50,14 +50,14 @@ struct worker_statistics {
 };
 
 /// Event loops on threads of their own. They start with the first call, and take debug mode and the backend over from
-/// the loop that makes it; each has an exception handler of its own. They take no signals, and sleep when idle.
-/// Movable; a manager that gives itself. Several loops may use the same workers.
+/// the loop that makes it; each has an exception handler of its own. They sleep when idle, and take no signals but
+/// those of their own faults and SIGPROF. Movable; a manager that gives itself. Several loops may use the same workers.
 ///
 /// Destroy it when no call is under way, or co_await shutdown() before: the destructor ends idle loops, and joins their
 /// threads; calls that are left terminate the program with a message.
 class workers {
 public:
-    /// Starts the threads. Throws std::system_error if one cannot be started; those that were are ended then.
+    /// The threads start with the first call. Throws std::invalid_argument for more of them than Linux can have.
     explicit workers(workers_options options = {});
     workers(workers&&) noexcept = default;
     workers& operator=(workers&&) = delete;
@@ -102,8 +102,8 @@ public:
     std::vector<worker_statistics> statistics() const;
 
     /// Takes no more calls from here on; completes when those that it has got, the loops and the threads have ended.
-    /// Irrevocable: a cancel neither prevents nor interrupts it, and stays pending. May be called again. The workers
-    /// must outlive the await. std::logic_error: called on one of the workers' own loops.
+    /// Irrevocable: a cancel neither prevents nor interrupts it, and stays pending. May be called again, and by several
+    /// loops at once. The workers must outlive the await. std::logic_error: called on one of the workers' own loops.
     detail::workers_shutdown shutdown() noexcept { return detail::workers_shutdown(threads_.get()); }
 
 private:

@@ -4,7 +4,9 @@
 #include "loop/loop_state.hpp"
 
 #include <aio/event_loop.hpp>
-#include <aio/gather.hpp>
+#include <aio/exception_group.hpp>
+#include <aio/task_group.hpp>
+#include <aio/with.hpp>
 
 #include <exception>
 
@@ -119,13 +121,39 @@ public:
 };
 
 namespace {
-coro<> on_each(workers& w, const std::vector<std::unique_ptr<server_part>>& parts, coro<> (*call)(server_part*)) {
-    std::vector<coro<>> calls;
-    calls.reserve(parts.size());
-    for (std::size_t i = 0; i < parts.size(); ++i) calls.push_back(to_coro(w.run_on(i, call, parts[i].get())));
-    co_await gather(std::move(calls));
+
+/// Makes a call for each part, and waits until all have ended. The first error cancels the others, and is thrown.
+template<class Call>
+coro<> on_each(const std::vector<std::unique_ptr<server_part>>& parts, Call call) {
+    std::exception_ptr first;
+    try {
+        co_await with(task_group(), [&](task_group& g) {
+            for (std::size_t i = 0; i < parts.size(); ++i) g.create_task(call(i, parts[i].get()));
+        });
+    } catch (const exception_group& errors) { first = errors.exceptions().front(); }
+    if (first) std::rethrow_exception(first);
 }
+
+void report_end_of_thread(server_state& owner, const std::exception_ptr& error) noexcept {
+    get_running_loop().core().report(
+        [&] { return "a thread of the server on " + owner.name() + " has ended: the server is closed"; }, error,
+        nullptr);
+    owner.close();
+}
+
 }  // namespace
+
+// A loop that ends by itself takes its connections with it. The server is closed at once; those of the other threads
+// go on until they end, or the server is left.
+coro<> server_threads::stay_on(std::size_t i, server_part* part, server_state* owner) {
+    std::exception_ptr error;
+    try {
+        co_await workers_.run_on(i, &server_part::stay, part);
+    } catch (...) { error = std::current_exception(); }
+    if (!error) co_return;
+    if (is_cancelled(error)) std::rethrow_exception(error);
+    report_end_of_thread(*owner, error);
+}
 
 // The threads have ended when this is over, whatever happens.
 coro<> server_threads::keep(std::unique_ptr<server_parts_ending> self) {
@@ -133,22 +161,23 @@ coro<> server_threads::keep(std::unique_ptr<server_parts_ending> self) {
     server_threads& threads = *owner.others;
     std::exception_ptr error;
     try {
-        co_await on_each(threads.workers_, threads.parts_, &server_part::begin);
+        const auto begin = [&threads](std::size_t i, server_part* part) {
+            return to_coro(threads.workers_.run_on(i, &server_part::begin, part));
+        };
+        co_await on_each(threads.parts_, begin);
         threads.started_ = true;
         if (!self->started.done()) self->started.set_result();
-        co_await on_each(threads.workers_, threads.parts_, &server_part::stay);
+        const auto stay = [&](std::size_t i, server_part* part) { return threads.stay_on(i, part, &owner); };
+        co_await on_each(threads.parts_, stay);
     } catch (...) { error = std::current_exception(); }
+    const bool cancelled = error && is_cancelled(error);
+    if (error && !cancelled && self->started.done()) report_end_of_thread(owner, error);
     co_await threads.workers_.shutdown();
     if (!error) co_return;
     if (!self->started.done()) {
         self->started.set_exception(error);
-    } else if (is_cancelled(error)) {
+    } else if (cancelled) {
         std::rethrow_exception(error);
-    } else {
-        get_running_loop().core().report(
-            [&] { return "a thread of the server on " + owner.name() + " has ended: the server is closed"; }, error,
-            nullptr);
-        owner.close();
     }
 }
 

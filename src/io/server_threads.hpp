@@ -84,6 +84,7 @@ private:
     friend coro<> start_other_threads(server_ref owner);
     friend class server_parts_ending;
     static coro<> keep(std::unique_ptr<server_parts_ending> self);
+    coro<> stay_on(std::size_t i, server_part* part, server_state* owner);
     void give(server_part::order what) noexcept;
 
     std::vector<std::unique_ptr<server_part>> parts_;

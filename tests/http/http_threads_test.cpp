@@ -4,6 +4,7 @@
 #include "threads_seen.hpp"
 
 #include <aio/http.hpp>
+#include <aio/shared_queue.hpp>
 
 #include <atomic>
 #include <functional>
@@ -65,6 +66,30 @@ aio::descriptor listening_socket(int& port) {
     return socket;
 }
 
+/// A handler whose answers wait for the test.
+struct late_answers {
+    threads_seen seen;
+    aio_test::door door;
+    aio::shared_queue<int> begun;
+    auto handler() {
+        return [this](http::request) -> aio::coro<http::response> {
+            seen.note();
+            begun.put_nowait(0);
+            co_await door.wait();
+            co_return http::response(200, "late");
+        };
+    }
+    /// Shuts the door, sends requests, and waits until all are being answered.
+    aio::coro<std::vector<aio::task<std::string>>> ask_before_the_door(int port, int requests) {
+        while (!begun.empty()) begun.get_nowait();
+        door.close();
+        std::vector<aio::task<std::string>> asking;
+        for (int i = 0; i < requests; ++i) asking.push_back(aio::create_task(ask(port)));
+        for (int i = 0; i < requests; ++i) co_await begun.get();
+        co_return asking;
+    }
+};
+
 aio::coro<> cancelled(aio::task<> served) {
     served.cancel();
     bool was = false;
@@ -117,27 +142,15 @@ AIO_REAL_TEST("several threads accept from one listening socket") {
 
 AIO_REAL_TEST("requests under way on every thread are answered before serve() ends") {
     const int port = aio_test::free_port();
-    std::atomic<int> begun = 0, open = 0;
-    threads_seen seen;
-    const auto handler = [&](http::request) -> aio::coro<http::response> {
-        seen.note();
-        ++begun;
-        while (open == 0) co_await aio::sleep(1ms);
-        co_return http::response(200, "late");
-    };
-    open = 1;
-    auto served = aio::create_task(http::serve(handler, "127.0.0.1", port, {.threads = 2}));
+    late_answers late;
+    auto served = aio::create_task(http::serve(late.handler(), "127.0.0.1", port, {.threads = 2}));
     co_await until_served(port);
-    co_await ask_until(port, seen, 2);
-    open = 0;
-    begun = 0;
-    std::vector<aio::task<std::string>> asking;
-    for (int i = 0; i < 20; ++i) asking.push_back(aio::create_task(ask(port)));
-    while (begun != 20) co_await aio::sleep(1ms);
+    co_await ask_until(port, late.seen, 2);
+    std::vector<aio::task<std::string>> asking = co_await late.ask_before_the_door(port, 20);
     served.cancel();
     co_await aio::sleep(5ms);
     EXPECT_FALSE(served.done());
-    open = 1;
+    late.door.open();
     for (auto& a : asking) EXPECT_NE((co_await a).find("late"), std::string::npos);
     co_await cancelled(served);
 }
@@ -179,46 +192,36 @@ AIO_REAL_TEST("start_server() serves on threads, and its statistics are those of
 }
 
 AIO_REAL_TEST("drain() answers what is under way on all threads, and ends idle connections") {
-    std::atomic<int> begun = 0, open = 1;
-    threads_seen seen;
-    const auto handler = [&](http::request) -> aio::coro<http::response> {
-        seen.note();
-        ++begun;
-        while (open == 0) co_await aio::sleep(1ms);
-        co_return http::response(200, "late");
-    };
-    http::server v = co_await http::start_server(handler, "127.0.0.1", 0, {.threads = 2});
+    late_answers late;
+    http::server v = co_await http::start_server(late.handler(), "127.0.0.1", 0, {.threads = 2});
     std::vector<aio_test::raw_connection> idle;  // with keep-alive
-    while (seen.size() < 2) {
+    while (late.seen.size() < 2) {
         idle.push_back(co_await raw_connect(v.port()));
         co_await idle.back().write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
         std::string answer;
         while (answer.find("late") == std::string::npos) answer += co_await idle.back().read_some();
     }
-    open = 0;
-    begun = 0;
-    std::vector<aio::task<std::string>> asking;
-    for (int i = 0; i < 20; ++i) asking.push_back(aio::create_task(ask(v.port())));
-    while (begun != 20) co_await aio::sleep(1ms);
+    std::vector<aio::task<std::string>> asking = co_await late.ask_before_the_door(v.port(), 20);
     const aio::task<bool> drained = aio::create_task(v.drain(std::nullopt));
     for (auto& c : idle) {
         const std::string end = co_await c.read_some();
         EXPECT_EQ(end, "");
     }
     EXPECT_FALSE(drained.done());
-    open = 1;
+    late.door.open();
     for (auto& a : asking) EXPECT_NE((co_await a).find("late"), std::string::npos);
     const bool all = co_await drained;
     EXPECT_TRUE(all);
 }
 
 AIO_REAL_TEST("whoever leaves an HTTP server on threads has cancelled the handlers of all, and they have ended") {
-    std::atomic<int> begun = 0, ended = 0;
+    std::atomic<int> ended = 0;
+    aio::shared_queue<int> begun;
     threads_seen seen;
     const auto handler = [&](http::request) -> aio::coro<http::response> {
         const aio_test::counts_end at_end{ended};
         seen.note();
-        ++begun;
+        begun.put_nowait(0);
         co_await aio::sleep_forever();
         co_return http::response(200, "");
     };
@@ -228,10 +231,10 @@ AIO_REAL_TEST("whoever leaves an HTTP server on threads has cancelled the handle
         while (seen.size() < 2) {
             open.push_back(co_await raw_connect(v.port()));
             co_await open.back().write(get_once());
-            while (begun < static_cast<int>(open.size())) co_await aio::sleep(1ms);
+            co_await begun.get();
         }
     });
-    EXPECT_EQ(ended, begun);
+    EXPECT_EQ(ended, static_cast<int>(open.size()));
     EXPECT_EQ(v.statistics().active, 0u);
 }
 

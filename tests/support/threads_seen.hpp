@@ -1,5 +1,7 @@
 #pragma once
-// Notes on which threads handlers run.
+// Notes on which threads handlers run, and lets them wait for the test.
+
+#include <aio/shared_queue.hpp>
 
 #include <atomic>
 #include <cstddef>
@@ -28,6 +30,17 @@ public:
 private:
     mutable std::mutex mutex_;
     std::set<std::thread::id> seen_;
+};
+
+/// A door at which handlers wait, on whichever thread. It is open at first.
+class door {
+public:
+    void close() { closed_.put_nowait(0); }
+    void open() { closed_.task_done(); }
+    auto wait() noexcept { return closed_.join(); }
+
+private:
+    aio::shared_queue<int> closed_;
 };
 
 /// Counts that a scope has been left.

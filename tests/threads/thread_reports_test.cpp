@@ -73,9 +73,7 @@ PLAIN_TEST("the program's crash handler runs if a worker's call has a fault") {
     const int status = aio_test::in_a_fork([] {
         std::signal(SIGFPE, [](int) { ::_exit(7); });
         aio::workers w({.threads = 1});
-        aio::run([&]() -> aio::coro<> {
-            co_await w.run([] { ::raise(SIGFPE); });
-        });
+        aio::run([&]() -> aio::coro<> { co_await w.run([] { ::raise(SIGFPE); }); });
         return 1;
     });
     EXPECT_EQ(status, 7);
@@ -130,7 +128,8 @@ PLAIN_TEST("as many workers as the process may use cores, and no more") {
     std::thread([&] {  // taskset -c 0
         AIO_REQUIRE(::sched_setaffinity(0, sizeof one, &one) == 0);
         EXPECT_EQ(aio::workers().size(), 1u);
-    }).join();
+    })
+        .join();
 }
 
 // A count that has been below 0 once is a very large one: `n - 1` threads, for instance.
@@ -164,7 +163,8 @@ PLAIN_TEST("several loops may shut the same workers down at the same time") {
 }
 
 // progschj/ThreadPool 72, mzgl 101: an end that comes while the threads start is missed, and the join hangs.
-PLAIN_TEST("a shutdown() while the threads start ends them, and the call of the loop that starts them is refused or runs") {
+PLAIN_TEST(
+    "a shutdown() while the threads start ends them, and the call of the loop that starts them is refused or runs") {
     for (int round = 0; round < (AIO_TEST_SANITIZED ? 20 : 100); ++round) {
         aio::workers w({.threads = 2});
         std::atomic<int> there = 0, ran = 0, gave = 0, refused = 0;
@@ -178,7 +178,9 @@ PLAIN_TEST("a shutdown() while the threads start ends them, and the call of the 
                 try {
                     co_await call;
                     ++gave;
-                } catch (const std::logic_error&) { ++refused; } catch (const aio::cancelled_error&) { ++refused; }
+                } catch (const std::logic_error&) { ++refused; } catch (const aio::cancelled_error&) {
+                    ++refused;
+                }
             });
         });
         aio::run([&]() -> aio::coro<> {
@@ -220,7 +222,9 @@ AIO_REAL_TEST("an error of one call is that call's alone") {
             co_await w.run([] { throw std::runtime_error("planted"); });
         } catch (const std::runtime_error&) { threw = true; }
         EXPECT_TRUE(threw);
-        EXPECT_EQ(co_await w.run([i] { return i; }), i);
+        const auto same = [i] { return i; };
+        const int got = co_await w.run(same);
+        EXPECT_EQ(got, i);
     }
     co_await w.shutdown();
 }

@@ -1,5 +1,5 @@
 // Requests on a backend that only tells which descriptors are ready: each is tried, and parked at its descriptor where
-// it would block. io_uring overrides both functions.
+// it would block. io_uring leaves them to the epoll that it has inside.
 
 #include "loop/backend/backend.hpp"
 
