@@ -9,6 +9,7 @@
 #include <aio/with.hpp>
 
 #include <exception>
+#include <stdexcept>
 
 namespace aio::inline v0::detail {
 
@@ -122,13 +123,15 @@ public:
 
 namespace {
 
-/// Makes a call for each part, and waits until all have ended. The first error cancels the others, and is thrown.
-template<class Call>
-coro<> on_each(const std::vector<std::unique_ptr<server_part>>& parts, Call call) {
+/// Makes a call for each part, calls all_made(), and waits until all have ended. The first error cancels the others,
+/// and is thrown.
+template<class Call, class AllMade>
+coro<> on_each(const std::vector<std::unique_ptr<server_part>>& parts, Call call, AllMade all_made) {
     std::exception_ptr first;
     try {
         co_await with(task_group(), [&](task_group& g) {
             for (std::size_t i = 0; i < parts.size(); ++i) g.create_task(call(i, parts[i].get()));
+            all_made();
         });
     } catch (const exception_group& errors) { first = errors.exceptions().front(); }
     if (first) std::rethrow_exception(first);
@@ -164,11 +167,13 @@ coro<> server_threads::keep(std::unique_ptr<server_parts_ending> self) {
         const auto begin = [&threads](std::size_t i, server_part* part) {
             return to_coro(threads.workers_.run_on(i, &server_part::begin, part));
         };
-        co_await on_each(threads.parts_, begin);
+        co_await on_each(threads.parts_, begin, [] {});
         threads.started_ = true;
-        if (!self->started.done()) self->started.set_result();
         const auto stay = [&](std::size_t i, server_part* part) { return threads.stay_on(i, part, &owner); };
-        co_await on_each(threads.parts_, stay);
+        const auto tell = [&self] {
+            if (!self->started.done()) self->started.set_result();
+        };
+        co_await on_each(threads.parts_, stay, tell);
     } catch (...) { error = std::current_exception(); }
     const bool cancelled = error && is_cancelled(error);
     if (error && !cancelled && self->started.done()) report_end_of_thread(owner, error);
@@ -190,6 +195,7 @@ coro<> start_other_threads(server_ref owner) {
         threads.keeper_ = create_task(server_threads::keep(std::move(ending)), {.name = "threads of a server"});
         threads.keeper_.detail_state()->set_internal();
         co_await started;
+        if (owner->closed) throw std::runtime_error("a thread of the server has ended at once");
     } catch (...) { error = std::current_exception(); }
     if (!error) co_return;
     co_await server_leaving(owner);
