@@ -222,9 +222,15 @@ bool scheduler::look_for_deadlock() {
     throw deadlock_error(text);
 }
 
-// Asks the kernel for descriptors that are ready, then hears other threads, then fires the timers that are due.
+// Asks the kernel for descriptors that are ready, then hears other threads, then fires the timers that are due. A poll
+// that fails ends the loop: its thread must not count as an idle one any more, or others would see a deadlock.
 void scheduler::poll_kernel(std::optional<std::chrono::nanoseconds> timeout, time_point now) {
-    state_.io->poll(timeout);
+    try {
+        state_.io->poll(timeout);
+    } catch (...) {
+        state_.mail->awake();
+        throw;
+    }
     state_.mail->awake();
     const bool by_thread = state_.mail->drain();
     state_.last_poll = now;

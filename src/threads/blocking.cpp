@@ -17,8 +17,6 @@
 #include <thread>
 #include <vector>
 
-#include <pthread.h>
-
 namespace aio::inline v0::detail {
 
 namespace {
@@ -58,11 +56,7 @@ struct blocking_pool::state {
 void blocking_pool::state::start_thread(const std::shared_ptr<state>& self) {
     workers.reserve(workers.size() + 1);
     auto w = std::make_shared<worker>();
-    {
-        const signals_kept_away from_new_threads;
-        w->thread = std::thread([self, w] { self->serve(*w); });
-    }
-    ::pthread_setname_np(w->thread.native_handle(), name);
+    w->thread = detail::start_thread(name, [self, w] { self->serve(*w); });
     workers.push_back(std::move(w));
     ++idle;
     ++alive;

@@ -14,13 +14,11 @@
 #include <new>
 #include <optional>
 #include <sstream>
-#include <thread>
 #include <vector>
 
-#include <pthread.h>
 #include <sched.h>
 
-namespace aio::detail {
+namespace aio::inline v0::detail {
 
 signals_kept_away::signals_kept_away() noexcept {
     ::pthread_sigmask(SIG_SETMASK, nullptr, &before_);
@@ -116,4 +114,4 @@ void pin_this_thread(std::size_t index) noexcept {
     }
 }
 
-}  // namespace aio::detail
+}  // namespace aio::inline v0::detail

@@ -11,8 +11,6 @@
 #include <cstdio>
 #include <stdexcept>
 
-#include <pthread.h>
-
 namespace aio::inline v0 {
 namespace detail {
 
@@ -117,13 +115,12 @@ void worker_threads::start(loop_core& asker) {
     std::exception_ptr failed;
     std::vector<std::unique_ptr<worker_thread>> made;
     try {
-        const signals_kept_away from_new_threads;
         made.reserve(size_);
         for (std::size_t i = 0; i < size_; ++i) {
             made.push_back(std::make_unique<worker_thread>(*this, i));
             worker_thread& w = *made.back();
             settings.name = w.name;
-            w.thread_ = std::thread([self = shared_from_this(), &w, &hooks, settings, i] {
+            w.thread_ = start_thread(w.name, [self = shared_from_this(), &w, &hooks, settings, i] {
                 of_this_thread = self.get();
                 if (self->pin_) pin_this_thread(i);
                 try {
@@ -131,7 +128,6 @@ void worker_threads::start(loop_core& asker) {
                 } catch (...) { self->loop_failed(w, std::current_exception()); }
                 self->thread_ends();
             });
-            ::pthread_setname_np(w.thread_.native_handle(), w.name.substr(0, 15).c_str());
             ++alive_;
         }
     } catch (...) { failed = std::current_exception(); }

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include <pthread.h>
 #include <sched.h>
 
 namespace {
@@ -131,6 +132,32 @@ PLAIN_TEST("as many workers as the process may use cores, and no more") {
     })
         .join();
 }
+
+// openj9 1166: "failed to start thread - pthread_create failed (EAGAIN)", and which one it was is not said.
+#if !AIO_TEST_SANITIZED  // they look at the stacks of threads themselves
+AIO_REAL_TEST("a thread that the system refuses is named in the error, and the loop goes on") {
+    pthread_attr_t before, huge;
+    AIO_REQUIRE(::pthread_getattr_default_np(&before) == 0);
+    AIO_REQUIRE(::pthread_getattr_default_np(&huge) == 0);
+    ::pthread_attr_setstacksize(&huge, std::size_t{1} << 46);  // more than there are addresses
+    AIO_REQUIRE(::pthread_setattr_default_np(&huge) == 0);
+    aio::workers w({.threads = 2});
+    aio::thread_pool_executor pool(1);
+    std::string of_worker, of_pool;
+    try {
+        co_await w.run([] {});
+    } catch (const std::system_error& e) { of_worker = e.what(); }
+    try {
+        co_await aio::run_in_executor(pool, [] {});
+    } catch (const std::system_error& e) { of_pool = e.what(); }
+    AIO_REQUIRE(::pthread_setattr_default_np(&before) == 0);
+    EXPECT_NE(of_worker.find("aio-worker-0"), std::string::npos) << of_worker;
+    EXPECT_NE(of_pool.find("aio-executor"), std::string::npos) << of_pool;
+    EXPECT_EQ(co_await w.run([] { return 3; }), 3);
+    co_await w.shutdown();
+    co_await pool.shutdown();
+}
+#endif
 
 // A count that has been below 0 once is a very large one: `n - 1` threads, for instance.
 PLAIN_TEST("a number of threads that no system has is refused where it is given") {
