@@ -283,7 +283,7 @@ class Reference:
         for short in list(linked):
             linked.setdefault(short.rsplit("::", 1)[-1], linked[short])
         nav = []
-        index = ["# Reference", "This is every public name, by the header that declares it. The pages are made from the headers' comments; a name "
+        index = ["# Reference", "This is every public name, by the header that declares it. The pages are made from the headers' comments; a name or a member "
                  "without a comment fails the build. Where a signature says `awaitable`, the type has no public name: await the result at once."]
         groups = {}
         for header in sorted(self.pages):
