@@ -48,6 +48,7 @@ queue_base::~queue_base() = default;
 acknowledgement queue_base::task_done() { return acknowledgement(state_, state_->task_done()); }
 void queue_base::retry_later(delay d) { state_->retry_later(d); }
 int queue_base::delivery() const { return state_->delivery(); }
+std::string queue_base::id() const { return state_->id(); }
 coro<> queue_base::join() { return state_->join(); }
 coro<> queue_base::shutdown(bool immediate) { return state_->shutdown(immediate); }
 coro<std::size_t> queue_base::size() { return state_->size(); }

@@ -22,6 +22,11 @@ struct ack_words {
     int deliveries = 0;
     std::uint64_t sequence = 0;
 };
+std::uint64_t number_in(std::string_view text) {
+    std::uint64_t n = 0;
+    std::from_chars(text.data(), text.data() + text.size(), n);
+    return n;
+}
 ack_words read_ack_subject(std::string_view subject) {
     std::array<std::string_view, 12> words;
     std::size_t count = 0;
@@ -34,8 +39,13 @@ ack_words read_ack_subject(std::string_view subject) {
     ack_words w;
     if (count < 9 || words[0] != "$JS" || words[1] != "ACK") return w;
     const std::size_t at = count > 9 ? 6 : 4;
-    std::from_chars(words[at].data(), words[at].data() + words[at].size(), w.deliveries);
-    std::from_chars(words[at + 1].data(), words[at + 1].data() + words[at + 1].size(), w.sequence);
+    w.deliveries = static_cast<int>(number_in(words[at]));
+    w.sequence = number_in(words[at + 1]);
+    // A consumer that was made anew is called workers-TIMES-LAST: what was stored until then may have been given
+    // before.
+    const std::string_view consumer = words[at - 1];
+    const std::size_t dash = consumer.rfind('-');
+    if (dash != std::string_view::npos && w.sequence <= number_in(consumer.substr(dash + 1))) ++w.deliveries;
     return w;
 }
 
@@ -44,7 +54,11 @@ ack_words read_ack_subject(std::string_view subject) {
 // ---- items ----
 
 nats_item::nats_item(nats_queue& q, const nats_incoming& m)
-    : queue(&q), data(m.data), ack_subject(m.reply_to), came(get_running_loop().time()) {
+    : queue(&q),
+      data(m.data),
+      ack_subject(m.reply_to),
+      id(header_in(m.headers, "Nats-Msg-Id")),
+      came(get_running_loop().time()) {
     const ack_words words = read_ack_subject(m.reply_to);
     deliveries = std::max(words.deliveries, 1);
     sequence = words.sequence;
@@ -145,6 +159,7 @@ void nats_queue::delivered(std::size_t slot, const nats_incoming& m) {
             pull_ended(slot);
             demand_later(std::chrono::milliseconds(50 + random_below(100)));
             look_soon();
+            check_soon();
     }
 }
 
@@ -186,6 +201,7 @@ void nats_queue::reconnected() noexcept {
     try {
         demand();
         look_soon();  // what others have said meanwhile was not heard
+        check_soon();
     } catch (const std::bad_alloc&) {
         // the next get() asks
     }
@@ -300,6 +316,7 @@ void nats_queue::retry_later(delay d) {
 }
 
 int nats_queue::delivery() { return holder_with_item("delivery").items.front()->deliveries; }
+const std::string& nats_queue::id() { return holder_with_item("id").items.front()->id; }
 
 // ---- keeping items ----
 
@@ -333,6 +350,10 @@ void nats_queue::keep_alive() {
         if (pulls_[slot].left == 0 || pulls_[slot].until > now) continue;
         pull_ended(slot);
         look_soon();
+    }
+    if (wanting_ > 0 && now - checked_ >= std::chrono::seconds(1)) {  // tasks wait: is there nothing for them?
+        checked_ = now;
+        check_soon();
     }
     demand();
     if (!items_.empty() || pulls()) arm();

@@ -111,23 +111,6 @@ void nats_queue::adopt(const nlohmann::json& config) {
     shut_ = first == shut_subject_;
 }
 
-coro<> nats_queue::ensure_consumer() {
-    nlohmann::json info = co_await find_in_jetstream(client_, "CONSUMER.INFO." + consumer_path());
-    if (info.is_null()) {
-        nlohmann::json config = {{"durable_name", "workers"}, {"ack_policy", "explicit"}, {"deliver_policy", "all"},
-            {"replay_policy", "instant"}, {"max_deliver", -1}, {"max_ack_pending", -1}, {"max_waiting", 8192},
-            {"ack_wait", nanoseconds_of(options_.ack_wait, ack_wait_.count())}};
-        nlohmann::json body = {{"stream_name", stream_}, {"config", std::move(config)}};
-        info = co_await ask_jetstream(client_, "CONSUMER.DURABLE.CREATE." + consumer_path(), std::move(body));
-    }
-    const nlohmann::json config = info.value("config", nlohmann::json::object());
-    const auto there = config.value("ack_wait", ack_wait_.count());
-    if (options_.ack_wait.has_value() && there != nanoseconds_of(options_.ack_wait)) {
-        differs(name_, "an ack_wait in ns of", there, nanoseconds_of(options_.ack_wait));
-    }
-    ack_wait_ = std::chrono::nanoseconds(there);
-}
-
 /// Whether a queue is shut down stands in the subject of its stream: the servers themselves refuse what is put then.
 coro<> nats_queue::set_shut(bool shut) {
     nlohmann::json info = co_await ask_jetstream(client_, info_subject(), nullptr);
@@ -144,7 +127,13 @@ coro<> nats_queue::open() {
     if (open_) throw_logic_error("a jetstream::queue is entered once");
     nlohmann::json config = co_await ensure_stream(stream_);
     adopt(config);
-    co_await ensure_consumer();
+    const nlohmann::json info = co_await ensure_consumer(false);
+    const nlohmann::json consumer = info.value("config", nlohmann::json::object());
+    const auto there = consumer.value("ack_wait", ack_wait_.count());
+    if (options_.ack_wait.has_value() && there != nanoseconds_of(options_.ack_wait)) {
+        differs(name_, "an ack_wait in ns of", there, nanoseconds_of(options_.ack_wait));
+    }
+    ack_wait_ = std::chrono::nanoseconds(there);
     if (!dead_letters_.empty()) {
         config = co_await ensure_stream(stream_name(dead_letters_, "jetstream::queue, dead_letters"));
     }
@@ -192,7 +181,7 @@ coro<> nats_queue::join() {
     for (int nothing = 0; nothing < 2;) {
         const std::size_t left = co_await size();
         if (left == 0) {
-            const nlohmann::json info = co_await ask_jetstream(client_, "CONSUMER.INFO." + consumer_path(), nullptr);
+            const nlohmann::json info = co_await ensure_consumer(true);
             const auto waiting = info.value("num_pending", std::uint64_t(0));
             const auto worked_on = info.value("num_ack_pending", std::uint64_t(0));
             if (waiting == 0 && worked_on == 0) {
@@ -246,6 +235,7 @@ void nats_queue::fail(const char* why) noexcept {
 }
 
 void nats_queue::news(std::string_view text) {
+    if (text == "consumer") check_soon();
     if (!text.starts_with("shut")) return;
     if (text == "shut at once") drop_ready();
     was_shut();

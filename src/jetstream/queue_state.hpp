@@ -35,6 +35,7 @@ struct nats_item {
     nats_queue* queue;
     std::string data;
     std::string ack_subject;
+    std::string id;
     std::uint64_t sequence = 0;
     int deliveries = 1;
     time_point came;
@@ -60,6 +61,7 @@ public:
     coro<> confirm(std::string subject);
     void retry_later(delay d);
     int delivery();
+    const std::string& id();
     coro<> join();
     coro<> shutdown(bool immediate);
     coro<std::size_t> size();
@@ -87,15 +89,23 @@ private:
 
     void check_open() const;
     std::string info_subject() const { return "STREAM.INFO." + stream_; }
-    std::string consumer_path() const { return stream_ + ".workers"; }
+    std::string consumer_path() const { return stream_ + "." + consumer_; }
 
     // Making it: queue_open.cpp.
     nlohmann::json wanted_stream(const std::string& stream) const;
     coro<nlohmann::json> ensure_stream(std::string stream);
-    coro<> ensure_consumer();
     void adopt(const nlohmann::json& config);
     coro<> set_shut(bool shut);
     void stop_hearing() noexcept;
+
+    // The consumer on the servers: queue_consumer.cpp.
+    coro<nlohmann::json> find_consumer();
+    coro<nlohmann::json> ensure_consumer(bool anew);
+    void use_consumer(std::string name);
+    coro<> check_consumer();
+    static coro<> check_once(std::shared_ptr<nats_queue> self);
+    void check_soon();
+    std::string next_consumer(std::uint64_t last) const;
 
     // Putting: queue_put.cpp.
     coro<judged> attempt(const std::string& data, const std::string& block, const std::string& subject, int tries);
@@ -154,6 +164,18 @@ private:
     std::list<nats_item*> items_;  // all that are here
     queue<nats_item_ptr> ready_;
     std::unordered_map<task_base*, holder> holders_;
+    /// What the consumer may have forgotten: the oldest item, as long as it stays the oldest although nothing is worked
+    /// on.
+    struct suspicion {
+        std::uint64_t oldest = 0;
+        int seen = 0;
+        time_point since, last;
+    };
+    std::string consumer_ = "workers";  // workers-TIMES-LAST, once it was made anew
+    suspicion suspicion_;
+    bool checking_ = false;
+    time_point checked_{};
+
     callback_handle timer_;
     bool armed_ = false;
 

@@ -10,6 +10,8 @@
 #include "faulty_proxy.hpp"
 #include "nats_servers.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <sys/prctl.h>
 
 using namespace aio_test;
@@ -113,6 +115,7 @@ public:
         if (is_short()) outages_.push_back({begin_, now()});  // leaders change on a loaded machine without a fault, too
         tally t;
         t.stored = stored_;
+        t.copies_differ = copies_differ_;
         t.kept = kept_;
         t.dead = dead_;
         std::vector<std::string> put, got;
@@ -177,19 +180,35 @@ private:
         }
         std::printf("  the producers have put all after %.1f s\n", since_begin());
         try {
-            co_await aio::wait_for(q.join(), 60s);
+            co_await aio::wait_for(q.join(), 150s);
             std::printf("  the consumers have done all after %.1f s\n", since_begin());
-        } catch (const aio::timeout_error&) { std::puts("  join() has waited for 60 s, and not ended"); }
+        } catch (const aio::timeout_error&) { std::puts("  join() has waited for 150 s, and not ended"); }
         kept_ = static_cast<std::int64_t>(co_await q.size());
+        if (const char* keep = std::getenv("AIO_CHAOS_KEEP")) {
+            for (const char* what : {"STREAM.INFO.chaos", "CONSUMER.LIST.chaos"}) {
+                const std::string question = std::string("$JS.API.") + what;
+                const jetstream::message said = co_await js.request(question, "");
+                std::puts(said.data.c_str());
+            }
+            for (int i = 0; i < 3; ++i) {
+                const std::string copy =
+                    "cp " + cluster_[static_cast<std::size_t>(i)].log() + " " + keep + "/log" + std::to_string(i);
+                if (std::system(copy.c_str()) != 0) std::puts("no copy");
+            }
+            std::string copy = "cp " + place_.path("journal") + "* " + keep;
+            if (std::system(copy.c_str()) != 0) std::puts("no copy");
+        }
         auto count_dead = [this](text_queue& dead) -> aio::coro<> {
             dead_ = static_cast<std::int64_t>(co_await dead.size());
         };
         co_await aio::with(js.queue<std::string>(dead_name), count_dead);
-        const std::string question = std::string("$JS.API.STREAM.INFO.") + queue_name;
-        const jetstream::message said = co_await js.request(question, "");
-        const std::size_t at = said.data.find("\"last_seq\":");
-        AIO_REQUIRE(at != std::string::npos);
-        stored_ = std::atoll(said.data.c_str() + at + 11);
+        // Each server is asked how many messages its own copy has ever had.
+        for (std::size_t i = 0; i < 3; ++i) {
+            const std::string said = co_await cluster_[i].streams();
+            const std::int64_t last = last_sequence(said);
+            if (i > 0 && last != stored_) copies_differ_ = true;
+            stored_ = i == 0 ? last : std::min(stored_, last);
+        }
     }
 
     // ---- servers: one fault at a time, and the next one when all three have caught up
@@ -202,6 +221,8 @@ private:
             const auto who = static_cast<std::size_t>(below(3));
             const auto away = std::chrono::milliseconds(is_short() ? 700 : 200 + below(6000));
             const int kind = is_short() ? turn : below(many);
+            std::printf("  %.2f s %lld: %c of server %zu for %lld ms\n", since_begin(), static_cast<long long>(now()),
+                kinds_[static_cast<std::size_t>(kind)], who, static_cast<long long>(away.count()));
             switch (kinds_[static_cast<std::size_t>(kind)]) {
                 case 'k': co_await kill_server(who, away); break;
                 case 's': co_await stop_server(who, away); break;
@@ -222,6 +243,13 @@ private:
             if (all) ++current;
             AIO_REQUIRE(since_begin() < seconds_ + 250);
         }
+    }
+    static std::int64_t last_sequence(const std::string& said) {
+        const nlohmann::json all = nlohmann::json::parse(said);
+        for (const nlohmann::json& stream : all.at("account_details").at(0).at("stream_detail")) {
+            if (stream.at("name") == queue_name) return stream.at("state").at("last_seq");
+        }
+        throw std::runtime_error("a server has no copy of the stream");
     }
     aio::coro<> kill_server(std::size_t who, std::chrono::milliseconds away) {
         ++n_.killed;
@@ -278,6 +306,7 @@ private:
     counts n_;
     std::int64_t begin_ = 0, end_ = 0;
     std::int64_t stored_ = 0, kept_ = 0, dead_ = 0;
+    bool copies_differ_ = false;
 };
 
 int work_as_told(char** words) {

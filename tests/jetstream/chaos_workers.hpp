@@ -123,6 +123,7 @@ inline aio::coro<> work_on_items(text_queue& q, journal& log) {
     for (;;) {
         const std::string item = co_await q.get();
         const std::string words = " " + item + " " + std::to_string(q.delivery()) + " " + std::to_string(now());
+        if (q.id() != item) throw std::runtime_error("the id of " + item + " is " + q.id());
         log.line("g" + words);
         co_await aio::sleep(std::chrono::microseconds(random() % 3000));
         log.line("d" + words);

@@ -73,6 +73,11 @@ public:
         leader_from_ = now() + time;
         for (auto& [name, s] : streams_) s->forget_pulls(chance(500));
     }
+    /// A new leader counts some items as done that the streams still have, and how often an item was given, it may not
+    /// know: what nats-server does after some elections.
+    void forget() {
+        for (auto& [name, s] : streams_) s->forget([this] { return chance(200); }, chance(500));
+    }
     /// A connection's bytes stand still for this time: beyond two pings its client leaves it.
     void freeze(std::uint64_t which, std::chrono::milliseconds time) {
         if (!peers_.empty()) nth(which).frozen_until = now() + time;
@@ -277,7 +282,7 @@ private:
             at = dot + 1;
         }
         model_stream* const s = find(words.at(2));
-        if (!s || s->consumer.is_null()) return;
+        if (!s || s->consumer.is_null() || words.at(3) != s->consumer_name()) return;
         s->answer(number(words.at(5)), text, now());
         answer(reply, "");
     }
@@ -310,6 +315,8 @@ private:
         const bool of_stream = is("STREAM.");
         const std::size_t at = of_stream ? what.find('.', 7) + 1
             : is("CONSUMER.INFO.")       ? 14
+            : is("CONSUMER.NAMES.")      ? 15
+            : is("CONSUMER.DELETE.")     ? 16
             : is("CONSUMER.MSG.NEXT.")   ? 18
                                          : std::string("CONSUMER.DURABLE.CREATE.").size();
         model_stream* const s = find(word(at));
@@ -324,10 +331,27 @@ private:
             streams_.erase(word(at));
             return json{{"success", true}}.dump();
         }
+        if (is("CONSUMER.NAMES.")) {
+            json names = json::array();
+            if (!s->consumer.is_null()) names.push_back(s->consumer_name());
+            return json{{"consumers", names}}.dump();
+        }
+        const std::string consumer = what.substr(what.rfind('.') + 1);
         if (is("CONSUMER.DURABLE.CREATE.")) {
-            s->consumer = body.at("config");
-        } else if (s->consumer.is_null()) {
+            if (s->consumer.is_null()) {
+                s->make_consumer(body.at("config"));
+            } else if (s->consumer_name() != consumer) {
+                return refusal(400, 10099, "multiple non-filtered consumers not allowed on workqueue stream");
+            }
+        } else if (s->consumer.is_null() || s->consumer_name() != consumer) {
+            if (is("CONSUMER.MSG.NEXT.")) {
+                route(reply, "", "NATS/1.0 503\r\n\r\n", "", reply);
+                return "";
+            }
             return refusal(404, 10014, "consumer not found");
+        } else if (is("CONSUMER.DELETE.")) {
+            s->delete_consumer();
+            return json{{"success", true}}.dump();
         } else if (is("CONSUMER.MSG.NEXT.")) {
             const std::chrono::nanoseconds expires(body.value("expires", std::int64_t(0)));
             const aio::time_point until = expires.count() > 0 ? now() + expires : aio::time_point::max();

@@ -148,6 +148,34 @@ public:
         }
         pulls_.clear();
     }
+    std::string consumer_name() const { return consumer.at("durable_name"); }
+    void make_consumer(json wanted) {
+        consumer = std::move(wanted);
+        next_ = 1;
+        consumer_sequence_ = 0;
+        times_.clear();
+    }
+    void delete_consumer() {
+        for (const pull& p : pulls_) refuse(p, "409 Consumer Deleted");
+        pulls_.clear();
+        pending_.clear();
+        again_.clear();
+        consumer = nullptr;
+    }
+    /// The consumer takes these items as done, and the stream keeps them.
+    template<class Which>
+    void forget(Which which, bool counts) {
+        for (const auto& [sequence, one] : items_) {
+            if (!which()) continue;
+            if (sequence >= next_) continue;  // it will be given all the same
+            pending_.erase(sequence);
+            std::erase(again_, sequence);
+            hooks_.log(one.data, "forgotten");
+        }
+        if (!counts) return;
+        for (auto& [sequence, times] : times_) times = 0;
+        for (const auto& [sequence, one] : items_) hooks_.log(one.data, "uncounted");
+    }
     std::size_t purge() {
         const std::size_t n = items_.size();
         while (!items_.empty()) remove(items_.begin()->first, "dropped");
@@ -155,11 +183,15 @@ public:
         return n;
     }
 
-    json info() const { return {{"config", config}, {"state", {{"messages", items_.size()}, {"last_seq", last_}}}}; }
+    json info() const {
+        const std::uint64_t first = items_.empty() ? last_ + 1 : items_.begin()->first;
+        return {{"config", config},
+            {"state", {{"messages", items_.size()}, {"first_seq", first}, {"last_seq", last_}}}};
+    }
     json consumer_info() const {
         std::size_t waiting = 0;
         for (auto at = items_.lower_bound(next_); at != items_.end(); ++at) ++waiting;
-        return {{"config", consumer}, {"num_pending", waiting}, {"num_ack_pending", pending_.size() + again_.size()}};
+        return {{"config", consumer}, {"delivered", {{"stream_seq", next_ - 1}}}, {"num_pending", waiting}, {"num_ack_pending", pending_.size() + again_.size()}};
     }
 
     json config;
@@ -182,6 +214,7 @@ private:
         std::erase(again_, sequence);
     }
     void deliver(aio::time_point now) {
+        if (consumer.is_null()) return;
         while (!pulls_.empty()) {
             pull& p = pulls_.front();
             if (!hooks_.there(p.peer)) {
@@ -201,7 +234,7 @@ private:
             pending_[sequence] = now + ack_wait();
             const int times = ++times_[sequence];
             ++deliveries;
-            const std::string ack = "$JS.ACK." + name() + ".workers." + std::to_string(times) + "." +
+            const std::string ack = "$JS.ACK." + name() + "." + consumer_name() + "." + std::to_string(times) + "." +
                 std::to_string(sequence) + "." + std::to_string(++consumer_sequence_) + ".1." +
                 std::to_string(items_.size());
             const item& one = items_.at(sequence);

@@ -23,6 +23,7 @@ public:
     /// extra: further lines of its configuration.
     explicit nats_server(std::string extra = {}, std::string name = "alone") : name_(std::move(name)) {
         port_ = free_port();
+        watch_port_ = free_port();
         extra_ = std::move(extra);
     }
     void configure(std::string extra) { extra_ = std::move(extra); }
@@ -36,9 +37,10 @@ public:
     }
     void start_only() {
         place_.write("conf",
-            "server_name: " + name_ + "\nlisten: 127.0.0.1:" + std::to_string(port_) + "\npid_file: \"" +
-                place_.path("pid") + "\"\nlog_file: \"" + place_.path("log") + "\"\njetstream { store_dir: \"" +
-                place_.path("store") + "\", max_mem: 256MB, max_file: " + max_file + " }\n" + extra_ + "\n");
+            "server_name: " + name_ + "\nlisten: 127.0.0.1:" + std::to_string(port_) +
+                "\nhttp: 127.0.0.1:" + std::to_string(watch_port_) + "\npid_file: \"" + place_.path("pid") +
+                "\"\nlog_file: \"" + place_.path("log") + "\"\njetstream { store_dir: \"" + place_.path("store") +
+                "\", max_mem: 256MB, max_file: " + max_file + " }\n" + extra_ + "\n");
         program_.emplace(
             std::vector<std::string>{"nats-server", "-c", place_.path("conf")}, time_limit);  // elections take long
     }
@@ -74,6 +76,16 @@ public:
     std::uint16_t port() const { return port_; }
     std::string url() const { return "nats://127.0.0.1:" + std::to_string(port_); }
     std::string log() const { return place_.path("log"); }
+    /// What this server alone says of its copies of the streams, as JSON: also one that is no leader.
+    aio::coro<std::string> streams() {
+        aio::stream s = co_await aio::open_connection("127.0.0.1", watch_port_);
+        const std::string question = "GET /jsz?streams=true&consumers=true HTTP/1.0\r\n\r\n";
+        co_await s.write(question);
+        const std::string said = co_await s.read();
+        const std::size_t body = said.find("\r\n\r\n");
+        AIO_REQUIRE(body != std::string::npos);
+        co_return said.substr(body + 4);
+    }
 
     std::string max_file = "2GB";
     int time_limit = 300;  // seconds, from each start on
@@ -86,7 +98,7 @@ private:
     }
     folder place_;
     std::string name_, extra_;
-    std::uint16_t port_ = 0;
+    std::uint16_t port_ = 0, watch_port_ = 0;
     std::optional<other_program> program_;
 };
 
@@ -139,7 +151,7 @@ private:
 
 /// Whether all three have all there is of a queue: a cluster survives the loss of one of three, not of two.
 inline aio::coro<bool> is_current(aio::jetstream::connection& js, const std::string& queue) {
-    const std::string questions[] = {"$JS.API.STREAM.INFO." + queue, "$JS.API.CONSUMER.INFO." + queue + ".workers"};
+    const std::string questions[] = {"$JS.API.STREAM.INFO." + queue, "$JS.API.CONSUMER.LIST." + queue};
     for (const std::string& question : questions) {
         std::string said;
         try {

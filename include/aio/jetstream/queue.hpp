@@ -86,6 +86,7 @@ struct queue_statistics {
     std::uint64_t acknowledged;  // task_done()
     std::uint64_t given_back;    // by tasks that ended without it, and by retry_later()
     std::uint64_t dead;          // given up, after max_deliver
+    std::uint64_t forgotten;     // times that the servers had forgotten items, and were made to give them again
     std::size_t ready;           // items that wait here for a task
     std::size_t held;            // items that tasks work on
     std::size_t tasks_getting;   // that wait in get()
@@ -125,6 +126,10 @@ public:
     void retry_later(delay d);
     /// How often that item has been given to somebody, this time included. Throws as task_done().
     int delivery() const;
+    /// The identity under which that item was put: put_options::id, or what put() has made. It is the same however
+    /// often the item is given to somebody, so work that may not be done twice can be guarded by it. Throws as
+    /// task_done().
+    std::string id() const;
 
     /// Completes when nothing is left, neither waiting nor being worked on, by anybody. The servers are asked again
     /// after a pause, of at most 200 ms. Revertible. Throws jetstream::error if they cannot say.
