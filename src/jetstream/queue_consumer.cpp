@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <stdexcept>
 
 namespace aio::inline v0 {
 namespace detail {
@@ -132,6 +133,8 @@ coro<> nats_queue::check_once(std::shared_ptr<nats_queue> self) {
         co_await wait_for(self->check_consumer(), api_patience);
     } catch (const std::runtime_error&) {
         // nobody can say: the next one asks again
+    } catch (const std::logic_error&) {
+        // the connection has been closed
     }
 }
 

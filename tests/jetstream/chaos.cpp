@@ -124,14 +124,13 @@ public:
             t.failed_workers += workers_[i]->failed();
         }
         read_journals(t, put, per_producer_, got, outages_);
-        print(t);
         // nats-server says so when it throws its copy of the stream away: docs/guide/machines.md, "Limits".
-        std::size_t resets = 0;
         for (std::size_t i = 0; i < 3; ++i) {
             const std::string log = content_of(cluster_[i].log());
-            for (std::size_t at = 0; (at = log.find("Resetting stream", at)) != std::string::npos; ++at) ++resets;
+            for (std::size_t at = 0; (at = log.find("Resetting stream", at)) != std::string::npos; ++at) ++t.resets;
         }
-        std::printf("  servers have thrown their copy of the stream away %zu times\n", resets);
+        print(t);
+        std::printf("  servers have thrown their copy of the stream away %zu times\n", t.resets);
         const counts& n = n_;
         std::printf("  servers: %d killed with -9, %d stopped, %d cut off, %d cut off silently\n", n.killed, n.stopped,
             n.cut, n.held);
@@ -184,20 +183,6 @@ private:
             std::printf("  the consumers have done all after %.1f s\n", since_begin());
         } catch (const aio::timeout_error&) { std::puts("  join() has waited for 150 s, and not ended"); }
         kept_ = static_cast<std::int64_t>(co_await q.size());
-        if (const char* keep = std::getenv("AIO_CHAOS_KEEP")) {
-            for (const char* what : {"STREAM.INFO.chaos", "CONSUMER.LIST.chaos"}) {
-                const std::string question = std::string("$JS.API.") + what;
-                const jetstream::message said = co_await js.request(question, "");
-                std::puts(said.data.c_str());
-            }
-            for (int i = 0; i < 3; ++i) {
-                const std::string copy =
-                    "cp " + cluster_[static_cast<std::size_t>(i)].log() + " " + keep + "/log" + std::to_string(i);
-                if (std::system(copy.c_str()) != 0) std::puts("no copy");
-            }
-            std::string copy = "cp " + place_.path("journal") + "* " + keep;
-            if (std::system(copy.c_str()) != 0) std::puts("no copy");
-        }
         auto count_dead = [this](text_queue& dead) -> aio::coro<> {
             dead_ = static_cast<std::int64_t>(co_await dead.size());
         };
@@ -221,8 +206,6 @@ private:
             const auto who = static_cast<std::size_t>(below(3));
             const auto away = std::chrono::milliseconds(is_short() ? 700 : 200 + below(6000));
             const int kind = is_short() ? turn : below(many);
-            std::printf("  %.2f s %lld: %c of server %zu for %lld ms\n", since_begin(), static_cast<long long>(now()),
-                kinds_[static_cast<std::size_t>(kind)], who, static_cast<long long>(away.count()));
             switch (kinds_[static_cast<std::size_t>(kind)]) {
                 case 'k': co_await kill_server(who, away); break;
                 case 's': co_await stop_server(who, away); break;

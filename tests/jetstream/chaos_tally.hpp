@@ -24,15 +24,19 @@ struct tally {
     std::size_t forgotten = 0;     // unmarked, and a server was away between: docs/guide/machines.md
     std::size_t unexplained = 0;   // unmarked, and all servers were there
     std::int64_t stored = 0;       // messages that the stream has ever had, by the server that says the least
+    std::size_t resets = 0;        // times that a server has thrown its copy away, and taken another one's
     bool copies_differ = false;    // the servers do not agree on that: docs/guide/machines.md, "Limits"
     std::int64_t dead = 0;
     std::int64_t kept = 0;  // items that the stream has at the end, given or not: docs/guide/machines.md, "Limits"
     std::size_t failed_workers = 0;
 
     std::int64_t doubled() const { return stored - static_cast<std::int64_t>(items); }
+    /// The servers' copies have differed. Then they store again what was removed before: docs/guide/machines.md,
+    /// "Limits".
+    bool servers_fault() const { return copies_differ || resets > 0; }
     bool holds() const {
         return known_stored == items && done == items && foreign == 0 && unexplained == 0 &&
-            (doubled() == 0 || copies_differ) && kept == 0 && dead == 0 && failed_workers == 0;
+            (doubled() == 0 || servers_fault()) && kept == 0 && dead == 0 && failed_workers == 0;
     }
 };
 
@@ -101,7 +105,7 @@ inline void print(const tally& t) {
     std::printf("  %-58s %8zu of %zu\n", "items that were worked on", t.done, t.items);
     std::printf("  %-58s %8zu\n", "items that nobody has put", t.foreign);
     std::printf("  %-58s %8lld\n", "stored twice, by the stream's last sequence", static_cast<long long>(t.doubled()));
-    if (t.copies_differ) std::puts("  the servers' copies of the stream differ: nats-server's change 4365");
+    if (t.servers_fault()) std::puts("  the servers' copies of the stream have differed: nats-server's change 4365");
     std::printf("  %-58s %8zu\n", "worked on once more", t.repeated);
     std::printf("  %-58s %8zu\n", "  of these, marked as delivered again", t.marked);
     std::printf("  %-58s %8zu\n", "  unmarked, while a server was away: it was forgotten", t.forgotten);

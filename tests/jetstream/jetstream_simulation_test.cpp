@@ -62,6 +62,10 @@ private:
         note(item + " " + what);
         if (what == "stored") {
             check(++stored_[item] == 1, item + " was stored twice");
+        } else if (what == "forgotten") {
+            forgotten_.insert(item);
+        } else if (what == "uncounted") {
+            uncounted_.insert(item);
         } else if (what == "acked") {
             check(processed_.count(item) > 0, item + " was acknowledged, and nobody has done it");
             gone_.insert(item);
@@ -117,7 +121,11 @@ private:
             const std::string item = co_await q.get();
             const int times = q.delivery();
             // A delivery that was held up on its way may come behind a later one, but none comes twice.
-            check(given_.emplace(item, times).second, item + " comes again, and is not marked");
+            const bool again = !given_.emplace(item, times).second;
+            const bool count_lost = forgotten_.count(item) > 0 || uncounted_.count(item) > 0;
+            check(!again || count_lost, item + " comes again, and is not marked");
+            if (forgotten_.count(item) && !uncounted_.count(item))
+                check(times > 1, item + " was forgotten, and is not marked");
             if (model_.chance(50)) {
                 co_await pause(200'000);  // longer than ack_wait
             } else {
@@ -205,6 +213,7 @@ private:
                 case 2:
                     note("election");
                     model_.elect(std::chrono::milliseconds(model_.below(12'000)));
+                    if (seed_ % 2 == 1) model_.forget();
                     break;
                 case 3:
                     model_.freeze(model_.below(connections), std::chrono::milliseconds(model_.below(120'000)));
@@ -287,6 +296,7 @@ private:
     std::map<std::string, int> stored_;
     std::set<std::pair<std::string, int>> given_;
     std::set<std::string> returned_, processed_, gone_, dropped_;
+    std::set<std::string> forgotten_, uncounted_;  // by the servers: seeds that are odd
     std::uint64_t done_ = 0;
     std::size_t ended_ = 0;
     bool shut_ = false, stopping_ = false;
@@ -338,6 +348,40 @@ AIO_TEST("a process that has not heard of a shutdown, or nobody could tell it, e
         EXPECT_TRUE(shut) << elections;
         co_await model.stop();
     }
+}
+
+AIO_TEST("an item that the servers have forgotten is given again, is marked, and has the same id") {
+    nats_model model(1, 1);
+    model.take_over();
+    auto& js = co_await aio::enter(jetstream::connect("nats://0"));
+    const jetstream::queue_options plain{};
+    auto& q = co_await aio::enter(js.queue<std::string>("work", plain));
+    const std::string tea = "tea";
+    co_await q.put(tea, {.id = "order-7"});
+    const std::string first = co_await q.get();
+    EXPECT_EQ(q.delivery(), 1);
+    model.find("work")->forget([] { return true; }, true);
+    auto other = [](text_queue& from) -> aio::coro<> {
+        const std::string item = co_await from.get();
+        EXPECT_EQ(item, "tea");
+        EXPECT_EQ(from.delivery(), 2);
+        EXPECT_EQ(from.id(), "order-7");
+        from.task_done();
+    };
+    co_await aio::create_task(other(q));
+    co_await q.join();
+    EXPECT_EQ(q.statistics().forgotten, 1u);
+    q.task_done();  // its consumer is gone, so this does nothing
+    const std::string next = "cake";
+    co_await q.put(next);
+    co_await aio::create_task([](text_queue& from) -> aio::coro<> {
+        const std::string item = co_await from.get();
+        EXPECT_EQ(item, "cake");
+        EXPECT_EQ(from.delivery(), 1);
+        from.task_done();
+    }(q));
+    co_await q.join();
+    co_await model.stop();
 }
 
 PLAIN_TEST("a thousand consumers, and hours of faults: the books balance") {

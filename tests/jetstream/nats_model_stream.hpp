@@ -185,13 +185,14 @@ public:
 
     json info() const {
         const std::uint64_t first = items_.empty() ? last_ + 1 : items_.begin()->first;
-        return {{"config", config},
-            {"state", {{"messages", items_.size()}, {"first_seq", first}, {"last_seq", last_}}}};
+        return {
+            {"config", config}, {"state", {{"messages", items_.size()}, {"first_seq", first}, {"last_seq", last_}}}};
     }
     json consumer_info() const {
         std::size_t waiting = 0;
         for (auto at = items_.lower_bound(next_); at != items_.end(); ++at) ++waiting;
-        return {{"config", consumer}, {"delivered", {{"stream_seq", next_ - 1}}}, {"num_pending", waiting}, {"num_ack_pending", pending_.size() + again_.size()}};
+        return {{"config", consumer}, {"delivered", {{"stream_seq", next_ - 1}}}, {"num_pending", waiting},
+            {"num_ack_pending", pending_.size() + again_.size()}};
     }
 
     json config;
