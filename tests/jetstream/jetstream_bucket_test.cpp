@@ -1,4 +1,5 @@
 // Buckets: what is put is got, by revision; a watch gives what there is and then each change once, whatever happens.
+#include "jetstream_steps.hpp"
 #include "nats_servers.hpp"
 
 #include <set>
@@ -284,28 +285,22 @@ AIO_REAL_TEST("watches end when their bucket is left") {
 
 AIO_REAL_TEST("a cancel at every step of put, get, update, keys and watch leaves the bucket usable") {
     co_await with_bucket({}, [](nats_server&, jetstream::connection& js, text_bucket& b) -> aio::coro<> {
-        bool done = false;
-        for (int step = 0; !done && step < 200; ++step) {
-            auto work = [&b]() -> aio::coro<> {
-                const std::uint64_t revision = co_await b.put("tea", "1");
-                co_await b.get("tea");
-                co_await b.update("tea", "2", revision);
-                co_await b.keys();
-                auto changes = b.watch("tea");
-                co_await next_of(changes);
-            };
-            aio::task<> t = aio::create_task(work());
-            co_await turns(step);
-            done = t.done();
-            t.cancel();
-            try {
-                co_await t;
-            } catch (const aio::cancelled_error&) {}
-        }
+        auto work = [&b]() -> aio::coro<> {
+            const std::uint64_t revision = co_await b.put("tea", "1");
+            co_await b.get("tea");
+            co_await b.update("tea", "2", revision);
+            co_await b.keys();
+            auto changes = b.watch("tea");
+            co_await next_of(changes);
+        };
+        auto after = [&js](int step) -> aio::coro<> {
+            EXPECT_EQ(js.statistics().requests, 0u) << step;
+            EXPECT_EQ(js.statistics().subscriptions, 0u) << step;
+            co_return;
+        };
+        co_await cancelled_at_every_step(work, after);
         const std::uint64_t revision = co_await b.put("tea", "3");
         auto e = co_await b.get("tea");
         EXPECT_EQ(e->revision, revision);
-        EXPECT_EQ(js.statistics().requests, 0u);
-        EXPECT_EQ(js.statistics().subscriptions, 0u);
     });
 }

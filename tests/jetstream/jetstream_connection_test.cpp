@@ -1,7 +1,6 @@
 // The connection: publish, subscribe, request, and what happens when a server goes away.
+#include "jetstream_steps.hpp"
 #include "nats_servers.hpp"
-
-#include "faulty_proxy.hpp"
 
 using namespace aio_test;
 namespace jetstream = aio::jetstream;
@@ -286,30 +285,22 @@ AIO_REAL_TEST("a server that is silent is left for another one") {
     if (!there_is_nats()) co_return;
     nats_server server;
     co_await server.start();
-    aio::event hold;
-    hold.set();
-    faulty_proxy proxy("127.0.0.1", server.port());
-    proxy.plan = [&hold](std::size_t connection) {
-        faulty_proxy::faults f;
-        if (connection == 0) f.hold_to_client = &hold;
-        return f;
-    };
-    auto through = [&](faulty_proxy& p) -> aio::coro<> {
+    holding_proxy proxy(server.port(), 1);
+    auto through = [&]() -> aio::coro<> {
         auto body = [&](jetstream::connection& js) -> aio::coro<> {
             auto events = js.events();
             co_await js.flush();
-            hold.clear();
+            proxy.to_client.clear();
             auto gone = co_await events.next();
             EXPECT_NE(gone->reason.find("does not answer"), std::string::npos) << gone->reason;
             auto back = co_await events.next();
             EXPECT_EQ(back->status, jetstream::connection_status::connected);
             co_await js.flush();
-            hold.set();
+            proxy.to_client.set();
         };
-        const std::string url = "nats://127.0.0.1:" + std::to_string(p.port());
-        co_await aio::with(jetstream::connect(url, {.ping_interval = 10ms, .discover = false}), body);
+        co_await aio::with(jetstream::connect(proxy.url(), {.ping_interval = 10ms, .discover = false}), body);
     };
-    co_await aio::with(std::ref(proxy).get(), through);
+    co_await aio::with(proxy, through);
 }
 
 AIO_REAL_TEST("a cluster names its other servers, and one takes over for one that is killed") {
@@ -338,25 +329,22 @@ AIO_REAL_TEST("a cancel at every step of connecting and talking leaves nothing b
     nats_server server;
     co_await server.start();
     const int before = lowest_free_descriptor();
-    bool done = false;
-    for (int step = 0; !done && step < 200; ++step) {
-        auto talk = [&server]() -> aio::coro<> {
-            auto body = [](jetstream::connection& js) -> aio::coro<> {
-                auto in = js.subscribe("x");
-                co_await js.publish("x", "y");
-                co_await js.flush();
-                co_await in.next();
-            };
-            co_await aio::with(jetstream::connect(server.url()), body);
+    auto talk = [&server]() -> aio::coro<> {
+        auto body = [](jetstream::connection& js) -> aio::coro<> {
+            auto in = js.subscribe("x");
+            auto questions = js.subscribe("double");
+            co_await js.publish("x", "y");
+            co_await js.flush();
+            co_await in.next();
+            aio::task<jetstream::message> asked = aio::create_task(js.request("double", "?"));
+            auto question = co_await questions.next();
+            co_await js.publish(question->reply_to, "!");
+            co_await asked;
         };
-        aio::task<> t = aio::create_task(talk());
-        co_await turns(step);
-        done = t.done();
-        t.cancel();
-        try {
-            co_await t;
-        } catch (const aio::cancelled_error&) {}
-    }
+        co_await aio::with(jetstream::connect(server.url()), body);
+    };
+    auto nothing = [](int) -> aio::coro<> { co_return; };
+    co_await cancelled_at_every_step(talk, nothing);
     co_await turns(5);
     EXPECT_EQ(lowest_free_descriptor(), before);
 }

@@ -1,7 +1,6 @@
 // A lock over machines: one holder at a time, whoever dies, and a holder that loses it hears of it.
+#include "jetstream_steps.hpp"
 #include "nats_servers.hpp"
-
-#include "faulty_proxy.hpp"
 
 #include <sys/wait.h>
 
@@ -149,16 +148,9 @@ AIO_REAL_TEST("who is cut off loses the lock: its body is cancelled, and the oth
     if (!there_is_nats()) co_return;
     nats_server server;
     co_await server.start();
-    aio::event open;
-    open.set();
-    faulty_proxy proxy("127.0.0.1", server.port());
-    proxy.plan = [&open](std::size_t) {
-        faulty_proxy::faults f;
-        f.hold_to_server = &open;
-        return f;
-    };
-    auto through = [&](faulty_proxy& p) -> aio::coro<> {
-        const std::string behind = "nats://127.0.0.1:" + std::to_string(p.port());
+    holding_proxy proxy(server.port());
+    auto through = [&]() -> aio::coro<> {
+        const std::string behind = proxy.url();
         bool lost = false, cancelled = false;
         auto cut_off = [&](text_bucket& a) -> aio::coro<> {
             auto other = [&](text_bucket& b) -> aio::coro<> {
@@ -166,7 +158,7 @@ AIO_REAL_TEST("who is cut off loses the lock: its body is cancelled, and the oth
                 std::uint64_t token = 0;
                 auto body = [&]() -> aio::coro<> {
                     token = l.fencing_token();
-                    open.clear();
+                    proxy.to_server.clear();
                     try {
                         co_await aio::sleep_forever();
                     } catch (const aio::cancelled_error&) {
@@ -181,7 +173,7 @@ AIO_REAL_TEST("who is cut off loses the lock: its body is cancelled, and the oth
                 } catch (const jetstream::lease_lost&) { lost = true; }
                 co_await next.acquire();
                 EXPECT_GT(next.fencing_token(), token);
-                open.set();
+                proxy.to_server.set();
                 co_await next.release();
             };
             co_await with_locks(server.url(), other);
@@ -314,22 +306,15 @@ PLAIN_TEST("the lock of a process that is killed goes to another one after the l
 
 AIO_REAL_TEST("a cancel at every step of a lock leaves it free") {
     co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {
-        bool done = false;
-        for (int step = 0; !done && step < 200; ++step) {
-            auto work = [&a]() -> aio::coro<> {
-                lease_lock l = a.lock("x", {.lease = 60s});
-                co_await aio::with(l, []() -> aio::coro<> { co_await aio::sleep(0s); });
-            };
-            aio::task<> t = aio::create_task(work());
-            co_await turns(step);
-            done = t.done();
-            t.cancel();
-            try {
-                co_await t;
-            } catch (const aio::cancelled_error&) {}
+        auto work = [&a]() -> aio::coro<> {
+            lease_lock l = a.lock("x", {.lease = 60s});
+            co_await aio::with(l, []() -> aio::coro<> { co_await aio::sleep(0s); });
+        };
+        auto after = [&b](int step) -> aio::coro<> {
             auto left = co_await b.get("x");
             EXPECT_FALSE(left) << step;
-        }
+        };
+        co_await cancelled_at_every_step(work, after);
     });
 }
 
