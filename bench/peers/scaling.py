@@ -10,7 +10,6 @@ import pathlib
 import re
 import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
 
@@ -27,7 +26,7 @@ EXPECTED = {
     "json": ("application/json", json.dumps(ITEMS, separators=(",", ":"))),
     "sqlite": ("text/plain", "".join(f"item {i}\n" for i in range(501, 551))),
 }
-SETUPS = {"one": (1, 1), "two": (1, 2), "pair": (2, 1)}  # processes, and threads of each
+THREADS = (1, 2)
 
 
 @dataclasses.dataclass
@@ -63,48 +62,35 @@ def processor_ticks():
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
-def wrk(options, ports, handler):
-    """Two loads at once, each with half of the connections. Gives the number of requests that were answered."""
-    command = [tool("wrk"), "-t1", f"-c{options.connections // 2}", f"-d{options.seconds}s"]
-    loads = [subprocess.Popen([*command, f"http://127.0.0.1:{port}/{handler}"], stdout=subprocess.PIPE, text=True) for port in ports]
-    requests = 0
-    for load in loads:
-        printed, _ = load.communicate(timeout=options.seconds + 30)
-        if load.returncode or re.search(r"Non-2xx|Socket errors", printed):
-            raise Problem(f"wrk: {printed}")
-        requests += int(re.search(r"(\d+) requests in", printed)[1])
-    return requests
+def wrk(options, port, handler, connections):
+    """Gives the number of requests that were answered."""
+    url = f"http://127.0.0.1:{port}/{handler}"
+    printed = output_of(tool("wrk"), "-t2", f"-c{connections}", f"-d{options.seconds}s", url)
+    if re.search(r"Non-2xx|Socket errors", printed):
+        raise Problem(f"wrk: {printed}")
+    return int(re.search(r"(\d+) requests in", printed)[1])
 
 
-def measure(options, server, handler, setup):
-    processes, threads = SETUPS[setup]
-    with contextlib.ExitStack() as stack:
-        ports, pids = [], []
-        for _ in range(processes):
-            ports.append(free_port())
-            pids.append(stack.enter_context(running(options.programs[server](ports[-1], threads), ports[-1], threads)).pid)
-            check(server, ports[-1], handler)
-        used, (busy, all_of_it) = cpu_seconds(pids), processor_ticks()
-        requests = wrk(options, (ports * 2)[:2], handler)
-        used, after = cpu_seconds(pids) - used, processor_ticks()
+def measure(options, server, handler, threads):
+    port = free_port()
+    with running(options.programs[server](port, threads), port, threads) as process:
+        check(server, port, handler)
+        used, (busy, all_of_it) = cpu_seconds([process.pid]), processor_ticks()
+        requests = wrk(options, port, handler, options.connections * threads)
+        used, after = cpu_seconds([process.pid]) - used, processor_ticks()
     return Run(requests / options.seconds, used / requests * 1e6, (after[0] - busy) / (after[1] - all_of_it))
 
 
 def print_row(handler, server, found):
-    def middle(setup, value):
-        return statistics.median(getattr(run, value) for run in found[setup])
-
     def ratio(value):
         ratios = [value(*runs) for runs in zip(*found.values())]
         return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
-    costs = "".join(f"{short(middle(setup, 'cost')):>10}" for setup in SETUPS)
+    costs = "".join(f"{short(statistics.median(run.cost for run in found[threads])):>12}" for threads in THREADS)
+    busy = statistics.median(run.busy for run in found[2])
     print(
-        f"{handler:10} {server:8}{costs}"
-        f"{ratio(lambda one, two, pair: two.rate / one.rate):>20}"
-        f"{ratio(lambda one, two, pair: 2 * one.cost / two.cost * two.busy):>20}"
-        f"{ratio(lambda one, two, pair: 2 * two.rate / pair.rate):>20}"
-        f"{middle('two', 'busy'):>8.0%}",
+        f"{handler:10} {server:8}{costs}{busy:>8.0%}"
+        f"{ratio(lambda one, two: 2 * one.cost / two.cost * two.busy):>22}{ratio(lambda one, two: two.rate / one.rate):>22}",
         flush=True,
     )
 
@@ -133,9 +119,9 @@ def main():
     parser = argparse.ArgumentParser(prog="dev bench --scaling", description=__doc__)
     parser.add_argument("--handlers", default=",".join(EXPECTED), help="of %(default)s")
     parser.add_argument("--servers", default="aiocxx,epoll,go,tokio", help="of %(default)s")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each (%(default)s)")
     parser.add_argument("--seconds", type=int, default=1, help="how long a run takes (%(default)s)")
-    parser.add_argument("--connections", type=int, default=64, help="(%(default)s)")
+    parser.add_argument("--connections", type=int, default=64, help="for each thread of the server (%(default)s)")
     parser.add_argument("--aiocxx", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--cxx", default="c++", help=argparse.SUPPRESS)
     parser.add_argument("--build-dir", type=pathlib.Path, default=HERE.parent.parent / "build/peers", help=argparse.SUPPRESS)
@@ -147,18 +133,18 @@ def main():
     print(f"  aiocxx   {first_line_of(options.cxx)}")
     make_programs(options)
     servers = [name for name in options.servers.split(",") if name in options.programs]
-    print(f"\n{'':19}{'us of processor time a request':>30}{'what a second thread brings':>50}")
-    print(f"{'':19}{'1 thread':>10}{'2':>10}{'2 x 1':>10}{'by the clock':>20}{'by processor time':>20}{'of two processes':>20}{'busy':>8}", flush=True)
+    print(f"\n{'':19}{'us of processor time a request':>32}{'what a second thread brings':>44}")
+    print(f"{'':19}{'1 thread':>12}{'2 threads':>12}{'busy':>8}{'by processor time':>22}{'by the clock':>22}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         options.database = pathlib.Path(folder) / "items.db"
         make_database(options.database)
         for handler in options.handlers.split(","):
-            found = {server: {setup: [] for setup in SETUPS} for server in servers}
+            found = {server: {threads: [] for threads in THREADS} for server in servers}
             for number in range(options.rounds):
                 say(f"{handler}: round {number + 1} of {options.rounds}")
                 for server in servers:  # interleaved, so that what disturbs the machine disturbs all
-                    for setup in SETUPS:
-                        found[server][setup].append(measure(options, server, handler, setup))
+                    for threads in THREADS:
+                        found[server][threads].append(measure(options, server, handler, threads))
             for server in servers:
                 print_row(handler, server, found[server])
 
