@@ -251,6 +251,13 @@ AIO_DETAIL_WRAPPER coro<http::response> call_route(
     return give(answer_without_route(state, request));
 }
 
+/// The handler, as the innermost middleware sees it: a refusal is its response.
+coro<http::response> call_in_chain(std::shared_ptr<http_chain> chain, http::request request) {
+    try {
+        co_return co_await call_route(*chain->state, chain->route, std::move(request));
+    } catch (const http::refusal& refusal) { co_return http_response_of(refusal); }
+}
+
 AIO_DETAIL_WRAPPER coro<http::response> dispatch(
     const std::shared_ptr<http_router_state>& state, http::request request) {
     const http_match m = match(*state, request);
@@ -310,7 +317,7 @@ bool reaches(const http_node& node, const http_router_state& wanted) noexcept {
 namespace aio::inline v0::http {
 
 coro<response> next::operator()(http::request request) const {
-    if (at_ == chain_->middlewares.size()) return detail::call_route(*chain_->state, chain_->route, std::move(request));
+    if (at_ == chain_->middlewares.size()) return detail::call_in_chain(chain_, std::move(request));
     return (*chain_->middlewares[at_])(std::move(request), next(chain_, at_ + 1));
 }
 
