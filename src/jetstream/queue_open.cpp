@@ -221,7 +221,7 @@ coro<> nats_queue::look() {
     const nlohmann::json config = info.value("config", nlohmann::json::object());
     if (config.value("subjects", nlohmann::json::array()) == nlohmann::json::array({shut_subject_})) was_shut();
     try {
-        co_await ensure_consumer();  // somebody may have deleted it, or the queue and made it anew
+        co_await ensure_consumer(true);  // somebody may have deleted it, or the queue and made it anew
     } catch (const std::runtime_error&) {
         // whoever asks tries again
     }
