@@ -40,6 +40,7 @@ my %for_other_folders = (
     'loop/process_threads.hpp' => 'pools count their idle threads there, so that a deadlock shows',
     'loop/running_loops.hpp' => 'run() enters a loop among those that run, and fork() forgets them',
     'loop/scheduler.hpp' => 'the stepper is a scheduler that knows tasks',
+    'loop/spin.hpp' => 'threads that wait for each other pause the processor in the same way',
     'task/ending.hpp' => 'what the end of run() asks of the tasks',
     'task/frames.hpp' => 'what users are shown of a coroutine, in the reports of all layers',
     'task/running.hpp' => 'the loop of this thread, which run() sets; its tasks by their numbers',

@@ -4,8 +4,8 @@
 // A trace belongs to an exception object, of which we see only exception_ptrs. There is a table keyed by the address
 // of that object. It holds no exception: nobody's objects live longer for being traced. A record goes with its
 // exception, so no address is used again while it is a key. To hear of an exception's end we stand in for its
-// destructor, which libstdc++ keeps in the header before each exception object, as the C++ ABI for Itanium, which all
-// systems but ARM's 32-bit ones follow, lays down. The place of that pointer is tried out once; where it is not
+// destructor, which the C++ runtime keeps in the header before each exception object, as the C++ ABI for Itanium, which
+// all systems but ARM's 32-bit ones follow, lays down. The place of that pointer is tried out once; where it is not
 // found, the last 64 records of a thread hold their exceptions, and there are no other records. Each thread has
 // records of its own, but the last owner of an exception may be any thread: so one mutex guards them all. Rejected:
 // holding the exceptions, and a look at libstdc++'s count of their owners now and then (they go late, and a plugin's
@@ -50,17 +50,13 @@ const void* object_of(const std::exception_ptr& error) noexcept {
 
 void exception_ends(void* object) noexcept;
 
-#ifdef __GLIBCXX__
-struct exception_header {  // libstdc++'s __cxa_refcounted_exception, as far as its size depends on it
-    int references;
-    struct {
-        const std::type_info* type;
-        void (*destructor)(void*);
-        void *unexpected_handler, *terminate_handler, *next;
-        int handlers, switch_value;
-        void *action_record, *language_data, *catch_temp, *adjusted;
-        _Unwind_Exception unwind;
-    } exception;
+struct exception_header {  // __cxa_exception, as far as libstdc++ and libc++ have the same
+    const std::type_info* type;
+    void (*destructor)(void*);
+    void *unexpected_handler, *terminate_handler, *next;
+    int handlers, switch_value;
+    void *action_record, *language_data, *catch_temp, *adjusted;
+    _Unwind_Exception unwind;
 };
 exception_header& header_of(const std::exception_ptr& error) noexcept {
     auto* object = const_cast<char*>(static_cast<const char*>(object_of(error)));
@@ -74,9 +70,8 @@ bool ends_are_heard() noexcept {
         static bool heard = false;
         std::exception_ptr one = std::make_exception_ptr(probe());
         exception_header& header = header_of(one);
-        if (!header.exception.type || *header.exception.type != typeid(probe) || !header.exception.destructor)
-            return false;
-        header.exception.destructor = [](void*) { heard = true; };
+        if (!header.type || *header.type != typeid(probe) || !header.destructor) return false;
+        header.destructor = [](void*) { heard = true; };
         one = nullptr;
         return heard;
     }();
@@ -84,12 +79,8 @@ bool ends_are_heard() noexcept {
 }
 /// Puts exception_ends() in place of the exception's destructor. Gives that destructor.
 auto listen_for_the_end(const std::exception_ptr& error) noexcept {
-    return std::exchange(header_of(error).exception.destructor, &exception_ends);
+    return std::exchange(header_of(error).destructor, &exception_ends);
 }
-#else
-bool ends_are_heard() noexcept { return false; }
-void (*listen_for_the_end(const std::exception_ptr&) noexcept)(void*) { return nullptr; }
-#endif
 
 /// The places that an error has passed, the innermost first. length counts also places that frames has not kept.
 struct way {

@@ -2,6 +2,7 @@
 // hear that they are to look again. docs/internals/shared_queue.md has the design.
 
 #include "loop/loop_state.hpp"
+#include "loop/spin.hpp"
 
 #include <aio/detail/threads/shared_waits.hpp>
 #include <aio/errors.hpp>
@@ -22,13 +23,7 @@ namespace aio::inline v0::detail {
 namespace {
 
 void pause(unsigned times) noexcept {
-    for (unsigned i = 0; i < times; ++i) {
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#else
-        std::atomic_signal_fence(std::memory_order_seq_cst);  // keeps the loop
-#endif
-    }
+    for (unsigned i = 0; i < times; ++i) pause_processor();
 }
 
 bool several_processors() noexcept {

@@ -70,6 +70,7 @@ AIO_REAL_TEST("basic and bearer make the Authorization, and it does not go to an
     EXPECT_EQ(http::bearer("t0ken"), "Bearer t0ken");
     EXPECT_THROW(http::basic("a:b", "c"), std::invalid_argument);
     EXPECT_THROW(http::bearer("a b"), std::invalid_argument);
+    EXPECT_THROW(http::bearer("t\xc3\xb6ken"), std::invalid_argument);  // also where char is unsigned
     EXPECT_THROW(http::bearer("a\r\nX: 1"), std::invalid_argument);
     EXPECT_THROW(http::bearer(""), std::invalid_argument);
 

@@ -27,7 +27,7 @@ std::string basic(std::string_view user, std::string_view password) {
 
 std::string bearer(std::string_view token) {
     for (const char c : token) {
-        if (c <= ' ' || c == 127)
+        if (c <= ' ' || c > '~')  // a char above 127 is negative, or above '~'
             throw std::invalid_argument("http::bearer: there is a character in the token that no token has");
     }
     if (token.empty()) throw std::invalid_argument("http::bearer: the token is empty");
