@@ -1,5 +1,5 @@
-#include <cstdio>
 #include <dlfcn.h>
+#include <cstdio>
 
 int main() {
     void* const plugin = ::dlopen(PLUGIN, RTLD_NOW | RTLD_LOCAL);
