@@ -53,6 +53,7 @@ private:
             if (line.empty()) co_return;
             saying s{name, trimmed(std::move(line))};
             say(std::move(s));
+            co_await aio::sleep(0s);
         }
     }
     static aio::coro<> tell(aio::stream& client, auto& hears, const std::string& name) {
@@ -92,6 +93,7 @@ int main(int argc, char** argv) {
 // (1) A client that never says its name is dropped after a minute. The error ends this handler alone: the server tells
 // the exception handler. (2) However the handler ends, the others hear of it. (3) One coroutine reads, the other
 // writes. When one ends, race() cancels the other and waits for its end. (4) A line that is longer than the stream's
-// limit (64 KiB) throws, and so ends this client alone. (5) A client that is too slow to take 100 lines gets
+// limit (64 KiB) throws, and so ends this client alone. After each line sleep(0s) lets the others take it, for lines
+// that have come already are read without a wait. (5) A client that is too slow to take 100 lines gets
 // broadcast_lagged here, and is dropped. Nobody waits for it. (6) Ctrl-C cancels the main task. C++ has no co_await in
 // a catch block, so the error is kept and thrown again at the end.
