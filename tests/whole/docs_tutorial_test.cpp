@@ -137,6 +137,25 @@ AIO_TEST("the tutorial's chat passes on what is said, and says who has left") {
     co_await first;
 }
 
+AIO_TEST("the tutorial's chat drops nobody when a client says much at once") {
+    chat_program::room r;
+    auto [ann, ann_server] = aio::testing::stream_pair();
+    auto [bob, bob_server] = aio::testing::stream_pair();
+    auto first = aio::create_task(r.welcome(std::move(ann_server)));
+    co_await ann.write("Ann\n");
+    EXPECT_EQ(co_await ann.read_line(), "your name? *: Ann is here\n");
+    auto second = aio::create_task(r.welcome(std::move(bob_server)));
+    std::string much = "Bob\n";
+    for (int i = 0; i < 500; ++i) much += "x\n";
+    co_await bob.write(much);
+    EXPECT_EQ(co_await ann.read_line(), "*: Bob is here\n");
+    for (int i = 0; i < 500; ++i) EXPECT_EQ(co_await ann.read_line(), "Bob: x\n") << i;
+    r.close();
+    EXPECT_EQ(co_await ann.read_line(), "*: the room is closed\n");
+    co_await first;
+    co_await second;
+}
+
 AIO_TEST("the tutorial's workers share the work") { EXPECT_TRUE(co_await ten_workers_take_a_tenth_of_the_time()); }
 
 AIO_TEST("the tutorial's workers finish what is queued when the program is stopped") {
