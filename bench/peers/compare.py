@@ -12,6 +12,7 @@ import random
 import re
 import select
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def say(text):
 
 
 def run_script(main):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped
     try:
         sys.exit(main())
     except Problem as problem:
