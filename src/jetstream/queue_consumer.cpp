@@ -4,7 +4,8 @@
 // 4365), or an election loses what a leader knew, the consumer counts items as done that the stream still has, and
 // nobody gets them. So a process whose tasks wait in vain compares the two. If the oldest item stays where it is
 // although nothing is being worked on, it deletes the consumer, and makes another one, which begins with the oldest
-// item again.
+// item again. It does so only when all servers are there: one that is away or behind may know what seems forgotten, and
+// a consumer that is made without it may not catch up there.
 
 #include "jetstream/queue_state.hpp"
 
@@ -24,6 +25,15 @@ constexpr int looks_before =
 constexpr std::chrono::seconds between_looks{1};
 constexpr std::chrono::seconds api_patience{3};  // who waits for longer would act on what was true long ago
 constexpr int other_consumer_there = 10099;      // a work queue has one
+
+/// Whether all servers with a copy are there and have caught up. An answer without a list has one copy alone.
+bool all_current(const nlohmann::json& info) {
+    const nlohmann::json cluster = info.value("cluster", nlohmann::json::object());
+    const nlohmann::json replicas = cluster.value("replicas", nlohmann::json::array());
+    return std::all_of(replicas.begin(), replicas.end(), [](const nlohmann::json& replica) {
+        return replica.value("current", false) && !replica.value("offline", false);
+    });
+}
 
 }  // namespace
 
@@ -102,6 +112,10 @@ coro<> nats_queue::check_consumer() {
     const bool nothing_pending = consumer.value("num_pending", std::uint64_t(0)) == 0;
     const bool worked_on = consumer.value("num_ack_pending", std::uint64_t(0)) > 0;
     const time_point now = get_running_loop().time();
+    if (!all_current(consumer) || !all_current(stream)) {
+        suspicion_ = {};
+        co_return;
+    }
     if (oldest == 0 || oldest != suspicion_.oldest || (!worked_on && oldest > given && !nothing_pending)) {
         suspicion_ = {oldest, 0, now, now};
     }
