@@ -185,8 +185,11 @@ public:
 
     json info() const {
         const std::uint64_t first = items_.empty() ? last_ + 1 : items_.begin()->first;
-        return {
+        json said = {
             {"config", config}, {"state", {{"messages", items_.size()}, {"first_seq", first}, {"last_seq", last_}}}};
+        json replica = {{"name", "other"}, {"current", all_current}};
+        said["cluster"]["replicas"].push_back(std::move(replica));
+        return said;
     }
     json consumer_info() const {
         std::size_t waiting = 0;
@@ -196,7 +199,8 @@ public:
     }
 
     json config;
-    json consumer;  // null: none
+    json consumer;            // null: none
+    bool all_current = true;  // whether the other servers have caught up
     std::size_t largest = 0;
     std::uint64_t deliveries = 0;
 
