@@ -78,7 +78,8 @@ aio::coro<> until_seen(const counts& n, std::size_t many) {
 
 /// False if the servers have not caught up with each other for long, which happens to nats-server 2.9.10.
 aio::coro<bool> are_current(jetstream::connection& js) {
-    for (int looks = 0; looks < 400; ++looks) {
+    const auto end = aio::get_running_loop().time() + 30s;
+    while (aio::get_running_loop().time() < end) {
         co_await aio::sleep(50ms);
         const bool current = co_await is_current(js, "orders");
         if (current) co_return true;
