@@ -102,7 +102,7 @@ public:
     /// std::system_error that names the group (ENODEV: no such interface; EADDRINUSE: it has joined already;
     /// EADDRNOTAVAIL: it has not), std::invalid_argument for an address that is no group of the socket's family.
     void join_group(const std::string& group, const std::string& interface = {});
-    /// As join_group(), the other way round.
+    /// Leaves a group that join_group() has joined. Its arguments and errors are those of join_group().
     void leave_group(const std::string& group, const std::string& interface = {});
 
     /// Closes the socket, after the sends under way. A cancel closes it at once. A second call does nothing. The file

@@ -212,25 +212,26 @@ private:
                 case 'c': co_await cut_off(who, away, true); break;
                 default: co_await cut_off(who, away, false);
             }
-            co_await until_settled(js);
+            const bool settled = co_await until_settled(js);
             outages_.push_back({from, now()});
-            if (unsettled_) co_return;
+            if (!settled) co_return;
         }
     }
     /// Waits until all three have said, again and again, that they have all. A leader that has just lost the others
     /// says so, too, for a moment; and a second loss before they have all is more than a cluster of three survives.
-    aio::coro<> until_settled(jetstream::connection& js) {
+    /// False if they do not catch up for a minute after the time of the faults.
+    aio::coro<bool> until_settled(jetstream::connection& js) {
         const std::int64_t enough = now() + (is_short() ? 1'000'000'000 : 6'000'000'000);
         for (int current = 0; current < 5 || now() < enough;) {
             co_await aio::sleep(100ms);
             const bool all = co_await is_current(js, queue_name);
             if (all) ++current;
             if (since_begin() > seconds_ + 60) {
-                unsettled_ = true;
                 std::puts("  a server has not caught up with the others: that was the last fault");
-                co_return;
+                co_return false;
             }
         }
+        co_return true;
     }
     static std::int64_t last_sequence(const std::string& said) {
         const nlohmann::json all = nlohmann::json::parse(said);
@@ -294,7 +295,7 @@ private:
     counts n_;
     std::int64_t begin_ = 0, end_ = 0;
     std::int64_t stored_ = 0, kept_ = 0, dead_ = 0;
-    bool copies_differ_ = false, unsettled_ = false;
+    bool copies_differ_ = false;
 };
 
 int work_as_told(char** words) {
