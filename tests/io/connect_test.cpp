@@ -573,7 +573,7 @@ AIO_TEST("fault C19: a connect that waits for room in the backlog of a unix sock
     co_await aio::sleep(1h);
     EXPECT_EQ(aio::get_running_loop().time() - before, 1h);
     EXPECT_EQ(s.unix_attempts, attempts);
-    EXPECT_EQ(aio_test::lowest_free_descriptor(), lowest);
+    EXPECT_LE(aio_test::lowest_free_descriptor(), lowest);
 }
 
 AIO_REAL_TEST("a server is not where its machine has none of the name's addresses, and is at those that it has") {

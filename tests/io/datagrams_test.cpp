@@ -406,7 +406,7 @@ AIO_REAL_TEST("without descriptors a bind fails with EMFILE, and works again whe
     EXPECT_EQ(bound.code, EMFILE);
     EXPECT_TRUE(has(bound.what, "127.0.0.1:0")) << bound.what;
     EXPECT_EQ(linked.code, EMFILE);
-    EXPECT_EQ(aio_test::lowest_free_descriptor(), lowest);
+    EXPECT_LE(aio_test::lowest_free_descriptor(), lowest);
     pair p = co_await connected();
     co_await p.aclose();
 }
@@ -506,7 +506,7 @@ PLAIN_TEST("an exchange of datagrams withstands cancels, ends and failed allocat
         if (error) std::rethrow_exception(error);
     };
     aio_test::withstands_as_a_whole(scenario);
-    EXPECT_EQ(aio_test::lowest_free_descriptor(), descriptors);
+    EXPECT_LE(aio_test::lowest_free_descriptor(), descriptors);
 }
 
 AIO_REAL_TEST("aclose() is cancelled at once, and the socket is closed") {

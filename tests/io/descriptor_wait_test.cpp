@@ -447,7 +447,7 @@ PLAIN_TEST("wait_readable: it withstands cancels, ends and failing allocations a
         EXPECT_EQ(get(s[0]), 1);
         co_await wait_writable(s[0]);
     });
-    EXPECT_EQ(aio_test::lowest_free_descriptor(), descriptors);
+    EXPECT_LE(aio_test::lowest_free_descriptor(), descriptors);
 }
 
 PLAIN_TEST("wait_readable: a task that waits is no deadlock, and call graphs name the descriptor") {

@@ -159,7 +159,7 @@ AIO_REAL_TEST("what is no listening socket is refused with a sentence, and close
     EXPECT_TRUE(has(co_await no_datagrams(bound_socket(SOCK_STREAM), EPROTOTYPE), "is a socket of streams"));
     EXPECT_TRUE(
         has(co_await error_of([] { return aio::open_connection(bound_socket(SOCK_STREAM)); }, ENOTCONN), "descriptor"));
-    EXPECT_EQ(aio_test::lowest_free_descriptor(), lowest);
+    EXPECT_LE(aio_test::lowest_free_descriptor(), lowest);
 }
 
 AIO_REAL_TEST("a stream takes over one end of a socketpair") {

@@ -169,7 +169,7 @@ AIO_REAL_TEST("nothing leaks where nobody takes the descriptors") {
         EXPECT_THROW(static_cast<void>(e.b.receive_descriptors(1)), std::logic_error);
         co_await e.aclose();
     }
-    EXPECT_EQ(aio_test::lowest_free_descriptor(), lowest);
+    EXPECT_LE(aio_test::lowest_free_descriptor(), lowest);
 }
 
 AIO_REAL_TEST("more descriptors than are kept are told, and the stream goes on") {
@@ -245,7 +245,7 @@ PLAIN_TEST("passing descriptors withstands cancels, ends and failed allocations,
         co_await e.aclose();
     };
     aio_test::withstands_as_a_whole(scenario);
-    EXPECT_EQ(aio_test::lowest_free_descriptor(), lowest);
+    EXPECT_LE(aio_test::lowest_free_descriptor(), lowest);
 }
 
 AIO_REAL_TEST("a cancelled receive_descriptors() loses neither bytes nor descriptors") {

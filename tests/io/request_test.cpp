@@ -171,5 +171,5 @@ PLAIN_TEST("a server whose accepts the kernel keeps ends with run(), and serves 
         }(),
         {.io = aio::backend::epoll});
     EXPECT_EQ(late_backend::answered, 1);
-    EXPECT_EQ(aio_test::lowest_free_descriptor(), before);
+    EXPECT_LE(aio_test::lowest_free_descriptor(), before);
 }

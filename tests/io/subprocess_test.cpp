@@ -747,7 +747,7 @@ AIO_REAL_TEST("200 children at once") {
     const std::vector<bool> good = co_await aio::gather(std::move(all));
     EXPECT_EQ(std::count(good.begin(), good.end(), true), 200);
     EXPECT_TRUE(no_children());
-    EXPECT_EQ(aio_test::lowest_free_descriptor(), before);
+    EXPECT_LE(aio_test::lowest_free_descriptor(), before);
 }
 
 PLAIN_TEST("a process without free descriptors is told so, and nothing is left of the start") {
@@ -871,7 +871,7 @@ AIO_REAL_TEST("the end of a child is seen after many starts that failed, which l
         co_await start_fails(argv("program-that-had-better-not-exist"), error, {.in = stdio::pipe, .out = stdio::pipe});
         EXPECT_EQ(error, ENOENT);
     }
-    EXPECT_EQ(aio_test::lowest_free_descriptor(), before);
+    EXPECT_LE(aio_test::lowest_free_descriptor(), before);
     co_await p.in().aclose();
     EXPECT_EQ(co_await p.wait(), 0);
 }

@@ -283,7 +283,7 @@ AIO_REAL_TEST("cancelled at every step over sockets, no descriptor is left") {
             } catch (const aio::cancelled_error&) {}
         }
         co_await until_idle(v);
-        if (round == 1) { EXPECT_EQ(lowest_free_descriptor(), before); }
+        if (round == 1) { EXPECT_LE(lowest_free_descriptor(), before); }
     }
     EXPECT_TRUE(co_await v.drain(5s));
 }

@@ -346,5 +346,5 @@ AIO_REAL_TEST("a cancel at every step of connecting and talking leaves nothing b
     auto nothing = [](int) -> aio::coro<> { co_return; };
     co_await cancelled_at_every_step(talk, nothing);
     co_await turns(5);
-    EXPECT_EQ(lowest_free_descriptor(), before);
+    EXPECT_LE(lowest_free_descriptor(), before);
 }

@@ -78,8 +78,9 @@ struct counted {
     ~counted() { --alive; }
 };
 
-/// The lowest free descriptor, which rises if descriptors leak. It may fall when a name look-up that an earlier test
-/// abandoned ends in its thread.
+/// The lowest free descriptor. It rises if descriptors leak, so a test expects at the end that it is not above what it
+/// was (EXPECT_LE). It may fall: a thread that an earlier test abandoned holds the eventfd of that test's loop until it
+/// ends.
 inline int lowest_free_descriptor() {
     const int fd = ::dup(0);
     ::close(fd);
