@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 # Usage: .ci/rules_named.pl: checks that a test names each of the 181 rules of asyncio's semantics ("rule 62: ..."), and that
-# docs/from_asyncio/rules.md has a row for each of them. That page and docs/internals/cancellation.md name only tests that
-# exist. The script checks, too, that a test names each fault that reviewers found ("fault C1: ..."). C stands for the core, N for HTTP,
-# SQL and files, P for what newcomers and packagers met.
+# docs/from_asyncio/rules.md has a row for each of them. That page, docs/internals/cancellation.md and docs/guide/machines.md
+# name only tests that exist. The script checks, too, that a test names each fault that reviewers found ("fault C1: ..."). C stands
+# for the core, N for HTTP, SQL and files, P for what newcomers and packagers met.
 use strict;
 use warnings;
 
@@ -39,7 +39,7 @@ for my $line (split /\n/, $text) {
 }
 for my $rule (1 .. $last) { report("rule $rule is missing") unless $rows{$rule}; }
 for my $rule (sort { $a <=> $b } keys %rows) { report("there is no rule $rule") if $rule < 1 || $rule > $last; }
-for my $names_tests ($page, 'docs/internals/cancellation.md') {
+for my $names_tests ($page, 'docs/internals/cancellation.md', 'docs/guide/machines.md') {
     my $all = slurp($names_tests);
     while ($all =~ /`(\w+_test)`: `([^`]+)`/g) {
         next if $exists{"$1: $2"};
