@@ -1,6 +1,6 @@
 #pragma once
 // The traces of errors: each coroutine that an error passes is noted. async_trace.hpp has what users see of them,
-// src/debug/async_trace.cpp how they are kept. All of this is called only when an error passes, so code that does not
+// src/debug/trace_records.hpp how they are kept. All of this is called only when an error passes, so code that does not
 // throw pays nothing.
 
 #include <exception>
