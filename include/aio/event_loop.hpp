@@ -87,9 +87,13 @@ public:
     event_loop& operator=(const event_loop&) = delete;
 
     /// Calls fn, a plain function, at the next turn, in the order of the calls. fn sees the context variables of the
-    /// caller. Throws std::invalid_argument if fn is empty: a null pointer, or an empty std::function.
+    /// caller. Throws std::invalid_argument if fn is empty: a null pointer, or an empty std::function. An exception of
+    /// fn goes to the exception handler. Source: loop.call_soon.
     callback_handle call_soon(detail::function<void()> fn);
-    callback_handle call_later(delay d, detail::function<void()> fn);  // std::nullopt: never
+    /// Calls fn as call_soon() does, once d has passed; std::nullopt: never. Source: loop.call_later.
+    callback_handle call_later(delay d, detail::function<void()> fn);
+    /// Calls fn as call_soon() does, at that time of the loop's clock, or at the next turn if it has passed. Source:
+    /// loop.call_at.
     callback_handle call_at(time_point when, detail::function<void()> fn);
     /// The loop's clock: std::chrono::steady_clock, or the virtual one of testing::run.
     time_point time() const noexcept;
