@@ -13,7 +13,7 @@ for file in packaging tests/packaging dev CHANGELOG.md CMakeLists.txt; do # as t
     cp -r "$source/$file" "$(dirname "$file")/"
 done
 export SKIP_DEPS=1 GIT_AUTHOR_NAME=test GIT_AUTHOR_EMAIL=test@localhost GIT_COMMITTER_NAME=test GIT_COMMITTER_EMAIL=test@localhost
-export AIO_RELEASE_TEST='echo tests run >>../ran' AIO_RELEASE_PACKAGE='./dev package --archive'
+export AIO_RELEASE_TEST='echo tests run >>../ran' AIO_RELEASE_ABI='echo ABI compared' AIO_RELEASE_PACKAGE='./dev package --archive'
 commit() { git add -A && git commit -q --allow-empty -m "$1"; }
 version=99.1.0
 fault() { echo "fault: $*"; exit 1; }
@@ -31,9 +31,11 @@ refused "which version?" 1.2
 refused "the only option is --dry-run" $version --dry
 refused "CMakeLists.txt says VERSION" $version
 refused "CHANGELOG.md has no section" $version
+refused "packaging/abi has the ABI of" $version
 refused "vcpkg.json has another version" $version
 sed -i "s/^\(project(aiocxx VERSION \)[0-9.]*/\1$version/" CMakeLists.txt
 sed -i "s/\(\"version-semver\": \"\)[0-9.]*/\1$version/" packaging/vcpkg/vcpkg.json
+echo $version >packaging/abi/version
 sed -i "0,/^## \[/s//## [$version] - 2099-01-01\n\n### Added\n- The thing that the notes tell.\n\n&/" CHANGELOG.md
 refused "not committed" $version
 commit "Version $version"
@@ -43,6 +45,13 @@ git tag -d v99.2.0 >/dev/null
 
 AIO_RELEASE_TEST=false ./dev release $version >"$folder/log" 2>&1 && fault "failing tests do not stop a release"
 grep -q "the tests fail: nothing was released" "$folder/log" || fault "failing tests are not told"
+grep -q "ABI compared" "$folder/log" && fault "the ABI is compared after failing tests"
+AIO_RELEASE_ABI=false ./dev release $version >"$folder/log" 2>&1 && fault "another ABI does not stop a release"
+grep -q "packaging/abi does not have this commit's ABI: nothing was released" "$folder/log" || fault "another ABI is not told"
+git tag v99.0.0 HEAD~
+echo '[[ $# == 0 ]]' >../same_as_kept
+AIO_RELEASE_ABI='bash ../same_as_kept' ./dev release $version >"$folder/log" 2>&1 && fault "another ABI than the last release's does not stop a release"
+grep -q "a program that was built with v99.0.0 would break: nothing was released" "$folder/log" || fault "another ABI than the last release's is not told"
 AIO_RELEASE_PACKAGE=false ./dev release $version >"$folder/log" 2>&1 && fault "failing packages do not stop a release"
 [[ -z $(git tag --list v$version) ]] || fault "a failed release leaves a tag"
 rm -f ../ran
