@@ -15,6 +15,10 @@ UNSPOKEN = {"enter", "exit", "operator co_await", "revert", "before_finish", "po
             "linked", "unlink", "give_to_next"}
 
 
+def shown(code):
+    return f"``` {{ .cpp .signature }}\n{code};\n```"
+
+
 class Reference:
     def __init__(self, xml):
         self.root = pathlib.Path.cwd()
@@ -115,14 +119,14 @@ class Reference:
             groups.setdefault(next(filter(None, part.groups()), "core"), []).append(header)
         for part in ["core"] + sorted(g for g in groups if g != "core"):
             index.append(f"## {'aio' if part == 'core' else 'aio::' + part}")
-            rows, under = ["| header | what it is for | names |", "| --- | --- | --- |"], []
+            rows, under = ["| header | |", "| --- | --- |"], []
             for header in groups[part]:
                 page, entries = self.page_name(header), self.pages.get(header, {})
                 text = self.page(header)
                 (folder / page).write_text(text)
                 about = "Types that several headers use." if header == "shared" else re.split(r"(?<=[.:;]) |\n", self.opening_of(header))[0].rstrip(";:,")
                 names = ", ".join(f"[`{n.split('::')[-1]}`]({page}#{self.anchor(n)})" for n in self.in_order(header, entries))
-                rows.append(f"| [{header}]({page}) | {about} | {names} |")
+                rows.append(f"| [{header.replace('aio/', '')}]({page}) | {about}{'.' if about[-1] != '.' else ''}<br>{names} |")
                 under.append((header.replace("aio/", "").replace(".hpp", ""), page))
                 self.undocumented += [f"{page}: a signature has a name of aio::detail: {line}" for line in self.code_of(text) if re.search(r"\bdetail(::|_)", line)]
             index.append("\n".join(rows))
@@ -142,7 +146,7 @@ class Reference:
 
     def code_of(self, text):
         """The lines of the signatures of a page."""
-        return [line for block in re.findall(r"^#{2,3} .*?(?=^#|\Z)", text, re.M | re.S) for code in re.findall(r"```cpp\n(.*?)```|`` (.*?) ``", block, re.S)
+        return [line for block in re.findall(r"^#{2,3} .*?(?=^#|\Z)", text, re.M | re.S) for code in re.findall(r"\.signature }\n(.*?)```|`` (.*?) ``", block, re.S)
                 for line in "".join(code).split("\n")]
 
     def opening_of(self, header):
@@ -169,9 +173,9 @@ class Reference:
                 comment = self.comment(element)
                 documented = documented or bool(comment)
                 if kind in ("class", "struct", "concept"):
-                    out.append(f"```cpp\n{template_of(element)}{kind} {name};\n```")
+                    out.append(shown(f"{template_of(element)}{kind} {name}"))
                 else:
-                    out.append(f"```cpp\n{signature(element)};\n```")
+                    out.append(shown(signature(element)))
                 if comment:
                     out.append(markdown(comment, link_text))
                 if kind == "enum":
@@ -230,7 +234,7 @@ class Reference:
             anchor = f"{self.anchor(name)}-{self.anchor(called)}{operators if called.startswith('operator') else ''}"
             block = [f"### {title} {{ #{anchor} }}"]
             for member, text in zip(members, said):
-                block.append(f"```cpp\n{re.sub(rf'{chr(92)}b{of_base}(?=[(]|::)', own, signature(member))};\n```")
+                block.append(shown(re.sub(rf"\b{of_base}(?=[(]|::)", own, signature(member))))
                 block += [text] if text else []
             (last if called.startswith("~") else out).append("\n\n".join(block + said[len(members):]))
         if fields:
