@@ -36,9 +36,9 @@ declared = {}  # a class, or an alias, of aio::detail -> its element
 
 def reader_type(code):
     """A type as a reader needs it: what is of aio::detail has no public name, so what awaiting it gives is said instead."""
-    unnamed = re.match(r"(?:constexpr |inline |static |friend )*(?:(?:aio::)?detail::.*|\w+_operation$|\w+$)", code)
-    given = unnamed and given_by(re.sub(r"(constexpr |inline |static |friend )*", "", code))
-    if not unnamed or (given is None and re.match(r"\w+$", code) and not code.endswith("_operation")):
+    bare = re.sub(r"\b(constexpr|inline|static|friend) ", "", code)
+    given = given_by(bare)
+    if given is None and not re.match(r"(?:aio::)?detail::|\w+_operation$", bare):
         return code
     return "awaitable" if given is None else f"awaitable<{'' if given == 'void' else spoken(given)}>"
 

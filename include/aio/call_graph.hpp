@@ -19,7 +19,7 @@
 
 namespace aio::inline v0 {
 
-/// One task that has not ended.
+/// A task of a call_graph.
 struct call_graph_task {
     std::string name;                // task::name()
     std::string state;               // "running", "ready", "waiting"
@@ -28,9 +28,11 @@ struct call_graph_task {
     std::string created;             // file:line of create_task(awaitable); empty for create_task(fn, args...)
 };
 
+/// What capture_call_graph() saw: a copy, which stays as it is while the tasks go on.
 class call_graph {
 public:
-    const std::vector<call_graph_task>& tasks() const noexcept { return tasks_; }  // The tasks that have not ended.
+    /// The tasks that had not ended, oldest first.
+    const std::vector<call_graph_task>& tasks() const noexcept { return tasks_; }
     /// Writes a paragraph for each task. Tasks after the first 1000 are only named; of a task with more than 64 frames,
     /// the 32 at each end are written.
     std::string to_string() const;
@@ -40,9 +42,11 @@ private:
     std::vector<call_graph_task> tasks_;
 };
 
-/// The tasks of the running loop, oldest first. Throws std::logic_error where no loop runs.
+/// Looks at the tasks of the running loop, and gives what each of them waits for. Nothing is run or changed. Throws
+/// std::logic_error where no loop runs. Source: asyncio.capture_call_graph.
 call_graph capture_call_graph();
-/// Writes the call graph as text.
+/// Writes capture_call_graph().to_string() to out, at once and on this thread. Throws std::logic_error where no loop
+/// runs, and what out throws. Source: asyncio.print_call_graph.
 void print_call_graph(std::ostream& out);
 
 }  // namespace aio::inline v0

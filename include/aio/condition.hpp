@@ -79,12 +79,15 @@ public:
             throw_not_held();
         wake(n);
     }
-    void notify_all() { notify(std::numeric_limits<std::size_t>::max()); }  // As notify(), for all tasks that wait.
+    /// Wakes all tasks that wait. They go on one by one, as each gets the lock. Throws std::logic_error if the lock is
+    /// not held.
+    void notify_all() { notify(std::numeric_limits<std::size_t>::max()); }
 
-    detail::lock_acquire acquire() noexcept { return lock_->acquire(); }  // Takes the lock: see lock::acquire().
-    void release() { lock_->release(); }                                  // Gives the lock back: see lock::release().
-    bool locked() const noexcept { return lock_->locked(); }              // True if a task has the lock.
-    /// As acquire(), but gives a guard that releases the lock.
+    /// Waits for the lock and takes it, as lock::acquire() does: revertible.
+    detail::lock_acquire acquire() noexcept { return lock_->acquire(); }
+    void release() { lock_->release(); }                      // Gives the lock back, as lock::release() does.
+    bool locked() const noexcept { return lock_->locked(); }  // True if a task has the lock.
+    /// Waits for the lock as acquire() does, and gives a guard that releases it.
     detail::lock_scoped scoped() noexcept { return lock_->scoped(); }
     detail::lock_acquire enter() noexcept { return lock_->acquire(); }
     std::suspend_never exit(std::exception_ptr error) { return lock_->exit(std::move(error)); }

@@ -32,11 +32,13 @@
 
 namespace aio::inline v0 {
 
-/// Selects to_thread(abandon_on_cancel, fn, args...); see there.
+/// The type of abandon_on_cancel.
 struct abandon_on_cancel_t {
     explicit abandon_on_cancel_t() = default;
 };
-/// Says that a cancelled caller does not wait for a function that has begun on a thread.
+/// The first argument of to_thread(abandon_on_cancel, fn, args...): a cancelled caller goes on at once, and does not
+/// wait for a function that has begun on a thread. The function runs on by itself, its std::stop_token requested, and
+/// its outcome is dropped. So it must not refer to anything of the caller. Source: trio's abandon_on_cancel.
 inline constexpr abandon_on_cancel_t abandon_on_cancel{};
 
 namespace detail {
@@ -239,7 +241,9 @@ auto run_in_executor(thread_pool_executor& pool, F&& fn, Args&&... args) {
         pool.detail_pool(), std::forward<F>(fn), std::forward<Args>(args)...);
 }
 
-/// run_in_executor on the loop's default executor, which run() shuts down at its end. Source: asyncio.to_thread.
+/// Calls fn(args...), or fn(std::stop_token, args...), on a thread of the loop's default executor, which run() shuts
+/// down at its end; gives what it returns or throws what it throws. Irrevocable once a thread has begun the call;
+/// before that, a cancel withdraws it. Source: asyncio.to_thread.
 template<class F, class... Args>
     requires(!std::is_same_v<std::remove_cvref_t<F>, abandon_on_cancel_t>)
 auto to_thread(F&& fn, Args&&... args) {
@@ -247,10 +251,10 @@ auto to_thread(F&& fn, Args&&... args) {
         detail::default_pool(), std::forward<F>(fn), std::forward<Args>(args)...);
 }
 
-/// As to_thread(fn, args...), but revertible: a cancel throws cancelled_error at once (rule 167). A job that has begun
-/// then runs on by itself, with its std::stop_token requested; its outcome is dropped, it does not touch the loop, and
-/// neither run() nor a shutdown() waits for it. So fn and its arguments belong to the job, and must not refer to
-/// anything that may be destroyed before the job ends.
+/// Calls fn as to_thread(fn, args...) does, but is revertible: a cancel throws cancelled_error at once (rule 167). A
+/// job that has begun then runs on by itself, with its std::stop_token requested; its outcome is dropped, it does not
+/// touch the loop, and neither run() nor a shutdown() waits for it. So fn and its arguments belong to the job, and must
+/// not refer to anything that may be destroyed before the job ends.
 template<class F, class... Args>
 auto to_thread(abandon_on_cancel_t, F&& fn, Args&&... args) {
     return detail::abandonable_call<std::decay_t<F>, std::decay_t<Args>...>(

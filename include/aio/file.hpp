@@ -55,9 +55,11 @@ using file_ref = state_ptr<file_state>;
 }  // namespace detail
 
 /// An open file; movable. Several tasks may use it: their operations take turns, first come first served (read_at and
-/// write_at need none). The
-/// destructor closes the file (on a thread); only aclose() reports an error of closing. All operations throw
-/// std::logic_error if the object is empty, and std::system_error (EBADF) once the file is closed.
+/// write_at need none). The destructor closes the file (on a thread); only aclose() reports an error of closing.
+///
+/// All operations of a regular file are irrevocable once a thread has begun them: a cancel waits for them. All of them
+/// throw std::logic_error if the object is empty, std::system_error (EBADF) once the file is closed, and
+/// std::system_error for what the system refuses (EIO, ENOSPC).
 class file {
 public:
     file() noexcept = default;
@@ -68,8 +70,7 @@ public:
     /// Gives everything from the current position to the end of the file.
     coro<std::string> read();
     /// Fills `into` and gives how many bytes it has read: fewer only at the end of the file, or from a file that is not
-    /// regular; 0 at the end. `into` must
-    /// live until the read completes.
+    /// regular; 0 at the end. `into` must live until the read completes.
     coro<std::size_t> read_some(std::span<std::byte> into);
     /// Writes all of data, and gives its size. data must live until the write completes, unless it is a temporary that
     /// owns its bytes, like "a" + name: the operation keeps that one. In mode "a" the bytes always go to the end of the
@@ -103,8 +104,8 @@ public:
     coro<std::int64_t> truncate();
     /// Completes when the device has stored what was written (fsync).
     coro<> sync();
-    /// Closes the file, after the operations of other tasks. A second call does nothing. Throws std::system_error if
-    /// bytes that were written are lost.
+    /// Closes the file, after the operations of other tasks. Irrevocable. A second call does nothing. Throws
+    /// std::system_error if bytes that were written are lost.
     coro<> aclose();
 
     /// The path as open_file() was given it. Throws std::logic_error for an empty object.
@@ -126,7 +127,8 @@ private:
 /// reader.
 coro<file> open_file(std::filesystem::path path, std::string mode = "r");
 
-/// Gives the whole content of path.
+/// Gives the whole content of path, as bytes. A cancel waits for a thread that reads a regular file, and ends the read
+/// of any other file. Throws std::system_error (ENOENT, EACCES, EISDIR).
 coro<std::string> read_file(std::filesystem::path path);
 
 /// atomic: the path has the old content or the new one, never a part, whatever fails: this process, another one that
@@ -153,7 +155,8 @@ coro<> write_file(std::filesystem::path path, std::string data, write_options op
 /// blocks. Errors are thrown by next(), an error of opening by the first next().
 async_generator<std::string> read_lines(std::filesystem::path path);
 
-/// As read_lines, but gives views of the block: nothing is copied, and a view is valid until the following next().
+/// Gives the lines of path as read_lines() does, but as views of the block: nothing is copied, and a view is valid
+/// until the following next().
 async_generator<std::string_view> read_line_views(std::filesystem::path path);
 
 }  // namespace aio::inline v0

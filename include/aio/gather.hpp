@@ -223,8 +223,8 @@ template<class... A>
 AIO_DETAIL_WRAPPER auto gather(A&&... awaitables) {
     return detail::gather_tuple<false, A...>(std::forward<A>(awaitables)...);
 }
-/// The same for a range: gives a std::vector of the results, or nothing for a range of void. The elements of an rvalue
-/// range are given away.
+/// Awaits the elements of a range, and gives a std::vector of the results, or nothing for a range of void. The elements
+/// of an rvalue range are given away. Cancellation and errors are those of gather(awaitables...).
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 AIO_DETAIL_WRAPPER auto gather(R&& range, gather_options options = {}) {

@@ -94,7 +94,7 @@ public:
     /// False, too, between a release and the moment at which the next waiter takes the lock.
     bool locked() const noexcept { return holder_ != 0; }
 
-    /// Works like acquire(), but gives a guard that releases the lock.
+    /// Waits for the lock as acquire() does, and gives a guard that releases it.
     detail::lock_scoped scoped() noexcept;
     detail::lock_acquire enter() noexcept;
     std::suspend_never exit(std::exception_ptr) {

@@ -236,7 +236,8 @@ private:
 /// std::logic_error if another task of this loop waits for the same direction already, or if a stream or a library of
 /// this loop watches the descriptor (a dup() of it can be waited for). Source: trio.lowlevel.wait_readable.
 inline detail::fd_ready wait_readable(int fd) noexcept { return {fd, detail::io_entry::readable}; }
-/// As wait_readable(), but waits until the descriptor can be written.
+/// Waits until a descriptor of the caller's own can be written without blocking. Cancellation, lifetime and errors are
+/// those of wait_readable(). Source: trio.lowlevel.wait_writable.
 inline detail::fd_ready wait_writable(int fd) noexcept { return {fd, detail::io_entry::writable}; }
 /// The caller is about to close this descriptor: the tasks of the running loop that wait for it in wait_readable or
 /// wait_writable get a std::system_error with EBADF. Does nothing if there are none. Source:

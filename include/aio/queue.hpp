@@ -159,7 +159,8 @@ public:
     /// the item (rule 127). The destruction of the queue ends the wait. Throws queue_shut_down once the queue is shut
     /// down and empty; std::logic_error if it belongs to another loop. Source: Queue.get.
     get_operation get() noexcept { return get_operation(*this); }
-    /// Throws queue_full, queue_shut_down.
+    /// Puts item into the queue at once. Throws queue_full if there is no room; queue_shut_down. Source:
+    /// Queue.put_nowait.
     void put_nowait(T item) {
         check_thread("queue::put_nowait");
         if (shut_down_) [[unlikely]]
@@ -167,7 +168,7 @@ public:
         if (full()) throw queue_full();
         add(std::move(item));
     }
-    /// Throws queue_empty, queue_shut_down.
+    /// Gives the next item at once. Throws queue_empty if there is none; queue_shut_down. Source: Queue.get_nowait.
     T get_nowait() {
         check_thread("queue::get_nowait");
         if (storage_.size() == 0 && !shut_down_) throw queue_empty();

@@ -228,9 +228,9 @@ AIO_DETAIL_WRAPPER coro<detail::race_result_t<A...>> race(A&&... awaitables) {
     return detail::race_tuple<A...>(std::forward<A>(awaitables)...);
 }
 
-/// The same for a range: gives the winner's place in it, and its value; void gives std::monostate. The elements of an
-/// rvalue range are given away; tasks and futures in an lvalue range are only watched. Throws std::invalid_argument for
-/// an empty range.
+/// Races the elements of a range, as race(awaitables...) does, and gives a race_winner: the winner's place in the
+/// range, and its value; void gives std::monostate. The elements of an rvalue range are given away; tasks and futures
+/// in an lvalue range are only watched. Throws std::invalid_argument for an empty range.
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 AIO_DETAIL_WRAPPER auto race(R&& range) {
@@ -257,8 +257,9 @@ AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable) {
         return detail::shield_until<A>(std::forward<A>(awaitable), std::nullopt);
     }
 }
-/// The same for at most d. After that the awaitable is cancelled and awaited, and timeout_error is thrown unless the
-/// awaitable ended otherwise. A cancel of the caller is held until the awaitable has ended, for tasks and futures, too.
+/// Keeps a cancel of the caller away for at most d. After that the awaitable is cancelled and awaited, and
+/// timeout_error is thrown unless the awaitable ended otherwise. A cancel of the caller is held until the awaitable has
+/// ended, for tasks and futures, too.
 template<class A>
     requires detail::awaitable<A>
 AIO_DETAIL_WRAPPER coro<detail::awaited_t<A>> shield(A&& awaitable, delay d) {

@@ -149,7 +149,7 @@ int run_main(coro<T> main, run_options options = detail::options_of_main) {
     } catch (...) { return detail::exit_status_of_error(std::current_exception()); }
 }
 
-/// The same for an async function, or a plain one, called inside the loop.
+/// Calls an async function, or a plain one, inside the loop, and gives its result as run(coro) does.
 template<class F>
     requires(!detail::awaitable<F> && !detail::unmoved<F> && std::is_invocable_v<std::decay_t<F>>)
 auto run(F&& fn, run_options options = {}) {
@@ -161,7 +161,7 @@ template<class A>
 void run(A&& awaitable, run_options options = {}) = AIO_DETAIL_DELETE("run() takes a coroutine: run([]() -> aio::coro<> { co_await ...; })");
 // clang-format on
 
-/// The same for an async function, or a plain one, called inside the loop.
+/// Calls an async function, or a plain one, inside the loop, and gives the exit status as run_main(coro) does.
 template<class F>
     requires(!detail::awaitable<F> && !detail::unmoved<F> && std::is_invocable_v<std::decay_t<F>>)
 int run_main(F&& fn, run_options options = detail::options_of_main) {

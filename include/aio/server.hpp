@@ -227,8 +227,9 @@ AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, descriptor listening, 
         detail::services_of(detail::make_handler(std::forward<F>(handler)), options.threads), std::move(listening),
         options, detail::context_of(options.context));
 }
-/// Listens on a unix socket at path; the file of a socket on which nobody listens any more is replaced. Source:
-/// asyncio.start_unix_server.
+/// Listens on a unix socket at path, and calls handler(stream) for each connection, as start_server() does. The file of
+/// a socket on which nobody listens any more is replaced. Throws std::system_error that names the path (EADDRINUSE if
+/// somebody listens there, EACCES, ENOENT). Source: asyncio.start_unix_server.
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_unix_server(F&& handler, std::string path, server_options options = {}) {
     return detail::listen_on_path(detail::services_of(detail::make_handler(std::forward<F>(handler)), options.threads),

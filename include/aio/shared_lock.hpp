@@ -56,12 +56,13 @@ public:
     /// wait. Throws std::logic_error if the lock belongs to another loop.
     detail::shared_lock_acquire shared() noexcept;
     /// Waits until no task has the lock and none is waiting for it before this one, and gives a guard that has it
-    /// alone. Otherwise as shared().
+    /// alone. Is cancelled, ends and fails as shared().
     detail::shared_lock_acquire exclusive() noexcept;
 
-    /// The same without waiting: they give an empty guard if the lock is not free for them at once.
+    /// Gives a guard that shares the lock if that is possible at once; otherwise an empty guard. Does not wait.
     guard try_shared();
-    guard try_exclusive();  // As try_shared(), for the lock alone.
+    /// Gives a guard that has the lock alone if that is possible at once; otherwise an empty guard. Does not wait.
+    guard try_exclusive();
 
     /// A snapshot, for logs and tests.
     shared_lock_statistics statistics() const noexcept { return {sharing_, alone_, waiters_.size() + woken_.size()}; }

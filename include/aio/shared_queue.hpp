@@ -250,14 +250,15 @@ public:
     /// queue_shut_down once the queue is shut down and empty. If moving the item throws, it stays in the queue. Source:
     /// Queue.get.
     get_operation get() noexcept { return get_operation(state_); }
-    /// Throws queue_full, queue_shut_down.
+    /// Puts item into the queue at once. Throws queue_full if there is no room; queue_shut_down. Source:
+    /// Queue.put_nowait.
     void put_nowait(T item) {
         detail::shared_waiter w;
         detail::slot<T> slot(std::move(item));
         if (!state_.look_for_room(w, slot, detail::looking::once)) throw queue_full();
         detail::check_at_once(w.outcome);
     }
-    /// Throws queue_empty, queue_shut_down.
+    /// Gives the next item at once. Throws queue_empty if there is none; queue_shut_down. Source: Queue.get_nowait.
     T get_nowait() {
         detail::shared_waiter w;
         std::optional<detail::slot<T>> taken;
@@ -265,9 +266,9 @@ public:
         detail::check_at_once(w.outcome);
         return detail::move_out(state_, taken);
     }
-    /// As put(), for a thread that runs no loop: blocks it until there is room. Throws timeout_error if that takes
-    /// longer than timeout (then nothing was put), and std::logic_error on the thread of a loop, which it would stop.
-    /// Source: queue.Queue.put.
+    /// Puts item into the queue from a thread that runs no loop: blocks the thread until there is room. Throws
+    /// timeout_error if that takes longer than timeout (then nothing was put), and std::logic_error on the thread of a
+    /// loop, which it would stop. Source: queue.Queue.put.
     void put_sync(T item, delay timeout = std::nullopt) {
         detail::refuse_loop_thread("shared_queue::put_sync");
         detail::slot<T> slot(std::move(item));
@@ -275,8 +276,8 @@ public:
         detail::blocked_thread w(q);
         w.wait(timeout, [&](detail::looking how) { return q.look_for_room(w, slot, how); });
     }
-    /// As get(), for a thread that runs no loop: blocks it until there is an item. Throws as put_sync() does. Source:
-    /// queue.Queue.get.
+    /// Gives the next item to a thread that runs no loop: blocks the thread until there is an item. Throws as
+    /// put_sync() does. Source: queue.Queue.get.
     T get_sync(delay timeout = std::nullopt) {
         detail::refuse_loop_thread("shared_queue::get_sync");
         std::optional<detail::slot<T>> taken;
@@ -292,7 +293,8 @@ public:
     /// Completes when every item that was put is done, at once if that is so. Revertible. The destruction of the queue
     /// ends the wait. Source: Queue.join.
     detail::shared_join join() noexcept { return detail::shared_join(state_); }
-    /// As join(), for a thread that runs no loop. Throws as put_sync() does. Source: queue.Queue.join.
+    /// Blocks a thread that runs no loop until every item that was put is done. Throws as put_sync() does. Source:
+    /// queue.Queue.join.
     void join_sync(delay timeout = std::nullopt) {
         detail::refuse_loop_thread("shared_queue::join_sync");
         state& q = state_;
@@ -304,9 +306,9 @@ public:
     /// Queue.shutdown.
     void shutdown(bool immediate = false) { state_.shutdown(immediate); }
 
-    /// What other threads do may have changed these when the call returns.
+    /// How many items wait. Other threads may have changed it when the call returns.
     std::size_t size() const noexcept { return state_.size(); }
-    bool empty() const noexcept { return size() == 0; }              // As size() == 0.
+    bool empty() const noexcept { return size() == 0; }              // True if no item waits.
     bool full() const noexcept { return !state_.has_room(size()); }  // True if no item fits; never without a maxsize.
     /// How many items fit; 0: no limit.
     std::size_t maxsize() const noexcept { return state_.maxsize; }

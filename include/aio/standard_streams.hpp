@@ -25,15 +25,18 @@
 
 namespace aio::inline v0 {
 
-/// Each gives the stream of the running loop, which is made at the first call. Throw std::logic_error if no loop runs;
-/// std::system_error if the descriptor is closed, or cannot be read or written (EBADF), or none is free for the loop
-/// (EMFILE). Operations are those of stream, with one difference: a write to a file that a thread has begun is not
-/// given up; a cancel waits for it. Errors of a file (ENOSPC, EIO) are errors of the write that met them and of those
-/// after it. Two loops that read at the same time share what comes.
+/// Gives the standard input as a stream of the running loop, which is made at the first call and lives as long as the
+/// loop. Its reads are those of stream: revertible, and empty at the end of the input. Two loops that read at the same
+/// time share what comes. Throws std::logic_error if no loop runs; std::system_error if the descriptor is closed or
+/// cannot be read (EBADF), or none is free for the loop (EMFILE).
 stream& std_in();
-/// The standard output, as a stream.
+/// Gives the standard output as a stream of the running loop, which is made at the first call and lives as long as the
+/// loop. A write completes when its bytes have been handed to the system. It is cancelled as a write of a stream, with
+/// one difference: a write to a file that a thread has begun is not given up; a cancel waits for it. Errors of a file
+/// (ENOSPC, EIO) are errors of the write that met them and of those after it. Throws std::logic_error if no loop runs;
+/// std::system_error if the descriptor is closed or cannot be written (EBADF), or none is free for the loop (EMFILE).
 stream& std_out();
-/// The standard error output, as a stream.
+/// Gives the standard error output as a stream of the running loop. Lifetime, writes and errors are those of std_out().
 stream& std_err();
 
 }  // namespace aio::inline v0

@@ -230,25 +230,27 @@ public:
     any_task(const task<T>& t) noexcept : state_(t.detail_state()) {}
     explicit any_task(detail::state_ptr<detail::task_base> state) noexcept : state_(std::move(state)) {}
 
-    bool done() const { return get().done(); }                                          // As task::done().
-    bool cancelled() const { return get().cancelled(); }                                // As task::cancelled().
-    bool cancel(std::string message = {}) { return get().cancel(std::move(message)); }  // As task::cancel().
-    std::uint32_t uncancel() { return get().uncancel(); }                               // As task::uncancel().
-    std::uint32_t cancelling() const { return get().cancelling(); }                     // As task::cancelling().
+    bool done() const { return get().done(); }            // Does what task::done() does.
+    bool cancelled() const { return get().cancelled(); }  // Does what task::cancelled() does.
+    /// Does what task::cancel() does.
+    bool cancel(std::string message = {}) { return get().cancel(std::move(message)); }
+    std::uint32_t uncancel() { return get().uncancel(); }            // Does what task::uncancel() does.
+    std::uint32_t cancelling() const { return get().cancelling(); }  // Does what task::cancelling() does.
     /// Throws the task's error, or invalid_state_error if it is not done. Gives no value, because the type of it is not
     /// known here.
     void result() const;
-    std::exception_ptr exception() const;  // As task::exception().
-    /// As task::add_done_callback(): fn(any_task), or fn().
+    std::exception_ptr exception() const;  // Does what task::exception() does.
+    /// Does what task::add_done_callback() does: fn(any_task), or fn().
     template<class F>
     std::uint64_t add_done_callback(F fn) {
         return get().add_callback(detail::make_done_callback<any_task, detail::task_base>(std::move(fn)));
     }
-    /// As task::remove_done_callback().
+    /// Does what task::remove_done_callback() does.
     bool remove_done_callback(std::uint64_t id) { return get().remove_callback(id); }
-    std::string name() const { return get().name(); }                           // As task::name().
-    void set_name(std::string_view name) { get().set_name(name); }              // As task::set_name().
-    task_canceller canceller() const { return detail::make_canceller(get()); }  // As task::canceller().
+    std::string name() const { return get().name(); }               // Does what task::name() does.
+    void set_name(std::string_view name) { get().set_name(name); }  // Does what task::set_name() does.
+    /// Does what task::canceller() does.
+    task_canceller canceller() const { return detail::make_canceller(get()); }
 
     /// Waits until the task is done; throws the task's error. A cancel of the waiter cancels the task.
     detail::join_any operator co_await() const { return detail::join_any(state_); }

@@ -30,7 +30,7 @@ struct options {
     std::optional<bool> debug = std::nullopt;  // debug mode; std::nullopt: as AIO_DEBUG says
 };
 
-/// As aio::run(), with these options. The same seed gives the same run.
+/// Runs main on a new loop as aio::run() does, with these options. The same seed gives the same run.
 template<class T>
 T run(coro<T> main, options o = {}) {
     run_options how;
@@ -50,7 +50,7 @@ T run(coro<T> main, options o = {}) {
     }
 }
 
-/// The same for an async function, or a plain one, called inside the loop.
+/// Calls an async function, or a plain one, inside the loop, as run(coro, options) does with a coroutine.
 template<class F>
     requires(!detail::awaitable<F> && !detail::unmoved<F> && std::is_invocable_v<std::decay_t<F>>)
 auto run(F&& fn, options o = {}) {

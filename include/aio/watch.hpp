@@ -37,12 +37,12 @@ public:
     explicit watch(T value) : channel_(std::make_shared<detail::channel<T>>("aio::watch", 1, nullptr)) {
         channel_->send(std::move(value), "watch");
     }
-    /// As close(), but whoever waits gets a cancelled_error that names the watch.
+    /// Closes the watch as close() does, but a task that waits gets a cancelled_error that names the watch.
     ~watch() { channel_->sender_gone(); }
     watch(const watch&) = delete;
     watch& operator=(const watch&) = delete;
 
-    /// A copy of the newest value.
+    /// Gives a copy of the newest value, at once.
     T get() const {
         const std::shared_ptr<const T> newest = channel_->newest();  // kept while it is copied
         return *newest;

@@ -354,7 +354,7 @@ detail::enter_request<M> enter(M&& manager) {
         movable, "this manager cannot be moved: make it in place, with co_await enter<its_type>(arguments...)");
     if constexpr (movable) return detail::enter_request<M>(std::in_place, std::forward<M>(manager));
 }
-/// The same for a manager that is made in place, which may be one that cannot be moved: enter<shop>(args...).
+/// Makes a manager in place, also one that cannot be moved, and enters it as enter(manager) does: enter<shop>(args...).
 template<class M, class... Args>
     requires(detail::manager<M> && std::is_constructible_v<M, Args...> &&
         !(sizeof...(Args) == 1 && (std::is_same_v<std::remove_cvref_t<Args>, M> && ...) &&
@@ -362,7 +362,7 @@ template<class M, class... Args>
 detail::enter_request<M> enter(Args&&... args) {
     return detail::enter_request<M>(std::in_place, std::forward<Args>(args)...);
 }
-/// The same for a manager that outlives the coroutine: enter(std::ref(m)).
+/// Enters a manager that belongs to somebody else and outlives the coroutine: enter(std::ref(m)).
 template<detail::manager M>
 detail::enter_request<detail::managed<M&>> enter(std::reference_wrapper<M> manager) {
     return detail::enter_request<detail::managed<M&>>(std::in_place, manager.get());

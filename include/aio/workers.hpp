@@ -66,15 +66,15 @@ public:
     /// Calls fn(args...) on the loop that has the fewest calls to do, awaits what it gives if that is awaitable, and
     /// gives the result, or throws the error. fn and args are moved over, and back comes a value, moved. Cancellation:
     /// handed on to the call, and awaited; a call that has its result gives it, and the cancel stays pending. The
-    /// workers must outlive the await.
-    /// Throws std::logic_error after shutdown(), in the child of a fork(), and if the worker's loop has ended before
-    /// the call; std::system_error if the threads cannot be started.
+    /// workers must outlive the await. Throws std::logic_error after shutdown(), in the child of a fork(), and if the
+    /// worker's loop has ended before the call; std::system_error if the threads cannot be started.
     template<class F, class... Args>
         requires(!detail::awaitable<F> && !detail::unmoved<F>)
     auto run(F&& fn, Args&&... args) {
         return call(detail::any_worker, std::forward<F>(fn), std::forward<Args>(args)...);
     }
-    /// The same, on the loop of one worker: 0 to size() - 1. Throws std::invalid_argument for any other.
+    /// Calls fn(args...) as run() does, on the loop of worker i: 0 to size() - 1. Throws std::invalid_argument for any
+    /// other i.
     template<class F, class... Args>
         requires(!detail::awaitable<F> && !detail::unmoved<F>)
     auto run_on(std::size_t i, F&& fn, Args&&... args) {

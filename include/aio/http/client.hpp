@@ -144,14 +144,19 @@ public:
     /// A URL is ASCII except in its path and query, where characters that no URL may have are encoded. A host name such
     /// as "bücher.example" is given in its ASCII form, "xn--bcher-kva.example".
     detail::http_exchange get(std::string url, request_options options = {});
-    /// As get(), with the method HEAD; the response has no body.
+    /// Sends a HEAD request: the response has the headers that a GET would have, and no body. Completes, is cancelled
+    /// and fails as get().
     detail::http_exchange head(std::string url, request_options options = {});
+    /// Sends a POST request with this body; options.headers should say its Content-Type. Completes, is cancelled and
+    /// fails as get(), except that it throws std::system_error (ECONNRESET) where get() would be sent again over a new
+    /// connection.
     detail::http_exchange post(std::string url, std::string body, request_options options = {});
-    /// As post(), with the method PUT.
+    /// Sends a PUT request with this body. Completes, is cancelled and fails as get().
     detail::http_exchange put(std::string url, std::string body, request_options options = {});
-    detail::http_exchange del(std::string url, request_options options = {});  // As get(), with the method DELETE.
-    /// As get(), with any method but CONNECT. Throws std::invalid_argument for a method that is no token of
-    /// HTTP.
+    /// Sends a DELETE request. Completes, is cancelled and fails as get().
+    detail::http_exchange del(std::string url, request_options options = {});
+    /// Sends a request of any method but CONNECT. Completes, is cancelled and fails as get(), and throws
+    /// std::invalid_argument for a method that is no token of HTTP.
     detail::http_exchange request(
         std::string method, std::string url, std::string body = {}, request_options options = {});
 
@@ -216,7 +221,7 @@ public:
     void clear_cookies() noexcept;
 
     /// Ends running requests with std::errc::operation_canceled, and closes all connections. Later requests throw
-    /// std::logic_error. A second call does nothing.
+    /// std::logic_error. Completes at once. A second call does nothing.
     coro<> aclose();
     /// How many requests are under way.
     std::size_t running() const noexcept;

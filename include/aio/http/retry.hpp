@@ -32,7 +32,8 @@
 
 namespace aio::inline v0::http {
 
-/// When a request is sent again, and how long to wait before that.
+/// When retry() sends a request again, and how long it waits before that. The wait doubles from attempt to attempt,
+/// from first up to most, and is shortened by chance. A Retry-After of the server makes it longer, up to most.
 struct retry_policy {
     std::size_t attempts = 4;                      // with the first one; 0 counts as 1
     delay first = std::chrono::milliseconds(200);  // before the second attempt

@@ -108,27 +108,27 @@ public:
         add(std::move(method), std::move(pattern), detail::make_http_handler(std::forward<F>(handler), "http::router"));
         return *this;
     }
-    /// As route(), with the method GET, which answers HEAD, too.
+    /// Adds a handler for the method GET (and for HEAD), as route() does.
     template<class F>
     router& get(std::string pattern, F&& handler) {
         return route("GET", std::move(pattern), std::forward<F>(handler));
     }
-    /// As route(), with the method POST.
+    /// Adds a handler for the method POST, as route() does.
     template<class F>
     router& post(std::string pattern, F&& handler) {
         return route("POST", std::move(pattern), std::forward<F>(handler));
     }
-    /// As route(), with the method PUT.
+    /// Adds a handler for the method PUT, as route() does.
     template<class F>
     router& put(std::string pattern, F&& handler) {
         return route("PUT", std::move(pattern), std::forward<F>(handler));
     }
-    /// As route(), with the method DELETE.
+    /// Adds a handler for the method DELETE, as route() does.
     template<class F>
     router& del(std::string pattern, F&& handler) {
         return route("DELETE", std::move(pattern), std::forward<F>(handler));
     }
-    /// As route(), with the method PATCH.
+    /// Adds a handler for the method PATCH, as route() does.
     template<class F>
     router& patch(std::string pattern, F&& handler) {
         return route("PATCH", std::move(pattern), std::forward<F>(handler));

@@ -329,7 +329,7 @@ template<class F>
 AIO_DETAIL_WRAPPER coro<> serve(F&& handler, descriptor listening, server_options options = {}) {
     return detail::serve_http(start_server(std::forward<F>(handler), std::move(listening), options));
 }
-/// As serve(), but listens on a unix socket at path.
+/// Listens on a unix socket at path, and serves as serve() does until it is cancelled.
 template<class F>
 AIO_DETAIL_WRAPPER coro<> serve_unix(F&& handler, std::string path, server_options options = {}) {
     return detail::serve_http(start_unix_server(std::forward<F>(handler), std::move(path), options));

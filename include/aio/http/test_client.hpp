@@ -58,19 +58,24 @@ public:
     /// std::invalid_argument for a malformed URL, timeout_error, http::error for a body that its handler does not bring
     /// to its end, is beyond max_body_size or has another length than its Content-Length. A cancel cancels the handler.
     coro<response> get(std::string url, request_options options = {});
-    coro<response> head(std::string url, request_options options = {});  // As get(), with the method HEAD.
-    /// As get(), with the method POST. A form and a multipart bring their Content-Type.
+    /// Sends a HEAD request; the response has no body. Otherwise it works like get().
+    coro<response> head(std::string url, request_options options = {});
+    /// Sends a POST request with this body. A form and a multipart bring their Content-Type. Otherwise it works like
+    /// get().
     coro<response> post(std::string url, std::string body, request_options options = {});
     coro<response> post(std::string url, const http::form& body, request_options options = {});
     coro<response> post(std::string url, const http::multipart& body, request_options options = {});
-    /// As post(), with the method PUT.
+    /// Sends a PUT request with this body. Otherwise it works like get().
     coro<response> put(std::string url, std::string body, request_options options = {});
-    /// As post(), with the method PATCH.
+    /// Sends a PATCH request with this body. Otherwise it works like get().
     coro<response> patch(std::string url, std::string body, request_options options = {});
-    coro<response> del(std::string url, request_options options = {});  // As get(), with the method DELETE.
-    /// As get(), with any method.
+    /// Sends a DELETE request. Otherwise it works like get().
+    coro<response> del(std::string url, request_options options = {});
+    /// Sends a request of any method. Otherwise it works like get().
     coro<response> request(std::string method, std::string url, std::string body = {}, request_options options = {});
-    /// Sends a body piece by piece: an unbuffered handler reads the pieces as they are, any other one gets them all.
+    /// Sends a request whose body comes piece by piece: an unbuffered handler reads the pieces as they are, any other
+    /// one gets them all at once. The request owns the generator, and throws what it throws. Otherwise it works like
+    /// get().
     coro<response> upload(
         std::string method, std::string url, async_generator<std::string> body, request_options options = {});
     /// Gives the body of a GET piece by piece, as the handler makes it: for a stream that does not end. next() throws

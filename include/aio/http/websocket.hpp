@@ -73,7 +73,7 @@ namespace aio::inline v0::http {
 class AIO_API websocket_closed : public error {
 public:
     websocket_closed(int code, const std::string& what) : error(what), code_(code) {}  // code is what code() gives.
-    /// As websocket::close_code(); 0 while the peer has not answered the close.
+    /// Gives what websocket::close_code() gives; 0 while the peer has not answered the close.
     int code() const noexcept { return code_; }
 
 private:
@@ -148,7 +148,7 @@ public:
     /// by then. Pings are answered meanwhile. Revertible: a message that has come, or a part of one, stays for the next
     /// call. A second receiver at the same time gets std::logic_error.
     coro<std::optional<message>> receive();
-    /// The same: so for_each and views take a WebSocket.
+    /// Does what receive() does. With this name for_each and the views take a WebSocket.
     AIO_DETAIL_WRAPPER coro<std::optional<message>> next() { return receive(); }
 
     /// Sends a message when awaited, and completes when all of it has been handed to the kernel. The text or bytes are
@@ -159,9 +159,10 @@ public:
     detail::websocket_send send(std::span<const std::byte> bytes) { return send_bytes(as_text(bytes)); }
     detail::websocket_send send(std::span<const unsigned char> bytes) { return send_bytes(as_text(bytes)); }
     detail::websocket_send send(const message& m) { return m.is_text() ? send(m.text()) : send_bytes(m.text()); }
-    /// The same for bytes that are in a std::string.
+    /// Sends the bytes of a std::string as send() sends those of a span.
     detail::websocket_send send_bytes(std::string_view bytes);
-    /// Sends a ping, with at most 125 bytes that the peer sends back (std::invalid_argument). Otherwise as send().
+    /// Sends a ping, with a payload that the peer sends back. Throws std::invalid_argument for more than 125 bytes.
+    /// Completes, is cancelled and fails as send().
     detail::websocket_send ping(std::string_view payload = {});
 
     /// Closes the WebSocket: sends the code and the reason behind what is being sent, waits for the peer's answer, and
@@ -170,7 +171,7 @@ public:
     /// cancel gives the wait up. Throws std::invalid_argument for a code that no side may send (1000 to 1003, 1007 to
     /// 1014 and 3000 to 4999 are allowed), and for a reason of more than 123 bytes, or that is no UTF-8.
     coro<> close(int code = 1000, std::string reason = {});
-    /// close(1000): makes it a manager.
+    /// Calls close(1000). It makes a WebSocket a manager, which with() and enter() close.
     AIO_DETAIL_WRAPPER coro<> aclose() { return close(); }
 
     /// Once it is closed, the code that the peer has sent; 1005 if it has sent none; 1006 if the connection was lost or

@@ -96,13 +96,15 @@ public:
     bucket_base& operator=(const bucket_base&) = delete;
 
     /// Marks a key as erased, and gives the marker's revision. The history stays. Does so even if there is no such key.
-    /// Fails and is cancelled as put().
+    /// Completes, is cancelled and fails as put().
     coro<std::uint64_t> erase(std::string key);
-    /// The same, if nobody has written since that revision. Throws wrong_revision.
+    /// Marks a key as erased if nobody has written it since that revision. Throws wrong_revision otherwise.
     coro<std::uint64_t> erase(std::string key, std::uint64_t revision);
-    /// Marks a key as erased, and removes its history.
+    /// Marks a key as erased, removes its history, and gives the marker's revision. Completes, is cancelled and fails
+    /// as put().
     coro<std::uint64_t> purge(std::string key);
-    /// The keys that have a value, in the order of their last writes. pattern as in watch(). Revertible.
+    /// Gives the keys that have a value and match the pattern, which is one of watch(), in the order of their last
+    /// writes. Revertible. Throws timeout_error, jetstream::error.
     coro<std::vector<std::string>> keys(std::string pattern = ">");
 
     /// A lock that one task of all machines holds: <aio/jetstream/lease_lock.hpp>.
@@ -121,7 +123,7 @@ protected:
     std::shared_ptr<detail::nats_bucket> state_;
 };
 
-/// Made by connection::bucket().
+/// A bucket, whose values have the type T. connection::bucket() makes it, and its manager ends it.
 template<class T>
 class bucket : public bucket_base {
 public:
@@ -140,7 +142,7 @@ public:
     coro<std::uint64_t> put(std::string key, T value) {
         return put_bytes(std::move(key), codec<T>::encode(value), std::nullopt);
     }
-    /// The same, if the key has no value. Throws wrong_revision if it has one.
+    /// Stores a value as put() does, if the key has none. Throws wrong_revision if it has one.
     coro<std::uint64_t> create(std::string key, T value) {
         return create_bytes(std::move(key), codec<T>::encode(value));
     }

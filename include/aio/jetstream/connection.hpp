@@ -41,7 +41,7 @@ struct bucket_options;
 template<class T>
 class bucket_manager;
 
-/// What they refer to is copied before connect() returns. Secrets appear in no message.
+/// The options of connect(), which copies what they refer to before it returns. Secrets appear in no message.
 struct connect_options {
     std::string_view name = {};         // what the server's monitoring shows
     std::string_view credentials = {};  // the path of a .creds file, or its text, if that has "-----BEGIN" in it
@@ -137,7 +137,9 @@ public:
     /// connection is lost meanwhile.
     coro<> flush();
 
-    /// Gives what happens to the connection from now on: losses, new connections, and what a server has refused.
+    /// Gives what happens to the connection from now on: losses, new connections, and what a server has refused. It
+    /// ends when the connection is closed, or the generator is dropped. next() is revertible up to the end of the
+    /// generator: a cancel ends it.
     async_generator<connection_event> events();
 
     connection_status status() const noexcept;  // Where the connection stands now.
@@ -152,7 +154,8 @@ public:
     queue_manager<T> queue(std::string name, Options options = {}) {
         return queue_manager<T>(client_, std::move(name), options);
     }
-    /// Deletes a queue with all its items, for everybody. Does nothing if there is none.
+    /// Deletes a queue with all its items, for everybody. Does nothing if there is none. After a cancel it is deleted
+    /// or not. Throws timeout_error, jetstream::error.
     coro<> remove_queue(const std::string& name);
 
     /// Keys and values over all machines: <aio/jetstream/bucket.hpp>. Gives a manager for enter() and with(). The name
@@ -161,7 +164,8 @@ public:
     bucket_manager<T> bucket(std::string name, Options options = {}) {
         return bucket_manager<T>(client_, std::move(name), options);
     }
-    /// Deletes a bucket with all its values, for everybody. Does nothing if there is none.
+    /// Deletes a bucket with all its values, for everybody. Does nothing if there is none. After a cancel it is deleted
+    /// or not. Throws timeout_error, jetstream::error.
     coro<> remove_bucket(const std::string& name);
 
 private:

@@ -24,7 +24,8 @@ public:
     /// What() is "jetstream: " and the message.
     explicit error(const std::string& message, int status = 0, int code = 0)
         : std::runtime_error("jetstream: " + message), status_(status), code_(code) {}
-    /// As in HTTP: 400, 404, 503 (nobody answers), 403 (not permitted). 0 if the error is none of a server's.
+    /// The status, as HTTP's: 400, 404, 503 (nobody answers), 403 (not permitted). 0 if the error is none of a
+    /// server's.
     int status() const noexcept { return status_; }
     /// The server's own number for the error, "err_code" in its JSON; 0 if it has none.
     int code() const noexcept { return code_; }

@@ -29,9 +29,13 @@ class nats_lease;
 
 namespace aio::inline v0::jetstream {
 
-/// The options of a lease_lock.
+/// The options of a lease_lock. The lease is how long the lock outlives a holder that dies or is cut off. A shorter one
+/// frees the lock sooner; a longer one survives a longer silence of the servers. It is renewed three times in that time
+/// while the lock is held, so it does not limit how long a body may take.
 struct lease_options {
-    delay lease = std::chrono::seconds(10);  // at least 100 ms, and at most the bucket's ttl
+    /// How long others wait for a silent holder: 100 ms to 24 hours, and at most the bucket's ttl; otherwise
+    /// std::invalid_argument. By default 10 s.
+    delay lease = std::chrono::seconds(10);
 };
 
 /// Made by bucket_base::lock(). A manager, which may be used again. Any number of tasks may wait for one lease_lock: of

@@ -53,8 +53,8 @@ private:
 
 namespace aio::inline v0::jetstream {
 
-/// What is left at its default is as the queue has it already; the default is for a queue that is made. What they refer
-/// to is copied.
+/// The options of connection::queue(), which copies what they refer to. An option that is left at its default is as the
+/// queue has it already; the default counts for a queue that is made.
 struct queue_options {
     std::size_t maxsize = 0;                // items that wait or are being worked on, over all machines; 0: no limit
     int replicas = 0;                       // servers that have each item: 1 (the default), 3 or 5
@@ -76,7 +76,7 @@ struct put_options {
     std::string_view id = {};
 };
 
-/// Of this process alone.
+/// The counts of a queue, of this process alone.
 struct queue_statistics {
     std::uint64_t put;           // known to be stored
     std::uint64_t put_retries;   // attempts whose answer did not come
@@ -137,7 +137,8 @@ public:
     /// For everybody: put() fails from now on, wherever; get() fails once nothing is left, or at once if immediate, and
     /// then all items are dropped, and count as done. Once more, it does nothing. A cancel leaves it done or not.
     coro<> shutdown(bool immediate = false);
-    /// How many items wait or are being worked on, over all machines: what maxsize limits.
+    /// Asks the servers how many items wait or are being worked on, over all machines: what maxsize limits. Revertible.
+    /// Throws timeout_error, jetstream::error.
     coro<std::size_t> size();
     /// How many items the queue takes; 0: no limit. put() waits while it is full.
     std::size_t maxsize() const noexcept;
@@ -151,7 +152,8 @@ protected:
     std::shared_ptr<detail::nats_queue> state_;
 };
 
-/// Made by connection::queue(). Any number of tasks, processes and machines put and get.
+/// A queue over machines, whose items have the type T. connection::queue() makes it, and its manager ends it. Any
+/// number of tasks, processes and machines put and get.
 template<class T>
 class queue : public queue_base {
 public:

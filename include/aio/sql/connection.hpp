@@ -133,16 +133,16 @@ public:
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
         return run(std::move(statement), parameters_of(std::forward<Args>(args)...));
     }
-    /// The same with parameters whose number is known only when the program runs.
+    /// Runs a statement as query() does, with parameters whose number is known only when the program runs.
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, std::vector<parameter> parameters) {
         return run(std::move(statement), std::move(parameters));
     }
 
-    /// The same, but gives the rows one by one, and reads them from the database in small batches as they are asked
-    /// for. A generator that is closed or dropped before its end stops the statement; until then nothing else can be
-    /// done on this connection. next() throws std::logic_error if the connection, or the transaction around it, was
-    /// ended meanwhile. A row that has come is given in spite of a cancel; but the server may have been asked to stop
-    /// by then, and the next row is a sql::error (57014).
+    /// Runs a statement, and gives its rows one by one: it reads them from the database in small batches as they are
+    /// asked for. Errors are those of query(), thrown by next(). A generator that is closed or dropped before its end
+    /// stops the statement; until then nothing else can be done on this connection. next() throws std::logic_error if
+    /// the connection, or the transaction around it, was ended meanwhile. A row that has come is given in spite of a
+    /// cancel; but the server may have been asked to stop by then, and the next row is a sql::error (57014).
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER async_generator<row> stream(std::string statement, Args&&... args) {
         return run_stream(std::move(statement), parameters_of(std::forward<Args>(args)...));
@@ -168,8 +168,8 @@ public:
     AIO_DETAIL_WRAPPER coro<rows> copy_in(std::string statement, async_generator<std::string> pieces) {
         return run_copy_in(std::move(statement), std::move(pieces));
     }
-    /// The same with a range of tuples; the statement must ask for the text format, which is the default. A range that
-    /// is no temporary has to live until the copy has ended.
+    /// Runs a COPY ... FROM STDIN, and sends it a line for each tuple of the range; the statement must ask for the text
+    /// format, which is the default. A range that is no temporary has to live until the copy has ended.
     template<class Range>
         requires(!std::is_same_v<std::remove_cvref_t<Range>, async_generator<std::string>>)
     AIO_DETAIL_WRAPPER coro<rows> copy_in(std::string statement, Range&& tuples) {
@@ -185,7 +185,8 @@ public:
     /// Notifications are kept until they are asked for. next() is revertible; it throws sql::error once the connection
     /// is lost, and the generator ends when the connection is closed.
     async_generator<notification> listen(std::string channel);
-    /// PostgreSQL: sends a notification, when the transaction that is open has been committed.
+    /// PostgreSQL: sends a notification to those who listen() on the channel: at once, or when the transaction that is
+    /// open has been committed. Completes, is cancelled and fails as query().
     coro<> notify(std::string channel, std::string payload = {});
     /// PostgreSQL: fn is called with each sql::notice of the server. What it throws goes to the loop's exception
     /// handler. Without a handler notices are dropped.
