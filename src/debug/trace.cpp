@@ -73,14 +73,17 @@ void trace_again(const future_base& from, const std::exception_ptr& error) noexc
     }
 }
 
-void trace_sent(const std::exception_ptr& error) noexcept {
-    traces* t = error ? existing() : nullptr;
-    if (!t) return;
+namespace {
+
+/// Calls move for the error and all that it carries, what they have replaced included, each under the mutex. What move
+/// gives is deleted after the mutex is released.
+template<class Move>
+void move_records(traces* t, const std::exception_ptr& error, Move move) noexcept {
     try {
-        with_all_carried(error, [t](const std::exception_ptr& e) -> std::exception_ptr {
-            std::unique_ptr<replaced> gone;
+        with_all_carried(error, [&](const std::exception_ptr& e) -> std::exception_ptr {
+            decltype(move(*t, e, std::declval<const locked&>())) gone;
             const locked lock(records_mutex());
-            gone = t->send(e, lock);
+            gone = move(*t, e, lock);
             const record* const r = t->find(e, lock);
             return r && r->context ? r->context->error : nullptr;
         });
@@ -88,19 +91,18 @@ void trace_sent(const std::exception_ptr& error) noexcept {
     }
 }
 
+}  // namespace
+
+void trace_sent(const std::exception_ptr& error) noexcept {
+    traces* const mine = error ? existing() : nullptr;
+    if (!mine) return;
+    move_records(mine, error, [](traces& t, const auto& e, const locked& lock) { return t.send(e, lock); });
+}
+
 void trace_received(const std::exception_ptr& error) noexcept {
-    traces* t = error ? made() : nullptr;
-    if (!t) return;
-    try {
-        with_all_carried(error, [t](const std::exception_ptr& e) -> std::exception_ptr {
-            std::unique_ptr<record> old;
-            const locked lock(records_mutex());
-            old = t->receive(e, lock);
-            const record* const r = t->find(e, lock);
-            return r && r->context ? r->context->error : nullptr;
-        });
-    } catch (...) {  // no memory: no trace
-    }
+    traces* const mine = error ? made() : nullptr;
+    if (!mine) return;
+    move_records(mine, error, [](traces& t, const auto& e, const locked& lock) { return t.receive(e, lock); });
 }
 
 void trace_replaced(const std::exception_ptr& thrown, const std::exception_ptr& error) noexcept {

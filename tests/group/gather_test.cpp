@@ -3,6 +3,7 @@
 #include <aio/wait.hpp>
 
 #include "aio_test.hpp"
+#include "children.hpp"
 #include "hostile.hpp"
 
 #include <array>
@@ -13,70 +14,26 @@
 #include <set>
 #include <span>
 
+using aio_test::cleans_up;
 using aio_test::counted;
+using aio_test::fails;
+using aio_test::fails_when_cancelled;
+using aio_test::gives;
 using aio_test::journal;
+using aio_test::outcome_of;
+using aio_test::reports;
+using aio_test::sleeps;
 using aio_test::turns;
+using aio_test::words;
 
 namespace {
 
-aio::coro<int> gives(int value, aio::delay d = 0s) {
-    co_await aio::sleep(d);
-    co_return value;
-}
-aio::coro<int> fails(std::string what, aio::delay d = 0s) {
-    co_await aio::sleep(d);
-    throw std::runtime_error(what);
-}
-aio::coro<> sleeps(aio::delay d) { co_await aio::sleep(d); }
-/// Waits for ever. When it is cancelled, it cleans up for this long.
-aio::coro<int> cleans_up(journal& log, std::string name, aio::delay d) {
-    bool cancelled = false;
-    try {
-        co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) { cancelled = true; }
-    if (cancelled) co_await aio::sleep(d);
-    log(name);
-    throw aio::cancelled_error();
-}
-aio::coro<int> fails_when_cancelled(std::string what) {
-    try {
-        co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) { throw std::runtime_error(what); }
-    co_return 0;
-}
 aio::coro<int> swallows(int value) {
     try {
         co_await aio::sleep_forever();
     } catch (const aio::cancelled_error&) {}
     co_return value;
 }
-
-std::string words(const std::exception_ptr& error) {
-    if (!error) return "done";
-    try {
-        std::rethrow_exception(error);
-    } catch (const aio::cancelled_error& e) {
-        return "cancelled" + (e.message().empty() ? "" : ":" + e.message());
-    } catch (const std::exception& e) { return e.what(); } catch (...) {
-        return "something else";
-    }
-}
-template<class A>
-aio::coro<std::string> outcome_of(A awaitable) {
-    try {
-        co_await std::move(awaitable);
-    } catch (...) { co_return words(std::current_exception()); }
-    co_return "done";
-}
-
-/// Collects what the exception handler is told.
-struct reports {
-    journal log;
-    reports() {
-        aio::get_running_loop().set_exception_handler([this](const aio::exception_context& c) { log(words(c.error)); });
-    }
-    ~reports() { aio::get_running_loop().set_exception_handler({}); }
-};
 
 /// Gives a vector of the arguments: g++ 12 refuses braced lists inside a co_await expression.
 template<class T, class... More>
@@ -594,7 +551,7 @@ AIO_TEST("gather inside of gather, wait_for of gather, a task of gather") {
     EXPECT_EQ(std::get<1>(std::get<0>(nested)), 2);
     auto t = aio::create_task(aio::gather(gives(1), gives(2)));
     EXPECT_EQ(std::get<0>(co_await t), 1);
-    EXPECT_EQ(co_await outcome_of(aio::wait_for(aio::gather(gives(1, 1h), gives(2)), 1s)), "timed out");
+    EXPECT_EQ(co_await outcome_of(aio::wait_for(aio::gather(gives(1, 1h), gives(2)), 1s)), "timeout");
 }
 
 AIO_TEST("fault C18: gather of an lvalue range of handles is awaited after the range has gone") {

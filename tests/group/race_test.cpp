@@ -4,43 +4,28 @@
 #include <aio/wait.hpp>
 
 #include "aio_test.hpp"
+#include "children.hpp"
 #include "hostile.hpp"
 
 #include <memory>
 
+using aio_test::cleans_up;
 using aio_test::counted;
+using aio_test::fails;
+using aio_test::fails_when_cancelled;
+using aio_test::gives;
 using aio_test::journal;
+using aio_test::outcome_of;
+using aio_test::reports;
+using aio_test::sleeps;
 using aio_test::turns;
+using aio_test::words;
 
 namespace {
 
-aio::coro<int> gives(int value, aio::delay d = 0s) {
-    co_await aio::sleep(d);
-    co_return value;
-}
 aio::coro<std::string> says(std::string text, aio::delay d = 0s) {
     co_await aio::sleep(d);
     co_return text;
-}
-aio::coro<> sleeps(aio::delay d) { co_await aio::sleep(d); }
-aio::coro<int> fails(std::string what, aio::delay d = 0s) {
-    co_await aio::sleep(d);
-    throw std::runtime_error(what);
-}
-aio::coro<int> cleans_up(journal& log, std::string name, aio::delay d) {
-    bool cancelled = false;
-    try {
-        co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) { cancelled = true; }
-    if (cancelled) co_await aio::sleep(d);
-    log(name);
-    throw aio::cancelled_error();
-}
-aio::coro<int> fails_when_cancelled(std::string what) {
-    try {
-        co_await aio::sleep_forever();
-    } catch (const aio::cancelled_error&) { throw std::runtime_error(what); }
-    co_return 0;
 }
 aio::coro<counted> swallows(counted value) {
     try {
@@ -48,32 +33,6 @@ aio::coro<counted> swallows(counted value) {
     } catch (const aio::cancelled_error&) {}
     co_return value;
 }
-
-std::string words(const std::exception_ptr& error) {
-    if (!error) return "done";
-    try {
-        std::rethrow_exception(error);
-    } catch (const aio::cancelled_error& e) {
-        return "cancelled" + (e.message().empty() ? "" : ":" + e.message());
-    } catch (const aio::timeout_error&) { return "timeout"; } catch (const std::exception& e) {
-        return e.what();
-    } catch (...) { return "something else"; }
-}
-template<class A>
-aio::coro<std::string> outcome_of(A awaitable) {
-    try {
-        co_await std::move(awaitable);
-    } catch (...) { co_return words(std::current_exception()); }
-    co_return "done";
-}
-
-struct reports {
-    journal log;
-    reports() {
-        aio::get_running_loop().set_exception_handler([this](const aio::exception_context& c) { log(words(c.error)); });
-    }
-    ~reports() { aio::get_running_loop().set_exception_handler({}); }
-};
 
 /// A box of items. get() is revertible, as a queue's is: a cancel loses no item.
 struct box {

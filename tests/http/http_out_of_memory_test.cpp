@@ -4,6 +4,21 @@
 
 #include <aio/http.hpp>
 
+namespace {
+
+/// Stops the server, then throws the scenario's error, or else what the server has thrown at its end.
+aio::coro<> stop(aio::http::server& server, std::exception_ptr error) {
+    server.close();
+    std::exception_ptr at_end;
+    try {
+        co_await server.drain(1h);
+    } catch (...) { at_end = std::current_exception(); }
+    if (error) std::rethrow_exception(error);
+    if (at_end) std::rethrow_exception(at_end);
+}
+
+}  // namespace
+
 PLAIN_TEST("fault C11: HTTP, a server and a session") {
     aio_test::survives_without_memory(
         []() -> aio::coro<> {
@@ -23,13 +38,7 @@ PLAIN_TEST("fault C11: HTTP, a server and a session") {
             } catch (const std::system_error&) {  // the failed allocation was the server's
             } catch (const aio::http::error&) {
             } catch (...) { error = std::current_exception(); }
-            server.close();
-            std::exception_ptr at_end;
-            try {
-                co_await server.drain(1h);
-            } catch (...) { at_end = std::current_exception(); }
-            if (error) std::rethrow_exception(error);
-            if (at_end) std::rethrow_exception(at_end);
+            co_await stop(server, error);
         },
         {.real_time = true, .threads = true, .at_least = 20});
 }
@@ -65,13 +74,7 @@ PLAIN_TEST("fault C11: HTTP, bodies that stream, and a retry") {
             } catch (const std::system_error&) {  // the failed allocation was the server's
             } catch (const aio::http::error&) {
             } catch (...) { error = std::current_exception(); }
-            server.close();
-            std::exception_ptr at_end;
-            try {
-                co_await server.drain(1h);
-            } catch (...) { at_end = std::current_exception(); }
-            if (error) std::rethrow_exception(error);
-            if (at_end) std::rethrow_exception(at_end);
+            co_await stop(server, error);
         },
         {.real_time = true, .threads = true, .at_least = 20});
 }

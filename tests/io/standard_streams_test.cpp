@@ -118,17 +118,8 @@ std::string a_lot() {
     return text;
 }
 
-bool nonblocking(int fd) { return (::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0; }
-
-}  // namespace
-
-PLAIN_TEST("pipes: what comes in goes out, and neither end has become non-blocking for who shares it") {
-    pipes in, out;
-    child cat(in.read, out.write, [&] {
-        in.close_write();
-        const int status = run_copy();
-        return nonblocking(0) || nonblocking(1) ? 50 : status;
-    });
+/// Feeds the child, which copies what comes in to what goes out, from another one.
+void expect_that_all_comes_out(pipes& in, pipes& out, child& cat) {
     out.close_write();
     const std::string text = a_lot();
     child feeder(as_it_is, as_it_is, [&] {
@@ -140,6 +131,20 @@ PLAIN_TEST("pipes: what comes in goes out, and neither end has become non-blocki
     EXPECT_TRUE(all_of(out.read) == text);
     EXPECT_EQ(cat.finish(), 0);
     EXPECT_EQ(feeder.finish(), 0);
+}
+
+bool nonblocking(int fd) { return (::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0; }
+
+}  // namespace
+
+PLAIN_TEST("pipes: what comes in goes out, and neither end has become non-blocking for who shares it") {
+    pipes in, out;
+    child cat(in.read, out.write, [&] {
+        in.close_write();
+        const int status = run_copy();
+        return nonblocking(0) || nonblocking(1) ? 50 : status;
+    });
+    expect_that_all_comes_out(in, out, cat);
     EXPECT_FALSE(nonblocking(in.read));
 }
 
@@ -271,17 +276,7 @@ PLAIN_TEST("pipes that cannot be opened anew, because another user made them, ar
         };
         return aio::run(main());
     });
-    out.close_write();
-    const std::string text = a_lot();
-    child feeder(as_it_is, as_it_is, [&] {
-        out.close_read();
-        write_all(in.write, text);
-        return 0;
-    });
-    in.close_write();
-    EXPECT_TRUE(all_of(out.read) == text);
-    EXPECT_EQ(cat.finish(), 0);
-    EXPECT_EQ(feeder.finish(), 0);
+    expect_that_all_comes_out(in, out, cat);
 }
 
 PLAIN_TEST("a terminal of another user, as after su, is used without waiting all the same") {

@@ -13,6 +13,7 @@
 namespace {
 
 namespace sql = aio::sql;
+using aio_test::url_of;
 
 std::atomic<std::thread::id> loop_thread;
 std::atomic<bool> here_was_asked{false};
@@ -35,8 +36,6 @@ struct with_here {
         sqlite3_result_int(context, std::this_thread::get_id() == loop_thread.load());
     }
 };
-
-std::string url_of(const aio_test::folder& folder, const std::string& name) { return "sqlite:///" + folder.path(name); }
 
 /// Runs a SELECT, whose first column is here(), until it runs on the loop's thread. False if it never does: the thread
 /// may take longer than it should on a machine that is busy, but not each time. Under a sanitizer all may be so slow

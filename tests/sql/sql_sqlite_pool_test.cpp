@@ -7,21 +7,9 @@
 namespace {
 
 namespace sql = aio::sql;
-
-std::string url_of(const aio_test::folder& folder, const std::string& name) { return "sqlite:///" + folder.path(name); }
-
-struct failure {
-    std::string code = "nothing", what;
-};
-template<class Awaitable>
-aio::coro<failure> failure_of(Awaitable operation) {
-    try {
-        co_await std::move(operation);
-    } catch (const sql::error& e) { co_return failure{e.code(), e.what()}; } catch (const std::exception& e) {
-        co_return failure{"exception", e.what()};
-    }
-    co_return failure{};
-}
+using aio_test::sql_failure;
+using aio_test::sql_failure_of;
+using aio_test::url_of;
 
 /// Begins a transaction that writes, and ends it at the end of the block's exit().
 aio::coro<> begin(sql::transaction& t, sql::connection& db) {
@@ -74,7 +62,7 @@ AIO_REAL_TEST("acquire_timeout counts the time in the line of writers, and its e
     co_await begin(transaction, *holder);
     auto first = aio::create_task(pool.query("INSERT INTO t VALUES (1)"));
     co_await aio::sleep(0s);
-    const failure late = co_await failure_of(pool.query("INSERT INTO t VALUES (2)"));
+    const sql_failure late = co_await sql_failure_of(pool.query("INSERT INTO t VALUES (2)"));
     EXPECT_EQ(late.code, "exception");
     EXPECT_CONTAINS(late.what, "no connection of the sql::pool came free within");
     EXPECT_CONTAINS(late.what, "2 of at most 3 connections are in use");
@@ -89,7 +77,7 @@ AIO_REAL_TEST("acquire_timeout counts the time in the line of writers, and its e
     auto second = again->transaction();
     co_await begin(second, *again);
     auto one = aio::create_task(pool.query("INSERT INTO t VALUES (4)"));
-    auto two = aio::create_task(failure_of(pool.query("INSERT INTO t VALUES (5)")));
+    auto two = aio::create_task(sql_failure_of(pool.query("INSERT INTO t VALUES (5)")));
     co_await aio::sleep(5ms);
     auto closing = aio::create_task(pool.aclose());
     co_await aio::sleep(0s);
@@ -130,7 +118,7 @@ AIO_REAL_TEST("a pool of a file that is read only reads at once, and refuses to 
     std::vector<aio::coro<sql::rows>> jobs;
     for (int i = 0; i < 50; ++i) jobs.push_back(pool.query("SELECT x FROM t"));
     for (const sql::rows& rows : co_await aio::gather(std::move(jobs))) EXPECT_EQ(rows[0][0].as<int>(), 7);
-    const failure f = co_await failure_of(pool.query("INSERT INTO t VALUES (1)"));
+    const sql_failure f = co_await sql_failure_of(pool.query("INSERT INTO t VALUES (1)"));
     EXPECT_EQ(f.code, "SQLITE_READONLY");
     EXPECT_CONTAINS(f.what, "r.db");
     co_await pool.aclose();
@@ -196,11 +184,11 @@ AIO_REAL_TEST("a file that is moved away while it is open: the error of a write 
     for (int i = 0; i < 5; ++i) EXPECT_EQ(co_await aio_test::count(db, "t"), 0);
     std::filesystem::rename(folder / "m.db", folder / "elsewhere.db");
     EXPECT_EQ(co_await aio_test::count(db, "t"), 0);
-    const failure f = co_await failure_of(db.query("INSERT INTO t VALUES (1)"));
+    const sql_failure f = co_await sql_failure_of(db.query("INSERT INTO t VALUES (1)"));
     EXPECT_EQ(f.code, "SQLITE_READONLY_DBMOVED");
     EXPECT_CONTAINS(f.what, "m.db': the file was moved or removed while it was open");
     std::filesystem::rename(folder / "elsewhere.db", folder / "m.db");
-    EXPECT_EQ((co_await failure_of(db.query("INSERT INTO t VALUES (1)"))).code, "nothing");
+    EXPECT_EQ((co_await sql_failure_of(db.query("INSERT INTO t VALUES (1)"))).code, "nothing");
 }
 
 PLAIN_TEST("cancelled at any step, a pool whose writers line up loses no connection, no turn and no row") {

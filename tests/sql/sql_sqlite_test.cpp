@@ -18,24 +18,12 @@ namespace {
 namespace sql = aio::sql;
 using aio_test::contains;
 using aio_test::count;
+using aio_test::sql_failure;
+using aio_test::sql_failure_of;
+using aio_test::url_of;
 
 #define SKIP_WITHOUT_THREADS_AFTER_FORK() \
     if (AIO_TEST_TSAN) GTEST_SKIP() << "a child of fork() cannot start threads under ThreadSanitizer"
-
-std::string url_of(const aio_test::folder& folder, const std::string& name) { return "sqlite:///" + folder.path(name); }
-
-struct failure {
-    std::string code = "nothing", what;
-};
-template<class Awaitable>
-aio::coro<failure> failure_of(Awaitable operation) {
-    try {
-        co_await std::move(operation);
-    } catch (const sql::error& e) { co_return failure{e.code(), e.what()}; } catch (const std::exception& e) {
-        co_return failure{"exception", e.what()};
-    }
-    co_return failure{};
-}
 
 constexpr const char* numbers =
     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT $1) SELECT x FROM c";
@@ -65,9 +53,10 @@ aio::coro<std::string> integrity(std::string url) {
 AIO_REAL_TEST("options of SQLite: read only, no new file, immutable, pragmas, busy timeout") {
     const aio_test::folder folder;
     const std::string url = url_of(folder, "o?p#t%41.db");
-    EXPECT_EQ((co_await failure_of(sql::connect(url, {.sqlite = {.create = false}}).enter())).code, "SQLITE_CANTOPEN");
     EXPECT_EQ(
-        (co_await failure_of(sql::connect(url, {.sqlite = {.read_only = true}}).enter())).code, "SQLITE_CANTOPEN");
+        (co_await sql_failure_of(sql::connect(url, {.sqlite = {.create = false}}).enter())).code, "SQLITE_CANTOPEN");
+    EXPECT_EQ(
+        (co_await sql_failure_of(sql::connect(url, {.sqlite = {.read_only = true}}).enter())).code, "SQLITE_CANTOPEN");
     std::string pragmas = "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL";
     auto connecting = sql::connect(url, {.sqlite = {.pragmas = pragmas}});
     pragmas.assign(pragmas.size(), '!');  // the options were copied
@@ -77,19 +66,19 @@ AIO_REAL_TEST("options of SQLite: read only, no new file, immutable, pragmas, bu
     EXPECT_EQ((co_await db.query("PRAGMA journal_mode"))[0][0].as<std::string>(), "delete");
     co_await db.query("CREATE TABLE t (x)");
     auto& reader = co_await aio::enter(sql::connect(url, {.sqlite = {.read_only = true}}));
-    EXPECT_EQ((co_await failure_of(reader.query("INSERT INTO t VALUES (1)"))).code, "SQLITE_READONLY");
+    EXPECT_EQ((co_await sql_failure_of(reader.query("INSERT INTO t VALUES (1)"))).code, "SQLITE_READONLY");
     auto& fixed = co_await aio::enter(sql::connect(url, {.sqlite = {.immutable = true}}));
     EXPECT_EQ(co_await count(fixed, "t"), 0);
-    EXPECT_EQ((co_await failure_of(sql::connect(url, {.sqlite = {.pragmas = "PRAGMA nonsense("}}).enter())).code,
+    EXPECT_EQ((co_await sql_failure_of(sql::connect(url, {.sqlite = {.pragmas = "PRAGMA nonsense("}}).enter())).code,
         "SQLITE_ERROR");
 
     co_await db.query("BEGIN EXCLUSIVE");
     auto& hasty = co_await aio::enter(sql::connect(url, {.sqlite = {.busy_timeout = 20ms}}));
-    const failure busy = co_await failure_of(hasty.query("INSERT INTO t VALUES (1)"));
+    const sql_failure busy = co_await sql_failure_of(hasty.query("INSERT INTO t VALUES (1)"));
     EXPECT_EQ(busy.code, "SQLITE_BUSY");
     EXPECT_CONTAINS(busy.what, "o?p#t%41.db': database is locked (SQLITE_BUSY)");
     co_await db.query("COMMIT");
-    EXPECT_EQ((co_await failure_of(hasty.query("INSERT INTO t VALUES (1)"))).code, "nothing");
+    EXPECT_EQ((co_await sql_failure_of(hasty.query("INSERT INTO t VALUES (1)"))).code, "nothing");
 }
 
 AIO_REAL_TEST("a pool of several connections turns WAL on; one of a single connection leaves the file as it is") {
@@ -104,7 +93,7 @@ AIO_REAL_TEST("a pool of several connections turns WAL on; one of a single conne
         co_await two.aclose();
     }
     sql::pool readers(url_of(folder, "two.db"), {.max_size = 2, .sqlite = {.read_only = true}});
-    EXPECT_EQ((co_await failure_of(readers.query("CREATE TABLE t (x)"))).code, "SQLITE_READONLY");
+    EXPECT_EQ((co_await sql_failure_of(readers.query("CREATE TABLE t (x)"))).code, "SQLITE_READONLY");
     co_await readers.aclose();
 }
 
@@ -122,18 +111,18 @@ AIO_REAL_TEST("statements that are kept see changed tables, whatever the size of
         EXPECT_EQ(rows.columns(), (std::vector<std::string>{"a", "b"}));
         EXPECT_EQ(rows[0]["b"].as<std::string>(), "new");
         co_await db.query("DROP TABLE t");
-        EXPECT_EQ((co_await failure_of(db.query("SELECT * FROM t"))).code, "SQLITE_ERROR");
+        EXPECT_EQ((co_await sql_failure_of(db.query("SELECT * FROM t"))).code, "SQLITE_ERROR");
         co_await db.query("CREATE TABLE t (c)");
         EXPECT_EQ((co_await db.query("SELECT * FROM t")).columns().at(0), "c");
         for (int i = 0; i < 300; ++i) {
             EXPECT_EQ((co_await db.query("SELECT $1 + " + std::to_string(i % 150), 1))[0][0].as<int>(), 1 + i % 150);
         }
         // A statement that fails, and one that was cancelled, are as new afterwards.
-        EXPECT_EQ((co_await failure_of(db.query("SELECT abs($1)", std::numeric_limits<std::int64_t>::min()))).code,
+        EXPECT_EQ((co_await sql_failure_of(db.query("SELECT abs($1)", std::numeric_limits<std::int64_t>::min()))).code,
             "SQLITE_ERROR");
         EXPECT_EQ((co_await db.query("SELECT abs($1)", -5))[0][0].as<int>(), 5);
         // No value of one query is left for the next.
-        EXPECT_EQ((co_await failure_of(db.query("SELECT $1"))).code, "SQLITE_RANGE");
+        EXPECT_EQ((co_await sql_failure_of(db.query("SELECT $1"))).code, "SQLITE_RANGE");
     }
 }
 
@@ -154,7 +143,7 @@ AIO_REAL_TEST("a statement that is kept sees what another connection has changed
 
 AIO_REAL_TEST("? and $1 in one statement are refused; ?2 goes with ? as SQLite defines it") {
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
-    const failure f = co_await failure_of(db.query("SELECT $2, ?", 1, 2));
+    const sql_failure f = co_await sql_failure_of(db.query("SELECT $2, ?", 1, 2));
     EXPECT_EQ(f.code, "SQLITE_RANGE");
     EXPECT_CONTAINS(f.what, "both ? and $1");
     const auto rows = co_await db.query("SELECT ?2, ?, ?1", 1, 2, 3);
@@ -165,7 +154,7 @@ AIO_REAL_TEST("? and $1 in one statement are refused; ?2 goes with ? as SQLite d
 AIO_REAL_TEST("STRICT tables, text with NUL, large blobs and empty ones") {
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
     co_await db.query("CREATE TABLE s (id INTEGER, data BLOB, name TEXT) STRICT");
-    EXPECT_EQ((co_await failure_of(db.query("INSERT INTO s VALUES ($1, NULL, NULL)", "five"))).code,
+    EXPECT_EQ((co_await sql_failure_of(db.query("INSERT INTO s VALUES ($1, NULL, NULL)", "five"))).code,
         "SQLITE_CONSTRAINT_DATATYPE");
     const std::vector<std::byte> large(20'000'000, std::byte{7});
     const std::string with_zero("a\0b", 3);
@@ -234,9 +223,9 @@ AIO_REAL_TEST("a transaction that has read and then writes is told at once when 
     co_await a.query("BEGIN");
     co_await a.query("SELECT * FROM t");
     co_await b.query("INSERT INTO t VALUES (1)");
-    EXPECT_EQ((co_await failure_of(a.query("INSERT INTO t VALUES (2)"))).code, "SQLITE_BUSY_SNAPSHOT");
+    EXPECT_EQ((co_await sql_failure_of(a.query("INSERT INTO t VALUES (2)"))).code, "SQLITE_BUSY_SNAPSHOT");
     co_await a.query("ROLLBACK");
-    EXPECT_EQ((co_await failure_of(a.query("INSERT INTO t VALUES (2)"))).code, "nothing");
+    EXPECT_EQ((co_await sql_failure_of(a.query("INSERT INTO t VALUES (2)"))).code, "nothing");
 }
 
 AIO_REAL_TEST("the lock of another process is waited for, and a cancel ends the wait") {
@@ -267,20 +256,20 @@ AIO_REAL_TEST("execute_many is all or nothing, alone and inside a transaction") 
     std::vector<std::tuple<int, std::string>> people;
     for (int i = 0; i < 5000; ++i) people.emplace_back(i, "name " + std::to_string(i));
     EXPECT_EQ((co_await db.execute_many("INSERT INTO t VALUES ($1, $2)", people)).affected(), 5000u);
-    EXPECT_EQ((co_await failure_of(db.execute_many("INSERT INTO t VALUES ($1, $2)", people))).code,
+    EXPECT_EQ((co_await sql_failure_of(db.execute_many("INSERT INTO t VALUES ($1, $2)", people))).code,
         "SQLITE_CONSTRAINT_PRIMARYKEY");
     EXPECT_EQ(co_await count(db, "t"), 5000);
     const std::vector<std::tuple<int, std::string>> some{{6000, "a"}, {6001, "b"}, {5, "double"}};
     auto body = [&]() -> aio::coro<> {
         co_await db.query("INSERT INTO t VALUES (7000, 'kept')");
-        EXPECT_EQ((co_await failure_of(db.execute_many("INSERT INTO t VALUES ($1, $2)", some))).code,
+        EXPECT_EQ((co_await sql_failure_of(db.execute_many("INSERT INTO t VALUES ($1, $2)", some))).code,
             "SQLITE_CONSTRAINT_PRIMARYKEY");
     };
     co_await aio::with(db.transaction(), body);
     EXPECT_EQ(co_await count(db, "t"), 5001);
     const std::vector<std::tuple<int>> none;
     EXPECT_EQ((co_await db.execute_many("INSERT INTO t (id) VALUES ($1)", none)).affected(), 0u);
-    EXPECT_EQ((co_await failure_of(db.execute_many("INSERT INTO t (id) VALUES ($1)", some))).code, "SQLITE_RANGE");
+    EXPECT_EQ((co_await sql_failure_of(db.execute_many("INSERT INTO t (id) VALUES ($1)", some))).code, "SQLITE_RANGE");
     EXPECT_EQ(co_await count(db, "t"), 5001);
 }
 
@@ -339,7 +328,7 @@ AIO_REAL_TEST("a backup is a whole copy, made while others write, and tells how 
             all = total;
         });
         EXPECT_EQ((co_await db->query("SELECT 1")).size(), 1u);
-        EXPECT_EQ((co_await failure_of(db->transaction().enter())).code, "nothing");
+        EXPECT_EQ((co_await sql_failure_of(db->transaction().enter())).code, "nothing");
     }
     stop = true;
     EXPECT_GT(co_await writing, 0);
@@ -360,7 +349,7 @@ AIO_REAL_TEST("a backup of a database in memory; one that fails leaves the backu
     co_await db.query("INSERT INTO t VALUES (7)");
     co_await sql::sqlite_backup(db, folder.path("m.db"));
     co_await db.query("INSERT INTO t VALUES (8)");
-    const failure f = co_await failure_of(sql::sqlite_backup(db, folder.path("none/m.db")));
+    const sql_failure f = co_await sql_failure_of(sql::sqlite_backup(db, folder.path("none/m.db")));
     EXPECT_EQ(f.code, "SQLITE_CANTOPEN");
     EXPECT_CONTAINS(f.what, "none/m.db");
     auto task = aio::create_task(sql::sqlite_backup(db, folder.path("m.db")));
@@ -424,10 +413,10 @@ PLAIN_TEST("a full disk is SQLITE_FULL or an I/O error that names the file, and 
             auto& db = co_await aio::enter(sql::connect(url));
             co_await db.query("CREATE TABLE t (x)");
             const std::string value(10'000, 'v');
-            failure f;
+            sql_failure f;
             int stored = 0;
             while (f.code == "nothing") {
-                f = co_await failure_of(db.query("INSERT INTO t VALUES ($1)", value));
+                f = co_await sql_failure_of(db.query("INSERT INTO t VALUES ($1)", value));
                 if (f.code == "nothing") ++stored;
                 if (stored > 100) co_return 1;
             }
@@ -478,7 +467,7 @@ PLAIN_TEST("a process that is killed in the middle of a transaction leaves a who
 AIO_REAL_TEST("a file that is no database, or a damaged one, is an error that names it") {
     const aio_test::folder folder;
     folder.write("text.db", std::string(5000, 't'));
-    const failure no_database = co_await failure_of(sql::connect(url_of(folder, "text.db")).enter());
+    const sql_failure no_database = co_await sql_failure_of(sql::connect(url_of(folder, "text.db")).enter());
     EXPECT_EQ(no_database.code, "SQLITE_NOTADB");
     EXPECT_CONTAINS(no_database.what, "text.db");
     {
@@ -493,7 +482,7 @@ AIO_REAL_TEST("a file that is no database, or a damaged one, is an error that na
         file << std::string(60'000, '\xff');
     }
     auto& db = co_await aio::enter(sql::connect(url_of(folder, "bad.db")));
-    const failure damaged = co_await failure_of(db.query("SELECT sum(length(x)) FROM t"));
+    const sql_failure damaged = co_await sql_failure_of(db.query("SELECT sum(length(x)) FROM t"));
     EXPECT_CONTAINS(damaged.code, "SQLITE_CORRUPT");
     EXPECT_CONTAINS(damaged.what, "bad.db");
     auto stream = db.stream("SELECT x FROM t");
@@ -518,13 +507,13 @@ PLAIN_TEST("in a folder that cannot be written a file can be read, and a write s
             auto& db = co_await aio::enter(sql::connect(url));
             const std::int64_t there = co_await count(db, "t");
             if (there != 0) co_return 1;
-            const failure f = co_await failure_of(db.query("INSERT INTO t VALUES (1)"));
+            const sql_failure f = co_await sql_failure_of(db.query("INSERT INTO t VALUES (1)"));
             if (!contains(f.code, "SQLITE_READONLY") || !contains(f.what, "ro.db")) co_return 2;
             sql::pool pool(url, {.max_size = 2});
             co_await pool.query("SELECT * FROM t");
             co_await pool.aclose();
             auto none = sql::connect(url + "2");
-            co_return (co_await failure_of(none.enter())).code == "SQLITE_CANTOPEN" ? 0 : 3;
+            co_return (co_await sql_failure_of(none.enter())).code == "SQLITE_CANTOPEN" ? 0 : 3;
         };
         return aio::run(use());
     });

@@ -2,6 +2,7 @@
 // Helpers that the suites of both databases share.
 
 #include "aio_test.hpp"
+#include "folder.hpp"
 
 #include <aio/sql.hpp>
 #include <aio/with.hpp>
@@ -9,11 +10,29 @@
 #include <cstdint>
 #include <exception>
 #include <string>
+#include <utility>
 
 namespace aio_test {
 
 inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 #define EXPECT_CONTAINS(text, part) EXPECT_PRED2(aio_test::contains, text, part)
+
+/// The URL of a SQLite database in this folder.
+inline std::string url_of(const folder& f, const std::string& name) { return "sqlite:///" + f.path(name); }
+
+/// How an operation has failed.
+struct sql_failure {
+    std::string code = "nothing", what;
+};
+template<class Awaitable>
+aio::coro<sql_failure> sql_failure_of(Awaitable operation) {
+    try {
+        co_await std::move(operation);
+    } catch (const aio::sql::error& e) { co_return sql_failure{e.code(), e.what()}; } catch (const std::exception& e) {
+        co_return sql_failure{"exception", e.what()};
+    }
+    co_return sql_failure{};
+}
 
 /// How many rows a table has.
 inline aio::coro<std::int64_t> count(aio::sql::connection& db, std::string table) {
