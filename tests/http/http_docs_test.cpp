@@ -56,6 +56,18 @@ aio::coro<http::response> only_json(http::request request, http::next next) {
     } catch (const json::exception& e) { co_return http::response(400, std::string(e.what()) + "\n"); }
 }
 
+aio::coro<http::response> errors_as_json(http::request request, http::next next) {
+    const std::string failed = request.method() + " " + request.target() + " failed";
+    try {
+        co_return co_await next(std::move(request));
+    } catch (const std::exception&) {
+        aio::exception_context report{failed, std::current_exception(), aio::current_task()};
+        aio::get_running_loop().call_exception_handler(report);
+    }
+    const json body{{"error", "internal error"}};
+    co_return http::response::json(body, 500);
+}
+
 aio::coro<> serve_notes(notebook& notes, const aio::tls_context* tls) {
     http::router app = notes.routes();
     app.use(only_json);
@@ -178,6 +190,51 @@ AIO_REAL_TEST("the notes of the guide are served, kept and found") {
     EXPECT_EQ((co_await s.get(base + "/notes/7")).status(), 404);
     EXPECT_EQ((co_await s.post(base + "/notes", "{")).status(), 400);
     EXPECT_EQ(co_await patient_get(s, base + "/hello"), "hello, you\n");
+}
+
+AIO_REAL_TEST("the guide's middleware answers an exception as JSON, reports it once, and lets the rest pass") {
+    std::vector<std::string> reports;
+    aio::get_running_loop().set_exception_handler([&](const aio::exception_context& c) {
+        const std::string of_task = c.task ? "" : ", of no task";
+        try {
+            std::rethrow_exception(c.error);
+        } catch (const std::exception& e) { reports.push_back(c.message + ": " + e.what() + of_task); }
+    });
+    notebook notes;
+    http::router app = notes.routes();
+    app.use(errors_as_json);
+    app.get("/fails", []() -> http::response { throw std::runtime_error("the password is 1234"); });
+    aio::event never;
+    app.get("/waits", [&]() -> aio::coro<http::response> {
+        co_await never.wait();
+        co_return http::response(200);
+    });
+    auto server = co_await http::start_server(app, "127.0.0.1", 0);
+    http::session s;
+    const std::string base = url_of(server);
+
+    const http::response failed = co_await s.get(base + "/fails?q=%0A1");
+    EXPECT_EQ(failed.status(), 500);
+    EXPECT_EQ(failed.headers()["Content-Type"], "application/json");
+    EXPECT_EQ(failed.text(), R"({"error":"internal error"})");  // what the exception says stays here
+    const std::vector<std::string> once{"GET /fails?q=%0A1 failed: the password is 1234"};
+    EXPECT_EQ(reports, once);
+    EXPECT_EQ(server.statistics().handler_errors, 0u);
+
+    const http::response refused = co_await s.get(base + "/notes/7");
+    EXPECT_EQ(refused.status(), 404);
+    EXPECT_EQ(refused.text(), "no such note\n");
+    EXPECT_EQ((co_await s.get(base + "/nowhere")).status(), 404);
+
+    aio::task<http::response> waits = aio::create_task(app(http::request("GET", "/waits")));
+    co_await aio::sleep(0s);
+    waits.cancel();
+    bool cancelled = false;
+    try {
+        co_await waits;
+    } catch (const aio::cancelled_error&) { cancelled = true; }
+    EXPECT_TRUE(cancelled);
+    EXPECT_EQ(reports, once);
 }
 
 AIO_REAL_TEST("the guide's server ends when it is cancelled") {
