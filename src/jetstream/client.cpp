@@ -234,6 +234,8 @@ void nats_client::on_info(std::string_view text) {
     const nlohmann::json info = nlohmann::json::parse(text, nullptr, false);
     if (!info.is_object()) return;
     max_payload_ = info.value("max_payload", max_payload_);
+    int major = 0, minor = 0;
+    if (std::sscanf(info.value("version", "").c_str(), "%d.%d", &major, &minor) == 2) version_ = {major, minor};
     if (info.value("ldm", false)) leaving_ = true;
     const auto urls = info.find("connect_urls");
     if (!settings_.numbers.discover || urls == info.end() || !urls->is_array()) return;

@@ -138,6 +138,7 @@ public:
     const nats_settings& settings() const noexcept { return settings_; }
     std::string server() const;
     std::size_t max_payload() const noexcept { return max_payload_; }
+    std::pair<int, int> server_version() const noexcept { return version_; }  // 2.9.10 is {2, 9}
     jetstream::connection_statistics statistics() const noexcept;
     broadcast<jetstream::connection_event>& events() noexcept { return events_; }
     void tell(std::string_view reason) noexcept;
@@ -200,6 +201,7 @@ private:
     bool hold_ = false;        // it has got that: what is in out_ now is for the next one
     int silent_pings_ = 0;
     std::size_t max_payload_ = std::size_t(1024) * 1024;
+    std::pair<int, int> version_{0, 0};
 
     std::unordered_map<std::uint64_t, nats_sink*> sinks_;
     std::uint64_t last_sid_ = 0;

@@ -55,12 +55,12 @@ coro<std::size_t> queue_base::size() { return state_->size(); }
 std::size_t queue_base::maxsize() const noexcept { return state_->maxsize(); }
 const std::string& queue_base::name() const noexcept { return state_->name(); }
 queue_statistics queue_base::statistics() const noexcept { return state_->statistics(); }
-coro<> queue_base::put_bytes(std::string data, std::string id) {
+coro<> queue_base::put_bytes(std::string data, std::string id, bool again) {
     const auto no_id = [](char c) { return static_cast<unsigned char>(c) <= ' ' || c == 127; };
     if (std::any_of(id.begin(), id.end(), no_id)) {
         throw std::invalid_argument("jetstream::queue::put: the id has a space or a control character");
     }
-    return state_->put(std::move(data), std::move(id));
+    return state_->put(std::move(data), std::move(id), again);
 }
 coro<std::string> queue_base::get_bytes() { return state_->get(); }
 

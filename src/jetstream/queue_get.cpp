@@ -57,9 +57,12 @@ nats_item::nats_item(nats_queue& q, const nats_incoming& m)
     : queue(&q),
       data(m.data),
       ack_subject(m.reply_to),
-      id(header_in(m.headers, "Nats-Msg-Id")),
+      id(header_in(m.headers, "Aio-Id")),
+      another(!id.empty()),
       came(get_running_loop().time()) {
     const ack_words words = read_ack_subject(m.reply_to);
+    if (id.empty()) id = header_in(m.headers, "Nats-Msg-Id");
+    if (q.doubted_.first(id, q.duplicate_window_) > 0) another = true;
     deliveries = std::max(words.deliveries, 1);
     sequence = words.sequence;
     at = q.items_.insert(q.items_.end(), this);
@@ -189,6 +192,17 @@ void nats_queue::took(const nats_incoming& m) {
     ++numbers_.received;
     if (item->deliveries > 1) ++numbers_.redelivered;
     arm();
+    if (refusals_harm() && item->another) {
+        create_task(compare(shared_from_this(), std::move(item)), {.name = "jetstream::queue compares"})
+            .detail_state()
+            ->set_internal();
+        return;
+    }
+    offer(std::move(item));
+}
+
+void nats_queue::offer(nats_item_ptr item) {
+    if (refusals_harm()) arrivals_.add(item->id, item->sequence);
     if (options_.max_deliver > 0 && item->deliveries > options_.max_deliver) {
         give_up_or_back(std::move(item));
     } else if (!ready_.statistics().shut_down) {
@@ -315,7 +329,10 @@ void nats_queue::retry_later(delay d) {
     give_back(*item, std::max(std::int64_t(0), nanoseconds_of(d)));
 }
 
-int nats_queue::delivery() { return holder_with_item("delivery").items.front()->deliveries; }
+int nats_queue::delivery() {
+    const nats_item& item = *holder_with_item("delivery").items.front();
+    return item.deliveries + (item.another ? 1 : 0);
+}
 const std::string& nats_queue::id() { return holder_with_item("id").items.front()->id; }
 
 // ---- keeping items ----

@@ -102,6 +102,7 @@ void nats_queue::adopt(const nlohmann::json& config) {
     }
     maxsize_ = most > 0 ? static_cast<std::size_t>(most) : 0;
     const int replicas = config.value("num_replicas", 1);
+    replicated_ = replicas > 1;
     if (options_.replicas && options_.replicas != replicas) differs(name_, "replicas", replicas, options_.replicas);
     const auto window = config.value("duplicate_window", duplicate_window_.count());
     if (options_.duplicate_window.has_value() && nanoseconds_of(options_.duplicate_window) != window) {
@@ -234,7 +235,10 @@ void nats_queue::fail(const char* why) noexcept {
     acknowledged_.set();
 }
 
-void nats_queue::news(std::string_view text) {
+void nats_queue::news(const nats_incoming& m) {
+    const std::string_view text = m.data;
+    if (text.starts_with("asked ")) asked(m);
+    if (text.starts_with("doubted ")) doubted_.add(std::string(text.substr(8)), 1);
     if (text == "consumer") check_soon();
     if (!text.starts_with("shut")) return;
     if (text == "shut at once") drop_ready();

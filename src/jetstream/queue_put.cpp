@@ -2,6 +2,8 @@
 //
 // Each item has an identity, Nats-Msg-Id, that stays the same over all attempts: the servers store it once within their
 // duplicate_window. So an attempt whose answer is lost is made again.
+//
+// A queue with replicas asks first whether the item is stored, or whether there is room: queue_again.cpp.
 
 #include "jetstream/queue_state.hpp"
 
@@ -11,6 +13,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 namespace aio::inline v0::detail {
 namespace {
@@ -91,12 +94,14 @@ coro<stored_reply> nats_queue::ask_whether_stored(const std::string& block) {
 }
 
 /// Tries until the item is stored. While the queue is full, the tasks of this process line up, and the first one asks.
-coro<> nats_queue::put_until_stored(const std::string& data, const std::string& block, const std::string& subject) {
+coro<> nats_queue::put_until_stored(
+    const std::string& data, const std::string& block, const std::string& subject, bool again) {
     place_in_line line(full_);
     const bool own = &subject == &subject_;
     std::chrono::milliseconds pause{1};
     std::optional<time_point> first_unknown;  // when the first attempt began whose answer did not come
     int unanswered = 0;
+    std::vector<std::string> others;  // the headers of further messages that were sent for the item: queue_again.cpp
     for (;;) {
         check_open();
         const time_point now = get_running_loop().time();
@@ -106,19 +111,45 @@ coro<> nats_queue::put_until_stored(const std::string& data, const std::string& 
         }
         if (own && shut_) {
             if (!first_unknown) throw queue_shut_down();
-            const stored_reply before = co_await ask_whether_stored(block);
+            const std::string& last = others.empty() ? block : others.back();
+            const stored_reply before = co_await ask_whether_stored(last);
             if (before.what == stored_reply::kind::duplicate) co_return;
-            if (before.code == wrong_last_id) throw queue_shut_down();
-            co_await sleep(std::chrono::milliseconds(20));
+            if (before.code != wrong_last_id) {
+                co_await sleep(std::chrono::milliseconds(20));
+                continue;
+            }
+            if (others.empty()) throw queue_shut_down();
+            others.pop_back();
             continue;
         }
-        if (own && !line.first && full_.locked()) {
+        if (own && !line.first && (full_.locked() || (was_full_ && refusals_harm()))) {
             co_await full_.acquire();
             line.first = true;
             continue;
         }
         if (!first_unknown) co_await nats_cancel_point();
-        const judged j = co_await attempt(data, block, subject, unanswered);
+        const bool in_doubt = first_unknown || again;
+        if (own && refusals_harm() && in_doubt) {
+            const time_point since = again ? now - duplicate_window_ : *first_unknown;
+            const std::optional<bool> stored = co_await known_to_be_stored(block, since);
+            if (!stored) continue;
+            if (*stored) {
+                ++numbers_.known;
+                ++numbers_.put;
+                co_return;
+            }
+        }
+        if (own && refusals_harm() && line.first) {
+            const std::optional<nlohmann::json> said = co_await ask_the_leader(info_subject(), {}, in_doubt);
+            if (!said) continue;
+            if (is_full(*said)) {
+                co_await wait_for_room(pause);
+                continue;
+            }
+        }
+        if (own && refusals_harm() && in_doubt) others.push_back(block_of_another(block));
+        const std::string& last = others.empty() ? block : others.back();
+        const judged j = co_await attempt(data, last, subject, unanswered);
         if (j == judged::stored) co_return;
         if (j == judged::shut) continue;
         if (j == judged::again) {
@@ -126,26 +157,32 @@ coro<> nats_queue::put_until_stored(const std::string& data, const std::string& 
             ++unanswered;
             continue;
         }
+        was_full_ = was_full_ || own;
         if (own && !line.first) {
             co_await full_.acquire();
             line.first = true;
             continue;
         }
-        acknowledged_.clear();
-        try {
-            co_await wait_for(acknowledged_.wait(), pause);
-            pause = std::chrono::milliseconds(1);
-        } catch (const timeout_error&) { pause = std::min(pause * 2, std::chrono::milliseconds(50)); }
+        co_await wait_for_room(pause);
     }
 }
 
-coro<> nats_queue::put(std::string data, std::string id) {
+/// Waits until this process has acknowledged something, or for a while.
+coro<> nats_queue::wait_for_room(std::chrono::milliseconds& pause) {
+    acknowledged_.clear();
+    try {
+        co_await wait_for(acknowledged_.wait(), pause);
+        pause = std::chrono::milliseconds(1);
+    } catch (const timeout_error&) { pause = std::min(pause * 2, std::chrono::milliseconds(50)); }
+}
+
+coro<> nats_queue::put(std::string data, std::string id, bool again) {
     check_open();
     if (shut_) throw queue_shut_down();
     const counted_in putting(putting_);
     if (id.empty()) id = client_->unique() + "-" + std::to_string(client_->next_number());
     const std::string block = "NATS/1.0\r\nNats-Msg-Id: " + id + "\r\n\r\n";
-    co_await put_until_stored(data, block, subject_);
+    co_await put_until_stored(data, block, subject_, again);
 }
 
 /// Gives an item up: it goes to the dead letters, and is acknowledged once it is stored there. Its identity is that of

@@ -19,7 +19,7 @@ private:
 class nats_queue::news_sink final : public nats_sink {
 public:
     news_sink(nats_queue& q, std::string news_subject) : nats_sink(std::move(news_subject), ""), queue_(&q) {}
-    void deliver(const nats_incoming& m) override { queue_->news(m.data); }
+    void deliver(const nats_incoming& m) override { queue_->news(m); }
     void reconnected() noexcept override { queue_->reconnected(); }
     void closed() noexcept override { queue_->client_closed(); }
 

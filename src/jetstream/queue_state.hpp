@@ -6,6 +6,7 @@
 // it is being worked on.
 
 #include "jetstream/api.hpp"
+#include "jetstream/arrivals.hpp"
 
 #include <aio/detail/base/list.hpp>
 #include <aio/event.hpp>
@@ -18,6 +19,7 @@
 #include <deque>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
@@ -38,6 +40,7 @@ struct nats_item {
     std::string id;
     std::uint64_t sequence = 0;
     int deliveries = 1;
+    bool another = false;  // there may be two messages for it
     time_point came;
     bool held = false;
     bool settled = false;
@@ -55,7 +58,7 @@ public:
     coro<> open();
     coro<> close();
 
-    coro<> put(std::string data, std::string id);  // an empty id: it makes one
+    coro<> put(std::string data, std::string id, bool again);  // an empty id: it makes one
     coro<std::string> get();
     std::string task_done();  // gives the subject that was acknowledged to
     coro<> confirm(std::string subject);
@@ -88,6 +91,7 @@ private:
     enum class judged : std::uint8_t { stored, again, full, shut };
 
     void check_open() const;
+    bool refusals_harm() const noexcept;  // queue_again.cpp
     std::string info_subject() const { return "STREAM.INFO." + stream_; }
     std::string consumer_path() const { return stream_ + "." + consumer_; }
 
@@ -110,7 +114,15 @@ private:
     // Putting: queue_put.cpp.
     coro<judged> attempt(const std::string& data, const std::string& block, const std::string& subject, int tries);
     coro<stored_reply> ask_whether_stored(const std::string& block);
-    coro<> put_until_stored(const std::string& data, const std::string& block, const std::string& subject);
+    coro<std::optional<nlohmann::json>> ask_the_leader(std::string what, std::string body, bool must_know);
+    coro<std::optional<bool>> known_to_be_stored(const std::string& block, time_point since);
+    coro<std::uint64_t> first_known(const std::string& id, std::chrono::nanoseconds age);
+    void asked(const nats_incoming& m);
+    std::string block_of_another(const std::string& block);
+    bool is_full(const nlohmann::json& stream_info);
+    coro<> wait_for_room(std::chrono::milliseconds& pause);
+    coro<> put_until_stored(
+        const std::string& data, const std::string& block, const std::string& subject, bool again = false);
     coro<> look();  // whether the queue is shut down, or gone
     static coro<> look_once(std::shared_ptr<nats_queue> self);
     void look_soon();
@@ -122,6 +134,8 @@ private:
     void pull_ended(std::size_t slot) noexcept;
     bool pulls() const noexcept;  // one is under way
     void took(const nats_incoming& m);
+    static coro<> compare(std::shared_ptr<nats_queue> self, nats_item_ptr item);
+    void offer(nats_item_ptr item);
     void reconnected() noexcept;
     void client_closed() noexcept;
     holder& holder_of_this_task(bool make);
@@ -137,7 +151,7 @@ private:
     void demand_later(std::chrono::milliseconds pause);
 
     // The end.
-    void news(std::string_view text);
+    void news(const nats_incoming& m);
     void was_shut();
     static coro<> watch_the_end(std::shared_ptr<nats_queue> self);
     void drop_ready() noexcept;
@@ -151,6 +165,7 @@ private:
     const std::string stream_, subject_, shut_subject_, news_subject_;
     std::string dead_subject_;
     std::size_t maxsize_ = 0;
+    bool replicated_ = false;
     std::chrono::nanoseconds ack_wait_{std::chrono::seconds(30)};
     std::chrono::nanoseconds duplicate_window_{std::chrono::minutes(2)};
 
@@ -176,11 +191,15 @@ private:
     bool checking_ = false;
     time_point checked_{};
 
+    // Of a queue with replicas: what came here, and of which items there may be two messages (queue_again.cpp).
+    nats_arrivals arrivals_, doubted_;
+
     callback_handle timer_;
     bool armed_ = false;
 
-    lock full_;           // of a full queue one task at a time asks whether there is room
-    event acknowledged_;  // by this process
+    lock full_;              // of a full queue one task at a time asks whether there is room
+    bool was_full_ = false;  // and it has not been half empty since
+    event acknowledged_;     // by this process
     std::size_t putting_ = 0;
     bool open_ = false;
     bool shut_ = false;

@@ -2,8 +2,9 @@
 // The producers and consumers of chaos.cpp. Each is a process that may be killed at any time, and writes into a journal
 // what it knows: the kernel has a line as soon as write() returns, so that a kill loses none.
 //
-// A producer's lines: "b NUMBER" a put begins, "s NUMBER" it is stored. A consumer's: "g ITEM DELIVERY TIME" it has got
-// an item, "d ITEM DELIVERY TIME" it has worked on it, "a ITEM" the servers know that it is done. TIME is when it came.
+// A producer's lines: "b NUMBER TIME" a put begins, "s NUMBER TIME" it is stored. A consumer's: "g ITEM DELIVERY TIME"
+// it has got an item, "d ITEM DELIVERY TIME" it has worked on it, "a ITEM" the servers know that it is done. TIME is
+// when it came.
 #include <aio/aio.hpp>
 #include <aio/jetstream.hpp>
 
@@ -12,8 +13,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <random>
-#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -85,36 +86,39 @@ private:
     int fd_;
 };
 
-/// The numbers that a producer knows to be stored, or with "b" those that it began to put.
-inline std::set<int> numbers_in(const std::string& path, const std::string& kind) {
-    std::set<int> numbers;
+/// The numbers that a producer knows to be stored, and since when; or with "b" those that it began to put.
+inline std::map<int, std::int64_t> numbers_in(const std::string& path, const std::string& kind) {
+    std::map<int, std::int64_t> numbers;
     std::ifstream in(path);
     std::string word;
     int number = 0;
-    while (in >> word >> number) {
-        if (word == kind) numbers.insert(number);
+    std::int64_t time = 0;
+    while (in >> word >> number >> time) {
+        if (word == kind) numbers.emplace(number, time);
     }
     return numbers;
 }
 
 /// Puts one item after the other. Several tasks of a producer share `next`.
-inline aio::coro<> put_items(
-    text_queue& q, journal& log, const orders& o, const std::vector<int>& numbers, std::size_t& next) {
+inline aio::coro<> put_items(text_queue& q, journal& log, const orders& o, const std::vector<int>& numbers,
+    const std::map<int, std::int64_t>& begun, std::size_t& next) {
     while (next < numbers.size()) {
         const int number = numbers[next++];
         const auto due = o.begin + static_cast<std::int64_t>(o.seconds * 1e9 * number / o.count);
         if (due > now()) co_await aio::sleep(std::chrono::nanoseconds(due - now()));
         const std::string item = std::to_string(o.index) + ":" + std::to_string(number);
-        log.line("b " + std::to_string(number));
+        log.line("b " + std::to_string(number) + " " + std::to_string(now()));
+        bool again = begun.count(number) > 0;
         for (bool stored = false; !stored;) {
             try {
-                co_await q.put(item, {.id = item});
+                const jetstream::put_options options{.id = item, .again = again};
+                co_await q.put(item, options);
                 stored = true;
             } catch (const aio::timeout_error&) {
-                // It may be stored, or not: it is put once more under the same identity.
+                again = true;  // it may be stored, or not: it is put once more under the same identity
             }
         }
-        log.line("s " + std::to_string(number));
+        log.line("s " + std::to_string(number) + " " + std::to_string(now()));
     }
 }
 
@@ -139,9 +143,11 @@ inline aio::coro<> work_on_items(text_queue& q, journal& log) {
 inline aio::coro<> work(orders o) {
     journal log(o.journal);
     std::vector<int> numbers;
+    std::map<int, std::int64_t> begun;  // by this producer, before it was killed
     std::size_t next = 0;
     if (o.role == "produce") {
-        const std::set<int> stored = numbers_in(o.journal, "s");
+        begun = numbers_in(o.journal, "b");
+        const std::map<int, std::int64_t> stored = numbers_in(o.journal, "s");
         for (int i = 0; i < o.count; ++i) {
             if (stored.count(i) == 0) numbers.push_back(i);
         }
@@ -151,7 +157,7 @@ inline aio::coro<> work(orders o) {
         auto all = [&](aio::task_group& group) {
             for (int i = 0; i < 16; ++i) {
                 if (o.role == "produce") {
-                    group.create_task(put_items(q, log, o, numbers, next));
+                    group.create_task(put_items(q, log, o, numbers, begun, next));
                 } else {
                     group.create_task(work_on_items(q, log));
                 }

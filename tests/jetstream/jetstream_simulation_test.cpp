@@ -61,12 +61,13 @@ private:
     void happened(const std::string& item, const std::string& what) {
         note(item + " " + what);
         if (what == "stored") {
-            check(++stored_[item] == 1, item + " was stored twice");
+            check(++stored_[item] == 1 || replicated_, item + " was stored twice");
         } else if (what == "forgotten") {
             forgotten_.insert(item);
         } else if (what == "uncounted") {
             uncounted_.insert(item);
         } else if (what == "acked") {
+            if (++acked_[item] < stored_[item]) return;  // another message for it is left
             check(processed_.count(item) > 0, item + " was acknowledged, and nobody has done it");
             gone_.insert(item);
         } else {
@@ -122,7 +123,7 @@ private:
             const int times = q.delivery();
             // A delivery that was held up on its way may come behind a later one, but none comes twice.
             const bool again = !given_.emplace(item, times).second;
-            const bool count_lost = forgotten_.count(item) > 0 || uncounted_.count(item) > 0;
+            const bool count_lost = forgotten_.count(item) > 0 || uncounted_.count(item) > 0 || stored_[item] > 1;
             check(!again || count_lost, item + " comes again, and is not marked");
             if (forgotten_.count(item) && !uncounted_.count(item))
                 check(times > 1, item + " was forgotten, and is not marked");
@@ -240,7 +241,8 @@ private:
         constexpr jetstream::connect_options patient{.retry_first = true};
         for (std::size_t i = 0; i < connections; ++i) {
             auto& js = co_await aio::enter(jetstream::connect("nats://0,nats://1,nats://2", patient));
-            const jetstream::queue_options options{.maxsize = maxsize, .prefetch = i % 4 == 0 ? 2U : 0U};
+            const jetstream::queue_options options{
+                .maxsize = maxsize, .replicas = replicated_ ? 3 : 1, .prefetch = i % 4 == 0 ? 2U : 0U};
             queues.push_back(&co_await aio::enter(js.queue<std::string>("work", options)));
         }
         aio::background_tasks working, putting;
@@ -269,6 +271,7 @@ private:
             sum.redelivered += s.redelivered;
             sum.acknowledged += s.acknowledged;
             sum.given_back += s.given_back;
+            sum.dropped += s.dropped;
             check(s.held == 0 && s.ready == 0 && s.tasks_getting == 0 && s.tasks_putting == 0, "a queue is not idle");
         }
         check(sum.put == returned_.size(), "statistics: put");
@@ -276,7 +279,8 @@ private:
         check(sum.redelivered <= sum.received, "statistics: redelivered");
         check(sum.received <= model_.find("work")->deliveries, "statistics: received");
         // What has come was done, given back, or dropped by an immediate shutdown.
-        check(seed_ % 3 == 1 || sum.received == sum.acknowledged + sum.given_back, "statistics: given back");
+        check(seed_ % 3 == 1 || sum.received == sum.acknowledged + sum.given_back + sum.dropped,
+            "statistics: given back");
     }
 
     void balance() {
@@ -291,9 +295,11 @@ private:
     }
 
     const std::uint64_t seed_;
+    /// A queue with replicas may have two messages for an item, and still gives each item: queue_again.cpp.
+    const bool replicated_ = seed_ % 4 == 2;
     std::deque<std::string>& events_;  // the last ones
     nats_model model_;
-    std::map<std::string, int> stored_;
+    std::map<std::string, int> stored_, acked_;  // messages for each item
     std::set<std::pair<std::string, int>> given_;
     std::set<std::string> returned_, processed_, gone_, dropped_;
     std::set<std::string> forgotten_, uncounted_;  // by the servers: seeds that are odd

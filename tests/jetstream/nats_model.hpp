@@ -313,15 +313,17 @@ private:
             return find(name)->info().dump();
         }
         const bool of_stream = is("STREAM.");
-        const std::size_t at = of_stream ? what.find('.', 7) + 1
-            : is("CONSUMER.INFO.")       ? 14
-            : is("CONSUMER.NAMES.")      ? 15
-            : is("CONSUMER.DELETE.")     ? 16
-            : is("CONSUMER.MSG.NEXT.")   ? 18
-                                         : std::string("CONSUMER.DURABLE.CREATE.").size();
+        const std::size_t at = is("STREAM.MSG.DELETE.") ? 18
+            : of_stream                                 ? what.find('.', 7) + 1
+            : is("CONSUMER.INFO.")                      ? 14
+            : is("CONSUMER.NAMES.")                     ? 15
+            : is("CONSUMER.DELETE.")                    ? 16
+            : is("CONSUMER.MSG.NEXT.")                  ? 18
+                                                        : std::string("CONSUMER.DURABLE.CREATE.").size();
         model_stream* const s = find(word(at));
         if (!s) return is("CONSUMER.MSG.NEXT.") ? "" : refusal(404, 10059, "stream not found");
         if (is("STREAM.INFO.")) return s->info().dump();
+        if (is("STREAM.MSG.DELETE.")) return refusal(500, 10057, "no message found");  // the number is always 0
         if (is("STREAM.UPDATE.")) {
             s->config = body;
             return s->info().dump();

@@ -52,6 +52,7 @@ public:
         }
         json said = {{"stream", name()}};
         if (const auto found = known_.find(id); !id.empty() && found != known_.end()) {
+            ++refused;
             said["seq"] = found->second.first;
             said["duplicate"] = true;
             return said.dump();
@@ -63,6 +64,7 @@ public:
         }
         const auto most = config.value("max_msgs", std::int64_t(-1));
         if (most > 0 && static_cast<std::int64_t>(items_.size()) >= most) {
+            ++refused;
             said["error"] = {{"code", 503}, {"err_code", 10077}, {"description", "maximum messages exceeded"}};
             said["seq"] = 0;
             return said.dump();
@@ -202,6 +204,7 @@ public:
     json consumer;            // null: none
     bool all_current = true;  // whether the other servers have caught up
     std::size_t largest = 0;
+    std::size_t refused = 0;  // messages whose identity was known, or for which there was no room
     std::uint64_t deliveries = 0;
 
 private:

@@ -121,6 +121,7 @@ public:
         for (auto& one : servers_) co_await one->answers();
     }
     nats_server& operator[](std::size_t i) { return *servers_[i]; }
+    std::string extra;  // further lines of each server's configuration
     std::string urls() const {
         std::string all;
         for (const auto& one : servers_) all += (all.empty() ? "" : ",") + one->url();
@@ -142,7 +143,7 @@ private:
         }
         // A server tells the others where it is, and they would go past the proxies: it tells them where nothing is.
         return "cluster { name: three, listen: \"127.0.0.1:" + std::to_string(route_ports_[i]) + "\"" +
-            (proxies_.empty() ? "" : ", advertise: \"127.0.0.1:1\"") + ", routes: [" + routes + "] }";
+            (proxies_.empty() ? "" : ", advertise: \"127.0.0.1:1\"") + ", routes: [" + routes + "] }\n" + extra;
     }
 
     std::vector<std::uint16_t> route_ports_, proxies_;

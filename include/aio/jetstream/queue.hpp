@@ -74,13 +74,18 @@ struct put_options {
     /// know whether its item is stored: it puts the item again under the same id, and the servers drop the second. They
     /// know an id for the duplicate_window, which has to be longer than the program may be away.
     std::string_view id = {};
+    /// The item may have been put before under this id, by a program that has died. If the queue has replicas, put()
+    /// asks the processes that get items before it sends anything: docs/internals/jetstream.md says why.
+    bool again = false;
 };
 
 /// The counts of a queue, of this process alone.
 struct queue_statistics {
     std::uint64_t put;           // known to be stored
     std::uint64_t put_retries;   // attempts whose answer did not come
-    std::uint64_t duplicates;    // of those, the ones that had been stored: the servers have dropped the second
+    std::uint64_t duplicates;    // items that had been stored before: the servers have dropped the second
+    std::uint64_t known;         // items that had been stored before, as another process knew: no second was sent
+    std::uint64_t dropped;       // second messages for an item that came here, and that no task has got
     std::uint64_t received;      // items that came from the servers
     std::uint64_t redelivered;   // of those, the ones that had been given to somebody before
     std::uint64_t acknowledged;  // task_done()
@@ -146,7 +151,7 @@ public:
     queue_statistics statistics() const noexcept;  // A snapshot of what this process does with the queue.
 
 protected:
-    coro<> put_bytes(std::string data, std::string id);
+    coro<> put_bytes(std::string data, std::string id, bool again);
     coro<std::string> get_bytes();
 
     std::shared_ptr<detail::nats_queue> state_;
@@ -168,7 +173,7 @@ public:
     /// duplicate_window, after which another attempt might store the item twice; jetstream::error; what to_bytes()
     /// throws, and std::invalid_argument for an id with a space, a line break or another control character, at once.
     coro<> put(const T& item, put_options options = {}) {
-        return put_bytes(codec<T>::encode(item), std::string(options.id));
+        return put_bytes(codec<T>::encode(item), std::string(options.id), options.again);
     }
 
     /// Gives an item to this task, the oldest first. It is this task's until task_done(); others get it when this task

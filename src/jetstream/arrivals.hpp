@@ -1,0 +1,45 @@
+#pragma once
+// The identities of the last items that a process has got. Others ask for them: see docs/internals/jetstream.md, "What
+// a server may not be made to refuse".
+
+#include <aio/event_loop.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <unordered_map>
+
+namespace aio::inline v0::detail {
+
+class nats_arrivals {
+public:
+    void add(const std::string& id, std::uint64_t sequence) {
+        if (id.empty()) return;
+        const auto [at, is_new] = all_.try_emplace(id, entry{sequence, {}});
+        at->second.last = get_running_loop().time();
+        at->second.first = std::min(at->second.first, sequence);
+        if (is_new) order_.push_back(id);
+        if (order_.size() <= most) return;
+        all_.erase(order_.front());
+        order_.pop_front();
+    }
+    /// The least number of a message with that identity, if one has come within this time; else 0.
+    std::uint64_t first(const std::string& id, std::chrono::nanoseconds age) const {
+        const auto found = all_.find(id);
+        if (found == all_.end() || get_running_loop().time() - found->second.last > age) return 0;
+        return found->second.first;
+    }
+
+private:
+    static constexpr std::size_t most = 65'536;
+    struct entry {
+        std::uint64_t first;
+        time_point last;
+    };
+    std::unordered_map<std::string, entry> all_;
+    std::deque<std::string> order_;
+};
+
+}  // namespace aio::inline v0::detail

@@ -1,0 +1,202 @@
+// What a queue with replicas does before it sends a message that a server may refuse, on virtual time over the model of
+// nats_model.hpp: docs/internals/jetstream.md, "What a server may not be made to refuse".
+#include "aio_test.hpp"
+#include "nats_model.hpp"
+
+#include <aio/jetstream.hpp>
+
+#include <set>
+
+using namespace aio_test;
+namespace jetstream = aio::jetstream;
+using text_queue = jetstream::queue<std::string>;
+
+namespace {
+
+constexpr jetstream::queue_options replicated{.replicas = 3};
+
+/// Runs body(first, second, model): two connections with the queue "work", a producer's and a consumer's.
+template<class Body>
+aio::coro<> with_two(jetstream::queue_options options, Body body) {
+    nats_model model(2, 1);
+    model.take_over();
+    jetstream::connection& first = co_await aio::enter(jetstream::connect("nats://0"));
+    jetstream::connection& second = co_await aio::enter(jetstream::connect("nats://1"));
+    text_queue& a = co_await aio::enter(first.queue<std::string>("work", options));
+    text_queue& b = co_await aio::enter(second.queue<std::string>("work", options));
+    co_await body(a, b, model);
+    co_await model.stop();
+}
+
+aio::coro<> put_tea(text_queue& q, bool again = false) {
+    const std::string tea = "tea";
+    const jetstream::put_options options{.id = "order-7", .again = again};
+    co_await q.put(tea, options);
+}
+
+/// Takes an item, does it, and gives how often it was delivered.
+aio::coro<int> take(text_queue& q) {
+    const std::string item = co_await q.get();
+    EXPECT_EQ(item, "tea");
+    EXPECT_EQ(q.id(), "order-7");
+    const int times = q.delivery();
+    q.task_done();
+    co_return times;
+}
+
+}  // namespace
+
+AIO_TEST("a put whose answer is lost sends nothing more if another process has got the item") {
+    co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        model.how.lost_answers = 1000;
+        aio::task<> puts = aio::create_task(put_tea(a));
+        aio::task<int> takes = aio::create_task(take(b));
+        const int times = co_await takes;
+        EXPECT_EQ(times, 1);
+        model.how.lost_answers = 0;
+        co_await puts;
+        EXPECT_EQ(a.statistics().known, 1u);
+        EXPECT_EQ(a.statistics().put, 1u);
+        co_await a.join();
+        EXPECT_EQ(model.find("work")->deliveries, 1u);
+        EXPECT_EQ(model.find("work")->refused, 0u);
+    });
+}
+
+AIO_TEST("of two messages for an item a task gets the first, marked, and the second is dropped") {
+    co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        model.how.lost_answers = 1000;
+        aio::task<> puts = aio::create_task(put_tea(a));
+        co_await aio::sleep(500ms);
+        EXPECT_EQ(model.find("work")->size(), 1u);
+        model.how.lost_answers = 0;
+        co_await puts;  // nobody has got the item yet, so nobody knows it
+        EXPECT_EQ(model.find("work")->size(), 2u);
+        aio::task<int> takes = aio::create_task(take(b));
+        const int times = co_await takes;
+        EXPECT_EQ(times, 2);
+        aio::task<int> vain = aio::create_task(take(b));
+        co_await a.join();
+        EXPECT_FALSE(vain.done());
+        vain.cancel();
+        bool cancelled = false;
+        try {
+            co_await vain;
+        } catch (const aio::cancelled_error&) { cancelled = true; }
+        EXPECT_TRUE(cancelled);
+        EXPECT_EQ(b.statistics().dropped, 1u);
+        EXPECT_EQ(model.find("work")->refused, 0u);
+    });
+}
+
+AIO_TEST("the second message for an item is dropped also by a process that has not got the first") {
+    co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        model.how.lost_answers = 1000;
+        aio::task<> puts = aio::create_task(put_tea(a));
+        co_await aio::sleep(500ms);
+        model.how.lost_answers = 0;
+        co_await puts;
+        aio::task<int> takes = aio::create_task(take(b));
+        const int times = co_await takes;
+        EXPECT_EQ(times, 2);
+        aio::task<int> vain = aio::create_task(take(a));
+        co_await b.join();
+        EXPECT_FALSE(vain.done());
+        vain.cancel();
+        try {
+            co_await vain;
+        } catch (const aio::cancelled_error&) {}
+        EXPECT_EQ(a.statistics().dropped, 1u);
+    });
+}
+
+AIO_TEST("a put that says that it is made again asks first") {
+    co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        co_await put_tea(a);
+        aio::task<int> takes = aio::create_task(take(b));
+        co_await takes;
+        co_await put_tea(a, true);
+        EXPECT_EQ(a.statistics().known, 1u);
+        co_await a.join();
+        EXPECT_EQ(model.find("work")->deliveries, 1u);
+    });
+}
+
+AIO_TEST("a put that waits for room at a queue with replicas sends nothing before there is some") {
+    constexpr jetstream::queue_options small{.maxsize = 1, .replicas = 3};
+    co_await with_two(small, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        co_await put_tea(a);
+        const auto put_cake = [](text_queue& q) -> aio::coro<> {
+            const std::string cake = "cake";
+            co_await q.put(cake);
+        };
+        aio::task<> waits = aio::create_task(put_cake(a));
+        aio::task<> waits_too = aio::create_task(put_cake(a));
+        co_await aio::sleep(5s);
+        waits_too.cancel();
+        co_await aio::sleep(5s);
+        EXPECT_FALSE(waits.done());
+        EXPECT_LE(model.find("work")->refused, 2u);  // so each task learns that the queue is full
+        aio::task<int> takes = aio::create_task(take(b));
+        co_await takes;
+        co_await waits;
+        bool cancelled = false;
+        try {
+            co_await waits_too;
+        } catch (const aio::cancelled_error&) { cancelled = true; }
+        EXPECT_TRUE(cancelled);
+        aio::task<> next = aio::create_task(put_cake(a));
+        co_await aio::sleep(5s);
+        EXPECT_FALSE(next.done());
+        EXPECT_EQ(model.find("work")->size(), 1u);
+        EXPECT_LE(model.find("work")->refused, 3u);  // at most once for each task
+        next.cancel();
+        try {
+            co_await next;
+        } catch (const aio::cancelled_error&) {}
+    });
+}
+
+AIO_TEST("a cancel at every step of a put in doubt, and of a get, loses nothing") {
+    co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        constexpr int steps = 40;
+        std::set<std::string> put, got;
+        for (int step = 0; step < steps; ++step) {
+            const std::string item = std::to_string(step);
+            model.how.lost_answers = step % 2 == 0 ? 1000 : 0;
+            const auto put_one = [](text_queue& q, std::string text) -> aio::coro<> { co_await q.put(text); };
+            aio::task<> puts = aio::create_task(put_one(a, item));
+            co_await aio::sleep(std::chrono::milliseconds(step * 50));
+            model.how.lost_answers = 0;
+            puts.cancel();
+            try {
+                co_await puts;
+                put.insert(item);
+            } catch (const aio::cancelled_error&) {}
+        }
+        const auto get_all = [&got](text_queue& q) -> aio::coro<> {
+            for (;;) {
+                const std::string item = co_await q.get();
+                got.insert(item);
+                q.task_done();
+            }
+        };
+        for (int step = 0; step < steps; ++step) {
+            aio::task<> gets = aio::create_task(get_all(step % 2 == 0 ? a : b));
+            co_await turns(step);
+            gets.cancel();
+            try {
+                co_await gets;
+            } catch (const aio::cancelled_error&) {}
+        }
+        aio::task<> gets = aio::create_task(get_all(b));
+        co_await a.join();
+        gets.cancel();
+        try {
+            co_await gets;
+        } catch (const aio::cancelled_error&) {}
+        for (const std::string& item : put) EXPECT_TRUE(got.count(item)) << item;
+        EXPECT_FALSE(put.empty());
+        EXPECT_EQ(model.find("work")->refused, 0u);
+    });
+}
