@@ -160,6 +160,8 @@ aio::coro<std::vector<std::string>> converse(aio::stream s) {
     co_await t.put("g", "g");
     co_await t.put("h", "h");
     co_await t.next(R"({"batch":1,"expires":5000000000})", 1);
+    const std::string none = R"({"seq":0,"no_erase":true})";
+    co_await t.ask("STREAM.MSG.DELETE.T", none);
     co_await t.ask("STREAM.PURGE.T");
     co_await t.ask("CONSUMER.INFO.T.workers");
     co_await t.ack(7, "+ACK");

@@ -323,7 +323,7 @@ private:
         model_stream* const s = find(word(at));
         if (!s) return is("CONSUMER.MSG.NEXT.") ? "" : refusal(404, 10059, "stream not found");
         if (is("STREAM.INFO.")) return s->info().dump();
-        if (is("STREAM.MSG.DELETE.")) return refusal(500, 10057, "no message found");  // the number is always 0
+        if (is("STREAM.MSG.DELETE.")) return refusal(400, 10043, "sequence 0 not found");
         if (is("STREAM.UPDATE.")) {
             s->config = body;
             return s->info().dump();
