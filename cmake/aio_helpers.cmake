@@ -74,8 +74,17 @@ function(aio_add_library component target)
     endif()
     set_target_properties(${target} PROPERTIES
         EXPORT_NAME ${component} VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR} VERIFY_INTERFACE_HEADER_SETS ON)
-    # The libraries export everything, whatever the visibility of the code that uses them.
+    # The libraries export all that is theirs, whatever the visibility of the code that uses them.
     set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET default VISIBILITY_INLINES_HIDDEN OFF)
+    # What comes from Boost and nlohmann/json is not theirs.
+    get_target_property(type ${target} TYPE)
+    if(type STREQUAL "SHARED_LIBRARY")
+        target_link_options(${target} PRIVATE LINKER:--version-script=${PROJECT_SOURCE_DIR}/cmake/aiocxx.map)
+        set_target_properties(${target} PROPERTIES LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/aiocxx.map)
+    elseif(CMAKE_NM AND CMAKE_OBJCOPY)
+        add_custom_command(TARGET ${target} POST_BUILD VERBATIM COMMAND ${CMAKE_COMMAND} -DARCHIVE=$<TARGET_FILE:${target}> -DNM=${CMAKE_NM}
+            -DOBJCOPY=${CMAKE_OBJCOPY} -P ${PROJECT_SOURCE_DIR}/cmake/own_names.cmake)
+    endif()
     if(NOT DEFINED CMAKE_POSITION_INDEPENDENT_CODE) # so that a static library can become part of a plugin
         set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
     endif()

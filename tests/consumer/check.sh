@@ -56,6 +56,25 @@ for module in "$modules"/aiocxx*.pc; do
     "$folder/$name"
 done
 
+echo "== another Boost"
+libraries=${modules%/pkgconfig}
+for library in "$libraries"/libaiocxx*.so "$libraries"/libaiocxx*.a; do
+    [[ -e $library ]] || continue
+    option=-g
+    [[ $library == *.a ]] || option=-D
+    nm -P $option "$library" 2>/dev/null >"$folder/names"
+    if grep -E '5boost|8nlohmann' "$folder/names"; then echo "fault: $library exports names of Boost or nlohmann"; exit 1; fi
+    [[ $library == *_http.* ]] || continue
+    # A program that has the same functions of Boost, which break off, keeps them to itself. A stripped library does not tell which there are.
+    nm -P "$library" 2>/dev/null | sed -n 's/9aio_boost/5boost/g; s/^\(_Z[^ ]*5boost[^ ]*\) .*/\1/p' | sort -u >"$folder/names"
+    [[ -s $folder/names ]] || continue
+    { sed 's/.*/.globl "&"\n"&":/' "$folder/names" && printf '.space 64\n.section .note.GNU-stack,"",%%progbits\n'; } >"$folder/boost.s"
+    # shellcheck disable=SC2046,SC2086 # flags are words
+    "$CXX" -std=c++20 $CXXFLAGS -rdynamic $(pkg-config --cflags aiocxx-http) "$here/http.cpp" "$folder/boost.s" \
+        $(pkg-config --libs aiocxx-http) -o "$folder/another_boost"
+    "$folder/another_boost"
+done
+
 if [[ ! ${PREFIX-} ]]; then
     echo "== find_package(aiocxx) in the build folder"
     "${configure[@]}" "${options[@]}" -Daiocxx_DIR="$built" -B "$folder/uninstalled"

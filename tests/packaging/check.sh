@@ -73,9 +73,9 @@ cmp $archive "$folder/first" || fault "the archive is not reproducible"
 if ./dev release $version >"$folder/log" 2>&1; then fault "a version was released twice"; fi
 grep -q "there is a tag v$version already" "$folder/log" || fault "a second release does not say why it is refused"
 
-# The recipes for vcpkg and Conan: their syntax, and the fields that vcpkg requires.
+# The recipes for vcpkg and Conan: their syntax, the fields that vcpkg requires, and that they have the version and the options of CMake.
 python3 - <<'END'
-import ast, json, re
+import ast, glob, json, re
 port = json.load(open("packaging/vcpkg/vcpkg.json"))
 assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", port["name"]) and port["description"] and port["version-semver"]
 for name, feature in port["features"].items():
@@ -83,6 +83,27 @@ for name, feature in port["features"].items():
 assert set(port["default-features"]) <= set(port["features"])
 for file in ("conanfile.py", "test_package/conanfile.py"):
     ast.parse(open("packaging/conan/" + file).read())
+
+cmake = open("CMakeLists.txt").read()
+version = re.search(r"^project\(aiocxx VERSION ([0-9.]+) ", cmake, re.M).group(1)
+assert port["version-semver"] == version, "vcpkg has another version than CMake"
+options = set(re.findall(r"^option\(AIO_(\w+)", cmake, re.M))
+parts = {option for option in options if f"${{{option.lower()}_default}}" in cmake}  # what may be left out
+features = dict(re.findall(r"^\s+([a-z-]+) AIO_(\w+)\b", open("packaging/vcpkg/portfile.cmake").read(), re.M))
+assert set(features) == set(port["features"]), "the portfile has other features than vcpkg.json"
+assert set(features.values()) == parts, "vcpkg has other features than CMake has options"
+
+recipe = open("packaging/conan/conanfile.py").read()
+found = re.search(re.search(r're\.search\(r"(.*?)", text\)', recipe).group(1), cmake)
+assert found and found.group(1) == version, "Conan has another version than CMake"
+loops = [ast.literal_eval(words) for words in re.findall(r"for part in (\(.*?\)):", recipe)]
+given = {part.upper() for words in loops for part in words}
+assert given <= options, f"CMake has no option {given - options}"
+assert parts <= given, f"Conan leaves the option {parts - given} to chance"
+chosen = {part for part in loops[0]}
+assert chosen <= set(ast.literal_eval(re.search(r"default_options = (\{.*?\})", recipe).group(1))), "Conan lacks a default"
+for files in re.findall(r'"([^"]+)"', re.search(r"for pattern in \((.*?)\)", recipe).group(1)):
+    assert glob.glob(files), f"Conan exports {files}, which is not there"
 END
 # The portfile runs with stubs in place of vcpkg's functions, which show what it asks for.
 cat >"$folder/port.cmake" <<'END'
