@@ -29,11 +29,13 @@ def markdown(lines, text):
             out.append("```cpp\n" + "\n".join(code).strip("\n") + "\n```")
         prose, code = [], []
 
-    for line in lines:
+    for i, line in enumerate(lines):
         if line.startswith("     "):
             if prose:
                 flush()
             code.append(line[5:])
+        elif code and not line.strip() and "".join(lines[i + 1:i + 2]).startswith("     "):
+            code.append("")  # an empty line of the example
         elif not line.strip():
             flush()
         else:
@@ -76,7 +78,7 @@ def comment_lines_above(lines, last, slashes):
 def fields_of(comment):
     """The fields that a struct's comment describes, as in "limit: how many may run, 0 for any number." -> {name: text}"""
     parts = re.split(r"(?:(?<=[.;:] )|^)([a-z]\w*(?:, [a-z]\w*| and [a-z]\w*)*): ", " ".join(line.strip() for line in comment))
-    return {name: text[0].upper() + text[1:].strip() for names, text in zip(parts[1::2], parts[2::2]) if text for name in re.split(r", | and ", names)}
+    return {name: text.strip()[0].upper() + text.strip()[1:] for names, text in zip(parts[1::2], parts[2::2]) if text for name in re.split(r", | and ", names)}
 
 
 # ---- text
@@ -93,6 +95,11 @@ def link_of(name):
     return next((linked[at] for at in (f"{here['class']}::{key}", here["namespace"] + key, key) if at in linked), None)
 
 
+def title_of(page):
+    with open(page, encoding="utf-8") as text:
+        return text.readline().lstrip("# ").strip()
+
+
 def link_text(text):
     """Prose of a comment: names become code, and links to where they are described."""
     def word(match):
@@ -104,11 +111,12 @@ def link_text(text):
             return f"[`{name}`]({where})" if where else f"`{name}`"
         return name
 
-    parts = re.split(r"(`[^`]+`|(?<![\w./<])[A-Za-z_~][\w]*(?:::~?\w+)*(?:<[\w:, *&]*>)?(?:\(\))?)", text)
+    parts = re.split(r"(`[^`]+`|(?<![\w./<:])[A-Za-z_~][\w]*(?:::~?[A-Za-z_]\w*)*(?:<[\w:, *&]*>)?(?:\(\))?)", text)
     out = []
     for i, part in enumerate(parts):
         if i % 2 and part:
             out.append(word(re.match(r".*", part, re.S)))
         else:
             out.append(re.sub(r"([*_\[\]|])", r"\\\1", part.replace("&", "&amp;").replace("<", "&lt;")))
-    return re.sub(r"\b(rules? )(\d+)\b", r"\1[\2](../from_asyncio/rules.md#rule-\2)", "".join(out))
+    told = re.sub(r"\bdocs/(\w+/\w+\.md)", lambda page: f"[{title_of(page[0])}](../{page[1]})", re.sub(r"`(docs/[\w/]+\.md)`", r"\1", "".join(out).replace("\\_", "_")))
+    return re.sub(r"\brules? \d+(?:(?:, | and | to )\d+)*", lambda rules: re.sub(r"\d+", r"[\g<0>](../from_asyncio/rules.md#rule-\g<0>)", rules[0]), told)

@@ -176,7 +176,7 @@ class Reference:
                     out.append(shown(f"{template_of(element)}{kind} {name}"))
                 else:
                     out.append(shown(signature(element)))
-                if comment:
+                if comment and not (kind == "struct" and re.match(rf" ({'|'.join(fields_of(comment)) or '$'})[:, ]", comment[0])):
                     out.append(markdown(comment, link_text))
                 if kind == "enum":
                     out += self.enum_values(element)

@@ -52,7 +52,11 @@ template<class T>
 class broadcast {
 public:
     using value_type = T;
-    using subscription = detail::subscription<T>;  // What subscribe() gives.
+    /// What subscribe() gives: an async_iterable. Its next() waits for the next item, and gives a copy of it as a
+    /// std::optional<T>, which is empty once the broadcast has been closed and all items have been given. next() is
+    /// revertible: a cancelled task misses no item. Movable; it may outlive the broadcast. Used by one task at a time:
+    /// a second next() throws std::logic_error.
+    using subscription = detail::subscription<T>;
 
     /// capacity: how many items are kept for slow subscribers. Throws std::invalid_argument if it is zero.
     explicit broadcast(std::size_t capacity = 16)

@@ -14,9 +14,11 @@
 
 namespace aio::inline v0::http {
 
-/// Throws std::invalid_argument for a name with a colon.
+/// Gives the value of an Authorization header by user and password (RFC 7617). Throws std::invalid_argument for a name
+/// with a colon.
 std::string basic(std::string_view user, std::string_view password);
-/// Throws std::invalid_argument for an empty token, and for one with spaces, control characters or what is not ASCII.
+/// Gives the value of an Authorization header by token (RFC 6750). Throws std::invalid_argument for an empty token, and
+/// for one with spaces, control characters or what is not ASCII.
 std::string bearer(std::string_view token);
 
 }  // namespace aio::inline v0::http

@@ -37,7 +37,7 @@ struct compress_options {
 
 class compress {
 public:
-    /// Throws std::invalid_argument for another level.
+    /// Makes the middleware, which router::use() takes. Throws std::invalid_argument for a level that is not 1 to 9.
     explicit compress(compress_options options = {});
     /// What a router calls: the response of the rest of the chain, compressed if it should be.
     coro<response> operator()(http::request request, http::next next) const;
