@@ -140,9 +140,9 @@ class Reference:
         return [header for header in headers if "/detail/" not in header and header not in self.pages]
 
     def in_order(self, header, entries):
-        """The names of a header as a reader needs them: the one that the header is named for, then the others as they stand there."""
+        """The names of a header as a reader needs them: the one that the header is named for, then the others as they stand there, options last."""
         stem = header.rsplit("/", 1)[-1].replace(".hpp", "")
-        return dict(sorted(entries.items(), key=lambda entry: (entry[0].rsplit("::", 1)[-1] != stem, self.place(entry[1][0][1]))))
+        return dict(sorted(entries.items(), key=lambda entry: (entry[0].rsplit("::", 1)[-1] != stem, entry[0].endswith(("_options", "_statistics")), self.place(entry[1][0][1]))))
 
     def code_of(self, text):
         """The lines of the signatures of a page."""

@@ -8,7 +8,7 @@
 //     aio::create_task([&log, id]() -> aio::coro<> { co_await log.write(id); });   // the lambda lives in the task
 //
 // The loop keeps a running task alive: a handle may be dropped. An exception that nobody fetches is told to the loop's
-// exception handler. Handles belong to the loop's thread; What canceller() gives may be used on any thread.
+// exception handler. Handles belong to the loop's thread; what canceller() gives may be used on any thread.
 
 #include <aio/detail/base/platform.hpp>
 
