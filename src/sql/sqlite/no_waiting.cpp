@@ -4,6 +4,7 @@
 #include "sql/sqlite/no_waiting.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 
@@ -66,7 +67,7 @@ constexpr sqlite3_io_methods passed_on{
     [](sqlite3_file* f) { return below(f)->pMethods->xDeviceCharacteristics(below(f)); },
     &map_index,
     [](sqlite3_file* f, int from, int n, int flags) { return below(f)->pMethods->xShmLock(below(f), from, n, flags); },
-    [](sqlite3_file* f) { below(f)->pMethods->xShmBarrier(below(f)); },
+    [](sqlite3_file*) { std::atomic_thread_fence(std::memory_order_seq_cst); },  // "unix" takes a global mutex besides
     [](sqlite3_file* f, int remove) { return below(f)->pMethods->xShmUnmap(below(f), remove); },
     &map_page,
     [](sqlite3_file* f, sqlite3_int64 at, void* page) { return below(f)->pMethods->xUnfetch(below(f), at, page); },

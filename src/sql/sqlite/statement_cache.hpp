@@ -26,6 +26,7 @@ struct statement_speed {
     bool is_short = false;    // its last run on the thread was
     std::uint16_t stays = 0;  // how many times more it runs on the thread in any case
     std::uint16_t vain = 0;   // grows with the attempts in vain
+    std::uint8_t doubt = 0;   // after a slow run on the loop's thread: how many runs more another one counts as a fault
 
     bool may_run_here() const noexcept { return only_reads && is_short && stays == 0; }
     void ran_on_the_thread(std::chrono::steady_clock::duration time) noexcept;
