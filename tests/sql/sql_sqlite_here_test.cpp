@@ -63,11 +63,18 @@ aio::coro<std::string> error_of(Awaitable operation) {
 /// A connection that the library does not know, as another process has one.
 class stranger {
 public:
-    explicit stranger(const std::string& file) { sqlite3_open(file.c_str(), &db_); }
+    explicit stranger(const std::string& file, int busy_timeout = 5000) {
+        sqlite3_open(file.c_str(), &db_);
+        sqlite3_busy_timeout(db_, busy_timeout);
+    }
     ~stranger() { sqlite3_close(db_); }
     stranger(const stranger&) = delete;
     stranger& operator=(const stranger&) = delete;
     void run(const char* text) { EXPECT_EQ(sqlite3_exec(db_, text, nullptr, nullptr, nullptr), SQLITE_OK) << text; }
+    /// True if everything in the WAL could be moved into the file, and the WAL be emptied: no reader has a lock.
+    bool empties_wal() {
+        return sqlite3_wal_checkpoint_v2(db_, "main", SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr) == SQLITE_OK;
+    }
 
 private:
     sqlite3* db_ = nullptr;
@@ -317,6 +324,72 @@ AIO_REAL_TEST("many tasks and connections, readers and writers: short SELECTs se
 }
 
 AIO_REAL_TEST(
+    "the lock that short SELECTs keep is given back when the loop has nothing to do, and before other statements") {
+    const with_here function;
+    const aio_test::folder folder;
+    auto& db = co_await aio::enter(sql::connect(url_of(folder, "t.db")));
+    co_await db.query("PRAGMA journal_mode = WAL");
+    co_await db.query("CREATE TABLE t (x); INSERT INTO t VALUES (1)");
+    stranger other(folder.path("t.db"));
+    constexpr const char* text = "SELECT here(), x FROM t";
+    for (int i = 0; i < 20; ++i) {
+        other.run("UPDATE t SET x = x + 1");
+        EXPECT_TRUE(co_await runs_here(db, text));
+        EXPECT_EQ((co_await db.query(text))[0][1].as<int>(), i + 2);  // what another has written is seen at once
+        other.run("UPDATE t SET x = x + 0");
+        if (i % 2 == 0)
+            co_await aio::sleep(1ms);
+        else
+            co_await db.query("INSERT INTO t VALUES (1)");
+        EXPECT_TRUE(other.empties_wal()) << i;
+    }
+    EXPECT_TRUE(co_await runs_here(db, text));
+    auto stream = db.stream("SELECT x FROM t");
+    EXPECT_NE(co_await stream.next(), nullptr);
+}
+
+AIO_REAL_TEST("a connection that is closed after a short SELECT leaves no lock, and nor does one that is dropped") {
+    const with_here function;
+    const aio_test::folder folder;
+    stranger other(folder.path("t.db"));
+    other.run("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)");
+    constexpr const char* text = "SELECT here(), x FROM t";
+    for (int i = 0; i < 20; ++i) {
+        sql::pool pool(url_of(folder, "t.db"), {.max_size = 1});
+        {
+            auto conn = co_await pool.acquire();
+            EXPECT_TRUE(co_await runs_here(*conn, text));
+        }
+        if (i % 2 == 0)
+            co_await pool.aclose();
+        else
+            continue;
+        other.run("UPDATE t SET x = 2");
+        EXPECT_TRUE(other.empties_wal()) << i;
+    }
+    other.run("UPDATE t SET x = 3");
+    EXPECT_TRUE(other.empties_wal());
+}
+
+AIO_REAL_TEST("readers that never pause do not keep the WAL from being emptied") {
+    const with_here function;
+    const aio_test::folder folder;
+    auto& db = co_await aio::enter(sql::connect(url_of(folder, "t.db")));
+    co_await db.query("PRAGMA journal_mode = WAL");
+    co_await db.query("CREATE TABLE t (x); INSERT INTO t VALUES (1)");
+    constexpr const char* text = "SELECT here(), x FROM t";
+    EXPECT_TRUE(co_await runs_here(db, text));
+    stranger other(folder.path("t.db"), 0);
+    int emptied = 0;
+    for (int i = 0; i < 2000 && emptied < 5; ++i) {
+        co_await db.query(text);
+        other.run("UPDATE t SET x = x + 1");
+        emptied += other.empties_wal();
+    }
+    EXPECT_EQ(emptied, 5);
+}
+
+AIO_REAL_TEST(
     "a cancel that is withdrawn while a statement is interrupted is an error of its own, no cancelled_error") {
     const with_here function;
     auto& db = co_await aio::enter(sql::connect("sqlite::memory:"));
@@ -328,4 +401,21 @@ AIO_REAL_TEST(
     job.uncancel();
     EXPECT_CONTAINS(co_await job, "interrupted by a cancel that was withdrawn (SQLITE_INTERRUPT)");
     EXPECT_EQ((co_await db.query("SELECT 1"))[0][0].as<int>(), 1);
+}
+
+TEST(sqlite_here, the_lock_is_given_back_at_the_end_of_the_loop) {
+    const with_here function;
+    const aio_test::folder folder;
+    stranger other(folder.path("t.db"));
+    other.run("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)");
+    std::optional<sql::pool> pool;
+    const auto body = [&]() -> aio::coro<> {
+        pool.emplace(url_of(folder, "t.db"), sql::pool_options{.max_size = 1});
+        auto conn = co_await pool->acquire();
+        EXPECT_TRUE(co_await runs_here(*conn, "SELECT here(), x FROM t"));
+    };
+    aio::run(body());
+    other.run("UPDATE t SET x = 2");
+    EXPECT_TRUE(other.empties_wal());
+    pool.reset();
 }

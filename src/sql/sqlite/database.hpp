@@ -1,6 +1,7 @@
 #pragma once
 // An SQLite database as its thread sees it: sqlite.cpp has the thread, and the driver.
 
+#include "sql/sqlite/no_waiting.hpp"
 #include "sql/sqlite/settings.hpp"
 #include "sql/sqlite/statement_cache.hpp"
 #include "sql/sqlite/write_queue.hpp"
@@ -53,7 +54,9 @@ public:
     backup_step step_backup(int pages);
     void end_backup(bool complete);
 
-    // These are called from the loop's thread.
+    // These are called from the loop's thread, the next two while no job is queued.
+    bool keeps_locks() const noexcept { return !kept_.empty(); }
+    void release_locks() noexcept { kept_.release(); }
     void prefer_wal() noexcept { settings_.prefers_wal = true; }
     /// Ends the stream before the thread's next job, and soon, because the stream may hold a lock on the file.
     void drop_stream(detail::blocking_pool& thread) { thread.submit(drop_); }
@@ -121,6 +124,7 @@ private:
     bool rolled_back_ = false;  // a rollback has happened since a statement last began inside a transaction
     sqlite_statement_cache cache_;
     bool layered_ = false;  // over no_waiting_vfs(), so that statements may run on the loop's thread
+    kept_locks kept_;       // by statements on the loop's thread
     int looks_left_ = 0;    // for a statement that does, until it has taken too long
     std::optional<prepared_statement> stream_;
     std::string stream_text_;

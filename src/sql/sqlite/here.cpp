@@ -74,8 +74,8 @@ public:
     visit& operator=(const visit&) = delete;
 
 private:
-    const no_waiting now_;
     sqlite_database& db_;
+    const no_waiting now_{db_.kept_};
     int limit_;
 };
 

@@ -11,42 +11,94 @@
 #include <sqlite3.h>
 
 namespace aio::inline v0::sql {
+
+struct layered_file : sqlite3_file {
+    sqlite3_io_methods methods;  // without those that the file below has not
+    kept_locks* keeper;          // not null: this file has a lock that is kept
+    layered_file* next;          // of the same keeper
+    int lock;                    // which lock of the WAL's index
+    int times;                   // how often it was kept in a row
+
+    sqlite3_file* below() noexcept { return reinterpret_cast<sqlite3_file*>(this + 1); }
+    void keep(kept_locks& k, int which) noexcept {
+        keeper = &k;
+        next = k.first_;
+        k.first_ = this;
+        lock = which;
+    }
+    /// SQLite has the lock again.
+    void hand_over() noexcept {
+        layered_file** at = &keeper->first_;
+        while (*at != this) at = &(*at)->next;
+        *at = next;
+        keeper = nullptr;
+    }
+    void release() noexcept {
+        hand_over();
+        times = 0;
+        below()->pMethods->xShmLock(below(), lock, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_SHARED);
+    }
+};
+static_assert(sizeof(layered_file) % alignof(sqlite3_int64) == 0);
+
+void kept_locks::release() noexcept {
+    while (first_) first_->release();
+}
+
 namespace {
 
-thread_local bool refuses = false;
+thread_local kept_locks* keeps = nullptr;  // not null: this thread is inside no_waiting
 
-constexpr int change_counter = 16;  // bytes of the file's header
+constexpr int change_counter = 16;   // bytes of the file's header
+constexpr int first_read_lock = 3;   // WAL_READ_LOCK(0) of SQLite's wal.c
+constexpr int most_times_kept = 64;  // then others have their turn for certain
 
 sqlite3_vfs* unix_files = nullptr;
 sqlite3_vfs layer;
 char layer_name[32];
 
-struct file : sqlite3_file {
-    sqlite3_io_methods methods;  // without those that the file below has not
-
-    sqlite3_file* below() noexcept { return reinterpret_cast<sqlite3_file*>(this + 1); }
-};
-static_assert(sizeof(file) % alignof(sqlite3_int64) == 0);
-
-sqlite3_file* below(sqlite3_file* f) noexcept { return static_cast<file*>(f)->below(); }
+sqlite3_file* below(sqlite3_file* f) noexcept { return static_cast<layered_file*>(f)->below(); }
 
 int read(sqlite3_file* f, void* to, int size, sqlite3_int64 at) {
-    if (refuses && size > change_counter) return SQLITE_INTERRUPT;
+    if (keeps && size > change_counter) return SQLITE_INTERRUPT;
     return below(f)->pMethods->xRead(below(f), to, size, at);
 }
 int write(sqlite3_file* f, const void* from, int size, sqlite3_int64 at) {
-    return refuses ? SQLITE_INTERRUPT : below(f)->pMethods->xWrite(below(f), from, size, at);
+    return keeps ? SQLITE_INTERRUPT : below(f)->pMethods->xWrite(below(f), from, size, at);
 }
 int truncate(sqlite3_file* f, sqlite3_int64 size) {
-    return refuses ? SQLITE_INTERRUPT : below(f)->pMethods->xTruncate(below(f), size);
+    return keeps ? SQLITE_INTERRUPT : below(f)->pMethods->xTruncate(below(f), size);
 }
-int sync(sqlite3_file* f, int flags) { return refuses ? SQLITE_INTERRUPT : below(f)->pMethods->xSync(below(f), flags); }
+int sync(sqlite3_file* f, int flags) { return keeps ? SQLITE_INTERRUPT : below(f)->pMethods->xSync(below(f), flags); }
 int map_index(sqlite3_file* f, int region, int size, int extend, void volatile** at) {
-    return refuses ? SQLITE_INTERRUPT : below(f)->pMethods->xShmMap(below(f), region, size, extend, at);
+    return keeps ? SQLITE_INTERRUPT : below(f)->pMethods->xShmMap(below(f), region, size, extend, at);
+}
+int lock_index(sqlite3_file* f, int from, int n, int flags) {
+    layered_file& self = *static_cast<layered_file*>(f);
+    if (self.keeper) {
+        if (from == self.lock && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_SHARED)) {
+            self.hand_over();
+            return SQLITE_OK;
+        }
+        self.release();
+    }
+    if (keeps && from >= first_read_lock && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_SHARED)) {
+        if (++self.times <= most_times_kept) {
+            self.keep(*keeps, from);
+            return SQLITE_OK;
+        }
+        self.times = 0;
+    }
+    return below(f)->pMethods->xShmLock(below(f), from, n, flags);
+}
+int unmap_index(sqlite3_file* f, int remove) {
+    layered_file& self = *static_cast<layered_file*>(f);
+    if (self.keeper) self.release();
+    return below(f)->pMethods->xShmUnmap(below(f), remove);
 }
 /// A page that is mapped may be on the disk: without a mapping SQLite reads it, which is refused.
 int map_page(sqlite3_file* f, sqlite3_int64 at, int size, void** page) {
-    if (!refuses) return below(f)->pMethods->xFetch(below(f), at, size, page);
+    if (!keeps) return below(f)->pMethods->xFetch(below(f), at, size, page);
     *page = nullptr;
     return SQLITE_OK;
 }
@@ -66,20 +118,22 @@ constexpr sqlite3_io_methods passed_on{
     [](sqlite3_file* f) { return below(f)->pMethods->xSectorSize(below(f)); },
     [](sqlite3_file* f) { return below(f)->pMethods->xDeviceCharacteristics(below(f)); },
     &map_index,
-    [](sqlite3_file* f, int from, int n, int flags) { return below(f)->pMethods->xShmLock(below(f), from, n, flags); },
+    &lock_index,
     [](sqlite3_file*) { std::atomic_thread_fence(std::memory_order_seq_cst); },  // "unix" takes a global mutex besides
-    [](sqlite3_file* f, int remove) { return below(f)->pMethods->xShmUnmap(below(f), remove); },
+    &unmap_index,
     &map_page,
     [](sqlite3_file* f, sqlite3_int64 at, void* page) { return below(f)->pMethods->xUnfetch(below(f), at, page); },
 };
 
 int open(sqlite3_vfs*, sqlite3_filename name, sqlite3_file* f, int flags, int* out_flags) {
     f->pMethods = nullptr;
-    if (refuses) return SQLITE_INTERRUPT;
-    file& opened = *static_cast<file*>(f);
+    if (keeps) return SQLITE_INTERRUPT;
+    layered_file& opened = *static_cast<layered_file*>(f);
     const int code = unix_files->xOpen(unix_files, name, opened.below(), flags, out_flags);
     const sqlite3_io_methods* const has = opened.below()->pMethods;
     if (!has) return code;
+    opened.keeper = nullptr;
+    opened.times = 0;
     opened.methods = passed_on;
     opened.methods.iVersion = std::min(passed_on.iVersion, has->iVersion);
     if (has->iVersion >= 2 && !has->xShmMap) opened.methods.xShmMap = nullptr;
@@ -88,7 +142,7 @@ int open(sqlite3_vfs*, sqlite3_filename name, sqlite3_file* f, int flags, int* o
     return code;
 }
 int remove(sqlite3_vfs*, const char* name, int sync_folder) {
-    return refuses ? SQLITE_INTERRUPT : unix_files->xDelete(unix_files, name, sync_folder);
+    return keeps ? SQLITE_INTERRUPT : unix_files->xDelete(unix_files, name, sync_folder);
 }
 
 /// Leaves SQLite's list of VFSes when this code is unloaded.
@@ -98,7 +152,7 @@ struct registration {
         if (!unix_files || std::strcmp(unix_files->zName, "unix") != 0) return;
         layer = *unix_files;  // what is not about contents of files is done by the functions of "unix"
         layer.pNext = nullptr;
-        layer.szOsFile = static_cast<int>(sizeof(file)) + unix_files->szOsFile;
+        layer.szOsFile = static_cast<int>(sizeof(layered_file)) + unix_files->szOsFile;
         // A process may hold this code twice, in two libraries.
         std::snprintf(layer_name, sizeof layer_name, "aiocxx-%p", static_cast<void*>(&layer));
         layer.zName = layer_name;
@@ -121,7 +175,7 @@ const char* no_waiting_vfs() noexcept {
     return done.good ? layer_name : nullptr;
 }
 
-no_waiting::no_waiting() noexcept { refuses = true; }
-no_waiting::~no_waiting() { refuses = false; }
+no_waiting::no_waiting(kept_locks& k) noexcept { keeps = &k; }
+no_waiting::~no_waiting() { keeps = nullptr; }
 
 }  // namespace aio::inline v0::sql

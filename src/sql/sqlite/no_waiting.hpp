@@ -9,12 +9,36 @@
 
 namespace aio::inline v0::sql {
 
+struct layered_file;
+
+//
+// The layer also keeps the lock of a reader of the WAL that such a statement would give back at its end, so that the
+// next one need not take it. Taking and giving back are two system calls under a mutex that all connections of the
+// process to this file share: a third of what a SELECT of one row costs, and two threads that meet there put each other
+// to sleep. To others it looks like a reader that takes longer. SQLite still finds out at each statement whether
+// anything was written, and takes another lock then.
+
 /// The name of the VFS for sqlite3_open_v2(); null if the process has made another one than "unix" the default.
 const char* no_waiting_vfs() noexcept;
 
+/// The locks that a connection keeps.
+class kept_locks {
+public:
+    kept_locks() = default;
+    kept_locks(const kept_locks&) = delete;
+    kept_locks& operator=(const kept_locks&) = delete;
+    bool empty() const noexcept { return !first_; }
+    /// Gives them back, while the connection does nothing else.
+    void release() noexcept;
+
+private:
+    friend struct layered_file;
+    layered_file* first_ = nullptr;
+};
+
 class no_waiting {
 public:
-    no_waiting() noexcept;
+    explicit no_waiting(kept_locks& keeps) noexcept;
     ~no_waiting();
     no_waiting(const no_waiting&) = delete;
     no_waiting& operator=(const no_waiting&) = delete;

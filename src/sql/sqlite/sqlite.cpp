@@ -3,6 +3,8 @@
 
 #include "sql/sqlite/database.hpp"
 
+#include "loop/loop_state.hpp"
+
 namespace aio::inline v0::sql {
 namespace {
 
@@ -59,9 +61,49 @@ struct late_close : detail::blocking_job {
     std::unique_ptr<sqlite_database> db;
 };
 
+/// Gives back the locks that SELECTs on the loop's thread have kept (no_waiting.hpp): when the loop looks outside and
+/// none of them has run since its last look, before a job for the thread, and at the end of the loop.
+class lock_return final : public detail::flushable {
+public:
+    explicit lock_return(sqlite_database& db) noexcept : db_(db) {
+        end_.owner = this;
+        end_.loop_ended = [](detail::loop_service& s) noexcept { static_cast<loop_end&>(s).owner->now(); };
+    }
+    ~lock_return() = default;
+    lock_return(const lock_return&) = delete;
+    lock_return& operator=(const lock_return&) = delete;
+
+    /// A SELECT has run.
+    void later() noexcept {
+        used_ = true;
+        if (linked() || !db_.keeps_locks()) return;
+        detail::loop_state& loop = detail::local().loop->state();
+        loop.unflushed.push_back(*this);
+        loop.services.push_back(end_);
+    }
+    void now() noexcept {
+        if (linked()) unlink();
+        if (end_.linked()) end_.unlink();
+        db_.release_locks();
+    }
+
+private:
+    struct loop_end : detail::loop_service {
+        lock_return* owner = nullptr;
+    };
+    void flush() noexcept override {
+        if (!std::exchange(used_, false)) return now();
+        detail::local().loop->state().unflushed.push_back(*this);
+    }
+    sqlite_database& db_;
+    loop_end end_;
+    bool used_ = false;
+};
+
 class sqlite final : public driver {
     template<class F>
     auto call(on_cancel rule, F fn) {
+        locks_.now();
         return database_call<F>(*thread_, *db_, rule, std::move(fn));
     }
 
@@ -70,6 +112,7 @@ public:
         : db_(std::make_unique<sqlite_database>(std::move(settings))),
           thread_(std::make_unique<detail::blocking_pool>(1, "aio-sqlite")) {}
     ~sqlite() override {
+        locks_.now();
         if (!open_) return;
         late_close* const job = late_.release();
         job->thread = std::move(thread_);
@@ -103,7 +146,10 @@ public:
     coro<table_ptr> execute(std::string statement, std::vector<parameter> parameters, on_cancel rule) override {
         if (rule == on_cancel::interrupt && may_use_here()) {
             const noting note{*this};
-            if (table_ptr t = db_->execute_here(statement, parameters)) co_return t;
+            if (table_ptr t = db_->execute_here(statement, parameters)) {
+                locks_.later();
+                co_return t;
+            }
         }
         auto fn = [&] {
             const noting note{*this};
@@ -146,6 +192,7 @@ public:
     void drop_stream() noexcept override {
         if (!std::exchange(streaming_, false)) return;
         dropping_ = true;
+        locks_.now();
         db_->drop_stream(*thread_);
     }
 
@@ -210,6 +257,7 @@ private:
     };
 
     std::unique_ptr<sqlite_database> db_;
+    lock_return locks_{*db_};
     std::unique_ptr<detail::blocking_pool> thread_;
     std::unique_ptr<late_close> late_ = std::make_unique<late_close>();  // for the destructor, which may not fail
     std::vector<parameter> stream_parameters_;
