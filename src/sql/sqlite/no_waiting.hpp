@@ -6,11 +6,6 @@
 // fails at once with SQLITE_INTERRUPT, which leaves a statement that only reads, and its transaction, as they were.
 // What remains are locks, which SQLite tries without waiting, the size of the file, and the 16 bytes that show whether
 // another process has changed it.
-
-namespace aio::inline v0::sql {
-
-struct layered_file;
-
 //
 // The layer also keeps the lock of a reader of the WAL that such a statement would give back at its end, so that the
 // next one need not take it. Taking and giving back are two system calls under a mutex that all connections of the
@@ -18,8 +13,12 @@ struct layered_file;
 // to sleep. To others it looks like a reader that takes longer. SQLite still finds out at each statement whether
 // anything was written, and takes another lock then.
 
+namespace aio::inline v0::sql {
+
 /// The name of the VFS for sqlite3_open_v2(); null if the process has made another one than "unix" the default.
 const char* no_waiting_vfs() noexcept;
+
+struct layered_file;
 
 /// The locks that a connection keeps.
 class kept_locks {
