@@ -164,7 +164,11 @@ inline constexpr bool is_small_item<T> = true;
 
 template<class T>
 struct async_generator_promise : generator_promise {
-    async_generator<T> get_return_object(std::source_location where = std::source_location::current()) noexcept;
+    AIO_DETAIL_WRAPPER async_generator<T> get_return_object(
+        std::source_location where = std::source_location::current()) noexcept {
+        place = where;
+        return async_generator<T>(*this);
+    }
 
     yielded& yield_value(T&& item) noexcept {  // T& if T is a reference
         value = const_cast<void*>(static_cast<const void*>(std::addressof(item)));
@@ -176,12 +180,17 @@ struct async_generator_promise : generator_promise {
         return yielded_copy<T>(*this, item);
     }
 };
-/// Small items are copied into the promise, always to the same place, so that value is set only once.
+/// Small items are copied into the promise, always to the same place, so that value is set only once. The functions are
+/// defined here, because clang 16 takes a definition outside for that of the primary template.
 template<class T>
     requires is_small_item<T>
 struct async_generator_promise<T> : generator_promise {
     async_generator_promise() noexcept { value = std::addressof(item_); }
-    async_generator<T> get_return_object(std::source_location where = std::source_location::current()) noexcept;
+    AIO_DETAIL_WRAPPER async_generator<T> get_return_object(
+        std::source_location where = std::source_location::current()) noexcept {
+        place = where;
+        return async_generator<T>(*this);
+    }
 
     yielded& yield_value(const T& item) noexcept {
         std::construct_at(std::addressof(item_), item);
@@ -337,20 +346,6 @@ private:
 };
 
 namespace detail {
-
-template<class T>
-AIO_DETAIL_WRAPPER async_generator<T> async_generator_promise<T>::get_return_object(
-    std::source_location where) noexcept {
-    place = where;
-    return async_generator<T>(*this);
-}
-template<class T>
-    requires is_small_item<T>
-AIO_DETAIL_WRAPPER async_generator<T> async_generator_promise<T>::get_return_object(
-    std::source_location where) noexcept {
-    place = where;
-    return async_generator<T>(*this);
-}
 
 /// Calls next() of an iterable, which gives a pointer, or something that owns the item (std::optional). The concurrent
 /// views and as_completed over coroutines have scoped_next() in its place; only for_each and | call that, because they
