@@ -234,7 +234,7 @@ AIO_DETAIL_WRAPPER auto gather(R&& range, gather_options options = {}) {
 /// Waits for all, whatever happens, and gives a result for each: errors and cancellations included (rule 89).
 template<class... A>
     requires(detail::awaitable<A> && ...)
-auto gather(return_exceptions_t, A&&... awaitables) {
+AIO_DETAIL_WRAPPER auto gather(return_exceptions_t, A&&... awaitables) {
     return detail::gather_tuple<true, A...>(std::forward<A>(awaitables)...);
 }
 template<class R>

@@ -21,6 +21,8 @@ aio::coro<> work(std::string name, aio::stream& s, aio::file& f) {
     co_await greet("you");
     auto both = aio::gather(number("a"), number("b"));
     co_await std::move(both);
+    auto results = aio::gather(aio::return_exceptions, number("a"), number("b"));
+    co_await std::move(results);
     auto all = numbers("c");
     while (auto n = co_await all.next()) { ++*n; }
     aio::task<int> t = aio::create_task([name]() -> aio::coro<int> { co_return 1; });
