@@ -68,6 +68,7 @@ function(aio_add_library component target)
     add_library(aio::${component} ALIAS ${target})
     target_sources(${target} PUBLIC FILE_SET HEADERS BASE_DIRS include FILES ${headers})
     target_include_directories(${target} PRIVATE src)
+    target_compile_options(${target} PRIVATE -frtti) # it names the types of errors, also where the project has no RTTI
     target_compile_features(${target} PUBLIC cxx_std_20)
     if(AIO_ALLOW_GCC_12) # users of an installed package allow it for themselves: see aiocxxConfig.cmake
         target_compile_definitions(${target} PUBLIC $<BUILD_INTERFACE:AIO_ALLOW_GCC_12>)

@@ -55,13 +55,17 @@ bool is_keyboard_interrupt(const std::exception_ptr& error) noexcept { return ho
 bool is_generator_exit(const std::exception_ptr& error) noexcept { return holds<generator_exit>(error); }
 
 namespace {
-std::string type_name(const std::type_info& type) {
+// The type of the exception that is being handled. typeid(e) would not do: an object of a class that was compiled with
+// -fno-rtti does not know its type, but whoever throws it says the type.
+std::string thrown_type() {
+    const std::type_info* const type = abi::__cxa_current_exception_type();
+    if (!type) return "an unknown exception";
     int status = 0;
     struct freed {
         char* name;
         ~freed() { std::free(name); }
-    } const demangled{abi::__cxa_demangle(type.name(), nullptr, nullptr, &status)};
-    return as_written(demangled.name ? demangled.name : type.name());
+    } const demangled{abi::__cxa_demangle(type->name(), nullptr, nullptr, &status)};
+    return as_written(demangled.name ? demangled.name : type->name());
 }
 }  // namespace
 
@@ -70,13 +74,10 @@ std::string describe(const std::exception_ptr& error) noexcept {
         if (!error) return "no error";
         try {
             std::rethrow_exception(error);
-        } catch (const std::exception& e) {
-            return type_name(typeid(e)) + ": " + e.what();
-        } catch (const cancelled_error& e) {
+        } catch (const std::exception& e) { return thrown_type() + ": " + e.what(); } catch (const cancelled_error& e) {
             return e.message().empty() ? "aio::cancelled_error" : "aio::cancelled_error: " + e.message();
         } catch (const keyboard_interrupt&) { return "aio::keyboard_interrupt"; } catch (...) {
-            const std::type_info* type = abi::__cxa_current_exception_type();
-            return type ? type_name(*type) : "an unknown exception";
+            return thrown_type();
         }
     } catch (...) {
         return "(out of memory)";  // short enough to need no memory

@@ -4,6 +4,8 @@
 
 #include <aio/exception_group.hpp>
 
+#include <cxxabi.h>
+
 #include <atomic>
 #include <new>
 #include <string_view>
@@ -57,9 +59,9 @@ bool is_plain_group(const std::exception_ptr& error) noexcept {
 #else
     try {
         std::rethrow_exception(error);
-    } catch (const exception_group& group) { return typeid(group) == typeid(exception_group); } catch (...) {
-        return false;
-    }
+    } catch (const exception_group&) {
+        return *abi::__cxa_current_exception_type() == typeid(exception_group);
+    } catch (...) { return false; }
 #endif
 }
 
