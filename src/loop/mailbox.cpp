@@ -93,7 +93,8 @@ bool mailbox::prepare_to_block(bool idle) noexcept {
 }
 
 void mailbox::awake() noexcept {
-    if (state_->sleeping.load(std::memory_order_relaxed) == sleep::no) return;
+    // If a producer has set this, its node must be seen from here on: the loop's next look is at its mailbox.
+    if (state_->sleeping.load(std::memory_order_acquire) == sleep::no) return;
     if (state_->sleeping.exchange(sleep::no) == sleep::idle) remove_idle_loop();
 }
 
