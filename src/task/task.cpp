@@ -281,7 +281,7 @@ bool canceller_state::cancel(const std::shared_ptr<canceller_state>& self, std::
     request->message = std::move(message);
     request->deliver = [](mailbox_node& node) noexcept {
         const std::unique_ptr<cancel_request> mine(static_cast<cancel_request*>(&node));
-        if (task_base* task = mine->target->task) task->cancel(std::move(mine->message));
+        if (task_base* asked = mine->target->task) asked->cancel(std::move(mine->message));
     };
     if (!self->home->push(*request)) return false;
     static_cast<void>(request.release());
