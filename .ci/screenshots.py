@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """screenshots.py SITE FOLDER: opens each page of the site in headless chromium at the width of a phone and fails if one is wider than
-its window; takes pictures of some pages, wide and narrow, light and dark. A page stands in a frame of exactly that width, because the
+its window; takes pictures of some pages, wide and narrow, light and dark; types into the search, as on a phone, and fails if the page
+that is looked for is not the first answer. A page stands in a frame of exactly that width, because the
 window of a headless browser has a least width; a script measures it."""
 import functools
 import http.server
+import json
 import os
 import pathlib
 import re
@@ -13,6 +15,9 @@ import tempfile
 import threading
 
 PICTURES = ["index", "from_asyncio/rules", "from_asyncio/index", "reference/queue", "reference/index", "guide/http"]
+# What is typed into the search -> the page that has to come first.
+FOUND_FIRST = {"task_group": "/reference/task_group/", "timeout": "/reference/timeout/", "gather": "/reference/gather/", "semaphore": "/reference/semaphore/",
+               "to_thread": "/reference/executor/", "create_task": "/reference/task/", "websocket": "/reference/http_websocket/", "sleep": "/reference/sleep/"}
 BROWSER = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
 
 PROBE = """<!doctype html><body>FRAMES<pre id=found></pre><script>
@@ -25,9 +30,38 @@ onload = () => {
 </script>"""
 
 
+# Types each query and waits for its answers: those of the query before are gone when the count of results is told anew.
+SEARCH = """<!doctype html><body><iframe id=page src="/" style="width:390px;height:800px"></iframe><script>
+const queries = QUERIES, found = {};
+const until = async holds => { for (let i = 0; i < 300 && !holds(); ++i) await new Promise(done => setTimeout(done, 100)); };
+onload = async () => {
+  const d = page.contentDocument, input = d.querySelector('.md-search__input'), told = d.querySelector('.md-search-result__meta');
+  d.querySelector('label[for=__search]').click();
+  const type = text => { input.focus(); input.value = text; input.dispatchEvent(new Event('keyup', {bubbles: true})); };
+  for (const query of queries) {
+    type('');
+    await until(() => !/\\d/.test(told.textContent) && !d.querySelector('.md-search-result__item'));
+    type(query);
+    await until(() => /\\d/.test(told.textContent) && d.querySelector('.md-search-result__item a'));
+    const first = d.querySelector('.md-search-result__item a');
+    found[query] = first ? new URL(first.href).pathname : 'nothing';
+  }
+  await fetch('/found', {method: 'POST', body: JSON.stringify(found)});
+};
+</script>"""
+
+
 class quiet(http.server.SimpleHTTPRequestHandler):
+    found, told = {}, threading.Event()  # what the page of the search has posted
+
     def log_message(self, *_):
         pass
+
+    def do_POST(self):
+        self.found.update(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+        self.told.set()
 
     def handle(self):
         try:
@@ -39,6 +73,27 @@ class quiet(http.server.SimpleHTTPRequestHandler):
 def browser(*arguments):
     with tempfile.TemporaryDirectory() as profile:
         return subprocess.run(BROWSER + [f"--user-data-dir={profile}"] + list(arguments), capture_output=True, text=True, timeout=120, check=False).stdout
+
+
+def searched(site, root):
+    """Types the queries, and gives how many did not find their page first."""
+    page = site / "searching.html"
+    page.write_text(SEARCH.replace("QUERIES", json.dumps(list(FOUND_FIRST))))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        shown = subprocess.Popen(BROWSER + ["--remote-debugging-port=0", f"--user-data-dir={profile}", root + "searching.html"],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            quiet.told.wait(120)
+        finally:
+            shown.terminate()
+            shown.wait()
+            page.unlink()
+    faults = 0
+    for query, wanted in FOUND_FIRST.items():
+        if quiet.found.get(query) != wanted:
+            print(f"the search for {query} finds {quiet.found.get(query, 'no answer')} first, not {wanted}")
+            faults += 1
+    return faults
 
 
 def address(page):
@@ -76,9 +131,10 @@ def main(site, folder):
             browser("--window-size=500,1400", f"--screenshot={folder / (name + '-phone.png')}", root + "frame.html")
         browser("--window-size=1280,1600", "--blink-settings=preferredColorScheme=0", f"--screenshot={folder / 'dark.png'}", root + "reference/queue/")
         frame.unlink()
+        wide += searched(site, root)
     finally:
         probe.unlink()
-    print(f"{len(found)} pages measured at 390 pixels")
+    print(f"{len(found)} pages measured at 390 pixels, {len(FOUND_FIRST)} queries typed")
     return bool(wide)
 
 
