@@ -20,7 +20,7 @@
 
 #include <aio/detail/base/platform.hpp>
 
-#include <aio/detail/sync/queue_storage.hpp>
+#include <aio/detail/threads/shared_ring.hpp>
 #include <aio/detail/threads/shared_waits.hpp>
 #include <aio/queue.hpp>
 
@@ -39,84 +39,128 @@ public:
     using ending = shared_waiter::ending;
 
     explicit shared_queue_state(std::size_t most) noexcept : shared_queue_core(most, own_lines_) {}
-    std::size_t count() const noexcept override { return items_.size(); }
 
     /// True if the wait for an item is over: taken has one, or the outcome says why not.
     bool look_for_item(shared_waiter& w, std::optional<item>& taken, looking how) noexcept {
-        told_chain told;
-        lock.lock();
-        if (items_.size() != 0) [[likely]] {
-            taken.emplace(items_.take());
-            last_getter.store(this_thread_number(), std::memory_order_relaxed);
-        } else if (!get_is_over(w, how)) {
-            lock.unlock();
-            return false;
+        getting.lock.lock();
+        if (w.where == shared_waiter::place::none) [[likely]] {
+            const std::size_t index = getting.count.load(std::memory_order_relaxed);
+            if (index == getting.other_count) getting.other_count = putting.count.load(std::memory_order_acquire);
+            const std::size_t found = getting.other_count - index;  // or more
+            if (found != 0 && !wakes_putter(found - 1)) [[likely]] {
+                take(taken);
+                getting.lock.unlock();
+                return true;
+            }
+            if (found == 0 && how == looking::once && !closed()) {
+                getting.lock.unlock();
+                return false;
+            }
         }
-        leave(w);
-        settle(items_.size(), told);
-        lock.unlock();
-        told.tell();
-        return true;
+        getting.lock.unlock();
+        return look_for_item_with_both(w, taken, how);
     }
     /// True if the wait for room is over: item is in the queue, or the outcome says why not.
     bool look_for_room(shared_waiter& w, item& added, looking how) noexcept {
-        told_chain told;
-        lock.lock();
-        if (!put_is_over(w, how)) {
-            lock.unlock();
-            return false;
+        putting.lock.lock();
+        if (w.where == shared_waiter::place::none && !closed()) [[likely]] {
+            const std::size_t index = putting.count.load(std::memory_order_relaxed);
+            if (index - putting.other_count >= fitting_)
+                putting.other_count = getting.count.load(std::memory_order_acquire);
+            const std::size_t found = index - putting.other_count;  // or fewer
+            if (found < fitting_ && !wakes_getter(found + 1)) [[likely]] {
+                add(added);
+                putting.lock.unlock();
+                return true;
+            }
+            if (!has_room(found) && how == looking::once) {
+                putting.lock.unlock();
+                return false;
+            }
         }
-        if (w.outcome == ending::well) [[likely]] {
-            items_.push(std::move(added));
-            ++unfinished;
-            last_putter.store(this_thread_number(), std::memory_order_relaxed);
-        }
-        leave(w);
-        settle(items_.size(), told);
-        lock.unlock();
-        told.tell();
-        return true;
+        lock_getters_too();
+        return look_for_room_with_both(w, added, how);
     }
     /// An item comes back, because it could not be moved to whoever has taken it.
     void put_back(item&& first) noexcept {
         told_chain told;
-        lock.lock();
+        lock();
         try {
-            if (!gone) items_.put_back(std::move(first));
+            if (!gone) {
+                make_room();
+                const std::size_t index = getting.count.load(std::memory_order_relaxed) - 1;
+                items_.put(index, std::move(first));
+                getting.count.store(index, std::memory_order_release);
+                putting.other_count = index;
+            }
         } catch (const std::bad_alloc&) {
             // Others have put items into its place meanwhile, and there is no room for one more: this one is lost.
         }
-        settle(items_.size(), told);
-        lock.unlock();
+        settle(told);
+        unlock();
         told.tell();
     }
     void shutdown(bool immediate) {
-        ring<T> dropped;  // is destroyed last, when nothing of the queue is touched any more
+        dropped_items<T> dropped;  // is destroyed last, when nothing of the queue is touched any more
         told_chain told;
-        lock.lock();
+        lock();
         if (immediate) {
-            items_.exchange(dropped);
-            unfinished -= dropped.size() < unfinished ? dropped.size() : unfinished;
-            if (unfinished == 0) wake_joiners(told);
+            drop(dropped);
+            finish(dropped.end - dropped.first, told);
         }
         shut_down = true;
         wake_everybody(told);
-        lock.unlock();
+        unlock();
         told.tell();
     }
     void destroy() noexcept {
-        ring<T> left;  // the destructors of items find a queue that is shut down and empty
-        end_waits([&] { items_.exchange(left); });
-    }
-    std::size_t size() noexcept {
-        lock.lock();
-        const std::size_t size = items_.size();
-        lock.unlock();
-        return size;
+        dropped_items<T> left;  // the destructors of items find a queue that is shut down and empty
+        end_waits([&] { drop(left); });
     }
 
 private:
-    // With the lock, while there is no item.
+    [[gnu::noinline]] bool look_for_item_with_both(shared_waiter& w, std::optional<item>& taken, looking how) noexcept {
+        told_chain told;
+        lock();
+        if (items() != 0) {
+            take(taken);
+        } else if (!get_is_over(w, how)) {
+            unlock();
+            return false;
+        }
+        leave(w);
+        settle(told);
+        unlock();
+        told.tell();
+        return true;
+    }
+    // With both locks, which it releases.
+    [[gnu::noinline]] bool look_for_room_with_both(shared_waiter& w, item& added, looking how) noexcept {
+        told_chain told;
+        if (!put_is_over(w, how)) {
+            unlock();
+            return false;
+        }
+        if (w.outcome == ending::well) add(added);
+        leave(w);
+        settle(told);
+        unlock();
+        told.tell();
+        return true;
+    }
+    // With the lock of the side.
+    void take(std::optional<item>& taken) noexcept {
+        const std::size_t index = getting.count.load(std::memory_order_relaxed);
+        taken.emplace(items_.take(index));
+        getting.pass(index + 1);
+    }
+    void add(item& added) noexcept {
+        const std::size_t index = putting.count.load(std::memory_order_relaxed);
+        items_.put(index, std::move(added));
+        putting.pass(index + 1);
+    }
+
+    // With both locks, while there is no item.
     bool get_is_over(shared_waiter& w, looking how) noexcept {
         if (gone) {
             w.outcome = shut_down && left_empty ? ending::shut_down : ending::gone;
@@ -125,33 +169,43 @@ private:
         } else if (how == looking::last_time) {
             w.outcome = ending::timed_out;
         } else {
-            if (how == looking::then_sleep) sleep(lines.getters, w);
+            if (how == looking::then_sleep) lines.getters.sleep(w);
             return false;
         }
         return true;
     }
-    // With the lock. If it is over and the outcome is fine, the ring has room.
+    // With both locks. If it is over and the outcome is fine, the ring has room.
     bool put_is_over(shared_waiter& w, looking how) noexcept {
-        if (shut_down || gone) [[unlikely]] {
+        if (closed()) [[unlikely]] {
             w.outcome = shut_down ? ending::shut_down : ending::gone;
-        } else if (has_room(items_.size())) {
-            if (!items_.has_room()) [[unlikely]]
-                grow(w);
+        } else if (has_room(items())) {
+            try {
+                make_room();
+            } catch (...) { w.outcome = ending::no_memory; }
         } else if (how == looking::last_time) {
             w.outcome = ending::timed_out;
         } else {
-            if (how == looking::then_sleep) sleep(lines.putters, w);
+            if (how == looking::then_sleep) lines.putters.sleep(w);
             return false;
         }
         return true;
     }
-    [[gnu::noinline]] void grow(shared_waiter& w) noexcept {
-        try {
-            items_.make_room();
-        } catch (...) { w.outcome = ending::no_memory; }
+    void make_room() {
+        if (items() < items_.capacity()) return;
+        items_.grow(getting.count.load(std::memory_order_relaxed), putting.count.load(std::memory_order_relaxed));
+        fitting_ = has_room(items_.capacity()) ? items_.capacity() : maxsize;
+    }
+    void drop(dropped_items<T>& dropped) noexcept {
+        dropped.first = getting.count.load(std::memory_order_relaxed);
+        dropped.end = putting.count.load(std::memory_order_relaxed);
+        dropped.ring.swap(items_);
+        fitting_ = 0;
+        getting.count.store(dropped.end, std::memory_order_release);
+        putting.other_count = dropped.end;
     }
 
-    ring<T> items_;
+    shared_ring<T> items_;
+    std::size_t fitting_ = 0;  // so many items fit at the moment: the ring may grow
     alignas(64) shared_lines own_lines_;
 };
 
@@ -185,7 +239,7 @@ public:
     shared_get& operator=(const shared_get&) = delete;
     ~shared_get() {}  // user-written: g++ 12 destroys some others twice (PR99576)
     bool look(detail::looking how) noexcept { return state().look_for_item(*this, taken_, how); }
-    std::uint32_t other_side() const noexcept { return state().last_putter.load(std::memory_order_relaxed); }
+    const shared_side& other_side() const noexcept { return this->core_->putting; }
     T finish() {
         this->check_outcome();
         return move_out(state(), taken_);
@@ -208,7 +262,7 @@ public:
     bool look(detail::looking how) noexcept {
         return static_cast<shared_queue_state<T>&>(*this->core_).look_for_room(*this, item_, how);
     }
-    std::uint32_t other_side() const noexcept { return this->core_->last_getter.load(std::memory_order_relaxed); }
+    const shared_side& other_side() const noexcept { return this->core_->getting; }
     void finish() { this->check_outcome(); }
     void describe(std::string& out) const override { out += "room in a full shared queue"; }
 
@@ -274,7 +328,7 @@ public:
         detail::slot<T> slot(std::move(item));
         state& q = state_;  // the handle may be gone when the thread looks again
         detail::blocked_thread w(q);
-        w.wait(timeout, [&](detail::looking how) { return q.look_for_room(w, slot, how); });
+        w.wait(timeout, &q.getting, [&](detail::looking how) { return q.look_for_room(w, slot, how); });
     }
     /// Gives the next item to a thread that runs no loop: blocks the thread until there is an item. Throws as
     /// put_sync() does. Source: queue.Queue.get.
@@ -283,7 +337,7 @@ public:
         std::optional<detail::slot<T>> taken;
         state& q = state_;
         detail::blocked_thread w(q);
-        w.wait(timeout, [&](detail::looking how) { return q.look_for_item(w, taken, how); });
+        w.wait(timeout, &q.putting, [&](detail::looking how) { return q.look_for_item(w, taken, how); });
         return detail::move_out(q, taken);
     }
 
@@ -299,7 +353,7 @@ public:
         detail::refuse_loop_thread("shared_queue::join_sync");
         state& q = state_;
         detail::blocked_thread w(q);
-        w.wait(timeout, [&](detail::looking how) { return detail::look_for_end(q, w, how); });
+        w.wait(timeout, nullptr, [&](detail::looking how) { return detail::look_for_end(q, w, how); });
     }
     /// From now on put() fails, also for those who wait in it; get() fails once the queue is empty. immediate: the
     /// items that are left are destroyed and count as done; their destructors may use the queue, or destroy it. Source:

@@ -1,5 +1,5 @@
-// The part of a shared queue that does not depend on the type of the items: its lock, its lines, and how those who wait
-// hear that they are to look again. docs/internals/shared_queue.md has the design.
+// The part of a shared queue that does not depend on the type of the items: its locks, its lines, and how those who
+// wait hear that they are to look again. docs/internals/shared_queue.md has the design.
 
 #include "loop/loop_state.hpp"
 #include "loop/spin.hpp"
@@ -8,6 +8,7 @@
 #include <aio/errors.hpp>
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -39,6 +40,30 @@ void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value, const std
 // The word may be gone: then the kernel finds nobody who waits there, or wakes somebody who looks again.
 void futex_wake(std::atomic<std::uint32_t>& word) noexcept {
     ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
+
+// Yields. Where that took long, a third thread wants the processor, too, and gets much of it with each yield; a thread
+// that sleeps is treated better. So the next waits do not yield, more and more of them, up to 63. False in these.
+bool let_others_run() noexcept {
+    static thread_local unsigned patience = 0, left = 0;
+    if (left > 0) {
+        --left;
+        return false;
+    }
+    const time_point start = clock::now();
+    std::this_thread::yield();
+    if (clock::now() - start > std::chrono::microseconds(500)) {
+        patience = std::min(2 * patience + 1, 63u);
+        left = patience;
+    } else {
+        patience /= 2;
+    }
+    return true;
+}
+
+bool waits_for_queues_only(loop_core& loop) noexcept {
+    const loop_state& state = loop.state();
+    return loop.outstanding == state.shared_waits && state.timer_heap.empty();
 }
 
 }  // namespace
@@ -106,10 +131,27 @@ void told_chain::tell_all(shared_waiter* first) noexcept {
 
 // ---- the queue
 
-bool shared_queue_core::worth_a_pause(std::uint32_t other_side, unsigned pauses) noexcept {
-    if (other_side == 0 || other_side == this_thread_number() || !several_processors()) return false;
-    pause(pauses);
-    return true;
+int shared_side::note_processor() noexcept {
+    const int here = ::sched_getcpu();
+    processor.store(here, std::memory_order_relaxed);
+    return here;
+}
+
+// Where both threads have the same processor, a pause is in vain, and a yield lets the other one work. Else that one is
+// at work at this moment. A yield may give the processor to somebody else, so a loop that waits for more than such
+// queues does not yield.
+bool shared_queue_core::give_a_moment(const shared_side& other, unsigned step, loop_core* loop) noexcept {
+    constexpr unsigned pauses = 3, first_pause = 32, yields = 2;
+    const std::uint32_t thread = other.thread.load(std::memory_order_relaxed);
+    if (thread == 0 || thread == shared_side::this_thread_number()) return false;
+    if (loop && !loop->ready.empty()) return false;
+    shared_side& own = &other == &putting ? getting : putting;
+    if (other.processor.load(std::memory_order_relaxed) != own.note_processor()) {
+        if (step >= pauses) return false;
+        pause(first_pause << step);
+        return true;
+    }
+    return step < yields && (!loop || waits_for_queues_only(*loop)) && let_others_run();
 }
 
 void shared_queue_core::leave_line(shared_waiter& w) noexcept {
@@ -117,12 +159,9 @@ void shared_queue_core::leave_line(shared_waiter& w) noexcept {
     w.where = shared_waiter::place::none;
 }
 
-void shared_queue_core::wake_sleepers(std::size_t items, told_chain& told) noexcept {
-    shared_line& getters = lines.getters;
-    shared_line& putters = lines.putters;
-    while (getters.first_asleep && items > getters.woken) told.add(getters.wake());
-    while (putters.first_asleep && has_room(items + putters.woken)) told.add(putters.wake());
-    anybody_asleep = getters.first_asleep || putters.first_asleep;
+void shared_queue_core::settle(told_chain& told) noexcept {
+    while (wakes_getter(items())) told.add(lines.getters.wake());
+    while (wakes_putter(items())) told.add(lines.putters.wake());
 }
 
 void shared_queue_core::wake_joiners(told_chain& told) noexcept {
@@ -137,43 +176,55 @@ void shared_queue_core::wake_everybody(told_chain& told) noexcept {
     for (shared_line* line : {&lines.getters, &lines.putters}) {
         while (line->first_asleep) told.add(line->wake());
     }
-    anybody_asleep = false;
 }
 
 bool shared_queue_core::give_up(shared_waiter& w) noexcept {
-    lock.lock();
+    lock();
     const bool asleep = w.where == shared_waiter::place::asleep;
     const bool out = asleep || w.where == shared_waiter::place::none;
     if (asleep) w.line->remove(w);
-    lock.unlock();
+    unlock();
     return out;
 }
 
 told_chain shared_queue_core::pass_on(shared_waiter& w) noexcept {
     told_chain told;
-    lock.lock();
+    lock();
     if (w.where == shared_waiter::place::gone) w.outcome = shared_waiter::ending::gone;
     leave(w);
-    settle(count(), told);
-    lock.unlock();
+    settle(told);
+    unlock();
     return told;
 }
 
+// The last item is done with both locks, so that no join and no put comes between it and the joiners who are woken.
 void shared_queue_core::task_done() {
+    std::size_t done = done_.load(std::memory_order_acquire);
+    while (putting.count.load(std::memory_order_acquire) - done > 1) {
+        if (done_.compare_exchange_weak(done, done + 1, std::memory_order_acq_rel, std::memory_order_acquire)) return;
+    }
     told_chain told;
-    lock.lock();
-    const bool right = unfinished != 0;
-    if (right && --unfinished == 0) wake_joiners(told);
-    lock.unlock();
+    lock();
+    const bool right = unfinished() != 0;
+    if (right) finish(1, told);
+    unlock();
     if (!right) throw std::invalid_argument("task_done() was called more often than something was put into the queue");
     told.tell();
 }
 
+void shared_queue_core::finish(std::size_t items, told_chain& told) noexcept {
+    std::size_t done = done_.load(std::memory_order_acquire);
+    const std::size_t put = putting.count.load(std::memory_order_relaxed);
+    while (!done_.compare_exchange_weak(
+        done, done + std::min(items, put - done), std::memory_order_acq_rel, std::memory_order_acquire)) {}
+    if (unfinished() == 0) wake_joiners(told);
+}
+
 queue_statistics shared_queue_core::statistics() noexcept {
-    lock.lock();
-    const queue_statistics now{count(), maxsize, lines.getters.all.size(), lines.putters.all.size(),
-        lines.joiners.all.size(), unfinished, shut_down};
-    lock.unlock();
+    lock();
+    const queue_statistics now{items(), maxsize, lines.getters.all.size(), lines.putters.all.size(),
+        lines.joiners.all.size(), unfinished(), shut_down};
+    unlock();
     return now;
 }
 
@@ -190,8 +241,7 @@ void shared_queue_core::end_waits() noexcept {
             if (asleep) told.add(*w);
         }
     }
-    anybody_asleep = false;
-    lock.unlock();
+    unlock();
     {
         destruction_notice notice("aio::shared_queue");
         for (shared_waiter* w = told.first(); w; w = w->next_told) {
@@ -204,8 +254,8 @@ void shared_queue_core::end_waits() noexcept {
 bool look_for_end(shared_queue_core& q, shared_waiter& w, looking how) noexcept {
     using place = shared_waiter::place;
     bool over = true;
-    q.lock.lock();
-    if (q.unfinished == 0 || w.where == place::done) {
+    q.lock();
+    if (q.unfinished() == 0 || w.where == place::done) {
         w.outcome = shared_waiter::ending::well;
     } else if (q.gone) {
         w.outcome = shared_waiter::ending::gone;
@@ -216,7 +266,7 @@ bool look_for_end(shared_queue_core& q, shared_waiter& w, looking how) noexcept 
         if (how == looking::then_sleep) q.lines.joiners.sleep(w);
     }
     if (over) q.leave(w);
-    q.lock.unlock();
+    q.unlock();
     return over;
 }
 
@@ -293,9 +343,9 @@ bool shared_join::look(detail::looking how) noexcept { return look_for_end(*core
 void shared_join::describe(std::string& out) const {
     out += "shared queue to be done";
     if (!parked()) return;
-    core_->lock.lock();
-    const std::size_t unfinished = core_->unfinished;
-    core_->lock.unlock();
+    core_->lock();
+    const std::size_t unfinished = core_->unfinished();
+    core_->unlock();
     out += " (" + std::to_string(unfinished) + " unfinished)";
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// The part of a shared_queue that does not depend on T: its lock, and the lines of those who wait, be it tasks of
+// The part of a shared_queue that does not depend on T: its locks, and the lines of those who wait, be it tasks of
 // several loops or blocked threads. docs/internals/shared_queue.md tells how a wait goes.
 
 #include <aio/delay.hpp>
@@ -26,7 +26,7 @@ class shared_queue_core;
 /// the line in any case.
 enum class looking : std::uint8_t { once, then_sleep, last_time };
 
-/// Somebody who waits in a shared queue. The lock of the queue guards the members.
+/// Somebody who waits in a shared queue. The locks of the queue guard the members.
 struct shared_waiter : list_node {
     enum class place : std::uint8_t {
         none,    // in no line
@@ -37,7 +37,7 @@ struct shared_waiter : list_node {
     };
     enum class ending : std::uint8_t { well, shut_down, gone, no_memory, timed_out };
 
-    /// Tells a waiter that it is not asleep any more, from any thread, without the lock. Gives the chain of those who
+    /// Tells a waiter that it is not asleep any more, from any thread, without a lock. Gives the chain of those who
     /// are to be told instead, if the waiter's loop has ended.
     shared_waiter* (*tell)(shared_waiter&) noexcept = nullptr;
     task_base* waiting_task = nullptr;  // null: a thread
@@ -66,7 +66,7 @@ struct shared_lines {
     shared_line getters, putters, joiners;
 };
 
-/// Those who are to be told once the lock is free.
+/// Those who are to be told once the locks are free.
 class told_chain {
 public:
     void add(shared_waiter& w) noexcept {
@@ -74,7 +74,7 @@ public:
         *(last_ ? &last_->next_told : &first_) = &w;
         last_ = &w;
     }
-    /// Without the lock. Those who are told may destroy the queue.
+    /// Without a lock. Those who are told may destroy the queue.
     void tell() noexcept {
         if (first_) [[unlikely]]
             tell_all(first_);
@@ -87,33 +87,86 @@ private:
     shared_waiter* last_ = nullptr;
 };
 
-/// The state of a shared queue but for its items. The lock guards all of it.
+/// What one side of a shared queue writes with each item: the putters or the getters. It lies apart from what the other
+/// side writes, so that two processors can work at once. (128: processors fetch lines in pairs.)
+struct alignas(128) shared_side {
+    short_lock lock;
+    std::atomic<std::uint32_t> thread = 0;  // the number of the thread that was last at work here
+    std::atomic<std::size_t> count = 0;     // of the items that have passed
+    std::atomic<int> processor = -1;        // that it had, now and then
+    std::size_t other_count = 0;            // the other side's count: not more than that, and often less
+
+    void pass(std::size_t new_count) noexcept {
+        count.store(new_count, std::memory_order_release);
+        const std::uint32_t here = this_thread_number();
+        if (thread.load(std::memory_order_relaxed) != here) thread.store(here, std::memory_order_relaxed);
+        if (new_count % 32 == 0) [[unlikely]]
+            static_cast<void>(note_processor());
+    }
+    int note_processor() noexcept;
+    static std::uint32_t this_thread_number() noexcept {
+        return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&local()) >> 6);
+    }
+};
+
+/// The state of a shared queue but for its items. Whoever changes anything but his own side holds both locks: lock().
+/// One lock is enough to read, and to put or to take an item if that wakes nobody.
 class shared_queue_core {
 public:
     shared_queue_core(std::size_t most, shared_lines& l) noexcept : maxsize(most), lines(l) {}
     shared_queue_core(const shared_queue_core&) = delete;
     shared_queue_core& operator=(const shared_queue_core&) = delete;
     virtual ~shared_queue_core() = default;
-    virtual std::size_t count() const noexcept = 0;  // of items
 
+    void lock() noexcept {
+        putting.lock.lock();
+        lock_getters_too();
+    }
+    void lock_getters_too() noexcept {
+        getting.lock.lock();
+        putting.other_count = getting.count.load(std::memory_order_relaxed);
+        getting.other_count = putting.count.load(std::memory_order_relaxed);
+    }
+    /// Another thread may destroy the queue as soon as both are free.
+    void unlock() noexcept {
+        getting.lock.unlock();
+        putting.lock.unlock();
+    }
+
+    // With a lock.
+    std::size_t items() const noexcept {
+        return putting.count.load(std::memory_order_acquire) - getting.count.load(std::memory_order_acquire);
+    }
     bool has_room(std::size_t items) const noexcept { return maxsize == 0 || items < maxsize; }
-    void sleep(shared_line& line, shared_waiter& w) noexcept {
-        line.sleep(w);
-        anybody_asleep = true;
+    bool closed() const noexcept { return shut_down || gone; }
+    /// True if somebody has to be woken when there are so many items.
+    bool wakes_getter(std::size_t items) const noexcept {
+        return lines.getters.first_asleep && items > lines.getters.woken;
+    }
+    bool wakes_putter(std::size_t items) const noexcept {
+        return lines.putters.first_asleep && has_room(items + lines.putters.woken);
+    }
+
+    // With both locks.
+    std::size_t unfinished() const noexcept {
+        return putting.count.load(std::memory_order_relaxed) - done_.load(std::memory_order_relaxed);
     }
     void leave(shared_waiter& w) noexcept {  // its wait is over
         if (w.where != shared_waiter::place::none) [[unlikely]]
             leave_line(w);
     }
-    /// Chooses whom to wake, now that there are so many items. Every change ends with this.
-    void settle(std::size_t items, told_chain& told) noexcept {
-        if (anybody_asleep) [[unlikely]]
-            wake_sleepers(items, told);
-    }
-    void wake_joiners(told_chain& told) noexcept;
-    void wake_everybody(told_chain& told) noexcept;  // who waits for an item or for room
+    /// Chooses whom to wake. Every change ends with this.
+    void settle(told_chain& told) noexcept;
+    void wake_everybody(told_chain& told) noexcept;             // who waits for an item or for room
+    void finish(std::size_t items, told_chain& told) noexcept;  // so many more are done, or all
 
-    // Without the lock.
+    // Without a lock.
+    std::size_t size() noexcept {
+        getting.lock.lock();
+        const std::size_t size = items();
+        getting.lock.unlock();
+        return size;
+    }
     void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
     void release() noexcept {
         if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
@@ -124,42 +177,33 @@ public:
     told_chain pass_on(shared_waiter& w) noexcept;
     void task_done();
     queue_statistics statistics() noexcept;
-    /// The queue is being destroyed: ends all waits. exchange_items() takes the items out.
-    template<class Exchange>
-    void end_waits(Exchange exchange_items) noexcept {
-        lock.lock();
-        left_empty = count() == 0;
-        exchange_items();
+    /// The queue is being destroyed: ends all waits. drop_items() takes the items out.
+    template<class Drop>
+    void end_waits(Drop drop_items) noexcept {
+        lock();
+        left_empty = items() == 0;
+        drop_items();
         end_waits();
     }
 
-    /// Pauses for a moment, if the thread that was last at work on the other side of the queue is another one: it is
-    /// probably at work now. To suspend a task and to wake it costs more.
-    static bool worth_a_pause(std::uint32_t other_side, unsigned pauses) noexcept;
-    static constexpr unsigned first_pause = 32, last_pause = 128;
-    static std::uint32_t this_thread_number() noexcept {
-        return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(&local()) >> 6);
-    }
+    /// Gives the other side of the queue a moment, if the thread that was last at work there is another one: it is
+    /// probably at work now, and to sleep and to be woken costs more. False if it is time to sleep. Step: 0, 1, 2...
+    /// loop: that of the task that waits, or null.
+    bool give_a_moment(const shared_side& other, unsigned step, loop_core* loop) noexcept;
 
     const std::size_t maxsize;  // 0: no limit
     shared_lines& lines;
-    alignas(64) short_lock lock;  // what each operation writes is on one cache line
-    bool anybody_asleep = false;  // a getter or a putter
     bool shut_down = false;
     bool gone = false;        // the queue was destroyed
     bool left_empty = false;  // by then
-
-private:
-    std::atomic<std::uint32_t> references_ = 1;
-
-public:
-    std::size_t unfinished = 0;
-    std::atomic<std::uint32_t> last_getter = 0, last_putter = 0;  // the numbers of their threads
+    shared_side putting, getting;
 
 private:
     void leave_line(shared_waiter& w) noexcept;
-    void wake_sleepers(std::size_t items, told_chain& told) noexcept;
-    void end_waits() noexcept;  // with the lock, which it releases
+    void end_waits() noexcept;  // with the locks, which it releases
+    void wake_joiners(told_chain& told) noexcept;
+    std::atomic<std::size_t> done_ = 0;  // how often task_done() was called; reaches putting.count with both locks only
+    std::atomic<std::uint32_t> references_ = 1;
 };
 
 /// The wait of a task: the part of an operation that does not depend on its type.
@@ -223,9 +267,7 @@ protected:
 private:
     [[gnu::noinline]] bool wait(Self& self) noexcept {
         if constexpr (requires { self.other_side(); }) {
-            using core = shared_queue_core;
-            for (unsigned n = core::first_pause; n <= core::last_pause; n *= 2) {
-                if (!this->task_->loop()->ready.empty() || !core::worth_a_pause(self.other_side(), n)) break;
+            for (unsigned step = 0; core_->give_a_moment(self.other_side(), step, this->task_->loop()); ++step) {
                 if (self.look(looking::once)) return true;
             }
         }
@@ -266,10 +308,13 @@ public:
     blocked_thread(const blocked_thread&) = delete;
     blocked_thread& operator=(const blocked_thread&) = delete;
     /// Calls fn(look) until it says that the wait is over. Throws timeout_error, and what else the wait ends with.
+    /// other: the side of the queue that may end the wait, or null.
     template<class Look>
-    void wait(delay timeout, Look fn) {
+    void wait(delay timeout, const shared_side* other, Look fn) {
         bool over = fn(looking::once);
         const time_point end = over || !timeout ? time_point::max() : timeout.from(clock::now());
+        for (unsigned step = 0; !over && other && core_->give_a_moment(*other, step, nullptr); ++step)
+            over = fn(looking::once);
         while (!over) {
             told_.store(0, std::memory_order_relaxed);
             over = fn(looking::then_sleep);
