@@ -1,9 +1,9 @@
 // Items through a shared_queue between the tasks of several loops, one loop a thread, for the comparison with the
 // channels of other runtimes: bench/peers/queues.py, ./dev bench --queues.
 //
-// Usage: shared_queue PRODUCERS CONSUMERS BYTES CAPACITY ITEMS THREADS
-// Prints one JSON line, and fails if the items were not really passed on. A single producer is on a loop of its own,
-// apart from a single consumer; more of them are spread over the loops.
+// Usage: shared_queue PRODUCERS CONSUMERS BYTES CAPACITY ITEMS THREADS [apart]
+// Prints one JSON line, and fails if the items were not really passed on. On two threads a single producer is on a loop
+// of its own, apart from a single consumer; more of them are spread over the loops.
 
 #include <aio/run.hpp>
 #include <aio/shared_queue.hpp>
@@ -112,8 +112,8 @@ void measure(const settings& s) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 7) {
-        std::fputs("usage: shared_queue PRODUCERS CONSUMERS BYTES CAPACITY ITEMS THREADS\n", stderr);
+    if (argc != 7 && argc != 8) {
+        std::fputs("usage: shared_queue PRODUCERS CONSUMERS BYTES CAPACITY ITEMS THREADS [apart]\n", stderr);
         return 2;
     }
     const auto number = [&](int i) { return std::strtoull(argv[i], nullptr, 10); };

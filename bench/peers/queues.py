@@ -5,6 +5,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -15,7 +16,9 @@ sys.dont_write_bytecode = True
 
 from compare import NOT_OFFERED, Problem, build, build_crate, first_line_of, output_of, run_script, say, tool  # noqa: E402
 
-SHAPES = [(producers, consumers, size, capacity) for producers, consumers in ((1, 1), (4, 4), (1, 16)) for size in (8, 4096) for capacity in (100, 1000)]
+ONE, APART, FREE = "on one thread", "on two threads", ""
+WHO = [(1, 1, ONE), (1, 1, APART), (1, 1, FREE), (4, 4, FREE), (1, 16, FREE)]
+SHAPES = [(producers, consumers, size, capacity, place) for producers, consumers, place in WHO for size in (8, 4096) for capacity in (100, 1000)]
 
 
 def go_program(options):
@@ -32,18 +35,22 @@ def rust_programs(options):
 
 
 def run(command, shape, items, threads):
-    """Nanoseconds of the wall for an item, or None if that is not offered."""
-    words = [*map(str, command), *map(str, shape), str(items), str(threads)]
+    """Nanoseconds of the wall and of the processors for an item, or None if that is not offered."""
+    *numbers, place = shape
+    words = [*map(str, command), *map(str, numbers), str(items), str(1 if place == ONE else threads), *(["apart"] if place == APART else [])]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     except subprocess.TimeoutExpired:
-        return float("inf")
+        return float("inf"), float("inf")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode == NOT_OFFERED:
         return None
     if done.returncode:
         raise Problem(f"{words[0]}: {done.stderr.strip()}")
     found = json.loads(done.stdout)
-    return found["seconds"] / found["operations"] * 1e9
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return found["seconds"] / found["operations"] * 1e9, processor / found["operations"] * 1e9
 
 
 def main():
@@ -73,8 +80,8 @@ def main():
         programs.pop(name, None)
 
     names = list(programs)
-    print(f"ns an item, median of {options.runs} runs of {options.items} items, {options.threads} threads; in brackets the best peer by aiocxx\n")
-    print("| producers:consumers, bytes, capacity | " + " | ".join(names) + " | ratio |")
+    print(f"ns an item, the wall's / the processors', medians of {options.runs} runs of {options.items} items, {options.threads} threads; last the best peer by aiocxx\n")
+    print("| producers:consumers, bytes, capacity | " + " | ".join(names) + " | ratios |")
     print("| --- |" + " ---: |" * (len(names) + 1))
     results = []
     for shape in SHAPES:
@@ -83,11 +90,12 @@ def main():
         for _ in range(options.runs):  # interleaved, so that what disturbs the machine disturbs all
             for name in names:
                 times[name].append(run(programs[name], shape, items, options.threads))
-        medians = {name: None if None in of else statistics.median(of) for name, of in times.items()}
-        peers = [time for name, time in medians.items() if name != "aiocxx" and time is not None]
-        ratio = f"{min(peers) / medians['aiocxx']:.2f}" if peers else "-"
-        cells = ["-" if medians[name] is None else f"{medians[name]:.0f}" for name in names]
-        print(f"| {shape[0]}:{shape[1]}, {shape[2]}, {shape[3]} | " + " | ".join(cells) + f" | ({ratio}) |", flush=True)
+        medians = {name: None if None in of else [statistics.median(column) for column in zip(*of)] for name, of in times.items()}
+        peers = [of for name, of in medians.items() if name != "aiocxx" and of is not None]
+        ratios = " / ".join(f"{min(column) / own:.2f}" for column, own in zip(zip(*peers), medians["aiocxx"])) or "-"
+        cells = ["-" if of is None else " / ".join(f"{time:.0f}" for time in of) for of in medians.values()]
+        where = f" {shape[4]}" if shape[4] else ""
+        print(f"| {shape[0]}:{shape[1]}{where}, {shape[2]}, {shape[3]} | " + " | ".join(cells) + f" | {ratios} |", flush=True)
         results.append({"shape": shape, "times": times})
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))

@@ -42,22 +42,15 @@ void futex_wake(std::atomic<std::uint32_t>& word) noexcept {
     ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 
-// Yields. Where that took long, a third thread wants the processor, too, and gets much of it with each yield; a thread
-// that sleeps is treated better. So the next waits do not yield, more and more of them, up to 63. False in these.
+// Yields. Where that takes long, a third thread wants the processor, too, and a thread that sleeps gets its own back
+// sooner. So this one does not yield for the next 64 times as long: false in that time.
 bool let_others_run() noexcept {
-    static thread_local unsigned patience = 0, left = 0;
-    if (left > 0) {
-        --left;
-        return false;
-    }
+    static thread_local time_point not_before{};
     const time_point start = clock::now();
+    if (start < not_before) return false;
     std::this_thread::yield();
-    if (clock::now() - start > std::chrono::microseconds(500)) {
-        patience = std::min(2 * patience + 1, 63u);
-        left = patience;
-    } else {
-        patience /= 2;
-    }
+    const time_point end = clock::now();
+    if (end - start > std::chrono::microseconds(200)) not_before = end + 64 * (end - start);
     return true;
 }
 

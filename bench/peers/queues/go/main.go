@@ -1,6 +1,7 @@
 // Items through a channel between goroutines on several processors: what bench/shared_queue.cpp does, in Go.
 //
-// Usage: queues PRODUCERS CONSUMERS BYTES CAPACITY ITEMS THREADS
+// Usage: queues PRODUCERS CONSUMERS BYTES CAPACITY ITEMS THREADS [apart]
+// apart: the producer and the consumer are locked to a thread each.
 package main
 
 import (
@@ -13,7 +14,7 @@ import (
 	"time"
 )
 
-func measure[T any](producers, consumers, capacity, each int, make_ func(int) T, value func(T) uint64) {
+func measure[T any](producers, consumers, capacity, each int, apart bool, make_ func(int) T, value func(T) uint64) {
 	channel := make(chan T, capacity)
 	var producing, consuming sync.WaitGroup
 	sums := make([]uint64, consumers)
@@ -21,6 +22,9 @@ func measure[T any](producers, consumers, capacity, each int, make_ func(int) T,
 	for p := 0; p < producers; p++ {
 		producing.Add(1)
 		go func() {
+			if apart {
+				runtime.LockOSThread()
+			}
 			for i := 0; i < each; i++ {
 				channel <- make_(i)
 			}
@@ -30,6 +34,9 @@ func measure[T any](producers, consumers, capacity, each int, make_ func(int) T,
 	for c := 0; c < consumers; c++ {
 		consuming.Add(1)
 		go func(sum *uint64) {
+			if apart {
+				runtime.LockOSThread()
+			}
 			mine := uint64(0)
 			for item := range channel {
 				mine += value(item)
@@ -67,10 +74,11 @@ func main() {
 	producers, consumers, bytes, capacity, items := n[0], n[1], n[2], n[3], n[4]
 	runtime.GOMAXPROCS(n[5])
 	each := items / producers
+	apart := len(os.Args) > 7 && os.Args[7] == "apart"
 	if bytes == 8 {
-		measure(producers, consumers, capacity, each, func(i int) uint64 { return uint64(i) }, func(v uint64) uint64 { return v })
+		measure(producers, consumers, capacity, each, apart, func(i int) uint64 { return uint64(i) }, func(v uint64) uint64 { return v })
 	} else {
-		measure(producers, consumers, capacity, each, func(i int) []byte {
+		measure(producers, consumers, capacity, each, apart, func(i int) []byte {
 			item := make([]byte, bytes)
 			for k := range item {
 				item[k] = 0
