@@ -75,10 +75,11 @@ def comment_lines_above(lines, last, slashes):
     return found
 
 
-def fields_of(comment):
-    """The fields that a struct's comment describes, as in "limit: how many may run, 0 for any number." -> {name: text}"""
-    parts = re.split(r"(?:(?<=[.;:] )|^)([a-z]\w*(?:, [a-z]\w*| and [a-z]\w*)*): ", " ".join(line.strip() for line in comment))
-    return {name: text.strip()[0].upper() + text.strip()[1:] for names, text in zip(parts[1::2], parts[2::2]) if text for name in re.split(r", | and ", names)}
+def fields_of(comment, names):
+    """The fields, of these names, that a struct's comment describes, as in "limit: how many may run, 0 for any number." -> {name: text}"""
+    one = "|".join(sorted(names)) or "$"
+    parts = re.split(rf"(?:(?<=[.;:] )|^)((?:{one})(?:(?:, | and )(?:{one}))*): ", " ".join(line.strip() for line in comment))
+    return {name: text.strip()[0].upper() + text.strip()[1:] for told, text in zip(parts[1::2], parts[2::2]) if text.strip() for name in re.split(r", | and ", told)}
 
 
 # ---- text

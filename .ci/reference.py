@@ -176,7 +176,7 @@ class Reference:
                     out.append(shown(f"{template_of(element)}{kind} {name}"))
                 else:
                     out.append(shown(signature(element)))
-                if comment and not (kind == "struct" and re.match(rf" ({'|'.join(fields_of(comment)) or '$'})[:, ]", comment[0])):
+                if comment and not (kind == "struct" and re.match(rf" ({'|'.join(self.fields(element)) or '$'})[:, ]", comment[0])):
                     out.append(markdown(comment, link_text))
                 if kind == "enum":
                     out += self.enum_values(element)
@@ -245,6 +245,12 @@ class Reference:
                 out.insert(0, f"Derives from [`aio::{base_name}`]({linked[base_name]}).")
         return out + last
 
+    def fields(self, compound):
+        """What the comment of a struct says of its fields. Their names are read from the header: Doxygen loses one that is called local."""
+        location = compound.find("location")
+        body = self.lines(self.place(compound)[0])[int(location.get("bodystart") or 0):int(location.get("bodyend") or 0)]
+        return fields_of(self.comment(compound), re.findall(r"(\w+)(?: = [^;]*|{})?;", "\n".join(body)))
+
     def gathered(self, compound, seen, outer=None):
         """[(name, members, the class that declares them)], in the header's order, without what no reader needs."""
         groups, of_base = {}, plain(compound.find("compoundname")).rsplit("::", 1)[-1]
@@ -272,7 +278,7 @@ class Reference:
     def said_of(self, name, compound, called, members, of_base):
         """What is said of each of these members, and behind it what is said of them together."""
         said = [markdown(self.comment(member), link_text) for member in members]
-        fields = fields_of(self.comment(compound))
+        fields = self.fields(compound)
         if not any(said) and called in fields:
             said.append(link_text(fields[called]))
         elif not any(said) and self.said_in_using(compound, called):

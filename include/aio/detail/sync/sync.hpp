@@ -148,7 +148,7 @@ private:
 template<class Primitive>
 class [[nodiscard("it releases at once: keep it in a variable")]] scoped_guard : detail::list_node {
 public:
-    scoped_guard() noexcept = default;  // holds nothing
+    scoped_guard() noexcept = default;  // It holds nothing.
     explicit scoped_guard(Primitive& held) noexcept { attach(&held); }
     scoped_guard(scoped_guard&& other) noexcept : list_node() { attach(other.detach()); }
     scoped_guard& operator=(scoped_guard&& other) noexcept {

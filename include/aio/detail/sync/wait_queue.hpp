@@ -55,7 +55,7 @@ class queued : public detail::sync_operation<Self> {
     using base = detail::sync_operation<Self>;
 
 public:
-    void give_to_next() noexcept {}  // where Self has none
+    void give_to_next() noexcept {}  // Does nothing: for a Self that has none.
 
     // basic_operation and sync_operation call these; a user's class does not.
     void revert() noexcept {
