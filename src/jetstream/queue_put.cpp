@@ -140,7 +140,9 @@ coro<> nats_queue::put_until_stored(
             }
         }
         if (own && refusals_harm() && line.first) {
-            const std::optional<nlohmann::json> said = co_await ask_the_leader(info_subject(), {}, in_doubt);
+            std::string question = info_subject(), nothing;
+            const std::optional<nlohmann::json> said =
+                co_await ask_the_leader(std::move(question), std::move(nothing), in_doubt);
             if (!said) continue;
             if (is_full(*said)) {
                 co_await wait_for_room(pause);

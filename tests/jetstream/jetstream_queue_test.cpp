@@ -397,12 +397,12 @@ AIO_REAL_TEST("classes go by to_bytes, and by JSON; a body that cannot be read i
 }
 
 AIO_REAL_TEST("a task that works longer than ack_wait keeps its item") {
-    co_await with_queue({.ack_wait = 60ms}, [](jetstream::connection& js, text_queue& q) -> aio::coro<> {
+    co_await with_queue({.ack_wait = 3s}, [](jetstream::connection& js, text_queue& q) -> aio::coro<> {
         co_await q.put("slow");
         EXPECT_EQ(co_await q.get(), "slow");
         auto other = [](text_queue& b) -> aio::coro<bool> {
             try {
-                co_await aio::wait_for(b.get(), 400ms);
+                co_await aio::wait_for(b.get(), 6500ms);
             } catch (const aio::timeout_error&) { co_return false; }
             co_return true;
         };
