@@ -62,8 +62,8 @@ void statement_speed::failed_here() noexcept {
 /// While a statement runs on the loop's thread.
 class sqlite_database::visit {
 public:
-    explicit visit(sqlite_database& db) noexcept
-        : db_(db), limit_(sqlite3_limit(db.db_, SQLITE_LIMIT_LENGTH, most_bytes)) {
+    visit(sqlite_database& db, steady_clock::time_point now) noexcept
+        : db_(db), now_(db.kept_, now), limit_(sqlite3_limit(db.db_, SQLITE_LIMIT_LENGTH, most_bytes)) {
         db_.looks_left_ = most_looks;
     }
     ~visit() {
@@ -75,7 +75,7 @@ public:
 
 private:
     sqlite_database& db_;
-    const no_waiting now_{db_.kept_};
+    const no_waiting now_;
     int limit_;
 };
 
@@ -92,7 +92,7 @@ table_ptr sqlite_database::execute_here(const std::string& text, const std::vect
     {
         const statement_use use(s->handle.get());
         bind(*s, parameters, text);
-        const visit now(*this);
+        const visit now(*this, began);
         code = sqlite3_step(s->handle.get());
         name_columns(s->handle.get(), *t);
         for (; code == SQLITE_ROW && t->row_count < most_rows; code = sqlite3_step(s->handle.get()))

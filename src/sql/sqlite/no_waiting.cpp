@@ -12,19 +12,21 @@
 
 namespace aio::inline v0::sql {
 
+using std::chrono::steady_clock;
+
 struct layered_file : sqlite3_file {
-    sqlite3_io_methods methods;  // without those that the file below has not
-    kept_locks* keeper;          // not null: this file has a lock that is kept
-    layered_file* next;          // of the same keeper
-    int lock;                    // which lock of the WAL's index
-    int times;                   // how often it was kept in a row
+    sqlite3_io_methods methods;         // without those that the file below has not
+    kept_locks* keeper;                 // not null: this file has a lock that is kept
+    layered_file* next;                 // of the same keeper
+    int lock;                           // the reader's lock of the WAL's index that was taken last
+    int times;                          // how often it was kept in a row
+    steady_clock::time_point quiet_at;  // whether somebody writes now is known then
 
     sqlite3_file* below() noexcept { return reinterpret_cast<sqlite3_file*>(this + 1); }
-    void keep(kept_locks& k, int which) noexcept {
+    void keep(kept_locks& k) noexcept {
         keeper = &k;
         next = k.first_;
         k.first_ = this;
-        lock = which;
     }
     /// SQLite has the lock again.
     void hand_over() noexcept {
@@ -48,6 +50,7 @@ void kept_locks::release() noexcept {
 namespace {
 
 thread_local kept_locks* keeps = nullptr;  // not null: this thread is inside no_waiting
+thread_local steady_clock::time_point entered;
 
 constexpr int change_counter = 16;   // bytes of the file's header
 constexpr int first_read_lock = 3;   // WAL_READ_LOCK(0) of SQLite's wal.c
@@ -73,18 +76,25 @@ int sync(sqlite3_file* f, int flags) { return keeps ? SQLITE_INTERRUPT : below(f
 int map_index(sqlite3_file* f, int region, int size, int extend, void volatile** at) {
     return keeps ? SQLITE_INTERRUPT : below(f)->pMethods->xShmMap(below(f), region, size, extend, at);
 }
+// A reader takes the same lock again as long as nobody has written. A lock that is kept while the system runs others on
+// this core holds up a checkpoint, and a WAL that grows makes each commit try one. So it is kept only when there was no
+// write for a while.
 int lock_index(sqlite3_file* f, int from, int n, int flags) {
+    constexpr std::chrono::milliseconds a_while{50};
     layered_file& self = *static_cast<layered_file*>(f);
-    if (self.keeper) {
-        if (from == self.lock && flags == (SQLITE_SHM_LOCK | SQLITE_SHM_SHARED)) {
+    if (flags == (SQLITE_SHM_LOCK | SQLITE_SHM_SHARED) && from == self.lock) {
+        if (self.keeper) {
             self.hand_over();
             return SQLITE_OK;
         }
-        self.release();
-    }
-    if (keeps && from >= first_read_lock && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_SHARED)) {
+    } else if ((flags & SQLITE_SHM_LOCK) != 0) {
+        if (self.keeper) self.release();
+        self.quiet_at = (keeps ? entered : steady_clock::now()) + a_while;
+        if ((flags & SQLITE_SHM_SHARED) != 0) self.lock = from;
+    } else if (keeps && flags == (SQLITE_SHM_UNLOCK | SQLITE_SHM_SHARED) && from == self.lock &&
+        from >= first_read_lock && entered >= self.quiet_at) {
         if (++self.times <= most_times_kept) {
-            self.keep(*keeps, from);
+            self.keep(*keeps);
             return SQLITE_OK;
         }
         self.times = 0;
@@ -133,7 +143,9 @@ int open(sqlite3_vfs*, sqlite3_filename name, sqlite3_file* f, int flags, int* o
     const sqlite3_io_methods* const has = opened.below()->pMethods;
     if (!has) return code;
     opened.keeper = nullptr;
+    opened.lock = -1;
     opened.times = 0;
+    opened.quiet_at = {};
     opened.methods = passed_on;
     opened.methods.iVersion = std::min(passed_on.iVersion, has->iVersion);
     if (has->iVersion >= 2 && !has->xShmMap) opened.methods.xShmMap = nullptr;
@@ -175,7 +187,10 @@ const char* no_waiting_vfs() noexcept {
     return done.good ? layer_name : nullptr;
 }
 
-no_waiting::no_waiting(kept_locks& k) noexcept { keeps = &k; }
+no_waiting::no_waiting(kept_locks& k, steady_clock::time_point now) noexcept {
+    keeps = &k;
+    entered = now;
+}
 no_waiting::~no_waiting() { keeps = nullptr; }
 
 }  // namespace aio::inline v0::sql

@@ -11,7 +11,9 @@
 // next one need not take it. Taking and giving back are two system calls under a mutex that all connections of the
 // process to this file share: a third of what a SELECT of one row costs, and two threads that meet there put each other
 // to sleep. To others it looks like a reader that takes longer. SQLite still finds out at each statement whether
-// anything was written, and takes another lock then.
+// anything was written, and takes another lock then; for 50 ms after that none is kept.
+
+#include <chrono>
 
 namespace aio::inline v0::sql {
 
@@ -37,7 +39,7 @@ private:
 
 class no_waiting {
 public:
-    explicit no_waiting(kept_locks& keeps) noexcept;
+    no_waiting(kept_locks& keeps, std::chrono::steady_clock::time_point now) noexcept;
     ~no_waiting();
     no_waiting(const no_waiting&) = delete;
     no_waiting& operator=(const no_waiting&) = delete;
