@@ -19,10 +19,10 @@ struct api_error {
     std::string reason;
 };
 
-api_error error_in(const nlohmann::json& body) {
-    const auto found = body.find("error");
-    if (found == body.end() || !found->is_object()) return {};
-    api_error e{found->value("code", 500), found->value("err_code", 0), found->value("description", std::string())};
+api_error error_in(json_view body) {
+    const json_view error = body["error"];
+    if (!error.is_object()) return {};
+    api_error e{error["code"].number(500), error["err_code"].number(0), error["description"].string()};
     if (e.reason.empty()) e.reason = "error " + std::to_string(e.status);
     return e;
 }
@@ -34,31 +34,29 @@ bool may_come_back(const api_error& e) noexcept {
     return e.status == system_unavailable && e.code != 10039 && e.code != 10076 && e.code != 10023;
 }
 
-/// The answer; null, and the reason, if there is none but may be one later. Throws what a server has refused.
-nlohmann::json said_by(const nats_reply& reply, const std::string& what, std::string& why) {
+/// The answer; empty, and the reason, if there is none but may be one later. Throws what a server has refused.
+std::string said_by(nats_reply& reply, const std::string& what, std::string& why) {
     if (reply.what != nats_reply::kind::answered) {
         why = reply.what == nats_reply::kind::lost ? "the connection was lost" : "no answer";
-        return nullptr;
+        return {};
     }
     if (reply.status != 0) {
         why = "nobody answers: JetStream is not enabled there, or has no leader";
-        return nullptr;
+        return {};
     }
-    nlohmann::json said = nlohmann::json::parse(reply.data, nullptr, false);
+    const json_view said = json_view::of(reply.data);
     if (!said.is_object()) throw jetstream::error("the answer to " + what + " is no JSON");
     const api_error e = error_in(said);
-    if (e.status == 0) return said;
+    if (e.status == 0) return std::move(reply.data);
     if (!may_come_back(e)) throw jetstream::error(what + ": " + e.reason, e.status, e.code);
     why = e.reason;
-    return nullptr;
+    return {};
 }
 
 }  // namespace
 
-coro<nlohmann::json> ask_jetstream(client_ptr client, std::string what, nlohmann::json body) {
+coro<std::string> ask_jetstream(client_ptr client, std::string what, std::string body) {
     const std::string subject = "$JS.API." + what;
-    const std::string text =
-        body.is_null() ? std::string() : body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     const delay limit = client->settings().numbers.request_timeout;
     const time_point began = get_running_loop().time();
     const time_point last = limit.has_value() ? limit.from(began) : time_point::max();
@@ -71,11 +69,11 @@ coro<nlohmann::json> ask_jetstream(client_ptr client, std::string what, nlohmann
         const delay wait = limit.has_value() ? std::min(patience, limit.value()) : patience;
         nats_answer answer(*client, wait);
         patience *= 2;
-        client->send(subject, answer.inbox(), {}, text);
-        const nats_reply reply = co_await answer;
+        client->send(subject, answer.inbox(), {}, body);
+        nats_reply reply = co_await answer;
         if (reply.what == nats_reply::kind::closed) client->check_open();
-        nlohmann::json said = said_by(reply, what, why);
-        if (!said.is_null()) co_return said;
+        std::string said = said_by(reply, what, why);
+        if (!said.empty()) co_return said;
         if (get_running_loop().time() >= last) {
             if (reply.what == nats_reply::kind::timed_out) throw timeout_error("jetstream: " + what + ": " + why);
             throw jetstream::error(what + ": " + why, system_unavailable);
@@ -85,13 +83,13 @@ coro<nlohmann::json> ask_jetstream(client_ptr client, std::string what, nlohmann
     }
 }
 
-coro<nlohmann::json> find_in_jetstream(client_ptr client, std::string what) {
+coro<std::string> find_in_jetstream(client_ptr client, std::string what) {
     try {
-        co_return co_await ask_jetstream(client, std::move(what), nullptr);
+        co_return co_await ask_jetstream(client, std::move(what));
     } catch (const jetstream::error& e) {
         if (e.status() != 404) throw;
     }
-    co_return nullptr;
+    co_return std::string();
 }
 
 coro<> delete_stream(client_ptr client, std::string stream) {
@@ -144,7 +142,7 @@ stored_reply stored_reply_of(const nats_reply& reply) {
         r.what = again ? kind::duplicate : kind::stored;
         return r;
     }
-    const nlohmann::json said = nlohmann::json::parse(reply.data, nullptr, false);
+    const json_view said = json_view::of(reply.data);
     const api_error e = said.is_object() ? error_in(said) : api_error{500, 0, "the answer is no JSON"};
     r.status = e.status;
     r.code = e.code;

@@ -2,8 +2,7 @@
 // JetStream's JSON API, asked over requests: streams, consumers, and what the answers say.
 
 #include "jetstream/client.hpp"
-
-#include <nlohmann/json.hpp>
+#include "jetstream/json.hpp"
 
 #include <memory>
 #include <string>
@@ -12,12 +11,13 @@ namespace aio::inline v0::detail {
 
 using client_ptr = std::shared_ptr<nats_client>;
 
-/// Asks $JS.API.<what>, and gives the answer. It is asked again while nobody can answer (no leader, a lost connection),
-/// for the connection's request_timeout in all and once more: only for what may be done twice. what must be text of
-/// ours. Throws jetstream::error with the server's reason, timeout_error.
-coro<nlohmann::json> ask_jetstream(client_ptr client, std::string what, nlohmann::json body);
-/// The same, but gives null where the server says that there is no such thing (404).
-coro<nlohmann::json> find_in_jetstream(client_ptr client, std::string what);
+/// Asks $JS.API.<what>, and gives the answer: the text of a JSON object. body: JSON, or empty. It is asked again while
+/// nobody can answer (no leader, a lost connection), for the connection's request_timeout in all and once more: only
+/// for what may be done twice. what must be text of ours. Throws jetstream::error with the server's reason,
+/// timeout_error.
+coro<std::string> ask_jetstream(client_ptr client, std::string what, std::string body = {});
+/// The same, but gives an empty text where the server says that there is no such thing (404).
+coro<std::string> find_in_jetstream(client_ptr client, std::string what);
 
 /// Deletes a stream, if there is one.
 coro<> delete_stream(client_ptr client, std::string stream);

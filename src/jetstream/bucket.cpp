@@ -112,42 +112,44 @@ time_point nats_bucket::default_limit() const {
     return limit.has_value() ? limit.from(get_running_loop().time()) : time_point::max();
 }
 
-nlohmann::json nats_bucket::wanted() const {
+std::string nats_bucket::wanted() const {
     constexpr std::int64_t two_minutes = 120'000'000'000;
     const std::int64_t ttl = nanoseconds_of(options_.ttl);
-    return {{"name", stream_}, {"subjects", {prefix_ + ">"}}, {"retention", "limits"}, {"discard", "new"},
-        {"storage", options_.in_memory ? "memory" : "file"}, {"num_replicas", options_.replicas},
-        {"max_msgs_per_subject", options_.history}, {"max_age", ttl}, {"max_msgs", -1}, {"max_consumers", -1},
-        {"max_msg_size", -1}, {"max_bytes", options_.max_bytes ? options_.max_bytes : std::int64_t(-1)},
-        {"duplicate_window", ttl > 0 ? std::min(ttl, two_minutes) : two_minutes}, {"allow_rollup_hdrs", true},
-        {"deny_delete", true}, {"allow_direct", true}};
+    json_writer config;
+    config.add("name", stream_).add_json("subjects", "[" + json_string(prefix_ + ">") + "]");
+    config.add("retention", "limits").add("discard", "new").add("storage", options_.in_memory ? "memory" : "file");
+    config.add("num_replicas", options_.replicas).add("max_msgs_per_subject", options_.history).add("max_age", ttl);
+    config.add("max_msgs", -1).add("max_consumers", -1).add("max_msg_size", -1);
+    config.add("max_bytes", options_.max_bytes ? options_.max_bytes : std::int64_t(-1));
+    config.add("duplicate_window", ttl > 0 ? std::min(ttl, two_minutes) : two_minutes);
+    return config.add("allow_rollup_hdrs", true).add("deny_delete", true).add("allow_direct", true).text();
 }
 
-void nats_bucket::adopt(const nlohmann::json& config) {
+void nats_bucket::adopt(json_view config) {
     const jetstream::bucket_options none;
-    const auto history = config.value("max_msgs_per_subject", std::int64_t(-1));
+    const auto history = config["max_msgs_per_subject"].number(std::int64_t(-1));
     if (options_.history != none.history && history != options_.history) {
         differs(name_, "a history of", history, options_.history);
     }
-    const auto replicas = config.value("num_replicas", std::int64_t(1));
+    const auto replicas = config["num_replicas"].number(std::int64_t(1));
     if (options_.replicas != none.replicas && replicas != options_.replicas) {
         differs(name_, "replicas", replicas, options_.replicas);
     }
-    const auto ttl = config.value("max_age", std::int64_t(0));
+    const auto ttl = config["max_age"].number(std::int64_t(0));
     if (options_.ttl.has_value() && ttl != nanoseconds_of(options_.ttl)) {
         differs(name_, "a ttl in ns of", ttl, nanoseconds_of(options_.ttl));
     }
-    const auto bytes = config.value("max_bytes", std::int64_t(-1));
+    const auto bytes = config["max_bytes"].number(std::int64_t(-1));
     if (options_.max_bytes && bytes != options_.max_bytes) { differs(name_, "max_bytes", bytes, options_.max_bytes); }
     ttl_ = std::chrono::nanoseconds(ttl);
-    duplicate_window_ = std::chrono::nanoseconds(config.value("duplicate_window", std::int64_t(0)));
+    duplicate_window_ = std::chrono::nanoseconds(config["duplicate_window"].number(std::int64_t(0)));
 }
 
 coro<> nats_bucket::open() {
     if (open_) throw_logic_error("a jetstream::bucket is entered once");
     for (int tries = 0;; ++tries) {
-        nlohmann::json info = co_await find_in_jetstream(client_, "STREAM.INFO." + stream_);
-        if (info.is_null()) {
+        std::string info = co_await find_in_jetstream(client_, "STREAM.INFO." + stream_);
+        if (info.empty()) {
             bool made_meanwhile = false;
             try {
                 info = co_await ask_jetstream(client_, "STREAM.CREATE." + stream_, wanted());
@@ -157,22 +159,21 @@ coro<> nats_bucket::open() {
             }
             if (made_meanwhile) continue;
         }
-        adopt(info.value("config", nlohmann::json::object()));
+        adopt(json_view::of(info)["config"]);
         open_ = true;
         co_return;
     }
 }
 
-/// The message that was stored last for a key; null if there is none.
-coro<nlohmann::json> nats_bucket::last_message(std::string key) {
-    nlohmann::json body = {{"last_by_subj", prefix_ + key}};
+/// What the servers say of the message that was stored last for a key; empty if there is none.
+coro<std::string> nats_bucket::last_message(std::string key) {
+    std::string body = json_writer().add("last_by_subj", prefix_ + key).text();
     try {
-        const nlohmann::json said = co_await ask_jetstream(client_, "STREAM.MSG.GET." + stream_, std::move(body));
-        co_return said.value("message", nlohmann::json());
+        co_return co_await ask_jetstream(client_, "STREAM.MSG.GET." + stream_, std::move(body));
     } catch (const jetstream::error& e) {
         if (e.code() != 10037) throw;
     }
-    co_return nullptr;
+    co_return std::string();
 }
 
 bool marks_erased(std::string_view headers) noexcept {
@@ -181,16 +182,17 @@ bool marks_erased(std::string_view headers) noexcept {
 
 coro<std::optional<raw_entry>> nats_bucket::last_of(std::string key) {
     check_open();
-    const nlohmann::json message = co_await last_message(key);
+    const std::string said = co_await last_message(key);
+    const json_view message = json_view::of(said)["message"];
     std::optional<raw_entry> found;
     if (!message.is_object()) co_return found;
-    const std::string headers = from_base64(message.value("hdrs", ""));
+    const std::string headers = from_base64(message["hdrs"].string());
     found.emplace();
     found->key = std::move(key);
-    found->revision = message.value("seq", std::uint64_t(0));
-    found->created = time_in(message.value("time", ""));
+    found->revision = message["seq"].number(std::uint64_t(0));
+    found->created = time_in(message["time"].string());
     if (!marks_erased(headers)) {
-        found->value = from_base64(message.value("data", ""));
+        found->value = from_base64(message["data"].string());
     } else {
         found->kind = jetstream::entry_kind::erased;
     }
@@ -199,10 +201,11 @@ coro<std::optional<raw_entry>> nats_bucket::last_of(std::string key) {
 
 /// The revision of a key's last entry, if that has this identity.
 coro<std::optional<std::uint64_t>> nats_bucket::stored_as(std::string key, std::string id) {
-    const nlohmann::json message = co_await last_message(std::move(key));
+    const std::string said = co_await last_message(std::move(key));
+    const json_view message = json_view::of(said)["message"];
     std::optional<std::uint64_t> revision;
-    if (message.is_object() && header_in(from_base64(message.value("hdrs", "")), "Nats-Msg-Id") == id) {
-        revision = message.value("seq", std::uint64_t(0));
+    if (message.is_object() && header_in(from_base64(message["hdrs"].string()), "Nats-Msg-Id") == id) {
+        revision = message["seq"].number(std::uint64_t(0));
     }
     co_return revision;
 }
@@ -216,6 +219,16 @@ coro<stored_reply> nats_bucket::try_to_store(
     const nats_reply reply = co_await answer;
     if (reply.what == nats_reply::kind::closed) client_->check_open();
     co_return stored_reply_of(reply);
+}
+
+// Waits for the connection, at most until then.
+coro<bool> nats_bucket::is_connected_before(time_point last) {
+    if (client_->is_ready()) co_return true;
+    const delay limit = last == time_point::max() ? delay(std::nullopt) : delay(last - get_running_loop().time());
+    try {
+        co_await wait_for(client_->ready(), limit);
+    } catch (const timeout_error&) { co_return false; }
+    co_return true;
 }
 
 coro<std::uint64_t> nats_bucket::store(
@@ -238,13 +251,7 @@ coro<std::uint64_t> nats_bucket::store(
     std::chrono::nanoseconds patience = std::chrono::seconds(1);
     std::optional<time_point> began;  // the first attempt
     for (bool unknown = false;; patience = std::min<std::chrono::nanoseconds>(patience * 2, most_patience)) {
-        const delay limit = last == time_point::max() ? delay(std::nullopt) : delay(left());
-        bool late = false;
-        if (!client_->is_ready()) {
-            try {
-                co_await wait_for(client_->ready(), limit);
-            } catch (const timeout_error&) { late = true; }
-        }
+        const bool late = !co_await is_connected_before(last);
         if (late && unknown) throw no_answer();
         if (late) throw timeout_error("jetstream: " + what + " was not sent: there is no connection");
         const time_point now = get_running_loop().time();
@@ -328,6 +335,7 @@ coro<std::vector<std::string>> keys_of(std::shared_ptr<nats_bucket> bucket, std:
         }
     }
     std::vector<std::string> all;
+    all.reserve(found.size());
     for (const auto& [key, revision] : found) all.push_back(key);
     std::sort(all.begin(), all.end(), [&](const std::string& a, const std::string& b) { return found[a] < found[b]; });
     co_return all;

@@ -43,6 +43,8 @@ public:
     coro<std::uint64_t> create(std::string key, std::string data, time_point last);
     static async_generator<raw_entry> watch(std::shared_ptr<nats_bucket> self, std::string pattern, watch_wish wish);
 
+    coro<std::uint64_t> last_revision();  // of all keys
+
     time_point default_limit() const;
     void check_open() const;
     void check_key(const std::string& key, bool pattern, const char* what) const;
@@ -53,13 +55,13 @@ public:
 
 private:
     friend class watch_feed;
-    nlohmann::json wanted() const;
-    void adopt(const nlohmann::json& config);
+    std::string wanted() const;
+    void adopt(json_view config);
     coro<stored_reply> try_to_store(
         std::string subject, std::string block, std::string data, std::chrono::nanoseconds patience);
+    coro<bool> is_connected_before(time_point last);
     coro<std::optional<std::uint64_t>> stored_as(std::string key, std::string id);
-    coro<nlohmann::json> last_message(std::string key);
-    coro<std::uint64_t> last_revision();  // of all keys
+    coro<std::string> last_message(std::string key);
 
     const client_ptr client_;
     const std::string name_;

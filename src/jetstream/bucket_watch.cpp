@@ -152,8 +152,9 @@ void watch_feed::deliver(const nats_incoming& m) {
 }
 
 coro<std::uint64_t> nats_bucket::last_revision() {
-    const nlohmann::json info = co_await ask_jetstream(client_, "STREAM.INFO." + stream_, nullptr);
-    co_return info.value("state", nlohmann::json::object()).value("last_seq", std::uint64_t(0));
+    const std::string info = co_await find_in_jetstream(client_, "STREAM.INFO." + stream_);
+    if (info.empty()) throw jetstream::error("the bucket " + name_ + " was removed", 404);
+    co_return json_view::of(info)["state"]["last_seq"].number(std::uint64_t(0));
 }
 
 void nats_bucket::close() noexcept {
@@ -173,21 +174,24 @@ coro<std::unique_ptr<watch_feed>> watch_feed::make(
     }
     const std::optional<std::uint64_t> from = progress.next();
     auto feed = std::make_unique<watch_feed>(*bucket, bucket);
-    nlohmann::json config = {{"deliver_subject", feed->subject}, {"ack_policy", "none"}, {"replay_policy", "instant"},
-        {"max_deliver", 1}, {"mem_storage", true}, {"num_replicas", 1},
-        {"idle_heartbeat", std::chrono::nanoseconds(heartbeat).count()}, {"filter_subject", bucket->prefix_ + pattern},
-        {"headers_only", headers_only}, {"deliver_policy", from ? "by_start_sequence" : "last_per_subject"}};
-    if (from) config["opt_start_seq"] = *from;
+    json_writer config;
+    config.add("deliver_subject", feed->subject).add("ack_policy", "none").add("replay_policy", "instant");
+    config.add("max_deliver", 1).add("mem_storage", true).add("num_replicas", 1);
+    config.add("idle_heartbeat", std::chrono::nanoseconds(heartbeat).count());
+    config.add("filter_subject", bucket->prefix_ + pattern).add("headers_only", headers_only);
+    config.add("deliver_policy", from ? "by_start_sequence" : "last_per_subject");
+    if (from) config.add("opt_start_seq", *from);
     // It has a name of ours, so that it is made once, also if the answer is lost and it is asked for again.
     feed->consumer = client->unique() + "-" + std::to_string(client->next_number());
-    config["name"] = feed->consumer;
-    nlohmann::json body = {{"stream_name", bucket->stream_}, {"config", std::move(config)}};
-    const nlohmann::json made =
+    config.add("name", feed->consumer);
+    std::string body = json_writer().add("stream_name", bucket->stream_).add_json("config", config.text()).text();
+    const std::string made =
         co_await ask_jetstream(client, "CONSUMER.CREATE." + bucket->stream_ + "." + feed->consumer, std::move(body));
     feed->old = now_last;
     // What is on its way already is not pending any more.
-    feed->at_first = made.value("num_pending", std::uint64_t(0)) +
-        made.value("delivered", nlohmann::json::object()).value("consumer_seq", std::uint64_t(0));
+    const json_view said = json_view::of(made);
+    feed->at_first =
+        said["num_pending"].number(std::uint64_t(0)) + said["delivered"]["consumer_seq"].number(std::uint64_t(0));
     co_return feed;
 }
 
@@ -277,49 +281,59 @@ raw_entry up_to_date() {
     return mark;
 }
 
+/// What a watch gives next.
+struct watch_step {
+    std::optional<raw_entry> entry;
+    bool up_to_date = false;
+};
+
+/// Empty if nothing more is to be expected of this feed. number: the consumer's, of what came last.
+coro<std::optional<watch_step>> step_of(std::shared_ptr<nats_bucket> bucket, watch_feed& feed, watch_progress& progress,
+    completeness& complete, std::uint64_t& number, watch_wish wish) {
+    std::optional<watch_step> step;
+    std::optional<watch_feed::item> one = co_await feed.next();
+    if (!one || !follows(number, *one)) co_return step;
+    std::optional<std::uint64_t> newest;
+    if (!progress.current && complete.asks(*one, number)) {
+        try {
+            newest = co_await bucket->last_revision();
+        } catch (const std::runtime_error&) {
+            // another consumer is made, or says why not
+        }
+        if (!newest) co_return step;
+    }
+    step.emplace();
+    if (shows(progress, *one, wish)) step->entry = std::move(one->entry);
+    step->up_to_date = !progress.current && complete.reached(*one, number, newest);
+    if (step->up_to_date) progress.current = true;
+    co_return step;
+}
+
 }  // namespace
 
 async_generator<raw_entry> nats_bucket::watch(std::shared_ptr<nats_bucket> self, std::string pattern, watch_wish wish) {
     self->check_open();
-    std::unique_ptr<watch_feed> feed;
+    const bool one_key = pattern.find_first_of("*>") == std::string::npos;
     watch_progress progress;
-    for (;;) {
-        if (feed) {
-            feed.reset();  // first, so that the servers forget its consumer
-            feed = co_await watch_feed::make_again(self, pattern, wish.headers_only, progress);
-            if (!feed) co_return;
-        } else {
-            feed = co_await watch_feed::make(self, pattern, wish.headers_only, progress);
-        }
+    std::unique_ptr<watch_feed> feed = co_await watch_feed::make(self, pattern, wish.headers_only, progress);
+    while (feed) {
         if (!progress.old) progress.old = feed->old;
-        if (!progress.current && feed->at_first == 0) {
-            progress.current = true;
-            raw_entry mark = up_to_date();
-            co_yield std::move(mark);
-        }
+        std::optional<watch_step> step(std::in_place);
+        step->up_to_date = !progress.current && feed->at_first == 0;
+        if (step->up_to_date) progress.current = true;
         std::uint64_t number = 0;
-        completeness complete(feed->at_first, feed->old, pattern.find_first_of("*>") == std::string::npos);
-        for (;;) {
-            std::optional<watch_feed::item> one = co_await feed->next();
-            if (!one || !follows(number, *one)) break;
-            std::optional<std::uint64_t> newest;
-            bool failed = false;
-            if (!progress.current && complete.asks(*one, number)) {
-                try {
-                    newest = co_await self->last_revision();
-                } catch (const std::runtime_error&) { failed = true; }
-            }
-            if (failed) break;  // another consumer is made, or says why not
-            const bool shown = shows(progress, *one, wish);
-            const bool all = !progress.current && complete.reached(*one, number, newest);
-            if (all) progress.current = true;
-            if (shown) co_yield std::move(one->entry);
-            if (all) {
+        completeness complete(feed->at_first, feed->old, one_key);
+        while (step) {
+            if (step->entry) co_yield std::move(*step->entry);
+            if (step->up_to_date) {
                 raw_entry mark = up_to_date();
                 co_yield std::move(mark);
             }
+            step = co_await step_of(self, *feed, progress, complete, number, wish);
         }
         if (feed->ended) co_return;
+        feed.reset();  // first, so that the servers forget its consumer
+        feed = co_await watch_feed::make_again(self, pattern, wish.headers_only, progress);
     }
 }
 

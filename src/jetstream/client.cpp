@@ -2,12 +2,11 @@
 // it anew.
 
 #include "jetstream/client.hpp"
+#include "jetstream/json.hpp"
 
 #include <aio/errors.hpp>
 #include <aio/race.hpp>
 #include <aio/sleep.hpp>
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -231,23 +230,22 @@ void nats_client::on_message(const nats_incoming& m) {
 }
 
 void nats_client::on_info(std::string_view text) {
-    const nlohmann::json info = nlohmann::json::parse(text, nullptr, false);
+    const json_view info = json_view::of(text);
     if (!info.is_object()) return;
-    max_payload_ = info.value("max_payload", max_payload_);
+    max_payload_ = info["max_payload"].number(max_payload_);
     int major = 0, minor = 0;
-    if (std::sscanf(info.value("version", "").c_str(), "%d.%d", &major, &minor) == 2) version_ = {major, minor};
-    if (info.value("ldm", false)) leaving_ = true;
-    const auto urls = info.find("connect_urls");
-    if (!settings_.numbers.discover || urls == info.end() || !urls->is_array()) return;
+    if (std::sscanf(info["version"].string().c_str(), "%d.%d", &major, &minor) == 2) version_ = {major, minor};
+    if (info["ldm"].boolean(false)) leaving_ = true;
+    if (!settings_.numbers.discover) return;
     std::vector<nats_server> named;
-    for (const nlohmann::json& url : *urls) {
-        if (!url.is_string()) continue;
+    info["connect_urls"].each([&](json_view url) {
         try {
-            named.push_back(parse_servers(url.get<std::string>()).front());
+            named.push_back(parse_servers(url.string()).front());
         } catch (const std::invalid_argument&) {
             // a server's address that is none
         }
-    }
+        return true;
+    });
     discovered(std::move(named));
 }
 

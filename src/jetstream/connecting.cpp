@@ -5,12 +5,11 @@
 
 #include "jetstream/client.hpp"
 #include "jetstream/credentials.hpp"
+#include "jetstream/json.hpp"
 
 #include <aio/errors.hpp>
 #include <aio/sleep.hpp>
 #include <aio/timeout.hpp>
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -54,22 +53,17 @@ std::string without_end(std::string line) {
 }  // namespace
 
 std::string nats_client::connect_line(const nats_server& server, const std::string& nonce) const {
-    nlohmann::json hello = {{"verbose", false}, {"pedantic", false}, {"lang", "c++"}, {"version", "aiocxx"},
-        {"protocol", 1}, {"headers", true}, {"no_responders", true}, {"echo", settings_.numbers.echo}};
-    if (!settings_.name.empty()) hello["name"] = settings_.name;
-    if (!settings_.jwt.empty()) {
-        hello["jwt"] = settings_.jwt;
-        hello["sig"] = sign_nonce(settings_.seed, nonce);
-    }
+    json_writer hello;
+    hello.add("verbose", false).add("pedantic", false).add("lang", "c++").add("version", "aiocxx").add("protocol", 1);
+    hello.add("headers", true).add("no_responders", true).add("echo", settings_.numbers.echo);
+    if (!settings_.name.empty()) hello.add("name", settings_.name);
+    if (!settings_.jwt.empty()) hello.add("jwt", settings_.jwt).add("sig", sign_nonce(settings_.seed, nonce));
     const bool own = !server.user.empty() || !server.token.empty();
     const std::string& user = own ? server.user : settings_.user;
     const std::string& token = own ? server.token : settings_.token;
-    if (!user.empty()) {
-        hello["user"] = user;
-        hello["pass"] = own ? server.password : settings_.password;
-    }
-    if (!token.empty()) hello["auth_token"] = token;
-    return "CONNECT " + hello.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\r\nPING\r\n";
+    if (!user.empty()) hello.add("user", user).add("pass", own ? server.password : settings_.password);
+    if (!token.empty()) hello.add("auth_token", token);
+    return "CONNECT " + hello.text() + "\r\nPING\r\n";
 }
 
 nats_dialer& this_threads_dialer() noexcept {
@@ -86,19 +80,20 @@ coro<stream> nats_client::dial(const nats_server& server) {
 coro<stream> nats_client::log_in(const nats_server& server) {
     stream s = co_await dial(server);
     const std::string first = without_end(co_await s.read_line());
-    const nlohmann::json info =
-        nlohmann::json::parse(first.starts_with("INFO ") ? first.substr(5) : std::string(), nullptr, false);
+    const std::string_view said(first);
+    const json_view info = json_view::of(said.starts_with("INFO ") ? said.substr(5) : std::string_view());
     if (!info.is_object()) {
         throw std::system_error(EPROTO, std::generic_category(), server.address() + " does not speak NATS");
     }
-    if (server.tls || settings_.context || info.value("tls_required", false)) {
-        if (!info.value("tls_required", false) && !info.value("tls_available", false)) {
+    const bool tls_required = info["tls_required"].boolean(false);
+    if (server.tls || settings_.context || tls_required) {
+        if (!tls_required && !info["tls_available"].boolean(false)) {
             throw std::system_error(EPROTO, std::generic_category(), server.address() + " speaks no TLS");
         }
         const tls_context context = settings_.context ? settings_.context : tls_context::client();
         co_await s.start_tls(context, server.host);
     }
-    const std::string hello = connect_line(server, info.value("nonce", std::string()));
+    const std::string hello = connect_line(server, info["nonce"].string());
     co_await s.write(std::string_view(hello));
     for (;;) {
         const std::string line = without_end(co_await s.read_line());
@@ -110,7 +105,7 @@ coro<stream> nats_client::log_in(const nats_server& server) {
         if (line.starts_with("PONG")) break;
         if (line.starts_with("INFO ")) on_info(std::string_view(line).substr(5));
     }
-    on_info(std::string_view(first).substr(5));
+    on_info(said.substr(5));
     co_return s;
 }
 

@@ -61,18 +61,14 @@ private:
 };
 
 std::chrono::nanoseconds nats_lease::lease_in(const std::string& value) const {
-    const nlohmann::json said = nlohmann::json::parse(value, nullptr, false);
-    const std::int64_t ms = said.is_object() && said.contains("lease_ms") && said["lease_ms"].is_number_integer()
-        ? said["lease_ms"].get<std::int64_t>()
-        : 0;
+    const auto ms = json_view::of(value)["lease_ms"].number(std::int64_t(0));
     return ms > 0 ? std::chrono::nanoseconds(std::chrono::milliseconds(std::min<std::int64_t>(ms, 86'400'000)))
                   : lease_;
 }
 
 std::string nats_lease::value() const {
-    const nlohmann::json said = {{"owner", bucket_->client()->unique()},
-        {"lease_ms", std::chrono::duration_cast<std::chrono::milliseconds>(lease_).count()}};
-    return said.dump();
+    const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(lease_).count();
+    return json_writer().add("owner", bucket_->client()->unique()).add("lease_ms", ms).text();
 }
 
 /// Tries once. The key must have this revision.

@@ -12,7 +12,6 @@
 #include <aio/errors.hpp>
 #include <aio/timeout.hpp>
 
-#include <algorithm>
 #include <charconv>
 #include <stdexcept>
 
@@ -27,39 +26,47 @@ constexpr std::chrono::seconds api_patience{3};  // who waits for longer would a
 constexpr int other_consumer_there = 10099;      // a work queue has one
 
 /// Whether all servers with a copy are there and have caught up. An answer without a list has one copy alone.
-bool all_current(const nlohmann::json& info) {
-    const nlohmann::json cluster = info.value("cluster", nlohmann::json::object());
-    const nlohmann::json replicas = cluster.value("replicas", nlohmann::json::array());
-    return std::all_of(replicas.begin(), replicas.end(), [](const nlohmann::json& replica) {
-        return replica.value("current", false) && !replica.value("offline", false);
+bool all_current(json_view info) {
+    bool all = true;
+    info["cluster"]["replicas"].each([&](json_view replica) {
+        all = replica["current"].boolean(false) && !replica["offline"].boolean(false);
+        return all;
     });
+    return all;
 }
 
 }  // namespace
 
-/// Another consumer, if its name is another: the questions to the one before are not answered any more.
-void nats_queue::use_consumer(std::string name) {
-    if (name == consumer_) return;
+/// Another consumer, if its name is another, or it was made at another time: the questions to the one before are not
+/// answered any more, and the servers do not always say so.
+void nats_queue::use_consumer(std::string name, json_view info) {
+    std::string created = info["created"].string();
+    const bool same = name == consumer_ && (consumer_created_.empty() || created == consumer_created_);
+    consumer_created_ = std::move(created);
+    if (same) return;
     consumer_ = std::move(name);
     suspicion_ = {};
     for (std::size_t slot = 0; slot < pulls_.size(); ++slot) pull_ended(slot);
     demand();
 }
 
-/// What the servers say of the consumer; null if there is none. It may have another name by now.
-coro<nlohmann::json> nats_queue::find_consumer() {
-    nlohmann::json info = co_await find_in_jetstream(client_, "CONSUMER.INFO." + consumer_path());
-    if (!info.is_null()) co_return info;
-    const nlohmann::json all = co_await find_in_jetstream(client_, "CONSUMER.NAMES." + stream_);
-    if (all.is_null()) co_return nullptr;
-    const nlohmann::json names = all.value("consumers", nlohmann::json::array());
-    for (const nlohmann::json& name : names) {
-        if (!name.is_string() || !name.get<std::string>().starts_with("workers")) continue;
-        use_consumer(name.get<std::string>());
-        info = co_await find_in_jetstream(client_, "CONSUMER.INFO." + consumer_path());
+/// What the servers say of the consumer; empty if there is none. It may have another name by now.
+coro<std::string> nats_queue::find_consumer() {
+    std::string info = co_await find_in_jetstream(client_, "CONSUMER.INFO." + consumer_path());
+    if (!info.empty()) {
+        use_consumer(consumer_, json_view::of(info));
         co_return info;
     }
-    co_return nullptr;
+    const std::string all = co_await find_in_jetstream(client_, "CONSUMER.NAMES." + stream_);
+    std::string name;
+    json_view::of(all)["consumers"].each([&](json_view one) {
+        name = one.string();
+        return !name.starts_with("workers");
+    });
+    if (!name.starts_with("workers")) co_return std::string();
+    info = co_await find_in_jetstream(client_, "CONSUMER.INFO." + stream_ + "." + name);
+    if (!info.empty()) use_consumer(std::move(name), json_view::of(info));
+    co_return info;
 }
 
 /// workers-TIMES-LAST. All that make it anew at once call it the same, and none deletes a newer one by mistake.
@@ -73,20 +80,21 @@ std::string nats_queue::next_consumer(std::uint64_t last) const {
 }
 
 /// Gives what the servers say of the consumer, and makes it if there is none. anew: there has been one.
-coro<nlohmann::json> nats_queue::ensure_consumer(bool anew) {
+coro<std::string> nats_queue::ensure_consumer(bool anew) {
     for (int tries = 0;; ++tries) {
-        nlohmann::json info = co_await find_consumer();
-        if (!info.is_null()) co_return info;
+        std::string info = co_await find_consumer();
+        if (!info.empty()) co_return info;
         std::string name = "workers";
         if (anew) {
-            const nlohmann::json stream = co_await ask_jetstream(client_, info_subject(), nullptr);
-            const nlohmann::json state = stream.value("state", nlohmann::json::object());
-            name = next_consumer(state.value("last_seq", std::uint64_t(0)));
+            const std::string stream = co_await ask_jetstream(client_, info_subject());
+            name = next_consumer(json_view::of(stream)["state"]["last_seq"].number(std::uint64_t(0)));
         }
-        nlohmann::json config = {{"durable_name", name}, {"ack_policy", "explicit"}, {"deliver_policy", "all"},
-            {"replay_policy", "instant"}, {"max_deliver", -1}, {"max_ack_pending", -1}, {"max_waiting", 8192},
-            {"ack_wait", anew ? ack_wait_.count() : nanoseconds_of(options_.ack_wait, ack_wait_.count())}};
-        nlohmann::json body = {{"stream_name", stream_}, {"config", std::move(config)}};
+        json_writer config;
+        config.add("durable_name", name).add("ack_policy", "explicit").add("deliver_policy", "all");
+        config.add("replay_policy", "instant").add("max_deliver", -1).add("max_ack_pending", -1);
+        config.add("max_waiting", 8192);
+        config.add("ack_wait", anew ? ack_wait_.count() : nanoseconds_of(options_.ack_wait, ack_wait_.count()));
+        std::string body = json_writer().add("stream_name", stream_).add_json("config", config.text()).text();
         bool made_meanwhile = false;
         try {
             info = co_await ask_jetstream(client_, "CONSUMER.DURABLE.CREATE." + stream_ + "." + name, std::move(body));
@@ -95,7 +103,7 @@ coro<nlohmann::json> nats_queue::ensure_consumer(bool anew) {
             made_meanwhile = true;
         }
         if (made_meanwhile) continue;
-        use_consumer(std::move(name));
+        use_consumer(std::move(name), json_view::of(info));
         co_return info;
     }
 }
@@ -103,14 +111,14 @@ coro<nlohmann::json> nats_queue::ensure_consumer(bool anew) {
 /// One look at whether the consumer has forgotten something. The consumer is asked first: what it says was done before
 /// is no longer in the stream afterwards.
 coro<> nats_queue::check_consumer() {
-    const nlohmann::json consumer = co_await ensure_consumer(true);
-    const nlohmann::json stream = co_await ask_jetstream(client_, info_subject(), nullptr);
-    const nlohmann::json state = stream.value("state", nlohmann::json::object());
-    const auto oldest =
-        state.value("messages", std::uint64_t(0)) > 0 ? state.value("first_seq", std::uint64_t(0)) : std::uint64_t(0);
-    const auto given = consumer.value("delivered", nlohmann::json::object()).value("stream_seq", std::uint64_t(0));
-    const bool nothing_pending = consumer.value("num_pending", std::uint64_t(0)) == 0;
-    const bool worked_on = consumer.value("num_ack_pending", std::uint64_t(0)) > 0;
+    constexpr std::uint64_t none = 0;
+    const std::string of_consumer = co_await ensure_consumer(true);
+    const std::string of_stream = co_await ask_jetstream(client_, info_subject());
+    const json_view consumer = json_view::of(of_consumer), stream = json_view::of(of_stream), state = stream["state"];
+    const std::uint64_t oldest = state["messages"].number(none) > 0 ? state["first_seq"].number(none) : none;
+    const std::uint64_t given = consumer["delivered"]["stream_seq"].number(none);
+    const bool nothing_pending = consumer["num_pending"].number(none) == 0;
+    const bool worked_on = consumer["num_ack_pending"].number(none) > 0;
     const time_point now = get_running_loop().time();
     if (!all_current(consumer) || !all_current(stream)) {
         suspicion_ = {};
@@ -125,8 +133,8 @@ coro<> nats_queue::check_consumer() {
     if (++suspicion_.seen < looks_before || !open_) co_return;
     suspicion_ = {};
     ++numbers_.forgotten;
-    const nlohmann::json gone = co_await find_in_jetstream(client_, "CONSUMER.DELETE." + consumer_path());
-    const nlohmann::json made = co_await ensure_consumer(true);
+    co_await find_in_jetstream(client_, "CONSUMER.DELETE." + consumer_path());
+    co_await ensure_consumer(true);
     client_->send(news_subject_, {}, {}, "consumer");
 }
 

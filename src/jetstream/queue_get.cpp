@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::chrono::seconds pull_expires{30};
 constexpr std::chrono::seconds pull_grace{5};
+constexpr std::chrono::milliseconds between_questions{50};
+constexpr const char* no_memory = "there is no memory left to ask for items";
 
 /// Where an acknowledgement goes says which item it is: $JS.ACK.stream.consumer.deliveries.sequence.sequence of the
 /// consumer.time.pending, and newer servers put two words in front of the stream, and one more at the end.
@@ -105,19 +107,28 @@ void nats_queue::give_up_or_back(nats_item_ptr item) noexcept {
 void nats_queue::demand() {
     const std::size_t target = wanting_ + options_.prefetch;
     if (pull_soon_ || !open_ || target <= ready_.size() + asked_ + options_.prefetch / 2) return;
-    pull_soon_ = true;
     get_running_loop().call_soon([weak = weak_from_this()] {
-        if (const std::shared_ptr<nats_queue> self = weak.lock()) {
-            self->pull_soon_ = false;
+        const std::shared_ptr<nats_queue> self = weak.lock();
+        if (!self) return;
+        self->pull_soon_ = false;
+        try {
             self->pull_now();
-        }
+        } catch (const std::bad_alloc&) { self->demand_later(between_questions); }
     });
+    pull_soon_ = true;
 }
 
-void nats_queue::demand_later(std::chrono::milliseconds pause) {
-    get_running_loop().call_later(pause, [weak = weak_from_this()] {
-        if (const std::shared_ptr<nats_queue> self = weak.lock()) self->demand();
-    });
+/// Asks again after a pause. Without the memory for that nobody would ask for the tasks that wait, so they are told.
+void nats_queue::demand_later(std::chrono::milliseconds pause) noexcept {
+    try {
+        get_running_loop().call_later(pause, [weak = weak_from_this()] {
+            const std::shared_ptr<nats_queue> self = weak.lock();
+            if (!self) return;
+            try {
+                self->demand();
+            } catch (const std::bad_alloc&) { self->fail(no_memory); }
+        });
+    } catch (const std::bad_alloc&) { fail(no_memory); }
 }
 
 void nats_queue::pull_now() {
@@ -127,13 +138,13 @@ void nats_queue::pull_now() {
     if (!open_ || target <= here || slot == pulls_.end()) return;
     if (client_->status() != jetstream::connection_status::connected) return;  // reconnected() comes
     const std::size_t n = target - here;
+    arm();
     const std::string question = "{\"batch\":" + std::to_string(n) +
         ",\"expires\":" + std::to_string(std::chrono::nanoseconds(pull_expires).count()) + "}";
     client_->send("$JS.API.CONSUMER.MSG.NEXT." + consumer_path(), slot->sink->subject, {}, question);
     slot->left = n;
     slot->until = get_running_loop().time() + pull_expires + pull_grace;
     asked_ += n;
-    arm();
 }
 
 void nats_queue::pull_ended(std::size_t slot) noexcept { asked_ -= std::exchange(pulls_[slot].left, 0); }
@@ -160,7 +171,7 @@ void nats_queue::delivered(std::size_t slot, const nats_incoming& m) {
             break;
         default:  // no leader, a leader that changes, a consumer that was deleted, too many that wait
             pull_ended(slot);
-            demand_later(std::chrono::milliseconds(50 + random_below(100)));
+            demand_later(between_questions + std::chrono::milliseconds(random_below(100)));
             look_soon();
             check_soon();
     }
@@ -216,9 +227,7 @@ void nats_queue::reconnected() noexcept {
         demand();
         look_soon();  // what others have said meanwhile was not heard
         check_soon();
-    } catch (const std::bad_alloc&) {
-        // the next get() asks
-    }
+    } catch (const std::bad_alloc&) { demand_later(between_questions); }
 }
 
 void nats_queue::client_closed() noexcept { fail("the connection is closed"); }
@@ -340,19 +349,24 @@ const std::string& nats_queue::id() { return holder_with_item("id").items.front(
 /// A timer runs while something is here, or is asked for.
 void nats_queue::arm() {
     if (armed_ || !open_) return;
-    armed_ = true;
     const auto pause = std::clamp(ack_wait_ / 3, std::chrono::nanoseconds(std::chrono::milliseconds(3)),
         std::chrono::nanoseconds(std::chrono::seconds(10)));
     timer_ = get_running_loop().call_later(pause, [weak = weak_from_this()] {
-        if (const std::shared_ptr<nats_queue> self = weak.lock()) self->keep_alive();
+        const std::shared_ptr<nats_queue> self = weak.lock();
+        if (!self) return;
+        self->armed_ = false;
+        try {
+            self->keep_alive();
+        } catch (const std::bad_alloc&) { self->demand_later(between_questions); }
     });
+    armed_ = true;
 }
 
 /// Tells the servers that the items here are being worked on. What has waited for ack_wait without a task that takes it
 /// goes to others. A pull that the servers have forgotten is forgotten here, too.
 void nats_queue::keep_alive() {
-    armed_ = false;
     if (!open_) return;
+    if (!items_.empty() || pulls()) arm();
     const time_point now = get_running_loop().time();
     std::size_t stale = 0;
     for (const nats_item* item : items_) {
@@ -373,7 +387,6 @@ void nats_queue::keep_alive() {
         check_soon();
     }
     demand();
-    if (!items_.empty() || pulls()) arm();
 }
 
 jetstream::queue_statistics nats_queue::statistics() const noexcept {

@@ -60,22 +60,23 @@ void nats_queue::check_open() const {
     client_->check_open();
 }
 
-nlohmann::json nats_queue::wanted_stream(const std::string& stream) const {
+std::string nats_queue::wanted_stream(const std::string& stream) const {
     const bool own = stream == stream_;
-    nlohmann::json config = {{"name", stream}, {"subjects", {"aio.queue." + stream + ".items"}},
-        {"retention", "workqueue"}, {"discard", "new"}, {"storage", options_.in_memory ? "memory" : "file"},
-        {"num_replicas", options_.replicas ? options_.replicas : 1},
-        {"duplicate_window", nanoseconds_of(options_.duplicate_window, duplicate_window_.count())},
-        {"max_consumers", -1}, {"max_bytes", -1}, {"max_age", 0}, {"max_msg_size", -1},
-        {"max_msgs", own && options_.maxsize ? static_cast<std::int64_t>(options_.maxsize) : std::int64_t(-1)}};
-    return config;
+    json_writer config;
+    config.add("name", stream).add_json("subjects", "[\"aio.queue." + stream + ".items\"]");
+    config.add("retention", "workqueue").add("discard", "new").add("storage", options_.in_memory ? "memory" : "file");
+    config.add("num_replicas", options_.replicas ? options_.replicas : 1);
+    config.add("duplicate_window", nanoseconds_of(options_.duplicate_window, duplicate_window_.count()));
+    config.add("max_consumers", -1).add("max_bytes", -1).add("max_age", 0).add("max_msg_size", -1);
+    const auto most = own && options_.maxsize ? static_cast<std::int64_t>(options_.maxsize) : std::int64_t(-1);
+    return config.add("max_msgs", most).text();
 }
 
 /// Gives the configuration of the stream, which is made if there is none.
-coro<nlohmann::json> nats_queue::ensure_stream(std::string stream) {
+coro<std::string> nats_queue::ensure_stream(std::string stream) {
     for (int tries = 0;; ++tries) {
-        nlohmann::json info = co_await find_in_jetstream(client_, "STREAM.INFO." + stream);
-        if (info.is_null()) {
+        std::string info = co_await find_in_jetstream(client_, "STREAM.INFO." + stream);
+        if (info.empty()) {
             bool made_meanwhile = false;
             try {
                 info = co_await ask_jetstream(client_, "STREAM.CREATE." + stream, wanted_stream(stream));
@@ -85,58 +86,56 @@ coro<nlohmann::json> nats_queue::ensure_stream(std::string stream) {
             }
             if (made_meanwhile) continue;
         }
-        co_return info.value("config", nlohmann::json::object());
+        co_return std::string(json_view::of(info)["config"].text());
     }
 }
 
 /// Takes over what the queue has, and checks what was asked for.
-void nats_queue::adopt(const nlohmann::json& config) {
-    const nlohmann::json subjects = config.value("subjects", nlohmann::json::array());
-    const std::string first = subjects.size() == 1 && subjects[0].is_string() ? subjects[0].get<std::string>() : "";
-    if (config.value("retention", "") != "workqueue" || (first != subject_ && first != shut_subject_)) {
+void nats_queue::adopt(json_view config) {
+    const bool is_shut = config["subjects"].is_only(shut_subject_);
+    if (config["retention"].string() != "workqueue" || (!is_shut && !config["subjects"].is_only(subject_))) {
         throw jetstream::error("the stream " + stream_ + " exists, and is no queue of aio");
     }
-    const auto most = config.value("max_msgs", std::int64_t(-1));
+    const auto most = config["max_msgs"].number(std::int64_t(-1));
     if (options_.maxsize && most != static_cast<std::int64_t>(options_.maxsize)) {
         differs(name_, "a maxsize of", std::max<std::int64_t>(most, 0), static_cast<std::int64_t>(options_.maxsize));
     }
     maxsize_ = most > 0 ? static_cast<std::size_t>(most) : 0;
-    const int replicas = config.value("num_replicas", 1);
+    const int replicas = config["num_replicas"].number(1);
     replicated_ = replicas > 1;
     if (options_.replicas && options_.replicas != replicas) differs(name_, "replicas", replicas, options_.replicas);
-    const auto window = config.value("duplicate_window", duplicate_window_.count());
+    const auto window = config["duplicate_window"].number(duplicate_window_.count());
     if (options_.duplicate_window.has_value() && nanoseconds_of(options_.duplicate_window) != window) {
         differs(name_, "a duplicate_window in ns of", window, nanoseconds_of(options_.duplicate_window));
     }
     duplicate_window_ = std::chrono::nanoseconds(window);
-    shut_ = first == shut_subject_;
+    shut_ = is_shut;
 }
 
 /// Whether a queue is shut down stands in the subject of its stream: the servers themselves refuse what is put then.
 coro<> nats_queue::set_shut(bool shut) {
-    nlohmann::json info = co_await ask_jetstream(client_, info_subject(), nullptr);
-    nlohmann::json config = info.value("config", nlohmann::json::object());
+    const std::string info = co_await ask_jetstream(client_, info_subject());
+    const json_view config = json_view::of(info)["config"];
     const std::string& subject = shut ? shut_subject_ : subject_;
-    if (config.value("subjects", nlohmann::json::array()) != nlohmann::json::array({subject})) {
-        config["subjects"] = nlohmann::json::array({subject});
-        info = co_await ask_jetstream(client_, "STREAM.UPDATE." + stream_, std::move(config));
+    if (!config["subjects"].is_only(subject)) {
+        std::string changed = json_with(config, "subjects", "[" + json_string(subject) + "]");
+        co_await ask_jetstream(client_, "STREAM.UPDATE." + stream_, std::move(changed));
     }
     shut_ = shut;
 }
 
 coro<> nats_queue::open() {
     if (open_) throw_logic_error("a jetstream::queue is entered once");
-    nlohmann::json config = co_await ensure_stream(stream_);
-    adopt(config);
-    const nlohmann::json info = co_await ensure_consumer(false);
-    const nlohmann::json consumer = info.value("config", nlohmann::json::object());
-    const auto there = consumer.value("ack_wait", ack_wait_.count());
+    const std::string config = co_await ensure_stream(stream_);
+    adopt(json_view::of(config));
+    const std::string consumer = co_await ensure_consumer(false);
+    const auto there = json_view::of(consumer)["config"]["ack_wait"].number(ack_wait_.count());
     if (options_.ack_wait.has_value() && there != nanoseconds_of(options_.ack_wait)) {
         differs(name_, "an ack_wait in ns of", there, nanoseconds_of(options_.ack_wait));
     }
     ack_wait_ = std::chrono::nanoseconds(there);
     if (!dead_letters_.empty()) {
-        config = co_await ensure_stream(stream_name(dead_letters_, "jetstream::queue, dead_letters"));
+        co_await ensure_stream(stream_name(dead_letters_, "jetstream::queue, dead_letters"));
     }
     if (shut_ && options_.reopen) co_await set_shut(false);
     open_ = true;
@@ -173,8 +172,8 @@ coro<> nats_queue::close() {
 
 coro<std::size_t> nats_queue::size() {
     check_open();
-    const nlohmann::json info = co_await ask_jetstream(client_, info_subject(), nullptr);
-    co_return info.value("state", nlohmann::json::object()).value("messages", std::size_t(0));
+    const std::string info = co_await ask_jetstream(client_, info_subject());
+    co_return json_view::of(info)["state"]["messages"].number(std::size_t(0));
 }
 
 coro<> nats_queue::join() {
@@ -182,9 +181,10 @@ coro<> nats_queue::join() {
     for (int nothing = 0; nothing < 2;) {
         const std::size_t left = co_await size();
         if (left == 0) {
-            const nlohmann::json info = co_await ensure_consumer(true);
-            const auto waiting = info.value("num_pending", std::uint64_t(0));
-            const auto worked_on = info.value("num_ack_pending", std::uint64_t(0));
+            const std::string said = co_await ensure_consumer(true);
+            const json_view info = json_view::of(said);
+            const auto waiting = info["num_pending"].number(std::uint64_t(0));
+            const auto worked_on = info["num_ack_pending"].number(std::uint64_t(0));
             if (waiting == 0 && worked_on == 0) {
                 ++nothing;  // a server that has just become the leader is asked once more
                 continue;
@@ -200,7 +200,7 @@ coro<> nats_queue::shutdown(bool immediate) {
     check_open();
     co_await set_shut(true);
     if (immediate) {
-        const nlohmann::json done = co_await ask_jetstream(client_, "STREAM.PURGE." + stream_, nullptr);
+        co_await ask_jetstream(client_, "STREAM.PURGE." + stream_);
         drop_ready();
     }
     client_->send(news_subject_, {}, {}, immediate ? "shut at once" : "shut");
@@ -209,18 +209,17 @@ coro<> nats_queue::shutdown(bool immediate) {
 
 /// Asks the servers whether the queue is shut down, or gone, because something has failed that would not otherwise.
 coro<> nats_queue::look() {
-    nlohmann::json info;
+    std::string info;
     try {
         info = co_await find_in_jetstream(client_, info_subject());
     } catch (const std::runtime_error&) {
         co_return;  // nobody can say: whoever asks tries again
     }
-    if (info.is_null()) {
+    if (info.empty()) {
         fail("was removed");
         co_return;
     }
-    const nlohmann::json config = info.value("config", nlohmann::json::object());
-    if (config.value("subjects", nlohmann::json::array()) == nlohmann::json::array({shut_subject_})) was_shut();
+    if (json_view::of(info)["config"]["subjects"].is_only(shut_subject_)) was_shut();
     try {
         co_await ensure_consumer(true);  // somebody may have deleted it, or the queue and made it anew
     } catch (const std::runtime_error&) {

@@ -96,16 +96,16 @@ private:
     std::string consumer_path() const { return stream_ + "." + consumer_; }
 
     // Making it: queue_open.cpp.
-    nlohmann::json wanted_stream(const std::string& stream) const;
-    coro<nlohmann::json> ensure_stream(std::string stream);
-    void adopt(const nlohmann::json& config);
+    std::string wanted_stream(const std::string& stream) const;
+    coro<std::string> ensure_stream(std::string stream);
+    void adopt(json_view config);
     coro<> set_shut(bool shut);
     void stop_hearing() noexcept;
 
     // The consumer on the servers: queue_consumer.cpp.
-    coro<nlohmann::json> find_consumer();
-    coro<nlohmann::json> ensure_consumer(bool anew);
-    void use_consumer(std::string name);
+    coro<std::string> find_consumer();
+    coro<std::string> ensure_consumer(bool anew);
+    void use_consumer(std::string name, json_view info);
     coro<> check_consumer();
     static coro<> check_once(std::shared_ptr<nats_queue> self);
     void check_soon();
@@ -148,7 +148,7 @@ private:
     static coro<> bury(std::shared_ptr<nats_queue> self, std::shared_ptr<nats_item> item);
     void keep_alive();
     void arm();
-    void demand_later(std::chrono::milliseconds pause);
+    void demand_later(std::chrono::milliseconds pause) noexcept;
 
     // The end.
     void news(const nats_incoming& m);
@@ -187,6 +187,7 @@ private:
         time_point since, last;
     };
     std::string consumer_ = "workers";  // workers-TIMES-LAST, once it was made anew
+    std::string consumer_created_;      // the time, as the servers write it
     suspicion suspicion_;
     bool checking_ = false;
     time_point checked_{};

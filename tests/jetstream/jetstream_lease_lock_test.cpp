@@ -304,6 +304,72 @@ PLAIN_TEST("the lock of a process that is killed goes to another one after the l
     EXPECT_TRUE(WIFSIGNALED(status));
 }
 
+PLAIN_TEST("a holder whose process stands still loses the lock, and hears of it when it goes on") {
+    if (!there_is_nats()) return;
+    nats_server server;
+    server.start_only();
+    int said[2];
+    ASSERT_EQ(::pipe(said), 0);
+    const std::string url = server.url();
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::alarm(100);
+        const auto say = [&](std::uint64_t what) {
+            if (::write(said[1], &what, sizeof what) != sizeof what) ::_exit(1);
+        };
+        auto hold = [&](text_bucket& locks) -> aio::coro<> {
+            lease_lock l = locks.lock("x", {.lease = 2s});
+            auto body = [&]() -> aio::coro<> {
+                say(l.fencing_token());
+                co_await aio::sleep_forever();
+            };
+            try {
+                co_await aio::with(l, body);
+            } catch (const jetstream::lease_lost&) { say(l.held() ? 1 : 0); }
+        };
+        auto all = [&]() -> aio::coro<> {
+            auto talk = [&](jetstream::connection& js) -> aio::coro<> {
+                co_await aio::with(js.bucket<std::string>("locks"), hold);
+            };
+            co_await aio::with(jetstream::connect(url, {.reconnect_wait = 5ms, .retry_first = true}), talk);
+        };
+        try {
+            aio::run(all());
+        } catch (...) {}
+        ::_exit(0);
+    }
+    ::close(said[1]);
+    auto hears = [&]() -> aio::coro<std::uint64_t> {
+        std::uint64_t what = 99;
+        co_await aio::lowlevel::wait_readable(said[0]);
+        EXPECT_EQ(::read(said[0], &what, sizeof what), static_cast<ssize_t>(sizeof what));
+        co_return what;
+    };
+    auto waits = [&]() -> aio::coro<> {
+        co_await server.answers();
+        const std::uint64_t token = co_await hears();
+        auto get = [&](text_bucket& locks) -> aio::coro<> {
+            lease_lock l = locks.lock("x", {.lease = 60s});
+            ::kill(child, SIGSTOP);
+            co_await l.acquire();
+            const std::uint64_t newer = l.fencing_token();
+            EXPECT_GT(newer, token);
+            ::kill(child, SIGCONT);
+            EXPECT_EQ(co_await hears(), 0u);  // it has lost the lock
+            EXPECT_TRUE(l.held());            // and has not taken it from the one that holds it now
+            auto there = co_await locks.get("x");
+            EXPECT_TRUE(there && there->revision == newer);
+            co_await l.release();
+        };
+        co_await with_locks(url, get);
+    };
+    aio::run(waits());
+    ::close(said[0]);
+    int status = 0;
+    EXPECT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status));
+}
+
 AIO_REAL_TEST("a cancel at every step of a lock leaves it free") {
     co_await with_two([](text_bucket& a, text_bucket& b) -> aio::coro<> {
         auto work = [&a]() -> aio::coro<> {

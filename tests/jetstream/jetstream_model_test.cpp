@@ -13,7 +13,8 @@ std::string essence(const std::string& data) {
     const json said = json::parse(data, nullptr, false);
     if (!said.is_object()) return data;
     json kept = json::object();
-    for (const char* name : {"error", "seq", "duplicate", "success", "purged", "num_pending", "num_ack_pending"}) {
+    for (const char* name :
+        {"error", "seq", "duplicate", "success", "purged", "num_pending", "num_ack_pending", "consumers"}) {
         if (said.contains(name)) kept[name] = said[name];
     }
     if (said.contains("state")) kept["messages"] = said["state"].at("messages");
@@ -165,7 +166,15 @@ aio::coro<std::vector<std::string>> converse(aio::stream s) {
     co_await t.ask("STREAM.PURGE.T");
     co_await t.ask("CONSUMER.INFO.T.workers");
     co_await t.ack(7, "+ACK");
+    co_await t.ask("CONSUMER.NAMES.T");
+    co_await t.ask("CONSUMER.DELETE.T.others");
+    co_await t.ask("CONSUMER.DELETE.T.workers");
+    co_await t.ask("CONSUMER.DELETE.T.workers");
+    co_await t.ask("CONSUMER.INFO.T.workers");
+    co_await t.ask("CONSUMER.NAMES.T");
+    co_await t.next(R"({"batch":1,"expires":5000000000})", 1);
     co_await t.ask("STREAM.DELETE.T");
+    co_await t.ask("CONSUMER.NAMES.T");
     co_await t.ask("STREAM.INFO.T");
     co_return std::move(t.heard);
 }

@@ -395,6 +395,25 @@ AIO_TEST("an item that the servers have forgotten is given again, is marked, and
     co_await model.stop();
 }
 
+AIO_TEST("a get() whose consumer is deleted in silence, and made anew under its name, has its item soon") {
+    nats_model model(1, 1);
+    model.take_over();
+    auto& js = co_await aio::enter(jetstream::connect("nats://0"));
+    const jetstream::queue_options plain{};
+    auto& q = co_await aio::enter(js.queue<std::string>("work", plain));
+    aio::task<std::string> gets = aio::create_task(q.get());
+    co_await aio::sleep(1s);
+    model_stream* const work = model.find("work");
+    const nlohmann::json same = work->consumer;
+    work->forget_pulls(false);
+    work->delete_consumer();
+    work->make_consumer(same);
+    const std::string tea = "tea";
+    co_await q.put(tea);
+    EXPECT_EQ(co_await aio::wait_for(gets, 12s), "tea");  // a third of the ack_wait of 30 s, and some
+    co_await model.stop();
+}
+
 PLAIN_TEST("a thousand consumers, and hours of faults: the books balance") {
     const std::uint64_t first = from_environment("AIO_SIMULATION_FIRST", 0);
     const std::uint64_t seeds = from_environment("AIO_SIMULATION_SEEDS", AIO_TEST_SANITIZED ? 1 : 3);

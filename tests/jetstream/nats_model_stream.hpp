@@ -153,6 +153,7 @@ public:
     std::string consumer_name() const { return consumer.at("durable_name"); }
     void make_consumer(json wanted) {
         consumer = std::move(wanted);
+        ++made_;
         next_ = 1;
         consumer_sequence_ = 0;
         times_.clear();
@@ -196,8 +197,8 @@ public:
     json consumer_info() const {
         std::size_t waiting = 0;
         for (auto at = items_.lower_bound(next_); at != items_.end(); ++at) ++waiting;
-        return {{"config", consumer}, {"delivered", {{"stream_seq", next_ - 1}}}, {"num_pending", waiting},
-            {"num_ack_pending", pending_.size() + again_.size()}};
+        return {{"config", consumer}, {"created", std::to_string(made_)}, {"delivered", {{"stream_seq", next_ - 1}}},
+            {"num_pending", waiting}, {"num_ack_pending", pending_.size() + again_.size()}};
     }
 
     json config;
@@ -260,7 +261,7 @@ private:
         std::string subject, headers, data;
     };
     std::map<std::uint64_t, item> items_;
-    std::uint64_t last_ = 0, next_ = 1, consumer_sequence_ = 0;
+    std::uint64_t last_ = 0, next_ = 1, consumer_sequence_ = 0, made_ = 0;
     std::string last_id_;  // of what was stored last
     std::unordered_map<std::string, std::pair<std::uint64_t, aio::time_point>> known_;
     std::deque<std::string> order_;
