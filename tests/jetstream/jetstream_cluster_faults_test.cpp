@@ -75,8 +75,8 @@ AIO_REAL_TEST("a bucket and a lock go on when the leader of three servers is kil
         co_await at_last([&]() -> aio::coro<> { co_await b.put("tea", "1"); });
         auto changes = b.watch("tea");
         co_await until_value(changes, "1");
-        jetstream::lease_lock mine = b.lock("x", {.lease = 40s});
-        jetstream::lease_lock theirs = b.lock("x", {.lease = 40s});
+        jetstream::lease_lock mine = b.lock("x", {.lease = 15s});
+        jetstream::lease_lock theirs = b.lock("x", {.lease = 15s});
         co_await at_last([&]() -> aio::coro<> { co_await mine.acquire(); });
         const std::uint64_t token = mine.fencing_token();
         const std::size_t first = co_await leader(js);

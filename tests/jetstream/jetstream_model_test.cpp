@@ -172,7 +172,7 @@ aio::coro<std::vector<std::string>> converse(aio::stream s) {
     co_await t.ask("CONSUMER.DELETE.T.workers");
     co_await t.ask("CONSUMER.INFO.T.workers");
     co_await t.ask("CONSUMER.NAMES.T");
-    co_await t.next(R"({"batch":1,"expires":5000000000})", 1);
+    co_await t.next(R"({"batch":1,"expires":5000000000})", 0);  // nobody says that there is no such consumer
     co_await t.ask("STREAM.DELETE.T");
     co_await t.ask("CONSUMER.NAMES.T");
     co_await t.ask("STREAM.INFO.T");

@@ -346,10 +346,7 @@ private:
                 return refusal(400, 10099, "multiple non-filtered consumers not allowed on workqueue stream");
             }
         } else if (s->consumer.is_null() || s->consumer_name() != consumer) {
-            if (is("CONSUMER.MSG.NEXT.")) {
-                route(reply, "", "NATS/1.0 503\r\n\r\n", "", reply);
-                return "";
-            }
+            if (is("CONSUMER.MSG.NEXT.")) return "";  // nobody says that there is no such consumer
             return refusal(404, 10014, "consumer not found");
         } else if (is("CONSUMER.DELETE.")) {
             s->delete_consumer();
