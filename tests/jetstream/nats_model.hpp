@@ -321,7 +321,11 @@ private:
             : is("CONSUMER.MSG.NEXT.")                  ? 18
                                                         : std::string("CONSUMER.DURABLE.CREATE.").size();
         model_stream* const s = find(word(at));
-        if (!s) return is("CONSUMER.MSG.NEXT.") ? "" : refusal(404, 10059, "stream not found");
+        if (!s && is("CONSUMER.MSG.NEXT.")) return "";
+        if (!s) {
+            const std::string said = refusal(404, 10059, "stream not found");
+            return is("CONSUMER.NAMES.") ? R"({"consumers":[],)" + said.substr(1) : said;
+        }
         if (is("STREAM.INFO.")) return s->info().dump();
         if (is("STREAM.MSG.DELETE.")) return refusal(400, 10043, "sequence 0 not found");
         if (is("STREAM.UPDATE.")) {
