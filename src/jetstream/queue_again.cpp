@@ -25,21 +25,22 @@ constexpr int questions = 2;                            // to the others: one of
 
 bool nats_queue::refusals_harm() const noexcept { return replicated_ && client_->server_version() < std::pair(2, 10); }
 
-/// What the stream's leader answers; nothing if there is none. Completes soon.
-coro<std::optional<nlohmann::json>> nats_queue::ask_the_leader(std::string what, std::string body, bool must_know) {
+/// What the stream's leader answers, a JSON object; empty if there is none. Completes soon.
+coro<std::string> nats_queue::ask_the_leader(std::string what, std::string body, bool must_know) {
     if (!client_->is_ready()) co_await client_->ready();
-    nlohmann::json said;
+    std::string said;
     {
         nats_answer answer(*client_, leader_limit, must_know);
         client_->send("$JS.API." + what, answer.inbox(), {}, body);
-        const nats_reply reply = co_await answer;
+        nats_reply reply = co_await answer;
         if (reply.what == nats_reply::kind::closed) client_->check_open();
-        if (reply.what == nats_reply::kind::answered) said = nlohmann::json::parse(reply.data, nullptr, false);
+        if (reply.what == nats_reply::kind::answered) said = std::move(reply.data);
     }
-    const bool there = said.is_object() && said.value("error", nlohmann::json::object()).value("code", 0) != 503;
-    if (there) co_return std::optional(std::move(said));
+    const json_view object = json_view::of(said);
+    const bool there = object.is_object() && object["error"]["code"].number(0) != 503;
+    if (there) co_return said;
     co_await sleep(std::chrono::milliseconds(20));
-    co_return std::nullopt;
+    co_return std::string();
 }
 
 /// Whether an item whose put is in doubt is known to be stored; nothing while nobody can say. What this process sent
@@ -50,7 +51,7 @@ coro<std::optional<bool>> nats_queue::known_to_be_stored(const std::string& bloc
     std::string question = "STREAM.MSG.DELETE." + stream_;
     std::string none = R"({"seq":0,"no_erase":true})";
     const auto said = co_await ask_the_leader(std::move(question), std::move(none), true);
-    if (!said) co_return std::nullopt;
+    if (said.empty()) co_return std::nullopt;
     for (int i = 0; i < questions; ++i) {
         const std::uint64_t first = co_await first_known(id, get_running_loop().time() - since + others_limit);
         if (first > 0) co_return true;
@@ -59,9 +60,8 @@ coro<std::optional<bool>> nats_queue::known_to_be_stored(const std::string& bloc
 }
 
 /// Whether the queue is full, by what the leader has said of its stream.
-bool nats_queue::is_full(const nlohmann::json& stream_info) {
-    const nlohmann::json state = stream_info.value("state", nlohmann::json::object());
-    const auto items = state.value("messages", std::uint64_t(0));
+bool nats_queue::is_full(json_view stream_info) {
+    const auto items = stream_info["state"]["messages"].number(std::uint64_t(0));
     if (items <= maxsize_ / 2) was_full_ = false;
     return maxsize_ > 0 && items >= maxsize_;
 }

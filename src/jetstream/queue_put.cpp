@@ -141,10 +141,9 @@ coro<> nats_queue::put_until_stored(
         }
         if (own && refusals_harm() && line.first) {
             std::string question = info_subject(), nothing;
-            const std::optional<nlohmann::json> said =
-                co_await ask_the_leader(std::move(question), std::move(nothing), in_doubt);
-            if (!said) continue;
-            if (is_full(*said)) {
+            const std::string said = co_await ask_the_leader(std::move(question), std::move(nothing), in_doubt);
+            if (said.empty()) continue;
+            if (is_full(json_view::of(said))) {
                 co_await wait_for_room(pause);
                 continue;
             }

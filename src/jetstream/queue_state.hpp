@@ -114,12 +114,12 @@ private:
     // Putting: queue_put.cpp.
     coro<judged> attempt(const std::string& data, const std::string& block, const std::string& subject, int tries);
     coro<stored_reply> ask_whether_stored(const std::string& block);
-    coro<std::optional<nlohmann::json>> ask_the_leader(std::string what, std::string body, bool must_know);
+    coro<std::string> ask_the_leader(std::string what, std::string body, bool must_know);
     coro<std::optional<bool>> known_to_be_stored(const std::string& block, time_point since);
     coro<std::uint64_t> first_known(const std::string& id, std::chrono::nanoseconds age);
     void asked(const nats_incoming& m);
     std::string block_of_another(const std::string& block);
-    bool is_full(const nlohmann::json& stream_info);
+    bool is_full(json_view stream_info);
     coro<> wait_for_room(std::chrono::milliseconds& pause);
     coro<> put_until_stored(
         const std::string& data, const std::string& block, const std::string& subject, bool again = false);
