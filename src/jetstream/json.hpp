@@ -1,9 +1,8 @@
 #pragma once
 // The JSON of NATS: a view that reads a text where it lies, and a writer of objects.
 //
-// A tree of nlohmann's json is not used here: its destructor allocates, so the program would end where memory runs out
-// (nlohmann-json 3.11, json_value::destroy). A view allocates nothing, and what a server sends costs no more than its
-// text.
+// nlohmann's json checks the texts, and reads and writes strings. Its trees of objects and arrays are not used: their
+// destructor allocates, so the program would end where memory runs out (nlohmann-json 3.11, json_value::destroy).
 
 #include <charconv>
 #include <concepts>
@@ -19,8 +18,8 @@ namespace aio::inline v0::detail {
 class json_view {
 public:
     json_view() noexcept = default;
-    /// Empty if the text is no JSON, or has more than 64 values one in another.
-    static json_view of(std::string_view text) noexcept;
+    /// Empty if the text is no JSON. Throws std::bad_alloc.
+    static json_view of(std::string_view text);
 
     explicit operator bool() const noexcept { return !text_.empty(); }
     bool is_object() const noexcept { return text_.starts_with('{'); }

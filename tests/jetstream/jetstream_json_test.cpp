@@ -54,7 +54,7 @@ PLAIN_TEST("a view reads what a server says as nlohmann's json does") {
     EXPECT_EQ(view["state"]["rate"].number(5), 5);
     EXPECT_TRUE(view["text"].boolean(true));
     EXPECT_EQ(json_view::of(R"("\ud83d\ude00")").string(), "😀");
-    EXPECT_EQ(json_view::of(R"("\ud83d")").string(), "\xef\xbf\xbd");  // half of a pair
+    EXPECT_FALSE(json_view::of(R"("\ud83d")"));  // half of a pair
 }
 
 PLAIN_TEST("a view takes what nlohmann's json takes, and refuses what it refuses") {
@@ -64,9 +64,9 @@ PLAIN_TEST("a view takes what nlohmann's json takes, and refuses what it refuses
             "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "{\"a\":1 \"b\":2}", "{\"a\":1}x", "+1", "[}", "{]"}) {
         EXPECT_EQ(static_cast<bool>(json_view::of(text)), json::accept(text)) << text;
     }
-    EXPECT_TRUE(json_view::of(std::string(64, '[') + std::string(64, ']')));
-    EXPECT_FALSE(json_view::of(std::string(100'000, '[')));  // it stays within its stack
-    EXPECT_FALSE(json_view::of(std::string(66, '[') + std::string(66, ']')));
+    EXPECT_FALSE(json_view::of(std::string(100'000, '[')));
+    const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
+    EXPECT_EQ(json_view::of(deep).text(), deep);  // it stays within its stack
     std::mt19937 random(1);
     for (int i = 0; i < 20'000; ++i) {
         std::string text = info;
@@ -82,7 +82,6 @@ PLAIN_TEST("a view takes what nlohmann's json takes, and refuses what it refuses
         }
         const json_view view = json_view::of(text);
         const json tree = json::parse(text, nullptr, false);
-        if (text.find("\\ud") != std::string::npos) continue;  // only nlohmann's json refuses half of a pair
         EXPECT_EQ(static_cast<bool>(view), !tree.is_discarded()) << text;
     }
 }
