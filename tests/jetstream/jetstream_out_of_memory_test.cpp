@@ -9,7 +9,7 @@ namespace jetstream = aio::jetstream;
 namespace {
 
 constexpr jetstream::connect_options quick{
-    .max_attempts = 3, .reconnect_wait = 1ms, .max_reconnect_wait = 1ms, .request_timeout = 100ms, .discover = false};
+    .max_attempts = 3, .reconnect_wait = 1ms, .max_reconnect_wait = 1ms, .request_timeout = 20ms, .discover = false};
 
 /// A name that no other run uses.
 std::string own(const char* what) { return what + std::to_string(::getpid()); }
