@@ -231,35 +231,48 @@ coro<bool> nats_bucket::is_connected_before(time_point last) {
     co_return true;
 }
 
+namespace {
+
+std::string headers_of_write(const std::string& id, std::optional<std::uint64_t> expected, write_kind kind) {
+    std::string block = "NATS/1.0\r\nNats-Msg-Id: " + id + "\r\n";
+    if (expected) block += "Nats-Expected-Last-Subject-Sequence: " + std::to_string(*expected) + "\r\n";
+    if (kind == write_kind::erase) block += "KV-Operation: DEL\r\n";
+    if (kind == write_kind::purge) block += "KV-Operation: PURGE\r\nNats-Rollup: sub\r\n";
+    return block + "\r\n";
+}
+
+[[noreturn]] void throw_no_answer(const std::string& what) {
+    throw timeout_error("jetstream: " + what + ": no answer came; it may be stored, or not");
+}
+/// There is no connection. sent: there was one.
+[[noreturn]] void throw_too_late(const std::string& what, bool sent) {
+    if (sent) throw_no_answer(what);
+    throw timeout_error("jetstream: " + what + " was not sent: there is no connection");
+}
+
+}  // namespace
+
 coro<std::uint64_t> nats_bucket::store(
     std::string key, std::string data, std::optional<std::uint64_t> expected, write_kind kind, time_point last) {
     using answer_kind = stored_reply::kind;
     check_open();
     const std::string id = client_->unique() + "-" + std::to_string(client_->next_number());
-    std::string block = "NATS/1.0\r\nNats-Msg-Id: " + id + "\r\n";
-    if (expected) block += "Nats-Expected-Last-Subject-Sequence: " + std::to_string(*expected) + "\r\n";
-    if (kind == write_kind::erase) block += "KV-Operation: DEL\r\n";
-    if (kind == write_kind::purge) block += "KV-Operation: PURGE\r\nNats-Rollup: sub\r\n";
-    block += "\r\n";
+    const std::string block = headers_of_write(id, expected, kind);
     const std::string subject = prefix_ + key;
     const std::string what = "a write to the key " + key + " of the bucket " + name_;
     const auto left = [&] { return last - get_running_loop().time(); };
-    const auto no_answer = [&] {
-        return timeout_error("jetstream: " + what + ": no answer came; it may be stored, or not");
-    };
     constexpr std::chrono::seconds most_patience{8};
     std::chrono::nanoseconds patience = std::chrono::seconds(1);
     std::optional<time_point> began;  // the first attempt
     for (bool unknown = false;; patience = std::min<std::chrono::nanoseconds>(patience * 2, most_patience)) {
         const bool late = !co_await is_connected_before(last);
-        if (late && unknown) throw no_answer();
-        if (late) throw timeout_error("jetstream: " + what + " was not sent: there is no connection");
+        if (late) throw_too_late(what, unknown);
         const time_point now = get_running_loop().time();
         if (!unknown) co_await nats_cancel_point();
         if (!began) began = now;
         // A revision that has to be there guards a late attempt as well.
         const bool guarded = expected.value_or(0) != 0;
-        if (unknown && !guarded && now - *began > duplicate_window_ * 8 / 10) throw no_answer();
+        if (unknown && !guarded && now - *began > duplicate_window_ * 8 / 10) throw_no_answer(what);
         const stored_reply r =
             co_await try_to_store(subject, block, data, std::min<std::chrono::nanoseconds>(patience, left()));
         switch (r.what) {
@@ -278,7 +291,7 @@ coro<std::uint64_t> nats_bucket::store(
         }
         if (left() <= std::chrono::nanoseconds(0)) {
             if (!unknown) throw jetstream::error(what + ": nobody takes it: the bucket was removed, or has no leader");
-            throw no_answer();
+            throw_no_answer(what);
         }
         co_await sleep(std::chrono::milliseconds(20));
     }

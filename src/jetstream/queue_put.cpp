@@ -93,78 +93,116 @@ coro<stored_reply> nats_queue::ask_whether_stored(const std::string& block) {
     co_return said;
 }
 
+/// A put, over all its attempts.
+struct nats_queue::whole_put {
+    const std::string &data, &block, &subject;
+    bool own;    // into the queue, not to the dead letters
+    bool again;  // it may have been put by a program that has died
+    place_in_line line;
+    std::chrono::milliseconds pause{1};            // while there is no room
+    std::optional<time_point> first_unknown = {};  // when the first attempt began whose answer did not come
+    int unanswered = 0;
+    bool full = false;  // there was no room for the last attempt
+    std::vector<std::string> others =
+        {};  // the headers of further messages that were sent for the item: queue_again.cpp
+
+    bool in_doubt() const noexcept { return first_unknown || again; }
+    const std::string& last_block() const noexcept { return others.empty() ? block : others.back(); }
+};
+
+/// The queue was shut down: true if the item is stored, false if somebody has to be asked again. Throws queue_shut_down
+/// if it is not stored.
+coro<bool> nats_queue::stored_before_the_end(whole_put& p) {
+    if (!p.first_unknown) throw queue_shut_down();
+    const stored_reply before = co_await ask_whether_stored(p.last_block());
+    if (before.what == stored_reply::kind::duplicate) co_return true;
+    if (before.code != wrong_last_id) {
+        co_await sleep(std::chrono::milliseconds(20));
+    } else if (p.others.empty()) {
+        throw queue_shut_down();
+    } else {
+        p.others.pop_back();
+    }
+    co_return false;
+}
+
+/// Sees to it that the servers will not refuse what is sent next. Says if the item is stored already, or if this has to
+/// be done again.
+coro<nats_queue::asked_first> nats_queue::ask_before_sending(whole_put& p, time_point now) {
+    if (p.in_doubt()) {
+        const time_point since = p.again ? now - duplicate_window_ : *p.first_unknown;
+        const std::optional<bool> stored = co_await known_to_be_stored(p.block, since);
+        if (!stored) co_return asked_first::ask_again;
+        if (*stored) {
+            ++numbers_.known;
+            ++numbers_.put;
+            co_return asked_first::stored;
+        }
+    }
+    if (p.line.first) {
+        std::string question = info_subject(), nothing;
+        const std::string said = co_await ask_the_leader(std::move(question), std::move(nothing), p.in_doubt());
+        if (said.empty()) co_return asked_first::ask_again;
+        if (is_full(json_view::of(said))) {
+            co_await wait_for_room(p.pause);
+            co_return asked_first::ask_again;
+        }
+    }
+    if (p.in_doubt()) p.others.push_back(block_of_another(p.block));
+    co_return asked_first::may_send;
+}
+
+/// Throws if the servers may have forgotten the identity under which the item is tried.
+void nats_queue::check_window(const whole_put& p, time_point now) const {
+    if (!p.first_unknown || now - *p.first_unknown <= duplicate_window_ * 8 / 10) return;
+    throw timeout_error("jetstream: put into the queue " + name_ +
+        ": no answer came for most of the duplicate_window: the item may be stored, or not");
+}
+
 /// Tries until the item is stored. While the queue is full, the tasks of this process line up, and the first one asks.
 coro<> nats_queue::put_until_stored(
     const std::string& data, const std::string& block, const std::string& subject, bool again) {
-    place_in_line line(full_);
     const bool own = &subject == &subject_;
-    std::chrono::milliseconds pause{1};
-    std::optional<time_point> first_unknown;  // when the first attempt began whose answer did not come
-    int unanswered = 0;
-    std::vector<std::string> others;  // the headers of further messages that were sent for the item: queue_again.cpp
+    whole_put p{data, block, subject, own, again, place_in_line(full_)};
     for (;;) {
         check_open();
         const time_point now = get_running_loop().time();
-        if (first_unknown && now - *first_unknown > duplicate_window_ * 8 / 10) {
-            throw timeout_error("jetstream: put into the queue " + name_ +
-                ": no answer came for most of the duplicate_window: the item may be stored, or not");
-        }
+        check_window(p, now);
         if (own && shut_) {
-            if (!first_unknown) throw queue_shut_down();
-            const std::string& last = others.empty() ? block : others.back();
-            const stored_reply before = co_await ask_whether_stored(last);
-            if (before.what == stored_reply::kind::duplicate) co_return;
-            if (before.code != wrong_last_id) {
-                co_await sleep(std::chrono::milliseconds(20));
-                continue;
-            }
-            if (others.empty()) throw queue_shut_down();
-            others.pop_back();
+            const bool stored = co_await stored_before_the_end(p);
+            if (stored) co_return;
             continue;
         }
-        if (own && !line.first && (full_.locked() || (was_full_ && refusals_harm()))) {
+        if (has_to_line_up(p)) {
             co_await full_.acquire();
-            line.first = true;
+            p.line.first = true;
             continue;
         }
-        if (!first_unknown) co_await nats_cancel_point();
-        const bool in_doubt = first_unknown || again;
-        if (own && refusals_harm() && in_doubt) {
-            const time_point since = again ? now - duplicate_window_ : *first_unknown;
-            const std::optional<bool> stored = co_await known_to_be_stored(block, since);
-            if (!stored) continue;
-            if (*stored) {
-                ++numbers_.known;
-                ++numbers_.put;
-                co_return;
-            }
+        if (!p.first_unknown) co_await nats_cancel_point();
+        if (own && refusals_harm()) {
+            const asked_first asked = co_await ask_before_sending(p, now);
+            if (asked == asked_first::stored) co_return;
+            if (asked == asked_first::ask_again) continue;
         }
-        if (own && refusals_harm() && line.first) {
-            std::string question = info_subject(), nothing;
-            const std::string said = co_await ask_the_leader(std::move(question), std::move(nothing), in_doubt);
-            if (said.empty()) continue;
-            if (is_full(json_view::of(said))) {
-                co_await wait_for_room(pause);
-                continue;
-            }
-        }
-        if (own && refusals_harm() && in_doubt) others.push_back(block_of_another(block));
-        const std::string& last = others.empty() ? block : others.back();
-        const judged j = co_await attempt(data, last, subject, unanswered);
+        const judged j = co_await attempt(data, p.last_block(), subject, p.unanswered);
         if (j == judged::stored) co_return;
-        if (j == judged::shut) continue;
-        if (j == judged::again) {
-            if (!first_unknown) first_unknown = now;
-            ++unanswered;
-            continue;
-        }
-        was_full_ = was_full_ || own;
-        if (own && !line.first) {
-            co_await full_.acquire();
-            line.first = true;
-            continue;
-        }
-        co_await wait_for_room(pause);
+        co_await note_failure(p, j, now);
+    }
+}
+
+bool nats_queue::has_to_line_up(const whole_put& p) const noexcept {
+    return p.own && !p.line.first && (p.full || full_.locked() || (was_full_ && refusals_harm()));
+}
+
+/// An attempt that began then has not stored the item.
+coro<> nats_queue::note_failure(whole_put& p, judged outcome, time_point began) {
+    p.full = outcome == judged::full;
+    if (outcome == judged::again) {
+        p.first_unknown = p.first_unknown.value_or(began);
+        ++p.unanswered;
+    } else if (p.full) {
+        was_full_ = was_full_ || p.own;
+        if (!p.own || p.line.first) co_await wait_for_room(p.pause);
     }
 }
 

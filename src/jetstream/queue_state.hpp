@@ -121,6 +121,13 @@ private:
     std::string block_of_another(const std::string& block);
     bool is_full(json_view stream_info);
     coro<> wait_for_room(std::chrono::milliseconds& pause);
+    struct whole_put;
+    enum class asked_first : std::uint8_t { may_send, stored, ask_again };
+    coro<bool> stored_before_the_end(whole_put& p);
+    coro<asked_first> ask_before_sending(whole_put& p, time_point now);
+    void check_window(const whole_put& p, time_point now) const;
+    bool has_to_line_up(const whole_put& p) const noexcept;
+    coro<> note_failure(whole_put& p, judged outcome, time_point began);
     coro<> put_until_stored(
         const std::string& data, const std::string& block, const std::string& subject, bool again = false);
     coro<> look();  // whether the queue is shut down, or gone
