@@ -397,6 +397,57 @@ AIO_TEST("an item that the servers have forgotten is given again, is marked, and
     co_await model.stop();
 }
 
+namespace {
+
+/// Lets the servers forget an item, and cancels a get() that waits for it after this time. Another get() has the item
+/// then. Gives the time that the two took.
+aio::coro<std::chrono::nanoseconds> forgotten_and_cancelled(std::chrono::nanoseconds after) {
+    nats_model model(1, 1);
+    model.take_over();
+    auto& js = co_await aio::enter(jetstream::connect("nats://0"));
+    const jetstream::queue_options plain{};
+    auto& q = co_await aio::enter(js.queue<std::string>("work", plain));
+    const std::string tea = "tea";
+    co_await q.put(tea);
+    const std::string first = co_await q.get();
+    model.find("work")->forget([] { return true; }, true);
+    const aio::time_point start = aio::get_running_loop().time();
+    int got = 0;
+    const auto take = [&got](text_queue& from) -> aio::coro<> {
+        const std::string item = co_await from.get();
+        EXPECT_EQ(item, "tea");
+        EXPECT_GE(from.delivery(), 2);
+        ++got;
+        from.task_done();
+    };
+    aio::task<> gets = aio::create_task(take(q));
+    co_await aio::sleep(after);
+    gets.cancel();
+    try {
+        co_await gets;
+    } catch (const aio::cancelled_error&) {}
+    if (got == 0) {
+        gets = aio::create_task(take(q));
+        co_await aio::wait_for(gets, 10min);
+    }
+    const std::chrono::nanoseconds took = aio::get_running_loop().time() - start;
+    co_await q.join();
+    EXPECT_EQ(got, 1);
+    EXPECT_EQ(q.statistics().forgotten, 1u);
+    co_await model.stop();
+    co_return took;
+}
+
+}  // namespace
+
+AIO_TEST("a cancel of a get() at every step of the repair of its consumer loses nothing") {
+    const std::chrono::nanoseconds whole = co_await forgotten_and_cancelled(0s);
+    EXPECT_GT(whole, 3s);
+    for (std::chrono::nanoseconds after = 1s; after < whole; after += 1s) co_await forgotten_and_cancelled(after);
+    for (std::chrono::nanoseconds before = 0s; before < 2s; before += before < 60ms ? 500us : 20ms)
+        co_await forgotten_and_cancelled(whole - before);
+}
+
 AIO_TEST("a get() whose consumer is deleted in silence, and made anew under its name, has its item soon") {
     nats_model model(1, 1);
     model.take_over();
