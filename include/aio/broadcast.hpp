@@ -52,7 +52,7 @@ template<class T>
 class broadcast {
 public:
     using value_type = T;
-    /// What subscribe() gives: an async_iterable. Its next() waits for the next item, and gives a copy of it as a
+    /// The async_iterable that subscribe() gives. Its next() waits for the next item, and gives a copy of it as a
     /// std::optional<T>, which is empty once the broadcast has been closed and all items have been given. next() is
     /// revertible: a cancelled task misses no item. Movable; it may outlive the broadcast. Used by one task at a time:
     /// a second next() throws std::logic_error.

@@ -28,7 +28,7 @@ struct call_graph_task {
     std::string created;             // file:line of create_task(awaitable); empty for create_task(fn, args...)
 };
 
-/// What capture_call_graph() saw: a copy, which stays as it is while the tasks go on.
+/// The tasks as capture_call_graph() saw them: a copy, which stays as it is while the tasks go on.
 class call_graph {
 public:
     /// The tasks that had not ended, oldest first.

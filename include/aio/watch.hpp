@@ -31,7 +31,7 @@ template<class T>
 class watch {
 public:
     using value_type = T;
-    /// What subscribe() gives: an async_iterable. Its next() gives a copy of a value as a std::optional<T>, which is
+    /// The async_iterable that subscribe() gives. Its next() gives a copy of a value as a std::optional<T>, which is
     /// empty once the watch has been closed and the newest value has been given. next() is revertible. Movable; it may
     /// outlive the watch. Used by one task at a time: a second next() throws std::logic_error.
     using subscription = detail::subscription<T>;

@@ -267,7 +267,7 @@ void traces::end() noexcept {
     tell_lost();
 }
 
-/// As find(), but null also if the error has replaced none.
+/// Finds the record of an error that has replaced another one; null if there is none.
 record* traces::find_with_context(const std::exception_ptr& error, const locked& lock) noexcept {
     record* r = find(error, lock);
     return r && r->context ? r : nullptr;

@@ -1,5 +1,5 @@
 #pragma once
-// What is kept of the ways that errors have gone: a record for each exception and thread. trace.cpp notes, and
+// The records of the ways that errors have gone, one for each exception and thread. trace.cpp notes, and
 // async_trace.cpp shows; both call this. trace_records.cpp says how a record goes with its exception.
 //
 // Several tasks may take the error of a failed task, and in each of them it goes another way, although all have the
@@ -66,14 +66,14 @@ struct way_mark {
 
 class traces;
 
-/// What an error has replaced at an exit.
+/// An error that another one has replaced at an exit.
 struct replaced : list_node {
     std::exception_ptr error;
     std::string by;  // the error that has replaced this one, in words: it may be gone by the time of a report
     bool unread = false;
 };
 
-/// What a thread knows of an exception.
+/// The record of one exception in one thread.
 struct record : list_node {
     traces* owner;  // null: on its way to another thread
     const void* object;

@@ -165,7 +165,7 @@ coro<> nats_bucket::open() {
     }
 }
 
-/// What the servers say of the message that was stored last for a key; empty if there is none.
+/// Asks the servers for the message that was stored last for a key. Gives their answer; empty if there is none.
 coro<std::string> nats_bucket::last_message(std::string key) {
     std::string body = json_writer().add("last_by_subj", prefix_ + key).text();
     try {

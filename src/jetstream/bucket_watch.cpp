@@ -281,7 +281,7 @@ raw_entry up_to_date() {
     return mark;
 }
 
-/// What a watch gives next.
+/// One step of a watch: the entry that it gives, if any, and whether it is up to date after that.
 struct watch_step {
     std::optional<raw_entry> entry;
     bool up_to_date = false;

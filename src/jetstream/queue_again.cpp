@@ -1,4 +1,4 @@
-// What a queue with replicas does so that a server has nothing to refuse: see docs/internals/jetstream.md.
+// How a queue with replicas gives a server nothing to refuse: see docs/internals/jetstream.md.
 //
 // Before 2.10 nats-server decides at each copy of the stream whether a message is refused: because its identity is
 // known or because there is no room. A server that was killed knows fewer identities, and skips other messages when it
@@ -59,7 +59,7 @@ coro<std::optional<bool>> nats_queue::known_to_be_stored(const std::string& bloc
     co_return false;
 }
 
-/// Whether the queue is full, by what the leader has said of its stream.
+/// Whether the queue is full, by what the leader has said of its stream. Notes when it has become half empty.
 bool nats_queue::is_full(json_view stream_info) {
     const auto items = stream_info["state"]["messages"].number(std::uint64_t(0));
     if (items <= maxsize_ / 2) was_full_ = false;

@@ -91,7 +91,6 @@ private:
     enum class judged : std::uint8_t { stored, again, full, shut };
 
     void check_open() const;
-    bool refusals_harm() const noexcept;  // queue_again.cpp
     std::string info_subject() const { return "STREAM.INFO." + stream_; }
     std::string consumer_path() const { return stream_ + "." + consumer_; }
 
@@ -114,12 +113,6 @@ private:
     // Putting: queue_put.cpp.
     coro<judged> attempt(const std::string& data, const std::string& block, const std::string& subject, int tries);
     coro<stored_reply> ask_whether_stored(const std::string& block);
-    coro<std::string> ask_the_leader(std::string what, std::string body, bool must_know);
-    coro<std::optional<bool>> known_to_be_stored(const std::string& block, time_point since);
-    coro<std::uint64_t> first_known(const std::string& id, std::chrono::nanoseconds age);
-    void asked(const nats_incoming& m);
-    std::string block_of_another(const std::string& block);
-    bool is_full(json_view stream_info);
     coro<> wait_for_room(std::chrono::milliseconds& pause);
     struct whole_put;
     enum class asked_first : std::uint8_t { may_send, stored, ask_again };
@@ -134,6 +127,16 @@ private:
     static coro<> look_once(std::shared_ptr<nats_queue> self);
     void look_soon();
 
+    // A put in doubt: queue_again.cpp.
+    bool refusals_harm() const noexcept;
+    coro<std::string> ask_the_leader(std::string what, std::string body, bool must_know);
+    coro<std::optional<bool>> known_to_be_stored(const std::string& block, time_point since);
+    coro<std::uint64_t> first_known(const std::string& id, std::chrono::nanoseconds age);
+    void asked(const nats_incoming& m);
+    std::string block_of_another(const std::string& block);
+    bool is_full(json_view stream_info);
+    static coro<> compare(std::shared_ptr<nats_queue> self, nats_item_ptr item);
+
     // Getting.
     void demand();
     void pull_now();
@@ -141,7 +144,6 @@ private:
     void pull_ended(std::size_t slot) noexcept;
     bool pulls() const noexcept;  // one is under way
     void took(const nats_incoming& m);
-    static coro<> compare(std::shared_ptr<nats_queue> self, nats_item_ptr item);
     void offer(nats_item_ptr item);
     void reconnected() noexcept;
     void client_closed() noexcept;

@@ -1,35 +1,10 @@
 // What happens to a bucket under its watches and locks: keys are purged, and the bucket itself is removed.
-#include "nats_servers.hpp"
+#include "bucket_steps.hpp"
 
 using namespace aio_test;
 namespace jetstream = aio::jetstream;
-using text_bucket = jetstream::bucket<std::string>;
 
 namespace {
-
-template<class Body>
-aio::coro<> with_bucket(jetstream::bucket_options options, Body body) {
-    if (!there_is_nats()) co_return;
-    nats_server server;
-    co_await server.start();
-    auto talk = [&](jetstream::connection& js) -> aio::coro<> {
-        auto use = [&](text_bucket& b) -> aio::coro<> { co_await body(js, b); };
-        co_await aio::with(js.bucket<std::string>("prices", options), use);
-    };
-    constexpr jetstream::connect_options quick{.reconnect_wait = 5ms, .max_reconnect_wait = 50ms};
-    co_await aio::with(jetstream::connect(server.url(), quick), talk);
-}
-
-/// The next entry of a watch as text: "key=value", "-key", "|" for up_to_date.
-aio::coro<std::string> next_of(aio::async_generator<jetstream::entry<std::string>>& watch) {
-    auto e = co_await watch.next();
-    if (!e) co_return std::string("end");
-    std::string text = e->key;
-    if (e->kind == jetstream::entry_kind::value) text += "=" + *e->value;
-    if (e->kind == jetstream::entry_kind::erased) text = "-" + text;
-    if (e->kind == jetstream::entry_kind::up_to_date) text = "|";
-    co_return text;
-}
 
 /// The error with which this ends, after "404: " if there is no such thing any more.
 template<class Work>
@@ -44,7 +19,7 @@ aio::coro<std::string> error_of(Work work) {
 }  // namespace
 
 AIO_REAL_TEST("keys that are purged or erased during a watch come once, and what they had before does not come") {
-    co_await with_bucket({.history = 3}, [](jetstream::connection&, text_bucket& b) -> aio::coro<> {
+    co_await with_bucket({.history = 3}, [](nats_server&, jetstream::connection&, text_bucket& b) -> aio::coro<> {
         for (const char* text : {"1", "2", "3", "4", "5"}) {
             for (const char* key : {"a", "b", "gone"}) co_await b.put(key, text);
         }
@@ -77,7 +52,7 @@ AIO_REAL_TEST("keys that are purged or erased during a watch come once, and what
 }
 
 AIO_REAL_TEST("a bucket keeps as many values of a key as its history says, and a watch begins with the last one") {
-    co_await with_bucket({.history = 2}, [](jetstream::connection& js, text_bucket& b) -> aio::coro<> {
+    co_await with_bucket({.history = 2}, [](nats_server&, jetstream::connection& js, text_bucket& b) -> aio::coro<> {
         for (const char* text : {"1", "2", "3"}) co_await b.put("tea", text);
         co_await b.put("coffee", "1");
         const jetstream::message info = co_await js.request("$JS.API.STREAM.INFO.KV_prices", "");
@@ -89,7 +64,7 @@ AIO_REAL_TEST("a bucket keeps as many values of a key as its history says, and a
 }
 
 AIO_REAL_TEST("a bucket that is removed under a watch and under a lock that is waited for says so") {
-    co_await with_bucket({}, [](jetstream::connection& js, text_bucket& b) -> aio::coro<> {
+    co_await with_bucket({}, [](nats_server&, jetstream::connection& js, text_bucket& b) -> aio::coro<> {
         jetstream::lease_lock held = b.lock("x", {.lease = 60s});
         co_await held.acquire();
         auto watch = [&]() -> aio::coro<> {

@@ -1,12 +1,11 @@
 // Buckets: what is put is got, by revision; a watch gives what there is and then each change once, whatever happens.
+#include "bucket_steps.hpp"
 #include "jetstream_steps.hpp"
-#include "nats_servers.hpp"
 
 #include <set>
 
 using namespace aio_test;
 namespace jetstream = aio::jetstream;
-using text_bucket = jetstream::bucket<std::string>;
 
 namespace shop {
 
@@ -19,34 +18,6 @@ void from_bytes(std::string_view bytes, price& p) { p.cents = std::stoi(std::str
 }  // namespace shop
 
 namespace {
-
-constexpr jetstream::connect_options quick{.reconnect_wait = 5ms, .max_reconnect_wait = 50ms};
-
-template<class Body>
-aio::coro<> with_bucket(jetstream::bucket_options options, Body body) {
-    if (!there_is_nats()) co_return;
-    nats_server server;
-    co_await server.start();
-    auto talk = [&](jetstream::connection& js) -> aio::coro<> {
-        auto use = [&](text_bucket& b) -> aio::coro<> { co_await body(server, js, b); };
-        co_await aio::with(js.bucket<std::string>("prices", options), use);
-    };
-    co_await aio::with(jetstream::connect(server.url(), quick), talk);
-}
-
-/// The next entry of a watch as text: "key=value", "-key", "|" for up_to_date.
-aio::coro<std::string> next_of(aio::async_generator<jetstream::entry<std::string>>& watch) {
-    auto e = co_await watch.next();
-    std::string text = "end";
-    if (e) {
-        switch (e->kind) {
-            case jetstream::entry_kind::value: text = e->key + "=" + *e->value; break;
-            case jetstream::entry_kind::erased: text = "-" + e->key; break;
-            case jetstream::entry_kind::up_to_date: text = "|"; break;
-        }
-    }
-    co_return text;
-}
 
 template<class Awaitable>
 aio::coro<bool> refused(Awaitable write) {

@@ -9,12 +9,6 @@ using text_bucket = jetstream::bucket<std::string>;
 
 namespace {
 
-constexpr jetstream::connect_options patient{.connect_timeout = 1s,
-    .reconnect_wait = 10ms,
-    .max_reconnect_wait = 200ms,
-    .request_timeout = 20s,
-    .ping_interval = 500ms};
-
 /// Calls work() until it succeeds: an election may take longer than a request waits.
 template<class Work>
 aio::coro<> at_last(Work work) {
@@ -44,7 +38,7 @@ aio::coro<> with_cluster(Body body) {
         auto use = [&](text_bucket& b) -> aio::coro<> { co_await body(cluster, js, b); };
         co_await aio::with(js.bucket<std::string>("prices", options), use);
     };
-    co_await aio::with(jetstream::connect(cluster.urls(), patient), talk);
+    co_await aio::with(jetstream::connect(cluster.urls(), patient_in_cluster), talk);
 }
 
 /// Which server leads the bucket's stream; 3 if the servers do not say.
@@ -137,7 +131,7 @@ AIO_REAL_TEST("a client that is cut off from its server of three goes on with an
             constexpr jetstream::queue_options options{.replicas = 3};
             co_await aio::with(js.queue<std::string>("orders", options), use);
         };
-        co_await aio::with(jetstream::connect(proxy.url(), patient), talk);
+        co_await aio::with(jetstream::connect(proxy.url(), patient_in_cluster), talk);
         proxy.to_client.set();
         proxy.to_server.set();
     };

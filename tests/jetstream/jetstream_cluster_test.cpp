@@ -10,12 +10,6 @@ using text_queue = jetstream::queue<std::string>;
 
 namespace {
 
-constexpr jetstream::connect_options patient{.connect_timeout = 1s,
-    .reconnect_wait = 10ms,
-    .max_reconnect_wait = 200ms,
-    .request_timeout = 20s,
-    .ping_interval = 500ms};
-
 struct counts {
     std::map<std::string, int> seen;
     int unsure = 0;
@@ -67,9 +61,9 @@ aio::coro<> survives(int items, Disturb disturb) {
             EXPECT_EQ(in.statistics().put + out.statistics().put, static_cast<std::uint64_t>(items));
             EXPECT_EQ(co_await in.size(), 0u);
         };
-        co_await aio::with(jetstream::connect(cluster.urls(), patient), second);
+        co_await aio::with(jetstream::connect(cluster.urls(), patient_in_cluster), second);
     };
-    co_await aio::with(jetstream::connect(cluster.urls(), patient), first);
+    co_await aio::with(jetstream::connect(cluster.urls(), patient_in_cluster), first);
 }
 
 aio::coro<> until_seen(const counts& n, std::size_t many) {

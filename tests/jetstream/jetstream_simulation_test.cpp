@@ -328,6 +328,18 @@ std::string simulate(std::uint64_t seed) {
     return wrong;
 }
 
+/// Calls body(model, queue) with one client of one server.
+template<class Body>
+aio::coro<> with_one_queue(Body body) {
+    nats_model model(1, 1);
+    model.take_over();
+    jetstream::connection& js = co_await aio::enter(jetstream::connect("nats://0"));
+    const jetstream::queue_options plain{};
+    text_queue& q = co_await aio::enter(js.queue<std::string>("work", plain));
+    co_await body(model, q);
+    co_await model.stop();
+}
+
 }  // namespace
 
 AIO_TEST("a process that has not heard of a shutdown, or nobody could tell it, ends its get() all the same") {
@@ -359,42 +371,38 @@ AIO_TEST("a process that has not heard of a shutdown, or nobody could tell it, e
 }
 
 AIO_TEST("an item that the servers have forgotten is given again, is marked, and has the same id") {
-    nats_model model(1, 1);
-    model.take_over();
-    auto& js = co_await aio::enter(jetstream::connect("nats://0"));
-    const jetstream::queue_options plain{};
-    auto& q = co_await aio::enter(js.queue<std::string>("work", plain));
-    const std::string tea = "tea";
-    co_await q.put(tea, {.id = "order-7"});
-    const std::string first = co_await q.get();
-    EXPECT_EQ(q.delivery(), 1);
-    model.find("work")->forget([] { return true; }, true);
-    auto other = [](text_queue& from) -> aio::coro<> {
-        const std::string item = co_await from.get();
-        EXPECT_EQ(item, "tea");
-        EXPECT_EQ(from.delivery(), 2);
-        EXPECT_EQ(from.id(), "order-7");
-        from.task_done();
-    };
-    model.find("work")->all_current = false;
-    auto gets = aio::create_task(other(q));
-    co_await aio::sleep(120s);
-    EXPECT_EQ(q.statistics().forgotten, 0u);  // the server that is behind may know better
-    model.find("work")->all_current = true;
-    co_await gets;
-    co_await q.join();
-    EXPECT_EQ(q.statistics().forgotten, 1u);
-    q.task_done();  // its consumer is gone, so this does nothing
-    const std::string next = "cake";
-    co_await q.put(next);
-    co_await aio::create_task([](text_queue& from) -> aio::coro<> {
-        const std::string item = co_await from.get();
-        EXPECT_EQ(item, "cake");
-        EXPECT_EQ(from.delivery(), 1);
-        from.task_done();
-    }(q));
-    co_await q.join();
-    co_await model.stop();
+    co_await with_one_queue([](nats_model& model, text_queue& q) -> aio::coro<> {
+        const std::string tea = "tea";
+        co_await q.put(tea, {.id = "order-7"});
+        const std::string first = co_await q.get();
+        EXPECT_EQ(q.delivery(), 1);
+        model.find("work")->forget([] { return true; }, true);
+        auto other = [](text_queue& from) -> aio::coro<> {
+            const std::string item = co_await from.get();
+            EXPECT_EQ(item, "tea");
+            EXPECT_EQ(from.delivery(), 2);
+            EXPECT_EQ(from.id(), "order-7");
+            from.task_done();
+        };
+        model.find("work")->all_current = false;
+        auto gets = aio::create_task(other(q));
+        co_await aio::sleep(120s);
+        EXPECT_EQ(q.statistics().forgotten, 0u);  // the server that is behind may know better
+        model.find("work")->all_current = true;
+        co_await gets;
+        co_await q.join();
+        EXPECT_EQ(q.statistics().forgotten, 1u);
+        q.task_done();  // its consumer is gone, so this does nothing
+        const std::string next = "cake";
+        co_await q.put(next);
+        co_await aio::create_task([](text_queue& from) -> aio::coro<> {
+            const std::string item = co_await from.get();
+            EXPECT_EQ(item, "cake");
+            EXPECT_EQ(from.delivery(), 1);
+            from.task_done();
+        }(q));
+        co_await q.join();
+    });
 }
 
 namespace {
@@ -402,39 +410,37 @@ namespace {
 /// Lets the servers forget an item, and cancels a get() that waits for it after this time. Another get() has the item
 /// then. Gives the time that the two took.
 aio::coro<std::chrono::nanoseconds> forgotten_and_cancelled(std::chrono::nanoseconds after) {
-    nats_model model(1, 1);
-    model.take_over();
-    auto& js = co_await aio::enter(jetstream::connect("nats://0"));
-    const jetstream::queue_options plain{};
-    auto& q = co_await aio::enter(js.queue<std::string>("work", plain));
-    const std::string tea = "tea";
-    co_await q.put(tea);
-    const std::string first = co_await q.get();
-    model.find("work")->forget([] { return true; }, true);
-    const aio::time_point start = aio::get_running_loop().time();
-    int got = 0;
-    const auto take = [&got](text_queue& from) -> aio::coro<> {
-        const std::string item = co_await from.get();
-        EXPECT_EQ(item, "tea");
-        EXPECT_GE(from.delivery(), 2);
-        ++got;
-        from.task_done();
+    std::chrono::nanoseconds took{};
+    auto use = [&](nats_model& model, text_queue& q) -> aio::coro<> {
+        const std::string tea = "tea";
+        co_await q.put(tea);
+        const std::string first = co_await q.get();
+        model.find("work")->forget([] { return true; }, true);
+        const aio::time_point start = aio::get_running_loop().time();
+        int got = 0;
+        const auto take = [&got](text_queue& from) -> aio::coro<> {
+            const std::string item = co_await from.get();
+            EXPECT_EQ(item, "tea");
+            EXPECT_GE(from.delivery(), 2);
+            ++got;
+            from.task_done();
+        };
+        aio::task<> gets = aio::create_task(take(q));
+        co_await aio::sleep(after);
+        gets.cancel();
+        try {
+            co_await gets;
+        } catch (const aio::cancelled_error&) {}
+        if (got == 0) {
+            gets = aio::create_task(take(q));
+            co_await aio::wait_for(gets, 10min);
+        }
+        took = aio::get_running_loop().time() - start;
+        co_await q.join();
+        EXPECT_EQ(got, 1);
+        EXPECT_EQ(q.statistics().forgotten, 1u);
     };
-    aio::task<> gets = aio::create_task(take(q));
-    co_await aio::sleep(after);
-    gets.cancel();
-    try {
-        co_await gets;
-    } catch (const aio::cancelled_error&) {}
-    if (got == 0) {
-        gets = aio::create_task(take(q));
-        co_await aio::wait_for(gets, 10min);
-    }
-    const std::chrono::nanoseconds took = aio::get_running_loop().time() - start;
-    co_await q.join();
-    EXPECT_EQ(got, 1);
-    EXPECT_EQ(q.statistics().forgotten, 1u);
-    co_await model.stop();
+    co_await with_one_queue(use);
     co_return took;
 }
 
@@ -449,22 +455,18 @@ AIO_TEST("a cancel of a get() at every step of the repair of its consumer loses 
 }
 
 AIO_TEST("a get() whose consumer is deleted in silence, and made anew under its name, has its item soon") {
-    nats_model model(1, 1);
-    model.take_over();
-    auto& js = co_await aio::enter(jetstream::connect("nats://0"));
-    const jetstream::queue_options plain{};
-    auto& q = co_await aio::enter(js.queue<std::string>("work", plain));
-    aio::task<std::string> gets = aio::create_task(q.get());
-    co_await aio::sleep(1s);
-    model_stream* const work = model.find("work");
-    const nlohmann::json same = work->consumer;
-    work->forget_pulls(false);
-    work->delete_consumer();
-    work->make_consumer(same);
-    const std::string tea = "tea";
-    co_await q.put(tea);
-    EXPECT_EQ(co_await aio::wait_for(gets, 12s), "tea");  // a third of the ack_wait of 30 s, and some
-    co_await model.stop();
+    co_await with_one_queue([](nats_model& model, text_queue& q) -> aio::coro<> {
+        aio::task<std::string> gets = aio::create_task(q.get());
+        co_await aio::sleep(1s);
+        model_stream* const work = model.find("work");
+        const nlohmann::json same = work->consumer;
+        work->forget_pulls(false);
+        work->delete_consumer();
+        work->make_consumer(same);
+        const std::string tea = "tea";
+        co_await q.put(tea);
+        EXPECT_EQ(co_await aio::wait_for(gets, 12s), "tea");  // a third of the ack_wait of 30 s, and some
+    });
 }
 
 PLAIN_TEST("a thousand consumers, and hours of faults: the books balance") {

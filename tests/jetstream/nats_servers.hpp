@@ -167,4 +167,11 @@ inline aio::coro<bool> is_current(aio::jetstream::connection& js, const std::str
     co_return true;
 }
 
+/// The options of a client of a cluster whose servers are killed.
+inline constexpr aio::jetstream::connect_options patient_in_cluster{.connect_timeout = 1s,
+    .reconnect_wait = 10ms,
+    .max_reconnect_wait = 200ms,
+    .request_timeout = 20s,
+    .ping_interval = 500ms};
+
 }  // namespace aio_test

@@ -66,7 +66,7 @@ struct shared_lines {
     shared_line getters, putters, joiners;
 };
 
-/// Those who are to be told once the locks are free.
+/// The waiters that are told to look again, once the locks are free.
 class told_chain {
 public:
     void add(shared_waiter& w) noexcept {
@@ -87,8 +87,8 @@ private:
     shared_waiter* last_ = nullptr;
 };
 
-/// What one side of a shared queue writes with each item: the putters or the getters. It lies apart from what the other
-/// side writes, so that two processors can work at once. (128: processors fetch lines in pairs.)
+/// One side of a shared queue, the putters or the getters: what it writes with each item. It lies apart from the other
+/// side, so that two processors can work at once. (128: processors fetch lines in pairs.)
 struct alignas(128) shared_side {
     short_lock lock;
     std::atomic<std::uint32_t> thread = 0;  // the number of the thread that was last at work here
