@@ -382,6 +382,7 @@ void nats_queue::keep_alive() {
         pull_ended(slot);
         look_soon();
     }
+    if (shut_) was_shut();  // when it was heard there was no memory for a task
     if (wanting_ > 0 && now - checked_ >= std::chrono::seconds(1)) {  // tasks wait: is there nothing for them?
         checked_ = now;
         check_soon();

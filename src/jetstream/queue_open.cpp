@@ -11,6 +11,8 @@
 namespace aio::inline v0::detail {
 namespace {
 
+constexpr int asks_without_memory = 8;  // in a row, in a second or so
+
 [[noreturn]] void differs(const std::string& name, const char* what, std::int64_t there, std::int64_t here) {
     throw jetstream::error(
         "the queue " + name + " exists with " + what + " " + std::to_string(there) + ", not " + std::to_string(here));
@@ -255,19 +257,27 @@ void nats_queue::was_shut() {
 
 coro<> nats_queue::watch_the_end(std::shared_ptr<nats_queue> self) {
     std::chrono::milliseconds pause{5};
-    for (;;) {
-        std::size_t left = 1;
-        try {
-            left = co_await self->size();
-        } catch (const std::exception&) {
-            if (!self->open_ || self->failure_) co_return;
+    int in_vain = 0;
+    try {
+        for (;;) {
+            std::size_t left = 1;
+            try {
+                left = co_await self->size();
+                in_vain = 0;
+            } catch (const std::bad_alloc&) {
+                if (++in_vain == asks_without_memory) throw;
+            } catch (const std::exception&) {
+                if (!self->open_ || self->failure_) co_return;
+            }
+            if (left <= self->held_by_getters() && self->ready_.empty()) {
+                self->ready_.shutdown();
+                co_return;
+            }
+            co_await sleep(pause);
+            pause = std::min(pause * 2, std::chrono::milliseconds(250));
         }
-        if (left <= self->held_by_getters() && self->ready_.empty()) {
-            self->ready_.shutdown();
-            co_return;
-        }
-        co_await sleep(pause);
-        pause = std::min(pause * 2, std::chrono::milliseconds(250));
+    } catch (const std::bad_alloc&) {
+        self->fail("there is no memory left to ask whether it is empty");  // or tasks would wait in get() for ever
     }
 }
 
