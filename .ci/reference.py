@@ -209,14 +209,19 @@ class Reference:
         unspoken = called in UNSPOKEN or all(re.search(r"\b(override|final)\b", plain(m.find("argsstring"))) or m.find("reimplements") is not None for m in members)
         return not (unspoken or all(self.obvious(own, called, m) for m in members)) or any(self.comment(m) for m in members)
 
-    def said_in_using(self, compound, called):
-        """The comment of `using base::called;` in the class."""
+    def line_of_using(self, compound, called):
+        """The lines of the class's header, and the number of the line `using base::called;` in the class, or None."""
         location = compound.find("location")
         lines = self.lines(os.path.relpath(self.root / location.get("bodyfile", ""), self.root))
         for number in range(int(location.get("bodystart") or 0), int(location.get("bodyend") or 0)):
             if re.search(rf"using [\w:<>]+::{re.escape(called)};", lines[number]):
-                return comment_at(lines, number + 1)
-        return []
+                return lines, number + 1
+        return lines, None
+
+    def said_in_using(self, compound, called):
+        """The comment of `using base::called;` in the class."""
+        lines, number = self.line_of_using(compound, called)
+        return comment_at(lines, number) if number else []
 
     def members(self, name, compound):
         """The public members of a class, and those that it has from bases without a public name: constructors, then functions and types in
@@ -252,7 +257,8 @@ class Reference:
         return fields_of(self.comment(compound), re.findall(r"(\w+)(?: = [^;]*|{})?;", "\n".join(body)))
 
     def gathered(self, compound, seen, outer=None):
-        """[(name, members, the class that declares them)], in the header's order, without what no reader needs."""
+        """[(name, members, the class that declares them)], in the header's order, without what no reader needs. A member of a base stands
+        where the class names it with `using`, or else behind the class's own members."""
         groups, of_base = {}, plain(compound.find("compoundname")).rsplit("::", 1)[-1]
         own = outer or of_base
         declared = [member for section in compound.findall("sectiondef") for member in section.findall("memberdef")]
@@ -268,12 +274,13 @@ class Reference:
         for called, members in groups.items():
             seen.add(called)
             if self.to_be_shown(of_base, called, members):
-                found.append(("~" + own if called == "~" + of_base else own if called == of_base else called, members, of_base))
+                found.append((self.place(members[0])[1], ("~" + own if called == "~" + of_base else own if called == of_base else called, members, of_base)))
         for base in compound.findall("basecompoundref"):
             of = self.compounds.get(base.get("refid"))
             if base.get("prot") == "public" and of is not None and "detail" in plain(of.find("compoundname")):
-                found += self.gathered(of, seen | {plain(of.find("compoundname")).rsplit("::", 1)[-1]}, own)
-        return found
+                for entry in self.gathered(of, seen | {plain(of.find("compoundname")).rsplit("::", 1)[-1]}, own):
+                    found.append((self.line_of_using(compound, entry[0])[1] or float("inf"), entry))
+        return [entry for _, entry in sorted(found, key=lambda placed: placed[0])]
 
     def said_of(self, name, compound, called, members, of_base):
         """What is said of each of these members, and behind it what is said of them together."""

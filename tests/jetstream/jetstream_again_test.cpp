@@ -1,5 +1,5 @@
 // What a queue with replicas does before it sends a message that a server may refuse, on virtual time over the model of
-// nats_model.hpp: docs/internals/jetstream.md, "What a server may not be made to refuse".
+// nats_model.hpp: docs/internals/jetstream.md, "Refused messages before nats-server 2.10".
 #include "aio_test.hpp"
 #include "nats_model.hpp"
 

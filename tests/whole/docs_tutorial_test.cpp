@@ -49,7 +49,7 @@ aio::coro<bool> idle_client_is_dropped() {
         co_await serving;  // nobody writes; a minute passes at once
     } catch (const aio::timeout_error&) { dropped = true; }
     std::string rest = co_await client.read();  // to the end: the server has closed the connection
-    co_return dropped&& rest.empty();
+    co_return (dropped && rest.empty());
 }
 
 // ---- job_queue.md
