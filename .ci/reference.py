@@ -140,9 +140,16 @@ class Reference:
         return [header for header in headers if "/detail/" not in header and header not in self.pages]
 
     def in_order(self, header, entries):
-        """The names of a header as a reader needs them: the one that the header is named for, then the others as they stand there, options last."""
+        """The names of a header as a reader needs them: the one that the header is named for, then the others as they stand there, then enums
+        and tags, then options."""
         stem = header.rsplit("/", 1)[-1].replace(".hpp", "")
-        return dict(sorted(entries.items(), key=lambda entry: (entry[0].rsplit("::", 1)[-1] != stem, entry[0].endswith(("_options", "_statistics")), self.place(entry[1][0][1]))))
+
+        def rank(entry):
+            name, (kind, element) = entry[0].rsplit("::", 1)[-1], entry[1][0]
+            tag = name.endswith("_t") or f"{entry[0]}_t" in entries  # a type that only chooses an overload, and its value
+            return name != stem, name.endswith(("options", "_statistics")), tag or kind == "enum", self.place(element)
+
+        return dict(sorted(entries.items(), key=rank))
 
     def code_of(self, text):
         """The lines of the signatures of a page."""
@@ -214,7 +221,7 @@ class Reference:
         location = compound.find("location")
         lines = self.lines(os.path.relpath(self.root / location.get("bodyfile", ""), self.root))
         for number in range(int(location.get("bodystart") or 0), int(location.get("bodyend") or 0)):
-            if re.search(rf"using [\w:<>]+::{re.escape(called)};", lines[number]):
+            if re.search(rf"using [\w:<>, ]+::{re.escape(called)};", lines[number]):
                 return lines, number + 1
         return lines, None
 
@@ -225,9 +232,9 @@ class Reference:
 
     def members(self, name, compound):
         """The public members of a class, and those that it has from bases without a public name: constructors, then functions and types in
-        the header's order, then the fields as a table, then the destructor."""
+        the header's order, then operator bool, the fields as a table, and the destructor."""
         own, out, fields, last, operators = name.rsplit("::", 1)[-1], [], [], [], 0
-        for called, members, of_base in sorted(self.gathered(compound, set()), key=lambda entry: entry[0] != own):
+        for called, members, of_base in sorted(self.gathered(compound, set()), key=lambda entry: (entry[0] != own, entry[0] == "operator bool")):
             said = self.said_of(name, compound, called, members, of_base)
             if all(member.get("kind") == "variable" and member.get("static") != "yes" for member in members):
                 code = re.sub(r"\s+", " ", signature(members[0])).replace("|", "\\|")
@@ -257,8 +264,8 @@ class Reference:
         return fields_of(self.comment(compound), re.findall(r"(\w+)(?: = [^;]*|{})?;", "\n".join(body)))
 
     def gathered(self, compound, seen, outer=None):
-        """[(name, members, the class that declares them)], in the header's order, without what no reader needs. A member of a base stands
-        where the class names it with `using`, or else behind the class's own members."""
+        """[(name, members, the class that declares them)], in the header's order, without what no reader needs. The members of a
+        base stand where the class first names one of them with `using`, or else behind the class's own members."""
         groups, of_base = {}, plain(compound.find("compoundname")).rsplit("::", 1)[-1]
         own = outer or of_base
         declared = [member for section in compound.findall("sectiondef") for member in section.findall("memberdef")]
@@ -278,8 +285,11 @@ class Reference:
         for base in compound.findall("basecompoundref"):
             of = self.compounds.get(base.get("refid"))
             if base.get("prot") == "public" and of is not None and "detail" in plain(of.find("compoundname")):
-                for entry in self.gathered(of, seen | {plain(of.find("compoundname")).rsplit("::", 1)[-1]}, own):
-                    found.append((self.line_of_using(compound, entry[0])[1] or float("inf"), entry))
+                base_name = plain(of.find("compoundname")).rsplit("::", 1)[-1]
+                inherits_constructors = self.line_of_using(compound, base_name)[1]
+                entries = self.gathered(of, seen if inherits_constructors else seen | {base_name}, own)
+                named = [line for line in (self.line_of_using(compound, called)[1] for called, _, _ in entries) if line]
+                found += [(min(named, default=float("inf")), entry) for entry in entries]
         return [entry for _, entry in sorted(found, key=lambda placed: placed[0])]
 
     def said_of(self, name, compound, called, members, of_base):

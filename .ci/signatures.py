@@ -93,14 +93,13 @@ def signature(member):
         args = re.sub(r"\s*->.*detail::.*$", "", args)
         args = re.sub(r"\s*=\s*default$", "", args)
         result = "nlohmann::json" if (name, given) == ("json", "auto") else reader_type(given)
-        if plain(member.find("requiresclause")) and "detail::" not in plain(member.find("requiresclause")):
-            args += "\n    requires " + plain(member.find("requiresclause"))
+        required = plain(member.find("requiresclause"))
         line = f"{result} {name}{args}".strip()
         if member.get("explicit") == "yes" and not line.startswith("explicit"):
             line = "explicit " + line
         if member.get("static") == "yes" and not line.startswith("static"):
             line = "static " + line
-        return template_of(member) + wrapped(line)
+        return template_of(member) + wrapped(line) + (f"\n    requires {required}" if required and "detail::" not in required else "")
     if kind == "typedef":
         text = plain(member.find("definition"))
         return template_of(member) + (f"using {name} = see below" if "detail::" in given else f"using {name} = {given}")

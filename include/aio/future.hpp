@@ -278,6 +278,11 @@ public:
         return get().remove_callback(id);
     }
 
+    /// Waits until the task or future is done, then gives its value or throws its error; completes without waiting if
+    /// it is done already. If the handle is an rvalue and the only one, the value is moved out of it. Revertible: a
+    /// cancel of the waiter also cancels the awaited task or future, and the waiter ends when that has ended (rule 5).
+    /// Throws std::logic_error for an empty handle, in a task that awaits itself, and for a task or future of another
+    /// loop that is not done.
     join<T, State, false> operator co_await() const&
         requires(std::is_void_v<T> || std::is_reference_v<T> || std::is_copy_constructible_v<T>)
     {

@@ -43,18 +43,6 @@ struct canceller_state {
 };
 }  // namespace detail
 
-/// Cancels a task from any thread. It may outlive the task. Copyable.
-class task_canceller {
-public:
-    task_canceller() = default;
-    /// Asks the task's loop to cancel it. Nothing happens if the task or its loop has ended.
-    void cancel(std::string message = {}) const;
-
-private:
-    friend task_canceller detail::make_canceller(detail::task_base& task);
-    std::shared_ptr<detail::canceller_state> state_;
-};
-
 namespace detail {
 
 /// The state of a task that gives a T. It lies directly before the frame of the task's root coroutine.
@@ -204,6 +192,7 @@ public:
 
     task() noexcept = default;
     explicit task(detail::state_ptr<detail::task_state<T>> state) noexcept : base(std::move(state)) {}
+    using base::done;  // the reference shows the members of the base here
 
     /// Takes back one cancel request and gives how many are left; at zero, a cancel that nothing has accepted yet is
     /// withdrawn (rules 3, 4; see What differs from asyncio, (f2)).
@@ -218,8 +207,66 @@ public:
     /// Changes what messages and call graphs show.
     void set_name(std::string_view name) { this->get().set_name(name); }
     /// Gives an object with which any thread can cancel this task.
-    task_canceller canceller() const { return detail::make_canceller(this->get()); }
+    task_canceller canceller() const;
 };
+
+/// Starts any awaitable beside the caller, at the loop's next turn. A coro costs no extra frame. Whatever the awaitable
+/// refers to must outlive the task; to give the task things of its own, use the form with a function and arguments.
+template<class A>
+    requires(detail::awaitable<A> && !std::is_lvalue_reference_v<A>)
+auto create_task(
+    A&& awaitable, task_options options = {}, std::source_location where = std::source_location::current()) {
+    return detail::start_task(detail::to_coro(std::forward<A>(awaitable)), options, where);
+}
+
+/// Starts fn(args...) beside the caller; fn and args are moved into the task and live as long as it runs.
+template<class F, class... Args>
+    requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
+auto create_task(F&& fn, Args&&... args) {
+    auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
+    const std::source_location where = detail::coro_access::place(c);
+    return detail::start_task(std::move(c), task_options{}, where);
+}
+template<class F, class... Args>
+    requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+auto create_task(task_options options, F&& fn, Args&&... args) {
+    auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
+    const std::source_location where = detail::coro_access::place(c);
+    return detail::start_task(std::move(c), options, where);
+}
+template<class F>
+    requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>>)
+auto create_task(F&& fn, task_options options) {
+    return create_task(options, std::forward<F>(fn));
+}
+template<class A>
+    requires detail::unmoved<A>
+// clang-format off: g++ shows the line of the name alone
+void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
+// clang-format on
+template<class F, class... Args>
+    requires(!detail::awaitable<F> && !detail::unmoved<F> && !std::is_same_v<std::remove_cvref_t<F>, task_options> &&
+                !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
+// clang-format off: g++ shows the line of the name alone
+void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
+// clang-format on
+
+/// Cancels a task from any thread. It may outlive the task. Copyable.
+class task_canceller {
+public:
+    task_canceller() = default;
+    /// Asks the task's loop to cancel it. Nothing happens if the task or its loop has ended.
+    void cancel(std::string message = {}) const;
+
+private:
+    friend task_canceller detail::make_canceller(detail::task_base& task);
+    std::shared_ptr<detail::canceller_state> state_;
+};
+
+template<class T>
+task_canceller task<T>::canceller() const {
+    return detail::make_canceller(this->get());
+}
 
 /// A handle to a task of any result type: current_task() and all_tasks() give it, and a task<T> converts to it.
 class any_task {
@@ -272,47 +319,6 @@ private:
 any_task current_task() noexcept;
 /// All tasks of the running loop that have not ended, oldest first.
 std::vector<any_task> all_tasks();
-
-/// Starts any awaitable beside the caller, at the loop's next turn. A coro costs no extra frame. Whatever the awaitable
-/// refers to must outlive the task; to give the task things of its own, use the form with a function and arguments.
-template<class A>
-    requires(detail::awaitable<A> && !std::is_lvalue_reference_v<A>)
-auto create_task(
-    A&& awaitable, task_options options = {}, std::source_location where = std::source_location::current()) {
-    return detail::start_task(detail::to_coro(std::forward<A>(awaitable)), options, where);
-}
-
-/// Starts fn(args...) beside the caller; fn and args are moved into the task and live as long as it runs.
-template<class F, class... Args>
-    requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
-auto create_task(F&& fn, Args&&... args) {
-    auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
-    const std::source_location where = detail::coro_access::place(c);
-    return detail::start_task(std::move(c), task_options{}, where);
-}
-template<class F, class... Args>
-    requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
-auto create_task(task_options options, F&& fn, Args&&... args) {
-    auto c = detail::invoke_in_coro(std::forward<F>(fn), std::forward<Args>(args)...);
-    const std::source_location where = detail::coro_access::place(c);
-    return detail::start_task(std::move(c), options, where);
-}
-template<class F>
-    requires(!detail::awaitable<F> && std::invocable<std::decay_t<F>>)
-auto create_task(F&& fn, task_options options) {
-    return create_task(options, std::forward<F>(fn));
-}
-template<class A>
-    requires detail::unmoved<A>
-// clang-format off: g++ shows the line of the name alone
-void create_task(A&& awaitable, task_options options = {}) = AIO_DETAIL_DELETE("a coroutine is awaited once: give it away with std::move");
-// clang-format on
-template<class F, class... Args>
-    requires(!detail::awaitable<F> && !detail::unmoved<F> && !std::is_same_v<std::remove_cvref_t<F>, task_options> &&
-                !std::invocable<std::decay_t<F>, std::decay_t<Args>...>)
-// clang-format off: g++ shows the line of the name alone
-void create_task(F&& fn, Args&&... args) = AIO_DETAIL_DELETE("create_task() takes an awaitable, or a function and the arguments that it is called with");
-// clang-format on
 
 }  // namespace aio::inline v0
 
