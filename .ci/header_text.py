@@ -98,7 +98,7 @@ def link_of(name):
 
 def title_of(page):
     with open(page, encoding="utf-8") as text:
-        return text.readline().lstrip("# ").strip()
+        return next(line for line in text if line.startswith("# ")).lstrip("# ").strip()
 
 
 def link_text(text):

@@ -123,7 +123,7 @@ class Reference:
             for header in groups[part]:
                 page, entries = self.page_name(header), self.pages.get(header, {})
                 text = self.page(header)
-                (folder / page).write_text(text)
+                (folder / page).write_text(self.front_matter(header) + text)
                 about = "Types that several headers use." if header == "shared" else re.split(r"(?<=[.:;]) |\n", self.opening_of(header))[0].rstrip(";:,")
                 names = ", ".join(f"[`{n.split('::')[-1]}`]({page}#{self.anchor(n)})" for n in self.in_order(header, entries))
                 rows.append(f"| [{header.replace('aio/', '')}]({page}) | {about}{'.' if about[-1] != '.' else ''}<br>{names} |")
@@ -133,6 +133,16 @@ class Reference:
             nav.append((part, under))
         (folder / "index.md").write_text("\n\n".join(index) + "\n")
         return nav
+
+    def front_matter(self, header):
+        """A tag for the page of a name that begins other names, as `queue` begins queue_full: the search puts pages with a tag before all
+        others, and would prefer the longer names, since they are rarer words. The search ignores `with`, but not `with_`."""
+        stem = header.rsplit("/", 1)[-1].replace(".hpp", "")
+        if "aio::" + stem not in self.pages.get(header, {}):
+            return ""
+        shorts = [name.rsplit("::", 1)[-1] for names in self.pages.values() for name in names]
+        begins = any(short.startswith(stem) and short != stem and not re.fullmatch(rf"{stem}_(options|statistics)", short) for short in shorts)
+        return f"---\ntags: [{stem}{'_' if stem == 'with' else ''}]\n---\n\n" if begins or stem == "with" else ""
 
     def nameless(self):
         """The public headers that declare no name of their own: those that include others, and those that specialise a template."""

@@ -16,8 +16,13 @@ import threading
 
 PICTURES = ["index", "from_asyncio/rules", "from_asyncio/index", "reference/queue", "reference/index", "guide/http"]
 # What is typed into the search -> the page that has to come first.
-FOUND_FIRST = {"task_group": "/reference/task_group/", "timeout": "/reference/timeout/", "gather": "/reference/gather/", "semaphore": "/reference/semaphore/",
-               "to_thread": "/reference/executor/", "create_task": "/reference/task/", "websocket": "/reference/http_websocket/", "sleep": "/reference/sleep/"}
+FOUND_FIRST = {"queue": "/reference/queue/", "gather": "/reference/gather/", "lock": "/reference/lock/", "semaphore": "/reference/semaphore/",
+               "timeout": "/reference/timeout/", "task": "/reference/task/", "task_group": "/reference/task_group/", "with": "/reference/with/",
+               "sleep": "/reference/sleep/", "stream": "/reference/stream/", "server": "/reference/server/", "file": "/reference/file/",
+               "subprocess": "/reference/subprocess/", "workers": "/reference/workers/", "shared_queue": "/reference/shared_queue/",
+               "run_main": "/reference/run/", "finally": "/reference/finally/", "to_thread": "/reference/executor/", "create_task": "/reference/task/",
+               "websocket": "/reference/http_websocket/", "http": "/guide/http/", "sql": "/guide/sql/", "sqlite": "/guide/sql/",
+               "postgres": "/guide/sql/", "jetstream": "/guide/machines/", "deadlock": "/guide/debugging/"}
 BROWSER = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
 
 PROBE = """<!doctype html><body>FRAMES<pre id=found></pre><script>
