@@ -7,6 +7,7 @@
 
 #include <aio/jetstream.hpp>
 
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <set>
@@ -17,8 +18,9 @@ using text_queue = jetstream::queue<std::string>;
 
 namespace {
 
-constexpr std::size_t connections = 40, consumers = 1000, producers = 20;
-constexpr int items_each = 40;
+constexpr std::size_t connections = 40, consumers = 1000, producers = 20, of_dead_letters = 5;
+constexpr int items_each = 40, most_deliveries = 3;
+constexpr std::chrono::minutes duplicate_window{2};
 constexpr auto faulty_time = std::chrono::minutes(AIO_TEST_SANITIZED ? 30 : 120);
 constexpr std::size_t maxsize = 100;
 
@@ -32,7 +34,10 @@ public:
     simulation(std::uint64_t seed, std::deque<std::string>& events) : seed_(seed), events_(events), model_(3, seed) {
         aio::detail::seed_random(seed);
         model_.take_over();
-        model_.log = [this](const std::string& item, const char* what) { happened(item, what); };
+        model_.log = [this](const std::string& stream, const std::string& headers, const std::string& item,
+                         const std::string& what) {
+            stream == "work" ? happened(item, what) : happened_to_letter(headers, item, what);
+        };
     }
     simulation(const simulation&) = delete;
     simulation& operator=(const simulation&) = delete;
@@ -43,6 +48,12 @@ public:
         balance();
     }
     std::string wrong;
+    std::string counts() const {
+        const auto done = [this](const std::string& item) { return processed_.count(item) > 0; };
+        return std::to_string(stored_.size()) + " items, " + std::to_string(buried_.size()) + " in the dead letters, " +
+            std::to_string(std::count_if(buried_.begin(), buried_.end(), done)) + " of those done, too, " +
+            std::to_string(late_letters_) + " there again after the duplicate_window";
+    }
 
 private:
     static std::string at_what_time() {
@@ -68,13 +79,39 @@ private:
             uncounted_.insert(item);
         } else if (what == "acked") {
             if (++acked_[item] < stored_[item]) return;  // another message for it is left
-            check(processed_.count(item) > 0, item + " was acknowledged, and nobody has done it");
+            check(processed_.count(item) + buried_.count(item) > 0,
+                item + " was acknowledged, and is neither done nor in the dead letters");
             gone_.insert(item);
         } else {
             check(seed_ % 3 == 1, item + " was dropped");
             gone_.insert(item);
             dropped_.insert(item);
         }
+    }
+    void happened_to_letter(const std::string& headers, const std::string& item, const std::string& what) {
+        note("the dead letter " + item + " " + what);
+        if (what == "stored") {
+            const auto number = [&](const char* name) {
+                return std::stoi(std::string(aio::detail::header_in(headers, name)));
+            };
+            const int sequence = number("Aio-Sequence"), deliveries = number("Aio-Deliveries");
+            const aio::time_point now = aio::get_running_loop().time();
+            const auto [at, is_new] = letters_.emplace(sequence, now);
+            check(is_new || now - at->second >= duplicate_window, item + " is in the dead letters twice");
+            if (!is_new) ++late_letters_;
+            at->second = now;
+            buried_.insert(item);
+            burials_.emplace(item, deliveries);
+            check(deliveries >= most_deliveries, item + " is in the dead letters too early");
+        } else if (what == "acked") {
+            check(
+                letters_read_.count(item) > 0, "the dead letter " + item + " was acknowledged, and nobody has read it");
+        }
+    }
+    /// A tenth of the items fails, whoever gets them.
+    bool is_poison(const std::string& item) const { return buries_ && item.back() == '7'; }
+    bool count_lost(const std::string& item) {
+        return forgotten_.count(item) > 0 || uncounted_.count(item) > 0 || stored_[item] > 1;
     }
     aio::coro<> pause(std::uint64_t most_ms) {
         const std::chrono::milliseconds some(model_.below(most_ms) + 1);
@@ -123,8 +160,9 @@ private:
             const int times = q.delivery();
             // A delivery that was held up on its way may come behind a later one, but none comes twice.
             const bool again = !given_.emplace(item, times).second;
-            const bool count_lost = forgotten_.count(item) > 0 || uncounted_.count(item) > 0 || stored_[item] > 1;
-            check(!again || count_lost, item + " comes again, and is not marked");
+            check(!again || count_lost(item), item + " comes again, and is not marked");
+            check(!buries_ || times <= most_deliveries || replicated_ || count_lost(item),
+                item + " comes too often, and is not in the dead letters");
             if (forgotten_.count(item) && !uncounted_.count(item))
                 check(times > 1, item + " was forgotten, and is not marked");
             if (model_.chance(50)) {
@@ -132,13 +170,15 @@ private:
             } else {
                 co_await pause(20'000);
             }
-            if (model_.chance(50)) co_return;
-            if (model_.chance(50)) {
+            const bool poison = is_poison(item);
+            if (model_.chance(poison ? 500 : 50)) co_return;
+            if (poison || model_.chance(50)) {
                 const std::chrono::milliseconds rest(model_.below(30'000));
                 q.retry_later(rest);
                 continue;
             }
             processed_.insert(item);
+            finished_.emplace(item, times);
             ++done_;
             jetstream::acknowledgement known = q.task_done();
             if (!model_.chance(100)) continue;
@@ -150,6 +190,19 @@ private:
             } catch (const aio::timeout_error&) { note(item + ": no server knows that it is done"); }
         }
         co_await q.get();  // and ends with it
+    }
+    aio::coro<> read_dead_letters(text_queue& q) {
+        for (;;) {
+            const std::string item = co_await q.get();
+            co_await pause(20'000);
+            check(buried_.count(item) > 0, item + " comes from the dead letters, and never went there");
+            if (model_.chance(50)) {
+                q.retry_later(1s);
+                continue;
+            }
+            letters_read_.insert(item);
+            q.task_done();
+        }
     }
     /// A consumer that ends is followed by another one.
     aio::coro<> keep(text_queue& q) {
@@ -183,6 +236,11 @@ private:
             } catch (const jetstream::error&) {}  // no server can say
         }
         for (const std::string& item : before) check(gone_.count(item) > 0, "join() has ended, and left " + item);
+    }
+    aio::coro<> join_dead_letters(text_queue& q) {
+        co_await q.join();
+        for (const std::string& item : buried_)
+            check(letters_read_.count(item) > 0, "join() of the dead letters has ended, and left " + item);
     }
     aio::coro<> shut_down(text_queue& q) {
         for (bool known = false; !known;) {
@@ -239,15 +297,23 @@ private:
     }
 
     aio::coro<> hours_of_faults() {
-        std::vector<text_queue*> queues;
+        std::vector<text_queue*> queues, letters;
         constexpr jetstream::connect_options patient{.retry_first = true};
         for (std::size_t i = 0; i < connections; ++i) {
             auto& js = co_await aio::enter(jetstream::connect("nats://0,nats://1,nats://2", patient));
-            const jetstream::queue_options options{
+            jetstream::queue_options options{
                 .maxsize = maxsize, .replicas = replicated_ ? 3 : 1, .prefetch = i % 4 == 0 ? 2U : 0U};
+            if (buries_) {
+                options.max_deliver = most_deliveries;
+                options.dead_letters = "letters";
+            }
             queues.push_back(&co_await aio::enter(js.queue<std::string>("work", options)));
+            const jetstream::queue_options plain{};
+            if (buries_ && letters.size() < of_dead_letters)
+                letters.push_back(&co_await aio::enter(js.queue<std::string>("letters", plain)));
         }
-        aio::background_tasks working, putting;
+        aio::background_tasks working, reading;
+        for (text_queue* q : letters) reading.create_task(read_dead_letters(*q));
         for (std::size_t i = 0; i < consumers; ++i) working.create_task(keep(*queues[i % connections]));
         std::vector<aio::task<>> rest;
         for (std::size_t i = 0; i < producers; ++i) rest.push_back(aio::create_task(produce(*queues[i], i)));
@@ -263,8 +329,10 @@ private:
                 co_await aio::sleep(std::chrono::minutes(1));
             check(ended_ == consumers, std::to_string(consumers - ended_) + " get() hang after the shutdown");
         }
+        if (buries_) co_await join_dead_letters(*letters[0]);
         stopping_ = true;
         co_await working.shutdown();
+        co_await reading.shutdown();
         jetstream::queue_statistics sum{};
         for (const text_queue* q : queues) {
             const jetstream::queue_statistics s = q->statistics();
@@ -274,6 +342,7 @@ private:
             sum.acknowledged += s.acknowledged;
             sum.given_back += s.given_back;
             sum.dropped += s.dropped;
+            sum.dead += s.dead;
             check(s.held == 0 && s.ready == 0 && s.tasks_getting == 0 && s.tasks_putting == 0, "a queue is not idle");
         }
         check(sum.put == returned_.size(), "statistics: put");
@@ -281,8 +350,9 @@ private:
         check(sum.redelivered <= sum.received, "statistics: redelivered");
         check(sum.received <= model_.find("work")->deliveries, "statistics: received");
         // What has come was done, given back, or dropped by an immediate shutdown.
-        check(seed_ % 3 == 1 || sum.received == sum.acknowledged + sum.given_back + sum.dropped,
+        check(seed_ % 3 == 1 || sum.received == sum.acknowledged + sum.given_back + sum.dropped + sum.dead,
             "statistics: given back");
+        check(sum.dead >= buried_.size(), "statistics: dead");
     }
 
     void balance() {
@@ -291,191 +361,67 @@ private:
         check(model_.peers() == 0, "a connection is left");
         for (const std::string& item : returned_) check(stored_.count(item) == 1, item + " is not stored");
         for (const auto& [item, times] : stored_) {
-            check(processed_.count(item) + dropped_.count(item) > 0, item + " is lost");
+            check(processed_.count(item) + dropped_.count(item) + buried_.count(item) > 0, item + " is lost");
         }
+        // An item is done and in the dead letters if the servers gave it again after the delivery that was done: its
+        // process was cut off for ack_wait, or its acknowledgement was lost. One delivery never ends in both.
+        for (const auto& [item, times] : finished_) {
+            check(count_lost(item) || replicated_ || burials_.count({item, times}) == 0,
+                item + " is done and in the dead letters, by the same delivery");
+        }
+        check(!buries_ || seed_ % 3 == 1 || !buried_.empty(), "nothing is in the dead letters");
         check(stored_.size() > 50, "too little has happened");
     }
 
     const std::uint64_t seed_;
     /// A queue with replicas may have two messages for an item, and still gives each item: queue_again.cpp.
     const bool replicated_ = seed_ % 4 == 2;
+    /// Items that fail too often go to the dead letters.
+    const bool buries_ = seed_ % 5 != 1;
     std::deque<std::string>& events_;  // the last ones
     nats_model model_;
     std::map<std::string, int> stored_, acked_;  // messages for each item
     std::set<std::pair<std::string, int>> given_;
-    std::set<std::string> returned_, processed_, gone_, dropped_;
+    std::set<std::pair<std::string, int>> finished_, burials_;  // items, and the count of the delivery
+    std::set<std::string> returned_, processed_, gone_, dropped_, buried_, letters_read_;
+    std::map<int, aio::time_point> letters_;       // dead letters by the item's number: when it was stored last
+    std::size_t late_letters_ = 0;                 // came once more after the duplicate_window
     std::set<std::string> forgotten_, uncounted_;  // by the servers: seeds that are odd
     std::uint64_t done_ = 0;
     std::size_t ended_ = 0;
     bool shut_ = false, stopping_ = false;
 };
 
-aio::coro<std::string> what_is_wrong(std::uint64_t seed, std::deque<std::string>& events) {
+aio::coro<std::string> what_is_wrong(std::uint64_t seed, std::deque<std::string>& events, std::string& counts) {
     simulation s(seed, events);
     co_await aio::wait_for(s.run(), std::chrono::hours(24));
+    counts = s.counts();
     co_return s.wrong;
 }
 
 /// Gives what was wrong, with the last events; empty if nothing was.
-std::string simulate(std::uint64_t seed) {
+std::string simulate(std::uint64_t seed, std::string& counts) {
     std::deque<std::string> events;
     std::string wrong;
     try {
-        wrong = aio::testing::run(what_is_wrong(seed, events), {.seed = seed, .virtual_time = true, .debug = false});
+        wrong = aio::testing::run(
+            what_is_wrong(seed, events, counts), {.seed = seed, .virtual_time = true, .debug = false});
     } catch (const std::exception& e) { wrong = e.what(); }  // a task that waits for ever is a deadlock_error
     if (wrong.empty()) return wrong;
     for (const std::string& event : events) wrong += "\n  " + event;
     return wrong;
 }
 
-/// Calls body(model, queue) with one client of one server.
-template<class Body>
-aio::coro<> with_one_queue(Body body) {
-    nats_model model(1, 1);
-    model.take_over();
-    jetstream::connection& js = co_await aio::enter(jetstream::connect("nats://0"));
-    const jetstream::queue_options plain{};
-    text_queue& q = co_await aio::enter(js.queue<std::string>("work", plain));
-    co_await body(model, q);
-    co_await model.stop();
-}
-
 }  // namespace
-
-AIO_TEST("a process that has not heard of a shutdown, or nobody could tell it, ends its get() all the same") {
-    for (const bool elections : {false, true}) {
-        nats_model model(2, 1);
-        model.take_over();
-        auto& first = co_await aio::enter(jetstream::connect("nats://0"));
-        auto& second = co_await aio::enter(jetstream::connect("nats://1"));
-        const jetstream::queue_options plain{};
-        auto& a = co_await aio::enter(first.queue<std::string>("work", plain));
-        auto& b = co_await aio::enter(second.queue<std::string>("work", plain));
-        aio::task<std::string> waits = aio::create_task(b.get());
-        co_await aio::sleep(1s);
-        model.how.lost_messages = 1000;
-        co_await a.shutdown();
-        if (elections) {  // the connection is made anew, and nobody says what has become of the queue
-            model.elect(20s);
-            model.kill(1);
-            model.start(1);
-        }
-        bool shut = false;
-        try {
-            co_await aio::wait_for(waits, 5min);
-        } catch (const aio::queue_shut_down&) { shut = true; } catch (const aio::timeout_error&) {
-        }
-        EXPECT_TRUE(shut) << elections;
-        co_await model.stop();
-    }
-}
-
-AIO_TEST("an item that the servers have forgotten is given again, is marked, and has the same id") {
-    co_await with_one_queue([](nats_model& model, text_queue& q) -> aio::coro<> {
-        const std::string tea = "tea";
-        co_await q.put(tea, {.id = "order-7"});
-        const std::string first = co_await q.get();
-        EXPECT_EQ(q.delivery(), 1);
-        model.find("work")->forget([] { return true; }, true);
-        auto other = [](text_queue& from) -> aio::coro<> {
-            const std::string item = co_await from.get();
-            EXPECT_EQ(item, "tea");
-            EXPECT_EQ(from.delivery(), 2);
-            EXPECT_EQ(from.id(), "order-7");
-            from.task_done();
-        };
-        model.find("work")->all_current = false;
-        auto gets = aio::create_task(other(q));
-        co_await aio::sleep(120s);
-        EXPECT_EQ(q.statistics().forgotten, 0u);  // the server that is behind may know better
-        model.find("work")->all_current = true;
-        co_await gets;
-        co_await q.join();
-        EXPECT_EQ(q.statistics().forgotten, 1u);
-        q.task_done();  // its consumer is gone, so this does nothing
-        const std::string next = "cake";
-        co_await q.put(next);
-        co_await aio::create_task([](text_queue& from) -> aio::coro<> {
-            const std::string item = co_await from.get();
-            EXPECT_EQ(item, "cake");
-            EXPECT_EQ(from.delivery(), 1);
-            from.task_done();
-        }(q));
-        co_await q.join();
-    });
-}
-
-namespace {
-
-/// Lets the servers forget an item, and cancels a get() that waits for it after this time. Another get() has the item
-/// then. Gives the time that the two took.
-aio::coro<std::chrono::nanoseconds> forgotten_and_cancelled(std::chrono::nanoseconds after) {
-    std::chrono::nanoseconds took{};
-    auto use = [&](nats_model& model, text_queue& q) -> aio::coro<> {
-        const std::string tea = "tea";
-        co_await q.put(tea);
-        const std::string first = co_await q.get();
-        model.find("work")->forget([] { return true; }, true);
-        const aio::time_point start = aio::get_running_loop().time();
-        int got = 0;
-        const auto take = [&got](text_queue& from) -> aio::coro<> {
-            const std::string item = co_await from.get();
-            EXPECT_EQ(item, "tea");
-            EXPECT_GE(from.delivery(), 2);
-            ++got;
-            from.task_done();
-        };
-        aio::task<> gets = aio::create_task(take(q));
-        co_await aio::sleep(after);
-        gets.cancel();
-        try {
-            co_await gets;
-        } catch (const aio::cancelled_error&) {}
-        if (got == 0) {
-            gets = aio::create_task(take(q));
-            co_await aio::wait_for(gets, 10min);
-        }
-        took = aio::get_running_loop().time() - start;
-        co_await q.join();
-        EXPECT_EQ(got, 1);
-        EXPECT_EQ(q.statistics().forgotten, 1u);
-    };
-    co_await with_one_queue(use);
-    co_return took;
-}
-
-}  // namespace
-
-AIO_TEST("a cancel of a get() at every step of the repair of its consumer loses nothing") {
-    const std::chrono::nanoseconds whole = co_await forgotten_and_cancelled(0s);
-    EXPECT_GT(whole, 3s);
-    for (std::chrono::nanoseconds after = 1s; after < whole; after += 1s) co_await forgotten_and_cancelled(after);
-    for (std::chrono::nanoseconds before = 0s; before < 2s; before += before < 60ms ? 500us : 20ms)
-        co_await forgotten_and_cancelled(whole - before);
-}
-
-AIO_TEST("a get() whose consumer is deleted in silence, and made anew under its name, has its item soon") {
-    co_await with_one_queue([](nats_model& model, text_queue& q) -> aio::coro<> {
-        aio::task<std::string> gets = aio::create_task(q.get());
-        co_await aio::sleep(1s);
-        model_stream* const work = model.find("work");
-        const nlohmann::json same = work->consumer;
-        work->forget_pulls(false);
-        work->delete_consumer();
-        work->make_consumer(same);
-        const std::string tea = "tea";
-        co_await q.put(tea);
-        EXPECT_EQ(co_await aio::wait_for(gets, 12s), "tea");  // a third of the ack_wait of 30 s, and some
-    });
-}
 
 PLAIN_TEST("a thousand consumers, and hours of faults: the books balance") {
     const std::uint64_t first = from_environment("AIO_SIMULATION_FIRST", 0);
     const std::uint64_t seeds = from_environment("AIO_SIMULATION_SEEDS", AIO_TEST_SANITIZED ? 1 : 3);
     for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
-        const std::string wrong = simulate(seed);
+        std::string counts;
+        const std::string wrong = simulate(seed, counts);
         EXPECT_TRUE(wrong.empty()) << "seed " << seed << ": " << wrong;
         if (!wrong.empty()) break;
-        if (seeds > 10) std::cout << "seed " << seed << " is right" << std::endl;
+        if (seeds > 10) std::cout << "seed " << seed << " is right: " << counts << std::endl;
     }
 }

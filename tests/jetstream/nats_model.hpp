@@ -91,7 +91,10 @@ public:
         return found == streams_.end() ? nullptr : found->second.get();
     }
     std::size_t peers() const { return peers_.size(); }
-    std::function<void(const std::string& data, const char* what)> log = [](const std::string&, const char*) {};
+    /// What happens to the messages of the streams.
+    std::function<void(
+        const std::string& stream, const std::string& headers, const std::string& data, const char* what)>
+        log = [](const std::string&, const std::string&, const std::string&, const char*) {};
     std::uint64_t below(std::uint64_t n) { return random_() % n; }
     bool chance(unsigned of_a_thousand) { return of_a_thousand > 0 && below(1000) < of_a_thousand; }
 
@@ -308,7 +311,9 @@ private:
                 [this](const std::string& to, const std::string& reply_to, const std::string& headers,
                     const std::string& sent,
                     const std::string& subject) { route(to, reply_to, headers, sent, subject); },
-                [this](const std::string& item, const char* happened) { log(item, happened); }};
+                [this, name](const std::string& headers, const std::string& item, const char* happened) {
+                    log(name, headers, item, happened);
+                }};
             streams_.emplace(name, std::make_unique<model_stream>(body, std::move(h)));
             return find(name)->info().dump();
         }

@@ -34,7 +34,8 @@ public:
         std::function<void(const std::string& to, const std::string& reply, const std::string& headers,
             const std::string& data, const std::string& subject)>
             send;
-        std::function<void(const std::string& data, const char* what)> log;  // stored, acked, dropped
+        // stored, acked, dropped, forgotten, uncounted
+        std::function<void(const std::string& headers, const std::string& data, const char* what)> log;
     };
     model_stream(json wanted, hooks h) : config(std::move(wanted)), hooks_(std::move(h)) {}
 
@@ -76,7 +77,7 @@ public:
             known_[id] = {last_, now};
             order_.push_back(id);
         }
-        hooks_.log(data, "stored");
+        hooks_.log(headers, data, "stored");
         said["seq"] = last_;
         deliver(now);
         return said.dump();
@@ -173,11 +174,11 @@ public:
             if (sequence >= next_) continue;  // it will be given all the same
             pending_.erase(sequence);
             std::erase(again_, sequence);
-            hooks_.log(one.data, "forgotten");
+            hooks_.log(one.headers, one.data, "forgotten");
         }
         if (!counts) return;
         for (auto& [sequence, times] : times_) times = 0;
-        for (const auto& [sequence, one] : items_) hooks_.log(one.data, "uncounted");
+        for (const auto& [sequence, one] : items_) hooks_.log(one.headers, one.data, "uncounted");
     }
     std::size_t purge() {
         const std::size_t n = items_.size();
@@ -217,7 +218,7 @@ private:
     }
     void remove(std::uint64_t sequence, const char* what) {
         const auto found = items_.find(sequence);
-        hooks_.log(found->second.data, what);
+        hooks_.log(found->second.headers, found->second.data, what);
         items_.erase(found);
         pending_.erase(sequence);
         std::erase(again_, sequence);
