@@ -28,11 +28,15 @@ struct follow_lines_options {
 /// gets the name (rotation by renaming), the old one is read to its end first, then the new one from its start; what is
 /// appended to the old one later is not seen. When the file is truncated (copytruncate), it is read from its start
 /// again; if it has grown beyond its old size before that is noticed, the new lines up to that size are lost, as with
-/// tail. A last line without an ending is given when its file is replaced or truncated.
+/// tail. A last line without an ending is given when its file is replaced or truncated. path may be a link: another
+/// target is another file. A line may have any length. Two renames in quick succession hide the file between them.
 ///
-/// Throws, from next(): std::system_error that names the path: EINVAL for what is no regular file, ENOENT if the folder
-/// is missing or has gone, ENOSPC and EMFILE with the limit of the system that was reached. Revertible: a cancel ends
-/// the generator; no line is taken that was not given. Source: tail -F of the GNU coreutils.
+/// Throws, from next(): std::system_error that names the path: EISDIR for a folder, EINVAL for another thing that is no
+/// regular file, ENOSPC and EMFILE with the limit of the system that was reached. ENOENT: the folder is missing, was
+/// removed or renamed, or is another one now, because a name above it or a link to it was changed; the lines of the
+/// file that is open come before the error. The kernel gives no notice of what another machine changes on a network
+/// file system, of a file system that is mounted over a part of the path, and of folders that may not be read.
+/// Revertible: a cancel ends the generator; no line is taken that was not given. Source: tail -F of the GNU coreutils.
 async_generator<std::string> follow_lines(std::filesystem::path path, follow_lines_options options = {});
 
 }  // namespace aio::inline v0

@@ -1,11 +1,16 @@
 // follow_lines. The file is watched by its inode and its folder for its name, and both before they are looked at; so
 // nothing can happen between a look and the wait. Each notice only says: look again.
+//
+// The path may come to name nothing, or something else, in more ways. An open file keeps its removed folder alive for
+// the kernel, which gives no IN_DELETE_SELF then: so the folder above is watched, too. A folder further above, or a
+// link to one, may be renamed or replaced. The name may be a link, whose target lies in another folder.
 
 #include "io/inotify.hpp"
 #include "io/line_source.hpp"
 
 #include <aio/follow_lines.hpp>
 
+#include <climits>
 #include <memory>
 #include <optional>
 
@@ -19,6 +24,14 @@ namespace {
 constexpr std::uint32_t of_the_file = IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF;
 constexpr std::uint32_t of_the_folder =
     IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+constexpr std::uint32_t of_a_name_above = IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_DONT_FOLLOW | IN_MASK_ADD;
+constexpr std::uint32_t of_the_folder_above = IN_DELETE | IN_ONLYDIR | IN_MASK_ADD;
+
+/// The folder of what path names, "." for a mere name.
+std::string folder_of(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
 
 bool same_file(const struct stat& a, const struct stat& b) noexcept {
     return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
@@ -30,14 +43,19 @@ public:
         const std::string& whole = path_.native();
         const std::size_t slash = whole.rfind('/');
         name_ = slash == std::string::npos ? whole : whole.substr(slash + 1);
-        const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : whole.substr(0, slash);
+        folder_ = folder_of(whole);
         error_ = name_.empty() ? EISDIR : kernel_.error();
         if (error_ != 0) return;
-        folder_watch_ = kernel_.watch(folder.c_str(), of_the_folder);
+        if (::stat(folder_.c_str(), &folder_status_) != 0) {
+            error_ = errno;
+            return;
+        }
+        folder_watch_ = kernel_.watch(folder_.c_str(), of_the_folder);
         if (folder_watch_ < 0) {
             error_ = -folder_watch_;
             return;
         }
+        if (!watch_above()) return;
         opening o = open_regular();
         if (o.error != 0 && o.error != ENOENT) {
             error_ = o.error;
@@ -66,6 +84,29 @@ public:
         if (::stat(path_.c_str(), &now) != 0) return false;
         return !has_file() || (::fstat(file_->fd, &read) == 0 && !same_file(now, read));
     }
+    /// True if the folder that is watched was removed, or its name is another one's or nobody's now.
+    bool folder_gone() const noexcept {
+        struct stat now{};
+        return folder_deleted_ || ::stat(folder_.c_str(), &now) != 0 || now.st_nlink == 0 ||
+            !same_file(now, folder_status_);
+    }
+    [[noreturn]] void fail_folder_gone() const {
+        throw_system_error(ENOENT, "follow " + path_.native() + ", whose folder has gone");
+    }
+    /// If the name is a link: watches the folders of the names that it leads to.
+    void watch_links() {
+        std::string at = path_.native();
+        for (int links = 0; links < 40; ++links) {  // as the kernel
+            char target[PATH_MAX];
+            const ssize_t size = ::readlink(at.c_str(), target, sizeof target);
+            if (size <= 0) return;
+            std::string next(target, static_cast<std::size_t>(size));
+            at = next.front() == '/' ? std::move(next) : folder_of(at) + "/" + next;
+            const int number = kernel_.watch(folder_of(at).c_str(), of_the_folder | IN_MASK_ADD);
+            if (number == -ENOSPC) inotify::fail(ENOSPC, "follow " + path_.native());
+            if (number >= 0) kernel_.watch((folder_of(at) + "/..").c_str(), of_the_folder_above);
+        }
+    }
     coro<> close() {
         lines_.reset();
         if (file_watch_ >= 0) kernel_.forget(std::exchange(file_watch_, -1));
@@ -88,19 +129,30 @@ public:
                 fd_ready ready = kernel_.ready();
                 co_await std::move(ready);
             }
+            // Most of what else is created in the folder, or deleted above it, does not concern the path.
             bool changed = false;
             for (const notice& n : notices_) {
-                constexpr std::uint32_t gone = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED;
-                if (n.watch == folder_watch_ && (n.mask & gone)) {
-                    throw_system_error(ENOENT, "follow " + path_.native() + ", whose folder has gone");
-                }
-                changed = changed || n.watch != folder_watch_ || n.name == name_;
+                // From now on a new folder may have its number.
+                const bool deleted = (n.mask & (IN_DELETE_SELF | IN_IGNORED | IN_UNMOUNT)) != 0;
+                folder_deleted_ = folder_deleted_ || (deleted && n.watch == folder_watch_);
+                const bool another = n.watch == folder_watch_ && !n.name.empty() && n.name != name_;
+                const bool another_above = (n.mask & IN_DELETE) != 0 && (n.mask & IN_ISDIR) == 0;
+                changed = changed || !(another || another_above);
             }
             if (changed) co_return;
         }
     }
 
 private:
+    /// Watches the folder above the folder, and each name that path leads through. What may not be read is left out.
+    bool watch_above() {
+        int number = kernel_.watch((folder_ + "/..").c_str(), of_the_folder_above);
+        for (std::string at = folder_; number != -ENOSPC && at != "." && at != "/"; at = folder_of(at)) {
+            number = kernel_.watch(at.c_str(), of_a_name_above);
+        }
+        if (number == -ENOSPC) error_ = ENOSPC;
+        return error_ == 0;
+    }
     opening open_regular() const noexcept {
         opening o;
         o.fd = open_cloexec(path_.c_str(), O_RDONLY | O_NONBLOCK);
@@ -126,9 +178,12 @@ private:
 
     std::filesystem::path path_;
     std::string name_;
+    std::string folder_;
+    struct stat folder_status_{};
     inotify kernel_;
     int error_ = 0;
     int folder_watch_ = -1;
+    bool folder_deleted_ = false;
     int file_watch_ = -1;
     file_ref file_;
     std::optional<line_source> lines_;
@@ -139,7 +194,10 @@ async_generator<std::string> follow(std::unique_ptr<follower> f) {
     f->require_good();
     std::string line;
     for (;;) {
-        const bool replaced = f->replaced();  // looked at before the old file is read to its end
+        f->watch_links();
+        // Looked at before the old file is read to its end.
+        const bool gone = f->folder_gone();
+        const bool replaced = gone || f->replaced();
         while (f->has_file()) {
             const bool more = co_await f->lines().more();
             while (f->lines().next()) {
@@ -156,6 +214,7 @@ async_generator<std::string> follow(std::unique_ptr<follower> f) {
             }
             if (!truncated) co_await f->close();
         }
+        if (gone) f->fail_folder_gone();
         if (!f->has_file()) co_await f->open();
         if (!replaced || !f->has_file()) co_await f->notice_of_change();
     }

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -173,6 +174,85 @@ AIO_REAL_TEST("what cannot be followed is an error that names the path") {
     const auto e = co_await failure_of([&]() -> aio::coro<> { co_await aio::wait_for(pending, 20s); });
     EXPECT_NE(std::string(e.what()).find("whose folder has gone"), std::string::npos) << e.what();
     EXPECT_THROW(static_cast<void>(aio::follow_lines(std::string("/etc\0x", 6))), std::invalid_argument);
+}
+
+AIO_REAL_TEST("a folder that goes or is replaced is an error, in each way, after the lines of the open file") {
+    const auto removed = [](const fs::path& dir) { fs::remove_all(dir / "a"); };
+    const auto removed_step_by_step = [](const fs::path& dir) {
+        fs::remove(dir / "a/b/log");
+        fs::remove(dir / "a/b");
+    };
+    const auto made_again = [](const fs::path& dir) {
+        fs::remove_all(dir / "a/b");
+        fs::create_directory(dir / "a/b");
+        put(dir / "a/b/log", "of the new folder\n");
+    };
+    const auto renamed = [](const fs::path& dir) { fs::rename(dir / "a/b", dir / "a/c"); };
+    const auto renamed_above = [](const fs::path& dir) { fs::rename(dir / "a", dir / "c"); };
+    const auto another_renamed_here = [](const fs::path& dir) {
+        fs::create_directory(dir / "new");
+        fs::remove(dir / "a/b/log");
+        fs::rename(dir / "new", dir / "a/b");
+    };
+    const auto linked_elsewhere = [](const fs::path& dir) {
+        fs::create_directories(dir / "other/b");
+        fs::create_symlink("other", dir / "new");
+        fs::rename(dir / "new", dir / "link");
+    };
+    const std::vector<std::function<void(const fs::path&)>> ways = {
+        removed, removed_step_by_step, made_again, renamed, renamed_above, another_renamed_here, linked_elsewhere};
+    for (std::size_t way = 0; way < ways.size(); ++way) {
+        for (const bool open : {true, false}) {
+            const folder dir;
+            fs::create_directories(dir / "a/b");
+            fs::create_symlink("a", dir / "link");
+            if (open) put(dir / "a/b/log", "");
+            auto lines = aio::follow_lines(way == ways.size() - 1 ? dir / "link/b/log" : dir / "a/b/log");
+            if (open) {
+                append(dir / "a/b/log", "one\n");
+                EXPECT_EQ(co_await next(lines), "one");
+            }
+            auto pending = aio::create_task(lines.next());
+            co_await aio::sleep(5ms);
+            if (open) append(dir / "a/b/log", "the last\n");
+            ways[way](dir / "");
+            if (open) {
+                auto line = co_await aio::wait_for(pending, 20s);
+                AIO_REQUIRE(line);
+                EXPECT_EQ(*line, "the last");
+                pending = aio::create_task(lines.next());
+            }
+            const auto e = co_await failure_of([&]() -> aio::coro<> { co_await aio::wait_for(pending, 20s); });
+            EXPECT_NE(std::string(e.what()).find("whose folder has gone"), std::string::npos) << way << e.what();
+        }
+    }
+}
+
+AIO_REAL_TEST("a name that is a link follows its target, also in another folder") {
+    const folder dir;
+    fs::create_directories(dir / "data");
+    put(dir / "data/real", "");
+    fs::create_symlink("data/real", dir / "step");
+    fs::create_symlink("step", dir / "log");
+    auto lines = aio::follow_lines(dir / "log");
+    append(dir / "data/real", "one\n");
+    EXPECT_EQ(co_await next(lines), "one");
+    aio::task<std::string*> pending;
+    EXPECT_TRUE(co_await silent(lines, pending));
+    fs::rename(dir / "data/real", dir / "data/real.1");
+    co_await aio::sleep(5ms);  // it has seen that there is no file
+    put(dir / "data/real", "two\n");
+    auto line = co_await aio::wait_for(pending, 20s);
+    AIO_REQUIRE(line);
+    EXPECT_EQ(*line, "two");
+    EXPECT_TRUE(co_await silent(lines, pending));
+    put(dir / "data/other", "three\n");
+    fs::create_symlink("data/other", dir / "new");
+    fs::rename(dir / "new", dir / "step");
+    line = co_await aio::wait_for(pending, 20s);
+    AIO_REQUIRE(line);
+    EXPECT_EQ(*line, "three");
+    co_await lines.aclose();
 }
 
 PLAIN_TEST("a file that is followed, cancelled and left at every step, and without memory, leaks nothing") {
