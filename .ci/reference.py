@@ -101,14 +101,16 @@ class Reference:
     def write(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
         for header, entries in self.pages.items():
+            twins = self.twins(header)
             for name, elements in entries.items():
                 short = name[len("aio::"):]
                 linked[short] = f"{self.page_name(header)}#{self.anchor(name)}"
                 for kind, element in elements:
                     if kind in ("class", "struct"):
+                        at = self.anchor(twins.get(name, name))
                         for called, members, _ in self.gathered(element, set()):
                             if not called.startswith("operator"):
-                                anchor = f"#{self.anchor(name)}-{self.anchor(called)}" if members[0].get("kind") == "function" else f"#{self.anchor(name)}"
+                                anchor = f"#{at}-{self.anchor(called)}" if members[0].get("kind") == "function" else f"#{at}"
                                 linked[f"{short}::{called}"] = self.page_name(header) + anchor
         nav, groups = [], {}
         index = ["# Reference", "This is every public name, by the header that declares it. The pages are made from the headers' comments; a name or a member "
@@ -150,16 +152,32 @@ class Reference:
         return [header for header in headers if "/detail/" not in header and header not in self.pages]
 
     def in_order(self, header, entries):
-        """The names of a header as a reader needs them: the one that the header is named for, then the others as they stand there, then enums
-        and tags, then options."""
+        """The names of a header as a reader needs them: the one that the header is named for, then the others as they stand there, then
+        errors, enums and tags, and options."""
         stem = header.rsplit("/", 1)[-1].replace(".hpp", "")
 
         def rank(entry):
             name, (kind, element) = entry[0].rsplit("::", 1)[-1], entry[1][0]
             tag = name.endswith("_t") or f"{entry[0]}_t" in entries  # a type that only chooses an overload, and its value
-            return name != stem, name.endswith(("options", "_statistics")), tag or kind == "enum", self.place(element)
+            return name != stem, name.endswith(("options", "_statistics")), tag or kind == "enum", self.is_error(element), self.place(element)
 
         return dict(sorted(entries.items(), key=rank))
+
+    def twins(self, header):
+        """{a class: another one of the page that has the same members, because both have them all from the same base}"""
+        first, found = {}, {}
+        for name, elements in self.in_order(header, self.pages[header]).items():
+            kind, element = elements[0]
+            bases = [base.get("refid") for base in element.findall("basecompoundref")]
+            if kind == "class" and len(bases) == 1 and all(base != name.rsplit("::", 1)[-1] for _, _, base in self.gathered(element, set())):
+                if first.setdefault(bases[0], name) != name:
+                    found[name] = first[bases[0]]
+        return found
+
+    def is_error(self, element):
+        """Whether this is a class that derives from an exception of the standard library."""
+        bases = element.findall("basecompoundref")
+        return any(plain(base).startswith("std::") or (base.get("refid") in self.compounds and self.is_error(self.compounds[base.get("refid")])) for base in bases)
 
     def code_of(self, text):
         """The lines of the signatures of a page."""
@@ -182,6 +200,7 @@ class Reference:
             lines = self.lines("include/" + header)
             comments = [comment_at(lines, i + 1) for i, line in enumerate(lines) if i and lines[i - 1].startswith("///") and not line.startswith("///")]
             return "\n\n".join(out + [markdown(comment, link_text) for comment in comments]) + "\n"
+        twins = self.twins(header)
         for name, elements in self.in_order(header, self.pages[header]).items():
             here.update({"namespace": "".join(part + "::" for part in name.split("::")[1:-1]), "class": name[len("aio::"):]})
             out.append(f"## {name[len('aio::'):].replace('<', '&lt;').replace('*', chr(92) + '*')} {{ #{self.anchor(name)} }}")
@@ -197,7 +216,9 @@ class Reference:
                     out.append(markdown(comment, link_text))
                 if kind == "enum":
                     out += self.enum_values(element)
-                if kind in ("class", "struct"):
+                if name in twins:
+                    out.append(f"It has the same members as [`{twins[name]}`](#{self.anchor(twins[name])}).")
+                elif kind in ("class", "struct"):
                     out += self.members(name, element)
             if not documented:
                 where, line = self.place(elements[0][1])

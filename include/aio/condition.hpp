@@ -87,7 +87,7 @@ public:
     detail::lock_acquire acquire() noexcept { return lock_->acquire(); }
     void release() { lock_->release(); }                      // Gives the lock back, as lock::release() does.
     bool locked() const noexcept { return lock_->locked(); }  // True if a task has the lock.
-    /// Waits for the lock as acquire() does, and gives a guard that releases it.
+    /// Waits for the lock, and gives a guard that releases it. Completes, is cancelled and fails as acquire().
     detail::lock_scoped scoped() noexcept { return lock_->scoped(); }
     detail::lock_acquire enter() noexcept { return lock_->acquire(); }
     std::suspend_never exit(std::exception_ptr error) { return lock_->exit(std::move(error)); }

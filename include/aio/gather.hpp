@@ -216,22 +216,27 @@ coro<std::conditional_t<Collect, collect_tuple_t<A...>, gather_tuple_t<A...>>> g
 
 }  // namespace detail
 
-/// Awaits all, and gives a std::tuple of the results in the order given. Coroutines, operations, tasks and futures may
-/// be mixed.
+/// Runs all awaitables at once, and gives a std::tuple of their results, in the order given, when all have ended.
+/// Coroutines, operations, tasks and futures may be mixed; they are kept until then, but what a coroutine refers to has
+/// to live as long, too. Throws the first error of a child, once the coroutines that it was given have ended (rule 87).
+/// A cancel cancels all children; cancelled_error is thrown once those coroutines have ended, even if they have given
+/// values (rules 90, 91). Throws std::logic_error for a task or future of another loop.
 template<class... A>
     requires(detail::awaitable<A> && ...)
 AIO_DETAIL_WRAPPER auto gather(A&&... awaitables) {
     return detail::gather_tuple<false, A...>(std::forward<A>(awaitables)...);
 }
-/// Awaits the elements of a range, and gives a std::vector of the results, or nothing for a range of void. The elements
-/// of an rvalue range are given away. Cancellation and errors are those of gather(awaitables...).
+/// Runs the elements of a range at once, and gives a std::vector of their results, or nothing for a range of void. The
+/// elements of an rvalue range are given away; an lvalue range must live until gather() has ended. Is cancelled and
+/// fails as gather(awaitables...). An error of the range itself is thrown once the children have ended.
 template<class R>
     requires(detail::range<R> && !detail::awaitable<R> && detail::awaitable<detail::given_element_t<R>>)
 AIO_DETAIL_WRAPPER auto gather(R&& range, gather_options options = {}) {
     return detail::gather_range<detail::kept_range_t<R>, false>(
         detail::kept_range<R>(std::forward<R>(range)), options.limit);
 }
-/// Waits for all, whatever happens, and gives a result for each: errors and cancellations included (rule 89).
+/// Waits for all, also if one fails, and gives an aio::result for each: a value, an error or a cancellation (rule 89).
+/// Throws only the cancelled_error of its own cancel, once the children have ended (rule 91).
 template<class... A>
     requires(detail::awaitable<A> && ...)
 AIO_DETAIL_WRAPPER auto gather(return_exceptions_t, A&&... awaitables) {

@@ -94,7 +94,7 @@ public:
     /// False, too, between a release and the moment at which the next waiter takes the lock.
     bool locked() const noexcept { return holder_ != 0; }
 
-    /// Waits for the lock as acquire() does, and gives a guard that releases it.
+    /// Waits for the lock, and gives a guard that releases it. Completes, is cancelled and fails as acquire().
     detail::lock_scoped scoped() noexcept;
     detail::lock_acquire enter() noexcept;
     std::suspend_never exit(std::exception_ptr) {

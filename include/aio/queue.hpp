@@ -5,7 +5,7 @@
 //     aio::queue<job> jobs(10);
 //     aio::coro<> worker(aio::queue<job>& jobs) {
 //         for (;;) {
-//             job j = co_await jobs.get();       // queue_shut_down, once jobs.shutdown() was called and it is empty
+//             job j = co_await jobs.get();       // throws queue_shut_down after jobs.shutdown()
 //             co_await run(j);
 //             jobs.task_done();
 //         }

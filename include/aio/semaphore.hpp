@@ -66,7 +66,7 @@ public:
     bool locked() const noexcept { return value_ == 0 || !waiters_.empty() || !woken_.empty(); }
     std::ptrdiff_t value() const noexcept { return value_; }  // How many permits are free.
 
-    /// Waits for a permit as acquire() does, and gives a guard that releases it.
+    /// Waits for a permit, and gives a guard that releases it. Completes, is cancelled and fails as acquire().
     detail::semaphore_scoped scoped() noexcept;
     detail::semaphore_acquire enter() noexcept;
     std::suspend_never exit(std::exception_ptr) {

@@ -28,18 +28,18 @@
 // handler has moved the stream elsewhere.
 //
 // With .threads = n, n loops serve: that of the caller, and those of n - 1 further threads, which end with the server.
-// Each connection stays on one of them, and the handler is called on the loop of its connection. So the handler must be
-// a function that several threads may call at once. What belongs to a loop (a lock, a queue, a session, a stream of
-// another connection) is made by the handler on each thread, as a thread_local, for instance, or is shared through a
-// shared_queue. Errors of handlers on the further threads go to the exception handlers of those loops, which print
-// them. The handle belongs to the loop that has started the server; what it is told holds for all threads, and what it
-// gives is for all of them together. close() ends listening at once here, and on the other threads as soon as their
-// loops hear of it; wait_closed(), drain() and exit wait until they have ended. If one of the threads cannot be
-// started, the others are ended, and the error is thrown. If the loop of one ends by itself (it cannot ask the kernel
-// any more), the exception handler is told at once, and the server is closed. Over TCP each thread has a listening
-// socket, and the kernel spreads the connections (SO_REUSEPORT); no other process may listen on the port, unless
-// reuse_port says so. A unix socket, or one that is taken over, is accepted from by all threads: whoever is idle takes
-// the connection.
+// Each connection stays on one loop, and the handler is called there, so several threads may call it at once. An object
+// that belongs to a loop (a lock, a queue, a session, a stream of another connection) must not be shared by them: the
+// handler makes one on each thread, as a thread_local, for instance, or uses a shared_queue. Errors of handlers on the
+// further threads go to the exception handlers of those loops, which print them.
+//
+// The handle belongs to the loop that has started the server. Its functions act on all threads, and its numbers count
+// all threads. close() ends listening at once on this thread, and on the others as soon as their loops hear of it;
+// wait_closed(), drain() and exit wait until they have ended. If a thread cannot be started, the others are ended, and
+// the error is thrown. If the loop of a thread ends by itself, because the kernel refuses to wait for it, the exception
+// handler is told at once, and the server is closed. Over TCP each thread has a listening socket, and the kernel
+// spreads the connections (SO_REUSEPORT); no other process may listen on the port, unless reuse_port says so. All
+// threads accept from a unix socket, or from a socket that is taken over: an idle thread takes the connection.
 
 #include <aio/detail/base/platform.hpp>
 
@@ -158,7 +158,8 @@ public:
     /// Stops listening, at once. Connections go on. A second call does nothing. The file of a unix socket is removed if
     /// it is still the one that this server made.
     void close();
-    /// Waits until the server is closed, all connections are gone and their handlers have ended (rule 178).
+    /// Waits until the server is closed, all connections are gone and their handlers have ended (rule 178). Revertible:
+    /// a cancel ends the wait alone.
     coro<> wait_closed();
     /// Closes all connections as stream::aclose() does, after what is being written now.
     void close_clients();
@@ -167,7 +168,8 @@ public:
     void abort_clients();
     /// Closes the server, and gives true when its connections are gone and their handlers have ended. When d has
     /// passed, aborts the connections and cancels the handlers that are left, waits until these have ended, and gives
-    /// false. std::nullopt: waits as long as it takes. After a cancel the server stays closed.
+    /// false. std::nullopt: waits as long as it takes. A cancel ends the wait; the server stays closed, and its
+    /// handlers go on.
     coro<bool> drain(delay d);
     /// False once the server is closed.
     bool is_serving() const noexcept;
@@ -205,9 +207,10 @@ coro<server> listen_on_descriptor(
     std::vector<connection_service> services, descriptor listening, server_options options, tls_context_ref context);
 }  // namespace detail
 
-/// Listens on all addresses of host (a name or address; "" is every interface) and port (0: a free one, the same for
-/// all addresses), and calls handler(stream) for each connection. handler is a plain or async function. Accepting is
-/// revertible. When the process has no descriptors left, the server reports that to the exception handler, and tries
+/// Gives a server that listens on all addresses of host (a name or address; "" is every interface) and port (0: a free
+/// one, the same for all addresses), and calls handler(stream) for each connection. handler is a plain or async
+/// function. A cancel while the host's name is looked up, or while threads start, ends the call, and nothing listens.
+/// When the process has no descriptors left, the server reports that to the exception handler, and tries
 /// again a little later (rule 151). With TLS each connection's handshake runs in its own task, and the handler is
 /// called after it. Throws std::system_error that names the address (EADDRINUSE, EACCES), or has an error of
 /// resolver_category().
@@ -227,9 +230,10 @@ AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, descriptor listening, 
         detail::services_of(detail::make_handler(std::forward<F>(handler)), options.threads), std::move(listening),
         options, detail::context_of(options.context));
 }
-/// Listens on a unix socket at path, and calls handler(stream) for each connection, as start_server() does. The file of
-/// a socket on which nobody listens any more is replaced. Throws std::system_error that names the path (EADDRINUSE if
-/// somebody listens there, EACCES, ENOENT). Source: asyncio.start_unix_server.
+/// Gives a server that listens on a unix socket at path, and calls handler(stream) for each connection. Completes and
+/// is cancelled as start_server(). The file of a socket on which nobody listens any more is replaced. Throws
+/// std::system_error that names the path (EADDRINUSE if somebody listens there, EACCES, ENOENT). Source:
+/// asyncio.start_unix_server.
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_unix_server(F&& handler, std::string path, server_options options = {}) {
     return detail::listen_on_path(detail::services_of(detail::make_handler(std::forward<F>(handler)), options.threads),

@@ -32,6 +32,8 @@ struct task_group_options {
     std::size_t max_running = 0;
 };
 
+/// A manager: use it with with() or enter(), once. Its tasks end before its block does. It belongs to the task that has
+/// entered it.
 class task_group : public detail::creates_tasks<task_group> {
 public:
     /// The group begins when with() or enter() enters it.
@@ -42,8 +44,9 @@ public:
     /// Terminates the program if tasks are left, and names them on stderr.
     ~task_group();
 
-    /// Works like aio::create_task. Throws std::logic_error, and closes the coroutine, before the group is entered,
-    /// once it is aborting, or after its end (rules 77, 78).
+    /// Starts a task of the group, as aio::create_task does; with max_running, when its turn has come. What the
+    /// coroutine refers to must live until the group has ended. Throws std::logic_error, and closes the coroutine,
+    /// before the group is entered, once it is aborting, or after its end (rules 77, 78).
     using detail::creates_tasks<task_group>::create_task;
 
     /// Cancels the tasks and the body; the group ends without throwing, but errors still leave (see What differs from
@@ -54,8 +57,11 @@ public:
 
     /// Completes at once. Throws std::logic_error outside of a task, or if it was called before.
     detail::scope_entered<task_group> enter();
-    /// Throws nothing before it is awaited. If another task awaits it than the one that has entered the group, it
-    /// cancels and awaits the tasks of the group, then throws std::logic_error.
+    /// Waits until all tasks of the group have ended, also those that they create meanwhile (rule 65), and then throws
+    /// the exception_group of all errors, if there are any. A cancel of the waiter cancels the tasks; the wait goes on
+    /// until they have ended, and then throws cancelled_error, unless it throws errors (rules 68 to 70, 76). Throws
+    /// nothing before it is awaited. If another task awaits it than the one that has entered the group, it cancels and
+    /// awaits the tasks of the group, then throws std::logic_error.
     coro<bool> exit(std::exception_ptr error) noexcept;
 
     static constexpr bool needs_block_scope = true;

@@ -195,7 +195,8 @@ public:
     /// when the one before has been sent. What it throws ends the request, and is thrown here. It is closed when the
     /// response is there, which may be before all is sent. A redirect that asks for the body once more (307, 308) is an
     /// http::error if some of it has gone; a header Expect: 100-continue lets the server answer before that. The
-    /// request is sent again over a new connection only if nothing of the body has gone.
+    /// request is sent again over a new connection only if nothing of the body has gone. In all else it completes, is
+    /// cancelled and fails as get().
     coro<response> upload(
         std::string method, std::string url, async_generator<std::string> body, request_options options = {});
 

@@ -45,8 +45,6 @@ namespace aio::inline v0::http {
 
 /// The version of the protocol that a message came with.
 enum class version : std::uint8_t { v1_0, v1_1, v2 };
-/// Gives "HTTP/1.1".
-std::string_view name(version v) noexcept;
 
 /// The peer does not keep to HTTP, or goes beyond the library's limits: a body that is cut short, garbage, a
 /// certificate that is not trusted, endless redirects. An error of the system is a std::system_error instead, and a
@@ -85,9 +83,6 @@ private:
     int status_;
     http::headers headers_;
 };
-
-/// Gives the usual phrase for a status: "Not Found". "Unknown" if there is none.
-std::string_view reason(int status) noexcept;
 
 /// A response is a value, but for the body of stream(): its copies share it, and it is sent once.
 class response {
@@ -227,7 +222,8 @@ public:
     /// Gives the body piece by piece, none of them empty. Of a handler that was wrapped in unbuffered(), the pieces
     /// come from the connection while the handler reads, and the client has to wait while it does not; of any other
     /// handler it is body(). It may be called once. next() throws http::error for a body that breaks the protocol, is
-    /// too large or is cut short, timeout_error for one that is too slow. The generator needs the request no more.
+    /// too large or is cut short, timeout_error for one that is too slow. A cancel of next() ends the generator; the
+    /// server drops the rest of the body. The generator needs the request no more.
     async_generator<std::string> stream();
 
 private:
@@ -244,6 +240,11 @@ private:
     std::shared_ptr<const detail::http_route> route_;               // that a router has found
     std::vector<std::pair<std::string_view, std::string>> params_;  // the names are the router's, which route_ keeps
 };
+
+/// Gives the usual phrase for a status: "Not Found". "Unknown" if there is none.
+std::string_view reason(int status) noexcept;
+/// Gives "HTTP/1.1".
+std::string_view name(version v) noexcept;
 
 }  // namespace aio::inline v0::http
 

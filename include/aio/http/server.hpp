@@ -264,7 +264,8 @@ public:
     /// Waits until the server is closed and all connections are gone. Revertible.
     AIO_DETAIL_WRAPPER coro<> wait_closed() { return listening_.wait_closed(); }
     /// Closes the server and waits for the requests under way, whose responses say "Connection: close": gives true when
-    /// they are done. When d has passed, aborts the rest and gives false. WebSockets and other connections that were
+    /// they are done. When d has passed, aborts the rest and gives false. A cancel ends the wait; the server stays
+    /// closed. WebSockets and other connections that were
     /// upgraded are told at once that the server goes away, and http::events() come to their end.
     coro<bool> drain(delay d);
     /// As a manager: enter gives the server itself; exit closes the server, cancels the handlers of the requests under
@@ -312,7 +313,8 @@ AIO_DETAIL_WRAPPER coro<server> start_server(F&& handler, descriptor listening, 
     return detail::start_http_server(detail::make_http_handler(std::forward<F>(handler)), std::move(listening),
         detail::http_server_settings(options));
 }
-/// Listens on a unix socket at path, as aio::start_unix_server does: for a proxy on the same machine.
+/// Listens on a unix socket at path, as aio::start_unix_server does: for a proxy on the same machine. Completes and is
+/// cancelled as start_server(). Throws std::system_error that names the path.
 template<class F>
 AIO_DETAIL_WRAPPER coro<server> start_unix_server(F&& handler, std::string path, server_options options = {}) {
     return detail::start_unix_http_server(

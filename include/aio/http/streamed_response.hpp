@@ -100,8 +100,8 @@ public:
     /// Gives all that is left of the body. Throws http::error beyond 1 GiB, and the errors of next(). A cancel loses
     /// what has been read so far.
     coro<std::string> read();
-    /// Closes the connection, unless all has been read. Ends the request's generator, if it has one. A second call does
-    /// nothing.
+    /// Closes the connection, unless all has been read. Completes at once, or when the request's generator has been
+    /// closed, if it has one. A cancel ends that wait alone. A second call does nothing.
     coro<> aclose();
 
 private:

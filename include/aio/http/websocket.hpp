@@ -159,7 +159,7 @@ public:
     detail::websocket_send send(std::span<const std::byte> bytes) { return send_bytes(as_text(bytes)); }
     detail::websocket_send send(std::span<const unsigned char> bytes) { return send_bytes(as_text(bytes)); }
     detail::websocket_send send(const message& m) { return m.is_text() ? send(m.text()) : send_bytes(m.text()); }
-    /// Sends the bytes of a std::string as send() sends those of a span.
+    /// Sends a message of bytes. Completes, is cancelled and fails as send().
     detail::websocket_send send_bytes(std::string_view bytes);
     /// Sends a ping, with a payload that the peer sends back. Throws std::invalid_argument for more than 125 bytes.
     /// Completes, is cancelled and fails as send().
@@ -171,7 +171,7 @@ public:
     /// cancel gives the wait up. Throws std::invalid_argument for a code that no side may send (1000 to 1003, 1007 to
     /// 1014 and 3000 to 4999 are allowed), and for a reason of more than 123 bytes, or that is no UTF-8.
     coro<> close(int code = 1000, std::string reason = {});
-    /// Calls close(1000). It makes a WebSocket a manager, which with() and enter() close.
+    /// Calls close(1000), and is cancelled as that. It makes a WebSocket a manager, which with() and enter() close.
     AIO_DETAIL_WRAPPER coro<> aclose() { return close(); }
 
     /// Once it is closed, the code that the peer has sent; 1005 if it has sent none; 1006 if the connection was lost or

@@ -91,14 +91,18 @@ struct transaction_options {
 
 /// What NOTIFY sends to those who listen().
 struct notification {
-    std::string channel, payload;  // the two arguments of NOTIFY; the payload may be empty
-    int backend = 0;               // the process of the server whose connection has sent it
+    std::string channel;  // as NOTIFY names it
+    std::string payload;  // the second argument of NOTIFY; may be empty
+    int backend = 0;      // the number of the server's process whose connection has sent it
 };
 
 /// What the server says beside its answers, such as RAISE NOTICE or a warning.
 struct notice {
-    /// "NOTICE", "WARNING"; the SQLSTATE; the texts, the last two of which may be empty.
-    std::string severity, code, message, detail, hint;
+    std::string severity;  // "NOTICE", "WARNING"
+    std::string code;      // the SQLSTATE
+    std::string message;   // the text
+    std::string detail;    // more about it; may be empty
+    std::string hint;      // what to do about it; may be empty
 };
 
 /// Made by connect() and by pool. Several tasks may use a connection at the same time: their operations line up, first
@@ -153,8 +157,8 @@ public:
 
     /// Runs a statement once for each tuple of the range, in one round trip: all or nothing, as one transaction, or as
     /// a part of the transaction that is open. The rows have no fields; affected() is that of all together. Tuples,
-    /// pairs, arrays and std::vector<sql::parameter> are taken. A cancel interrupts it, and nothing has happened then.
-    /// Source: asyncpg's executemany.
+    /// pairs, arrays and std::vector<sql::parameter> are taken, and copied before the call returns. A cancel interrupts
+    /// it, and nothing has happened then. Throws the errors of query(). Source: asyncpg's executemany.
     template<class Range>
     AIO_DETAIL_WRAPPER coro<rows> execute_many(std::string statement, Range&& tuples) {
         std::vector<std::vector<parameter>> all;
@@ -163,8 +167,8 @@ public:
     }
 
     /// PostgreSQL: runs a COPY ... FROM STDIN, and sends it what the generator gives, in the format that the statement
-    /// names. affected() says how many rows it were. If the generator throws, or the task is cancelled, nothing is
-    /// copied.
+    /// names. affected() says how many rows were copied. If the generator throws, or the task is cancelled, nothing is
+    /// copied. Throws the errors of query(), and what the generator throws.
     AIO_DETAIL_WRAPPER coro<rows> copy_in(std::string statement, async_generator<std::string> pieces) {
         return run_copy_in(std::move(statement), std::move(pieces));
     }
@@ -176,7 +180,7 @@ public:
         return run_copy_in(std::move(statement), copy_lines<Range>(std::forward<Range>(tuples)));
     }
     /// PostgreSQL: runs a COPY ... TO STDOUT, and gives what the server sends, a row or more at a time. It has the
-    /// connection for itself, as a stream has.
+    /// connection for itself, and is cancelled and fails, as stream().
     AIO_DETAIL_WRAPPER async_generator<std::string> copy_out(std::string statement) {
         return run_copy_out(std::move(statement));
     }
@@ -206,8 +210,9 @@ public:
     /// no lock before it needs one.
     sql::transaction transaction(transaction_options options = {});
 
-    /// Closes the connection, once the operations under way have ended; an open transaction is rolled back. A second
-    /// call does nothing. A connection of connect() is closed by its manager.
+    /// Closes the connection, once the operations under way have ended; an open transaction is rolled back. A cancel
+    /// does not interrupt it, and is thrown when the connection is closed. A second call does nothing. A connection of
+    /// connect() is closed by its manager.
     coro<> aclose();
 
     /// False once the connection was closed, or was lost (the server went away, or did not answer to a cancel), or a
@@ -287,10 +292,11 @@ coro<> sqlite_backup(
 /// What connection::transaction() gives: a manager for with() and enter(). Used once.
 class [[nodiscard("give it to with() or enter()")]] transaction {
 public:
-    /// Gives the connection. Throws sql::error, or std::logic_error if the connection is in a transaction begun by
-    /// hand.
+    /// Begins the transaction, and gives the connection. Throws sql::error, or std::logic_error if the connection is in
+    /// a transaction begun by hand.
     coro<connection&> enter();
-    /// Throws sql::error if the commit failed; everything is rolled back then.
+    /// Commits, or rolls back if error is not null. A cancel interrupts neither a rollback nor a commit that has begun:
+    /// see connection::transaction(). Throws sql::error if the commit failed; everything is rolled back then.
     coro<> exit(std::exception_ptr error);
 
 private:

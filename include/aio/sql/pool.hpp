@@ -121,7 +121,7 @@ public:
     /// again: the pool cannot know whether a statement whose answer was lost has happened. SQLite has one writer at a
     /// time: of the statements given here that are no SELECT one has a connection at a time, and the others line up
     /// without one, first come first served, so that readers find a connection free. acquire_timeout counts the time in
-    /// the line.
+    /// the line. Is cancelled and fails as acquire(), and then as connection::query().
     template<parameter_like... Args>
     AIO_DETAIL_WRAPPER coro<rows> query(std::string statement, Args&&... args) {
         return run(std::move(statement), parameters_of(std::forward<Args>(args)...));

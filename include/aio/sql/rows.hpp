@@ -64,11 +64,11 @@ public:
     const std::string& message() const noexcept { return parts_->message; }
     /// PostgreSQL: the detail, "Key (email)=(ann@example.org) already exists.", which quotes values. Empty for SQLite.
     const std::string& detail() const noexcept { return parts_->detail; }
-    /// What the error is about, where the database tells; else empty. SQLite tells it of violated constraints alone.
+    /// The constraint that was violated, where the database names it; else empty.
     const std::string& constraint() const noexcept { return parts_->constraint; }
-    /// The table, where the database tells; else empty.
+    /// The table, where the database names it; else empty. SQLite names it for violated constraints alone.
     const std::string& table() const noexcept { return parts_->table; }
-    /// The column, where the database tells; else empty.
+    /// The column, where the database names it; else empty. SQLite names it for violated constraints alone.
     const std::string& column() const noexcept { return parts_->column; }
 
 private:
