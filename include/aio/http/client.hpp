@@ -181,12 +181,12 @@ public:
     }
     template<class Multipart>
         requires std::is_same_v<Multipart, multipart>
-    coro<response> post(std::string url, const Multipart& parts, request_options options = {}) {
+    AIO_DETAIL_WRAPPER coro<response> post(std::string url, const Multipart& parts, request_options options = {}) {
         return send_multipart("POST", std::move(url), parts, options);
     }
     template<class Multipart>
         requires std::is_same_v<Multipart, multipart>
-    coro<response> put(std::string url, const Multipart& parts, request_options options = {}) {
+    AIO_DETAIL_WRAPPER coro<response> put(std::string url, const Multipart& parts, request_options options = {}) {
         return send_multipart("PUT", std::move(url), parts, options);
     }
 
@@ -230,7 +230,7 @@ public:
 private:
     detail::http_exchange send_form(
         std::string method, std::string url, const form& fields, const request_options& options);
-    coro<response> send_multipart(
+    AIO_DETAIL_WRAPPER coro<response> send_multipart(
         std::string method, std::string url, const multipart& parts, const request_options& options);
     std::shared_ptr<detail::curl_multi> multi_;
 };

@@ -91,7 +91,7 @@ namespace aio::inline v0::http {
 /// up: then it gives the last response, or throws the last error. fn is moved in. A cancel ends the attempt or the
 /// wait. Throws std::invalid_argument for a jitter beyond 0 to 1, or a wait of std::nullopt. Source: RFC 9110, 10.2.3.
 template<class F>
-coro<response> retry(retry_policy policy, F fn) {
+AIO_DETAIL_WRAPPER coro<response> retry(retry_policy policy, F fn) {
     static_assert(std::is_convertible_v<detail::awaited_t<std::invoke_result_t<F&>>, response>,
         "http::retry(policy, fn): fn takes nothing, and gives what an http::response is awaited from: a request of a "
         "session, or a coro<http::response>");

@@ -133,23 +133,23 @@ public:
     /// The entry of a key; std::nullopt if there is none or it was erased. The stream's leader answers: what a put()
     /// has stored is seen by each get() that begins later, wherever. Revertible. Throws timeout_error,
     /// jetstream::error; what from_bytes() throws.
-    coro<std::optional<entry<T>>> get(std::string key) { return decode(get_bytes(std::move(key))); }
+    AIO_DETAIL_WRAPPER coro<std::optional<entry<T>>> get(std::string key) { return decode(get_bytes(std::move(key))); }
 
     /// Stores a value, and gives its revision, once a majority of its replicas has it. If an answer is lost, it tries
     /// again for the request_timeout, and the servers drop the second. Irrevocable while an answer is under way: a
     /// cancel waits for it. Throws timeout_error if no answer came: it may be stored, or not; jetstream::error; what
     /// to_bytes() throws, at once.
-    coro<std::uint64_t> put(std::string key, T value) {
+    AIO_DETAIL_WRAPPER coro<std::uint64_t> put(std::string key, T value) {
         return put_bytes(std::move(key), codec<T>::encode(value), std::nullopt);
     }
     /// Stores a value as put() does, if the key has none. Throws wrong_revision if it has one.
-    coro<std::uint64_t> create(std::string key, T value) {
+    AIO_DETAIL_WRAPPER coro<std::uint64_t> create(std::string key, T value) {
         return create_bytes(std::move(key), codec<T>::encode(value));
     }
     /// Compare and swap: stores a value if the revision of the key is still the given one; 0: if it was never written.
     /// Throws wrong_revision if somebody has written since. If an answer was lost and another one has written
     /// meanwhile, it throws that, too, although the value may have been there in between.
-    coro<std::uint64_t> update(std::string key, T value, std::uint64_t revision) {
+    AIO_DETAIL_WRAPPER coro<std::uint64_t> update(std::string key, T value, std::uint64_t revision) {
         return put_bytes(std::move(key), codec<T>::encode(value), revision);
     }
 

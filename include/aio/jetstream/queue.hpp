@@ -172,7 +172,7 @@ public:
     /// came. Throws queue_shut_down if it is not stored; timeout_error if no answer came for most of the
     /// duplicate_window, after which another attempt might store the item twice; jetstream::error; what to_bytes()
     /// throws, and std::invalid_argument for an id with a space, a line break or another control character, at once.
-    coro<> put(const T& item, put_options options = {}) {
+    AIO_DETAIL_WRAPPER coro<> put(const T& item, put_options options = {}) {
         return put_bytes(codec<T>::encode(item), std::string(options.id), options.again);
     }
 
@@ -209,7 +209,7 @@ public:
         co_return *queue_;
     }
     /// Gives back what this process has got and not acknowledged. The queue and its items stay on the servers.
-    coro<> exit(std::exception_ptr) { return opener_.close(); }
+    AIO_DETAIL_WRAPPER coro<> exit(std::exception_ptr) { return opener_.close(); }
 
 private:
     detail::queue_opener opener_;

@@ -34,7 +34,9 @@ public:
     template<class F>
         requires std::is_invocable_r_v<coro<>, F&, connection&>
     pool_setup(F fn) : fn_(std::make_shared<holder<F>>(std::move(fn))) {}
-    coro<> operator()(connection& db) const { return fn_->call(db); }  // What the pool calls: fn(db).
+    AIO_DETAIL_WRAPPER coro<> operator()(connection& db) const {
+        return fn_->call(db);
+    }  // What the pool calls: fn(db).
 
 private:
     struct base {
@@ -44,7 +46,7 @@ private:
     template<class F>
     struct holder : base {
         explicit holder(F f) : fn(std::move(f)) {}
-        coro<> call(connection& db) override { return fn(db); }
+        AIO_DETAIL_WRAPPER coro<> call(connection& db) override { return fn(db); }
         F fn;
     };
     std::shared_ptr<base> fn_;

@@ -118,9 +118,12 @@ public:
     }
 
 private:
+    template<std::size_t... I>
+    AIO_DETAIL_WRAPPER coro<value_type> make_body(std::index_sequence<I...>) {
+        return call_in_coro<F, Args...>(std::move(fn_), std::move(std::get<I>(args_))...);
+    }
     state_ptr<task_base> begin_there(loop_core& loop) override {
-        coro<value_type> body = std::apply(
-            [this](Args&... args) { return call_in_coro<F, Args...>(std::move(fn_), std::move(args)...); }, args_);
+        coro<value_type> body = make_body(std::index_sequence_for<Args...>());
         const std::source_location place = coro_access::place(body);
         return state_ptr<task_base>::adopt(spawn(loop, std::move(body), place));
     }
