@@ -25,8 +25,8 @@ function(aio_check_compiler)
         message(FATAL_ERROR "aiocxx needs g++ 13 or later, or clang 16 or later; this is ${found}. ${way_out}")
     elseif(id STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13 AND NOT AIO_ALLOW_GCC_12)
         message(FATAL_ERROR "aiocxx refuses g++ 12, which destroys temporaries in co_await expressions twice, without a warning; this is "
-            "${found}. Take clang 16 or later, or g++ 13 or later. ${way_out} Who has read docs/internals/compilers.md and checks the code "
-            "with aiocxx-check sets -DAIO_ALLOW_GCC_12=ON.")
+            "${found}. Take clang 16 or later, or g++ 13 or later. ${way_out} Who has read the page \"Compilers\" of its "
+            "documentation (internals/compilers) and checks the code with aiocxx-check sets -DAIO_ALLOW_GCC_12=ON.")
     elseif(NOT id MATCHES "^(Clang|GNU)$")
         message(WARNING "aiocxx is tested with clang and g++ alone; this is ${found}.")
     endif()

@@ -3,7 +3,7 @@
 cmake_minimum_required(VERSION 3.25)
 set(fine trivial_options temporaries conditions ternary)
 set(broken_in_gcc_12 capturing_lambda capturing_coroutine_lambda invoked_lambda
-    aggregate braced_aggregate aggregate_by_reference unbraced_if braced_list)
+    aggregate aggregate_initialiser braced_aggregate aggregate_by_reference unbraced_if braced_list)
 
 set(gcc_12 OFF)
 if(ID STREQUAL "GNU" AND VERSION VERSION_LESS 13)

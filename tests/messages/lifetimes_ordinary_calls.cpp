@@ -24,7 +24,8 @@ aio::coro<> in_threads() {
         int sum = co_await w.run(&one, 1);
         sum += co_await w.run(plain, 2);
         sum += co_await w.run([](std::string s) { return static_cast<int>(s.size()); }, std::string("text"));
-        sum += co_await w.run([sum]() -> aio::coro<int> { co_return sum; });
+        auto again = [sum]() -> aio::coro<int> { co_return sum; };
+        sum += co_await w.run(std::move(again));
         co_await w.run_on_each(&each);
         co_await w.run_on_each([](std::size_t) {});
         co_await w.run_on_each([](std::size_t) -> aio::coro<> { co_return; });

@@ -12,8 +12,8 @@
 #elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 13 && !defined(AIO_ALLOW_GCC_12)
 // clang-format off
 #error "aiocxx refuses g++ 12: it destroys temporaries in co_await expressions twice, without a warning. \
-Take clang 16 or later, or g++ 13 or later; or read docs/internals/compilers.md, check your code with aiocxx-check, \
-and define AIO_ALLOW_GCC_12"
+Take clang 16 or later, or g++ 13 or later; or read the page internals/compilers of the documentation, \
+check your code with aiocxx-check, and define AIO_ALLOW_GCC_12"
 // clang-format on
 #elif __cplusplus < 202002L
 #error "aiocxx needs C++20: compile with -std=c++20 or later"
