@@ -430,9 +430,11 @@ coro<> iterate(S source, F fn) {
 template<class S>
 concept async_iterable = detail::has_next<std::remove_reference_t<S>>;
 
-/// Calls fn with each item, and awaits the result of fn if that is awaitable. Closes the source in every case: at its
-/// end, after an error of the source or of fn, and after a cancel. An lvalue source is referred to and must outlive the
-/// await; an rvalue source is moved in. Throws what the source and fn throw. Source: async for in contextlib.aclosing.
+/// Calls fn with each item, and awaits the result of fn if that is awaitable. source is a generator, a view, or what
+/// else has an awaitable next(); a plain range needs no for_each: loop over it, or give it to a view first. Closes the
+/// source in every case: at its end, after an error of the source or of fn, and after a cancel. An lvalue source is
+/// referred to and must outlive the await; an rvalue source is moved in. Throws what the source and fn throw. Source:
+/// async for in contextlib.aclosing.
 template<detail::iterable S, class F>
 AIO_DETAIL_WRAPPER coro<> for_each(S&& source, F fn) {
     detail::require_function(fn, "for_each()");

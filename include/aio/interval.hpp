@@ -7,6 +7,11 @@
 //     }
 //
 // The times of all ticks are planned from the first one, so delays do not add up (except with late::delay).
+//
+// For a rate limit (throttle), zip a source with the ticks: it then gives at most one item a tick, in a pair with the
+// tick's number.
+//
+//     auto ten_a_second = urls | aio::views::zip(aio::interval(100ms));
 
 #include <aio/detail/base/platform.hpp>
 

@@ -218,10 +218,11 @@ coro<awaited_t<A>> shield_until(std::decay_t<A> given, delay d) {
 /// Starts all in order, and gives the result of the first to end, as the variant's alternative at its place; void gives
 /// std::monostate. In that same step the others are cancelled, and then awaited; coroutines that have not begun do not
 /// begin. A task or future given as an lvalue is only watched: it goes on when another one wins, or when the race is
-/// cancelled, and its error stays its own. If the first to end fails, its error is thrown. The losers' errors go to the
-/// exception handler, and their values are destroyed. Irrevocable: a race does not begin under a pending cancel. A
-/// later cancel is handed on to all that the race owns; if one has won by then, its value is given and the cancel stays
-/// pending, so nothing is lost.
+/// cancelled, and its error stays its own. If the first to end fails, the race throws its error, also that of a watched
+/// task. So if a task group around the race owns that task, its exception_group holds the error twice: the task's, and
+/// the race's. The losers' errors go to the exception handler, and their values are destroyed. Irrevocable: a race does
+/// not begin under a pending cancel. A later cancel is handed on to all that the race owns; if one has won by then, its
+/// value is given and the cancel stays pending, so nothing is lost.
 template<class... A>
     requires(sizeof...(A) > 0 && (detail::awaitable<A> && ...))
 AIO_DETAIL_WRAPPER coro<detail::race_result_t<A...>> race(A&&... awaitables) {

@@ -310,8 +310,9 @@ auto merge(Other&& other) {
 
 /// transform() with at most n calls at once, each in a task; the results come in the order of the items. The source is
 /// read in another task, and only as far as there is room: calls that run and results not yet taken are at most n. If
-/// fn gives void, the results are std::monostate. The view has no next(): for_each and | take it, and when they end,
-/// however they end, they have cancelled and awaited every task. The first error in the order of the items ends the
+/// fn gives void, the results are std::monostate. fn gets the item itself, which it may move from. The view has no
+/// next(): give it to for_each() or to<>(), or to any further view by |, whose result has no next() either. However
+/// these end, they have cancelled and awaited every task. The first error in the order of the items ends the
 /// view; errors of other calls go to the exception handler. Throws std::invalid_argument if n is 0.
 template<class F>
 auto concurrent(std::size_t n, F fn) {

@@ -31,8 +31,8 @@ struct directory_entry {
 };
 
 /// follow_links: links to folders are walked like folders, each folder once, so a loop of links ends. give_errors: a
-/// folder that cannot be read is given a second time, with its error, and the walk goes on; otherwise it ends with the
-/// error.
+/// folder below path that cannot be read is given a second time, with its error, and the walk goes on; otherwise it
+/// ends with the error. If path itself is missing or cannot be read, next() throws in both cases.
 struct walk_options {
     bool follow_links = false;
     bool give_errors = false;

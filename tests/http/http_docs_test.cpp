@@ -137,6 +137,11 @@ aio::coro<std::string> add_note(http::session& s, std::string base, json note) {
     co_return r.headers()["Location"];
 }
 
+aio::coro<std::string> in_german(http::session& s, std::string url) {
+    http::response r = co_await s.get(url, {.headers = {{"Accept-Language", "de", "Accept", "text/plain"}}});
+    co_return std::move(r).text();
+}
+
 aio::coro<std::vector<std::string>> all_titles(http::session& s, std::vector<std::string> urls) {
     auto title = [&s](std::string url) { return title_of(s, std::move(url)); };
     co_return co_await (urls | aio::views::concurrent(8, title) | aio::to<std::vector>());
@@ -249,13 +254,15 @@ AIO_REAL_TEST("the guide's server ends when it is cancelled") {
     EXPECT_TRUE(cancelled);
 }
 
-AIO_REAL_TEST("the guide's streams go both ways") {
+AIO_REAL_TEST("the guide's streams and headers go both ways") {
     http::router app;
     add_streams(app);
+    app.get("/language", [](const http::request& r) { return http::response(200, r.headers()["Accept-Language"]); });
     auto server = co_await http::start_server(app, "127.0.0.1", 0);
     http::session s;
     EXPECT_EQ(co_await size_of(s, url_of(server) + "/countdown"), 6u);
     EXPECT_EQ(co_await send_numbers(s, url_of(server) + "/count"), "6\n");
+    EXPECT_EQ(co_await in_german(s, url_of(server) + "/language"), "de");
 }
 
 AIO_REAL_TEST("the guide's events and WebSockets work") {

@@ -1,6 +1,7 @@
 // The code of docs/guide/cores.md.
 #include "aio_test.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <string>
@@ -41,6 +42,37 @@ aio::coro<std::uint64_t> primes_in_turn(std::uint64_t n, aio::workers& w) {
     const auto part = [&w](std::uint64_t from) { return w.run(&count_primes, from, from + 1000); };
     const auto add = [&all](std::uint64_t primes) { all += primes; };
     co_await aio::for_each(starts(n) | aio::views::concurrent(2 * w.size(), part), add);
+    co_return all;
+}
+// [end]
+
+// [cores: a queue]
+struct span {
+    std::uint64_t from, to;
+};
+
+aio::coro<std::uint64_t> primes_by_queue(std::uint64_t n, aio::workers& w) {
+    aio::shared_queue<span> spans(100);
+    auto count = [&spans](std::size_t) -> aio::coro<std::uint64_t> {  // on each worker's loop
+        std::uint64_t primes = 0;
+        try {
+            for (;;) {
+                const span s = co_await spans.get();
+                primes += count_primes(s.from, s.to);
+            }
+        } catch (const aio::queue_shut_down&) {}  // the queue is empty, and stays so
+        co_return primes;
+    };
+    auto fill = [&]() -> aio::coro<> {  // on the caller's loop
+        auto at_the_end = aio::finally([&] { spans.shutdown(); });
+        for (std::uint64_t from = 0; from < n; from += 1000) {
+            const span s{from, std::min(n, from + 1000)};
+            co_await spans.put(s);  // waits while 100 spans are in the queue
+        }
+    };
+    auto [counted, filled] = co_await aio::gather(w.run_on_each(count), fill());
+    std::uint64_t all = 0;
+    for (const std::uint64_t primes : counted) all += primes;
     co_return all;
 }
 // [end]
@@ -117,6 +149,7 @@ AIO_REAL_TEST("the code of docs/guide/cores.md works") {
     aio::workers w({.threads = 2});
     EXPECT_EQ(co_await primes_below(10'000, w), 1229u);
     EXPECT_EQ(co_await primes_in_turn(10'000, w), 1229u);
+    EXPECT_EQ(co_await primes_by_queue(10'000, w), 1229u);
     EXPECT_EQ(co_await sold_everywhere(w), 2);
     EXPECT_EQ(co_await sold_everywhere(w), 4);
     co_await w.shutdown();

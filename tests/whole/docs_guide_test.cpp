@@ -160,6 +160,14 @@ aio::coro<int> many_prices(std::vector<std::string> items) {
     co_return std::accumulate(prices.begin(), prices.end(), 0);
 }
 
+aio::coro<int> ten_a_second(std::vector<std::string> items) {
+    auto price = [](auto item_and_tick) -> aio::coro<int> { co_return co_await price_of(item_and_tick.first); };
+    int sum = 0;
+    auto add = [&sum](int cents) { sum += cents; };
+    co_await aio::for_each(items | aio::views::zip(aio::interval(100ms)) | aio::views::concurrent(8, price), add);
+    co_return sum;
+}
+
 aio::coro<std::string> ask_shops(std::vector<std::string> items) {
     std::string refused;
     try {
@@ -477,6 +485,9 @@ AIO_TEST("the guide's groups give what they say") {
     EXPECT_EQ(co_await three_prices(), 12);
     const std::vector<std::string> items{"apple", "fig", "pear"};
     EXPECT_EQ(co_await many_prices(items), 12);
+    const aio::time_point start = aio::get_running_loop().time();
+    EXPECT_EQ(co_await ten_a_second(items), 12);
+    EXPECT_GE(aio::get_running_loop().time() - start, 200ms);
     const std::vector<std::string> strange{"apple", "unicorn"};
     EXPECT_EQ(co_await ask_shops(strange), "there are no unicorns");
     EXPECT_EQ(co_await fastest(), "quick");

@@ -4,6 +4,8 @@
 
 #include "aio_test.hpp"
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <string>
@@ -50,6 +52,16 @@ aio::coro<bool> idle_client_is_dropped() {
     } catch (const aio::timeout_error&) { dropped = true; }
     std::string rest = co_await client.read();  // to the end: the server has closed the connection
     co_return (dropped && rest.empty());
+}
+
+aio::coro<> say_good_bye(aio::stream& client) {
+    co_await client.write("good-bye\n");
+    client.write_eof();  // the client reads the end, and closes its own side
+    auto read_the_rest = [&]() -> aio::coro<> {
+        std::array<std::byte, 4096> block;
+        for (std::size_t bytes = 1; bytes != 0;) bytes = co_await client.read_some(block);
+    };
+    co_await aio::wait_for(read_the_rest(), 2s);
 }
 
 // ---- job_queue.md
@@ -117,6 +129,18 @@ aio::coro<> run_until_stopped(aio::queue<job>& jobs, int workers, int& done) {
 AIO_TEST("the tutorial's echo answers, and drops an idle client") {
     EXPECT_EQ(co_await conversation(), "hello\n");
     EXPECT_TRUE(co_await idle_client_is_dropped());
+}
+
+AIO_TEST("the tutorial's good-bye drops what the client still sends, and waits for its end") {
+    auto [client, server] = aio::testing::stream_pair();
+    auto leaving = aio::create_task(say_good_bye(server));
+    co_await client.write("one more thing\n");
+    EXPECT_EQ(co_await client.read(), "good-bye\n");
+    EXPECT_FALSE(leaving.done());
+    co_await client.aclose();
+    co_await leaving;
+    auto [silent, other] = aio::testing::stream_pair();
+    EXPECT_THROW(co_await say_good_bye(other), aio::timeout_error);
 }
 
 AIO_TEST("the tutorial's chat passes on what is said, and says who has left") {

@@ -37,10 +37,11 @@ class form;
 class multipart;
 
 /// The options of one request. What they refer to is copied before the call returns. A time limit that is std::nullopt
-/// is the session's.
+/// is the session's. Headers stand in two pairs of braces: {.headers = {{"Accept", "text/html"}}}.
 struct request_options {
-    delay timeout = std::nullopt;  // for the whole exchange, redirects and both bodies included
-    headers_ref headers = {};      // sent beside, or instead of, those that are sent anyway
+    // for the whole request: the wait for a free connection, redirects and both bodies are included
+    delay timeout = std::nullopt;
+    headers_ref headers = {};  // sent beside, or instead of, those that are sent anyway
     bool follow_redirects =
         true;  // 301, 302, 303, 307 and 308, within http and https; credentials do not go to another origin
     std::size_t max_redirects = 20;  // one more is an http::error

@@ -88,7 +88,8 @@ private:
 class response {
 public:
     response() = default;
-    /// Throws std::invalid_argument unless 200 <= status <= 599.
+    /// The response has the Content-Type that is among the fields, and none otherwise. Throws std::invalid_argument
+    /// unless 200 <= status <= 599.
     explicit response(int status, std::string body = {}, http::headers fields = {});
     /// Of a server: the body is sent piece by piece as the generator gives it, and the generator is asked for the next
     /// piece only when the client takes them; empty pieces are skipped. The body goes in chunks (HTTP/1.1), in frames

@@ -173,7 +173,9 @@ public:
         return run_copy_in(std::move(statement), std::move(pieces));
     }
     /// Runs a COPY ... FROM STDIN, and sends it a line for each tuple of the range; the statement must ask for the text
-    /// format, which is the default. A range that is no temporary has to live until the copy has ended.
+    /// format, which is the default. Tuples, pairs, arrays and std::vector<sql::parameter> are taken, with any element
+    /// that query() takes as a parameter: numbers, text, std::optional, times. A range that is no temporary has to live
+    /// until the copy has ended.
     template<class Range>
         requires(!std::is_same_v<std::remove_cvref_t<Range>, async_generator<std::string>>)
     AIO_DETAIL_WRAPPER coro<rows> copy_in(std::string statement, Range&& tuples) {

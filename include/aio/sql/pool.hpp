@@ -82,14 +82,14 @@ struct pool_statistics {
     std::size_t idle;                       // connections that are open and that nobody uses
     std::size_t tasks_waiting;              // for a connection to come free
     std::size_t connecting;                 // attempts to connect that are under way
-    std::uint64_t acquired;                 // leases given so far, and how many of them had to wait
-    std::uint64_t waits;                    // see acquired
-    std::uint64_t timeouts;                 // of acquire_timeout
-    std::uint64_t created;                  // connections made, those that failed to be, and those closed
-    std::uint64_t failed;                   // see created
-    std::uint64_t closed;                   // see created
-    std::chrono::nanoseconds wait_time;     // of all that have waited together, and of the one that has waited longest
-    std::chrono::nanoseconds longest_wait;  // see wait_time
+    std::uint64_t acquired;                 // leases given so far
+    std::uint64_t waits;                    // calls that had to wait for a connection
+    std::uint64_t timeouts;                 // waits that ended by acquire_timeout
+    std::uint64_t created;                  // connections made so far
+    std::uint64_t failed;                   // attempts to connect that failed
+    std::uint64_t closed;                   // connections closed so far
+    std::chrono::nanoseconds wait_time;     // of all waits together
+    std::chrono::nanoseconds longest_wait;  // the longest wait of one task
 };
 
 class pool_state;
@@ -155,8 +155,8 @@ private:
     std::shared_ptr<pool_state> state_;
 };
 
-/// A connection in use. It is used like a pointer, and its destructor gives the connection back. It may outlive the
-/// pool.
+/// A connection in use, as acquire() gives it. Its destructor gives the connection back. A lease may be moved, into a
+/// task for example: the lease that was moved from is empty. It may outlive the pool, and aclose() waits for it.
 class [[nodiscard]] pool::lease {
 public:
     lease(lease&& other) noexcept
@@ -174,10 +174,11 @@ public:
     }
     ~lease() { release(); }
 
-    connection& operator*() const noexcept { return *connection_; }
-    connection* operator->() const noexcept { return connection_; }
-    explicit operator bool() const noexcept { return connection_ != nullptr; }
-    /// Gives the connection back now; the lease is empty afterwards.
+    connection& operator*() const noexcept { return *connection_; }  // The connection; the lease must not be empty.
+    connection* operator->() const noexcept { return connection_; }  // The same; null if the lease is empty.
+    explicit operator bool() const noexcept { return connection_ != nullptr; }  // False if the lease is empty.
+    /// Gives the connection back now, before the lease is destroyed; the lease is empty afterwards. Does nothing if the
+    /// lease is empty.
     void release() noexcept;
 
 private:
