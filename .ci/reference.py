@@ -67,7 +67,7 @@ class Reference:
             if not re.match(r"aio(::|$)", name) or "detail" in name or "@" in name or "<" in name:
                 continue
             if kind in ("class", "struct", "concept") and compound.get("prot", "public") == "public":
-                if plain(compound.find("compoundname")).count("::") and not self.nested_in_class(name):
+                if name.count("::") and (not self.nested_in_class(name) or self.comment(compound)):
                     self.add(name, kind, compound)
             if kind == "namespace":
                 for section in compound.findall("sectiondef"):

@@ -8,12 +8,9 @@
 // random, so that clients that have failed together do not come back together. A Retry-After of the answer (seconds or
 // a date) makes the wait longer, up to `most`.
 //
-// retry() repeats:
-//
-// * after an answer of 408, 425, 429, 500, 502, 503 or 504, also if fn makes a status_error of it;
-// * after a connection that could not be made or was lost, also in the middle of the answer, whose body is then cut
-//   short;
-// * after connect_timeout, tls_timeout, first_byte_timeout and read_timeout of the request.
+// retry() repeats after an answer of 408, 425, 429, 500, 502, 503 or 504, also if fn makes a status_error of it. It
+// repeats after a connection that could not be made or was lost, also in the middle of the answer, whose body is then
+// cut short. It repeats after connect_timeout, tls_timeout, first_byte_timeout and read_timeout of the request.
 //
 // It does not repeat after other answers and errors, after a cancel, and after request_options::timeout, which limits
 // the whole request and has passed already. It repeats a request of a session only if its method may be repeated (GET,

@@ -122,14 +122,16 @@ public:
     /// A message: text, which is valid UTF-8, or bytes.
     class message {
     public:
+        /// Makes a message, for a test.
         message(std::string data, bool is_text) noexcept : data_(std::move(data)), is_text_(is_text) {}
-        bool is_text() const noexcept { return is_text_; }
-        bool is_binary() const noexcept { return !is_text_; }
+        bool is_text() const noexcept { return is_text_; }     // True if the peer has sent text.
+        bool is_binary() const noexcept { return !is_text_; }  // True if the peer has sent bytes.
         /// The content of either kind. `std::move(m).text()` moves it out.
         const std::string& text() const& noexcept { return data_; }
         std::string text() && noexcept { return std::move(data_); }
+        /// The content of either kind as bytes, which live as long as the message.
         std::span<const std::byte> bytes() const noexcept { return std::as_bytes(std::span(data_)); }
-        std::size_t size() const noexcept { return data_.size(); }
+        std::size_t size() const noexcept { return data_.size(); }  // The number of bytes.
         friend bool operator==(const message&, const message&) = default;
 
     private:

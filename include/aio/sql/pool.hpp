@@ -54,8 +54,7 @@ private:
 
 /// When a pool takes back what a task has set for its session: SET, LISTEN, advisory locks, temporary tables, cursors.
 enum class pool_reset : std::uint8_t {
-    if_needed,  // after a statement that looks as if it sets something; what a function of the database sets is not
-                // seen
+    if_needed,  // after a statement that looks as if it sets something; not after a function that sets something
     always,     // each time: one more round trip, without anybody waiting for it
     never,      // settings stay with their connection
 };
