@@ -45,7 +45,7 @@ public:
         getting.lock.lock();
         if (w.where == shared_waiter::place::none) [[likely]] {
             const std::size_t index = getting.count.load(std::memory_order_relaxed);
-            if (index == getting.other_count) getting.other_count = putting.count.load(std::memory_order_acquire);
+            if (index == getting.other_count) getting.look_at(putting);
             const std::size_t found = getting.other_count - index;  // or more
             if (found != 0 && !wakes_putter(found - 1)) [[likely]] {
                 take(taken);
@@ -65,8 +65,7 @@ public:
         putting.lock.lock();
         if (w.where == shared_waiter::place::none && !closed()) [[likely]] {
             const std::size_t index = putting.count.load(std::memory_order_relaxed);
-            if (index - putting.other_count >= fitting_)
-                putting.other_count = getting.count.load(std::memory_order_acquire);
+            if (index - putting.other_count >= fitting_) putting.look_at(getting);
             const std::size_t found = index - putting.other_count;  // or fewer
             if (found < fitting_ && !wakes_getter(found + 1)) [[likely]] {
                 add(added);
@@ -153,11 +152,13 @@ private:
         const std::size_t index = getting.count.load(std::memory_order_relaxed);
         taken.emplace(items_.take(index));
         getting.pass(index + 1);
+        if (getting.apart() && getting.other_count - index > items_.ahead) items_.fetch_ahead(index);
     }
     void add(item& added) noexcept {
         const std::size_t index = putting.count.load(std::memory_order_relaxed);
         items_.put(index, std::move(added));
         putting.pass(index + 1);
+        if (putting.apart()) items_.fetch_ahead(index);
     }
 
     // With both locks, while there is no item.

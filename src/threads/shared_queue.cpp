@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <ctime>
 #include <new>
 #include <thread>
@@ -42,15 +43,18 @@ void futex_wake(std::atomic<std::uint32_t>& word) noexcept {
     ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
 }
 
-// Yields. Where that takes long, a third thread wants the processor, too, and a thread that sleeps gets its own back
-// sooner. So this one does not yield for the next 64 times as long: false in that time.
-bool let_others_run() noexcept {
+// Lets the other side's thread have the processor. Where that takes longer than its work explains, a third thread wants
+// the processor, too, and a thread that sleeps gets its own back sooner. So this one does not yield for the next 64
+// times as long: false in that time.
+bool let_run(const shared_side& other) noexcept {
     static thread_local time_point not_before{};
     const time_point start = clock::now();
     if (start < not_before) return false;
+    const std::size_t count = other.count.load(std::memory_order_relaxed);
     std::this_thread::yield();
+    const auto passed = static_cast<std::int64_t>(other.count.load(std::memory_order_relaxed) - count);
     const time_point end = clock::now();
-    if (end - start > std::chrono::microseconds(200)) not_before = end + 64 * (end - start);
+    if (end - start > std::chrono::microseconds(200 + passed)) not_before = end + 64 * (end - start);
     return true;
 }
 
@@ -130,6 +134,16 @@ int shared_side::note_processor() noexcept {
     return here;
 }
 
+void shared_side::look_at(const shared_side& other) noexcept {
+    const std::uint32_t here = this_thread_number();
+    const bool mine = thread.load(std::memory_order_relaxed) == here;
+    if (mine && apart()) pause(8);
+    const bool theirs = other.thread.load(std::memory_order_relaxed) != here &&
+        other.processor.load(std::memory_order_relaxed) != processor.load(std::memory_order_relaxed);
+    looks_apart = mine && theirs ? std::min(looks_apart + 1, many_looks) : 0;
+    other_count = other.count.load(std::memory_order_acquire);
+}
+
 // Where both threads have the same processor, a pause is in vain, and a yield lets the other one work. Else that one is
 // at work at this moment. A yield may give the processor to somebody else, so a loop that waits for more than such
 // queues does not yield.
@@ -144,7 +158,7 @@ bool shared_queue_core::give_a_moment(const shared_side& other, unsigned step, l
         pause(first_pause << step);
         return true;
     }
-    return step < yields && (!loop || waits_for_queues_only(*loop)) && let_others_run();
+    return step < yields && (!loop || waits_for_queues_only(*loop)) && let_run(other);
 }
 
 void shared_queue_core::leave_line(shared_waiter& w) noexcept {

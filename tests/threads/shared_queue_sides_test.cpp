@@ -4,6 +4,7 @@
 #include "aio_test.hpp"
 
 #include <atomic>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -27,7 +28,39 @@ struct moves_at_times {
     }
 };
 
+// An item of so many bytes.
+template<std::size_t bytes>
+struct block {
+    unsigned char number[bytes];
+};
+
+template<std::size_t bytes>
+void passes_blocks_on(std::size_t capacity) {
+    aio::shared_queue<block<bytes>> q(capacity);
+    constexpr int n = 20 * rounds;
+    std::thread putter([&] {
+        for (int i = 0; i < n; ++i) {
+            block<bytes> item{};
+            item.number[bytes - 1] = static_cast<unsigned char>(i % 251);
+            q.put_sync(item);
+        }
+    });
+    int in_order = 0;
+    for (int i = 0; i < n; ++i) in_order += q.get_sync().number[bytes - 1] == i % 251;
+    putter.join();
+    EXPECT_EQ(in_order, n) << bytes << " bytes, capacity " << capacity;
+    EXPECT_TRUE(q.empty());
+}
+
 }  // namespace
+
+PLAIN_TEST("items go from one thread to another in order, whatever their size and the queue's") {
+    for (const std::size_t capacity : {0, 1, 3, 40, 1000}) {
+        passes_blocks_on<1>(capacity);
+        passes_blocks_on<8>(capacity);
+        passes_blocks_on<300>(capacity);
+    }
+}
 
 AIO_TEST("a get that wakes a putter leaves an empty queue empty, and a put that wakes a getter a full one full") {
     aio::shared_queue<int> q(1);

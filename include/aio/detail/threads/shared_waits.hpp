@@ -95,7 +95,14 @@ struct alignas(128) shared_side {
     std::atomic<std::size_t> count = 0;     // of the items that have passed
     std::atomic<int> processor = -1;        // that it had, now and then
     std::size_t other_count = 0;            // the other side's count: not more than that, and often less
+    unsigned looks_apart = 0;               // so many looks in a row found the sides apart
 
+    static constexpr unsigned many_looks = 16;
+    /// True if each side seems to be a thread's own, and a processor's.
+    bool apart() const noexcept { return looks_apart == many_looks; }
+    /// Renews other_count, with the lock. The look takes a cache line away from the other side, in the middle of its
+    /// work. So if the sides are apart, it pauses first, and finds more items at once, or more room.
+    void look_at(const shared_side& other) noexcept;
     void pass(std::size_t new_count) noexcept {
         count.store(new_count, std::memory_order_release);
         const std::uint32_t here = this_thread_number();
