@@ -34,9 +34,8 @@ public:
     template<class F>
         requires std::is_invocable_r_v<coro<>, F&, connection&>
     pool_setup(F fn) : fn_(std::make_shared<holder<F>>(std::move(fn))) {}
-    AIO_DETAIL_WRAPPER coro<> operator()(connection& db) const {
-        return fn_->call(db);
-    }  // What the pool calls: fn(db).
+    /// What the pool calls: fn(db).
+    AIO_DETAIL_WRAPPER coro<> operator()(connection& db) const { return fn_->call(db); }
 
 private:
     struct base {
