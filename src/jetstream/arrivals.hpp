@@ -9,7 +9,9 @@
 #include <cstdint>
 #include <deque>
 #include <string>
+#include <string_view>
 #include <unordered_map>
+#include <vector>
 
 namespace aio::inline v0::detail {
 
@@ -30,6 +32,15 @@ public:
         const auto found = all_.find(id);
         if (found == all_.end() || get_running_loop().time() - found->second.last > age) return 0;
         return found->second.first;
+    }
+    bool empty() const noexcept { return order_.empty(); }
+    /// The identities that came within this time, the newest first; at most n of them.
+    std::vector<std::string_view> newest(std::size_t n, std::chrono::nanoseconds age) const {
+        std::vector<std::string_view> ids;
+        for (auto at = order_.rbegin(); at != order_.rend() && ids.size() < n; ++at) {
+            if (first(*at, age) > 0) ids.push_back(*at);
+        }
+        return ids;
     }
 
 private:

@@ -124,6 +124,7 @@ coro<> nats_queue::check_consumer() {
         suspicion_ = {};
         co_return;
     }
+    given_ = std::min(given_, state["last_seq"].number(given_));  // the queue was removed and made anew
     if (oldest == 0 || oldest != suspicion_.oldest || (!worked_on && oldest > given && !nothing_pending)) {
         suspicion_ = {oldest, 0, now, now};
     }

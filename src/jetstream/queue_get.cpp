@@ -67,6 +67,8 @@ nats_item::nats_item(nats_queue& q, const nats_incoming& m)
     if (q.doubted_.first(id, q.duplicate_window_) > 0) another = true;
     deliveries = std::max(words.deliveries, 1);
     sequence = words.sequence;
+    forgotten = words.deliveries == 1 && sequence <= q.given_;
+    q.given_ = std::max(q.given_, sequence);
     at = q.items_.insert(q.items_.end(), this);
 }
 
@@ -107,14 +109,19 @@ void nats_queue::give_up_or_back(nats_item_ptr item) noexcept {
 void nats_queue::demand() {
     const std::size_t target = wanting_ + options_.prefetch;
     if (pull_soon_ || !open_ || target <= ready_.size() + asked_ + options_.prefetch / 2) return;
-    get_running_loop().call_soon([weak = weak_from_this()] {
+    const auto pull = [weak = weak_from_this()] {
         const std::shared_ptr<nats_queue> self = weak.lock();
         if (!self) return;
         self->pull_soon_ = false;
         try {
             self->pull_now();
         } catch (const std::bad_alloc&) { self->demand_later(between_questions); }
-    });
+    };
+    if (listen_until_ > get_running_loop().time()) {
+        get_running_loop().call_at(listen_until_, pull);
+    } else {
+        get_running_loop().call_soon(pull);
+    }
     pull_soon_ = true;
 }
 
@@ -224,6 +231,7 @@ void nats_queue::offer(nats_item_ptr item) {
 void nats_queue::reconnected() noexcept {
     for (std::size_t slot = 0; slot < pulls_.size(); ++slot) pull_ended(slot);
     try {
+        ask_what_was_given();  // an election may have been missed
         demand();
         look_soon();  // what others have said meanwhile was not heard
         check_soon();
@@ -340,7 +348,7 @@ void nats_queue::retry_later(delay d) {
 
 int nats_queue::delivery() {
     const nats_item& item = *holder_with_item("delivery").items.front();
-    return item.deliveries + (item.another ? 1 : 0);
+    return item.deliveries + (item.another || item.forgotten ? 1 : 0);
 }
 const std::string& nats_queue::id() { return holder_with_item("id").items.front()->id; }
 

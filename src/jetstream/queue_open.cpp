@@ -34,7 +34,8 @@ nats_queue::nats_queue(client_ptr client, std::string name, const jetstream::que
       subject_("aio.queue." + stream_ + ".items"),
       shut_subject_("aio.queue." + stream_ + ".shut"),
       news_subject_("aio.queue." + stream_ + ".news"),
-      news_come_(std::make_unique<news_sink>(*this, news_subject_)) {
+      news_come_(std::make_unique<news_sink>(*this, news_subject_)),
+      elections_come_(std::make_unique<election_sink>(*this, stream_)) {
     const auto refuse = [](const char* why) { throw std::invalid_argument(std::string("jetstream::queue: ") + why); };
     if (options.replicas < 0 || options.replicas > 5) refuse("replicas is a number from 1 to 5");
     if (options.max_deliver < 0) refuse("max_deliver is negative");
@@ -144,6 +145,8 @@ coro<> nats_queue::open() {
     try {
         client_->add(*news_come_);
         for (pull& p : pulls_) client_->add(*p.sink);
+        if (replicated_) client_->add(*elections_come_);
+        ask_what_was_given();
     } catch (...) {
         stop_hearing();
         throw;
@@ -154,6 +157,7 @@ coro<> nats_queue::open() {
 void nats_queue::stop_hearing() noexcept {
     open_ = false;
     client_->remove(*news_come_);
+    client_->remove(*elections_come_);
     for (pull& p : pulls_) {
         client_->remove(*p.sink);
         p.left = 0;
@@ -241,6 +245,8 @@ void nats_queue::news(const nats_incoming& m) {
     if (text.starts_with("asked ")) asked(m);
     if (text.starts_with("doubted ")) doubted_.add(std::string(text.substr(8)), 1);
     if (text == "consumer") check_soon();
+    if (text == "given?") tell_what_was_given();
+    if (text.starts_with("given ")) heard_what_was_given(text.substr(6));
     if (!text.starts_with("shut")) return;
     if (text == "shut at once") drop_ready();
     was_shut();

@@ -27,4 +27,15 @@ private:
     nats_queue* queue_;
 };
 
+/// Hears when another server has begun to lead the queue's consumer.
+class nats_queue::election_sink final : public nats_sink {
+public:
+    election_sink(nats_queue& q, const std::string& stream)
+        : nats_sink("$JS.EVENT.ADVISORY.CONSUMER.LEADER_ELECTED." + stream + ".*", ""), queue_(&q) {}
+    void deliver(const nats_incoming&) override { queue_->elected(); }
+
+private:
+    nats_queue* queue_;
+};
+
 }  // namespace aio::inline v0::detail

@@ -40,7 +40,8 @@ struct nats_item {
     std::string id;
     std::uint64_t sequence = 0;
     int deliveries = 1;
-    bool another = false;  // there may be two messages for it
+    bool another = false;    // there may be two messages for it
+    bool forgotten = false;  // it was given before, and the servers do not know it
     time_point came;
     bool held = false;
     bool settled = false;
@@ -77,6 +78,7 @@ private:
     friend struct nats_item;
     class pull_sink;
     class news_sink;
+    class election_sink;
     struct holder {
         std::deque<nats_item_ptr> items;
         int getting = 0;  // calls of get() of this task that wait: at most one
@@ -137,6 +139,12 @@ private:
     bool is_full(json_view stream_info);
     static coro<> compare(std::shared_ptr<nats_queue> self, nats_item_ptr item);
 
+    // What was given before an election: queue_given.cpp.
+    void elected();
+    void ask_what_was_given();
+    void tell_what_was_given();
+    void heard_what_was_given(std::string_view words);
+
     // Getting.
     void demand();
     void pull_now();
@@ -179,6 +187,7 @@ private:
     std::chrono::nanoseconds duplicate_window_{std::chrono::minutes(2)};
 
     std::unique_ptr<news_sink> news_come_;
+    std::unique_ptr<election_sink> elections_come_;
     static constexpr std::size_t most_pulls = 8;  // at the same time
     std::array<pull, most_pulls> pulls_;
     std::size_t asked_ = 0;  // items that may still come, by all pulls
@@ -203,6 +212,12 @@ private:
 
     // Of a queue with replicas: what came here, and of which items there may be two messages (queue_again.cpp).
     nats_arrivals arrivals_, doubted_;
+
+    // What was given before an election (queue_given.cpp).
+    std::uint64_t given_ = 0;    // the greatest number of an item that was given, as far as this process knows
+    bool telling_ = false;       // this process is about to tell what it knows
+    bool told_ = false;          // somebody who knows as much has told it meanwhile
+    time_point listen_until_{};  // until then it asks for no items
 
     callback_handle timer_;
     bool armed_ = false;

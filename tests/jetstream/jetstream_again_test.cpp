@@ -110,6 +110,26 @@ AIO_TEST("the second message for an item is dropped also by a process that has n
     });
 }
 
+AIO_TEST("a process that comes later knows of puts in doubt, and marks the first message, too") {
+    co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        model.how.lost_answers = 1000;
+        aio::task<> puts = aio::create_task(put_tea(a));
+        co_await aio::sleep(500ms);
+        model.how.lost_answers = 0;
+        co_await puts;
+        EXPECT_EQ(model.find("work")->size(), 2u);
+        jetstream::connection& third = co_await aio::enter(jetstream::connect("nats://0"));
+        text_queue& c = co_await aio::enter(third.queue<std::string>("work", replicated));
+        aio::task<int> takes = aio::create_task(take(c));
+        const int times = co_await takes;
+        EXPECT_EQ(times, 2);
+        aio::task<int> vain = aio::create_task(take(b));
+        co_await a.join();
+        vain.cancel();
+        EXPECT_EQ(b.statistics().dropped, 1u);
+    });
+}
+
 AIO_TEST("a put that says that it is made again asks first") {
     co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
         co_await put_tea(a);

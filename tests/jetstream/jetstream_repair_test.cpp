@@ -137,6 +137,61 @@ AIO_TEST("a cancel of a get() at every step of the repair of its consumer loses 
         co_await forgotten_and_cancelled(whole - before);
 }
 
+namespace {
+
+/// Gets an item in a task of its own, and gives it back when that ends.
+aio::coro<int> delivery_of(text_queue& q, const char* expected) {
+    const std::string item = co_await q.get();
+    EXPECT_EQ(item, expected);
+    co_return q.delivery();
+}
+
+}  // namespace
+
+AIO_TEST("what was given and forgotten at an election is marked, in each process") {
+    nats_model model(3, 1);
+    model.take_over();
+    const jetstream::queue_options options{.replicas = 3, .prefetch = 0};
+    auto& first = co_await aio::enter(jetstream::connect("nats://0"));
+    auto& second = co_await aio::enter(jetstream::connect("nats://1"));
+    auto& a = co_await aio::enter(first.queue<std::string>("work", options));
+    auto& b = co_await aio::enter(second.queue<std::string>("work", options));
+    const std::string tea = "tea", cake = "cake";
+    co_await a.put(tea);
+    const std::string mine = co_await a.get();
+    EXPECT_EQ(a.delivery(), 1);
+
+    // A process that waits while there is an election.
+    aio::task<int> waits = aio::create_task(delivery_of(b, "tea"));
+    co_await aio::sleep(1s);
+    model.elect(3s);
+    model.find("work")->forget_given();
+    EXPECT_EQ(co_await waits, 2);
+
+    // One that comes after it.
+    auto& third = co_await aio::enter(jetstream::connect("nats://2"));
+    auto& c = co_await aio::enter(third.queue<std::string>("work", options));
+    model.find("work")->forget_given();
+    EXPECT_EQ(co_await aio::create_task(delivery_of(c, "tea")), 2);
+
+    // One that has lost its connection, and has not heard of it.
+    model.kill(1);
+    model.elect(1s);
+    model.find("work")->forget_given();
+    co_await aio::sleep(2s);
+    model.start(1);
+    EXPECT_EQ(co_await aio::create_task(delivery_of(b, "tea")), 2);
+
+    // What nobody has got is not marked.
+    a.task_done();
+    co_await a.join();
+    model.elect(1s);
+    co_await aio::sleep(2s);
+    co_await a.put(cake);
+    EXPECT_EQ(co_await aio::create_task(delivery_of(b, "cake")), 1);
+    co_await model.stop();
+}
+
 AIO_TEST("a get() whose consumer is deleted in silence, and made anew under its name, has its item soon") {
     co_await with_one_queue([](nats_model& model, text_queue& q) -> aio::coro<> {
         aio::task<std::string> gets = aio::create_task(q.get());

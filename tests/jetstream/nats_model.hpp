@@ -72,6 +72,7 @@ public:
     void elect(std::chrono::milliseconds time) {
         leader_from_ = now() + time;
         for (auto& [name, s] : streams_) s->forget_pulls(chance(500));
+        running_.create_task(announce(time));
     }
     /// A new leader counts some items as done that the streams still have, and how often an item was given, it may not
     /// know: what nats-server does after some elections.
@@ -272,6 +273,15 @@ private:
         if (chance(how.lost_messages)) return;
         if (!route(subject, reply, headers, data, subject) && !reply.empty()) {
             route(reply, "", "NATS/1.0 503\r\n\r\n", "", reply);
+        }
+    }
+    /// What a new leader of a consumer with replicas says, before it gives anything.
+    aio::coro<> announce(std::chrono::milliseconds after) {
+        co_await aio::sleep(after);
+        for (auto& [name, s] : streams_) {
+            if (s->replicas() < 2 || s->consumer.is_null()) continue;
+            const std::string to = "$JS.EVENT.ADVISORY.CONSUMER.LEADER_ELECTED." + name + "." + s->consumer_name();
+            route(to, "", "", "{}", to);
         }
     }
     void answer(const std::string& reply, const std::string& said) {

@@ -180,6 +180,14 @@ public:
         for (auto& [sequence, times] : times_) times = 0;
         for (const auto& [sequence, one] : items_) hooks_.log(one.headers, one.data, "uncounted");
     }
+    /// The consumer does not know any more what it has given, and gives it again as if it were the first time.
+    void forget_given() {
+        next_ = 1;
+        pending_.clear();
+        again_.clear();
+        times_.clear();
+    }
+    int replicas() const { return config.value("num_replicas", 1); }
     std::size_t purge() {
         const std::size_t n = items_.size();
         while (!items_.empty()) remove(items_.begin()->first, "dropped");
