@@ -19,7 +19,8 @@ from reference import Reference  # noqa: E402
 # ---- the pages of docs/
 
 def page_text(page, text):
-    """A page as the site has it. Files outside of docs/ are named, since the site does not have them; each rule gets its anchor."""
+    """A page as the site has it. Files outside of docs/ are named, since the site does not have them, except for programs of examples/,
+    which get a page; each rule gets its anchor."""
     def target(match):
         said, path = match.group(1), match.group(2)
         if re.match(r"[a-z]+:|#", path):
@@ -32,10 +33,9 @@ def page_text(page, text):
         if re.match(r"\s*```", line):
             in_code = not in_code
         elif not in_code:
-            spans = re.split(r"(`[^`]*`)", line)
             if "](" in line:
                 line = re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", target, line) if re.search(r"\]\((?!\))[^)]*\)", line) else line
-            del spans
+            line = re.sub(r"`examples/([\w/]+)\.cpp`", lambda m: f"[{m[0]}]({os.path.relpath('docs/examples', os.path.dirname(page))}/{m[1]}.md)", line)
             item = re.match(r"(?:[*-]|\d+\.) ", line)
             if item and before.strip() and not re.match(r"\s*(?:[*-]|\d+\.) |  ", before):
                 out.append("")
@@ -59,6 +59,10 @@ def merge(xml, pages):
             to.write_text(page_text(str(file), file.read_text()))
         else:
             shutil.copyfile(file, to)
+    for file in pathlib.Path("examples").rglob("*.cpp"):
+        to = target / file.with_suffix(".md")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(f"---\nsearch:\n  exclude: true\n---\n\n# {file}\n\n```cpp\n{file.read_text()}```\n")
     reference = Reference(xml)
     reference.collect()
     nav = reference.write(target / "reference")
