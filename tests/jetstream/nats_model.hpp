@@ -2,6 +2,7 @@
 // A model of some nats-servers with one replicated state, over streams in memory: what src/jetstream needs of them, and
 // the faults that a test wants. It runs on the loop of its clients, so also on virtual time, and the same seed gives
 // the same run.
+#include "nats_model_bucket.hpp"
 #include "nats_model_stream.hpp"
 
 #include <aio/aio.hpp>
@@ -27,6 +28,7 @@ public:
     struct faults {
         unsigned cuts = 0, lost_answers = 0, lost_messages = 0;
         std::chrono::microseconds latency{0};  // the most; each piece takes a part of it at random
+        std::size_t cut_after = 0;             // so many more bytes for clients a connection is lost, once; 0: never
     };
 
     nats_model(std::size_t servers, std::uint64_t seed) : random_(seed), servers_(servers) {}
@@ -90,6 +92,10 @@ public:
     model_stream* find(const std::string& name) {
         const auto found = streams_.find(name);
         return found == streams_.end() ? nullptr : found->second.get();
+    }
+    model_bucket* bucket(const std::string& name) {
+        const auto found = buckets_.find("KV_" + name);
+        return found == buckets_.end() ? nullptr : found->second.get();
     }
     std::size_t peers() const { return peers_.size(); }
     /// What happens to the messages of the streams.
@@ -155,8 +161,13 @@ private:
             }
             co_await held_up(p);
             std::string piece = std::exchange(p->out, {});
-            const bool ends = chance(how.cuts);
+            bool ends = chance(how.cuts);
             if (ends) piece.resize(below(piece.size() + 1));
+            if (how.cut_after > 0 && how.cut_after <= piece.size()) {
+                ends = true;
+                piece.resize(how.cut_after);
+            }
+            if (how.cut_after > 0) how.cut_after -= piece.size();
             co_await p->line.write(std::string_view(piece));
             if (ends) co_return;
         }
@@ -270,6 +281,11 @@ private:
             if (!chance(how.lost_answers)) answer(reply, said);
             return;
         }
+        for (auto& [name, b] : buckets_) {
+            if (!subject.starts_with("$KV." + name.substr(3) + ".")) continue;
+            if (leader_from_ <= now()) answer(reply, b->store(subject, headers, data));
+            return;
+        }
         if (chance(how.lost_messages)) return;
         if (!route(subject, reply, headers, data, subject) && !reply.empty()) {
             route(reply, "", "NATS/1.0 503\r\n\r\n", "", reply);
@@ -308,6 +324,7 @@ private:
         const auto is = [&](const std::string& begin) { return what.starts_with(begin); };
         const auto word = [&](std::size_t from) { return what.substr(from, what.find('.', from) - from); };
         const json body = text.empty() ? json::object() : json::parse(text);
+        if (what.find(".KV_") != std::string::npos) return api_of_bucket(what, body);
         if (is("STREAM.CREATE.")) {
             const std::string name = word(14);
             if (model_stream* const s = find(name)) {
@@ -379,6 +396,29 @@ private:
         return s->consumer_info().dump();
     }
 
+    std::string api_of_bucket(const std::string& what, const json& body) {
+        const std::size_t at = what.find(".KV_") + 1;
+        const std::string verb = what.substr(0, at - 1), name = what.substr(at, what.find('.', at) - at);
+        const std::string consumer = what.substr(what.rfind('.') + 1);
+        auto found = buckets_.find(name);
+        if (found == buckets_.end()) {
+            if (verb != "STREAM.CREATE") return refusal(404, 10059, "stream not found");
+            auto send = [this](const std::string& to, const std::string& reply, const std::string& headers,
+                            const std::string& data,
+                            const std::string& subject) { return route(to, reply, headers, data, subject); };
+            found = buckets_.emplace(name, std::make_unique<model_bucket>(body, std::move(send))).first;
+        }
+        model_bucket& b = *found->second;
+        if (verb == "STREAM.DELETE") {
+            buckets_.erase(found);
+            return json{{"success", true}}.dump();
+        }
+        if (verb == "CONSUMER.CREATE") return b.make_consumer(consumer, body.at("config")).dump();
+        if (verb != "CONSUMER.DELETE") return b.info().dump();
+        if (!b.delete_consumer(consumer)) return refusal(404, 10014, "consumer not found");
+        return json{{"success", true}}.dump();
+    }
+
     /// One timer serves all streams. It is armed for what was due first; what is due later by now costs a vain look.
     void arm() {
         aio::time_point first = aio::time_point::max();
@@ -399,6 +439,7 @@ private:
     std::uint64_t last_peer_ = 0;
     std::multimap<std::string, std::pair<std::uint64_t, std::string>> subscribers_;  // subject -> peer, sid
     std::map<std::string, std::unique_ptr<model_stream>> streams_;
+    std::map<std::string, std::unique_ptr<model_bucket>> buckets_;
     aio::time_point leader_from_{};
     aio::callback_handle timer_;
     aio::time_point timer_at_ = aio::time_point::max();
