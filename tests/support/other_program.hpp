@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
@@ -37,17 +38,23 @@ inline bool there_is(const std::string& package, const std::string& command) {
 /// The same for a program of that name.
 inline bool there_is(const std::string& program) { return there_is(program, "command -v " + program); }
 
-/// A port on which nothing listens.
+/// A port on which nothing listens. It lies below those that the system gives to connections, so no connection takes it
+/// before the caller's server does. A program gets each port once, and programs that run at once begin at others.
 inline std::uint16_t free_port() {
-    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    AIO_REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0);
-    AIO_REQUIRE(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0);
-    ::close(fd);
-    return ntohs(address.sin_port);
+    constexpr unsigned first = 10'000, ports = 22'000, of_a_program = 64;
+    static std::atomic<unsigned> next{static_cast<unsigned>(::getpid()) * of_a_program};
+    for (unsigned tries = 0;; ++tries) {
+        AIO_REQUIRE(tries < ports);
+        const auto port = static_cast<std::uint16_t>(first + next++ % ports);
+        const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_port = htons(port);
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        const bool free = ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+        ::close(fd);
+        if (free) return port;
+    }
 }
 
 class other_program {
