@@ -19,8 +19,8 @@ from reference import Reference  # noqa: E402
 # ---- the pages of docs/
 
 def page_text(page, text):
-    """A page as the site has it. Files outside of docs/ are named, since the site does not have them, except for programs of examples/,
-    which get a page; each rule gets its anchor."""
+    """A page as the site has it. Files outside of docs/ are named, since the site does not have them, but for the programs of examples/,
+    which get a link; each rule gets its anchor."""
     def target(match):
         said, path = match.group(1), match.group(2)
         if re.match(r"[a-z]+:|#", path):
@@ -35,7 +35,7 @@ def page_text(page, text):
         elif not in_code:
             if "](" in line:
                 line = re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", target, line) if re.search(r"\]\((?!\))[^)]*\)", line) else line
-            line = re.sub(r"`examples/([\w/]+)\.cpp`", lambda m: f"[{m[0]}]({os.path.relpath('docs/examples', os.path.dirname(page))}/{m[1]}.md)", line)
+            line = re.sub(r"`examples/([\w/]+)\.cpp`", lambda m: f"[{m[0]}]({os.path.relpath('docs/examples', os.path.dirname(page))}/{m[1]}.cpp.txt)", line)
             item = re.match(r"(?:[*-]|\d+\.) ", line)
             if item and before.strip() and not re.match(r"\s*(?:[*-]|\d+\.) |  ", before):
                 out.append("")
@@ -60,9 +60,9 @@ def merge(xml, pages):
         else:
             shutil.copyfile(file, to)
     for file in pathlib.Path("examples").rglob("*.cpp"):
-        to = target / file.with_suffix(".md")
+        to = target / f"{file}.txt"  # browsers show a .txt, and the search leaves it out
         to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_text(f"---\nsearch:\n  exclude: true\n---\n\n# {file}\n\n```cpp\n{file.read_text()}```\n")
+        shutil.copyfile(file, to)
     reference = Reference(xml)
     reference.collect()
     nav = reference.write(target / "reference")
