@@ -25,8 +25,13 @@ void report_if_slow(loop_core& core, time_point start, Describe describe) noexce
     core.report([&] { return describe(std::to_string(count) + " ms"); }, nullptr, nullptr);
 }
 
-// The report has the task's name and the place from which the step went on.
+// The report has the task's name and the place from which the step went on. On a worker the first step is not timed:
+// to compute there is what workers are for, and a function that does has no other step.
 void step_timed(loop_core& core, task_base& task) noexcept {
+    if (core.state().is_worker && !task.started()) {
+        task.step(local());
+        return;
+    }
     std::string name;
     try {
         name = task.name();

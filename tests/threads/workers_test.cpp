@@ -315,6 +315,31 @@ AIO_REAL_TEST("a worker's loop has the debug mode and the backend of the loop th
     aio::get_running_loop().set_debug(false);
 }
 
+AIO_REAL_TEST(
+    "debug mode tells no function that computes on a worker, and each long step of a coroutine there after its first") {
+    const auto compute = [] {
+        const auto start = aio::clock::now();
+        while (aio::clock::now() - start < 110ms) {}
+    };
+    aio::get_running_loop().set_debug(true);
+    aio::workers w({.threads = 1});
+    std::string told;  // used on the worker alone, until its last call has ended
+    co_await w.run([&told] {
+        aio::get_running_loop().set_exception_handler(
+            [&told](const aio::exception_context& c) { told += c.message + "\n"; });
+    });
+    co_await w.run(compute);
+    auto later = [compute]() -> aio::coro<> {
+        co_await aio::sleep(0s);
+        compute();
+    };
+    co_await w.run(later);
+    co_await w.run([] { aio::get_running_loop().set_exception_handler(nullptr); });
+    aio::get_running_loop().set_debug(false);
+    EXPECT_EQ(told.find("/aio/task.hpp"), std::string::npos) << told;  // where a plain function is called
+    EXPECT_NE(told.find("workers_test.cpp"), std::string::npos) << told;
+}
+
 AIO_REAL_TEST("a call graph says on which worker a task waits") {
     aio::workers w({.threads = 1});
     std::atomic<int> begun = 0, cancelled = 0;
