@@ -6,6 +6,8 @@
 #include <aio/event_loop.hpp>
 #include <aio/http.hpp>
 
+#include <algorithm>
+
 namespace {
 
 namespace http = aio::http;
@@ -236,6 +238,39 @@ AIO_REAL_TEST("the access log has a record for each request, refused ones too") 
     EXPECT_EQ(s.handler_errors, 0u);
     EXPECT_EQ(s.bytes_received, 27u + 33 + 52 + 12 + 21);
     EXPECT_GT(s.bytes_sent, 1300u);
+}
+
+AIO_REAL_TEST("the access log has a record for each request that is cut: 499 if nothing of its response was sent") {
+    std::vector<std::string> lines;
+    http::access_log log([&lines](const http::access_record& r) {
+        lines.push_back(std::string(r.target) + " " + std::to_string(r.status) + (r.complete ? " complete" : " cut"));
+    });
+    aio::event never;
+    auto handler = [&never](http::request r) -> aio::coro<http::response> {
+        if (r.path() == "/stream") {
+            auto pieces = [](aio::event& end) -> aio::async_generator<std::string> {
+                co_yield std::string("begun");
+                co_await end.wait();
+            };
+            co_return http::response::stream(200, pieces(never));
+        }
+        co_await never.wait();
+        co_return http::response(200);
+    };
+    auto server = co_await http::start_server(handler, "127.0.0.1", 0, {.log = &log});
+    raw_connection waits = co_await raw_connect(port_of(server));
+    co_await waits.write("GET /waits HTTP/1.1\r\nHost: h\r\n\r\n");
+    raw_connection streams = co_await raw_connect(port_of(server));
+    co_await streams.write("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n");
+    co_await streams.read_until("begun");
+    raw_connection half = co_await raw_connect(port_of(server));
+    co_await half.write("PUT /half HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n12");
+    constexpr std::uint64_t heads = 32 + 33 + 50;  // bytes
+    while (server.statistics().requests < 2 || server.statistics().bytes_received < heads) co_await turns();
+    co_await server.drain(10ms);
+    std::sort(lines.begin(), lines.end());
+    const std::vector<std::string> expected = {"/half 499 cut", "/stream 200 cut", "/waits 499 cut"};
+    EXPECT_EQ(lines, expected);
 }
 
 AIO_REAL_TEST("an access log that throws is told of, and the connection goes on") {

@@ -1,5 +1,5 @@
 #pragma once
-// Tells what a server has answered: one record for each request, when its response has been sent, or could not be.
+// Tells what a server has answered: one record for each request, when its response was sent, or was cut.
 //
 //     aio::http::access_log log([](const aio::http::access_record& r) {
 //         std::printf("%.*s %.*s %d %llu\n", int(r.method.size()), r.method.data(), int(r.target.size()),
@@ -26,12 +26,17 @@
 namespace aio::inline v0::http {
 
 /// The views are valid during the call. method and target are empty for a request that could not be read (400, 431).
+///
+/// A request is cut, and complete is false, if the client goes away, is too slow, or drain() or close() ends the wait
+/// for its handler. A server learns only by writing that a client has gone, and the first write to one that has closed
+/// its connection succeeds: such a request has the status of its response, and may be complete. With
+/// cancel_on_disconnect the server also looks while the handler runs, and HTTP/2 tells it of each cancel.
 struct access_record {
     std::string_view method;            // "GET"
     std::string_view target;            // "/path?query", as it was sent
     std::string_view peer;              // the client's address
     http::version version;              // of the request
-    int status;                         // of the response; 499: the client went away before its head was sent
+    int status;                         // of the response; 499: the request was cut before anything of it was sent
     bool complete;                      // all of the response was sent
     std::uint64_t bytes_received;       // by the connection, since the response before
     std::uint64_t bytes_sent;           // heads, chunks' sizes and interim responses included

@@ -174,17 +174,20 @@ struct answered {
     std::uint64_t sent_before = 0;
     std::uint64_t received_before = 0;
     bool must_continue = false;  // the client waits for a "100 Continue"
+    bool told = false;           // to the log
 
     void next(const http_connection& c) noexcept {
         line.clear();
         begin.reset();
+        told = false;
         sent_before = c.bytes_sent;
         received_before = c.bytes_received;
     }
 };
 
-void tell_log(http_connection& c, const answered& a, int status, bool complete) {
+void tell_log(http_connection& c, answered& a, int status, bool complete) {
     if (!c.server.log) return;
+    a.told = true;
     const std::string_view line = a.line;
     const std::size_t space = std::min(line.find(' '), line.size());
     http::access_record record{};
@@ -205,14 +208,14 @@ void tell_log(http_connection& c, const answered& a, int status, bool complete) 
     }
 }
 
-// An upgrade has told the log itself.
-void tell_log(http_connection& c, const answered& a, const response_form& form, int status, bool complete) {
-    if (form.framing != body_framing::upgrade) tell_log(c, a, status, complete);
+// Of a request that has ended in another way than by its response: the client, or this side, has cut it.
+void tell_log_of_cut(http_connection& c, answered& a, int status, std::uint64_t sent_before) {
+    if (a.begin && !a.told) tell_log(c, a, c.bytes_sent == sent_before ? client_closed_request : status, false);
 }
 
 // Answers a request that cannot be handled, and lingers. The connection cannot go on: the two sides do not agree on
 // where the next request begins.
-coro<> refuse(http_connection& c, const answered& a, int status, std::string why) {
+coro<> refuse(http_connection& c, answered& a, int status, std::string why) {
     ++c.server.counts.refused_requests;
     const http::response r(
         status, std::string(http::reason(status)) + ": " + why + "\n", http::headers("Content-Type", "text/plain"));
@@ -242,7 +245,7 @@ private:
 
 // Reads the header of the next request into the parser. False if there is none: the connection is at its end, or was
 // refused.
-coro<bool> read_head(http_connection& c, const answered& a) {
+coro<bool> read_head(http_connection& c, answered& a) {
     head_limits limits(c.server.options);
     for (;;) {
         c.take(c.parser.feed_head(c.unread()));
@@ -275,7 +278,7 @@ coro<read_outcome> read_body_bytes(http_connection& c) {
 }
 
 // Reads the rest of the body. False as for read_head().
-coro<bool> read_body(http_connection& c, const answered& a, bool must_continue) {
+coro<bool> read_body(http_connection& c, answered& a, bool must_continue) {
     while (!c.parser.complete()) {
         if (std::exchange(must_continue, false)) {
             const bool sent = co_await write_all(c, "HTTP/1.1 100 Continue\r\n\r\n");
@@ -337,7 +340,7 @@ next_step take_request(http_connection& c, http::request& request, response_form
 
 // Reads the rest of a request, unless its handler does, or refuses it. What is held goes out before that: the client
 // may wait for it, or get a "100 Continue". False as for read_head().
-coro<bool> read_rest(http_connection& c, http::request& request, const answered& a, next_step next) {
+coro<bool> read_rest(http_connection& c, http::request& request, answered& a, next_step next) {
     if (next == next_step::refuse) {
         co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
         co_return false;
@@ -416,7 +419,7 @@ struct handover {
 };
 
 // Accepts an upgrade, and hands the connection on, with what the client has sent behind its request.
-coro<> upgrade(http_connection& c, http::response& r, const response_form& form, const answered& a, handover& next) {
+coro<> upgrade(http_connection& c, http::response& r, const response_form& form, answered& a, handover& next) {
     const std::shared_ptr<http_special_body> special = http_access::special(r);
     if (special->going_away) c.going_away = &special->going_away;
     std::string head;
@@ -501,7 +504,7 @@ void prepare(http_connection& c, http::response& r, response_form& form, const a
 }
 
 // Sends a response with a special body. False if the client has not got it, or the connection was handed on.
-coro<bool> respond(http_connection& c, http::response& r, response_form form, const answered& a, handover& next) {
+coro<bool> respond(http_connection& c, http::response& r, response_form form, answered& a, handover& next) {
     if (form.framing == body_framing::upgrade) {
         co_await upgrade(c, r, form, a, next);
         co_return false;
@@ -541,7 +544,7 @@ coro<> call_handler(http_connection& c, http::request& request, handled& outcome
 /// What to do when the handler has ended.
 enum class verdict : std::uint8_t { respond, refuse, leave };
 
-verdict judge(http_connection& c, handled& outcome, const answered& a) {
+verdict judge(http_connection& c, handled& outcome, answered& a) {
     if (outcome.client_left) {
         ++c.server.counts.lost_clients;
         tell_log(c, a, client_closed_request, false);
@@ -560,35 +563,50 @@ coro<> serve_requests(http_connection& c, handover& next_owner) {
         c.head_sent = false;
         const bool there = co_await read_head(c, a);
         if (!there) co_return;
-        http::request request;
-        response_form form;
-        if (const next_step next = take_request(c, request, form, a); c.body || next != next_step::handle) {
-            const bool goes_on = co_await read_rest(c, request, a, next);
-            if (!goes_on) co_return;
-        }
+        int status = client_closed_request;
+        std::uint64_t sent_before = c.bytes_sent;
+        try {
+            http::request request;
+            response_form form;
+            if (const next_step next = take_request(c, request, form, a); c.body || next != next_step::handle) {
+                const bool goes_on = co_await read_rest(c, request, a, next);
+                if (!goes_on) {
+                    tell_log_of_cut(c, a, status, sent_before);
+                    co_return;
+                }
+            }
 
-        const active_request active(c.server);
-        ++c.requests;
-        handled outcome;
-        co_await call_handler(c, request, outcome);
-        const verdict v = judge(c, outcome, a);
-        if (v == verdict::refuse) co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
-        if (v != verdict::respond) co_return;
+            const active_request active(c.server);
+            ++c.requests;
+            handled outcome;
+            co_await call_handler(c, request, outcome);
+            const verdict v = judge(c, outcome, a);
+            if (v == verdict::refuse) co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
+            if (v != verdict::respond) co_return;
 
-        prepare(c, outcome.response, form, a);
-        bool sent = true;
-        if (may_hold(c, outcome.response, form)) {
-            hold_text(c, outcome.response, form);
-        } else if (http_access::special(outcome.response)) {
-            sent = co_await respond(c, outcome.response, form, a, next_owner);
-        } else {
-            sent = co_await send_text(c, outcome.response, form);
-        }
-        tell_log(c, a, form, outcome.response.status(), sent);
-        if (!sent) co_return;
-        if (c.body || !form.keep_alive) {
-            const bool goes_on = co_await finish(c, form.keep_alive);
-            if (!goes_on) co_return;
+            prepare(c, outcome.response, form, a);
+            status = outcome.response.status();
+            sent_before = c.bytes_sent;
+            bool sent = true;
+            if (may_hold(c, outcome.response, form)) {
+                hold_text(c, outcome.response, form);
+            } else if (http_access::special(outcome.response)) {
+                sent = co_await respond(c, outcome.response, form, a, next_owner);
+            } else {
+                sent = co_await send_text(c, outcome.response, form);
+            }
+            if (sent && !a.told) tell_log(c, a, status, true);  // an upgrade has told the log itself
+            if (!sent) {
+                tell_log_of_cut(c, a, status, sent_before);
+                co_return;
+            }
+            if (c.body || !form.keep_alive) {
+                const bool goes_on = co_await finish(c, form.keep_alive);
+                if (!goes_on) co_return;
+            }
+        } catch (...) {
+            tell_log_of_cut(c, a, status, sent_before);
+            throw;
         }
     }
 }
