@@ -23,7 +23,11 @@ struct aio::detail::http_json_text<aio::detail::http_default_json> {
         try {
             return value_type::parse(body);
         } catch (const value_type::exception& e) {
-            throw http::refusal(400, std::string("the body is not JSON: ") + e.what() + '\n');
+            std::string why = e.what();  // quotes the client's bytes, which may be no UTF-8
+            for (char& c : why) {
+                if (static_cast<unsigned char>(c) > 126) c = '?';
+            }
+            throw http::refusal(400, "the body is not JSON: " + why + '\n');
         }
     }
     static std::string write(const value_type& value) { return value.dump(); }

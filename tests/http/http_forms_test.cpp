@@ -133,6 +133,14 @@ PLAIN_TEST("a body that is not JSON is refused, and the client is told where it 
         EXPECT_NE(text.find("the body is not JSON"), std::string::npos) << text;
         EXPECT_NE(text.find("line 2, column 1"), std::string::npos) << text;
     }
+    try {
+        posted("application/json", "\"caf\xe9\"").json();
+        ADD_FAILURE() << "it was taken";
+    } catch (const aio::http::refusal& r) {
+        const std::string text = r.what();  // may be put into JSON, whatever the client has sent
+        EXPECT_NE(text.find("\"caf?"), std::string::npos) << text;
+        EXPECT_EQ(nlohmann::json(text).dump().find("\xe9"), std::string::npos);
+    }
 }
 
 AIO_TEST("a multipart is read as it was written, all at once and piece by piece") {
