@@ -76,7 +76,7 @@ def template_of(element):
     for param in params:
         kind, name = plain(param.find("type")), plain(param.find("declname"))
         default = plain(param.find("defval"))
-        if "http_default_json" in default:  # it is there only so that the header need not include nlohmann's
+        if "include_aio_http_json_hpp" in default:  # it is there only so that the header need not include nlohmann's
             return ""
         words = kind.split()
         if "enable_if" in kind or "detail::" in kind:

@@ -16,7 +16,7 @@
 #include <string>
 
 template<>
-struct aio::detail::http_json_text<aio::detail::http_default_json> {
+struct aio::detail::http_json_text<aio::detail::include_aio_http_json_hpp> {
     using value_type = nlohmann::json;
     static value_type read(const std::string& body) { return value_type::parse(body); }
     static value_type read_request(const std::string& body) {

@@ -35,7 +35,7 @@ struct http_access;
 class http_body_source;
 struct http_route;
 struct http_special_body;
-struct http_default_json;
+struct include_aio_http_json_hpp;  // a compiler names this if the header is missing
 /// r.json() and response::json() need #include <aio/http_json.hpp>, which defines this.
 template<class Json>
 struct http_json_text;
@@ -106,7 +106,7 @@ public:
         std::shared_ptr<const http::headers> trailers = nullptr);
     /// Of a server: a JSON body with its Content-Type. The value is a nlohmann::json or what converts to one, such as
     /// {{"id", 7}, {"name", "Ann"}}; needs #include <aio/http_json.hpp>.
-    template<class Json = detail::http_default_json>
+    template<class Json = detail::include_aio_http_json_hpp>
     static response json(const typename detail::http_json_text<Json>::value_type& value, int status = 200) {
         auto type = http::headers("Content-Type", "application/json");
         return response(status, detail::http_json_text<Json>::write(value), std::move(type));
@@ -144,7 +144,7 @@ public:
     const std::string& text() const& noexcept { return body_; }
     std::string text() && noexcept { return std::move(body_); }
     /// The body as JSON: a nlohmann::json. Throws nlohmann::json::parse_error.
-    template<class Json = detail::http_default_json>
+    template<class Json = detail::include_aio_http_json_hpp>
     auto json() const {
         return detail::http_json_text<Json>::read(body_);
     }
@@ -213,7 +213,7 @@ public:
     std::string body() && noexcept { return std::move(body_); }
     /// The body as JSON: a nlohmann::json. Throws refusal: 400 if it is not JSON. A value that lacks what the handler
     /// asks it for throws a nlohmann::json::exception, which is a 500 unless somebody catches it.
-    template<class Json = detail::http_default_json>
+    template<class Json = detail::include_aio_http_json_hpp>
     auto json() const {
         return detail::http_json_text<Json>::read_request(body_);
     }
