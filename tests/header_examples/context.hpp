@@ -75,6 +75,7 @@ void take(T&&...);
 inline int a, b, primary, mirror, account, document, table;
 inline std::string name, path, url;
 inline std::vector<int> items, ids;
+inline std::vector<std::string> urls;
 inline std::vector<job> jobs;
 extern std::vector<aio::task<page>> tasks;
 extern std::vector<aio::coro<page>> coros;
