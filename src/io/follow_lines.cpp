@@ -121,6 +121,12 @@ public:
         adopt_file(o);
         require_good();
     }
+    /// All that is there has been read. Opens the file that has its place, or waits until there may be something new.
+    coro<> next_look(bool gone, bool replaced) {
+        if (gone) fail_folder_gone();
+        if (!has_file()) co_await open();
+        if (!replaced || !has_file()) co_await notice_of_change();
+    }
     /// Waits until there may be something new.
     coro<> notice_of_change() {
         for (;;) {
@@ -214,9 +220,7 @@ async_generator<std::string> follow(std::unique_ptr<follower> f) {
             }
             if (!truncated) co_await f->close();
         }
-        if (gone) f->fail_folder_gone();
-        if (!f->has_file()) co_await f->open();
-        if (!replaced || !f->has_file()) co_await f->notice_of_change();
+        co_await f->next_look(gone, replaced);
     }
 }
 

@@ -208,10 +208,20 @@ void tell_log(http_connection& c, answered& a, int status, bool complete) {
     }
 }
 
-// Of a request that has ended in another way than by its response: the client, or this side, has cut it.
-void tell_log_of_cut(http_connection& c, answered& a, int status, std::uint64_t sent_before) {
-    if (a.begin && !a.told) tell_log(c, a, c.bytes_sent == sent_before ? client_closed_request : status, false);
-}
+// Tells the log of a request that ends in another way than by its response: the client, or this side, has cut it.
+struct log_of_cut {
+    http_connection& c;
+    answered& a;
+    int status = client_closed_request;  // of the response, once there is one
+    std::uint64_t sent_before = c.bytes_sent;
+
+    log_of_cut(http_connection& connection, answered& request) noexcept : c(connection), a(request) {}
+    log_of_cut(const log_of_cut&) = delete;
+    log_of_cut& operator=(const log_of_cut&) = delete;
+    ~log_of_cut() {
+        if (a.begin && !a.told) tell_log(c, a, c.bytes_sent == sent_before ? client_closed_request : status, false);
+    }
+};
 
 // Answers a request that cannot be handled, and lingers. The connection cannot go on: the two sides do not agree on
 // where the next request begins.
@@ -563,50 +573,38 @@ coro<> serve_requests(http_connection& c, handover& next_owner) {
         c.head_sent = false;
         const bool there = co_await read_head(c, a);
         if (!there) co_return;
-        int status = client_closed_request;
-        std::uint64_t sent_before = c.bytes_sent;
-        try {
-            http::request request;
-            response_form form;
-            if (const next_step next = take_request(c, request, form, a); c.body || next != next_step::handle) {
-                const bool goes_on = co_await read_rest(c, request, a, next);
-                if (!goes_on) {
-                    tell_log_of_cut(c, a, status, sent_before);
-                    co_return;
-                }
-            }
+        log_of_cut cut(c, a);
+        http::request request;
+        response_form form;
+        if (const next_step next = take_request(c, request, form, a); c.body || next != next_step::handle) {
+            const bool goes_on = co_await read_rest(c, request, a, next);
+            if (!goes_on) co_return;
+        }
 
-            const active_request active(c.server);
-            ++c.requests;
-            handled outcome;
-            co_await call_handler(c, request, outcome);
-            const verdict v = judge(c, outcome, a);
-            if (v == verdict::refuse) co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
-            if (v != verdict::respond) co_return;
+        const active_request active(c.server);
+        ++c.requests;
+        handled outcome;
+        co_await call_handler(c, request, outcome);
+        const verdict v = judge(c, outcome, a);
+        if (v == verdict::refuse) co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
+        if (v != verdict::respond) co_return;
 
-            prepare(c, outcome.response, form, a);
-            status = outcome.response.status();
-            sent_before = c.bytes_sent;
-            bool sent = true;
-            if (may_hold(c, outcome.response, form)) {
-                hold_text(c, outcome.response, form);
-            } else if (http_access::special(outcome.response)) {
-                sent = co_await respond(c, outcome.response, form, a, next_owner);
-            } else {
-                sent = co_await send_text(c, outcome.response, form);
-            }
-            if (sent && !a.told) tell_log(c, a, status, true);  // an upgrade has told the log itself
-            if (!sent) {
-                tell_log_of_cut(c, a, status, sent_before);
-                co_return;
-            }
-            if (c.body || !form.keep_alive) {
-                const bool goes_on = co_await finish(c, form.keep_alive);
-                if (!goes_on) co_return;
-            }
-        } catch (...) {
-            tell_log_of_cut(c, a, status, sent_before);
-            throw;
+        prepare(c, outcome.response, form, a);
+        cut.status = outcome.response.status();
+        cut.sent_before = c.bytes_sent;
+        bool sent = true;
+        if (may_hold(c, outcome.response, form)) {
+            hold_text(c, outcome.response, form);
+        } else if (http_access::special(outcome.response)) {
+            sent = co_await respond(c, outcome.response, form, a, next_owner);
+        } else {
+            sent = co_await send_text(c, outcome.response, form);
+        }
+        if (!sent) co_return;
+        if (!a.told) tell_log(c, a, cut.status, true);  // an upgrade has told the log itself
+        if (c.body || !form.keep_alive) {
+            const bool goes_on = co_await finish(c, form.keep_alive);
+            if (!goes_on) co_return;
         }
     }
 }
