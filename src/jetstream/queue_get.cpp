@@ -109,7 +109,7 @@ void nats_queue::give_up_or_back(nats_item_ptr item) noexcept {
 void nats_queue::demand() {
     const std::size_t target = wanting_ + options_.prefetch;
     if (pull_soon_ || !open_ || target <= ready_.size() + asked_ + options_.prefetch / 2) return;
-    const auto pull = [weak = weak_from_this()] {
+    const auto ask = [weak = weak_from_this()] {
         const std::shared_ptr<nats_queue> self = weak.lock();
         if (!self) return;
         self->pull_soon_ = false;
@@ -118,9 +118,9 @@ void nats_queue::demand() {
         } catch (const std::bad_alloc&) { self->demand_later(between_questions); }
     };
     if (listen_until_ > get_running_loop().time()) {
-        get_running_loop().call_at(listen_until_, pull);
+        get_running_loop().call_at(listen_until_, ask);
     } else {
-        get_running_loop().call_soon(pull);
+        get_running_loop().call_soon(ask);
     }
     pull_soon_ = true;
 }

@@ -208,17 +208,22 @@ void tell_log(http_connection& c, answered& a, int status, bool complete) {
     }
 }
 
-// Tells the log of a request that ends in another way than by its response: the client, or this side, has cut it.
-struct log_of_cut {
+// Tells the log of a request, also of one that ends in another way than by its response: the client, or this side,
+// has cut it.
+struct log_guard {
     http_connection& c;
     answered& a;
     int status = client_closed_request;  // of the response, once there is one
     std::uint64_t sent_before = c.bytes_sent;
 
-    log_of_cut(http_connection& connection, answered& request) noexcept : c(connection), a(request) {}
-    log_of_cut(const log_of_cut&) = delete;
-    log_of_cut& operator=(const log_of_cut&) = delete;
-    ~log_of_cut() {
+    log_guard(http_connection& connection, answered& request) noexcept : c(connection), a(request) {}
+    log_guard(const log_guard&) = delete;
+    log_guard& operator=(const log_guard&) = delete;
+    /// The response was sent. An upgrade has told the log itself.
+    void sent() {
+        if (!a.told) tell_log(c, a, status, true);
+    }
+    ~log_guard() {
         if (a.begin && !a.told) tell_log(c, a, c.bytes_sent == sent_before ? client_closed_request : status, false);
     }
 };
@@ -573,7 +578,7 @@ coro<> serve_requests(http_connection& c, handover& next_owner) {
         c.head_sent = false;
         const bool there = co_await read_head(c, a);
         if (!there) co_return;
-        log_of_cut cut(c, a);
+        log_guard log(c, a);
         http::request request;
         response_form form;
         if (const next_step next = take_request(c, request, form, a); c.body || next != next_step::handle) {
@@ -586,12 +591,14 @@ coro<> serve_requests(http_connection& c, handover& next_owner) {
         handled outcome;
         co_await call_handler(c, request, outcome);
         const verdict v = judge(c, outcome, a);
-        if (v == verdict::refuse) co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
-        if (v != verdict::respond) co_return;
+        if (v != verdict::respond) {
+            if (v == verdict::refuse) co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
+            co_return;
+        }
 
         prepare(c, outcome.response, form, a);
-        cut.status = outcome.response.status();
-        cut.sent_before = c.bytes_sent;
+        log.status = outcome.response.status();
+        log.sent_before = c.bytes_sent;
         bool sent = true;
         if (may_hold(c, outcome.response, form)) {
             hold_text(c, outcome.response, form);
@@ -601,7 +608,7 @@ coro<> serve_requests(http_connection& c, handover& next_owner) {
             sent = co_await send_text(c, outcome.response, form);
         }
         if (!sent) co_return;
-        if (!a.told) tell_log(c, a, cut.status, true);  // an upgrade has told the log itself
+        log.sent();
         if (c.body || !form.keep_alive) {
             const bool goes_on = co_await finish(c, form.keep_alive);
             if (!goes_on) co_return;
