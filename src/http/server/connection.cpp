@@ -573,6 +573,10 @@ verdict judge(http_connection& c, handled& outcome, answered& a) {
     return verdict::respond;
 }
 
+coro<> leave(http_connection& c, answered& a, verdict v) {
+    if (v == verdict::refuse) co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
+}
+
 coro<> serve_requests(http_connection& c, handover& next_owner) {
     for (answered a;; a.next(c), c.parser.next()) {
         c.head_sent = false;
@@ -592,7 +596,7 @@ coro<> serve_requests(http_connection& c, handover& next_owner) {
         co_await call_handler(c, request, outcome);
         const verdict v = judge(c, outcome, a);
         if (v != verdict::respond) {
-            if (v == verdict::refuse) co_await refuse(c, a, c.parser.bad_status(), c.parser.bad_reason());
+            co_await leave(c, a, v);
             co_return;
         }
 
