@@ -101,17 +101,21 @@ inline void read_journals(tally& t, const std::vector<std::string>& producers, i
             }
             ++t.done;
             const std::vector<delivery>& list = found->second;
-            for (std::size_t k = 1; k < list.size(); ++k) {
-                ++t.repeated;
-                const auto between = [&](const outage& o) { return o.from <= list[k].came && o.to >= list[0].came; };
-                if (list[k].number > 1) {
-                    ++t.marked;
-                } else if (std::any_of(outages.begin(), outages.end(), between)) {
+            // The first delivery has no mark. It may have been held up on its way, and come behind a later one.
+            const auto unmarked = [](const delivery& d) { return d.number <= 1; };
+            const auto first = std::find_if(list.begin(), list.end(), unmarked);
+            t.repeated += list.size() - 1;
+            t.marked += list.size() - 1;
+            for (auto d = first; d != list.end(); ++d) {
+                if (d == first || !unmarked(*d)) continue;
+                --t.marked;
+                const auto between = [&](const outage& o) { return o.from <= d->came && o.to >= list[0].came; };
+                if (std::any_of(outages.begin(), outages.end(), between)) {
                     ++t.forgotten;
                 } else {
                     ++t.unexplained;
                     std::printf("  unmarked: item %zu:%d, %.1f s after the first time\n", p, i,
-                        static_cast<double>(list[k].came - list[0].came) / 1e9);
+                        static_cast<double>(d->came - list[0].came) / 1e9);
                 }
             }
             worked_on.erase(found);
