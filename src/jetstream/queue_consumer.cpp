@@ -46,7 +46,7 @@ void nats_queue::use_consumer(std::string name, json_view info) {
     if (same) return;
     consumer_ = std::move(name);
     suspicion_ = {};
-    for (std::size_t slot = 0; slot < pulls_.size(); ++slot) pull_ended(slot);
+    forget_pulls();
     demand();
 }
 

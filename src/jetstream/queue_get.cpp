@@ -156,6 +156,11 @@ void nats_queue::pull_now() {
 
 void nats_queue::pull_ended(std::size_t slot) noexcept { asked_ -= std::exchange(pulls_[slot].left, 0); }
 
+/// No question is under way any more: the one who had them does not know them.
+void nats_queue::forget_pulls() noexcept {
+    for (std::size_t slot = 0; slot < pulls_.size(); ++slot) pull_ended(slot);
+}
+
 bool nats_queue::pulls() const noexcept {
     return std::any_of(pulls_.begin(), pulls_.end(), [](const pull& p) { return p.left > 0; });
 }
@@ -229,7 +234,7 @@ void nats_queue::offer(nats_item_ptr item) {
 }
 
 void nats_queue::reconnected() noexcept {
-    for (std::size_t slot = 0; slot < pulls_.size(); ++slot) pull_ended(slot);
+    forget_pulls();
     try {
         ask_what_was_given();  // an election may have been missed
         demand();

@@ -1,4 +1,5 @@
-// What was given before an election: see docs/internals/jetstream.md, "What an election forgets".
+// The processes of a queue tell each other what was given before an election: see docs/internals/jetstream.md, "What
+// an election forgets".
 //
 // A consumer of a queue with replicas has a leader, and the next one may not know which items the last one gave in the
 // end. It gives them again as if it were the first time. But it gives items in the order of their numbers, so one whose
@@ -22,7 +23,7 @@ constexpr std::size_t most_doubted = 500;               // identities that are t
 
 /// The new leader knows none of the questions for items.
 void nats_queue::elected() {
-    for (std::size_t slot = 0; slot < pulls_.size(); ++slot) pull_ended(slot);
+    forget_pulls();
     listen_until_ = get_running_loop().time() + listening;
     tell_what_was_given();
     demand();
@@ -35,7 +36,7 @@ void nats_queue::ask_what_was_given() {
     listen_until_ = get_running_loop().time() + listening;
 }
 
-/// What this process knows of the items that were given, and of those that there may be two messages for.
+/// Tells the others what this process knows: of the items that were given, and of those with perhaps two messages.
 void nats_queue::tell_what_was_given() {
     if (telling_ || (given_ == 0 && doubted_.empty())) return;
     const std::chrono::microseconds pause(random_below(until_told.count()));

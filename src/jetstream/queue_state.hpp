@@ -139,7 +139,7 @@ private:
     bool is_full(json_view stream_info);
     static coro<> compare(std::shared_ptr<nats_queue> self, nats_item_ptr item);
 
-    // What was given before an election: queue_given.cpp.
+    // Processes tell each other what was given before an election: queue_given.cpp.
     void elected();
     void ask_what_was_given();
     void tell_what_was_given();
@@ -150,6 +150,7 @@ private:
     void pull_now();
     void delivered(std::size_t slot, const nats_incoming& m);
     void pull_ended(std::size_t slot) noexcept;
+    void forget_pulls() noexcept;
     bool pulls() const noexcept;  // one is under way
     void took(const nats_incoming& m);
     void offer(nats_item_ptr item);
@@ -213,7 +214,7 @@ private:
     // Of a queue with replicas: what came here, and of which items there may be two messages (queue_again.cpp).
     nats_arrivals arrivals_, doubted_;
 
-    // What was given before an election (queue_given.cpp).
+    // This process knows what was given before an election (queue_given.cpp).
     std::uint64_t given_ = 0;    // the greatest number of an item that was given, as far as this process knows
     bool telling_ = false;       // this process is about to tell what it knows
     bool told_ = false;          // somebody who knows as much has told it meanwhile

@@ -34,6 +34,16 @@ aio::coro<> put_tea(text_queue& q, bool again = false) {
     co_await q.put(tea, options);
 }
 
+/// Puts the item, whose first answer is lost. Nobody has got it yet, so nobody knows it: there are two messages for it.
+aio::coro<> put_tea_in_doubt(text_queue& q, nats_model& model) {
+    model.how.lost_answers = 1000;
+    aio::task<> puts = aio::create_task(put_tea(q));
+    co_await aio::sleep(500ms);
+    EXPECT_EQ(model.find("work")->size(), 1u);
+    model.how.lost_answers = 0;
+    co_await puts;
+}
+
 /// Takes an item, does it, and gives how often it was delivered.
 aio::coro<int> take(text_queue& q) {
     const std::string item = co_await q.get();
@@ -65,12 +75,7 @@ AIO_TEST("a put whose answer is lost sends nothing more if another process has g
 
 AIO_TEST("of two messages for an item a task gets the first, marked, and the second is dropped") {
     co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
-        model.how.lost_answers = 1000;
-        aio::task<> puts = aio::create_task(put_tea(a));
-        co_await aio::sleep(500ms);
-        EXPECT_EQ(model.find("work")->size(), 1u);
-        model.how.lost_answers = 0;
-        co_await puts;  // nobody has got the item yet, so nobody knows it
+        co_await put_tea_in_doubt(a, model);
         EXPECT_EQ(model.find("work")->size(), 2u);
         aio::task<int> takes = aio::create_task(take(b));
         const int times = co_await takes;
@@ -91,11 +96,7 @@ AIO_TEST("of two messages for an item a task gets the first, marked, and the sec
 
 AIO_TEST("the second message for an item is dropped also by a process that has not got the first") {
     co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
-        model.how.lost_answers = 1000;
-        aio::task<> puts = aio::create_task(put_tea(a));
-        co_await aio::sleep(500ms);
-        model.how.lost_answers = 0;
-        co_await puts;
+        co_await put_tea_in_doubt(a, model);
         aio::task<int> takes = aio::create_task(take(b));
         const int times = co_await takes;
         EXPECT_EQ(times, 2);
@@ -112,11 +113,7 @@ AIO_TEST("the second message for an item is dropped also by a process that has n
 
 AIO_TEST("a process that comes later knows of puts in doubt, and marks the first message, too") {
     co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
-        model.how.lost_answers = 1000;
-        aio::task<> puts = aio::create_task(put_tea(a));
-        co_await aio::sleep(500ms);
-        model.how.lost_answers = 0;
-        co_await puts;
+        co_await put_tea_in_doubt(a, model);
         EXPECT_EQ(model.find("work")->size(), 2u);
         jetstream::connection& third = co_await aio::enter(jetstream::connect("nats://0"));
         text_queue& c = co_await aio::enter(third.queue<std::string>("work", replicated));

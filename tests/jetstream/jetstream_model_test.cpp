@@ -96,7 +96,7 @@ public:
             heard.push_back(text + ": " + essence(data));
         }
     }
-    /// As hear(), where the order of the lines is left open.
+    /// Hears so many lines, as hear() does, and sorts them: the server may send them in any order.
     aio::coro<> hear_in_any_order(std::size_t lines) {
         const auto before = static_cast<std::ptrdiff_t>(heard.size());
         co_await hear(lines);

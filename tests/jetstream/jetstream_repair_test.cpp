@@ -1,5 +1,5 @@
-// What a queue does when the servers have forgotten an item, a consumer or a shutdown, over the model of nats_model.hpp
-// and on virtual time.
+// The servers forget an item, a consumer or a shutdown, and a queue repairs that: over the model of nats_model.hpp and
+// on virtual time.
 #include "aio_test.hpp"
 #include "nats_model.hpp"
 
@@ -168,13 +168,13 @@ AIO_TEST("what was given and forgotten at an election is marked, in each process
     model.find("work")->forget_given();
     EXPECT_EQ(co_await waits, 2);
 
-    // One that comes after it.
+    // A process that comes after the election.
     auto& third = co_await aio::enter(jetstream::connect("nats://2"));
     auto& c = co_await aio::enter(third.queue<std::string>("work", options));
     model.find("work")->forget_given();
     EXPECT_EQ(co_await aio::create_task(delivery_of(c, "tea")), 2);
 
-    // One that has lost its connection, and has not heard of it.
+    // A process that had lost its connection, and has not heard of the election.
     model.kill(1);
     model.elect(1s);
     model.find("work")->forget_given();
@@ -182,7 +182,7 @@ AIO_TEST("what was given and forgotten at an election is marked, in each process
     model.start(1);
     EXPECT_EQ(co_await aio::create_task(delivery_of(b, "tea")), 2);
 
-    // What nobody has got is not marked.
+    // An item that nobody has got is not marked.
     a.task_done();
     co_await a.join();
     model.elect(1s);

@@ -34,7 +34,7 @@ public:
     template<class F>
         requires std::is_invocable_r_v<coro<>, F&, connection&>
     pool_setup(F fn) : fn_(std::make_shared<holder<F>>(std::move(fn))) {}
-    /// What the pool calls: fn(db).
+    /// Calls fn(db). The pool does that with each new connection, and with each that it has reset.
     AIO_DETAIL_WRAPPER coro<> operator()(connection& db) const { return fn_->call(db); }
 
 private:

@@ -47,7 +47,7 @@ class AIO_API error : public std::runtime_error {
 public:
     /// What a driver knows of an error; a string is empty where it knows nothing.
     struct parts {
-        /// What the function of the same name gives.
+        /// Each string is what the function of its name gives.
         std::string code, statement, message, detail, constraint, table, column;
     };
 

@@ -1,5 +1,5 @@
-// What aiocxx-check has to say of some lines: the rule that a line's last comment names, and nothing of the other
-// lines. This file is not compiled.
+// aiocxx-check has to report each line whose last comment names a rule, by that rule, and no other line. This file is
+// not compiled.
 
 aio::coro<record> initialisers() {
     record named{.a = co_await get(), .b = {}};         // R14
