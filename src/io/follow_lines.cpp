@@ -3,13 +3,15 @@
 //
 // The path may come to name nothing, or something else, in more ways. An open file keeps its removed folder alive for
 // the kernel, which gives no IN_DELETE_SELF then: so the folder above is watched, too. A folder further above, or a
-// link to one, may be renamed or replaced. The name may be a link, whose target lies in another folder.
+// link to one, may be renamed or replaced. The name may be a link, whose target lies in another folder, and leads
+// through links itself.
 
 #include "io/inotify.hpp"
 #include "io/line_source.hpp"
 
 #include <aio/follow_lines.hpp>
 
+#include <algorithm>
 #include <climits>
 #include <memory>
 #include <optional>
@@ -31,6 +33,13 @@ constexpr std::uint32_t of_the_folder_above = IN_DELETE | IN_ONLYDIR | IN_MASK_A
 std::string folder_of(const std::string& path) {
     const std::size_t slash = path.rfind('/');
     return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+/// What a link says; empty for what is no link.
+std::string target_of(const std::string& path) {
+    char target[PATH_MAX];
+    const ssize_t size = ::readlink(path.c_str(), target, sizeof target);
+    return {target, static_cast<std::size_t>(std::max<ssize_t>(size, 0))};
 }
 
 bool same_file(const struct stat& a, const struct stat& b) noexcept {
@@ -93,18 +102,13 @@ public:
     [[noreturn]] void fail_folder_gone() const {
         throw_system_error(ENOENT, "follow " + path_.native() + ", whose folder has gone");
     }
-    /// If the name is a link: watches the folders of the names that it leads to.
+    /// If the name is a link: watches the names that it leads through.
     void watch_links() {
-        std::string at = path_.native();
-        for (int links = 0; links < 40; ++links) {  // as the kernel
-            char target[PATH_MAX];
-            const ssize_t size = ::readlink(at.c_str(), target, sizeof target);
-            if (size <= 0) return;
-            std::string next(target, static_cast<std::size_t>(size));
-            at = next.front() == '/' ? std::move(next) : folder_of(at) + "/" + next;
-            const int number = kernel_.watch(folder_of(at).c_str(), of_the_folder | IN_MASK_ADD);
-            if (number == -ENOSPC) inotify::fail(ENOSPC, "follow " + path_.native());
-            if (number >= 0) kernel_.watch((folder_of(at) + "/..").c_str(), of_the_folder_above);
+        const std::string target = target_of(path_.native());
+        if (target.empty()) return;
+        linked_ = true;
+        if (!watch_names(target.front() == '/' ? target : folder_ + "/" + target, true)) {
+            inotify::fail(ENOSPC, "follow " + path_.native());
         }
     }
     coro<> close() {
@@ -141,7 +145,7 @@ public:
                 // From now on a new folder may have its number.
                 const bool deleted = (n.mask & (IN_DELETE_SELF | IN_IGNORED | IN_UNMOUNT)) != 0;
                 folder_deleted_ = folder_deleted_ || (deleted && n.watch == folder_watch_);
-                const bool another = n.watch == folder_watch_ && !n.name.empty() && n.name != name_;
+                const bool another = n.watch == folder_watch_ && !n.name.empty() && n.name != name_ && !linked_;
                 const bool another_above = (n.mask & IN_DELETE) != 0 && (n.mask & IN_ISDIR) == 0;
                 changed = changed || !(another || another_above);
             }
@@ -152,12 +156,39 @@ public:
 private:
     /// Watches the folder above the folder, and each name that path leads through. What may not be read is left out.
     bool watch_above() {
-        int number = kernel_.watch((folder_ + "/..").c_str(), of_the_folder_above);
-        for (std::string at = folder_; number != -ENOSPC && at != "." && at != "/"; at = folder_of(at)) {
-            number = kernel_.watch(at.c_str(), of_a_name_above);
-        }
-        if (number == -ENOSPC) error_ = ENOSPC;
+        const int number = kernel_.watch((folder_ + "/..").c_str(), of_the_folder_above);
+        if (number == -ENOSPC || !watch_names(folder_, false)) error_ = ENOSPC;
         return error_ == 0;
+    }
+    /// Watches each name that path leads through, also those that links on the way lead through. to_come: the last
+    /// name, or the first that is missing, may be made; so its folder is watched, too. What may not be read is left
+    /// out. False if the user may watch no more.
+    bool watch_names(std::string path, bool to_come) {
+        std::string at = path.starts_with('/') ? "/" : ".";
+        for (int links = 0; links < 40 && !path.empty();) {  // so many as the kernel follows
+            const std::size_t slash = path.find('/');
+            const std::string next = at + "/" + path.substr(0, slash);
+            path.erase(0, slash == std::string::npos ? slash : path.find_first_not_of('/', slash));
+            if (next.ends_with('/')) continue;  // the root
+            int number = kernel_.watch(next.c_str(), of_a_name_above);
+            if (to_come && (path.empty() || number == -ENOENT)) {
+                const int folder = kernel_.watch(at.c_str(), of_the_folder | IN_MASK_ADD);
+                if (folder == -ENOSPC) return false;
+                kernel_.watch((at + "/..").c_str(), of_the_folder_above);
+                if (number == -ENOENT) number = kernel_.watch(next.c_str(), of_a_name_above);  // made meanwhile?
+            }
+            if (number == -ENOENT) break;
+            if (number == -ENOSPC) return false;
+            const std::string target = target_of(next);
+            if (target.empty()) {
+                at = next;
+                continue;
+            }
+            ++links;
+            if (target.front() == '/') at = "/";
+            path = target + (path.empty() ? "" : "/" + path);
+        }
+        return true;
     }
     opening open_regular() const noexcept {
         opening o;
@@ -190,6 +221,7 @@ private:
     int error_ = 0;
     int folder_watch_ = -1;
     bool folder_deleted_ = false;
+    bool linked_ = false;  // the name is, or was, a link: others in its folder may concern it
     int file_watch_ = -1;
     file_ref file_;
     std::optional<line_source> lines_;
