@@ -26,6 +26,12 @@ coro<> delete_stream(client_ptr client, std::string stream);
 /// std::invalid_argument for a name that is empty, or longer than 200 bytes.
 std::string stream_name(const std::string& name, const char* what);
 
+/// The status that the server itself says to a consumer; 0 for a message of a stream, whose headers are whatever its
+/// publisher has written.
+inline nats_status status_of_server(const nats_incoming& m) noexcept {
+    return m.reply_to.starts_with("$JS.ACK.") ? nats_status{} : status_of(m);
+}
+
 std::int64_t nanoseconds_of(delay d, std::int64_t without = 0) noexcept;
 
 /// What a server has said to a message that it was to store.

@@ -112,7 +112,7 @@ void watch_feed::deliver(const nats_incoming& m) {
     there.set();
     if (waiting.size() >= most_waiting) return break_off();
     item one;
-    const int status = status_of(m).code;
+    const int status = status_of_server(m).code;
     if (status != 0) {
         if (status != 100) return break_off();
         one.heartbeat = true;

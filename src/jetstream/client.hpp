@@ -39,12 +39,14 @@ public:
     nats_sink(std::string subject_, std::string group_) : subject(std::move(subject_)), group(std::move(group_)) {}
     virtual ~nats_sink() = default;
     virtual void deliver(const nats_incoming& m) = 0;
+    /// A connection was made, and the subscription is about to be. It may give itself another subject here.
+    virtual void subscribing() {}
     /// The connection was made anew, and the subscription with it. What the old server had under way is lost.
     virtual void reconnected() noexcept {}
     virtual void refused(const std::string&) noexcept {}  // by the server
     virtual void closed() noexcept {}                     // no message will come any more
 
-    const std::string subject;
+    std::string subject;
     const std::string group;
     std::uint64_t sid = 0;  // 0: not subscribed
 };

@@ -185,6 +185,7 @@ void nats_client::began(stream s) {
         all.reserve(sinks_.size());
         for (const auto& [sid, sink] : sinks_) {
             all.push_back(sink);
+            sink->subscribing();
             subscribe_line(*sink);
         }
         out_ += waiting;

@@ -148,7 +148,9 @@ void nats_queue::pull_now() {
     arm();
     const std::string question = "{\"batch\":" + std::to_string(n) +
         ",\"expires\":" + std::to_string(std::chrono::nanoseconds(pull_expires).count()) + "}";
-    client_->send("$JS.API.CONSUMER.MSG.NEXT." + consumer_path(), slot->sink->subject, {}, question);
+    const std::uint64_t number = ++last_question_;
+    client_->send("$JS.API.CONSUMER.MSG.NEXT." + consumer_path(), slot->sink->subject_of(number), {}, question);
+    slot->question = number;
     slot->left = n;
     slot->until = get_running_loop().time() + pull_expires + pull_grace;
     asked_ += n;
@@ -166,14 +168,18 @@ bool nats_queue::pulls() const noexcept {
 }
 
 void nats_queue::delivered(std::size_t slot, const nats_incoming& m) {
-    switch (status_of(m).code) {
-        case 0:
-            if (pulls_[slot].left > 0) {
-                --pulls_[slot].left;
-                --asked_;
-            }
-            took(m);
-            break;
+    const int status = status_of_server(m).code;
+    if (status == 0) {
+        if (pulls_[slot].left > 0) {
+            --pulls_[slot].left;
+            --asked_;
+        }
+        took(m);
+        return;
+    }
+    // What a server says late of an earlier question is not of the one that is under way now.
+    if (m.subject != pulls_[slot].sink->subject_of(pulls_[slot].question)) return;
+    switch (status) {
         case 100: break;  // a sign of life
         case 404:
         case 408:

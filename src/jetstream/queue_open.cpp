@@ -47,9 +47,7 @@ nats_queue::nats_queue(client_ptr client, std::string name, const jetstream::que
         if (dead_letters_ == name_) refuse("dead_letters is the queue itself");
         dead_subject_ = "aio.queue." + stream_name(dead_letters_, "jetstream::queue, dead_letters") + ".items";
     }
-    for (std::size_t i = 0; i < pulls_.size(); ++i) {
-        pulls_[i].sink = std::make_unique<pull_sink>(*this, i, client_->new_inbox() + ".pull");
-    }
+    for (std::size_t i = 0; i < pulls_.size(); ++i) { pulls_[i].sink = std::make_unique<pull_sink>(*this, i); }
 }
 
 nats_queue::~nats_queue() {

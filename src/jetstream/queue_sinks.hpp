@@ -5,11 +5,18 @@
 
 namespace aio::inline v0::detail {
 
+/// Hears what comes for a place in pulls_: the subject ends with *, in whose place each question has its number. On a
+/// new connection it has another subject: the servers may still have the questions of the one before, and would answer
+/// those, too, as long as somebody hears that.
 class nats_queue::pull_sink final : public nats_sink {
 public:
-    pull_sink(nats_queue& q, std::size_t slot, std::string inbox)
-        : nats_sink(std::move(inbox), ""), queue_(&q), slot_(slot) {}
+    pull_sink(nats_queue& q, std::size_t slot)
+        : nats_sink(q.client_->new_inbox() + ".*", ""), queue_(&q), slot_(slot) {}
     void deliver(const nats_incoming& m) override { queue_->delivered(slot_, m); }
+    void subscribing() override { subject = queue_->client_->new_inbox() + ".*"; }
+    std::string subject_of(std::uint64_t question) const {
+        return subject.substr(0, subject.size() - 1) + std::to_string(question);
+    }
 
 private:
     nats_queue* queue_;

@@ -84,10 +84,11 @@ private:
         int getting = 0;  // calls of get() of this task that wait: at most one
     };
     /// A question for items. An item comes with the subject of its stream, so each question that may be under way has a
-    /// subscription of its own, which says what is answered.
+    /// subscription of its own, which says what is answered. A refusal has the subject that the question gave.
     struct pull {
         std::unique_ptr<pull_sink> sink;
-        std::size_t left = 0;  // items that may still come; 0: none is under way
+        std::uint64_t question = 0;  // its number
+        std::size_t left = 0;        // items that may still come; 0: none is under way
         time_point until;
     };
     enum class judged : std::uint8_t { stored, again, full, shut };
@@ -191,6 +192,7 @@ private:
     std::unique_ptr<election_sink> elections_come_;
     static constexpr std::size_t most_pulls = 8;  // at the same time
     std::array<pull, most_pulls> pulls_;
+    std::uint64_t last_question_ = 0;
     std::size_t asked_ = 0;  // items that may still come, by all pulls
     bool pull_soon_ = false;
     std::size_t wanting_ = 0;  // calls of get() that have no item yet

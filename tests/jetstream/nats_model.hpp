@@ -206,7 +206,7 @@ private:
             const std::string data = p.in.substr(size + head, body - head);
             p.in.erase(0, size + body + 2);
             const bool asks = words.size() == (with_headers ? 5U : 4U);
-            published(p, words[1], asks ? words[2] : "", headers, data);
+            published(words[1], asks ? words[2] : "", headers, data);
             return true;
         }
         if (words[0] == "PING") {
@@ -239,34 +239,45 @@ private:
         p.out += text;
         p.more.set();
     }
-    /// Gives a message to all that have subscribed to this, or to its last part by *. It says that it has the subject.
-    bool route(const std::string& to, const std::string& reply, const std::string& headers, const std::string& data,
-        const std::string& subject) {
-        bool any = false;
+    /// Calls fn(peer, number) for each subscription of this subject, or of its last part by *.
+    template<class F>
+    void each_subscriber(const std::string& to, F fn) {
         for (const std::string& pattern : {to, to.substr(0, to.rfind('.') + 1) + "*"}) {
             const auto [first, last] = subscribers_.equal_range(pattern);
             for (auto at = first; at != last; ++at) {
                 const auto found = peers_.find(at->second.first);
-                if (found == peers_.end() || found->second->gone) continue;
-                std::string text = (headers.empty() ? "MSG " : "HMSG ") + subject + " " + at->second.second + " ";
-                if (!reply.empty()) text += reply + " ";
-                if (!headers.empty()) text += std::to_string(headers.size()) + " ";
-                text += std::to_string(headers.size() + data.size()) + "\r\n" + headers + data + "\r\n";
-                say(*found->second, text);
-                any = true;
+                if (found != peers_.end() && !found->second->gone) fn(*found->second, at->second.second);
             }
         }
+    }
+    bool is_heard(const std::string& subject) {
+        bool any = false;
+        each_subscriber(subject, [&any](const peer&, const std::string&) { any = true; });
+        return any;
+    }
+    /// Gives a message to all that have subscribed to this. It says that it has the subject.
+    bool route(const std::string& to, const std::string& reply, const std::string& headers, const std::string& data,
+        const std::string& subject) {
+        bool any = false;
+        each_subscriber(to, [&](peer& p, const std::string& number) {
+            std::string text = (headers.empty() ? "MSG " : "HMSG ") + subject + " " + number + " ";
+            if (!reply.empty()) text += reply + " ";
+            if (!headers.empty()) text += std::to_string(headers.size()) + " ";
+            text += std::to_string(headers.size() + data.size()) + "\r\n" + headers + data + "\r\n";
+            say(p, text);
+            any = true;
+        });
         return any;
     }
 
-    void published(peer& p, const std::string& subject, const std::string& reply, const std::string& headers,
-        const std::string& data) {
+    void published(
+        const std::string& subject, const std::string& reply, const std::string& headers, const std::string& data) {
         if (subject.starts_with("$JS.")) {
             if (leader_from_ > now()) return;  // an election: nobody answers
             if (subject.starts_with("$JS.ACK.")) {
                 acknowledged(subject, reply, data);
             } else {
-                const std::string said = api(p, subject.substr(8), reply, data);
+                const std::string said = api(subject.substr(8), reply, data);
                 if (!said.empty()) answer(reply, said);
             }
             arm();
@@ -320,7 +331,7 @@ private:
         return json{{"error", {{"code", code}, {"err_code", err_code}, {"description", why}}}}.dump();
     }
     /// what: STREAM.INFO.orders, CONSUMER.MSG.NEXT.orders.workers, ...
-    std::string api(const peer& p, const std::string& what, const std::string& reply, const std::string& text) {
+    std::string api(const std::string& what, const std::string& reply, const std::string& text) {
         const auto is = [&](const std::string& begin) { return what.starts_with(begin); };
         const auto word = [&](std::size_t from) { return what.substr(from, what.find('.', from) - from); };
         const json body = text.empty() ? json::object() : json::parse(text);
@@ -331,10 +342,7 @@ private:
                 if (s->config == body) return s->info().dump();
                 return refusal(400, 10058, "stream name already in use with a different configuration");
             }
-            model_stream::hooks h{[this](std::uint64_t id) {
-                                      const auto found = peers_.find(id);
-                                      return found != peers_.end() && !found->second->gone;
-                                  },
+            model_stream::hooks h{[this](const std::string& inbox) { return is_heard(inbox); },
                 [this](const std::string& to, const std::string& reply_to, const std::string& headers,
                     const std::string& sent,
                     const std::string& subject) { route(to, reply_to, headers, sent, subject); },
@@ -390,7 +398,7 @@ private:
         } else if (is("CONSUMER.MSG.NEXT.")) {
             const std::chrono::nanoseconds expires(body.value("expires", std::int64_t(0)));
             const aio::time_point until = expires.count() > 0 ? now() + expires : aio::time_point::max();
-            s->ask({p.id, reply, body.value("batch", std::size_t(1)), until}, body.value("no_wait", false), now());
+            s->ask({reply, body.value("batch", std::size_t(1)), until}, body.value("no_wait", false), now());
             return "";
         }
         return s->consumer_info().dump();

@@ -24,13 +24,12 @@ class model_stream {
 public:
     using json = nlohmann::json;
     struct pull {
-        std::uint64_t peer = 0;
         std::string inbox;
         std::size_t left = 0;
         aio::time_point until;
     };
     struct hooks {
-        std::function<bool(std::uint64_t peer)> there;  // whether a peer is still connected
+        std::function<bool(const std::string& inbox)> there;  // whether anybody hears it
         std::function<void(const std::string& to, const std::string& reply, const std::string& headers,
             const std::string& data, const std::string& subject)>
             send;
@@ -222,7 +221,7 @@ private:
         return std::chrono::nanoseconds(consumer.value("ack_wait", std::int64_t(30'000'000'000)));
     }
     void refuse(const pull& p, const std::string& status) {
-        if (hooks_.there(p.peer)) hooks_.send(p.inbox, "", "NATS/1.0 " + status + "\r\n\r\n", "", p.inbox);
+        if (hooks_.there(p.inbox)) hooks_.send(p.inbox, "", "NATS/1.0 " + status + "\r\n\r\n", "", p.inbox);
     }
     void remove(std::uint64_t sequence, const char* what) {
         const auto found = items_.find(sequence);
@@ -235,7 +234,7 @@ private:
         if (consumer.is_null()) return;
         while (!pulls_.empty()) {
             pull& p = pulls_.front();
-            if (!hooks_.there(p.peer)) {
+            if (!hooks_.there(p.inbox)) {
                 pulls_.pop_front();
                 continue;
             }
