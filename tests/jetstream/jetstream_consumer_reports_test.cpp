@@ -153,3 +153,70 @@ AIO_REAL_TEST("what is stored with headers that begin with a status is given as 
         EXPECT_EQ(*first->value, "two");
     });
 }
+
+AIO_REAL_TEST("what a task says as the last thing before its connection is left arrives (nats-io/stan.go 353)") {
+    co_await served([](nats_server& server, jetstream::connection& js) -> aio::coro<> {
+        auto& q = co_await aio::enter(js.queue<std::string>("orders"));
+        for (int i = 0; i < 50; ++i) co_await q.put("x");
+        auto body = [](jetstream::connection& other) -> aio::coro<> {
+            auto& o = co_await aio::enter(other.queue<std::string>("orders"));
+            for (int i = 0; i < 50; ++i) co_await o.get();
+            for (int i = 0; i < 50; ++i) o.task_done();
+        };
+        co_await aio::with(jetstream::connect(server.url(), quick), body);
+        co_await aio::wait_for(q.join(), 20s);  // else it would last for ack_wait, 30 s
+    });
+}
+
+AIO_REAL_TEST("items of a connection that is left go to others at once (nats-io/nats-server 4716)") {
+    co_await served([](nats_server& server, jetstream::connection& js) -> aio::coro<> {
+        auto& q = co_await aio::enter(js.queue<std::string>("orders"));
+        co_await q.put("held");
+        co_await q.put("waits");
+        auto body = [](jetstream::connection& other) -> aio::coro<> {
+            auto& o = co_await aio::enter(other.queue<std::string>("orders", {.prefetch = 1}));
+            co_await o.get();
+            while (o.statistics().ready == 0) co_await aio::sleep(1ms);
+        };
+        co_await aio::with(jetstream::connect(server.url(), quick), body);
+        std::set<std::string> got;
+        for (int i = 0; i < 2; ++i) got.insert(co_await aio::wait_for(q.get(), 20s));
+        EXPECT_EQ(got.size(), 2u);
+        EXPECT_EQ(q.delivery(), 2);
+    });
+}
+
+AIO_REAL_TEST("items that somebody deletes or purges on the server hold up nothing (nats-io/nats.go 1202)") {
+    co_await served([](nats_server&, jetstream::connection& js) -> aio::coro<> {
+        auto& q = co_await aio::enter(js.queue<std::string>("orders"));
+        for (const char* item : {"a", "b", "c"}) co_await q.put(item);
+        static_cast<void>(co_await js.request("$JS.API.STREAM.MSG.DELETE.orders", "{\"seq\":2}"));
+        EXPECT_EQ(co_await q.get(), "a");
+        EXPECT_EQ(co_await aio::wait_for(q.get(), 20s), "c");
+        co_await q.put("d");
+        static_cast<void>(co_await js.request("$JS.API.STREAM.PURGE.orders", ""));
+        q.task_done();  // of an item that is gone
+        co_await q.put("e");
+        EXPECT_EQ(co_await aio::wait_for(q.get(), 20s), "e");
+        q.task_done();
+        q.task_done();
+        co_await aio::wait_for(q.join(), 20s);
+    });
+}
+
+AIO_REAL_TEST("as many items as you like may rest, and the next one is given (nats-io/nats.go 968)") {
+    co_await served([](nats_server&, jetstream::connection& js) -> aio::coro<> {
+        auto& q = co_await aio::enter(js.queue<std::string>("orders", {.prefetch = 100, .in_memory = true}));
+        constexpr int many = 1100;  // a consumer that says nothing else has 1000
+        auto put = [&]() -> aio::coro<> { co_await q.put("rests"); };
+        std::vector<aio::coro<>> puts;
+        for (int i = 0; i < many; ++i) puts.push_back(put());
+        co_await aio::gather(std::move(puts));
+        for (int i = 0; i < many; ++i) {
+            co_await q.get();
+            q.retry_later(1h);
+        }
+        co_await q.put("next");
+        EXPECT_EQ(co_await aio::wait_for(q.get(), 20s), "next");
+    });
+}

@@ -18,6 +18,22 @@ namespace {
 
 aio::coro<> get_into(aio::shared_queue<int>& q, std::vector<int>& got) { got.push_back(co_await q.get()); }
 
+/// An item that holds its queue, and uses it when it is destroyed.
+struct holds_queue {
+    std::shared_ptr<aio::shared_queue<holds_queue>> queue;
+    int* destroyed = nullptr;
+
+    holds_queue(std::shared_ptr<aio::shared_queue<holds_queue>> q, int& n) : queue(std::move(q)), destroyed(&n) {}
+    holds_queue(holds_queue&&) noexcept = default;
+    holds_queue& operator=(holds_queue&&) = delete;
+    ~holds_queue() {
+        if (!queue) return;  // it was moved from
+        ++*destroyed;
+        EXPECT_TRUE(queue->empty());
+        EXPECT_THROW(queue->get_nowait(), aio::queue_shut_down);
+    }
+};
+
 }  // namespace
 
 AIO_TEST("fereidani/kanal 50: race over two queues takes from one, and the other item stays") {
@@ -237,4 +253,16 @@ PLAIN_TEST("a task that was leaked at a forced end gets no item: it goes to the 
         EXPECT_EQ(one, 1);
     }());
     EXPECT_EQ(q.statistics().tasks_getting, 0u);
+}
+
+PLAIN_TEST("tokio-rs/tokio 1886: items that hold their queue, and use it in their destructors, go by shutdown(true)") {
+    int destroyed = 0;
+    auto q = std::make_shared<aio::shared_queue<holds_queue>>();
+    const std::weak_ptr<aio::shared_queue<holds_queue>> still = q;
+    for (int i = 0; i < 3; ++i) q->put_nowait(holds_queue(q, destroyed));
+    aio::shared_queue<holds_queue>& only_by_items = *q;
+    q.reset();
+    std::thread([&] { only_by_items.shutdown(true); }).join();
+    EXPECT_EQ(destroyed, 3);
+    EXPECT_TRUE(still.expired());
 }
