@@ -59,7 +59,7 @@ namespace aio::inline v0 {
 /// several processes share the port. context: connections are encrypted (tls_context::server); it is read before the
 /// call returns. handshake_timeout: a connection that has not completed the handshake of TLS by then is closed.
 /// threads: how many loops serve, each on a thread of its own; the loop that starts the server is one of them. 0: as
-/// many as workers has. The others are those of stream_options, for each connection.
+/// many as workers has, which refuses too many, too. The others are those of stream_options, for each connection.
 struct server_options {
     std::size_t limit = 65536;
     int backlog = 100;
@@ -196,7 +196,7 @@ struct connection_service {
 };
 /// One for each thread.
 std::vector<connection_service> services_of(connection_handler handler, std::size_t threads);
-/// As many as there are cores for 0.
+/// As many as workers has for that option, which it refuses likewise.
 std::size_t threads_to_serve(std::size_t wanted);
 
 coro<server> listen_on(std::vector<connection_service> services, std::string host, int port, server_options options,

@@ -13,7 +13,7 @@
 
 namespace aio::inline v0::detail {
 
-std::size_t threads_to_serve(std::size_t wanted) { return wanted == 0 ? workers().size() : wanted; }
+std::size_t threads_to_serve(std::size_t wanted) { return workers({.threads = wanted}).size(); }
 
 std::vector<connection_service> services_of(connection_handler handler, std::size_t threads) {
     std::vector<connection_service> services(threads_to_serve(threads));

@@ -137,6 +137,8 @@ public:
     std::string new_inbox() { return inbox_ + std::to_string(++last_token_); }
 
     jetstream::connection_status status() const noexcept { return status_; }
+    /// Why the connection has ended by itself. Empty if it has not.
+    std::string_view why_ended() const noexcept { return closing_ ? std::string_view() : why_closed_; }
     const nats_settings& settings() const noexcept { return settings_; }
     std::string server() const;
     std::size_t max_payload() const noexcept { return max_payload_; }
@@ -158,8 +160,8 @@ private:
     coro<> write_loop();
     coro<> ping_loop();
     coro<> leave_loop();
-    coro<> try_all(bool first);
-    coro<> reconnect();
+    coro<> try_all(bool first, std::string& reasons);
+    coro<bool> reconnect(std::string& why);
     coro<> attempt(nats_server server);
     static coro<stream> dial(const nats_server& server);
     coro<stream> log_in(const nats_server& server);  // which lives until then

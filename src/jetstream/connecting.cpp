@@ -35,8 +35,8 @@ nats_settings::nats_settings(const jetstream::connect_options& o)
 namespace {
 
 /// A server has said -ERR in place of accepting the log-in. Other servers may still accept it.
-struct refused_log_in : jetstream::error {
-    using error::error;
+struct refused_log_in : std::runtime_error {
+    using runtime_error::runtime_error;
 };
 
 std::string what_of(const std::exception_ptr& error) {
@@ -44,6 +44,8 @@ std::string what_of(const std::exception_ptr& error) {
         std::rethrow_exception(error);
     } catch (const std::exception& e) { return e.what(); }
 }
+
+std::string attempts(int count) { return count == 1 ? "1 attempt" : std::to_string(count) + " attempts"; }
 
 std::string without_end(std::string line) {
     while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();
@@ -124,9 +126,9 @@ coro<> nats_client::attempt(nats_server server) {
     began(std::move(s));
 }
 
-/// Tries each server once, from current_ on. Throws what went wrong with all of them.
-coro<> nats_client::try_all(bool first) {
-    std::string reasons;
+/// Tries each server once, from current_ on. Throws what went wrong with all of them, and leaves it in reasons.
+coro<> nats_client::try_all(bool first, std::string& reasons) {
+    reasons.clear();
     std::exception_ptr refusal, failure;
     const std::size_t count = servers_.size();
     for (std::size_t i = 0; i < count; ++i) {
@@ -153,17 +155,20 @@ coro<> nats_client::try_all(bool first) {
     throw std::system_error(code, "jetstream: no server can be reached: " + reasons);
 }
 
-coro<> nats_client::reconnect() {
+/// Tries again and again. False if it has given up, and then why has the reason.
+coro<bool> nats_client::reconnect(std::string& why) {
     delay pause = settings_.numbers.reconnect_wait;
-    std::string why;
     for (int round = 1;; ++round) {
         try {
-            co_await try_all(false);
-            co_return;
-        } catch (const std::exception& e) { why = e.what(); }
+            co_await try_all(false, why);
+            co_return true;
+        } catch (const std::exception& e) {
+            if (why.empty()) why = e.what();
+        }
         tell(why);
         if (settings_.numbers.max_attempts > 0 && round >= settings_.numbers.max_attempts) {
-            throw jetstream::error("given up after " + std::to_string(round) + " attempts: " + why);
+            why = "given up after " + attempts(round) + ": " + why;
+            co_return false;
         }
         const auto half = std::max<std::int64_t>(1, pause.has_value() ? pause.value().count() / 2 : 1);
         const auto more = static_cast<std::int64_t>(random_below(static_cast<std::uint64_t>(half)));
@@ -273,7 +278,7 @@ coro<> nats_client::run(std::shared_ptr<nats_client> self) {
         if (is_closed()) co_return;
         if (!settings_.numbers.reconnect) co_return;
         try {
-            co_await reconnect();
+            co_await reconnect(ending.why);
         } catch (const std::exception& e) { ending.why = e.what(); }
         if (status_ != connection_status::connected) co_return;
     }
@@ -282,10 +287,11 @@ coro<> nats_client::run(std::shared_ptr<nats_client> self) {
 coro<> nats_client::open() {
     if (run_ || is_closed()) throw_logic_error("a jetstream::connector is entered once");
     try {
-        if (settings_.numbers.retry_first) {
-            co_await reconnect();
-        } else {
-            co_await try_all(true);
+        std::string why;
+        if (!settings_.numbers.retry_first) {
+            co_await try_all(true, why);
+        } else if (const bool connected = co_await reconnect(why); !connected) {
+            throw jetstream::error(why);
         }
         run_ = create_task(run(shared_from_this()), {.name = "jetstream::connection"});
     } catch (...) {

@@ -16,7 +16,7 @@ namespace {
 constexpr std::chrono::seconds pull_expires{30};
 constexpr std::chrono::seconds pull_grace{5};
 constexpr std::chrono::milliseconds between_questions{50};
-constexpr const char* no_memory = "there is no memory left to ask for items";
+constexpr const char* no_memory = "cannot be used: there is no memory left to ask for items";
 
 /// Where an acknowledgement goes says which item it is: $JS.ACK.stream.consumer.deliveries.sequence.sequence of the
 /// consumer.time.pending, and newer servers put two words in front of the stream, and one more at the end.
@@ -249,7 +249,7 @@ void nats_queue::reconnected() noexcept {
     } catch (const std::bad_alloc&) { demand_later(between_questions); }
 }
 
-void nats_queue::client_closed() noexcept { fail("the connection is closed"); }
+void nats_queue::client_closed() noexcept { fail("cannot be used, because its connection is closed"); }
 
 // ---- tasks ----
 

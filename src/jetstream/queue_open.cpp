@@ -56,7 +56,10 @@ nats_queue::~nats_queue() {
 }
 
 void nats_queue::check_open() const {
-    if (failure_) throw jetstream::error("the queue " + name_ + ": " + failure_);
+    if (failure_) {
+        const std::string reason(client_->why_ended());
+        throw jetstream::error("the queue " + name_ + " " + failure_ + (reason.empty() ? "" : ": " + reason));
+    }
     if (!open_) throw_logic_error("the jetstream::queue " + name_ + " has been left");
     client_->check_open();
 }
@@ -281,7 +284,8 @@ coro<> nats_queue::watch_the_end(std::shared_ptr<nats_queue> self) {
             pause = std::min(pause * 2, std::chrono::milliseconds(250));
         }
     } catch (const std::bad_alloc&) {
-        self->fail("there is no memory left to ask whether it is empty");  // or tasks would wait in get() for ever
+        self->fail("cannot be used: there is no memory left to ask whether it is empty");  // or tasks would wait in
+                                                                                           // get() for ever
     }
 }
 

@@ -127,14 +127,14 @@ void check_subject(std::string_view subject, bool wildcards, const char* what) {
     if (subject.find_first_of(std::string_view(" \t\r\n\0", 5)) != std::string_view::npos) {
         throw std::invalid_argument(std::string(what) + ": the subject holds a space, a line break or a NUL byte");
     }
-    while (true) {
-        const std::size_t dot = subject.find('.');
-        const std::string_view part = subject.substr(0, dot);
+    for (std::string_view rest = subject;;) {
+        const std::size_t dot = rest.find('.');
+        const std::string_view part = rest.substr(0, dot);
         if (part.empty()) refuse_subject("has an empty part");
         if (!wildcards && (part == "*" || part == ">")) refuse_subject("has a wildcard");
         if (part == ">" && dot != std::string_view::npos) refuse_subject("has a > before its end");
         if (dot == std::string_view::npos) return;
-        subject.remove_prefix(dot + 1);
+        rest.remove_prefix(dot + 1);
     }
 }
 

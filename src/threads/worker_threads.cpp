@@ -295,7 +295,8 @@ workers::~workers() {
         std::terminate();
     }
     if (const std::size_t left = threads_->calls(); left != 0) {
-        std::fprintf(stderr, "aiocxx: workers are destroyed with %zu calls left; co_await shutdown() before\n", left);
+        std::fprintf(stderr,
+            "aiocxx: workers are destroyed while calls are under way (%zu); co_await shutdown() before\n", left);
         std::terminate();
     }
     threads_->close();

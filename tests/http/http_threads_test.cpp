@@ -290,6 +290,24 @@ AIO_REAL_TEST("serve_unix() serves on threads, and its file goes with it") {
     EXPECT_NE(::access(path.c_str(), F_OK), 0);
 }
 
+AIO_REAL_TEST("a number of threads that has been below 0 is refused before anything is made") {
+    const auto handler = [] { return http::response(200, ""); };
+    for (const std::size_t threads : {static_cast<std::size_t>(-1), std::size_t(1) << 40}) {
+        std::string text;
+        try {
+            co_await http::serve(handler, "127.0.0.1", 0, {.threads = threads});
+        } catch (const std::invalid_argument& e) { text = e.what(); }
+        EXPECT_NE(text.find("has the number been below 0?"), std::string::npos) << text;
+        text.clear();
+        try {
+            const auto echo = [](aio::stream) {};
+            auto v = co_await aio::start_server(echo, "127.0.0.1", 0, {.threads = threads});
+            co_await v.exit(nullptr);
+        } catch (const std::invalid_argument& e) { text = e.what(); }
+        EXPECT_NE(text.find("has the number been below 0?"), std::string::npos) << text;
+    }
+}
+
 AIO_REAL_TEST("0 threads are as many as there are cores") {
     threads_seen seen;
     const int port = aio_test::free_port();

@@ -136,6 +136,11 @@ AIO_REAL_TEST("subjects and headers that cannot be are refused before anything i
             EXPECT_THROW(static_cast<void>(js.publish(subject, "")), std::invalid_argument) << subject;
         }
         EXPECT_THROW(static_cast<void>(js.subscribe("a.>.b")), std::invalid_argument);
+        try {
+            co_await js.publish("a.b..c", "");
+        } catch (const std::invalid_argument& e) {
+            EXPECT_STREQ(e.what(), "jetstream::publish: the subject \"a.b..c\" has an empty part");
+        }
         EXPECT_THROW(jetstream::headers("a:b", "c"), std::invalid_argument);
         EXPECT_THROW(jetstream::headers("a", "c\r\nd"), std::invalid_argument);
         bool refused = false;
@@ -266,7 +271,9 @@ AIO_REAL_TEST("after max_attempts a connection is closed, generators end and cal
     co_await with_server([](nats_server& server) -> aio::coro<> {
         auto body = [&server](jetstream::connection& js) -> aio::coro<> {
             auto news = js.subscribe("news");
+            auto& jobs = co_await aio::enter(js.queue<std::string>("jobs"));
             co_await js.flush();
+            const std::string why = "given up after 2 attempts: connect to " + js.server() + ": Connection refused";
             server.kill();
             auto m = co_await news.next();
             EXPECT_FALSE(m);
@@ -275,7 +282,11 @@ AIO_REAL_TEST("after max_attempts a connection is closed, generators end and cal
             try {
                 co_await js.publish("a", "b");
             } catch (const jetstream::error& e) { what = e.what(); }
-            EXPECT_NE(what.find("given up after 2 attempts"), std::string::npos) << what;
+            EXPECT_EQ(what, "jetstream: the connection is closed: " + why);
+            try {
+                co_await jobs.get();
+            } catch (const jetstream::error& e) { what = e.what(); }
+            EXPECT_EQ(what, "jetstream: the queue jobs cannot be used, because its connection is closed: " + why);
         };
         co_await aio::with(jetstream::connect(server.url(), {.max_attempts = 2, .reconnect_wait = 1ms}), body);
     });

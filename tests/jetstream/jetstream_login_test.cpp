@@ -219,8 +219,7 @@ AIO_REAL_TEST("a wrong token is refused, and stands in no message") {
     const std::string port = std::to_string(server.port());
     for (const std::string& url : {"nats://wr0ng@127.0.0.1:" + port, "nats://me:wr0ng@127.0.0.1:" + port}) {
         const std::string what = co_await talk(url, {});
-        EXPECT_NE(what.find("Authorization Violation"), std::string::npos) << what;
-        EXPECT_EQ(what.find("wr0ng"), std::string::npos) << what;
+        EXPECT_EQ(what, "jetstream: 127.0.0.1:" + port + " refuses the log-in: 'Authorization Violation'");
     }
     const std::string what = co_await talk("127.0.0.1:" + port, {.token = "wr0ng"});
     EXPECT_EQ(what.find("wr0ng"), std::string::npos) << what;

@@ -498,7 +498,7 @@ PLAIN_TEST("workers destroyed with calls under way end the program with a messag
                 w.reset();
             });
         },
-        "workers are destroyed with 1 calls left");
+        "workers are destroyed while calls are under way .1.; co_await shutdown");
 }
 
 PLAIN_TEST("the child of a fork() cannot use its parent's workers, and drops them") {
