@@ -110,6 +110,8 @@ nats_client::nats_client(std::vector<nats_server> servers, const jetstream::conn
 nats_client::~nats_client() { timer_.cancel(); }
 
 void nats_client::check_open() const {
+    const loop_core* const here = local().loop;
+    if (here && loop_ && here != loop_) throw_logic_error("this jetstream::connection belongs to another event loop");
     if (!is_closed()) return;
     if (closing_) throw_logic_error("this jetstream::connection is closed");
     throw jetstream::error("the connection is closed: " + why_closed_);

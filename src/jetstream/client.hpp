@@ -191,6 +191,7 @@ private:
     std::size_t current_ = 0;  // of servers_: the one connected to, or the one that is tried next
     jetstream::connection_status status_ = jetstream::connection_status::connecting;
     std::string why_closed_;
+    const loop_core* loop_ = nullptr;  // where it was opened
 
     stream stream_;
     nats_parser parser_;

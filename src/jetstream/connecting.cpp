@@ -286,6 +286,7 @@ coro<> nats_client::run(std::shared_ptr<nats_client> self) {
 
 coro<> nats_client::open() {
     if (run_ || is_closed()) throw_logic_error("a jetstream::connector is entered once");
+    loop_ = local().loop;
     try {
         std::string why;
         if (!settings_.numbers.retry_first) {

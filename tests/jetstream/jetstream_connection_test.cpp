@@ -292,6 +292,34 @@ AIO_REAL_TEST("after max_attempts a connection is closed, generators end and cal
     });
 }
 
+AIO_REAL_TEST("a connection, its queues and its buckets refuse another loop in words") {
+    co_await connected([](jetstream::connection& js) -> aio::coro<> {
+        auto& jobs = co_await aio::enter(js.queue<std::string>("jobs"));
+        auto& prices = co_await aio::enter(js.bucket<std::string>("prices"));
+        auto& w = co_await aio::enter(aio::workers({.threads = 1}));
+        const auto refused = [](const auto& call) -> aio::coro<> {  // on the worker's loop
+            std::string what;
+            try {
+                co_await call();
+            } catch (const std::logic_error& e) { what = e.what(); }
+            EXPECT_EQ(what, "this jetstream::connection belongs to another event loop");
+        };
+        co_await w.run(refused, [&js] { return js.publish("a", "b"); });
+        co_await w.run(refused, [&js] { return js.request("a", "b"); });
+        co_await w.run(refused, [&js] { return js.flush(); });
+        co_await w.run(refused, [&js] { return js.remove_queue("jobs"); });
+        co_await w.run(refused, [&jobs] { return jobs.put("tea"); });
+        co_await w.run(refused, [&jobs] { return jobs.get(); });
+        co_await w.run(refused, [&jobs] { return jobs.join(); });
+        co_await w.run(refused, [&jobs] { return jobs.size(); });
+        co_await w.run(refused, [&prices] { return prices.put("tea", "42"); });
+        co_await w.run(refused, [&prices] { return prices.get("tea"); });
+        co_await jobs.put("coffee");
+        EXPECT_EQ(co_await jobs.get(), "coffee");
+        jobs.task_done();
+    });
+}
+
 AIO_REAL_TEST("a server that is silent is left for another one") {
     if (!there_is_nats()) co_return;
     nats_server server;

@@ -106,8 +106,9 @@ struct request_options {
     headers_ref headers = {};      // sent with the message
 };
 
-/// Made by connect(). Belongs to its loop; any number of its tasks may use it. It is closed by its manager: afterwards
-/// everything throws std::logic_error, and generators end.
+/// Made by connect(). Belongs to its loop; any number of its tasks may use it; on another loop its calls, and those of
+/// its queues and buckets, throw std::logic_error: open a connection on each loop. It is closed by its manager:
+/// afterwards its calls throw std::logic_error, those of its queues jetstream::error, and generators end.
 class connection {
 public:
     explicit connection(std::shared_ptr<detail::nats_client> client) noexcept;
