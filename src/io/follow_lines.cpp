@@ -87,11 +87,12 @@ public:
         lines_->rewind();
         return true;
     }
-    /// True if path names another file than the one that is read.
+    /// True if path names another file than the one that is read, or that one was removed.
     bool replaced() const {
         struct stat now{}, read{};
-        if (::stat(path_.c_str(), &now) != 0) return false;
-        return !has_file() || (::fstat(file_->fd, &read) == 0 && !same_file(now, read));
+        const bool named = ::stat(path_.c_str(), &now) == 0;
+        if (!has_file()) return named;
+        return ::fstat(file_->fd, &read) == 0 && (named ? !same_file(now, read) : read.st_nlink == 0);
     }
     /// True if the folder that is watched was removed, or its name is another one's or nobody's now.
     bool folder_gone() const noexcept {

@@ -93,3 +93,31 @@ AIO_REAL_TEST(
     }
     co_await lines.aclose();
 }
+
+AIO_REAL_TEST("a file that is removed is read to its end and closed (google/mtail 129, grafana/loki 3914)") {
+    const folder dir;
+    const std::string name = (dir / "log").string();
+    const auto is_open = [&name] {
+        for (const auto& descriptor : fs::directory_iterator("/proc/self/fd")) {
+            std::error_code gone;
+            if (fs::read_symlink(descriptor.path(), gone).string().starts_with(name)) return true;
+        }
+        return false;
+    };
+    put(dir / "log", "");
+    auto lines = aio::follow_lines(dir / "log");
+    auto pending = co_await asleep(lines);
+    append(dir / "log", "one\ntwo");
+    EXPECT_EQ(co_await woken(std::move(pending)), "one");
+    EXPECT_TRUE(is_open());
+    fs::remove(dir / "log");
+    EXPECT_EQ(co_await next(lines), "two");
+    auto later = aio::create_task(lines.next());
+    for (int tries = 0; is_open(); ++tries) {
+        AIO_REQUIRE(tries < 20'000);
+        co_await aio::sleep(1ms);
+    }
+    append(dir / "log", "three\n");
+    EXPECT_EQ(co_await woken(std::move(later)), "three");
+    co_await lines.aclose();
+}
