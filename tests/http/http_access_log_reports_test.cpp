@@ -144,3 +144,24 @@ AIO_TEST("squid 185: a stream of HTTP/2 that is reset, or whose response fails, 
     EXPECT_EQ(log, expected);
     aio::get_running_loop().set_exception_handler(nullptr);
 }
+
+AIO_REAL_TEST("apple/cups 2788: a request that is too long to be read has a sound time and status in the log") {
+    lines log;
+    http::access_log writes([&log](const http::access_record& r) {
+        EXPECT_GE(r.duration, 0s);
+        EXPECT_LT(r.duration, 1h);
+        EXPECT_TRUE(r.peer.starts_with("127.0.0.1:"));
+        log.push_back(line_of(r));
+    });
+    auto server = co_await http::start_server(
+        [](http::request r) { return http::response(200, r.path()); }, "127.0.0.1", 0, {.log = &writes});
+    raw_connection c = co_await raw_connect(port_of(server));
+    const std::string request = "GET /" + std::string(100'000, 'A') + " HTTP/1.1\r\nHost: h\r\n\r\n";
+    co_await c.write(request);
+    const int status = status_in(co_await c.read_until("\r\n"));
+    c.close();
+    while (server.connections() > 0) co_await turns();
+    const lines expected{"  " + std::to_string(status)};
+    EXPECT_EQ(log, expected);
+    EXPECT_TRUE(status == 414 || status == 431) << status;
+}

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -127,6 +128,29 @@ PLAIN_TEST("rapidsai/rapidsmpf 789: workers may be used, shut down and destroyed
     std::thread([&] { aio::run([&]() -> aio::coro<> { EXPECT_EQ(co_await w->run(&echo, 3), 3); }); }).join();
     std::thread([&] { aio::run([&]() -> aio::coro<> { co_await w->shutdown(); }); }).join();
     EXPECT_THROW(aio::run([&]() -> aio::coro<> { co_await w->run(&echo, 4); }), std::logic_error);
+}
+
+AIO_REAL_TEST("David-Haim/concurrencpp 155: a call from one pool to another runs there, and goes on at home") {
+    aio::workers a({.threads = 2}), b({.threads = 2});
+    const auto threads_of = [](aio::workers& w) -> aio::coro<std::set<std::thread::id>> {
+        const auto ids = co_await w.run_on_each([](std::size_t) { return std::this_thread::get_id(); });
+        co_return std::set<std::thread::id>(ids.begin(), ids.end());
+    };
+    const std::set<std::thread::id> of_a = co_await threads_of(a), of_b = co_await threads_of(b);
+    const auto there_and_back = [&b]() -> aio::coro<std::vector<std::thread::id>> {
+        std::vector<std::thread::id> seen{std::this_thread::get_id()};
+        seen.push_back(co_await b.run([] { return std::this_thread::get_id(); }));
+        seen.push_back(std::this_thread::get_id());
+        co_return seen;
+    };
+    for (int i = 0; i < 8; ++i) {
+        const auto seen = co_await a.run(there_and_back);
+        EXPECT_TRUE(of_a.contains(seen[0]));
+        EXPECT_TRUE(of_b.contains(seen[1]));
+        EXPECT_EQ(seen[2], seen[0]);
+    }
+    co_await a.shutdown();
+    co_await b.shutdown();
 }
 
 #if !AIO_TEST_SANITIZED  // they look at the process when it ends
