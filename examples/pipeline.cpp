@@ -24,7 +24,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 namespace {
@@ -111,16 +110,14 @@ aio::coro<tally> over_one_loop(std::filesystem::path input, shares& done) {
 
 aio::coro<tally> over_threads(std::filesystem::path input, shares& done) {
     aio::shared_queue<package> queue(10);
-    std::vector<std::thread> threads;
-    for (tally& mine : done) threads.emplace_back([&queue, &mine] { aio::run(consume(queue, mine)); });
-    std::exception_ptr error;
     tally read;
-    try {
+    auto fill = [&]() -> aio::coro<> {
+        auto at_the_end = aio::finally([&queue] { queue.shutdown(); });  // the consumers end, also if this fails
         read = co_await produce_and_join(queue, std::move(input));
-    } catch (...) { error = std::current_exception(); }
-    queue.shutdown();  // also if the producer has failed
-    for (std::thread& thread : threads) thread.join();
-    if (error) std::rethrow_exception(error);
+    };
+    auto work = [&](std::size_t i) { return consume(queue, done[i]); };  // on the loop of worker i
+    auto& workers = co_await aio::enter(aio::workers({.threads = done.size()}));
+    co_await aio::gather(workers.run_on_each(work), fill());
     co_return read;
 }
 
@@ -178,6 +175,7 @@ aio::coro<tally> over_nats(const std::string&, const std::filesystem::path&, sha
 aio::coro<> pipeline(std::string over, std::string server, std::filesystem::path input) {
     shares done(4);
     tally read;
+    const std::string name = input.string();
     if (over == "local") {
         read = co_await over_one_loop(std::move(input), done);
     } else if (over == "threads") {
@@ -187,6 +185,7 @@ aio::coro<> pipeline(std::string over, std::string server, std::filesystem::path
     } else {
         throw std::invalid_argument("--over takes local, threads or nats, not " + over);
     }
+    if (read.count == 0) throw std::runtime_error(name + " holds no package record");
     tally all;
     std::size_t most = 0;
     for (const tally& mine : done) {
@@ -194,9 +193,12 @@ aio::coro<> pipeline(std::string over, std::string server, std::filesystem::path
         all.kilobytes += mine.kilobytes;
         most = std::max(most, mine.count);
     }
-    std::printf("%zu packages of %lld kB went through the queue, by %zu consumers of at most %zu each\n", all.count,
-        static_cast<long long>(all.kilobytes), done.size(), most);
-    if (read.count == 0 || !(all == read)) throw std::runtime_error("the consumers have not got what was read");
+    const char* where = over == "local" ? "on one loop"
+        : over == "threads"             ? "on a thread each"
+                                        : "with a connection each";
+    std::printf("%zu packages of %lld kB went through the queue to %zu consumers %s, at most %zu to one of them\n",
+        all.count, static_cast<long long>(all.kilobytes), done.size(), where, most);
+    if (!(all == read)) throw std::runtime_error("the consumers have not got what was read");
 }
 
 }  // namespace

@@ -54,8 +54,9 @@ aio::coro<double> hash_all(state& t, std::size_t threads) {
     for (const aio::worker_statistics& one : w.statistics())
         shares += (shares.empty() ? "" : " and ") + std::to_string(one.finished);
     const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-    t.out.line(std::to_string(all.count) + " packages hashed by " + std::to_string(threads) + " workers in " +
-        std::to_string(static_cast<int>(ms)) + " ms: " + shares + " batches");
+    t.out.line(std::to_string(all.count) + " packages hashed by " + std::to_string(threads) +
+        (threads == 1 ? " worker in " : " workers in ") + std::to_string(static_cast<int>(ms)) + " ms: " + shares +
+        " batches");
     co_return ms;
 }
 
@@ -67,7 +68,8 @@ aio::coro<> all_cores(state& t) {
     const double together = co_await hash_all(t, workers);
     char ratio[32];
     std::snprintf(ratio, sizeof ratio, "%.2f", alone / together);
-    t.out.line(std::to_string(workers) + " workers are " + ratio + " times as fast as one");
+    t.out.line(
+        std::to_string(workers) + (workers == 1 ? " worker is " : " workers are ") + ratio + " times as fast as one");
     t.out.number("workers", static_cast<double>(workers));
     t.out.number("times_as_fast", alone / together);
 }
