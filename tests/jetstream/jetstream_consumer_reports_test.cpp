@@ -220,3 +220,20 @@ AIO_REAL_TEST("as many items as you like may rest, and the next one is given (na
         EXPECT_EQ(co_await aio::wait_for(q.get(), 20s), "next");
     });
 }
+
+AIO_REAL_TEST("a key whose time is over by the server's own mark is gone, and can be created (nats-io/nats.net 786)") {
+    co_await served([](nats_server& server, jetstream::connection& js) -> aio::coro<> {
+        auto& b = co_await aio::enter(js.bucket<std::string>("prices"));
+        co_await b.put("tea", "1");
+        co_await say(server,
+            "HPUB $KV.prices.tea 58 58\r\nNATS/1.0\r\nNats-Marker-Reason: MaxAge\r\nNats-Rollup: sub\r\n\r\n\r\n");
+        auto found = co_await b.get("tea");
+        EXPECT_FALSE(found);
+        const std::vector<std::string> keys = co_await b.keys();
+        EXPECT_TRUE(keys.empty());
+        co_await b.create("tea", "2");
+        found = co_await b.get("tea");
+        AIO_REQUIRE(found);
+        EXPECT_EQ(found->value, "2");
+    });
+}
