@@ -116,6 +116,7 @@ coro<> nats_queue::compare(std::shared_ptr<nats_queue> self, nats_item_ptr item)
             item->settled = true;
             ++self->numbers_.dropped;
             self->acknowledged_.set();
+            self->demand_later(std::chrono::milliseconds(0));  // the task that has waited for it goes on waiting
             co_return;
         }
     } catch (const std::exception&) {

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <stdexcept>
 
 namespace aio::inline v0::detail {
@@ -23,12 +22,8 @@ constexpr const char* no_memory = "cannot be used: there is no memory left to as
 struct ack_words {
     int deliveries = 0;
     std::uint64_t sequence = 0;
+    std::string_view stored_at;
 };
-std::uint64_t number_in(std::string_view text) {
-    std::uint64_t n = 0;
-    std::from_chars(text.data(), text.data() + text.size(), n);
-    return n;
-}
 ack_words read_ack_subject(std::string_view subject) {
     std::array<std::string_view, 12> words;
     std::size_t count = 0;
@@ -43,6 +38,7 @@ ack_words read_ack_subject(std::string_view subject) {
     const std::size_t at = count > 9 ? 6 : 4;
     w.deliveries = static_cast<int>(number_in(words[at]));
     w.sequence = number_in(words[at + 1]);
+    w.stored_at = words[at + 3];
     // A consumer that was made anew is called workers-TIMES-LAST: what was stored until then may have been given
     // before.
     const std::string_view consumer = words[at - 1];
@@ -60,6 +56,7 @@ nats_item::nats_item(nats_queue& q, const nats_incoming& m)
       data(m.data),
       ack_subject(m.reply_to),
       id(header_in(m.headers, "Aio-Id")),
+      item_id(header_in(m.headers, "Aio-Item")),
       another(!id.empty()),
       came(get_running_loop().time()) {
     const ack_words words = read_ack_subject(m.reply_to);
@@ -67,6 +64,7 @@ nats_item::nats_item(nats_queue& q, const nats_incoming& m)
     if (q.doubted_.first(id, q.duplicate_window_) > 0) another = true;
     deliveries = std::max(words.deliveries, 1);
     sequence = words.sequence;
+    stored_at = words.stored_at;
     forgotten = words.deliveries == 1 && sequence <= q.given_;
     q.given_ = std::max(q.given_, sequence);
     at = q.items_.insert(q.items_.end(), this);
@@ -234,6 +232,7 @@ void nats_queue::offer(nats_item_ptr item) {
     if (refusals_harm()) arrivals_.add(item->id, item->sequence);
     if (options_.max_deliver > 0 && item->deliveries > options_.max_deliver) {
         give_up_or_back(std::move(item));
+        demand();  // the task that has waited for it goes on waiting
     } else if (!ready_.statistics().shut_down) {
         ready_.put_nowait(std::move(item));
     }
@@ -308,6 +307,7 @@ coro<std::string> nats_queue::get() {
             item = co_await ready_.get();
         } catch (const queue_shut_down&) {
             if (!shut_) check_open();
+            if (!stuck_.empty()) throw jetstream::error(stuck_);
             throw;
         }
     }
@@ -361,7 +361,10 @@ int nats_queue::delivery() {
     const nats_item& item = *holder_with_item("delivery").items.front();
     return item.deliveries + (item.another || item.forgotten ? 1 : 0);
 }
-const std::string& nats_queue::id() { return holder_with_item("id").items.front()->id; }
+const std::string& nats_queue::id() {
+    const nats_item& item = *holder_with_item("id").items.front();
+    return item.item_id.empty() ? item.id : item.item_id;
+}
 
 // ---- keeping items ----
 
@@ -415,6 +418,7 @@ jetstream::queue_statistics nats_queue::statistics() const noexcept {
     for (const nats_item* item : items_) s.held += item->held ? 1 : 0;
     s.tasks_getting = wanting_;
     s.tasks_putting = putting_;
+    s.unburied = unburied_.numbers.size();
     s.shut_down = shut_;
     return s;
 }

@@ -6,6 +6,7 @@
 #include <aio/sleep.hpp>
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 
 namespace aio::inline v0::detail {
@@ -16,6 +17,14 @@ constexpr int asks_without_memory = 8;  // in a row, in a second or so
 [[noreturn]] void differs(const std::string& name, const char* what, std::int64_t there, std::int64_t here) {
     throw jetstream::error(
         "the queue " + name + " exists with " + what + " " + std::to_string(there) + ", not " + std::to_string(here));
+}
+
+void check_is_queue(const std::string& stream, json_view config) {
+    const json_view subjects = config["subjects"];
+    const std::string begin = "aio.queue." + stream;
+    const bool ours = subjects.is_only(begin + ".items") || subjects.is_only(begin + ".shut");
+    if (ours && config["retention"].string() == "workqueue") return;
+    throw jetstream::error("the stream " + stream + " exists, and is no queue of aio");
 }
 
 jetstream::queue_options without_references(jetstream::queue_options o) {
@@ -97,9 +106,7 @@ coro<std::string> nats_queue::ensure_stream(std::string stream) {
 /// Takes over what the queue has, and checks what was asked for.
 void nats_queue::adopt(json_view config) {
     const bool is_shut = config["subjects"].is_only(shut_subject_);
-    if (config["retention"].string() != "workqueue" || (!is_shut && !config["subjects"].is_only(subject_))) {
-        throw jetstream::error("the stream " + stream_ + " exists, and is no queue of aio");
-    }
+    check_is_queue(stream_, config);
     const auto most = config["max_msgs"].number(std::int64_t(-1));
     if (options_.maxsize && most != static_cast<std::int64_t>(options_.maxsize)) {
         differs(name_, "a maxsize of", std::max<std::int64_t>(most, 0), static_cast<std::int64_t>(options_.maxsize));
@@ -139,7 +146,11 @@ coro<> nats_queue::open() {
     }
     ack_wait_ = std::chrono::nanoseconds(there);
     if (!dead_letters_.empty()) {
-        co_await ensure_stream(stream_name(dead_letters_, "jetstream::queue, dead_letters"));
+        const std::string stream = stream_name(dead_letters_, "jetstream::queue, dead_letters");
+        const std::string dead = co_await ensure_stream(stream);
+        const json_view dead_config = json_view::of(dead);
+        check_is_queue(stream, dead_config);
+        adopt_dead_letters(dead_config);
     }
     if (shut_ && options_.reopen) co_await set_shut(false);
     open_ = true;
@@ -180,11 +191,14 @@ coro<> nats_queue::close() {
 coro<std::size_t> nats_queue::size() {
     check_open();
     const std::string info = co_await ask_jetstream(client_, info_subject());
-    co_return json_view::of(info)["state"]["messages"].number(std::size_t(0));
+    const json_view state = json_view::of(info)["state"];
+    forget_unburied_before(state["first_seq"].number(std::uint64_t(0)));
+    co_return state["messages"].number(std::size_t(0));
 }
 
 coro<> nats_queue::join() {
     std::chrono::milliseconds pause{5};
+    std::optional<time_point> full_since;
     for (int nothing = 0; nothing < 2;) {
         const std::size_t left = co_await size();
         if (left == 0) {
@@ -198,6 +212,8 @@ coro<> nats_queue::join() {
             }
         }
         nothing = 0;
+        const std::string hindered = co_await what_hinders(left, full_since);
+        if (!hindered.empty()) throw jetstream::error("join of " + hindered);
         co_await sleep(pause);
         pause = std::min(pause * 3 / 2, std::chrono::milliseconds(200));
     }
@@ -248,6 +264,8 @@ void nats_queue::news(const nats_incoming& m) {
     if (text == "consumer") check_soon();
     if (text == "given?") tell_what_was_given();
     if (text.starts_with("given ")) heard_what_was_given(text.substr(6));
+    if (text.starts_with("unburied ")) heard_of_unburied(text.substr(9));
+    if (text.starts_with("buried ")) was_buried(number_in(text.substr(7)));
     if (!text.starts_with("shut")) return;
     if (text == "shut at once") drop_ready();
     was_shut();
@@ -262,21 +280,31 @@ void nats_queue::was_shut() {
     watch_.detail_state()->set_internal();
 }
 
+/// Whether tasks wait in get() in vain: nothing is left but items that they hold themselves, or that cannot be buried.
+coro<bool> nats_queue::nothing_comes(std::optional<time_point>& full_since) {
+    const std::size_t left = co_await size();
+    const std::uint64_t held = held_by_getters();
+    if (left <= held) co_return true;
+    stuck_ = co_await what_hinders(left - held, full_since);
+    co_return !stuck_.empty();
+}
+
 coro<> nats_queue::watch_the_end(std::shared_ptr<nats_queue> self) {
     std::chrono::milliseconds pause{5};
     int in_vain = 0;
+    std::optional<time_point> full_since;
     try {
         for (;;) {
-            std::size_t left = 1;
+            bool nothing = false;
             try {
-                left = co_await self->size();
+                nothing = co_await self->nothing_comes(full_since);
                 in_vain = 0;
             } catch (const std::bad_alloc&) {
                 if (++in_vain == asks_without_memory) throw;
             } catch (const std::exception&) {
                 if (!self->open_ || self->failure_) co_return;
             }
-            if (left <= self->held_by_getters() && self->ready_.empty()) {
+            if (nothing && self->ready_.empty()) {
                 self->ready_.shutdown();
                 co_return;
             }

@@ -43,32 +43,38 @@ constexpr std::chrono::milliseconds first_limit{1000};  // for an answer; twice 
 
 }  // namespace
 
-/// Sends the item once, and says what became of it.
-coro<nats_queue::judged> nats_queue::attempt(
-    const std::string& data, const std::string& block, const std::string& subject, int tries) {
+/// Sends the item once, and gives what the servers have said. most: how long it waits for that at most.
+coro<stored_reply> nats_queue::ask_to_store(const std::string& data, const std::string& block,
+    const std::string& subject, int tries, std::chrono::nanoseconds most) {
     if (!client_->is_ready()) co_await client_->ready();
     client_->check_size(block.size(), data.size());
     delay limit = client_->settings().numbers.request_timeout;
-    const std::chrono::nanoseconds wanted(first_limit * (1 << std::min(tries, 10)));
+    const std::chrono::nanoseconds wanted =
+        std::min<std::chrono::nanoseconds>(first_limit * (1 << std::min(tries, 10)), most);
     if (!limit.has_value() || wanted < limit.value()) limit = wanted;
-    stored_reply r;
-    {
-        nats_answer answer(*client_, limit, true);
-        client_->send(subject, answer.inbox(), block, data);
-        const nats_reply reply = co_await answer;
-        if (reply.what == nats_reply::kind::closed) client_->check_open();
-        r = stored_reply_of(reply);
-    }
+    nats_answer answer(*client_, limit, true);
+    client_->send(subject, answer.inbox(), block, data);
+    const nats_reply reply = co_await answer;
+    if (reply.what == nats_reply::kind::closed) client_->check_open();
+    stored_reply said = stored_reply_of(reply);
+    if (said.what == stored_reply::kind::duplicate) ++numbers_.duplicates;
+    if (said.what == stored_reply::kind::unknown) ++numbers_.put_retries;
+    co_return said;
+}
+
+/// Sends the item once, and says what became of it.
+coro<nats_queue::judged> nats_queue::attempt(const std::string& data, const std::string& block, int tries) {
+    const stored_reply r = co_await ask_to_store(data, block, subject_, tries, duplicate_window_);
     switch (r.what) {
-        case stored_reply::kind::duplicate: ++numbers_.duplicates; [[fallthrough]];
+        case stored_reply::kind::duplicate:
         case stored_reply::kind::stored: ++numbers_.put; co_return judged::stored;
         case stored_reply::kind::full: co_return judged::full;
         case stored_reply::kind::nobody:
-            if (&subject == &subject_) co_await look();
-            if (&subject == &subject_ && shut_) co_return judged::shut;
+            co_await look();
+            if (shut_) co_return judged::shut;
             check_open();
             break;
-        case stored_reply::kind::unknown: ++numbers_.put_retries; co_return judged::again;
+        case stored_reply::kind::unknown: co_return judged::again;
         case stored_reply::kind::unavailable: break;
         default: throw jetstream::error("put into the queue " + name_ + ": " + r.reason, r.status, r.code);
     }
@@ -95,8 +101,7 @@ coro<stored_reply> nats_queue::ask_whether_stored(const std::string& block) {
 
 /// A put, over all its attempts.
 struct nats_queue::whole_put {
-    const std::string &data, &block, &subject;
-    bool own;    // into the queue, not to the dead letters
+    const std::string &data, &block;
     bool again;  // it may have been put by a program that has died
     place_in_line line;
     std::chrono::milliseconds pause{1};            // while there is no room
@@ -160,15 +165,13 @@ void nats_queue::check_window(const whole_put& p, time_point now) const {
 }
 
 /// Tries until the item is stored. While the queue is full, the tasks of this process line up, and the first one asks.
-coro<> nats_queue::put_until_stored(
-    const std::string& data, const std::string& block, const std::string& subject, bool again) {
-    const bool own = &subject == &subject_;
-    whole_put p{data, block, subject, own, again, place_in_line(full_)};
+coro<> nats_queue::put_until_stored(const std::string& data, const std::string& block, bool again) {
+    whole_put p{data, block, again, place_in_line(full_)};
     for (;;) {
         check_open();
         const time_point now = get_running_loop().time();
         check_window(p, now);
-        if (own && shut_) {
+        if (shut_) {
             const bool stored = co_await stored_before_the_end(p);
             if (stored) co_return;
             continue;
@@ -179,19 +182,19 @@ coro<> nats_queue::put_until_stored(
             continue;
         }
         if (!p.first_unknown) co_await nats_cancel_point();
-        if (own && refusals_harm()) {
+        if (refusals_harm()) {
             const asked_first asked = co_await ask_before_sending(p, now);
             if (asked == asked_first::stored) co_return;
             if (asked == asked_first::ask_again) continue;
         }
-        const judged j = co_await attempt(data, p.last_block(), subject, p.unanswered);
+        const judged j = co_await attempt(data, p.last_block(), p.unanswered);
         if (j == judged::stored) co_return;
         co_await note_failure(p, j, now);
     }
 }
 
 bool nats_queue::has_to_line_up(const whole_put& p) const noexcept {
-    return p.own && !p.line.first && (p.full || full_.locked() || (was_full_ && refusals_harm()));
+    return !p.line.first && (p.full || full_.locked() || (was_full_ && refusals_harm()));
 }
 
 /// An attempt that began then has not stored the item.
@@ -201,8 +204,8 @@ coro<> nats_queue::note_failure(whole_put& p, judged outcome, time_point began) 
         p.first_unknown = p.first_unknown.value_or(began);
         ++p.unanswered;
     } else if (p.full) {
-        was_full_ = was_full_ || p.own;
-        if (!p.own || p.line.first) co_await wait_for_room(p.pause);
+        was_full_ = true;
+        if (p.line.first) co_await wait_for_room(p.pause);
     }
 }
 
@@ -221,28 +224,7 @@ coro<> nats_queue::put(std::string data, std::string id, bool again) {
     const counted_in putting(putting_);
     if (id.empty()) id = client_->unique() + "-" + std::to_string(client_->next_number());
     const std::string block = "NATS/1.0\r\nNats-Msg-Id: " + id + "\r\n\r\n";
-    co_await put_until_stored(data, block, subject_, again);
-}
-
-/// Gives an item up: it goes to the dead letters, and is acknowledged once it is stored there. Its identity is that of
-/// the item, so it goes there once, also if this process dies half-way.
-coro<> nats_queue::bury(std::shared_ptr<nats_queue> self, std::shared_ptr<nats_item> item) {
-    nats_queue& q = *self;
-    if (!q.dead_subject_.empty()) {
-        const std::string block = "NATS/1.0\r\nNats-Msg-Id: dead-" + q.stream_ + "-" + std::to_string(item->sequence) +
-            "\r\nAio-Queue: " + q.stream_ + "\r\nAio-Sequence: " + std::to_string(item->sequence) +
-            "\r\nAio-Deliveries: " + std::to_string(item->deliveries) + "\r\n\r\n";
-        try {
-            co_await q.put_until_stored(item->data, block, q.dead_subject_);
-        } catch (const std::exception&) {
-            co_return;  // it is given back, and buried when it comes again
-        }
-        --q.numbers_.put;
-    }
-    item->settled = true;
-    ++q.numbers_.dead;
-    q.client_->send(item->ack_subject, {}, {}, q.dead_subject_.empty() ? "+TERM" : "+ACK");
-    q.acknowledged_.set();
+    co_await put_until_stored(data, block, again);
 }
 
 }  // namespace aio::inline v0::detail

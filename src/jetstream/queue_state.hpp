@@ -16,16 +16,25 @@
 #include <aio/task.hpp>
 
 #include <array>
+#include <charconv>
 #include <deque>
 #include <list>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 namespace aio::inline v0::detail {
 
 class nats_queue;
+
+inline std::uint64_t number_in(std::string_view text) noexcept {
+    std::uint64_t n = 0;
+    std::from_chars(text.data(), text.data() + text.size(), n);
+    return n;
+}
 
 /// An item that this process has got. Whoever drops it gives it back, unless it was settled.
 struct nats_item {
@@ -37,7 +46,9 @@ struct nats_item {
     nats_queue* queue;
     std::string data;
     std::string ack_subject;
-    std::string id;
+    std::string id;         // in this queue
+    std::string item_id;    // of a dead letter: the id of the item in its first queue
+    std::string stored_at;  // the time, as the servers write it
     std::uint64_t sequence = 0;
     int deliveries = 1;
     bool another = false;    // there may be two messages for it
@@ -114,7 +125,9 @@ private:
     std::string next_consumer(std::uint64_t last) const;
 
     // Putting: queue_put.cpp.
-    coro<judged> attempt(const std::string& data, const std::string& block, const std::string& subject, int tries);
+    coro<stored_reply> ask_to_store(const std::string& data, const std::string& block, const std::string& subject,
+        int tries, std::chrono::nanoseconds most);
+    coro<judged> attempt(const std::string& data, const std::string& block, int tries);
     coro<stored_reply> ask_whether_stored(const std::string& block);
     coro<> wait_for_room(std::chrono::milliseconds& pause);
     struct whole_put;
@@ -124,8 +137,7 @@ private:
     void check_window(const whole_put& p, time_point now) const;
     bool has_to_line_up(const whole_put& p) const noexcept;
     coro<> note_failure(whole_put& p, judged outcome, time_point began);
-    coro<> put_until_stored(
-        const std::string& data, const std::string& block, const std::string& subject, bool again = false);
+    coro<> put_until_stored(const std::string& data, const std::string& block, bool again);
     coro<> look();  // whether the queue is shut down, or gone
     static coro<> look_once(std::shared_ptr<nats_queue> self);
     void look_soon();
@@ -164,15 +176,27 @@ private:
     // Ending an item.
     void give_back(nats_item& item, std::int64_t rest) noexcept;
     void give_up_or_back(nats_item_ptr item) noexcept;
-    static coro<> bury(std::shared_ptr<nats_queue> self, std::shared_ptr<nats_item> item);
     void keep_alive();
     void arm();
     void demand_later(std::chrono::milliseconds pause) noexcept;
+
+    // Dead letters: queue_bury.cpp.
+    static coro<> bury(std::shared_ptr<nats_queue> self, std::shared_ptr<nats_item> item);
+    coro<std::string> send_dead_letter(const nats_item& item);
+    coro<std::string> what_bars(std::string letters);
+    coro<std::string> what_hinders(std::size_t left, std::optional<time_point>& full_since);
+    void adopt_dead_letters(json_view config);
+    void stays_unburied(nats_item& item, const std::string& why, bool refused);
+    void heard_of_unburied(std::string_view words);
+    void was_buried(std::uint64_t sequence) noexcept;
+    void forget_unburied_before(std::uint64_t first) noexcept;
+    std::string sentence_of(const std::string& what_stays, const std::string& why) const;
 
     // The end.
     void news(const nats_incoming& m);
     void was_shut();
     static coro<> watch_the_end(std::shared_ptr<nats_queue> self);
+    coro<bool> nothing_comes(std::optional<time_point>& full_since);
     void drop_ready() noexcept;
     std::uint64_t held_by_getters() const noexcept;
     void fail(const char* why) noexcept;
@@ -186,7 +210,7 @@ private:
     std::size_t maxsize_ = 0;
     bool replicated_ = false;
     std::chrono::nanoseconds ack_wait_{std::chrono::seconds(30)};
-    std::chrono::nanoseconds duplicate_window_{std::chrono::minutes(2)};
+    std::chrono::nanoseconds duplicate_window_{std::chrono::minutes(2)}, dead_window_{std::chrono::minutes(2)};
 
     std::unique_ptr<news_sink> news_come_;
     std::unique_ptr<election_sink> elections_come_;
@@ -212,6 +236,17 @@ private:
     suspicion suspicion_;
     bool checking_ = false;
     time_point checked_{};
+
+    /// Items that were delivered max_deliver times, and that a dead-letter queue did not take, as far as this process
+    /// knows.
+    struct unburied_items {
+        std::set<std::uint64_t> numbers;
+        std::string letters;  // the name of the dead-letter queue
+        std::string refused;  // what the servers have said to the last one; empty if its state is the reason
+        bool told = false;    // to the exception handler
+    };
+    unburied_items unburied_;
+    std::string stuck_;  // why get() cannot end as it should, though the queue is shut down
 
     // Of a queue with replicas: what came here, and of which items there may be two messages (queue_again.cpp).
     nats_arrivals arrivals_, doubted_;

@@ -55,12 +55,19 @@ namespace aio::inline v0::jetstream {
 
 /// The options of connection::queue(), which copies what they refer to. An option that is left at its default is as the
 /// queue has it already; the default counts for a queue that is made.
+///
+/// The dead-letter queue is found, or made, when the queue is entered. While it takes nothing, because it was shut down
+/// or removed, is full, or the servers refuse an item, the items that should go there stay in their queue. They are
+/// tried again after a pause, of a second that doubles up to 16, and go there once that is possible; no task gets them.
+/// The first one is told to the loop's exception handler with a jetstream::error, and
+/// queue_statistics::unburied counts them. join(), and get() of a queue that was shut down, throw jetstream::error once
+/// nothing else is left.
 struct queue_options {
     std::size_t maxsize = 0;                // items that wait or are being worked on, over all machines; 0: no limit
     int replicas = 0;                       // servers that have each item: 1 (the default), 3 or 5
     delay ack_wait = std::nullopt;          // how long a process may be silent before its items go to others: 30 s
     int max_deliver = 0;                    // an item that was given so often and is not done is given up; 0: never
-    std::string_view dead_letters = {};     // the queue that such items go to; empty: they are dropped
+    std::string_view dead_letters = {};     // the queue that such items go to (below); empty: they are dropped
     std::size_t prefetch = 0;               // items that come before a task asks: faster, and less fair among machines
     bool in_memory = false;                 // of a queue that is made: the servers do not write it to disk
     delay retry_delay = std::nullopt;       // how long an item rests that a task has given back without task_done()
@@ -82,7 +89,7 @@ struct put_options {
 /// The counts of a queue, of this process alone.
 struct queue_statistics {
     std::uint64_t put;           // known to be stored
-    std::uint64_t put_retries;   // attempts whose answer did not come
+    std::uint64_t put_retries;   // attempts whose answer did not come, of dead letters, too
     std::uint64_t duplicates;    // items that had been stored before: the servers have dropped the second
     std::uint64_t known;         // items that had been stored before, as another process knew: no second was sent
     std::uint64_t dropped;       // second messages for an item that came here, and that no task has got
@@ -94,6 +101,7 @@ struct queue_statistics {
     std::uint64_t forgotten;     // times that the servers had forgotten items, and were made to give them again
     std::size_t ready;           // items that wait here for a task
     std::size_t held;            // items that tasks work on
+    std::size_t unburied;        // items that stay, for the dead-letter queue takes nothing, as far as it is known here
     std::size_t tasks_getting;   // that wait in get()
     std::size_t tasks_putting;   // that wait in put()
     bool shut_down;              // shutdown() was called, here or elsewhere
@@ -132,12 +140,13 @@ public:
     /// How often that item has been given to somebody, this time included. Throws as task_done().
     int delivery() const;
     /// The identity under which that item was put: put_options::id, or what put() has made. It is the same however
-    /// often the item is given to somebody, so work that may not be done twice can be guarded by it. Throws as
-    /// task_done().
+    /// often the item is given to somebody, so work that may not be done twice can be guarded by it. A dead letter has
+    /// the id that its item had in the first queue. Throws as task_done().
     std::string id() const;
 
     /// Completes when nothing is left, neither waiting nor being worked on, by anybody. The servers are asked again
-    /// after a pause, of at most 200 ms. Revertible. Throws jetstream::error if they cannot say.
+    /// after a pause, of at most 200 ms. Revertible. Throws jetstream::error if they cannot say; and if nothing is left
+    /// but items that the dead-letter queue does not take, at once, or after 5 s if it is full.
     coro<> join();
     /// For everybody: put() fails from now on, wherever; get() fails once nothing is left, or at once if immediate, and
     /// then all items are dropped, and count as done. Once more, it does nothing. A cancel leaves it done or not.
@@ -179,8 +188,8 @@ public:
     /// Gives an item to this task, the oldest first. It is this task's until task_done(); others get it when this task
     /// ends without that, when its process dies or stands still for ack_wait, or the queue is left. Revertible: what
     /// has come for a cancelled get() is for the next one. Throws queue_shut_down once the queue is shut down and
-    /// nothing is left; jetstream::error if the queue was removed; what from_bytes() throws: then the item is this
-    /// task's all the same.
+    /// nothing is left; jetstream::error if the queue was removed, or is shut down and nothing is left but items that
+    /// the dead-letter queue does not take; what from_bytes() throws: then the item is this task's all the same.
     coro<T> get() {
         if constexpr (std::is_same_v<T, std::string>) {
             return get_bytes();
