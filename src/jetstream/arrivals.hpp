@@ -22,7 +22,12 @@ public:
         const auto [at, is_new] = all_.try_emplace(id, entry{sequence, {}});
         at->second.last = get_running_loop().time();
         at->second.first = std::min(at->second.first, sequence);
-        if (is_new) order_.push_back(id);
+        try {
+            if (is_new) order_.push_back(id);
+        } catch (...) {
+            all_.erase(at);  // or nobody would forget it
+            throw;
+        }
         if (order_.size() <= most) return;
         all_.erase(order_.front());
         order_.pop_front();

@@ -25,8 +25,10 @@ constexpr std::size_t most_doubted = 500;               // identities that are t
 void nats_queue::elected() {
     forget_pulls();
     listen_until_ = get_running_loop().time() + listening;
-    tell_what_was_given();
-    demand();
+    try {
+        tell_what_was_given();
+        demand();
+    } catch (const std::bad_alloc&) { demand_later(listening); }  // then others may not know it
 }
 
 /// A process that has just come, or come back, has not heard of elections.
@@ -63,14 +65,14 @@ void nats_queue::tell_what_was_given() {
 void nats_queue::heard_what_was_given(std::string_view words) {
     std::uint64_t n = 0;
     std::from_chars(words.data(), words.data() + words.size(), n);
+    if (n >= given_) told_ = true;
+    // At another time an item below that number may still be on its way here for the first time.
+    if (get_running_loop().time() < listen_until_) given_ = std::max(given_, n);
     for (std::size_t space = words.find(' '); space != std::string_view::npos; space = words.find(' ')) {
         words.remove_prefix(space + 1);
         const std::string id(words.substr(0, words.find(' ')));
         if (doubted_.first(id, duplicate_window_) == 0) doubted_.add(id, 1);
     }
-    if (n >= given_) told_ = true;
-    // At another time an item below that number may still be on its way here for the first time.
-    if (get_running_loop().time() < listen_until_) given_ = std::max(given_, n);
 }
 
 }  // namespace aio::inline v0::detail
