@@ -91,8 +91,8 @@ coro<std::string> nats_queue::send_dead_letter(const nats_item& item) {
 /// The item cannot be buried now. It is given back, and comes again after a pause that grows with its deliveries.
 /// refused: the servers have said this, and asking for the state of the dead-letter queue would not tell it.
 void nats_queue::stays_unburied(nats_item& item, const std::string& why, bool refused) {
-    const std::string text =
-        sentence_of("an item that was delivered " + std::to_string(item.deliveries) + " times stays", why);
+    const std::string text = sentence_of(
+        "an item that was delivered " + std::to_string(item.deliveries) + " times stays", dead_letters_, why);
     const std::chrono::nanoseconds pause =
         first_pause * (1 << std::clamp(item.deliveries - options_.max_deliver, 0, most_doublings));
     give_back(item, std::max(pause.count(), nanoseconds_of(options_.retry_delay)));
@@ -129,8 +129,8 @@ void nats_queue::forget_unburied_before(std::uint64_t first) noexcept {
     if (unburied_.numbers.empty()) unburied_.told = false;
 }
 
-std::string nats_queue::sentence_of(const std::string& what_stays, const std::string& why) const {
-    const std::string& letters = unburied_.numbers.empty() ? dead_letters_ : unburied_.letters;
+std::string nats_queue::sentence_of(
+    const std::string& what_stays, const std::string& letters, const std::string& why) const {
     return "the queue " + name_ + ": " + what_stays + " in it: the dead-letter queue " + letters + " " + why;
 }
 
@@ -144,13 +144,12 @@ coro<std::string> nats_queue::what_hinders(std::size_t left, std::optional<time_
         if (bar.empty()) bar = unburied_.refused;
     }
     const time_point now = get_running_loop().time();
-    if (bar != letters_full) {
-        full_since.reset();
-    } else if (now - *(full_since = full_since.value_or(now)) < patience_while_full) {
-        bar.clear();
-    }
+    const bool full = bar == letters_full;
+    if (!full) full_since.reset();
+    if (full && !full_since) full_since = now;
+    if (full && now - *full_since < patience_while_full) bar.clear();
     if (bar.empty()) co_return bar;
-    co_return sentence_of(std::to_string(left) + (left == 1 ? " item stays" : " items stay"), bar);
+    co_return sentence_of(std::to_string(left) + (left == 1 ? " item stays" : " items stay"), unburied_.letters, bar);
 }
 
 /// Its identity at the dead letters is that of the item, so it goes there once, also if this process dies half-way.

@@ -190,7 +190,7 @@ private:
     void heard_of_unburied(std::string_view words);
     void was_buried(std::uint64_t sequence) noexcept;
     void forget_unburied_before(std::uint64_t first) noexcept;
-    std::string sentence_of(const std::string& what_stays, const std::string& why) const;
+    std::string sentence_of(const std::string& what_stays, const std::string& letters, const std::string& why) const;
 
     // The end.
     void news(const nats_incoming& m);
