@@ -28,10 +28,11 @@ struct follow_lines_options {
 /// gets the name (rotation by renaming), the old one is read to its end first, then the new one from its start; what is
 /// appended to the old one later is not seen. A removed file is read to its end, too, and closed, so that its space on
 /// the disk becomes free. When the file is truncated (copytruncate), it is read from its start again; if it has grown
-/// beyond its old size before that is noticed, the new lines up to that size are lost, as with tail. A last line
-/// without an ending is given when its file is replaced, removed or truncated. path may be a link, and its target may
-/// lead through links: another target is another file. A line may have any length; it is held in memory as a whole. Two
-/// renames in quick succession hide the file between them. Other tasks run while a long backlog is read.
+/// beyond its old size before that is noticed, the new lines up to that size are lost, as with tail. The NULs are left
+/// out that a writer which does not append leaves at the start of a truncated file. A last line without an ending is
+/// given when its file is replaced, removed or truncated. path may be a link, and its target may lead through links:
+/// another target is another file. A line may have any length; it is held in memory as a whole. Two renames in quick
+/// succession hide the file between them. Other tasks run while a long backlog is read.
 ///
 /// Throws, from next(): std::system_error that names the path: EISDIR for a folder, EINVAL for another thing that is no
 /// regular file, ENOSPC and EMFILE with the limit of the system that was reached. ENOENT: the folder is missing, was

@@ -87,6 +87,21 @@ public:
         lines_->rewind();
         return true;
     }
+    /// What comes next is of the truncated file.
+    void expect_nuls() noexcept { after_truncation_ = true; }
+    /// A writer that does not append goes on at its old place in the truncated file. What it leaves out reads as NULs,
+    /// perhaps as very many: they are skipped, most of them unread.
+    void skip_nuls() noexcept {
+        if (!after_truncation_ || lines_->rest().find_first_not_of('\0') != std::string_view::npos) return;
+        lines_->drop_rest();
+        ::lseek(file_->fd, ::lseek(file_->fd, 0, SEEK_CUR), SEEK_DATA);
+    }
+    /// A line, or what is left of one, as it is given.
+    std::string_view given(std::string_view text) noexcept {
+        if (std::exchange(after_truncation_, false))
+            text.remove_prefix(std::min(text.find_first_not_of('\0'), text.size()));
+        return text;
+    }
     /// True if path names another file than the one that is read, or that one was removed.
     bool replaced() const {
         struct stat now{}, read{};
@@ -208,6 +223,7 @@ private:
     void adopt_file(const opening& o) {
         file_ = adopt(o, path_.native());
         lines_.emplace(file_);
+        after_truncation_ = false;
         // This name is the file that is open, whatever path has come to name.
         file_watch_ = kernel_.watch(("/proc/self/fd/" + std::to_string(o.fd)).c_str(), of_the_file);
         if (file_watch_ < 0) file_watch_ = kernel_.watch(path_.c_str(), of_the_file);
@@ -222,7 +238,8 @@ private:
     int error_ = 0;
     int folder_watch_ = -1;
     bool folder_deleted_ = false;
-    bool linked_ = false;  // the name is, or was, a link: others in its folder may concern it
+    bool after_truncation_ = false;  // no line has come since
+    bool linked_ = false;            // the name is, or was, a link: others in its folder may concern it
     int file_watch_ = -1;
     file_ref file_;
     std::optional<line_source> lines_;
@@ -238,20 +255,25 @@ async_generator<std::string> follow(std::unique_ptr<follower> f) {
         const bool gone = f->folder_gone();
         const bool replaced = gone || f->replaced();
         while (f->has_file()) {
+            f->skip_nuls();
             const bool more = co_await f->lines().more();
             while (f->lines().next()) {
-                line.assign(f->lines().line());
+                line.assign(f->given(f->lines().line()));
                 co_yield std::move(line);
             }
             if (more) continue;
             const bool truncated = f->truncated();
             if (!truncated && !replaced) break;
             if (!f->lines().rest().empty()) {
-                line.assign(f->lines().rest());
+                line.assign(f->given(f->lines().rest()));
                 f->lines().drop_rest();
                 co_yield std::move(line);
             }
-            if (!truncated) co_await f->close();
+            if (truncated) {
+                f->expect_nuls();
+            } else {
+                co_await f->close();
+            }
         }
         co_await f->next_look(gone, replaced);
     }
