@@ -116,6 +116,33 @@ std::string stream_name(const std::string& name, const char* what) {
     return encoded;
 }
 
+std::string from_base64(std::string_view text) {
+    std::string bytes;
+    bytes.reserve(text.size() / 4 * 3);
+    std::uint32_t bits = 0;
+    int count = 0;
+    for (const char c : text) {
+        std::uint32_t value = 0;
+        if (c >= 'A' && c <= 'Z') {
+            value = static_cast<std::uint32_t>(c - 'A');
+        } else if (c >= 'a' && c <= 'z') {
+            value = static_cast<std::uint32_t>(c - 'a' + 26);
+        } else if (c >= '0' && c <= '9') {
+            value = static_cast<std::uint32_t>(c - '0' + 52);
+        } else if (c == '+' || c == '/') {
+            value = c == '+' ? 62 : 63;
+        } else {
+            break;  // the padding
+        }
+        bits = bits << 6 | value;
+        count += 6;
+        if (count < 8) continue;
+        count -= 8;
+        bytes += static_cast<char>(bits >> count & 0xff);
+    }
+    return bytes;
+}
+
 std::int64_t nanoseconds_of(delay d, std::int64_t without) noexcept {
     return d.has_value() ? std::chrono::nanoseconds(d.value()).count() : without;
 }

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace aio::inline v0::detail {
 
@@ -31,6 +32,9 @@ std::string stream_name(const std::string& name, const char* what);
 inline nats_status status_of_server(const nats_incoming& m) noexcept {
     return m.reply_to.starts_with("$JS.ACK.") ? nats_status{} : status_of(m);
 }
+
+/// The bytes for a text in base64, up to the first character that is none: the padding.
+std::string from_base64(std::string_view text);
 
 std::int64_t nanoseconds_of(delay d, std::int64_t without = 0) noexcept;
 

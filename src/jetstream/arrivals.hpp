@@ -58,4 +58,32 @@ private:
     std::deque<std::string> order_;
 };
 
+/// Under which numbers the stream's leader has stored the last items: see docs/internals/jetstream.md, "Two items under
+/// one number".
+class nats_numbers {
+public:
+    void add(std::uint64_t number, const std::string& id) {
+        if (!all_.insert_or_assign(number, id).second) return;
+        order_.push_back(number);
+        if (order_.size() <= most) return;
+        all_.erase(order_.front());
+        order_.pop_front();
+    }
+    /// The identity of the item that was stored under the number; empty if that is not known.
+    std::string_view id(std::uint64_t number) const {
+        const auto found = all_.find(number);
+        return found == all_.end() ? std::string_view() : found->second;
+    }
+    bool empty() const noexcept { return order_.empty(); }
+    /// The last n numbers, the newest first.
+    std::vector<std::uint64_t> newest(std::size_t n) const {
+        return {order_.rbegin(), order_.rbegin() + static_cast<std::ptrdiff_t>(std::min(n, order_.size()))};
+    }
+
+private:
+    static constexpr std::size_t most = 20'000;
+    std::unordered_map<std::uint64_t, std::string> all_;
+    std::deque<std::uint64_t> order_;
+};
+
 }  // namespace aio::inline v0::detail

@@ -47,7 +47,7 @@ coro<std::string> nats_queue::ask_the_leader(std::string what, std::string body,
 /// before has reached the leader by then, or never will, unless it is held up in a server that stands still: the leader
 /// answers to the deletion of a message that is none once a majority has stored that, and all that came before it.
 coro<std::optional<bool>> nats_queue::known_to_be_stored(const std::string& block, time_point since) {
-    const std::string id(header_in(block, "Nats-Msg-Id"));
+    const std::string id = id_in(block);
     std::string question = "STREAM.MSG.DELETE." + stream_;
     std::string none = R"({"seq":0,"no_erase":true})";
     const auto said = co_await ask_the_leader(std::move(question), std::move(none), true);
@@ -96,7 +96,7 @@ void nats_queue::asked(const nats_incoming& m) {
 /// The headers of another message for an item whose put is in doubt, under an identity of its own: no server refuses
 /// it. All processes are told that there may be two messages for the item.
 std::string nats_queue::block_of_another(const std::string& block) {
-    const std::string id(header_in(block, "Nats-Msg-Id"));
+    const std::string id = id_in(block);
     client_->send(news_subject_, {}, {}, "doubted " + id);
     return "NATS/1.0\r\nNats-Msg-Id: " + client_->unique() + "-" + std::to_string(client_->next_number()) +
         "\r\nAio-Id: " + id + "\r\n\r\n";
@@ -107,6 +107,7 @@ std::string nats_queue::block_of_another(const std::string& block) {
 coro<> nats_queue::compare(std::shared_ptr<nats_queue> self, nats_item_ptr item) {
     item->held = true;
     try {
+        if (self->hides_another(*item)) co_await self->keep_hidden(item->sequence, item->id);
         std::uint64_t first = self->arrivals_.first(item->id, self->duplicate_window_);
         if (first == 0 || first >= item->sequence) {
             first = co_await self->first_known(item->id, self->duplicate_window_);

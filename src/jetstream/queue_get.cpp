@@ -55,12 +55,11 @@ nats_item::nats_item(nats_queue& q, const nats_incoming& m)
     : queue(&q),
       data(m.data),
       ack_subject(m.reply_to),
-      id(header_in(m.headers, "Aio-Id")),
+      id(id_in(m.headers)),
       item_id(header_in(m.headers, "Aio-Item")),
-      another(!id.empty()),
+      another(!header_in(m.headers, "Aio-Id").empty()),
       came(get_running_loop().time()) {
     const ack_words words = read_ack_subject(m.reply_to);
-    if (id.empty()) id = header_in(m.headers, "Nats-Msg-Id");
     if (q.doubted_.first(id, q.duplicate_window_) > 0) another = true;
     deliveries = std::max(words.deliveries, 1);
     sequence = words.sequence;
@@ -68,6 +67,11 @@ nats_item::nats_item(nats_queue& q, const nats_incoming& m)
     forgotten = words.deliveries == 1 && sequence <= q.given_;
     q.given_ = std::max(q.given_, sequence);
     at = q.items_.insert(q.items_.end(), this);
+}
+
+std::string id_in(std::string_view headers) {
+    const std::string_view id = header_in(headers, "Aio-Id");
+    return std::string(id.empty() ? header_in(headers, "Nats-Msg-Id") : id);
 }
 
 nats_item::~nats_item() {
@@ -219,7 +223,7 @@ void nats_queue::took(const nats_incoming& m) {
     ++numbers_.received;
     if (item->deliveries > 1) ++numbers_.redelivered;
     arm();
-    if (refusals_harm() && item->another) {
+    if (refusals_harm() && (item->another || hides_another(*item))) {
         create_task(compare(shared_from_this(), std::move(item)), {.name = "jetstream::queue compares"})
             .detail_state()
             ->set_internal();
@@ -240,6 +244,7 @@ void nats_queue::offer(nats_item_ptr item) {
 
 void nats_queue::reconnected() noexcept {
     forget_pulls();
+    numbers_may_be_doubled();
     try {
         ask_what_was_given();  // an election may have been missed
         demand();

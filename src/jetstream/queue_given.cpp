@@ -40,7 +40,7 @@ void nats_queue::ask_what_was_given() {
 
 /// Tells the others what this process knows: of the items that were given, and of those with perhaps two messages.
 void nats_queue::tell_what_was_given() {
-    if (telling_ || (given_ == 0 && doubted_.empty())) return;
+    if (telling_ || (given_ == 0 && doubted_.empty() && stored_.empty())) return;
     const std::chrono::microseconds pause(random_below(until_told.count()));
     get_running_loop().call_later(pause, [weak = weak_from_this()] {
         const std::shared_ptr<nats_queue> self = weak.lock();
@@ -53,6 +53,7 @@ void nats_queue::tell_what_was_given() {
                 text.append(" ").append(id);
             }
             self->client_->send(self->news_subject_, {}, {}, text);
+            self->tell_numbers_again();
         } catch (const std::bad_alloc&) {
             // then others may not know it
         }

@@ -44,7 +44,8 @@ nats_queue::nats_queue(client_ptr client, std::string name, const jetstream::que
       shut_subject_("aio.queue." + stream_ + ".shut"),
       news_subject_("aio.queue." + stream_ + ".news"),
       news_come_(std::make_unique<news_sink>(*this, news_subject_)),
-      elections_come_(std::make_unique<election_sink>(*this, stream_)) {
+      elections_come_(std::make_unique<election_sink>(*this, stream_)),
+      stream_elections_come_(std::make_unique<stream_election_sink>(*this, stream_)) {
     const auto refuse = [](const char* why) { throw std::invalid_argument(std::string("jetstream::queue: ") + why); };
     if (options.replicas < 0 || options.replicas > 5) refuse("replicas is a number from 1 to 5");
     if (options.max_deliver < 0) refuse("max_deliver is negative");
@@ -157,7 +158,11 @@ coro<> nats_queue::open() {
     try {
         client_->add(*news_come_);
         for (pull& p : pulls_) client_->add(*p.sink);
-        if (replicated_) client_->add(*elections_come_);
+        if (replicated_) {
+            client_->add(*elections_come_);
+            client_->add(*stream_elections_come_);
+        }
+        numbers_may_be_doubled();
         ask_what_was_given();
     } catch (...) {
         stop_hearing();
@@ -170,6 +175,7 @@ void nats_queue::stop_hearing() noexcept {
     open_ = false;
     client_->remove(*news_come_);
     client_->remove(*elections_come_);
+    client_->remove(*stream_elections_come_);
     for (pull& p : pulls_) {
         client_->remove(*p.sink);
         p.left = 0;
@@ -266,6 +272,7 @@ void nats_queue::news(const nats_incoming& m) {
     if (text.starts_with("given ")) heard_what_was_given(text.substr(6));
     if (text.starts_with("unburied ")) heard_of_unburied(text.substr(9));
     if (text.starts_with("buried ")) was_buried(number_in(text.substr(7)));
+    if (text.starts_with("stored ")) heard_numbers(text.substr(7));
     if (!text.starts_with("shut")) return;
     if (text == "shut at once") drop_ready();
     was_shut();

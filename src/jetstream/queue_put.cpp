@@ -66,15 +66,20 @@ coro<stored_reply> nats_queue::ask_to_store(const std::string& data, const std::
 coro<nats_queue::judged> nats_queue::attempt(const std::string& data, const std::string& block, int tries) {
     const stored_reply r = co_await ask_to_store(data, block, subject_, tries, duplicate_window_);
     switch (r.what) {
-        case stored_reply::kind::duplicate:
-        case stored_reply::kind::stored: ++numbers_.put; co_return judged::stored;
+        case stored_reply::kind::duplicate: ++numbers_.put; co_return judged::stored;
+        case stored_reply::kind::stored:
+            ++numbers_.put;
+            tell_number(block, r.sequence);
+            co_return judged::stored;
         case stored_reply::kind::full: co_return judged::full;
         case stored_reply::kind::nobody:
             co_await look();
             if (shut_) co_return judged::shut;
             check_open();
             break;
-        case stored_reply::kind::unknown: co_return judged::again;
+        case stored_reply::kind::unknown:
+            numbers_may_be_doubled();  // the server that has not answered may not lead any more
+            co_return judged::again;
         case stored_reply::kind::unavailable: break;
         default: throw jetstream::error("put into the queue " + name_ + ": " + r.reason, r.status, r.code);
     }

@@ -45,4 +45,15 @@ private:
     nats_queue* queue_;
 };
 
+/// Hears when another server has begun to lead the queue's stream.
+class nats_queue::stream_election_sink final : public nats_sink {
+public:
+    stream_election_sink(nats_queue& q, const std::string& stream)
+        : nats_sink("$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + stream, ""), queue_(&q) {}
+    void deliver(const nats_incoming&) override { queue_->numbers_may_be_doubled(); }
+
+private:
+    nats_queue* queue_;
+};
+
 }  // namespace aio::inline v0::detail

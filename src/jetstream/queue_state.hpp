@@ -60,6 +60,9 @@ struct nats_item {
 };
 using nats_item_ptr = std::unique_ptr<nats_item>;
 
+/// The identity of an item, by the headers of one of its messages.
+std::string id_in(std::string_view headers);
+
 class nats_queue final : public std::enable_shared_from_this<nats_queue> {
 public:
     nats_queue(client_ptr client, std::string name, const jetstream::queue_options& options);
@@ -90,6 +93,7 @@ private:
     class pull_sink;
     class news_sink;
     class election_sink;
+    class stream_election_sink;
     struct holder {
         std::deque<nats_item_ptr> items;
         int getting = 0;  // calls of get() of this task that wait: at most one
@@ -158,6 +162,18 @@ private:
     void tell_what_was_given();
     void heard_what_was_given(std::string_view words);
 
+    // Two items under one number: queue_numbers.cpp.
+    void numbers_may_be_doubled() noexcept;
+    void tell_number(const std::string& block, std::uint64_t number) noexcept;
+    void add_to_news(std::uint64_t number, std::string_view id);
+    void send_numbers();
+    void tell_numbers_again();
+    void heard_numbers(std::string_view words);
+    bool hides_another(const nats_item& item) const;
+    coro<> keep_hidden(std::uint64_t number, std::string id);
+    static coro<> put_hidden(std::shared_ptr<nats_queue> self, std::string data, std::string block);
+    static coro<> keep_hidden_once(std::shared_ptr<nats_queue> self, std::uint64_t number, std::string id);
+
     // Getting.
     void demand();
     void pull_now();
@@ -214,6 +230,7 @@ private:
 
     std::unique_ptr<news_sink> news_come_;
     std::unique_ptr<election_sink> elections_come_;
+    std::unique_ptr<stream_election_sink> stream_elections_come_;
     static constexpr std::size_t most_pulls = 8;  // at the same time
     std::array<pull, most_pulls> pulls_;
     std::uint64_t last_question_ = 0;
@@ -256,6 +273,12 @@ private:
     bool telling_ = false;       // this process is about to tell what it knows
     bool told_ = false;          // somebody who knows as much has told it meanwhile
     time_point listen_until_{};  // until then it asks for no items
+
+    // Where the leader has stored items, so that one is noticed that a server gives in place of another
+    // (queue_numbers.cpp).
+    nats_numbers stored_;
+    std::size_t to_tell_ = 0;      // puts of this process whose numbers are told
+    std::string numbers_to_tell_;  // at the loop's next turn
 
     callback_handle timer_;
     bool armed_ = false;

@@ -5,7 +5,9 @@
 
 #include <aio/jetstream.hpp>
 
+#include <map>
 #include <set>
+#include <string>
 
 using namespace aio_test;
 namespace jetstream = aio::jetstream;
@@ -172,6 +174,137 @@ AIO_TEST("a put that waits for room at a queue with replicas sends nothing befor
             co_await next;
         } catch (const aio::cancelled_error&) {}
     });
+}
+
+// What nats-server 2.9.10 was seen to do: a leader that was cut off keeps messages that it had not stored, under
+// numbers that the next leader has given to others, and gives them to a consumer.
+namespace {
+
+/// What the server that gives items has under the number in place of the leader's message.
+void give_coffee_instead(nats_model& model, std::uint64_t number) {
+    const std::string id = "coffee-" + std::to_string(number);
+    model.find("work")->give_instead(number, "NATS/1.0\r\nNats-Msg-Id: " + id + "\r\n\r\n", "coffee");
+}
+
+/// Takes what comes until the queue is empty: the items, each with how often it was delivered.
+aio::coro<std::multimap<std::string, int>> take_all(text_queue& q) {
+    std::multimap<std::string, int> got;
+    auto all = [&]() -> aio::coro<> {
+        for (;;) {
+            const std::string item = co_await q.get();
+            got.emplace(item, q.delivery());
+            q.task_done();
+        }
+    };
+    aio::task<> takes = aio::create_task(all());
+    co_await q.join();
+    takes.cancel();
+    try {
+        co_await takes;
+    } catch (const aio::cancelled_error&) {}
+    co_return got;
+}
+
+const std::multimap<std::string, int> coffee_and_tea{{"coffee", 1}, {"tea", 2}};
+
+}  // namespace
+
+AIO_TEST("an item in whose place a server gives another one is put again, and marked") {
+    co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        co_await put_tea(a);
+        give_coffee_instead(model, 1);
+        const auto got = co_await take_all(b);
+        EXPECT_EQ(got, coffee_and_tea);
+        EXPECT_EQ(b.statistics().dropped, 0u);
+        EXPECT_EQ(a.statistics().put + b.statistics().put, 1u);
+    });
+}
+
+AIO_TEST("an item in whose place a server has given another one is put again while that one is worked on") {
+    co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        give_coffee_instead(model, 1);
+        auto work = [](text_queue& q) -> aio::coro<std::string> {
+            std::string item = co_await q.get();
+            co_await aio::sleep(1s);
+            q.task_done();
+            co_return item;
+        };
+        aio::task<std::string> works = aio::create_task(work(b));  // before it can hear where tea is stored
+        co_await aio::sleep(10ms);
+        co_await put_tea(a);
+        const std::string item = co_await works;
+        EXPECT_EQ(item, "coffee");
+        const int times = co_await take(b);
+        EXPECT_EQ(times, 2);
+        co_await b.join();
+    });
+}
+
+AIO_TEST("a process that comes later hears where items were stored") {
+    co_await with_two(replicated, [](text_queue& a, text_queue&, nats_model& model) -> aio::coro<> {
+        co_await put_tea(a);
+        give_coffee_instead(model, 1);
+        jetstream::connection& third = co_await aio::enter(jetstream::connect("nats://0"));
+        text_queue& late = co_await aio::enter(third.queue<std::string>("work", replicated));
+        co_await aio::sleep(20ms);
+        const auto got = co_await take_all(late);
+        EXPECT_EQ(got, coffee_and_tea);
+    });
+}
+
+AIO_TEST("long after an election a put tells nothing, and after the next one it does again") {
+    co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        const std::string milk = "milk";
+        for (int i = 0; i < 5000; ++i) {
+            co_await a.put(milk);
+            co_await b.get();
+            b.task_done();
+        }
+        co_await put_tea(a);
+        give_coffee_instead(model, 5001);
+        const std::string lost = co_await b.get();  // the server's fault would cost the item
+        EXPECT_EQ(lost, "coffee");
+        b.task_done();
+        co_await b.join();
+        model.elect(100ms);
+        co_await aio::sleep(200ms);
+        co_await put_tea(a, true);
+        give_coffee_instead(model, 5002);
+        const auto got = co_await take_all(b);
+        EXPECT_EQ(got, coffee_and_tea);
+    });
+}
+
+AIO_TEST("a full queue with room for one item does not stand still because a server has two for its place") {
+    constexpr jetstream::queue_options small{.maxsize = 1, .replicas = 3};
+    co_await with_two(small, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        co_await put_tea(a);
+        give_coffee_instead(model, 1);
+        const auto got = co_await take_all(b);
+        EXPECT_EQ(got.count("coffee"), 1u);
+        const auto more = co_await take_all(b);  // tea had to wait for coffee's room
+        EXPECT_EQ(got.count("tea") + more.count("tea"), 1u);
+    });
+}
+
+AIO_TEST("a cancel at every step of a get() that keeps a hidden item loses neither") {
+    for (int step = 0; step < 60; ++step) {
+        auto body = [&](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+            co_await put_tea(a);
+            give_coffee_instead(model, 1);
+            auto get = [](text_queue& q) -> aio::coro<> { co_await q.get(); };
+            aio::task<> gets = aio::create_task(get(b));
+            co_await turns(step);
+            gets.cancel();
+            try {
+                co_await gets;
+            } catch (const aio::cancelled_error&) {}
+            const auto got = co_await take_all(b);
+            EXPECT_EQ(got.count("coffee"), 1u) << step;
+            EXPECT_EQ(got.count("tea"), 1u) << step;
+        };
+        co_await with_two(replicated, body);
+    }
 }
 
 AIO_TEST("a cancel at every step of a put in doubt, and of a get, loses nothing") {

@@ -20,6 +20,9 @@ std::string essence(const std::string& data) {
         {"error", "seq", "duplicate", "success", "purged", "num_pending", "num_ack_pending", "consumers"}) {
         if (said.contains(name)) kept[name] = said[name];
     }
+    if (said.contains("message")) {
+        for (const char* name : {"subject", "seq", "hdrs", "data"}) kept["message"][name] = said["message"].at(name);
+    }
     if (said.contains("state")) kept["messages"] = said["state"].at("messages");
     if (said.contains("state")) kept["subjects"] = said["config"].at("subjects");
     return kept.dump();
@@ -170,6 +173,9 @@ aio::coro<std::vector<std::string>> converse(aio::stream s) {
     co_await t.next(R"({"batch":1,"expires":5000000000})", 1);
     const std::string none = R"({"seq":0,"no_erase":true})";
     co_await t.ask("STREAM.MSG.DELETE.T", none);
+    const std::string stored = R"({"seq":6})", not_yet = R"({"seq":99})";
+    co_await t.ask("STREAM.MSG.GET.T", stored);
+    co_await t.ask("STREAM.MSG.GET.T", not_yet);
     co_await t.ask("STREAM.PURGE.T");
     co_await t.ask("CONSUMER.INFO.T.workers");
     co_await t.ack(7, "+ACK");

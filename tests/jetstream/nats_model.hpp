@@ -302,11 +302,13 @@ private:
             route(reply, "", "NATS/1.0 503\r\n\r\n", "", reply);
         }
     }
-    /// What a new leader of a consumer with replicas says, before it gives anything.
+    /// What a new leader of a stream and of its consumer with replicas says, before it gives anything.
     aio::coro<> announce(std::chrono::milliseconds after) {
         co_await aio::sleep(after);
         for (auto& [name, s] : streams_) {
             if (s->replicas() < 2 || s->consumer.is_null()) continue;
+            const std::string of_stream = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED." + name;
+            route(of_stream, "", "", "{}", of_stream);
             const std::string to = "$JS.EVENT.ADVISORY.CONSUMER.LEADER_ELECTED." + name + "." + s->consumer_name();
             route(to, "", "", "{}", to);
         }
@@ -354,6 +356,7 @@ private:
         }
         const bool of_stream = is("STREAM.");
         const std::size_t at = is("STREAM.MSG.DELETE.") ? 18
+            : is("STREAM.MSG.GET.")                     ? 15
             : of_stream                                 ? what.find('.', 7) + 1
             : is("CONSUMER.INFO.")                      ? 14
             : is("CONSUMER.NAMES.")                     ? 15
@@ -367,6 +370,11 @@ private:
             return is("CONSUMER.NAMES.") ? R"({"consumers":[],)" + said.substr(1) : said;
         }
         if (is("STREAM.INFO.")) return s->info().dump();
+        if (is("STREAM.MSG.GET.")) {
+            json message = s->message(body.at("seq"));
+            if (message.is_null()) return refusal(404, 10037, "no message found");
+            return json{{"message", std::move(message)}}.dump();
+        }
         if (is("STREAM.MSG.DELETE.")) return refusal(400, 10043, "sequence 0 not found");
         if (is("STREAM.UPDATE.")) {
             s->config = body;

@@ -186,6 +186,17 @@ public:
         again_.clear();
         times_.clear();
     }
+    /// The server that gives items has another message under this number than the leader of the stream.
+    void give_instead(std::uint64_t number, std::string headers, std::string data) {
+        instead_[number] = {config.at("subjects").at(0), std::move(headers), std::move(data)};
+    }
+    /// The leader's message under this number, as STREAM.MSG.GET gives it; null if there is none.
+    json message(std::uint64_t number) const {
+        const auto found = items_.find(number);
+        if (found == items_.end()) return nullptr;
+        const item& one = found->second;
+        return {{"subject", one.subject}, {"seq", number}, {"hdrs", base64(one.headers)}, {"data", base64(one.data)}};
+    }
     int replicas() const { return config.value("num_replicas", 1); }
     std::size_t purge() {
         const std::size_t n = items_.size();
@@ -219,6 +230,20 @@ public:
 private:
     std::chrono::nanoseconds ack_wait() const {
         return std::chrono::nanoseconds(consumer.value("ack_wait", std::int64_t(30'000'000'000)));
+    }
+    static std::string base64(const std::string& bytes) {
+        constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        std::string text;
+        for (std::size_t at = 0; at < bytes.size(); at += 3) {
+            std::uint32_t bits = 0;
+            for (std::size_t i = at; i < at + 3; ++i) {
+                bits = bits << 8 | (i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0U);
+            }
+            for (std::size_t i = 0; i < 4; ++i) {
+                text += at + i <= bytes.size() ? digits[bits >> (18 - 6 * i) & 63] : '=';
+            }
+        }
+        return text;
     }
     void refuse(const pull& p, const std::string& status) {
         if (hooks_.there(p.inbox)) hooks_.send(p.inbox, "", "NATS/1.0 " + status + "\r\n\r\n", "", p.inbox);
@@ -254,7 +279,8 @@ private:
             const std::string ack = "$JS.ACK." + name() + "." + consumer_name() + "." + std::to_string(times) + "." +
                 std::to_string(sequence) + "." + std::to_string(++consumer_sequence_) + ".1." +
                 std::to_string(items_.size());
-            const item& one = items_.at(sequence);
+            const auto other = instead_.find(sequence);
+            const item& one = other == instead_.end() ? items_.at(sequence) : other->second;
             hooks_.send(p.inbox, ack, one.headers, one.data, one.subject);
             if (--p.left == 0) {
                 pulls_.pop_front();
@@ -268,7 +294,7 @@ private:
     struct item {
         std::string subject, headers, data;
     };
-    std::map<std::uint64_t, item> items_;
+    std::map<std::uint64_t, item> items_, instead_;
     std::uint64_t last_ = 0, next_ = 1, consumer_sequence_ = 0, made_ = 0;
     std::string last_id_;  // of what was stored last
     std::unordered_map<std::string, std::pair<std::uint64_t, aio::time_point>> known_;
