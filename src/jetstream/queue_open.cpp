@@ -184,14 +184,29 @@ void nats_queue::stop_hearing() noexcept {
 }
 
 /// Gives back what this process has. The acknowledgements of task_done() are sent before.
+///
+/// nats-server 2.9.10 forgets that an item was given before, if it comes back while the requests of this process, which
+/// nobody hears any more, are the only ones. It drops those when it is asked about the consumer.
 coro<> nats_queue::close() {
     if (!open_) co_return;
+    const bool requests_left = asked_ > 0;
     stop_hearing();
     timer_.cancel();
     ready_.shutdown();
+    if (watch_) watch_.cancel();
+    const auto has_items = [](const auto& holding) { return !holding.second.items.empty(); };
+    const bool gives_back = !ready_.empty() || std::any_of(holders_.begin(), holders_.end(), has_items);
+    std::exception_ptr cancelled;
+    if (requests_left && gives_back && client_->is_ready()) {
+        try {
+            static_cast<void>(co_await find_in_jetstream(client_, "CONSUMER.INFO." + consumer_path()));
+        } catch (const std::exception&) {
+            // then what comes back may not be marked
+        } catch (...) { cancelled = std::current_exception(); }
+    }
     while (!ready_.empty()) static_cast<void>(ready_.get_nowait());
     for (auto& [task, h] : holders_) h.items.clear();
-    if (watch_) watch_.cancel();
+    if (cancelled) std::rethrow_exception(cancelled);
 }
 
 coro<std::size_t> nats_queue::size() {

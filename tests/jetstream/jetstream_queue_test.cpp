@@ -167,6 +167,32 @@ AIO_REAL_TEST("an item whose task ends without task_done() goes to somebody else
     });
 }
 
+AIO_REAL_TEST("an item that a queue which is left gives back is marked, also if another task waited in get()") {
+    if (!there_is_nats()) co_return;
+    nats_server server;
+    co_await server.start();
+    auto& js = co_await aio::enter(jetstream::connect(server.url()));
+    auto leaves = [](text_queue& q) -> aio::coro<> {
+        co_await q.put("tea");
+        co_await q.get();
+        aio::task<std::string> waits = aio::create_task(q.get());
+        while (q.statistics().tasks_getting == 0) co_await aio::sleep(0s);
+        co_await aio::sleep(0s);
+        co_await q.size();  // the servers know by then that somebody waits
+        waits.cancel();
+        try {
+            co_await waits;
+        } catch (const aio::cancelled_error&) {}
+    };
+    auto comes = [](text_queue& q) -> aio::coro<> {
+        EXPECT_EQ(co_await q.get(), "tea");
+        EXPECT_EQ(q.delivery(), 2);
+        co_await q.task_done();
+    };
+    co_await aio::with(js.queue<std::string>("orders"), leaves);
+    co_await aio::with(js.queue<std::string>("orders"), comes);
+}
+
 AIO_REAL_TEST("an awaited task_done() is known to the servers, and one without an item is refused") {
     co_await with_queue({}, [](jetstream::connection&, text_queue& q) -> aio::coro<> {
         EXPECT_THROW(q.task_done(), std::invalid_argument);

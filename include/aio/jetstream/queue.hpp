@@ -54,7 +54,9 @@ private:
 namespace aio::inline v0::jetstream {
 
 /// The options of connection::queue(), which copies what they refer to. An option that is left at its default is as the
-/// queue has it already; the default counts for a queue that is made.
+/// queue has it already; the default counts for a queue that is made. The servers do not keep max_deliver,
+/// dead_letters, prefetch and retry_delay: these count for this process alone, and each process that gets items has to
+/// give them.
 ///
 /// The dead-letter queue is found, or made, when the queue is entered. While it takes nothing, because it was shut down
 /// or removed, is full, or the servers refuse an item, the items that should go there stay in their queue. They are
