@@ -45,6 +45,14 @@ aio::coro<std::string> work(text_queue& q) {
     }
 }
 
+/// The tasks that work on a queue end before it does.
+aio::coro<> stop(aio::task<std::string>& works) {
+    works.cancel();
+    try {
+        co_await works;
+    } catch (const aio::cancelled_error&) {}
+}
+
 /// Why join() cannot end; empty if it has ended.
 aio::coro<std::string> join(text_queue& q) {
     try {
@@ -135,7 +143,7 @@ AIO_REAL_TEST("a dead letter whose queue was shut down before stays, is told, an
         EXPECT_EQ(co_await letters_in(js, "dead"), "order-7=bad;");
         EXPECT_EQ(told.all().size(), 1u);
         if (!told.all().empty()) expect_says(told.all()[0], "orders", "1 times", "dead was shut down");
-        works.cancel();
+        co_await stop(works);
     });
 }
 
@@ -173,7 +181,7 @@ AIO_REAL_TEST("a dead-letter queue that is shut down during burials, or removed 
         EXPECT_EQ(co_await join(q), "");
         EXPECT_EQ(co_await letters_in(js, "dead"), text_of(put_items));
         EXPECT_EQ(told.all().size(), 2u);
-        works.cancel();
+        co_await stop(works);
     });
 }
 
@@ -193,7 +201,7 @@ AIO_REAL_TEST("a dead letter waits for room in a full dead-letter queue, and joi
         EXPECT_EQ(co_await join(q), "");
         const std::string second = co_await letters_in(js, "dead");
         EXPECT_EQ(std::min(first, second) + std::max(first, second), "1=bad 1;2=bad 2;");
-        works.cancel();
+        co_await stop(works);
     });
 }
 
@@ -218,7 +226,7 @@ AIO_REAL_TEST("what the servers refuse for the dead letters stays, and their wor
         EXPECT_EQ(co_await join(q), "");
         EXPECT_EQ(co_await letters_in(js, "dead"), "1=" + long_item + ";");
         EXPECT_EQ(told.all().size(), 1u);
-        works.cancel();
+        co_await stop(works);
     });
 }
 
@@ -270,8 +278,8 @@ AIO_REAL_TEST("a dead letter has the id of its item, also the letter of a letter
         EXPECT_EQ(co_await join(q), "");
         EXPECT_EQ(co_await join(dead), "");
         EXPECT_EQ(co_await letters_in(js, "buried"), made + "=bad 1;order-7=bad 2;");
-        works.cancel();
-        works_on.cancel();
+        co_await stop(works);
+        co_await stop(works_on);
     });
 }
 
@@ -282,7 +290,7 @@ AIO_REAL_TEST("the first items of a queue that is removed and made anew are dead
                 co_await put(q, "bad", id);
                 aio::task<std::string> works = aio::create_task(work(q));
                 EXPECT_EQ(co_await join(q), "");
-                works.cancel();
+                co_await stop(works);
             };
             co_await aio::with(js.queue<std::string>("orders", with_letters), use);
             co_await js.remove_queue("orders");
@@ -311,7 +319,7 @@ AIO_TEST("a burial whose answers are lost is tried again within the duplicate_wi
     EXPECT_EQ(co_await join(q), "");
     EXPECT_EQ(stored, 1);
     EXPECT_EQ(co_await letters_in(js, "dead"), "1=bad;");
-    works.cancel();
+    co_await stop(works);
     co_await model.stop();
 }
 
@@ -331,6 +339,6 @@ AIO_TEST("dead letters that no server answers for are told, are tried again, and
     while (q.statistics().unburied > 0) co_await aio::sleep(1s);
     EXPECT_EQ(co_await join(q), "");
     EXPECT_EQ(co_await letters_in(js, "dead"), "1=bad;");
-    works.cancel();
+    co_await stop(works);
     co_await model.stop();
 }
