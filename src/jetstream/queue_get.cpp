@@ -283,9 +283,8 @@ nats_queue::holder& nats_queue::holder_with_item(const char* what) {
 void nats_queue::task_ended(task_base* task) noexcept {
     const auto found = holders_.find(task);
     if (found == holders_.end()) return;
-    std::deque<nats_item_ptr> left = std::move(found->second.items);
-    holders_.erase(found);
-    for (nats_item_ptr& item : left) give_up_or_back(std::move(item));
+    const auto ended = holders_.extract(found);  // to move the deque out would take memory
+    for (nats_item_ptr& item : ended.mapped().items) give_up_or_back(std::move(item));
 }
 
 coro<std::string> nats_queue::get() {
