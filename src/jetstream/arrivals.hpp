@@ -19,7 +19,7 @@ class nats_arrivals {
 public:
     void add(const std::string& id, std::uint64_t sequence) {
         if (id.empty()) return;
-        const auto [at, is_new] = all_.try_emplace(id, entry{sequence, {}});
+        const auto [at, is_new] = all_.try_emplace(id, entry{sequence, {}, false});
         at->second.last = get_running_loop().time();
         at->second.first = std::min(at->second.first, sequence);
         try {
@@ -38,6 +38,15 @@ public:
         if (found == all_.end() || get_running_loop().time() - found->second.last > age) return 0;
         return found->second.first;
     }
+    /// The item is done: a message for it was acknowledged.
+    void done(const std::string& id) noexcept {
+        const auto found = all_.find(id);
+        if (found != all_.end()) found->second.done = true;
+    }
+    bool is_done(const std::string& id) const {
+        const auto found = all_.find(id);
+        return found != all_.end() && found->second.done;
+    }
     bool empty() const noexcept { return order_.empty(); }
     /// The identities that came within this time, the newest first; at most n of them.
     std::vector<std::string_view> newest(std::size_t n, std::chrono::nanoseconds age) const {
@@ -53,6 +62,7 @@ private:
     struct entry {
         std::uint64_t first;
         time_point last;
+        bool done;
     };
     std::unordered_map<std::string, entry> all_;
     std::deque<std::string> order_;

@@ -43,14 +43,35 @@ coro<std::string> nats_queue::ask_the_leader(std::string what, std::string body,
     co_return std::string();
 }
 
-/// Whether an item whose put is in doubt is known to be stored; nothing while nobody can say. What this process sent
-/// before has reached the leader by then, or never will, unless it is held up in a server that stands still: the leader
-/// answers to the deletion of a message that is none once a majority has stored that, and all that came before it.
-coro<std::optional<bool>> nats_queue::known_to_be_stored(const std::string& block, time_point since) {
-    const std::string id = id_in(block);
+/// What the leader answers to the deletion of a message that is none: it does once a majority has stored that, and all
+/// that came before it. Empty if nobody answers, as with ask_the_leader().
+coro<std::string> nats_queue::ask_a_majority() {
     std::string question = "STREAM.MSG.DELETE." + stream_;
     std::string none = R"({"seq":0,"no_erase":true})";
-    const auto said = co_await ask_the_leader(std::move(question), std::move(none), true);
+    co_return co_await ask_the_leader(std::move(question), std::move(none), true);
+}
+
+/// The headers and the data of the message that a majority of the servers has under that number; of a message that they
+/// do not have, they are empty. A leader that was cut off may have another one.
+coro<nats_queue::stored_message> nats_queue::stored_under(std::uint64_t number) {
+    for (;;) {
+        check_open();
+        std::string said = co_await ask_a_majority();
+        if (said.empty()) continue;
+        std::string question = "STREAM.MSG.GET." + stream_;
+        std::string body = json_writer().add("seq", number).text();
+        said = co_await ask_the_leader(std::move(question), std::move(body), true);
+        if (said.empty()) continue;
+        const json_view message = json_view::of(said)["message"];
+        co_return stored_message{from_base64(message["hdrs"].string()), from_base64(message["data"].string())};
+    }
+}
+
+/// Whether an item whose put is in doubt is known to be stored; nothing while nobody can say. What this process sent
+/// before has reached the leader by then, or never will, unless it is held up in a server that stands still.
+coro<std::optional<bool>> nats_queue::known_to_be_stored(const std::string& block, time_point since) {
+    const std::string id = id_in(block);
+    const std::string said = co_await ask_a_majority();
     if (said.empty()) co_return std::nullopt;
     for (int i = 0; i < questions; ++i) {
         const std::uint64_t first = co_await first_known(id, get_running_loop().time() - since + others_limit);
@@ -67,8 +88,8 @@ bool nats_queue::is_full(json_view stream_info) {
 }
 
 /// Asks all processes, this one included, for an item that somebody has got within the time `age`. Gives the number of
-/// the first message under that identity that the one has got who answers; 0 if nobody answers.
-coro<std::uint64_t> nats_queue::first_known(const std::string& id, std::chrono::nanoseconds age) {
+/// the first message under that identity that the one has got who answers; 0 if nobody answers. held: it is not done.
+coro<std::uint64_t> nats_queue::first_got(const std::string& id, std::chrono::nanoseconds age, bool& held) {
     if (!client_->is_ready()) co_await client_->ready();
     nats_answer answer(*client_, others_limit, true);
     const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(age).count();
@@ -79,7 +100,22 @@ coro<std::uint64_t> nats_queue::first_known(const std::string& id, std::chrono::
     if (reply.what == nats_reply::kind::answered && reply.status == 0) {
         std::from_chars(reply.data.data(), reply.data.data() + reply.data.size(), first);
     }
+    held = reply.data.ends_with(" held");
     co_return first;
+}
+
+/// The same, but only of a message that nobody can lose any more: it is done, or a majority of the servers has it. Who
+/// has got it but not done it may have it from a leader that was cut off, and that has stored it alone.
+coro<std::uint64_t> nats_queue::first_known(const std::string& id, std::chrono::nanoseconds age) {
+    for (int tries = 0; tries < 2; ++tries) {
+        bool held = false;
+        const std::uint64_t first = co_await first_got(id, age, held);
+        if (first == 0 || !held) co_return first;
+        const stored_message there = co_await stored_under(first);
+        if (id_in(there.headers) == id) co_return first;
+        // it is not stored, or it was done meanwhile
+    }
+    co_return 0;
 }
 
 /// Another process asks.
@@ -90,7 +126,7 @@ void nats_queue::asked(const nats_incoming& m) {
     if (m.reply_to.empty() || error != std::errc() || end == words.data() + words.size()) return;
     const std::string id(words.substr(static_cast<std::size_t>(end - words.data()) + 1));
     const std::uint64_t first = arrivals_.first(id, std::chrono::milliseconds(milliseconds));
-    if (first > 0) client_->send(m.reply_to, {}, {}, std::to_string(first));
+    if (first > 0) client_->send(m.reply_to, {}, {}, std::to_string(first) + (arrivals_.is_done(id) ? "" : " held"));
 }
 
 /// The headers of another message for an item whose put is in doubt, under an identity of its own: no server refuses
@@ -102,14 +138,14 @@ std::string nats_queue::block_of_another(const std::string& block) {
         "\r\nAio-Id: " + id + "\r\n\r\n";
 }
 
-/// Drops an item if an earlier message for it has come to somebody, who has it or has done it; else a task may have it.
+/// Drops an item if an earlier message for it is done, or somebody has it and it is stored; else a task may have it.
 /// A message with a lesser number is never dropped because of one with a greater number: so one of them is kept.
 coro<> nats_queue::compare(std::shared_ptr<nats_queue> self, nats_item_ptr item) {
     item->held = true;
     try {
         if (self->hides_another(*item)) co_await self->keep_hidden(item->sequence, item->id);
         std::uint64_t first = self->arrivals_.first(item->id, self->duplicate_window_);
-        if (first == 0 || first >= item->sequence) {
+        if (first == 0 || first >= item->sequence || !self->arrivals_.is_done(item->id)) {
             first = co_await self->first_known(item->id, self->duplicate_window_);
         }
         if (first > 0 && first < item->sequence) {

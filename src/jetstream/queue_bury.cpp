@@ -174,6 +174,7 @@ coro<> nats_queue::bury(std::shared_ptr<nats_queue> self, std::shared_ptr<nats_i
         }
     }
     item->settled = true;
+    q.arrivals_.done(item->id);
     ++q.numbers_.dead;
     q.client_->send(item->ack_subject, {}, {}, q.dead_subject_.empty() ? "+TERM" : "+ACK");
     q.acknowledged_.set();

@@ -328,6 +328,7 @@ std::string nats_queue::task_done() {
     nats_item& item = *mine.items.front();
     client_->send(item.ack_subject, {}, {}, "+ACK");
     item.settled = true;
+    arrivals_.done(item.id);
     std::string subject = std::move(item.ack_subject);
     mine.items.pop_front();
     ++numbers_.acknowledged;

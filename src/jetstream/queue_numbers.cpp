@@ -98,24 +98,16 @@ bool nats_queue::hides_another(const nats_item& item) const {
 
 /// Somebody has got the item `id` under that number. If the leader has another one there, it is put again.
 coro<> nats_queue::keep_hidden(std::uint64_t number, std::string id) {
-    std::string said;
-    while (said.empty()) {
-        check_open();
-        std::string question = "STREAM.MSG.GET." + stream_;
-        std::string body = json_writer().add("seq", number).text();
-        said = co_await ask_the_leader(std::move(question), std::move(body), true);
-    }
-    const json_view message = json_view::of(said)["message"];
-    const std::string headers = from_base64(message["hdrs"].string()), other = id_in(headers);
+    stored_message hidden = co_await stored_under(number);
+    const std::string other = id_in(hidden.headers);
     if (other.empty() || other == id) co_return;  // it is done, or there is no other
     const std::string plain = "NATS/1.0\r\nNats-Msg-Id: " + other + "\r\n\r\n";
     std::string block = block_of_another(plain);
-    const std::string_view of_letter = header_in(headers, "Aio-Item");
+    const std::string_view of_letter = header_in(hidden.headers, "Aio-Item");
     if (!of_letter.empty()) block.insert(block.size() - 2, "Aio-Item: " + std::string(of_letter) + "\r\n");
-    std::string data = from_base64(message["data"].string());
     stored_.add(number, id);
-    task<> puts = create_task(
-        put_hidden(shared_from_this(), std::move(data), std::move(block)), {.name = "jetstream::queue puts again"});
+    task<> puts = create_task(put_hidden(shared_from_this(), std::move(hidden.data), std::move(block)),
+        {.name = "jetstream::queue puts again"});
     puts.detail_state()->set_internal();
     const std::array<task<>, 1> all{puts};
     const wait_options options{.timeout = room_limit};

@@ -150,6 +150,12 @@ private:
     bool refusals_harm() const noexcept;
     coro<std::string> ask_the_leader(std::string what, std::string body, bool must_know);
     coro<std::optional<bool>> known_to_be_stored(const std::string& block, time_point since);
+    struct stored_message {
+        std::string headers, data;
+    };
+    coro<std::string> ask_a_majority();
+    coro<stored_message> stored_under(std::uint64_t number);
+    coro<std::uint64_t> first_got(const std::string& id, std::chrono::nanoseconds age, bool& held);
     coro<std::uint64_t> first_known(const std::string& id, std::chrono::nanoseconds age);
     void asked(const nats_incoming& m);
     std::string block_of_another(const std::string& block);

@@ -240,6 +240,43 @@ AIO_TEST("an item in whose place a server has given another one is put again whi
     });
 }
 
+AIO_TEST("a put does not rely on a process that has got the item if the servers have not stored it") {
+    co_await with_two(replicated, [](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+        model.how.lost_answers = 1000;
+        aio::task<> puts = aio::create_task(put_tea(a));
+        const std::string item = co_await b.get();
+        EXPECT_EQ(item, "tea");
+        model.find("work")->lose(1);
+        model.how.lost_answers = 0;
+        co_await puts;
+        EXPECT_EQ(model.find("work")->size(), 1u);
+        EXPECT_EQ(a.statistics().known, 0u);
+        const int times = co_await take(a);  // it is not dropped because b has the first message
+        EXPECT_EQ(times, 2);
+        b.retry_later(1ms);
+        co_await a.join();
+    });
+}
+
+AIO_TEST("a put in doubt sends nothing more if the item is done, or is stored and somebody has it") {
+    for (const bool done : {false, true}) {
+        auto body = [&](text_queue& a, text_queue& b, nats_model& model) -> aio::coro<> {
+            model.how.lost_answers = 1000;
+            aio::task<> puts = aio::create_task(put_tea(a));
+            const std::string item = co_await b.get();
+            EXPECT_EQ(item, "tea");
+            if (done) b.task_done();
+            model.how.lost_answers = 0;
+            co_await puts;
+            EXPECT_EQ(a.statistics().known, 1u);
+            EXPECT_EQ(model.find("work")->deliveries, 1u);
+            if (!done) b.task_done();
+            co_await a.join();
+        };
+        co_await with_two(replicated, body);
+    }
+}
+
 AIO_TEST("a process that comes later hears where items were stored") {
     co_await with_two(replicated, [](text_queue& a, text_queue&, nats_model& model) -> aio::coro<> {
         co_await put_tea(a);

@@ -190,6 +190,8 @@ public:
     void give_instead(std::uint64_t number, std::string headers, std::string data) {
         instead_[number] = {config.at("subjects").at(0), std::move(headers), std::move(data)};
     }
+    /// The message was given, but a majority has not stored it: the next leader does not have it.
+    void lose(std::uint64_t number) { remove(number, "lost"); }
     /// The leader's message under this number, as STREAM.MSG.GET gives it; null if there is none.
     json message(std::uint64_t number) const {
         const auto found = items_.find(number);
