@@ -249,7 +249,7 @@ AIO_TEST("a put does not rely on a process that has got the item if the servers 
         model.find("work")->lose(1);
         model.how.lost_answers = 0;
         co_await puts;
-        EXPECT_EQ(model.find("work")->size(), 1u);
+        AIO_REQUIRE(model.find("work")->size() == 1);
         EXPECT_EQ(a.statistics().known, 0u);
         const int times = co_await take(a);  // it is not dropped because b has the first message
         EXPECT_EQ(times, 2);
