@@ -51,7 +51,8 @@ void nats_queue::adopt_dead_letters(json_view config) {
 coro<std::string> nats_queue::send_dead_letter(const nats_item& item) {
     const std::string sequence = std::to_string(item.sequence);
     // A queue that was removed and made anew numbers its items from 1 again, so the time is a part of the identity.
-    std::string block = "NATS/1.0\r\nNats-Msg-Id: dead-" + stream_ + "-" + sequence + "-" + item.stored_at;
+    std::string block =
+        "NATS/1.0\r\nNats-Msg-Id: dead-" + stream_ + "-" + sequence + "-" + std::to_string(item.stored_at);
     const std::string& id = item.item_id.empty() ? item.id : item.item_id;
     if (!id.empty()) block += "\r\nAio-Item: " + id;
     block += "\r\nAio-Queue: " + stream_ + "\r\nAio-Sequence: " + sequence +

@@ -22,7 +22,7 @@ constexpr const char* no_memory = "cannot be used: there is no memory left to as
 struct ack_words {
     int deliveries = 0;
     std::uint64_t sequence = 0;
-    std::string_view stored_at;
+    std::uint64_t stored_at = 0;
 };
 ack_words read_ack_subject(std::string_view subject) {
     std::array<std::string_view, 12> words;
@@ -38,7 +38,7 @@ ack_words read_ack_subject(std::string_view subject) {
     const std::size_t at = count > 9 ? 6 : 4;
     w.deliveries = static_cast<int>(number_in(words[at]));
     w.sequence = number_in(words[at + 1]);
-    w.stored_at = words[at + 3];
+    w.stored_at = number_in(words[at + 3]);
     // A consumer that was made anew is called workers-TIMES-LAST: what was stored until then may have been given
     // before.
     const std::string_view consumer = words[at - 1];

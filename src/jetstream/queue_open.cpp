@@ -334,8 +334,8 @@ coro<> nats_queue::watch_the_end(std::shared_ptr<nats_queue> self) {
             pause = std::min(pause * 2, std::chrono::milliseconds(250));
         }
     } catch (const std::bad_alloc&) {
-        self->fail("cannot be used: there is no memory left to ask whether it is empty");  // or tasks would wait in
-                                                                                           // get() for ever
+        // Otherwise tasks would wait in get() for ever.
+        self->fail("cannot be used: there is no memory left to ask whether it is empty");
     }
 }
 

@@ -46,10 +46,10 @@ struct nats_item {
     nats_queue* queue;
     std::string data;
     std::string ack_subject;
-    std::string id;         // in this queue
-    std::string item_id;    // of a dead letter: the id of the item in its first queue
-    std::string stored_at;  // the time, as the servers write it
+    std::string id;       // in this queue
+    std::string item_id;  // of a dead letter: the id of the item in its first queue
     std::uint64_t sequence = 0;
+    std::uint64_t stored_at = 0;  // nanoseconds, of the servers' clocks
     int deliveries = 1;
     bool another = false;    // there may be two messages for it
     bool forgotten = false;  // it was given before, and the servers do not know it
