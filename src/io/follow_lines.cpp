@@ -187,12 +187,7 @@ private:
             path.erase(0, slash == std::string::npos ? slash : path.find_first_not_of('/', slash));
             if (next.ends_with('/')) continue;  // the root
             int number = kernel_.watch(next.c_str(), of_a_name_above);
-            if (to_come && (path.empty() || number == -ENOENT)) {
-                const int folder = kernel_.watch(at.c_str(), of_the_folder | IN_MASK_ADD);
-                if (folder == -ENOSPC) return false;
-                kernel_.watch((at + "/..").c_str(), of_the_folder_above);
-                if (number == -ENOENT) number = kernel_.watch(next.c_str(), of_a_name_above);  // made meanwhile?
-            }
+            if (to_come && (path.empty() || number == -ENOENT)) number = watch_to_come(at, next, number);
             if (number == -ENOENT) break;
             if (number == -ENOSPC) return false;
             const std::string target = target_of(next);
@@ -205,6 +200,14 @@ private:
             path = target + (path.empty() ? "" : "/" + path);
         }
         return true;
+    }
+    /// The name `next` in the folder `at` may be made: watches the folder, too. Gives the number of the name's watch,
+    /// or the error; number: what it was before.
+    int watch_to_come(const std::string& at, const std::string& next, int number) {
+        const int folder = kernel_.watch(at.c_str(), of_the_folder | IN_MASK_ADD);
+        if (folder == -ENOSPC) return folder;
+        kernel_.watch((at + "/..").c_str(), of_the_folder_above);
+        return number == -ENOENT ? kernel_.watch(next.c_str(), of_a_name_above) : number;  // it may have been made
     }
     opening open_regular() const noexcept {
         opening o;
