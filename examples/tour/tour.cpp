@@ -126,7 +126,10 @@ void report::end() {
     sections_.back().backend = aio::get_running_loop().backend() == aio::backend::io_uring ? "io_uring" : "epoll";
     sections_.back().milliseconds =
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started_).count();
-    if (!json_) std::printf("      %.1f ms on %s\n", sections_.back().milliseconds, sections_.back().backend);
+    const entry& now = sections_.back();
+    const bool changed = sections_.size() > 1 && sections_[sections_.size() - 2].backend != now.backend;
+    const char* why = changed ? ", which a loop takes with its first TCP connection" : "";
+    if (!json_) std::printf("      %.1f ms on %s%s\n", now.milliseconds, now.backend, why);
     std::fflush(stdout);
 }
 
