@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace aio::inline v0::detail {
@@ -74,9 +75,9 @@ class nats_numbers {
 public:
     void add(std::uint64_t number, const std::string& id) {
         if (!all_.insert_or_assign(number, id).second) return;
-        order_.push_back(number);
+        order_.emplace_back(number, get_running_loop().time());
         if (order_.size() <= most) return;
-        all_.erase(order_.front());
+        all_.erase(order_.front().first);
         order_.pop_front();
     }
     /// The identity of the item that was stored under the number; empty if that is not known.
@@ -85,15 +86,20 @@ public:
         return found == all_.end() ? std::string_view() : found->second;
     }
     bool empty() const noexcept { return order_.empty(); }
-    /// The last n numbers, the newest first.
-    std::vector<std::uint64_t> newest(std::size_t n) const {
-        return {order_.rbegin(), order_.rbegin() + static_cast<std::ptrdiff_t>(std::min(n, order_.size()))};
+    /// The numbers that came within this time, the newest first; at most n of them.
+    std::vector<std::uint64_t> newest(std::size_t n, std::chrono::nanoseconds age) const {
+        std::vector<std::uint64_t> numbers;
+        const time_point since = get_running_loop().time() - age;
+        for (auto at = order_.rbegin(); at != order_.rend() && at->second >= since && numbers.size() < n; ++at) {
+            numbers.push_back(at->first);
+        }
+        return numbers;
     }
 
 private:
     static constexpr std::size_t most = 20'000;
     std::unordered_map<std::uint64_t, std::string> all_;
-    std::deque<std::uint64_t> order_;
+    std::deque<std::pair<std::uint64_t, time_point>> order_;
 };
 
 }  // namespace aio::inline v0::detail

@@ -16,8 +16,9 @@
 namespace aio::inline v0::detail {
 namespace {
 
-constexpr std::size_t puts_told = 5'000;   // after an election; a leader that is cut off takes fewer
+constexpr std::size_t puts_told = 500;     // after an election; a leader that is cut off takes fewer
 constexpr std::size_t told_again = 1'000;  // to a process that comes
+constexpr std::chrono::minutes news_age{1};
 constexpr std::size_t longest_news = 64 * 1024;
 constexpr std::chrono::seconds room_limit{1};  // the hidden item waits for room, which this one may take
 
@@ -66,7 +67,7 @@ void nats_queue::send_numbers() {
 
 /// A process has come, or come back.
 void nats_queue::tell_numbers_again() {
-    for (const std::uint64_t number : stored_.newest(told_again)) add_to_news(number, stored_.id(number));
+    for (const std::uint64_t number : stored_.newest(told_again, news_age)) add_to_news(number, stored_.id(number));
 }
 
 /// NUMBER ID NUMBER ID...
@@ -78,9 +79,10 @@ void nats_queue::heard_numbers(std::string_view words) {
         words.remove_prefix(static_cast<std::size_t>(end - words.data()));
         if (error != std::errc() || words.size() < 2 || words[0] != ' ') return;
         words.remove_prefix(1);
-        const std::string id(words.substr(0, words.find(' ')));
+        const std::string_view id = words.substr(0, words.find(' '));
         words.remove_prefix(std::min(words.size(), id.size() + 1));
-        stored_.add(number, id);
+        if (stored_.id(number) == id) continue;  // told again
+        stored_.add(number, std::string(id));
         for (const nats_item* item : items_) {
             if (item->sequence != number || item->id == id || item->settled) continue;
             create_task(keep_hidden_once(shared_from_this(), number, item->id), {.name = "jetstream::queue keeps"})

@@ -1196,7 +1196,6 @@ AIO_REAL_TEST(
     co_await db.query("CREATE TABLE t (x)");
     const auto size = [&] { return std::filesystem::file_size(folder.path_ / "late.db"); };
     const auto size_before = size();
-    const int idle_before = aio::detail::idle_library_threads.load();
     bool gave = false;
     auto job = aio::create_task([&]() -> aio::coro<> {
         const sql::rows rows = co_await db.query("INSERT INTO t VALUES ($1) RETURNING 5", std::string(100'000, 'x'));
@@ -1206,7 +1205,7 @@ AIO_REAL_TEST(
     co_await aio::sleep(0s);
     // Waits until the thread has written and is idle again. The loop learns of that later, because this task does not
     // suspend.
-    while (size() == size_before || aio::detail::idle_library_threads.load() != idle_before) std::this_thread::yield();
+    while (size() == size_before || aio::detail::foreign_threads_alive()) std::this_thread::yield();
     job.cancel();
     EXPECT_THROW(co_await job, aio::cancelled_error);
     EXPECT_TRUE(gave);
