@@ -140,7 +140,9 @@ std::string nats_queue::block_of_another(const std::string& block) {
 
 /// Drops an item if an earlier message for it is done, or somebody has it and it is stored; else a task may have it.
 /// A message with a lesser number is never dropped because of one with a greater number: so one of them is kept.
-coro<> nats_queue::compare(std::shared_ptr<nats_queue> self, nats_item_ptr item) {
+coro<> nats_queue::compare(kept_item kept) {
+    nats_queue* const self = kept.queue.get();
+    nats_item_ptr& item = kept.item;
     item->held = true;
     try {
         if (self->hides_another(*item)) co_await self->keep_hidden(item->sequence, item->id);

@@ -154,8 +154,9 @@ coro<std::string> nats_queue::what_hinders(std::size_t left, std::optional<time_
 }
 
 /// Its identity at the dead letters is that of the item, so it goes there once, also if this process dies half-way.
-coro<> nats_queue::bury(std::shared_ptr<nats_queue> self, std::shared_ptr<nats_item> item) {
-    nats_queue& q = *self;
+coro<> nats_queue::bury(kept_item kept) {
+    nats_queue& q = *kept.queue;
+    const nats_item_ptr& item = kept.item;
     if (!q.dead_subject_.empty()) {
         std::string why;
         bool refused = false;

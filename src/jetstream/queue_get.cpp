@@ -95,8 +95,7 @@ void nats_queue::give_up_or_back(nats_item_ptr item) noexcept {
     if (options_.max_deliver == 0 || item->deliveries < options_.max_deliver || !open_) return;
     try {
         item->held = true;
-        std::shared_ptr<nats_item> shared(std::move(item));
-        create_task(bury(shared_from_this(), std::move(shared)), {.name = "jetstream::queue buries"})
+        create_task(bury(kept_item(shared_from_this(), std::move(item))), {.name = "jetstream::queue buries"})
             .detail_state()
             ->set_internal();
     } catch (...) {
@@ -224,7 +223,7 @@ void nats_queue::took(const nats_incoming& m) {
     if (item->deliveries > 1) ++numbers_.redelivered;
     arm();
     if (refusals_harm() && (item->another || hides_another(*item))) {
-        create_task(compare(shared_from_this(), std::move(item)), {.name = "jetstream::queue compares"})
+        create_task(compare(kept_item(shared_from_this(), std::move(item))), {.name = "jetstream::queue compares"})
             .detail_state()
             ->set_internal();
         return;

@@ -25,6 +25,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 namespace aio::inline v0::detail {
 
@@ -59,6 +60,14 @@ struct nats_item {
     std::list<nats_item*>::iterator at;
 };
 using nats_item_ptr = std::unique_ptr<nats_item>;
+
+/// An item that a task of the library has, and its queue, which has to be there as long: compilers destroy parameters
+/// in either order.
+struct kept_item {
+    kept_item(std::shared_ptr<nats_queue> q, nats_item_ptr i) noexcept : queue(std::move(q)), item(std::move(i)) {}
+    std::shared_ptr<nats_queue> queue;
+    nats_item_ptr item;
+};
 
 /// The identity of an item, by the headers of one of its messages.
 std::string id_in(std::string_view headers);
@@ -160,7 +169,7 @@ private:
     void asked(const nats_incoming& m);
     std::string block_of_another(const std::string& block);
     bool is_full(json_view stream_info);
-    static coro<> compare(std::shared_ptr<nats_queue> self, nats_item_ptr item);
+    static coro<> compare(kept_item kept);
 
     // Processes tell each other what was given before an election: queue_given.cpp.
     void elected();
@@ -203,7 +212,7 @@ private:
     void demand_later(std::chrono::milliseconds pause) noexcept;
 
     // Dead letters: queue_bury.cpp.
-    static coro<> bury(std::shared_ptr<nats_queue> self, std::shared_ptr<nats_item> item);
+    static coro<> bury(kept_item kept);
     coro<std::string> send_dead_letter(const nats_item& item);
     coro<std::string> what_bars(std::string letters);
     coro<std::string> what_hinders(std::size_t left, std::optional<time_point>& full_since);
