@@ -196,7 +196,7 @@ struct connection_service {
 };
 /// One for each thread.
 std::vector<connection_service> services_of(connection_handler handler, std::size_t threads);
-/// As many as workers has for that option, which it refuses likewise.
+/// The number of threads for this option, as workers counts and checks it.
 std::size_t threads_to_serve(std::size_t wanted);
 
 coro<server> listen_on(std::vector<connection_service> services, std::string host, int port, server_options options,

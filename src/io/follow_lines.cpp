@@ -35,7 +35,7 @@ std::string folder_of(const std::string& path) {
     return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
 }
 
-/// What a link says; empty for what is no link.
+/// The path that a link names; empty if `path` is no link.
 std::string target_of(const std::string& path) {
     char target[PATH_MAX];
     const ssize_t size = ::readlink(path.c_str(), target, sizeof target);
@@ -87,7 +87,7 @@ public:
         lines_->rewind();
         return true;
     }
-    /// What comes next is of the truncated file.
+    /// The file was truncated: the next line may begin with NULs.
     void expect_nuls() noexcept { after_truncation_ = true; }
     /// A writer that does not append goes on at its old place in the truncated file. What it leaves out reads as NULs,
     /// perhaps as very many: they are skipped, most of them unread.

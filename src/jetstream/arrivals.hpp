@@ -74,8 +74,14 @@ private:
 class nats_numbers {
 public:
     void add(std::uint64_t number, const std::string& id) {
-        if (!all_.insert_or_assign(number, id).second) return;
-        order_.emplace_back(number, get_running_loop().time());
+        const auto [at, is_new] = all_.insert_or_assign(number, id);
+        if (!is_new) return;
+        try {
+            order_.emplace_back(number, get_running_loop().time());
+        } catch (...) {
+            all_.erase(at);  // or nobody would forget it
+            throw;
+        }
         if (order_.size() <= most) return;
         all_.erase(order_.front().first);
         order_.pop_front();

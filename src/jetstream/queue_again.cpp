@@ -43,8 +43,8 @@ coro<std::string> nats_queue::ask_the_leader(std::string what, std::string body,
     co_return std::string();
 }
 
-/// What the leader answers to the deletion of a message that is none: it does once a majority has stored that, and all
-/// that came before it. Empty if nobody answers, as with ask_the_leader().
+/// A barrier: asks the leader to delete message 0, which does not exist. It answers once a majority has stored that
+/// request, and all that came before it. Gives its answer; empty if nobody answers, as ask_the_leader() does.
 coro<std::string> nats_queue::ask_a_majority() {
     std::string question = "STREAM.MSG.DELETE." + stream_;
     std::string none = R"({"seq":0,"no_erase":true})";

@@ -124,7 +124,7 @@ void nats_queue::was_buried(std::uint64_t sequence) noexcept {
     if (unburied_.numbers.empty()) unburied_.told = false;
 }
 
-/// What is before the stream's first message is done, somehow.
+/// Items with a number below that of the stream's first message are done.
 void nats_queue::forget_unburied_before(std::uint64_t first) noexcept {
     unburied_.numbers.erase(unburied_.numbers.begin(), unburied_.numbers.lower_bound(first));
     if (unburied_.numbers.empty()) unburied_.told = false;

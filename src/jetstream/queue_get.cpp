@@ -178,7 +178,7 @@ void nats_queue::delivered(std::size_t slot, const nats_incoming& m) {
         took(m);
         return;
     }
-    // What a server says late of an earlier question is not of the one that is under way now.
+    // A refusal of an earlier question, which comes late, does not end the one that is under way now.
     if (m.subject != pulls_[slot].sink->subject_of(pulls_[slot].question)) return;
     switch (status) {
         case 100: break;  // a sign of life

@@ -3,6 +3,7 @@
 
 #include "aio_test.hpp"
 #include "folder.hpp"
+#include "follow_steps.hpp"
 
 #include <fstream>
 #include <string>
@@ -15,14 +16,6 @@ namespace {
 using namespace aio_test;
 namespace fs = std::filesystem;
 
-void append(const fs::path& path, const std::string& text) {
-    std::ofstream(path, std::ios::app | std::ios::binary) << text;
-}
-aio::coro<std::string> next(aio::async_generator<std::string>& lines) {
-    auto line = co_await aio::wait_for(lines.next(), 20s);
-    AIO_REQUIRE(line);
-    co_return *line;
-}
 /// Begins to wait for the next line, and lets the follower fall asleep.
 aio::coro<aio::task<std::string*>> asleep(aio::async_generator<std::string>& lines) {
     aio::task<std::string*> pending = aio::create_task(lines.next());

@@ -2,6 +2,7 @@
 
 #include "aio_test.hpp"
 #include "folder.hpp"
+#include "follow_steps.hpp"
 
 #include <atomic>
 #include <cstdlib>
@@ -22,15 +23,7 @@ void shell(const folder& dir, const std::string& command) {
     const std::string all = "cd '" + (dir / ".").string() + "' && timeout 60 sh -c '" + command + "'";
     AIO_REQUIRE(std::system(all.c_str()) == 0);
 }
-void append(const fs::path& path, const std::string& text) {
-    std::ofstream(path, std::ios::app | std::ios::binary) << text;
-}
 
-aio::coro<std::string> next(aio::async_generator<std::string>& lines) {
-    auto line = co_await aio::wait_for(lines.next(), 20s);
-    AIO_REQUIRE(line);
-    co_return *line;
-}
 /// True if nothing is given for a while in which everything that has happened is surely seen.
 aio::coro<bool> silent(aio::async_generator<std::string>& lines, aio::task<std::string*>& pending) {
     pending = aio::create_task(lines.next());

@@ -176,11 +176,11 @@ AIO_TEST("a put that waits for room at a queue with replicas sends nothing befor
     });
 }
 
-// What nats-server 2.9.10 was seen to do: a leader that was cut off keeps messages that it had not stored, under
+// A fault of nats-server 2.9.10: a leader that was cut off keeps messages that it had not stored, under
 // numbers that the next leader has given to others, and gives them to a consumer.
 namespace {
 
-/// What the server that gives items has under the number in place of the leader's message.
+/// The server that gives items has coffee under this number, in place of the leader's message.
 void give_coffee_instead(nats_model& model, std::uint64_t number) {
     const std::string id = "coffee-" + std::to_string(number);
     model.find("work")->give_instead(number, "NATS/1.0\r\nNats-Msg-Id: " + id + "\r\n\r\n", "coffee");

@@ -1,7 +1,7 @@
 // Buries an item with each allocation failing in its turn, while there is no dead-letter queue and afterwards: see
 // out_of_memory.hpp. The server is a nats-server of its own, so that only the client is short of memory.
 #include "nats_servers.hpp"
-#include "out_of_memory.hpp"
+#include "short_of_memory.hpp"
 
 using namespace aio_test;
 namespace jetstream = aio::jetstream;
@@ -46,20 +46,13 @@ PLAIN_TEST("failing allocations: an item that cannot go to the dead letters") {
     nats_server server;
     aio::run(server.start());
     const std::string url = server.url();
-    auto scenario = [&]() -> aio::coro<> {
+    auto use = [](jetstream::connection& js) -> aio::coro<> {
         const std::string name = "a-queue-of-some-length-" + std::to_string(::getpid()), letters = name + "-dead";
         const jetstream::queue_options options{
             .ack_wait = 60ms, .max_deliver = 1, .dead_letters = letters, .in_memory = true};
-        auto use = [&](jetstream::connection& js) -> aio::coro<> {
-            auto with_queue = [&](text_queue& q) -> aio::coro<> { co_await bury_in_vain(js, q, letters); };
-            co_await aio::with(js.queue<std::string>(name, options), with_queue);
-            co_await js.remove_queue(name);
-        };
-        try {
-            co_await aio::with(jetstream::connect(url, quick), use);
-        } catch (const jetstream::error&) {
-        } catch (const aio::timeout_error&) {
-        } catch (const std::system_error&) {}
+        auto with_queue = [&](text_queue& q) -> aio::coro<> { co_await bury_in_vain(js, q, letters); };
+        co_await aio::with(js.queue<std::string>(name, options), with_queue);
+        co_await js.remove_queue(name);
     };
-    survives_without_memory(scenario, {.real_time = true, .at_least = 100});
+    client_survives(url, quick, 100, use);
 }

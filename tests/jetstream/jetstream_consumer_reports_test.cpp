@@ -41,7 +41,7 @@ aio::coro<> say(nats_server& server, std::string lines) {
     co_await s.aclose();
 }
 
-/// Of the queue "orders".
+/// How many questions for items the servers have of the queue "orders".
 aio::coro<int> questions_under_way(jetstream::connection& js) {
     const jetstream::message info = co_await js.request("$JS.API.CONSUMER.INFO.orders.workers", "");
     const std::string member = "\"num_waiting\":";

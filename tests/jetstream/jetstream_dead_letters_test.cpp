@@ -14,7 +14,7 @@ namespace {
 const jetstream::queue_options plain{};
 const jetstream::queue_options with_letters{.max_deliver = 1, .dead_letters = "dead"};
 
-/// What the exception handler of the loop is told.
+/// The errors that the loop's exception handler is told.
 class reports {
 public:
     reports() {

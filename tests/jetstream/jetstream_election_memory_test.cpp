@@ -2,9 +2,7 @@
 // out_of_memory.hpp. The servers are nats_model.hpp in a process of its own, so that only the client is short of
 // memory, and an election comes when the test says so.
 #include "nats_model.hpp"
-#include "out_of_memory.hpp"
-
-#include <aio/jetstream.hpp>
+#include "short_of_memory.hpp"
 
 #include <csignal>
 
@@ -98,7 +96,7 @@ aio::coro<> go_through_an_election(const std::string& name, jetstream::connectio
     }
     auto take = [](text_queue& from) -> aio::coro<> {
         const counted local;
-        // What is given up to the task that waits may be the first item, if a's acknowledgement comes too late.
+        // The task that waits may get the first item, if a's acknowledgement comes too late.
         for (std::string got; got != late; from.task_done()) got = co_await from.get();
     };
     auto elect = [&]() -> aio::coro<> {
@@ -115,21 +113,14 @@ aio::coro<> go_through_an_election(const std::string& name, jetstream::connectio
 PLAIN_TEST("failing allocations: an election, and a get() that waits meanwhile has its item or is told") {
     const model_process model;
     const std::string url = model.url();
-    auto scenario = [&]() -> aio::coro<> {
+    auto use = [](jetstream::connection& js) -> aio::coro<> {
         const std::string name = "a-queue-of-some-length-" + std::to_string(::getpid());
         const jetstream::queue_options options{.replicas = 3, .ack_wait = 60ms};
-        auto use = [&](jetstream::connection& js) -> aio::coro<> {
-            auto use_both = [&](text_queue& a) -> aio::coro<> {
-                auto with_b = [&](text_queue& b) -> aio::coro<> { co_await go_through_an_election(name, js, a, b); };
-                co_await aio::with(js.queue<std::string>(name, options), with_b);
-            };
-            co_await aio::with(js.queue<std::string>(name, options), use_both);
+        auto use_both = [&](text_queue& a) -> aio::coro<> {
+            auto with_b = [&](text_queue& b) -> aio::coro<> { co_await go_through_an_election(name, js, a, b); };
+            co_await aio::with(js.queue<std::string>(name, options), with_b);
         };
-        try {
-            co_await aio::with(jetstream::connect(url, quick), use);
-        } catch (const jetstream::error&) {
-        } catch (const aio::timeout_error&) {
-        } catch (const std::system_error&) {}
+        co_await aio::with(js.queue<std::string>(name, options), use_both);
     };
-    survives_without_memory(scenario, {.real_time = true, .at_least = 100});
+    client_survives(url, quick, 100, use);
 }

@@ -1,7 +1,7 @@
 // Runs aio::jetstream with each allocation failing in its turn: see out_of_memory.hpp. The server is a nats-server of
 // its own, so that only the client is short of memory.
 #include "nats_servers.hpp"
-#include "out_of_memory.hpp"
+#include "short_of_memory.hpp"
 
 using namespace aio_test;
 namespace jetstream = aio::jetstream;
@@ -18,23 +18,13 @@ void check(bool holds, const char* what) {
     if (!holds) throw std::logic_error(what);
 }
 
-/// Calls use(connection), with each allocation failing in its turn. If it was an allocation of the task that reads, or
-/// writes, or of one that connects again, then the connection is lost, an answer is missing, or the connection is
-/// closed: its users are told so in words.
+/// Calls use(connection) with a server of its own: see client_survives().
 template<class Use>
 void survives(Use use) {
     if (!there_is_nats()) return;
     nats_server server;
     aio::run(server.start());
-    const std::string url = server.url();
-    auto scenario = [&]() -> aio::coro<> {
-        try {
-            co_await aio::with(jetstream::connect(url, quick), use);
-        } catch (const jetstream::error&) {
-        } catch (const aio::timeout_error&) {
-        } catch (const std::system_error&) {}
-    };
-    survives_without_memory(scenario, {.real_time = true, .at_least = 40});
+    client_survives(server.url(), quick, 40, use);
 }
 
 }  // namespace
